@@ -1,0 +1,78 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The connection options, documented once for modules, lookup and inventory."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """`zoo.deploy.zookeeper`."""
+
+    DOCUMENTATION = r"""
+requirements:
+  - kazoo >= 2.9 where the plugin runs
+  - pure-sasl where O(sasl_mechanism) is used
+options:
+  hosts:
+    description:
+      - The members of the ensemble as V(host:port), a list or one comma-separated string.
+      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
+      - Where it is not given, the environment variable E(ZK_HOSTS) counts.
+    type: list
+    elements: str
+    required: true
+  connect_timeout:
+    description:
+      - Seconds within which a session must come up; an ensemble that is down is reported after them.
+      - It is also the session timeout that is asked for.
+    type: float
+    default: 10.0
+  digest_username:
+    description: User for the V(digest) scheme; goes with O(digest_password).
+    type: str
+  digest_password:
+    description: Password for the V(digest) scheme.
+    type: str
+  sasl_mechanism:
+    description: Log in by SASL with this mechanism.
+    type: str
+    choices: [DIGEST-MD5, GSSAPI]
+  sasl_username:
+    description: User for V(DIGEST-MD5).
+    type: str
+  sasl_password:
+    description: Password for V(DIGEST-MD5).
+    type: str
+  sasl_service:
+    description: The service part of the servers' Kerberos principal.
+    type: str
+    default: zookeeper
+  sasl_principal:
+    description: The client's Kerberos principal, for V(GSSAPI).
+    type: str
+  tls:
+    description: Speak TLS to the ensemble.
+    type: bool
+    default: false
+  tls_ca:
+    description: File with the certificates that sign the servers', in PEM form.
+    type: path
+  tls_cert:
+    description: File with the client's certificate, in PEM form.
+    type: path
+  tls_key:
+    description: File with the client's private key, in PEM form.
+    type: path
+  tls_key_password:
+    description: Password of O(tls_key).
+    type: str
+  tls_verify:
+    description: Whether the servers' certificates are verified.
+    type: bool
+    default: true
+  tls_check_hostname:
+    description: Whether a server's certificate must be for the host name in O(hosts).
+    type: bool
+    default: true
+"""

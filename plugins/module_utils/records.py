@@ -1,0 +1,303 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The records that plugins and agents exchange through znodes, and where those znodes are.
+
+Standard library only: the agent carries this same file. A record reads itself from a node's bytes
+(`from_node`), writes itself to them (`to_node`), keeps the keys that it does not know, and refuses
+what it must not carry with an `InvalidRecord` that says which key and why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+DEFAULT_APP = "/app/business"
+HISTORY_LIMIT = 50
+"""How many entries of an application's history are kept."""
+MAX_NODE_BYTES = 1_000_000
+"""A packet of ZooKeeper's holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
+MAX_MESSAGE = 2_000
+"""A status message's length in characters; the end of a longer one is kept."""
+
+STATES = (
+    "idle",
+    "queued",
+    "fetching",
+    "staging",
+    "activating",
+    "checking",
+    "active",
+    "failed",
+    "rolled_back",
+    "draining",
+)
+"""The states of an agent, in the order of a deployment."""
+GAVE_UP = frozenset({"failed", "rolled_back"})
+"""The states in which an agent will not try its generation again."""
+
+AGENT_DIRECTORY = ".zoo"
+"""The agent's own folder below the base; no release may be put there."""
+
+COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCP = re.compile(r"[^/:]+:(?!:)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+RecordType = TypeVar("RecordType", bound="_Record")
+
+
+class InvalidRecord(ValueError):
+    """A node's data is not the record that belongs there; the text says which key and why."""
+
+
+class InvalidRelease(InvalidRecord):
+    """A release that no host may deploy."""
+
+
+@dataclass(frozen=True)
+class AppPaths:
+    """The znodes of one application. Raises `InvalidRecord` where `root` is no absolute znode path."""
+
+    root: str = DEFAULT_APP
+
+    def __post_init__(self) -> None:
+        check_path(self.root)
+        if self.root == "/":
+            raise InvalidRecord("app: want a znode path such as /app/business, got /")
+
+    @property
+    def config(self) -> str:
+        """The desired release."""
+        return f"{self.root}/config"
+
+    @property
+    def history(self) -> str:
+        """The parent of what was published."""
+        return f"{self.root}/history"
+
+    @property
+    def history_prefix(self) -> str:
+        """What a new history entry's name begins with; the server adds the sequence."""
+        return f"{self.history}/release-"
+
+    @property
+    def agents(self) -> str:
+        """The parent of the live agents' statuses."""
+        return f"{self.root}/agents"
+
+    def agent(self, name: str) -> str:
+        """One agent's status."""
+        return f"{self.agents}/{name}"
+
+
+def check_path(path: str) -> str:
+    """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
+    if not path.startswith("/"):
+        raise InvalidRecord(f"path: want one that begins with /, got {shown(path)}")
+    if path != "/":
+        for segment in path[1:].split("/"):
+            check_node_name(segment, f"path {shown(path)}")
+    return path
+
+
+def check_node_name(name: str, where: str) -> str:
+    """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
+    if name in {"", ".", ".."} or "/" in name or _CONTROL.search(name):
+        raise InvalidRecord(
+            f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
+        )
+    return name
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """`value` as a message may show it: printable, quoted, at most `limit` characters."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
+
+
+def parse_object(data: bytes | None) -> dict[str, Any]:
+    """The JSON object in a node's bytes. Raises `InvalidRecord` where there is none."""
+    if not data:
+        raise InvalidRecord("no data: want a JSON object")
+    if len(data) > MAX_NODE_BYTES:
+        raise InvalidRecord(f"{len(data)} bytes: want at most {MAX_NODE_BYTES}")
+    try:
+        found = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise InvalidRecord(f"not UTF-8 at byte {exc.start}: want a JSON object") from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidRecord(f"not JSON: {exc}") from exc
+    if not isinstance(found, dict):
+        raise InvalidRecord(f"want a JSON object, got {shown(found)}")
+    return found
+
+
+def url_scheme(url: str) -> str:
+    """The protocol by which git reaches `url`: `https`, `ssh` (also `host:path`), `git`, `file` (also a path)..."""
+    named = _SCHEME.match(url)
+    if named:
+        return named.group(1).lower()
+    return "ssh" if _SCP.match(url) else "file"
+
+
+def check_url(url: object) -> str:
+    """`url` itself where git may be given it; `InvalidRelease` otherwise. Which protocols are allowed is the host's to say."""
+    if not isinstance(url, str) or not url:
+        raise InvalidRelease(f"url: want a repository's address, got {shown(url)}")
+    if url.startswith("-") or "::" in url.split("/", 1)[0] or _CONTROL.search(url):
+        raise InvalidRelease(
+            f"url: {shown(url)} is no repository's address (no leading dash, no transport helper, no control character)"
+        )
+    try:
+        parts = urlsplit(url) if _SCHEME.match(url) else None
+    except ValueError as exc:
+        raise InvalidRelease(f"url: {exc}") from exc
+    if parts is not None and parts.password is not None:
+        raise InvalidRelease("url: carries a password; put it into the credentials of the hosts")
+    if parts is not None and (parts.hostname or "").startswith("-"):
+        raise InvalidRelease(f"url: {shown(url)} has a host that begins with a dash")
+    return url
+
+
+def check_commit_id(commit_id: object) -> str:
+    """`commit_id` in lower case where it is a full one; `InvalidRelease` otherwise."""
+    if isinstance(commit_id, str) and COMMIT_ID.fullmatch(commit_id.lower()):
+        return commit_id.lower()
+    raise InvalidRelease(f"commitId: want 40 or 64 hex digits, got {shown(commit_id)}")
+
+
+def check_relative_path(path: object) -> str:
+    """`path` itself where a release may be put there, below a host's base; `InvalidRelease` otherwise."""
+    if not isinstance(path, str) or not path:
+        raise InvalidRelease(f"relativePath: want a relative path, got {shown(path)}")
+    segments = path.split("/")
+    if any(segment in {"", ".", ".."} for segment in segments) or _CONTROL.search(path):
+        raise InvalidRelease(
+            f"relativePath: want a normalised relative path (no leading or double slash, no . or .., "
+            f"no control character), got {shown(path)}"
+        )
+    if segments[0] == AGENT_DIRECTORY:
+        raise InvalidRelease(f"relativePath: {AGENT_DIRECTORY} is the agent's own folder, got {shown(path)}")
+    if len(path.encode()) > 1024 or any(len(segment.encode()) > 255 for segment in segments):
+        raise InvalidRelease(f"relativePath: longer than a file system takes, got {shown(path)}")
+    return path
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A JSON object. A field's `metadata["key"]` is its name in the node; `extra` keeps the unknown keys."""
+
+    @classmethod
+    def from_object(cls: type[RecordType], found: Mapping[str, Any]) -> RecordType:
+        """The record in a decoded JSON object. Raises `InvalidRecord`."""
+        known = {spec.metadata["key"]: spec.name for spec in fields(cls) if "key" in spec.metadata}
+        values: dict[str, Any] = {known[key]: value for key, value in found.items() if key in known}
+        return cls(**values, extra={key: value for key, value in found.items() if key not in known})  # type: ignore[call-arg]
+
+    @classmethod
+    def from_node(cls: type[RecordType], data: bytes | None) -> RecordType:
+        """The record in a node's bytes. Raises `InvalidRecord`."""
+        return cls.from_object(parse_object(data))
+
+    def to_object(self) -> dict[str, Any]:
+        """The JSON object, without the optional keys that are not set."""
+        known = {
+            spec.metadata["key"]: getattr(self, spec.name)
+            for spec in fields(self)
+            if "key" in spec.metadata and getattr(self, spec.name) is not None
+        }
+        return {**known, **getattr(self, "extra")}
+
+    def to_node(self) -> bytes:
+        """The node's bytes."""
+        return json.dumps(self.to_object()).encode("utf-8")
+
+
+def _key(name: str, **options: Any) -> Any:
+    return field(metadata={"key": name}, **options)
+
+
+@dataclass(frozen=True)
+class Release(_Record):
+    """What every host should run: one commit of one repository, at one place.
+
+    The node's form is the one of the article's publisher: `url`, `commitId`, `relativePath`. Raises
+    `InvalidRelease` where a host must not deploy it.
+    """
+
+    url: str = _key("url", default="")
+    commit_id: str = _key("commitId", default="")
+    relative_path: str = _key("relativePath", default="")
+    ref: str | None = _key("ref", default=None)
+    publisher: str | None = _key("publisher", default=None)
+    published_at: str | None = _key("publishedAt", default=None)
+    rollout: Mapping[str, Any] | None = _key("rollout", default=None)
+    signature: str | None = _key("signature", default=None)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_url(self.url)
+        check_relative_path(self.relative_path)
+        object.__setattr__(self, "commit_id", check_commit_id(self.commit_id))
+
+    @classmethod
+    def from_object(cls, found: Mapping[str, Any]) -> Release:
+        """The release in a decoded JSON object. Raises `InvalidRelease`, also for a key that is missing."""
+        missing = [key for key in ("url", "commitId", "relativePath") if key not in found]
+        if missing:
+            raise InvalidRelease(f"{', '.join(missing)}: missing")
+        return super().from_object(found)
+
+    @property
+    def scheme(self) -> str:
+        """The protocol by which git reaches the repository."""
+        return url_scheme(self.url)
+
+    def same_as(self, other: Release | None) -> bool:
+        """Whether both ask for the same commit of the same repository at the same place."""
+        return other is not None and self._what == other._what
+
+    @property
+    def _what(self) -> tuple[str, str, str]:
+        return (self.url, self.commit_id, self.relative_path)
+
+
+@dataclass(frozen=True)
+class AgentStatus(_Record):
+    """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339."""
+
+    name: str = _key("name", default="")
+    state: str = _key("state", default="idle")
+    generation: int | None = _key("generation", default=None)
+    commit_id: str | None = _key("commitId", default=None)
+    previous_commit_id: str | None = _key("previousCommitId", default=None)
+    message: str | None = _key("message", default=None)
+    since: str | None = _key("since", default=None)
+    timings: Mapping[str, float] | None = _key("timings", default=None)
+    version: str | None = _key("version", default=None)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.state not in STATES:
+            raise InvalidRecord(f"state: want one of {', '.join(STATES)}, got {shown(self.state)}")
+        if self.message is not None:
+            clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
+            object.__setattr__(self, "message", clean[-MAX_MESSAGE:])
+
+    def with_changes(self, **changes: Any) -> AgentStatus:
+        """The same status with some fields changed."""
+        return replace(self, **changes)
+
+    def converged(self, generation: int) -> bool:
+        """Whether this agent has proved `generation`."""
+        return self.generation == generation and self.state == "active"
+
+    def gave_up(self, generation: int) -> bool:
+        """Whether this agent tried `generation` and will not try it again."""
+        return self.generation == generation and self.state in GAVE_UP

@@ -1,0 +1,51 @@
+"""Fixtures of every suite. The collection is imported as `ansible_collections.zoo.deploy`, the agent as `zoo_watcher`."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
+
+from kazoo.client import KazooClient  # noqa: E402
+from support.ensemble import Ensemble  # noqa: E402
+from support.repository import GitRepository  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A running ensemble of three, shared by the session: use a path of your own in it."""
+    servers = Ensemble(tmp_path_factory.mktemp("ensemble"))
+    try:
+        yield servers.start()
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """A connected client."""
+    client = KazooClient(hosts=ensemble.hosts)
+    client.start(timeout=20)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+@pytest.fixture
+def app() -> str:
+    """The path of an application that no other test uses."""
+    return f"/app/test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> GitRepository:
+    """A git repository with one commit."""
+    return GitRepository.create(tmp_path / "origin")

@@ -1,0 +1,120 @@
+"""A real ZooKeeper ensemble of plain processes on loopback, from the distribution's jars."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.ports import free_ports
+from support.waiting import wait_for
+
+JARS = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
+JVM = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+
+
+@dataclass
+class Member:
+    """One server: its folder, its client port, its process while it runs."""
+
+    number: int
+    folder: Path
+    client_port: int
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start the process; it serves once the ensemble has a quorum."""
+        classpath = f"{self.folder}:{JARS}"
+        command = ["java", *JVM, "-cp", classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
+        with (self.folder / "zookeeper.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, str(self.folder / "zoo.cfg")], stdout=log, stderr=log)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process (SIGSTOP and SIGCONT included)."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process as a crash would, and wait for it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def ask(self, word: str) -> str:
+        """The answer to a four letter word; empty where nobody answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.client_port), timeout=2) as conn:
+                conn.sendall(word.encode())
+                return b"".join(iter(lambda: conn.recv(65536), b"")).decode(errors="replace")
+        except OSError:
+            return ""
+
+    @property
+    def mode(self) -> str:
+        """`leader`, `follower`, `standalone`, or empty while it does not serve."""
+        for line in self.ask("srvr").splitlines():
+            if line.startswith("Mode: "):
+                return line.removeprefix("Mode: ")
+        return ""
+
+
+class Ensemble:
+    """`size` servers under `root`. `extra` are lines for every zoo.cfg."""
+
+    def __init__(self, root: Path, size: int = 3, tick: int = 500, extra: tuple[str, ...] = ()) -> None:
+        self.root = root
+        ports = free_ports(size * 3)
+        self.members = [Member(i + 1, root / f"zk{i + 1}", ports[i]) for i in range(size)]
+        peers = [f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}" for i in range(size)]
+        for member in self.members:
+            self._configure(member, tick, peers if size > 1 else [], extra)
+
+    @staticmethod
+    def _configure(member: Member, tick: int, peers: list[str], extra: tuple[str, ...]) -> None:
+        (member.folder / "data").mkdir(parents=True)
+        (member.folder / "data" / "myid").write_text(f"{member.number}\n")
+        lines = [
+            f"tickTime={tick}",
+            "initLimit=20",
+            "syncLimit=10",
+            f"dataDir={member.folder}/data",
+            f"clientPort={member.client_port}",
+            "clientPortAddress=127.0.0.1",
+            "admin.enableServer=false",
+            "4lw.commands.whitelist=*",
+            "maxClientCnxns=0",
+            *peers,
+            *extra,
+        ]
+        (member.folder / "zoo.cfg").write_text("\n".join(lines) + "\n")
+
+    @property
+    def hosts(self) -> str:
+        """The connection string of all members."""
+        return ",".join(f"127.0.0.1:{member.client_port}" for member in self.members)
+
+    @property
+    def leader(self) -> Member:
+        """The member that leads now."""
+        return wait_for(
+            lambda: next((m for m in self.members if m.mode in {"leader", "standalone"}), None), "the ensemble has a leader"
+        )
+
+    def start(self) -> Ensemble:
+        """Start every member and wait until each serves."""
+        for member in self.members:
+            if member.process is None:
+                member.start()
+        wait_for(lambda: all(member.mode for member in self.members), f"every member serves, logs in {self.root}", 60)
+        return self
+
+    def stop(self) -> None:
+        """End every member and remove the data."""
+        for member in self.members:
+            member.signal(signal.SIGCONT)
+            member.kill()
+        shutil.rmtree(self.root, ignore_errors=True)

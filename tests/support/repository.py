@@ -1,0 +1,64 @@
+"""Real git repositories for the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "tests",
+    "GIT_AUTHOR_EMAIL": "tests@example.org",
+    "GIT_COMMITTER_NAME": "tests",
+    "GIT_COMMITTER_EMAIL": "tests@example.org",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+}
+
+
+@dataclass(frozen=True)
+class GitRepository:
+    """A repository with a work tree in `path`, on branch `main`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> GitRepository:
+        """A new repository with one commit: `index.html` says `one`."""
+        path.mkdir(parents=True)
+        made = cls(path)
+        made.git("init", "-q", "-b", "main")
+        made.git("config", "uploadpack.allowAnySHA1InWant", "true")
+        made.commit({"index.html": "one\n"})
+        return made
+
+    @property
+    def url(self) -> str:
+        """Its address for git."""
+        return f"file://{self.path}"
+
+    @property
+    def head(self) -> str:
+        """The commit that `main` is at."""
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *words: str) -> str:
+        """Run git in the work tree; its standard output without the last newline."""
+        done = subprocess.run(
+            ["git", *words], cwd=self.path, env={**os.environ, **IDENTITY}, check=True, capture_output=True, text=True
+        )
+        return done.stdout.rstrip("\n")
+
+    def commit(self, files: dict[str, str | None], message: str = "change") -> str:
+        """Write the files (None removes one), commit, and return the commit's id."""
+        for name, text in files.items():
+            target = self.path / name
+            if text is None:
+                target.unlink()
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.head
