@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
 from kazoo.client import KazooClient  # noqa: E402
+from support.agent import Agent  # noqa: E402
 from support.ensemble import Ensemble  # noqa: E402
 from support.repository import GitRepository  # noqa: E402
 
@@ -43,6 +45,22 @@ def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
 def app() -> str:
     """The path of an application that no other test uses."""
     return f"/app/test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Callable[..., Agent]]:
+    """Makes agents of `app` by name, with further keys of their configuration; ends them with the test."""
+    made: list[Agent] = []
+
+    def make(name: str = "server1", **config: Any) -> Agent:
+        made.append(Agent(tmp_path / name, config.pop("hosts", ensemble.hosts), app, zk, name, config))
+        return made[-1]
+
+    yield make
+    for agent in made:
+        if agent.process is not None:
+            agent.process.kill()
+            agent.process.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What git says when it fails, read in one place for plugins and agent. Standard library only; git speaks in `LC_ALL=C`."""
+
+from __future__ import annotations
+
+ABSENT = ("not our ref", "couldn't find remote ref", "no such remote ref", "not a valid sha1", "bad object", "not a valid object")
+"""The server answers and does not have the commit."""
+REFUSED = ("unadvertised object", "does not support shallow", "dumb http transport", "does not allow request")
+"""The server gives no single commit away, only whole branches and tags."""
+_BOILERPLATE = ("could not read from remote", "please make sure you have", "and the repository exists")
+
+
+def says(stderr: str, words: tuple[str, ...]) -> bool:
+    """Whether one of the phrases is in what git wrote to standard error."""
+    found = stderr.lower()
+    return any(word in found for word in words)
+
+
+def reason(stderr: str) -> str:
+    """The one line of what git wrote to standard error that says why it failed."""
+    lines = [line.strip(" '") for line in stderr.replace("\n  stderr: ", "").splitlines()]
+    telling = [line for line in lines if line and not line.lower().removeprefix("fatal: ").startswith(_BOILERPLATE)]
+    fatal = [line for line in telling if line.startswith(("fatal:", "error:", "ERROR:"))]
+    return (fatal or telling or ["git said nothing"])[-1]

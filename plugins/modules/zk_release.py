@@ -1,0 +1,315 @@
+#!/usr/bin/python
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Publish the release that every live agent of an application should run, and wait until they prove it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zk_release
+short_description: Publish a release in ZooKeeper and wait until the fleet proves it
+version_added: 0.1.0
+description:
+  - Resolves O(ref) to a commit, publishes it to C(<app>/config) together with an entry of C(<app>/history) in one transaction,
+    and waits until every live agent below C(<app>/agents) has proved it.
+  - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode, fetch the commit,
+    bring it live, check its health and say so.
+  - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and write it.
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+requirements:
+  - GitPython >= 3.1.30 and git where the module runs
+attributes:
+  check_mode:
+    support: full
+    description: Resolves O(ref) and says whether it would be published; writes nothing and waits for nothing.
+  diff_mode:
+    support: full
+    description: Shows the release that was desired before and the one that is after.
+  platform:
+    support: full
+    platforms: posix
+    description: Needs only the ensemble and the repository, so it mostly runs on the controller.
+options:
+  app:
+    description: The znode of the application.
+    type: str
+    default: /app/business
+  url:
+    description:
+      - The repository's address as the servers reach it, without a password.
+      - Where it is not given, it is that of the release which is published now.
+    type: str
+  ref:
+    description:
+      - A branch, a tag, or a commit's id, full or its first 7 digits or more, of O(url).
+      - V(HEAD) is the repository's default branch.
+    type: str
+    default: HEAD
+  relative_path:
+    description:
+      - Where the release appears below the base of each server.
+      - Where it is not given, it is that of the release which is published now.
+    type: str
+  publisher:
+    description: Who publishes, as the history is to say it; the user and the host where the module runs where it is not given.
+    type: str
+  wait:
+    description: Whether to wait until the live agents have proved the release.
+    type: bool
+    default: true
+  wait_timeout:
+    description: Seconds to wait at the most; the module fails after them and says who is not there yet. The release stays published.
+    type: float
+    default: 300
+  min_agents:
+    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
+    type: int
+    default: 1
+  max_failures:
+    description: How many agents may fail before the module does; it fails as soon as there are more.
+    type: int
+    default: 0
+seealso:
+  - module: zoo.deploy.zk_release_info
+  - plugin: zoo.deploy.zk_services
+    plugin_type: inventory
+"""
+
+EXAMPLES = r"""
+- name: Deploy the head of main and wait until every live server has proved it
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    url: https://git.example.com/business.git
+    ref: main
+    relative_path: site
+
+- name: Deploy a tag of the same repository to the same place, two servers may fail
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.2
+    max_failures: 2
+
+- name: Publish for servers that do not run yet
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    url: https://git.example.com/business.git
+    relative_path: site
+    wait: false
+"""
+
+RETURN = r"""
+generation:
+  description:
+    - The publication's number, the C(mzxid) of C(<app>/config). Only equality means something.
+    - Not there in check mode where something would be published.
+  returned: success, and on failure after publishing
+  type: int
+  sample: 4294967341
+commit_id:
+  description: The full id of the commit that O(ref) is.
+  returned: success, and on failure after publishing
+  type: str
+  sample: 81d4066248f2c54237c352a2ece3bc070a5a91d9
+release:
+  description: The desired release as its znode has it.
+  returned: success, and on failure after publishing
+  type: dict
+  sample:
+    url: https://git.example.com/business.git
+    commitId: 81d4066248f2c54237c352a2ece3bc070a5a91d9
+    relativePath: site
+    ref: main
+agents:
+  description:
+    - The status of each live agent, by name, in the form of its znode.
+    - RV(agents[].state) is C(active) and RV(agents[].generation) is RV(generation) where it has proved the release.
+  returned: when O(wait=true) and not in check mode
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The agent's name.
+      type: str
+      returned: always
+    state:
+      description: One of C(idle), C(queued), C(fetching), C(staging), C(activating), C(checking), C(active), C(failed), C(rolled_back), C(draining).
+      type: str
+      returned: always
+    generation:
+      description: The generation that the state is about.
+      type: int
+      returned: when it has seen one
+    commitId:
+      description: The commit that is live on its host.
+      type: str
+      returned: when one is
+    previousCommitId:
+      description: The commit that it would go back to.
+      type: str
+      returned: when there is one
+    message:
+      description: Why it is in this state.
+      type: str
+      returned: when there is something to say
+    since:
+      description: When it came into this state, RFC 3339.
+      type: str
+      returned: always
+    timings:
+      description: Seconds by step.
+      type: dict
+      returned: when a deployment has ended
+    version:
+      description: The agent's version.
+      type: str
+      returned: always
+failed:
+  description: The names of the agents that gave up on this release.
+  returned: when O(wait=true) and not in check mode
+  type: list
+  elements: str
+pending:
+  description: The names of the agents that have neither proved it nor given up.
+  returned: when O(wait=true) and not in check mode
+  type: list
+  elements: str
+lost:
+  description: The names of the agents that were live while the module waited and are not any more.
+  returned: when O(wait=true) and not in check mode
+  type: list
+  elements: str
+elapsed:
+  description: Seconds from the publication to the end of waiting.
+  returned: when O(wait=true) and not in check mode
+  type: float
+  sample: 1.207
+"""
+
+import getpass
+import json
+import socket
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.zoo.deploy.plugins.module_utils.commits import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    Demand,
+    Outcome,
+    Published,
+    publish,
+    read_published,
+    wait_for_fleet,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZooKeeperError, connect
+
+
+def argument_spec() -> dict[str, Any]:
+    """The module's options."""
+    return {
+        **ARGSPEC,
+        "app": {"type": "str", "default": DEFAULT_APP},
+        "url": {"type": "str"},
+        "ref": {"type": "str", "default": "HEAD"},
+        "relative_path": {"type": "str"},
+        "publisher": {"type": "str"},
+        "wait": {"type": "bool", "default": True},
+        "wait_timeout": {"type": "float", "default": 300.0},
+        "min_agents": {"type": "int", "default": 1},
+        "max_failures": {"type": "int", "default": 0},
+    }
+
+
+def wanted_release(options: dict[str, Any], published: Published) -> Release:
+    """The release that the options ask for; what they leave open is as published. Raises `InvalidRecord`, `CommitError`."""
+    before = published.release
+    url = options["url"] or (before.url if before else None)
+    relative_path = options["relative_path"] or (before.relative_path if before else None)
+    for option, value in (("url", url), ("relative_path", relative_path)):
+        if value is None:
+            raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
+    return Release(
+        url=url,
+        commit_id=resolve(url, options["ref"]),
+        relative_path=relative_path,
+        ref=options["ref"],
+        publisher=options["publisher"] or f"{getpass.getuser()}@{socket.gethostname()}",
+        published_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    """Publish where something differs, wait where that is wanted; the module's result."""
+    paths = AppPaths(options["app"])
+    published = read_published(client, paths)
+    release = wanted_release(options, published)
+    same = release.same_as(published.release)
+    result = describe(published, published.release if same else release, changed=not same)
+    begin = time.monotonic()
+    if not same and not check:
+        result["generation"] = publish(client, paths, release)
+    if options["wait"] and not check:
+        demand = Demand(result["generation"], options["min_agents"], options["max_failures"])
+        outcome = wait_for_fleet(client, paths, demand, options["wait_timeout"])
+        result.update(report(outcome), elapsed=round(time.monotonic() - begin, 3))
+        if outcome.problem:
+            raise ZooKeeperError(f"{paths.config}: {outcome.problem}", **result)
+    return result
+
+
+def describe(published: Published, release: Release | None, *, changed: bool) -> dict[str, Any]:
+    """The part of the result that is known before anything is written."""
+    assert release is not None  # noqa: S101  # the same as a published one, or a new one
+    before = published.release.to_object() if published.release else None
+    result: dict[str, Any] = {
+        "changed": changed,
+        "commit_id": release.commit_id,
+        "release": release.to_object(),
+        "diff": {"before": pretty(before), "after": pretty(release.to_object())},
+    }
+    if not changed:
+        result["generation"] = published.generation
+    return result
+
+
+def pretty(found: dict[str, Any] | None) -> str:
+    """A release as a diff shows it."""
+    return f"{json.dumps(found, indent=2)}\n" if found else ""
+
+
+def report(outcome: Outcome) -> dict[str, Any]:
+    """The part of the result that tells of the fleet."""
+    return {
+        "agents": [outcome.agents[name].to_object() for name in sorted(outcome.agents)],
+        "failed": outcome.verdict.failed,
+        "pending": outcome.verdict.pending,
+        "lost": outcome.lost,
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        with connect(module.params) as client:
+            result = converge(client, module.params, check=module.check_mode)
+    except ZooKeeperError as exc:
+        module.fail_json(msg=str(exc), **exc.details)
+    except (InvalidRecord, CommitError) as exc:
+        module.fail_json(msg=str(exc))
+    if result.get("lost"):
+        module.warn(f"live at first and gone before the end: {', '.join(result['lost'])}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

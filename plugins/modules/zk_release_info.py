@@ -1,0 +1,181 @@
+#!/usr/bin/python
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an application should run, what was published before, and what every live agent says of it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zk_release_info
+short_description: Read an application's desired release, its history and its agents from ZooKeeper
+version_added: 0.1.0
+description:
+  - Reads the desired release, the releases that were published before, and the status of every live agent.
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  platform:
+    support: full
+    platforms: posix
+    description: Needs only the ensemble.
+options:
+  app:
+    description: The znode of the application.
+    type: str
+    default: /app/business
+seealso:
+  - module: zoo.deploy.zk_release
+"""
+
+EXAMPLES = r"""
+- name: Look at a deployment
+  zoo.deploy.zk_release_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+  register: deployed
+
+- name: No server has drifted
+  ansible.builtin.assert:
+    that: deployed.agents | rejectattr('converged') | length == 0
+"""
+
+RETURN = r"""
+generation:
+  description: The number of the publication that is desired now; null where nothing is published.
+  returned: success
+  type: int
+release:
+  description: The desired release; null where there is none that is valid.
+  returned: success
+  type: dict
+problem:
+  description: What is wrong with the data of C(<app>/config); null where nothing is.
+  returned: success
+  type: str
+history:
+  description: What was published, the newest first, at most 50.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    entry:
+      description: The name of its znode below C(<app>/history).
+      type: str
+      returned: always
+    generation:
+      description: Its generation.
+      type: int
+      returned: always
+    release:
+      description: The release; null where its data is not valid.
+      type: dict
+      returned: always
+    problem:
+      description: What is wrong with its data; null where nothing is.
+      type: str
+      returned: always
+agents:
+  description: The status of each live agent, by name, in the form of its znode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The agent's name.
+      type: str
+      returned: always
+    state:
+      description: What it is doing, C(active) where its release is live and healthy.
+      type: str
+      returned: always
+    generation:
+      description: The generation that the state is about.
+      type: int
+      returned: when it has seen one
+    commitId:
+      description: The commit that is live on its host.
+      type: str
+      returned: when one is
+    message:
+      description: Why it is in this state.
+      type: str
+      returned: when there is something to say
+    converged:
+      description: Whether it has proved the desired release.
+      type: bool
+      returned: always
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    HistoryEntry,
+    read_agents,
+    read_history,
+    read_published,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZooKeeperError, connect
+
+
+def argument_spec() -> dict[str, Any]:
+    """The module's options."""
+    return {**ARGSPEC, "app": {"type": "str", "default": DEFAULT_APP}}
+
+
+def gather(client: Any, app: str) -> dict[str, Any]:
+    """All that the ensemble knows of an application."""
+    paths = AppPaths(app)
+    published = read_published(client, paths)
+    agents = read_agents(client, paths)
+    return {
+        "generation": published.generation,
+        "release": published.release.to_object() if published.release else None,
+        "problem": published.problem,
+        "history": [describe(entry) for entry in read_history(client, paths)],
+        "agents": [
+            {
+                **status.to_object(),
+                "converged": published.generation is not None and status.converged(published.generation),
+            }
+            for _, status in sorted(agents.items())
+        ],
+    }
+
+
+def describe(entry: HistoryEntry) -> dict[str, Any]:
+    """A publication as the result has it."""
+    return {
+        "entry": entry.name,
+        "generation": entry.generation,
+        "release": entry.release.to_object() if entry.release else None,
+        "problem": entry.problem,
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        with connect(module.params) as client:
+            result = gather(client, module.params["app"])
+    except ZooKeeperError as exc:
+        module.fail_json(msg=str(exc), **exc.details)
+    except InvalidRecord as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m zoo_watcher run|check --config FILE`; `apply` is what `run` starts for git and disk work."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from .errors import AgentError, ConfigError, NameTakenError
+
+EXIT_TROUBLE = 1
+EXIT_CONFIG = 2
+EXIT_NAME_TAKEN = 3
+
+
+def main() -> int:
+    """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration, 3 another agent of this name lives."""
+    words = _parser().parse_args()
+    if words.command == "apply":
+        from .apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+
+        return apply()
+    try:
+        return _run(words.config) if words.command == "run" else _check(words.config)
+    except ConfigError as exc:
+        for mistake in exc.mistakes:
+            print(f"{words.config}: {mistake}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    except AgentError as exc:
+        print(f"zoo_watcher: {exc}", file=sys.stderr)  # noqa: T201
+        return EXIT_NAME_TAKEN if isinstance(exc, NameTakenError) else EXIT_TROUBLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m zoo_watcher", description="The deploy agent of zoo.deploy.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "watch, deploy and register until SIGTERM"), ("check", "validate a configuration")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
+    commands.add_parser("apply", help="bring one release live; `run` starts it and speaks with it")
+    return parser
+
+
+def _check(path: str) -> int:
+    from .config import Config  # noqa: PLC0415
+
+    config = Config.from_file(path)
+    print(f"{path}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
+    return 0
+
+
+def _run(path: str) -> int:
+    from .config import Config  # noqa: PLC0415
+    from .watcher import Watcher  # noqa: PLC0415
+
+    config = Config.from_file(path)
+    logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))
+    watcher = Watcher(config, _version())
+    watcher.run()
+    if watcher.ending == "handing over":
+        # kazoo would close the session when the interpreter ends.
+        os._exit(0)
+    return 0
+
+
+def _version() -> str:
+    """The collection's version: the role writes it beside the code, a wheel has it as its own."""
+    try:
+        return (Path(__file__).parent / "VERSION").read_text(encoding="utf-8").strip()
+    except OSError:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+        try:
+            return version("zoo-watcher")
+        except PackageNotFoundError:
+            return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's configuration: one JSON object in a file, checked as a whole before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from .errors import ConfigError
+from .records import DEFAULT_APP, AppPaths, InvalidRecord, check_node_name, check_path, shown
+
+FORMATS = ("seed", "nerve", "serverset", "curator")
+SCHEMES = ("https", "ssh", "git", "http", "file")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a service is known to be healthy. Times are seconds; `rise` and `fall` count answers in a row."""
+
+    type: str
+    host: str
+    port: int
+    path: str = "/"
+    status: int = 200
+    body: str | None = None
+    interval: float = 2.0
+    timeout: float = 1.0
+    rise: int = 1
+    fall: int = 2
+
+
+@dataclass(frozen=True)
+class Service:
+    """One registration: the ephemeral `path`/`id`, held while `check` passes. `address` None is found out."""
+
+    path: str
+    id: str
+    port: int
+    address: str | None
+    format: str
+    check: Check
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How the ensemble is reached; the names of the collection's connection options."""
+
+    hosts: str
+    session_timeout: float = 10.0
+    digest_username: str | None = None
+    digest_password: str | None = field(default=None, repr=False)
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    sasl_service: str = "zookeeper"
+    sasl_principal: str | None = None
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_key_password: str | None = field(default=None, repr=False)
+    tls_verify: bool = True
+    tls_check_hostname: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the agent is told. Times are seconds."""
+
+    connection: Connection
+    base: Path
+    name: str
+    app: AppPaths = field(default_factory=AppPaths)
+    services: tuple[Service, ...] = ()
+    allowed_schemes: tuple[str, ...] = ("https", "ssh", "git")
+    keep_releases: int = 5
+    health_timeout: float = 30.0
+    fetch_timeout: float = 300.0
+    log_level: str = "info"
+
+    @classmethod
+    def from_file(cls, path: str) -> Config:
+        """The configuration in a file. Raises `ConfigError` with every mistake in it."""
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise ConfigError([f"{path}: {exc.strerror}"]) from exc
+        except (ValueError, RecursionError) as exc:
+            raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
+        if not isinstance(found, dict):
+            raise ConfigError([f"{path}: want a JSON object, got {shown(found)}"])
+        return cls.from_object(found)
+
+    @classmethod
+    def from_object(cls, found: Mapping[str, Any]) -> Config:
+        """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
+        mistakes: list[str] = []
+        config = _config(_Keys(found, "", mistakes))
+        if mistakes:
+            raise ConfigError(mistakes)
+        return config
+
+
+class _Keys:
+    """Takes typed values out of a JSON object by key, and notes each mistake with where it is."""
+
+    def __init__(self, found: Mapping[str, Any], where: str, mistakes: list[str]) -> None:
+        self.left = dict(found)
+        self.where = where
+        self.mistakes = mistakes
+
+    def wrong(self, key: str, text: str) -> None:
+        self.mistakes.append(f"{self.where}{key}: {text}")
+
+    def take(self, key: str, wanted: str, fits: Callable[[Any], bool], default: Any) -> Any:
+        value = self.left.pop(key, None)
+        if value is None:
+            return default
+        if not fits(value):
+            # What is secret must not be shown, whatever its type.
+            seen = "" if "password" in key else f", got {shown(value)}"
+            self.wrong(key, f"want {wanted}{seen}")
+            return default
+        return value
+
+    def text(self, key: str, default: str | None = None) -> Any:
+        return self.take(key, "a text", lambda value: isinstance(value, str) and bool(value), default)
+
+    def flag(self, key: str, default: bool) -> Any:
+        return self.take(key, "true or false", lambda value: isinstance(value, bool), default)
+
+    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> Any:
+        return self.take(key, f"one of {', '.join(choices)}", lambda value: value in choices, default)
+
+    def whole(self, key: str, low: int, high: int, default: int | None = None) -> Any:
+        def fits(value: Any) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+        return self.take(key, f"a whole number from {low} to {high}", fits, default)
+
+    def seconds(self, key: str, low: float, high: float, default: float) -> Any:
+        def fits(value: Any) -> bool:
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+        return self.take(key, f"seconds from {low:g} to {high:g}", fits, default)
+
+    def checked(self, key: str, value: Any, check: Callable[[Any], Any]) -> Any:
+        """`check(value)`; what it raises is noted under `key`."""
+        try:
+            return check(value)
+        except InvalidRecord as exc:
+            self.wrong(key, str(exc))
+            return value
+
+    def done(self) -> None:
+        """Every key that nobody took is a mistake."""
+        for key in self.left:
+            self.wrong(key, "no such key")
+
+
+def _config(keys: _Keys) -> Config:
+    name = keys.text("name") or socket.gethostname()
+    keys.checked("name", name, lambda value: check_node_name(value, "name"))
+    app = keys.checked("app", keys.text("app", DEFAULT_APP), AppPaths)
+    base = keys.text("base")
+    if base is None:
+        keys.wrong("base", "missing: want the absolute path of the folder that releases go under")
+    elif not os.path.isabs(base):
+        keys.wrong("base", f"want an absolute path, got {shown(base)}")
+    config = Config(
+        connection=_connection(keys),
+        base=Path(base or "/"),
+        name=name,
+        app=app,
+        services=_services(keys, name),
+        allowed_schemes=_schemes(keys),
+        keep_releases=keys.whole("keep_releases", 2, 1000, 5),
+        health_timeout=keys.seconds("health_timeout", 0.1, 86400, 30.0),
+        fetch_timeout=keys.seconds("fetch_timeout", 1, 86400, 300.0),
+        log_level=keys.choice("log_level", LOG_LEVELS, "info"),
+    )
+    keys.done()
+    return config
+
+
+def _connection(keys: _Keys) -> Connection:
+    given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, None)
+    hosts = given if isinstance(given, str) else ",".join(given or [])
+    if not hosts.strip(", "):
+        keys.wrong("hosts", "missing: want the members of the ensemble as host:port,...")
+    texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
+    files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
+    connection = Connection(
+        hosts=hosts,
+        session_timeout=keys.seconds("session_timeout", 0.1, 3600, 10.0),
+        sasl_mechanism=keys.choice("sasl_mechanism", ("DIGEST-MD5", "GSSAPI")),
+        sasl_service=keys.text("sasl_service", "zookeeper"),
+        tls=keys.flag("tls", default=False),
+        tls_verify=keys.flag("tls_verify", default=True),
+        tls_check_hostname=keys.flag("tls_check_hostname", default=True),
+        **{key: keys.text(key) for key in (*texts, *files)},
+    )
+    if bool(connection.digest_username) != bool(connection.digest_password):
+        keys.wrong("digest_username", "goes with digest_password: give both or neither")
+    return connection
+
+
+def _is_hosts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
+def _schemes(keys: _Keys) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(one in SCHEMES for one in value)
+
+    return tuple(keys.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+
+
+def _services(keys: _Keys, name: str) -> tuple[Service, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+    listed = keys.take("services", "a list of objects", fits, [])
+    services = [
+        _service(_Keys(found, f"services[{number}].", keys.mistakes), name) for number, found in enumerate(listed)
+    ]
+    places = [(service.path, service.id) for service in services]
+    for path, identity in sorted({place for place in places if places.count(place) > 1}):
+        keys.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
+    return tuple(services)
+
+
+def _service(keys: _Keys, name: str) -> Service:
+    for key in ("path", "port"):
+        if keys.left.get(key) is None:
+            keys.wrong(key, "missing")
+    path = keys.checked("path", keys.text("path", "/"), check_path)
+    identity = keys.checked("id", keys.text("id", name), lambda value: check_node_name(value, "id"))
+    port = keys.whole("port", 1, 65535, 0)
+    address = keys.text("address")
+    found = keys.take("check", "an object", lambda value: isinstance(value, dict), {})
+    service = Service(
+        path=path,
+        id=identity,
+        port=port,
+        address=address,
+        format=keys.choice("format", FORMATS, "seed"),
+        check=_check(_Keys(found, f"{keys.where}check.", keys.mistakes), port),
+    )
+    keys.done()
+    return service
+
+
+def _check(keys: _Keys, port: int) -> Check:
+    check = Check(
+        type=keys.choice("type", ("tcp", "http"), "tcp"),
+        host=keys.text("host", "127.0.0.1"),
+        port=keys.whole("port", 1, 65535, port),
+        path=keys.text("path", "/"),
+        status=keys.whole("status", 100, 599, 200),
+        body=keys.text("body"),
+        interval=keys.seconds("interval", 0.05, 3600, 2.0),
+        timeout=keys.seconds("timeout", 0.05, 600, 1.0),
+        rise=keys.whole("rise", 1, 1000, 1),
+        fall=keys.whole("fall", 1, 1000, 2),
+    )
+    keys.done()
+    return check

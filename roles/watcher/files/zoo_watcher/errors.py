@@ -1,0 +1,42 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, named for what it means. Each text is one line for a person."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Any error of the agent's own."""
+
+
+class ConfigError(AgentError):
+    """The configuration file can't be used; `mistakes` has a line for each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+class NameTakenError(AgentError):
+    """Another live agent has this agent's name, or works in its base; this one takes nothing over and ends."""
+
+
+class SessionTroubleError(AgentError):
+    """ZooKeeper could not be asked now; the same is asked again later."""
+
+
+class DeployError(AgentError):
+    """This release can't be deployed here; trying the same again will not help."""
+
+
+class PassingError(DeployError):
+    """This release can't be deployed now; what stands in the way may pass, so it is tried again."""
+
+
+class UnhealthyError(DeployError):
+    """The release is live and its checks do not pass."""
+
+
+class CancelledError(DeployError):
+    """A newer release counts, or the agent ends."""

@@ -1,0 +1,135 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things are on a host, and how they are made durable there."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DeployError
+from .records import AGENT_DIRECTORY, COMMIT_ID
+
+READABLE = 0o755
+"""Mode of the folders on the way to a release: the application's own user reads them."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders under one base."""
+
+    base: Path
+
+    @property
+    def own(self) -> Path:
+        """The agent's own folder."""
+        return self.base / AGENT_DIRECTORY
+
+    @property
+    def repository(self) -> Path:
+        """The object store."""
+        return self.own / "repository.git"
+
+    @property
+    def releases(self) -> Path:
+        """Complete release directories, one a commit."""
+        return self.own / "releases"
+
+    @property
+    def staging(self) -> Path:
+        """What is being made. Whatever is here when nothing runs is left over."""
+        return self.own / "staging"
+
+    @property
+    def journal(self) -> Path:
+        """What the agent remembers of this host."""
+        return self.own / "journal.json"
+
+    @property
+    def session(self) -> Path:
+        """The session that a restarted agent takes up again, where the service manager gives no runtime directory."""
+        return self.own / "session.json"
+
+    def release(self, commit_id: str) -> Path:
+        """The complete release directory of a commit."""
+        return self.releases / commit_id
+
+    def place(self, relative_path: str) -> Path:
+        """The symlink through which the application sees the live release."""
+        return self.base / relative_path
+
+    def make(self) -> None:
+        """Make the folders. Raises `OSError`."""
+        self.base.mkdir(mode=READABLE, parents=True, exist_ok=True)
+        for folder in (self.own, self.releases, self.staging):
+            folder.mkdir(mode=READABLE, exist_ok=True)
+
+    def clean_staging(self) -> None:
+        """Remove what an interrupted deployment left."""
+        for left in self.staging.iterdir() if self.staging.is_dir() else ():
+            remove_tree(left)
+
+    def staged(self) -> list[str]:
+        """The commits that have a complete release directory."""
+        if not self.releases.is_dir():
+            return []
+        return [entry.name for entry in self.releases.iterdir() if COMMIT_ID.fullmatch(entry.name)]
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder or file, whatever its contents' modes; what can't be removed stays for the next time."""
+    if path.is_symlink() or not path.is_dir():
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """Make all that was written to the file system of `path` durable, in one call (syncfs(2))."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's text as a whole: after a crash it is the old or the new one. Raises `OSError`."""
+    beside = path.with_name(f".{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def disk_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` into a `DeployError` that says what was being done, and where."""
+    try:
+        yield
+    except OSError as exc:
+        where = f" {exc.filename}" if exc.filename else ""
+        raise DeployError(f"{doing}:{where} {exc.strerror or exc}") from exc

@@ -1,0 +1,33 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the service manager is told, by sd_notify(3): a datagram to the socket in NOTIFY_SOCKET."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def notify(*words: str) -> None:
+    """Tell it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; nothing where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto("\n".join(words).encode(), address)
+
+
+def watchdog_interval() -> float | None:
+    """Seconds between two signs of life, half of what is granted; None where none are wanted."""
+    granted = os.environ.get("WATCHDOG_USEC", "")
+    return int(granted) / 2_000_000 if granted.isdigit() and int(granted) else None
+
+
+def runtime_directory() -> str | None:
+    """The unit's own folder under /run; None where it has none."""
+    found = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return found or None

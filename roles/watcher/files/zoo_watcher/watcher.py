@@ -1,0 +1,289 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's loop: wait for a reason to act, read the desired release, converge, report."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import queue
+import signal
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from . import systemd
+from .activation import live_commit
+from .config import Config
+from .deployment import Deployment, Progress
+from .errors import AgentError, NameTakenError, SessionTroubleError
+from .health import Health
+from .journal import Journal
+from .layout import Layout
+from .records import AgentStatus, InvalidRecord, Release
+from .registration import Registrar, TakenError, service_path, service_value, source_address
+from .session import Node, Session, session_memory, session_trouble
+
+AGAIN = 1.0
+"""Seconds after which what ZooKeeper did not do is asked for again."""
+IDLE = 60.0
+"""Seconds after which the loop looks around where nothing wakes it."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The desired release as its znode has it: `release`, or the `problem` with it; `fleet` agents were live then."""
+
+    generation: int
+    fleet: int
+    release: Release | None = None
+    problem: str | None = None
+
+    @classmethod
+    def from_node(cls, node: Node, fleet: int, schemes: tuple[str, ...]) -> Desired:
+        """What a node asks for, as far as this host allows it."""
+        generation = node.stat.mzxid
+        try:
+            release = Release.from_node(node.data)
+        except InvalidRecord as exc:
+            return cls(generation, fleet, problem=f"the published release is not valid: {exc}")
+        if release.scheme not in schemes:
+            allowed = ", ".join(schemes)
+            return cls(generation, fleet, problem=f"url: {release.scheme} is not allowed on this host, only {allowed}")
+        return cls(generation, fleet, release)
+
+
+class Watcher:
+    """One agent. `run` returns when a signal says so."""
+
+    def __init__(self, config: Config, version: str) -> None:
+        self.config = config
+        self.layout = Layout(config.base)
+        # A signal handler puts into it too: SimpleQueue is the one that may be interrupted in itself.
+        self.inbox: queue.SimpleQueue[tuple[Deployment, Progress | None] | None] = queue.SimpleQueue()
+        self.health = Health([service.check for service in config.services], self.wake)
+        memory = session_memory(systemd.runtime_directory(), self.layout.session)
+        self.session = Session(config.connection, memory, self.wake)
+        self.registrar = Registrar(self.session)
+        self.status = AgentStatus(name=config.name, version=version, since=_now())
+        self.desired: Desired | None = None
+        self.deployment: Deployment | None = None
+        self.ending: str | None = None
+        self._stale = True
+        self._followed = False
+        self._trouble = ""
+        self._taken_since: dict[str, float] = {}
+
+    def wake(self) -> None:
+        """Let the loop look again; from any thread, or a signal handler."""
+        self.inbox.put(None)
+
+    def run(self) -> None:
+        """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
+        lock = self._lock_base()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGUSR2, self._on_signal)
+        self.health.start()
+        self.session.start()
+        systemd.notify("READY=1")
+        log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
+        try:
+            pause = 0.0
+            while self.ending is None:
+                self._wait(pause)
+                pause = self._turn()
+        finally:
+            self._end()
+            os.close(lock)
+
+    def _lock_base(self) -> int:
+        """Two agents in one base would take releases from under each other."""
+        try:
+            self.layout.make()
+            lock = os.open(self.layout.own / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(lock)
+            raise NameTakenError(f"another agent works in {self.config.base}; this one ends") from exc
+        return lock
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        self.ending = "handing over" if number == signal.SIGUSR2 else "leaving"
+        self.wake()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a message, take it and all that have come with it."""
+        try:
+            message = self.inbox.get(timeout=seconds)
+            while True:
+                if message is not None:
+                    self._take_in(*message)
+                message = self.inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take_in(self, deployment: Deployment, progress: Progress | None) -> None:
+        if deployment is not self.deployment or progress is None:
+            return
+        log.info(
+            "%s, generation=%s commit=%s%s",
+            progress.state,
+            deployment.generation,
+            deployment.release.commit_id,
+            f": {progress.message}" if progress.message else "",
+        )
+        self._set_status(
+            progress.state,
+            generation=deployment.generation,
+            message=progress.message,
+            timings=progress.timings or None,
+            previous_commit_id=progress.previous,
+        )
+
+    def _set_status(self, state: str, **changes: Any) -> None:
+        since = self.status.since if state == self.status.state else _now()
+        self.status = self.status.with_changes(state=state, since=since, **changes)
+        systemd.notify(f"STATUS={state} {self._live() or 'no release'}")
+
+    def _turn(self) -> float:
+        """Look at all that may have changed, once; the seconds after which to look again in any case."""
+        systemd.notify("WATCHDOG=1")
+        pause = min(systemd.watchdog_interval() or IDLE, IDLE)
+        if not self.session.usable:
+            # A watch that was lost with the connection says nothing: all is read anew.
+            self._stale = True
+            return pause
+        try:
+            self._follow()
+            self._converge()
+            self._report()
+            self._register()
+        except (SessionTroubleError, TakenError) as exc:
+            self._note_trouble(str(exc))
+            return min(AGAIN, pause)
+        self._note_trouble("")
+        return pause
+
+    def _note_trouble(self, text: str) -> None:
+        if text and text != self._trouble:
+            log.warning("trouble with ZooKeeper, tried again: %s", text)
+        self._trouble = text
+
+    def _follow(self) -> None:
+        """Read the desired release where it may have changed."""
+        if self.session.renewed():
+            log.info("session 0x%x, timeout=%g s", self.session.id, self.session.timeout)
+            self._stale = True
+        if not self._stale:
+            return
+        self._stale = False
+        try:
+            with session_trouble(self.config.app.config):
+                node = self.session.read(self.config.app.config, self._on_release)
+                fleet = self.session.children_count(self.config.app.agents) if node else 0
+        except SessionTroubleError:
+            self._stale = True
+            raise
+        self._followed = True
+        desired = Desired.from_node(node, fleet, self.config.allowed_schemes) if node else None
+        if desired is None or self.desired is None or desired.generation != self.desired.generation:
+            self.desired = desired
+
+    def _on_release(self, _event: Any) -> None:
+        self._stale = True
+        self.wake()
+
+    def _converge(self) -> None:
+        """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
+        desired = self.desired
+        if desired is None or desired.generation == self.status.generation:
+            return
+        if self.deployment is not None and not self.deployment.ended:
+            # Its end wakes the loop.
+            self.deployment.cancel()
+            return
+        self.deployment = None
+        failure = Journal.load(self.layout.journal).failed(desired.generation)
+        if desired.release is None:
+            log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
+            self._set_status("failed", generation=desired.generation, message=desired.problem)
+        elif failure:
+            self._set_status(failure.state, generation=desired.generation, message=failure.message)
+        else:
+            self._deploy(desired, desired.release)
+
+    def _deploy(self, desired: Desired, release: Release) -> None:
+        deployment = Deployment(
+            self.config,
+            release,
+            desired.generation,
+            desired.fleet,
+            self.health,
+            lambda progress: self.inbox.put((deployment, progress)),
+        )
+        self.deployment = deployment
+        self._set_status("queued", generation=desired.generation, message=None, timings=None)
+        deployment.start()
+
+    def _live(self) -> str | None:
+        release = self.desired.release if self.desired else None
+        return live_commit(self.layout, release.relative_path) if release else None
+
+    def _report(self) -> None:
+        """Write the status where it has changed."""
+        status = self.status.with_changes(commit_id=self._live() or self.status.commit_id)
+        path = self.config.app.agent(self.config.name)
+        try:
+            self.registrar.hold(path, status.to_node())
+        except TakenError as exc:
+            self._check_name(exc)
+            raise
+        self._taken_since.clear()
+
+    def _check_name(self, taken: TakenError) -> None:
+        """An agent of this name is there: its session may be a dead one's, that ends, or it lives."""
+        since = self._taken_since.setdefault(f"{taken.path} {taken.owner}", time.monotonic())
+        if not taken.owner or time.monotonic() - since > 2 * self.session.timeout:
+            raise NameTakenError(f"another agent is named {self.config.name}: {taken}; this one takes nothing over and ends")
+
+    def _register(self) -> None:
+        """Hold a registration for each service that is healthy, and for no other."""
+        serving = self._serves()
+        for service, checker in zip(self.config.services, self.health.checkers):
+            path = service_path(service)
+            if serving and checker.healthy:
+                address = service.address or source_address(self.config.connection.hosts)
+                self.registrar.hold(path, service_value(service, address))
+            else:
+                self.registrar.let_go(path)
+
+    def _serves(self) -> bool:
+        """Whether this host has what it should serve: a release, where one is published."""
+        if self.desired is None:
+            return self._followed
+        if self.desired.release is None:
+            return bool(self.layout.staged())
+        return self._live() is not None
+
+    def _end(self) -> None:
+        """Leave, or hand the session over: then it goes on, for the next agent, until it expires."""
+        systemd.notify("STOPPING=1")
+        log.info("%s", self.ending or "ending")
+        if self.deployment is not None:
+            self.deployment.cancel()
+            self.deployment.join(timeout=5)
+        if self.ending != "handing over":
+            self.session.stop()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

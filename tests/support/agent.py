@@ -1,0 +1,117 @@
+"""A real agent, in a process of its own, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from support.waiting import wait_for
+
+SOURCE = Path(__file__).resolve().parents[2] / "roles" / "watcher" / "files"
+OUTCOMES = {"active", "failed", "rolled_back"}
+
+
+@dataclass
+class Agent:
+    """An agent with its files under `root`. `config` are further keys of its configuration."""
+
+    root: Path
+    hosts: str
+    app: str
+    zk: KazooClient = field(repr=False)
+    name: str = "server1"
+    config: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base(self) -> Path:
+        """Where its releases are."""
+        return self.root / "base"
+
+    @property
+    def log(self) -> str:
+        """What it has written to standard error."""
+        path = self.root / "agent.log"
+        return path.read_text() if path.exists() else ""
+
+    def configure(self) -> Path:
+        """Write its configuration file."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        keys = {
+            "hosts": self.hosts,
+            "app": self.app,
+            "base": str(self.base),
+            "name": self.name,
+            "allowed_schemes": ["file"],
+            "session_timeout": 4,
+            **self.config,
+        }
+        path = self.root / "agent.json"
+        path.write_text(json.dumps(keys))
+        return path
+
+    def start(self, **environment: str) -> Agent:
+        """Start it; it may not be connected yet."""
+        command = [sys.executable, "-m", "zoo_watcher", "run", "--config", str(self.configure())]
+        with (self.root / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(SOURCE), **environment}
+            )
+        return self
+
+    def wait_live(self) -> Agent:
+        """Wait until its status is in the ensemble."""
+        wait_for(lambda: self.status, f"{self.name} is live; its log:\n{self.log}")
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(20)
+        self.process = None
+        return status
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Its status in the ensemble; empty while there is none."""
+        try:
+            return dict(json.loads(self.zk.get(f"{self.app}/agents/{self.name}")[0]))
+        except NoNodeError:
+            return {}
+
+    def live(self, relative_path: str = "site") -> str | None:
+        """The commit that is live on its disk."""
+        place = self.base / relative_path
+        return place.resolve().name if place.is_symlink() else None
+
+    def wait_outcome(self, generation: int, seconds: float = 30) -> dict[str, Any]:
+        """Wait until it has proved or given up a generation; its status then."""
+
+        def outcome() -> dict[str, Any] | None:
+            status = self.status
+            return status if status.get("generation") == generation and status["state"] in OUTCOMES else None
+
+        try:
+            return wait_for(outcome, f"{self.name} has an outcome of {generation}", seconds) or {}
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\nstatus: {self.status}\nlog:\n{self.log}") from exc
+
+
+def publish(zk: KazooClient, app: str, value: dict[str, Any] | bytes) -> int:
+    """Write the desired release as any program could; its generation."""
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    path = f"{app}/config"
+    if zk.exists(path):
+        return int(zk.set(path, data).mzxid)
+    zk.create(path, data, makepath=True)
+    return int(zk.get(path)[1].mzxid)
