@@ -85,7 +85,9 @@ def _resolve_in_copy(url: str, commit_id: str) -> str:
 def _fetch(copy: git.Git, url: str, *words: str) -> bool:
     """Fetch without files; whether the server gave what was asked for."""
     try:
-        copy.fetch("--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE)
+        copy.fetch(
+            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
+        )
     except git.GitCommandError as exc:
         if says(exc.stderr, (*ABSENT, *REFUSED)):
             return False
@@ -108,4 +110,3 @@ def _questions(url: str) -> Iterator[None]:
         raise CommitError("git is not installed where the module runs") from exc
     except git.GitCommandError as exc:
         raise CommitError(f"url: can't read {url}: {reason(exc.stderr)}") from exc
-

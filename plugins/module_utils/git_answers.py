@@ -1,11 +1,18 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What git says when it fails, read in one place for plugins and agent. Standard library only; git speaks in `LC_ALL=C`."""
+"""What git says when it fails, read in one place for plugins and agent. Standard library only; for `LC_ALL=C`."""
 
 from __future__ import annotations
 
-ABSENT = ("not our ref", "couldn't find remote ref", "no such remote ref", "not a valid sha1", "bad object", "not a valid object")
+ABSENT = (
+    "not our ref",
+    "couldn't find remote ref",
+    "no such remote ref",
+    "not a valid sha1",
+    "bad object",
+    "not a valid object",
+)
 """The server answers and does not have the commit."""
 REFUSED = ("unadvertised object", "does not support shallow", "dumb http transport", "does not allow request")
 """The server gives no single commit away, only whole branches and tags."""

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 DEFAULT_APP = "/app/business"
@@ -147,7 +147,7 @@ def url_scheme(url: str) -> str:
 
 
 def check_url(url: object) -> str:
-    """`url` itself where git may be given it; `InvalidRelease` otherwise. Which protocols are allowed is the host's to say."""
+    """`url` itself where git may be given it; `InvalidRelease` otherwise. The host says which protocols it allows."""
     if not isinstance(url, str) or not url:
         raise InvalidRelease(f"url: want a repository's address, got {shown(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or _CONTROL.search(url):
@@ -189,14 +189,15 @@ def check_relative_path(path: object) -> str:
     return path
 
 
-@dataclass(frozen=True)
 class _Record:
-    """A JSON object. A field's `metadata["key"]` is its name in the node; `extra` keeps the unknown keys."""
+    """A dataclass that is a JSON object: `metadata["key"]` is a field's name in it, `extra` keeps the unknown keys."""
+
+    extra: Mapping[str, Any]
 
     @classmethod
     def from_object(cls: type[RecordType], found: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
-        known = {spec.metadata["key"]: spec.name for spec in fields(cls) if "key" in spec.metadata}
+        known = {spec.metadata["key"]: spec.name for spec in fields(cast(Any, cls)) if "key" in spec.metadata}
         values: dict[str, Any] = {known[key]: value for key, value in found.items() if key in known}
         return cls(**values, extra={key: value for key, value in found.items() if key not in known})  # type: ignore[call-arg]
 
@@ -209,10 +210,10 @@ class _Record:
         """The JSON object, without the optional keys that are not set."""
         known = {
             spec.metadata["key"]: getattr(self, spec.name)
-            for spec in fields(self)
+            for spec in fields(cast(Any, self))
             if "key" in spec.metadata and getattr(self, spec.name) is not None
         }
-        return {**known, **getattr(self, "extra")}
+        return {**known, **self.extra}
 
     def to_node(self) -> bytes:
         """The node's bytes."""

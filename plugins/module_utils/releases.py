@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any, Callable, NamedTuple
 
 from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
@@ -26,12 +28,21 @@ if KAZOO_IMPORT_ERROR is None:
         SessionExpiredError,
     )
 
+PROVED = "provedAt"
+"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that."""
+SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
+WAITING: dict[str, dict[str, Any]] = {
+    "wait_timeout": {"type": "float", "default": 300.0},
+    "min_agents": {"type": "int", "default": 1},
+    "max_failures": {"type": "int", "default": 0},
+}
+"""The options of waiting, for `AnsibleModule(argument_spec=...)`."""
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
 
 
 class Published(NamedTuple):
-    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None where there is no such znode."""
+    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None where it is not there."""
 
     generation: int | None = None
     version: int | None = None
@@ -126,6 +137,59 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: _sequence(entry.name), reverse=True)
 
 
+def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Wait as the options of `WAITING` say, and note it where the whole fleet has proved the generation.
+
+    Returns what a module returns of it; where the demand did not come true, that is in the `ZooKeeperError`'s details.
+    """
+    demand = Demand(generation, options["min_agents"], options["max_failures"])
+    outcome = wait_for_fleet(client, paths, demand, options["wait_timeout"])
+    if outcome.problem:
+        raise ZooKeeperError(f"{paths.config}: {outcome.problem}", **outcome.to_result())
+    if not outcome.verdict.failed:
+        mark_proved(client, paths, generation, now())
+    return outcome.to_result()
+
+
+def now() -> str:
+    """The time, RFC 3339."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str) -> None:
+    """Note in a publication's history entry that the fleet has proved it. What can't be noted is left."""
+    for node in reversed(_children(client, paths.history)):
+        release, _ = _read_release(node.data)
+        if node.stat.czxid == generation and release is not None and PROVED not in release.extra:
+            noted = replace(release, extra={**release.extra, PROVED: now})
+            client.set_async(node.path, noted.to_node(), node.stat.version).wait()
+            return
+
+
+def rollback_target(history: list[HistoryEntry], current: Release | None, to: str | None) -> Release:
+    """The release to go back to, from the history (the newest first). Raises `InvalidRecord` where there is none.
+
+    `to` is an entry's name, or a commit's id or its first 7 digits or more. Without it, it is the last release that a
+    whole fleet had proved and that is not the current one; where none is known to be, the last other one.
+    """
+    known = [(entry.name, entry.release) for entry in history if entry.release is not None]
+    if to is not None:
+        named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(to))]
+        if not named:
+            raise InvalidRecord(f"to: no entry of the history is or has the commit {to}")
+        return _again(named[0])
+    others = [release for _, release in known if not release.same_as(current)]
+    proved = [release for release in others if PROVED in release.extra]
+    if not others:
+        raise InvalidRecord("there is no other release in the history to go back to")
+    return _again((proved or others)[0])
+
+
+def _again(release: Release) -> Release:
+    """A release as it was before it was proved."""
+    return replace(release, extra={key: value for key, value in release.extra.items() if key != PROVED})
+
+
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
     """The live agents' statuses by name."""
     return {node.path.rsplit("/", 1)[1]: _status(node) for node in _children(client, paths.agents)}
@@ -177,12 +241,27 @@ def judge(agents: Mapping[str, AgentStatus], generation: int) -> Verdict:
 
 
 class Outcome(NamedTuple):
-    """How waiting ended. `problem` is None where the demand came true; `lost` were live and are not."""
+    """How waiting ended. `problem` is None where the demand came true; `lost` were live and are not.
+
+    `timed_out` tells a problem that more time could solve from one that it could not.
+    """
 
     agents: Mapping[str, AgentStatus]
     verdict: Verdict
     lost: list[str]
-    problem: str | None
+    problem: str | None = None
+    timed_out: bool = False
+
+    def to_result(self) -> dict[str, Any]:
+        """What a module returns of it."""
+        return {
+            "agents": [self.agents[name].to_object() for name in sorted(self.agents)],
+            # Not `failed`: to Ansible that is whether the task did.
+            "failed_agents": self.verdict.failed,
+            "pending_agents": self.verdict.pending,
+            "lost_agents": self.lost,
+            "timed_out": self.timed_out,
+        }
 
 
 def wait_for_fleet(client: KazooClient, paths: AppPaths, demand: Demand, seconds: float) -> Outcome:
@@ -195,34 +274,39 @@ def wait_for_fleet(client: KazooClient, paths: AppPaths, demand: Demand, seconds
         if len(verdict.failed) > demand.max_failures:
             return _outcome(fleet, verdict, _failures(fleet.agents, verdict))
         if not verdict.pending and len(verdict.proved) + len(verdict.failed) >= demand.min_agents:
-            return _outcome(fleet, verdict, None)
+            return _outcome(fleet, verdict)
         if fleet.superseded(demand.generation):
-            return _outcome(fleet, verdict, "another release was published meanwhile; this one is not waited for any more")
+            return _outcome(fleet, verdict, SUPERSEDED)
         left = deadline - time.monotonic()
         if left <= 0:
-            return _outcome(fleet, verdict, _overdue(fleet.agents, verdict, demand, seconds))
+            return _outcome(fleet, verdict, _overdue(fleet.agents, verdict, demand), timed_out=True)
         fleet.wait(left)
 
 
-def _outcome(fleet: Fleet, verdict: Verdict, problem: str | None) -> Outcome:
-    return Outcome(dict(fleet.agents), verdict, sorted(fleet.seen - set(fleet.agents)), problem)
+def _outcome(fleet: Fleet, verdict: Verdict, problem: str | None = None, *, timed_out: bool = False) -> Outcome:
+    return Outcome(dict(fleet.agents), verdict, sorted(fleet.seen - set(fleet.agents)), problem, timed_out)
 
 
 def _failures(agents: Mapping[str, AgentStatus], verdict: Verdict) -> str:
     return f"not deployed on {len(verdict.failed)} of {len(agents)}: {_said(agents, verdict.failed)}"
 
 
-def _overdue(agents: Mapping[str, AgentStatus], verdict: Verdict, demand: Demand, seconds: float) -> str:
+def _overdue(agents: Mapping[str, AgentStatus], verdict: Verdict, demand: Demand) -> str:
     if len(agents) < demand.min_agents:
-        return f"published, but {len(agents)} agents are live after {seconds:g} s, want at least {demand.min_agents}"
-    return f"not proved within {seconds:g} s by {len(verdict.pending)} of {len(agents)}: {_said(agents, verdict.pending)}"
+        return f"published, but {len(agents)} agents are live in time, want at least {demand.min_agents}"
+    return f"not proved in time by {len(verdict.pending)} of {len(agents)}: {_said(agents, verdict.pending)}"
 
 
 def _said(agents: Mapping[str, AgentStatus], names: Iterable[str], most: int = 5) -> str:
-    listed = list(names)
-    said = [f"{name} is {agents[name].state} ({agents[name].message or 'no message'})" for name in listed[:most]]
+    """What some agents say of themselves, for a message."""
+    listed = sorted(names)
+    said = [f"{name} is {_state(agents[name])}" for name in listed[:most]]
     more = [f"and {len(listed) - most} more"] if len(listed) > most else []
     return ", ".join([*said, *more])
+
+
+def _state(status: AgentStatus) -> str:
+    return f"{status.state} ({status.message})" if status.message else status.state
 
 
 class Fleet:

@@ -11,11 +11,12 @@ module: zk_release
 short_description: Publish a release in ZooKeeper and wait until the fleet proves it
 version_added: 0.1.0
 description:
-  - Resolves O(ref) to a commit, publishes it to C(<app>/config) together with an entry of C(<app>/history) in one transaction,
-    and waits until every live agent below C(<app>/agents) has proved it.
-  - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode, fetch the commit,
-    bring it live, check its health and say so.
-  - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and write it.
+  - Resolves O(ref) to a commit, publishes it to C(<app>/config) together with an entry of C(<app>/history) in one
+    transaction, and waits until every live agent below C(<app>/agents) has proved it.
+  - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
+    fetch the commit, bring it live, check its health and say so.
+  - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
+    write it.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -33,6 +34,9 @@ attributes:
     support: full
     platforms: posix
     description: Needs only the ensemble and the repository, so it mostly runs on the controller.
+  action:
+    support: full
+    description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
 options:
   app:
     description: The znode of the application.
@@ -54,15 +58,34 @@ options:
       - Where the release appears below the base of each server.
       - Where it is not given, it is that of the release which is published now.
     type: str
+  state:
+    description:
+      - V(published) publishes O(ref) of O(url).
+      - V(rolled_back) publishes an earlier release of the history again, O(to) says which. It asks no git server,
+        and servers that still keep that release need none either.
+    type: str
+    choices: [published, rolled_back]
+    default: published
+  to:
+    description:
+      - What to go back to with O(state=rolled_back), an entry of the history by its name, or a commit's id,
+        full or its first 7 digits or more.
+      - Where it is not given, it is the last release that the whole fleet had proved and that is not the current one,
+        as noted by who waited for it with O(wait); where none is known to be proved, the last other one.
+    type: str
   publisher:
-    description: Who publishes, as the history is to say it; the user and the host where the module runs where it is not given.
+    description:
+      - Who publishes, as the history is to say it.
+      - Where it is not given, it is the user and the host where the module runs.
     type: str
   wait:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
   wait_timeout:
-    description: Seconds to wait at the most; the module fails after them and says who is not there yet. The release stays published.
+    description:
+      - Seconds to wait at the most; the module fails after them and says who is not there yet.
+      - The release stays published.
     type: float
     default: 300
   min_agents:
@@ -94,6 +117,12 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.4.2
     max_failures: 2
+
+- name: Bring back the last release that the whole fleet had proved
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    state: rolled_back
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -138,7 +167,9 @@ agents:
       type: str
       returned: always
     state:
-      description: One of C(idle), C(queued), C(fetching), C(staging), C(activating), C(checking), C(active), C(failed), C(rolled_back), C(draining).
+      description:
+        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
+          C(failed), C(rolled_back).
       type: str
       returned: always
     generation:
@@ -169,21 +200,25 @@ agents:
       description: The agent's version.
       type: str
       returned: always
-failed:
+failed_agents:
   description: The names of the agents that gave up on this release.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
-pending:
+pending_agents:
   description: The names of the agents that have neither proved it nor given up.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
-lost:
+lost_agents:
   description: The names of the agents that were live while the module waited and are not any more.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
+timed_out:
+  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
+  returned: when O(wait=true) and not in check mode
+  type: bool
 elapsed:
   description: Seconds from the publication to the end of waiting.
   returned: when O(wait=true) and not in check mode
@@ -195,7 +230,7 @@ import getpass
 import json
 import socket
 import time
-from datetime import datetime, timezone
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -203,12 +238,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zoo.deploy.plugins.module_utils.commits import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
-    Demand,
-    Outcome,
+    WAITING,
     Published,
+    now,
+    prove,
     publish,
+    read_history,
     read_published,
-    wait_for_fleet,
+    rollback_target,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZooKeeperError, connect
 
@@ -221,49 +258,60 @@ def argument_spec() -> dict[str, Any]:
         "url": {"type": "str"},
         "ref": {"type": "str", "default": "HEAD"},
         "relative_path": {"type": "str"},
+        "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
+        "to": {"type": "str"},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
-        "wait_timeout": {"type": "float", "default": 300.0},
-        "min_agents": {"type": "int", "default": 1},
-        "max_failures": {"type": "int", "default": 0},
+        **WAITING,
     }
 
 
-def wanted_release(options: dict[str, Any], published: Published) -> Release:
-    """The release that the options ask for; what they leave open is as published. Raises `InvalidRecord`, `CommitError`."""
-    before = published.release
+def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
+    """The release that the options ask for. Raises `InvalidRecord`, `CommitError`."""
+    if options["to"] and options["state"] != "rolled_back":
+        raise InvalidRecord("to: goes with the state rolled_back")
+    if options["state"] == "rolled_back":
+        release = rollback_target(read_history(client, paths), published.release, options["to"])
+    else:
+        release = resolved_release(options, published.release)
+    publisher = options["publisher"] or f"{getpass.getuser()}@{socket.gethostname()}"
+    return replace(release, publisher=publisher, published_at=now())
+
+
+def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
+    """The release of `ref` of `url`; what the options leave open is as published before."""
     url = options["url"] or (before.url if before else None)
     relative_path = options["relative_path"] or (before.relative_path if before else None)
-    for option, value in (("url", url), ("relative_path", relative_path)):
-        if value is None:
-            raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
-    return Release(
-        url=url,
-        commit_id=resolve(url, options["ref"]),
-        relative_path=relative_path,
-        ref=options["ref"],
-        publisher=options["publisher"] or f"{getpass.getuser()}@{socket.gethostname()}",
-        published_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
+    if url is None or relative_path is None:
+        option = "url" if url is None else "relative_path"
+        raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
+    commit_id = resolve(url, options["ref"])
+    return Release(url=url, commit_id=commit_id, relative_path=relative_path, ref=options["ref"])
 
 
 def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    release = wanted_release(options, published)
+    release = wanted_release(client, paths, options, published)
     same = release.same_as(published.release)
     result = describe(published, published.release if same else release, changed=not same)
     begin = time.monotonic()
     if not same and not check:
         result["generation"] = publish(client, paths, release)
-    if options["wait"] and not check:
-        demand = Demand(result["generation"], options["min_agents"], options["max_failures"])
-        outcome = wait_for_fleet(client, paths, demand, options["wait_timeout"])
-        result.update(report(outcome), elapsed=round(time.monotonic() - begin, 3))
-        if outcome.problem:
-            raise ZooKeeperError(f"{paths.config}: {outcome.problem}", **result)
-    return result
+    if not options["wait"] or check:
+        return result
+    try:
+        result.update(prove(client, paths, result["generation"], options))
+    except ZooKeeperError as exc:
+        exc.details = {**result, **exc.details, "elapsed": elapsed(begin)}
+        raise
+    return {**result, "elapsed": elapsed(begin)}
+
+
+def elapsed(begin: float) -> float:
+    """Seconds since `begin`, of the monotonic clock."""
+    return round(time.monotonic() - begin, 3)
 
 
 def describe(published: Published, release: Release | None, *, changed: bool) -> dict[str, Any]:
@@ -286,16 +334,6 @@ def pretty(found: dict[str, Any] | None) -> str:
     return f"{json.dumps(found, indent=2)}\n" if found else ""
 
 
-def report(outcome: Outcome) -> dict[str, Any]:
-    """The part of the result that tells of the fleet."""
-    return {
-        "agents": [outcome.agents[name].to_object() for name in sorted(outcome.agents)],
-        "failed": outcome.verdict.failed,
-        "pending": outcome.verdict.pending,
-        "lost": outcome.lost,
-    }
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
@@ -306,8 +344,8 @@ def main() -> None:
         module.fail_json(msg=str(exc), **exc.details)
     except (InvalidRecord, CommitError) as exc:
         module.fail_json(msg=str(exc))
-    if result.get("lost"):
-        module.warn(f"live at first and gone before the end: {', '.join(result['lost'])}")
+    if result.get("lost_agents"):
+        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
     module.exit_json(**result)
 
 

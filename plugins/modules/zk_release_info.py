@@ -32,6 +32,22 @@ options:
     description: The znode of the application.
     type: str
     default: /app/business
+  wait:
+    description: Whether to wait until the live agents have proved the release that is desired; fails where they do not.
+    type: bool
+    default: false
+  wait_timeout:
+    description: Seconds to wait at the most.
+    type: float
+    default: 300
+  min_agents:
+    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
+    type: int
+    default: 1
+  max_failures:
+    description: How many agents may fail before the module does; it fails as soon as there are more.
+    type: int
+    default: 0
 seealso:
   - module: zoo.deploy.zk_release
 """
@@ -42,6 +58,13 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
   register: deployed
+
+- name: Wait for a release that was published without waiting
+  zoo.deploy.zk_release_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    wait: true
+    wait_timeout: 60
 
 - name: No server has drifted
   ansible.builtin.assert:
@@ -113,6 +136,25 @@ agents:
       description: Whether it has proved the desired release.
       type: bool
       returned: always
+failed_agents:
+  description: The names of the agents that gave up on the desired release.
+  returned: when O(wait=true)
+  type: list
+  elements: str
+pending_agents:
+  description: The names of the agents that have neither proved it nor given up.
+  returned: when O(wait=true)
+  type: list
+  elements: str
+lost_agents:
+  description: The names of the agents that were live while the module waited and are not any more.
+  returned: when O(wait=true)
+  type: list
+  elements: str
+timed_out:
+  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
+  returned: when O(wait=true)
+  type: bool
 """
 
 from typing import Any
@@ -121,7 +163,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    WAITING,
     HistoryEntry,
+    Published,
+    prove,
     read_agents,
     read_history,
     read_published,
@@ -131,15 +176,22 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPE
 
 def argument_spec() -> dict[str, Any]:
     """The module's options."""
-    return {**ARGSPEC, "app": {"type": "str", "default": DEFAULT_APP}}
+    return {
+        **ARGSPEC,
+        "app": {"type": "str", "default": DEFAULT_APP},
+        "wait": {"type": "bool", "default": False},
+        **WAITING,
+    }
 
 
-def gather(client: Any, app: str) -> dict[str, Any]:
-    """All that the ensemble knows of an application."""
-    paths = AppPaths(app)
+def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """All that the ensemble knows of an application, once its fleet has proved what is desired where that is wanted."""
+    paths = AppPaths(options["app"])
     published = read_published(client, paths)
+    waited = wait(client, paths, published, options) if options["wait"] else {}
     agents = read_agents(client, paths)
     return {
+        **waited,
         "generation": published.generation,
         "release": published.release.to_object() if published.release else None,
         "problem": published.problem,
@@ -152,6 +204,17 @@ def gather(client: Any, app: str) -> dict[str, Any]:
             for _, status in sorted(agents.items())
         ],
     }
+
+
+def wait(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the desired release; what is known of the fleet then. Raises `ZooKeeperError` where it is not proved."""
+    if published.generation is None:
+        raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
+    try:
+        return prove(client, paths, published.generation, options)
+    except ZooKeeperError as exc:
+        exc.details["generation"] = published.generation
+        raise
 
 
 def describe(entry: HistoryEntry) -> dict[str, Any]:
@@ -169,7 +232,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params) as client:
-            result = gather(client, module.params["app"])
+            result = gather(client, module.params)
     except ZooKeeperError as exc:
         module.fail_json(msg=str(exc), **exc.details)
     except InvalidRecord as exc:

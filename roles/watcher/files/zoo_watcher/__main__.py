@@ -1,11 +1,12 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m zoo_watcher run|check --config FILE`; `apply` is what `run` starts for git and disk work."""
+"""`python -m zoo_watcher run|check|status --config FILE`; `apply` is what `run` starts for git and disk work."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -26,7 +27,7 @@ def main() -> int:
 
         return apply()
     try:
-        return _run(words.config) if words.command == "run" else _check(words.config)
+        return _COMMANDS[words.command](words)
     except ConfigError as exc:
         for mistake in exc.mistakes:
             print(f"{words.config}: {mistake}", file=sys.stderr)  # noqa: T201
@@ -39,26 +40,42 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zoo_watcher", description="The deploy agent of zoo.deploy.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", "watch, deploy and register until SIGTERM"), ("check", "validate a configuration")):
+    texts = {
+        "run": "watch, deploy and register until SIGTERM",
+        "check": "validate a configuration",
+        "status": "say what is live on this host",
+    }
+    for name, text in texts.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     commands.add_parser("apply", help="bring one release live; `run` starts it and speaks with it")
     return parser
 
 
-def _check(path: str) -> int:
+def _check(words: argparse.Namespace) -> int:
     from .config import Config  # noqa: PLC0415
 
-    config = Config.from_file(path)
-    print(f"{path}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
+    config = Config.from_file(words.config)
+    print(f"{words.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
     return 0
 
 
-def _run(path: str) -> int:
+def _status(words: argparse.Namespace) -> int:
+    from .config import Config  # noqa: PLC0415
+    from .report import as_table, host_report  # noqa: PLC0415
+
+    report = host_report(Config.from_file(words.config))
+    print(json.dumps(report, indent=2) if words.json else as_table(report))  # noqa: T201
+    return 0
+
+
+def _run(words: argparse.Namespace) -> int:
     from .config import Config  # noqa: PLC0415
     from .watcher import Watcher  # noqa: PLC0415
 
-    config = Config.from_file(path)
+    config = Config.from_file(words.config)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))
     watcher = Watcher(config, _version())
@@ -67,6 +84,9 @@ def _run(path: str) -> int:
         # kazoo would close the session when the interpreter ends.
         os._exit(0)
     return 0
+
+
+_COMMANDS = {"run": _run, "check": _check, "status": _status}
 
 
 def _version() -> str:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import DeployError
 from .layout import READABLE, Layout, disk_errors, remove_tree, sync_directory
+from .manifest import Manifest
 from .records import COMMIT_ID
 
 
@@ -51,7 +53,19 @@ def _check_free(place: Path) -> None:
     if place.is_symlink() or not place.exists():
         return
     kind = "folder" if place.is_dir() else "file"
-    raise DeployError(f"a {kind} is at {place}, where the symlink to the release belongs: move it away, then publish again")
+    raise DeployError(
+        f"a {kind} is at {place}, where the symlink to the release belongs: move it away, then publish again"
+    )
+
+
+def whole(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
+    """Whether a commit's release directory is there, untouched since it was made, with these shared paths."""
+    if not layout.release(commit_id).is_dir():
+        return False
+    manifest = Manifest.load(layout.manifest(commit_id))
+    return (
+        manifest is not None and manifest.shared == tuple(shared_paths) and manifest.matches(layout.release(commit_id))
+    )
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
@@ -61,5 +75,6 @@ def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
         # Renamed first: a directory under its commit's name is complete, also if this is cut short.
         leaving = layout.staging / f"leaving-{commit_id}"
         os.replace(layout.release(commit_id), leaving)
+        remove_tree(layout.manifest(commit_id))
         remove_tree(leaving)
     return gone

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The apply child: fetch, stage and activate one release, in a process that may be killed at any instant.
+"""The apply child: fetch and stage one release, in a process that may be killed at any instant.
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
-line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}}` or
-`{"error": "...", "passing": true or false}`.
+line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
+`{"error": "...", "passing": true or false}`. A job with `"tidy": true` packs the object store instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,57 +23,79 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .activation import activate, prune
+from .activation import prune
 from .errors import DeployError, PassingError
 from .layout import Layout, disk_errors
 from .records import Release
+from .repository import Access, CorruptError, Repository
+from .tree import Making, make_release
 
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Do the job on standard input. 0 where it was done, 1 where not; never a traceback for what a release can bring about."""
+    """Do the job on standard input. 0 where it was done, 1 where not; no release can bring a traceback about."""
     _die_with_parent()
     os.umask(0o022)
     job = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
     try:
-        seconds = apply(job)
+        say(tidy(job) if job.get("tidy") else stage(job))
     except DeployError as exc:
         say({"error": str(exc), "passing": isinstance(exc, PassingError)})
         return 1
-    say({"done": seconds})
     return 0
 
 
-def apply(job: Mapping[str, Any]) -> dict[str, float]:
-    """Bring the job's release live; the seconds that each step took. Raises `DeployError`."""
+def stage(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the job's release directory; what the child says last. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     release = Release.from_object(job["release"])
     clock = _Clock()
     with _alone(layout):
         with disk_errors("cleaning"):
-            layout.make()
             layout.clean_staging()
-        if not layout.release(release.commit_id).is_dir():
-            _make(layout, release, job, clock)
-        with clock.step("activating"):
-            activate(layout, release.relative_path, release.commit_id)
-    return clock.seconds
+        repository = Repository(layout, _access(job))
+        repository.open()
+        try:
+            _make(job, release, repository, clock)
+        except CorruptError:
+            # The store is only a copy: a new one is fetched, once.
+            repository.discard()
+            _make(job, release, repository, clock)
+        with disk_errors("pruning"):
+            repository.forget(prune(layout, frozenset([release.commit_id, *job["keep"]])))
+        return {"done": clock.seconds, "untidy": repository.untidy}
 
 
-def _make(layout: Layout, release: Release, job: Mapping[str, Any], clock: _Clock) -> None:
-    # Imported here: going back to a release that is on disk needs no git, and none of its start-up.
-    from .repository import Repository  # noqa: PLC0415
-
-    repository = Repository(layout, job["allowed_schemes"])
-    repository.open()
+def _make(job: Mapping[str, Any], release: Release, repository: Repository, clock: _Clock) -> None:
     with clock.step("fetching"):
         if not repository.has(release.commit_id):
             repository.fetch(release)
     with clock.step("staging"):
-        repository.check_out(release.commit_id)
-    with disk_errors("pruning"):
-        repository.forget(prune(layout, frozenset([release.commit_id, *job["keep"]])))
+        making = Making(
+            repository.layout,
+            release.commit_id,
+            tuple(job["shared_paths"]),
+            job["hard_links"],
+            tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
+        )
+        make_release(making, repository)
+
+
+def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Pack the object store; what the child says last. Raises `DeployError`."""
+    layout = Layout(Path(job["base"]))
+    os.nice(10)
+    with _alone(layout):
+        repository = Repository(layout, _access(job))
+        repository.open()
+        repository.tidy()
+    return {"done": {}, "untidy": False}
+
+
+def _access(job: Mapping[str, Any]) -> Access:
+    return Access(**{**job["access"], "schemes": tuple(job["access"]["schemes"])})
 
 
 class _Clock:

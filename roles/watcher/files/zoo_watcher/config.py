@@ -7,22 +7,36 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable
 
 from .errors import ConfigError
-from .records import DEFAULT_APP, AppPaths, InvalidRecord, check_node_name, check_path, shown
+from .records import (
+    DEFAULT_APP,
+    AppPaths,
+    InvalidRecord,
+    check_node_name,
+    check_path,
+    check_relative_path,
+    shown,
+)
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
+UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(?:service|socket|timer|target|path)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
 class Check:
-    """How a service is known to be healthy. Times are seconds; `rise` and `fall` count answers in a row."""
+    """How a service is known to be healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
+
+    Times are seconds; `rise` and `fall` count answers in a row.
+    """
 
     type: str
     host: str
@@ -34,6 +48,16 @@ class Check:
     timeout: float = 1.0
     rise: int = 1
     fall: int = 2
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Commands of this host's, each a list of words, run without a shell; empty where there is none."""
+
+    before_activate: tuple[str, ...] = ()
+    after_activate: tuple[str, ...] = ()
+    before_rollback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,19 @@ class Config:
     keep_releases: int = 5
     health_timeout: float = 30.0
     fetch_timeout: float = 300.0
+    max_release_bytes: int = 10_000_000_000
+    ssh_key: str | None = None
+    ssh_known_hosts: str | None = None
+    git_credentials: str | None = None
+    hard_links: bool = True
+    shared_paths: tuple[str, ...] = ()
+    hooks: Hooks = field(default_factory=Hooks)
+    hook_timeout: float = 60.0
+    restart_units: tuple[str, ...] = ()
+    drain_seconds: float = 0.0
+    rollback_when_isolated: float = 0.0
+    metrics_port: int | None = None
+    metrics_address: str = "127.0.0.1"
     log_level: str = "info"
 
     @classmethod
@@ -184,6 +221,19 @@ def _config(keys: _Keys) -> Config:
         keep_releases=keys.whole("keep_releases", 2, 1000, 5),
         health_timeout=keys.seconds("health_timeout", 0.1, 86400, 30.0),
         fetch_timeout=keys.seconds("fetch_timeout", 1, 86400, 300.0),
+        max_release_bytes=keys.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        ssh_key=_secret_file(keys, "ssh_key"),
+        ssh_known_hosts=keys.text("ssh_known_hosts"),
+        git_credentials=_secret_file(keys, "git_credentials"),
+        hard_links=keys.flag("hard_links", default=True),
+        shared_paths=_shared_paths(keys),
+        hooks=_hooks(keys),
+        hook_timeout=keys.seconds("hook_timeout", 0.1, 86400, 60.0),
+        restart_units=_units(keys),
+        drain_seconds=keys.seconds("drain_seconds", 0, 3600, 0.0),
+        rollback_when_isolated=keys.seconds("rollback_when_isolated", 0, 86400, 0.0),
+        metrics_port=keys.whole("metrics_port", 1, 65535),
+        metrics_address=keys.text("metrics_address", "127.0.0.1"),
         log_level=keys.choice("log_level", LOG_LEVELS, "info"),
     )
     keys.done()
@@ -210,6 +260,59 @@ def _connection(keys: _Keys) -> Connection:
     if bool(connection.digest_username) != bool(connection.digest_password):
         keys.wrong("digest_username", "goes with digest_password: give both or neither")
     return connection
+
+
+def _secret_file(keys: _Keys, key: str) -> str | None:
+    """A file that holds a secret: whoever else could read it, could use it."""
+    path: str | None = keys.text(key)
+    if path is None:
+        return None
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        keys.wrong(key, f"{path}: {exc.strerror}")
+        return path
+    if mode & 0o077:
+        keys.wrong(key, f"{path} can be read by others (mode {mode & 0o777:04o}); make it 0600")
+    return path
+
+
+def _words(keys: _Keys, key: str) -> tuple[str, ...]:
+    """A command as a list of words."""
+
+    def fits(value: Any) -> bool:
+        return (
+            isinstance(value, list) and bool(value) and all(isinstance(one, str) and "\0" not in one for one in value)
+        )
+
+    return tuple(keys.take(key, "a command as a list of words", fits, ()))
+
+
+def _hooks(keys: _Keys) -> Hooks:
+    found = keys.take("hooks", "an object", lambda value: isinstance(value, dict), {})
+    inner = _Keys(found, "hooks.", keys.mistakes)
+    hooks = Hooks(*(_words(inner, key) for key in ("before_activate", "after_activate", "before_rollback")))
+    inner.done()
+    return hooks
+
+
+def _units(keys: _Keys) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, str) and UNIT.fullmatch(one) for one in value)
+
+    return tuple(keys.take("restart_units", "a list of units such as nginx.service", fits, ()))
+
+
+def _shared_paths(keys: _Keys) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+    paths = tuple(keys.take("shared_paths", "a list of relative paths", fits, ()))
+    for path in paths:
+        keys.checked("shared_paths", path, check_relative_path)
+        if any(path != other and path.startswith(f"{other}/") for other in paths) or paths.count(path) > 1:
+            keys.wrong("shared_paths", f"{path} is in another of them")
+    return paths
 
 
 def _is_hosts(value: Any) -> bool:
@@ -259,8 +362,9 @@ def _service(keys: _Keys, name: str) -> Service:
 
 
 def _check(keys: _Keys, port: int) -> Check:
+    command = _words(keys, "command")
     check = Check(
-        type=keys.choice("type", ("tcp", "http"), "tcp"),
+        type=keys.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
         host=keys.text("host", "127.0.0.1"),
         port=keys.whole("port", 1, 65535, port),
         path=keys.text("path", "/"),
@@ -270,6 +374,9 @@ def _check(keys: _Keys, port: int) -> Check:
         timeout=keys.seconds("timeout", 0.05, 600, 1.0),
         rise=keys.whole("rise", 1, 1000, 1),
         fall=keys.whole("fall", 1, 1000, 2),
+        command=command,
     )
+    if bool(command) != (check.type == "command"):
+        keys.wrong("command", "goes with the type command")
     keys.done()
     return check

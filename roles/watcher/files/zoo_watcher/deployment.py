@@ -9,21 +9,17 @@ the new one does not become healthy. A newer release cancels it at any instant.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Callable
 
-from .activation import activate, live_commit
+from . import command
+from .activation import activate, live_commit, whole
+from .apply_child import ApplyChild, stage_job, tidy_job
 from .config import Config
 from .errors import CancelledError, DeployError, PassingError, UnhealthyError
 from .health import Health
@@ -37,8 +33,8 @@ LONGEST_PAUSE = 30.0
 SPREAD = 0.01
 """Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
 LONGEST_SPREAD = 10.0
-NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What the service manager tells the agent alone."""
+LEAVING = 10.0
+"""Seconds that the loop gets to take the registrations away before a drain goes on without that."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +52,7 @@ class Progress:
 class Deployment(threading.Thread):
     """Brings `release` live and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
 
-    def __init__(  # noqa: PLR0913  # what one deployment is made of
+    def __init__(  # what one deployment is made of
         self,
         config: Config,
         release: Release,
@@ -72,18 +68,25 @@ class Deployment(threading.Thread):
         self.generation = generation
         self.fleet = fleet
         self.health = health
-        self._report = report
         self.ended = False
+        self.swapped = False
+        self.draining = False
+        self.drained = threading.Event()
+        self.awaits_contact = False
+        self.contact = threading.Event()
+        self._report = report
         self._cancelled = threading.Event()
-        self._child: subprocess.Popen[str] | None = None
+        self._child = ApplyChild(config)
         self._timings: dict[str, float] = {}
         self._previous: str | None = None
 
     def cancel(self) -> None:
-        """Let it end as soon as it can; the host stays whole."""
+        """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
         self._cancelled.set()
+        self.drained.set()
+        self.contact.set()
         self.health.wake()
-        self._end_child()
+        self._child.end()
 
     def run(self) -> None:
         """The whole deployment. What it comes to is in its last report, and in the journal."""
@@ -102,10 +105,23 @@ class Deployment(threading.Thread):
     def _deploy(self) -> None:
         journal = Journal.load(self.layout.journal)
         self._previous = self._fallback(journal)
-        swapped = self._go_live()
-        self._prove(may_go_back=swapped or journal.healthy[:1] != (self.release.commit_id,))
+        was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
+        untidy = False
+        if not was_live:
+            untidy = self._stage()
+            self._drain()
+            self._run_hook("before_activate", DeployError)
+            self._activate()
+        # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
+        proved_before = was_live and journal.healthy[:1] == (self.release.commit_id,)
+        if not proved_before:
+            self._take_up()
+        self._prove(may_go_back=not proved_before)
         self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
+        self.draining = False
         self.report("active")
+        if untidy:
+            self._child.run(tidy_job(self.config))
 
     def report(self, state: str, message: str | None = None) -> None:
         """Say where the deployment is."""
@@ -119,24 +135,34 @@ class Deployment(threading.Thread):
         candidates = [*earlier, *([live] if live else [])]
         return next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
-    def _go_live(self) -> bool:
-        """Make the release live; whether it was not so already."""
-        if live_commit(self.layout, self.release.relative_path) == self.release.commit_id:
+    def _stage(self) -> bool:
+        """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
+        if whole(self.layout, self.release.commit_id, self.config.shared_paths):
             return False
         self._spread()
+        job = stage_job(self.config, self.release, self._kept())
         for pause in _pauses():
             try:
-                self._apply()
+                done = self._child.run(job, self.report)
             except PassingError as exc:
+                if self._cancelled.is_set():
+                    break
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
                 self._sleep(pause)
             else:
-                break
-        return True
+                self._timings.update(done["done"])
+                return bool(done["untidy"])
+        raise CancelledError
+
+    def _kept(self) -> list[str]:
+        """The commits whose release directories stay, the likeliest to resemble the new one first."""
+        live = live_commit(self.layout, self.release.relative_path)
+        healthy = Journal.load(self.layout.journal).healthy[: self.config.keep_releases - 1]
+        return list(dict.fromkeys(one for one in (live, self._previous, *healthy) if one))
 
     def _spread(self) -> None:
         """Wait a random moment, longer in a larger fleet: many at once make a git server refuse."""
-        if self.fleet > 1 and not self.layout.release(self.release.commit_id).is_dir():
+        if self.fleet > 1:
             self.report("queued")
             # Only spreads load: nothing to guess.
             self._sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
@@ -145,67 +171,54 @@ class Deployment(threading.Thread):
         if self._cancelled.wait(seconds):
             raise CancelledError
 
-    def _apply(self) -> None:
-        """Run the apply child to its end. Raises `PassingError`, `DeployError`, `CancelledError`."""
-        command = [sys.executable, "-m", __package__, "apply"]
-        # A group of its own, so that git goes with it when it is ended.
-        child = subprocess.Popen(  # noqa: S603  # our own program
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd="/", env=_environment()
-        )
-        self._child = child
-        if self._cancelled.is_set():
-            self._end_child()
-        overdue = threading.Timer(self.config.fetch_timeout, self._end_child)
-        overdue.start()
-        begin = time.monotonic()
-        try:
-            outcome = self._listen(child)
-        finally:
-            overdue.cancel()
-            self._end_child()
-            child.wait()
+    def _drain(self) -> None:
+        """Have the registrations taken away, and wait until no request should come any more."""
+        if not self.config.drain_seconds or not self.config.services:
+            return
+        self.draining = True
+        self.report("draining")
+        if not self.drained.wait(LEAVING):
+            log.warning("registrations not taken away within %g s, going on", LEAVING)
+        self._sleep(self.config.drain_seconds)
+
+    def _activate(self) -> None:
         if self._cancelled.is_set():
             raise CancelledError
-        self._judge(outcome, time.monotonic() - begin)
+        self.report("activating")
+        self.swapped = True
+        begin = time.monotonic()
+        activate(self.layout, self.release.relative_path, self.release.commit_id)
+        self._timings["activating"] = round(time.monotonic() - begin, 4)
 
-    def _judge(self, outcome: dict[str, Any], seconds: float) -> None:
-        if "done" in outcome:
-            self._timings.update(outcome["done"])
-        elif "error" in outcome:
-            raise (PassingError if outcome["passing"] else DeployError)(outcome["error"])
-        elif seconds >= self.config.fetch_timeout:
-            raise PassingError(f"not fetched and staged within {self.config.fetch_timeout:g} s (fetch_timeout)")
-        else:
-            raise PassingError("the apply child ended without a word; its log says why")
+    def _take_up(self) -> None:
+        """Let the host take the live release up: its hook, its units. Raises `UnhealthyError`."""
+        self._run_hook("after_activate", UnhealthyError)
+        self._restart_units(UnhealthyError)
 
-    def _listen(self, child: subprocess.Popen[str]) -> dict[str, Any]:
-        """Give the child its job and pass its steps on; what it said last."""
-        journal = Journal.load(self.layout.journal)
-        job = {
-            "base": str(self.config.base),
-            "release": self.release.to_object(),
-            "allowed_schemes": self.config.allowed_schemes,
-            "keep": [*journal.healthy[: self.config.keep_releases - 1], *([self._previous] if self._previous else [])],
+    def _restart_units(self, failure: type[DeployError]) -> None:
+        for unit in self.config.restart_units:
+            ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
+            if ended.problem:
+                raise failure(f"restarting {unit} {ended.problem}: {ended.tail}".rstrip(": "))
+
+    def _run_hook(self, name: str, failure: type[DeployError]) -> None:
+        """Run a hook, if there is one. Raises `failure` with the last lines of its output."""
+        words = getattr(self.config.hooks, name)
+        if not words:
+            return
+        environment = {
+            "ZOO_COMMIT": self.release.commit_id,
+            "ZOO_RELEASE": str(self.layout.release(self.release.commit_id)),
+            "ZOO_PREVIOUS": str(self.layout.release(self._previous)) if self._previous else "",
+            "ZOO_GENERATION": str(self.generation),
         }
-        assert child.stdin is not None  # noqa: S101  # both are pipes
-        assert child.stdout is not None  # noqa: S101
-        said: dict[str, Any] = {}
-        try:
-            child.stdin.write(json.dumps(job))
-            child.stdin.close()
-        except BrokenPipeError:
-            return said
-        for line in child.stdout:
-            said = json.loads(line)
-            if "step" in said:
-                self.report(said["step"])
-        return said
-
-    def _end_child(self) -> None:
-        child = self._child
-        if child is not None and child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+        begin = time.monotonic()
+        ended = command.run(words, self.config.hook_timeout, environment, environment["ZOO_RELEASE"])
+        self._timings[name] = round(time.monotonic() - begin, 4)
+        for line in ended.output.splitlines():
+            log.info("hook %s, generation=%s: %s", name, self.generation, line)
+        if ended.problem:
+            raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
 
     def _prove(self, *, may_go_back: bool) -> None:
         """Wait until every check has passed since the release went live. Raises `UnhealthyError`, `CancelledError`."""
@@ -219,15 +232,32 @@ class Deployment(threading.Thread):
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
             self.report("checking", reason)
             self.health.wait_proved(self._cancelled, None)
+        if may_go_back and self.config.rollback_when_isolated:
+            self._await_contact(self.config.rollback_when_isolated)
         if self._cancelled.is_set():
             raise CancelledError
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
+    def _await_contact(self, seconds: float) -> None:
+        """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
+        self.awaits_contact = True
+        self.report("checking", "waiting for an answer of the ensemble")
+        if not self.contact.wait(seconds) and self._previous is not None:
+            raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
+        self.awaits_contact = False
+
     def _go_back(self, reason: str) -> None:
         """Make the previous release live again; that needs no git."""
-        assert self._previous is not None  # noqa: S101  # the proof has looked
+        if self._previous is None:
+            self._give_up("failed", f"{reason}; there is no earlier release to go back to")
+            return
+        try:
+            self._run_hook("before_rollback", DeployError)
+        except DeployError as exc:
+            reason = f"{reason}; {exc}"
         try:
             activate(self.layout, self.release.relative_path, self._previous)
+            self._restart_units(DeployError)
         except DeployError as exc:
             self._give_up("failed", f"{reason}; and going back failed: {exc}")
         else:
@@ -236,6 +266,7 @@ class Deployment(threading.Thread):
     def _give_up(self, state: str, message: str) -> None:
         journal = Journal.load(self.layout.journal)
         self._remember(journal.with_failure(Failure(self.generation, state, message)))
+        self.draining = False
         self.report(state, message)
 
     def _remember(self, journal: Journal) -> None:
@@ -244,14 +275,6 @@ class Deployment(threading.Thread):
             journal.save(self.layout.journal)
         except OSError as exc:
             log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
-
-
-def _environment() -> dict[str, str]:
-    """The child's environment: this one's, with this package importable as it is here."""
-    found = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [found, *filter(None, [os.environ.get("PYTHONPATH")])]
-    inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
-    return {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _pauses() -> Iterator[float]:

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Sequence
 from typing import Callable
 
+from . import command
 from .config import Check
 
 EAGER = 0.05
-"""Seconds to the second question after a release went live; each further one is `SLOWER` times later, up to `interval`."""
+"""Seconds to the second question after a release went live; each further pause is `SLOWER` times as long."""
 SLOWER = 1.3
 BODY_LIMIT = 1_000_000
 """Bytes of an HTTP answer that are searched for `body`."""
@@ -22,7 +23,7 @@ BODY_LIMIT = 1_000_000
 def probe(check: Check) -> str | None:
     """Ask once: None where the service is healthy, else why it is not."""
     try:
-        return _probe_http(check) if check.type == "http" else _probe_tcp(check)
+        return PROBES[check.type](check)
     except (OSError, ValueError) as exc:
         return f"{check.type} {check.host}:{check.port}: {exc}"
 
@@ -49,6 +50,21 @@ def _probe_http(check: Check) -> str | None:
     if check.body and check.body.encode() not in body:
         return f"http {check.host}:{check.port}{check.path}: the body lacks {check.body!r}"
     return None
+
+
+def _probe_command(check: Check) -> str | None:
+    ended = command.run(check.command, check.timeout)
+    if ended.problem is None:
+        return None
+    said = f": {ended.tail}" if ended.tail else ""
+    return f"{check.command[0]} {ended.problem}{said}"
+
+
+PROBES: dict[str, Callable[[Check], str | None]] = {
+    "tcp": _probe_tcp,
+    "http": _probe_http,
+    "command": _probe_command,
+}
 
 
 class Checker(threading.Thread):

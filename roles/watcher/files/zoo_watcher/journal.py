@@ -33,7 +33,7 @@ class Journal:
 
     @classmethod
     def load(cls, path: Path) -> Journal:
-        """The journal in a file; an empty one where there is none or where it can't be read, for it is only a memory."""
+        """The journal in a file; an empty one where none can be read, for it is only a memory."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(tuple(_commits(found)), _failure(found.get("failure")))

@@ -16,6 +16,9 @@ from pathlib import Path
 from .errors import DeployError
 from .records import AGENT_DIRECTORY, COMMIT_ID
 
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
 READABLE = 0o755
 """Mode of the folders on the way to a release: the application's own user reads them."""
 
@@ -42,14 +45,34 @@ class Layout:
         return self.own / "releases"
 
     @property
+    def manifests(self) -> Path:
+        """What each release directory was made of."""
+        return self.own / "manifests"
+
+    @property
     def staging(self) -> Path:
         """What is being made. Whatever is here when nothing runs is left over."""
         return self.own / "staging"
 
     @property
+    def shared(self) -> Path:
+        """What outlives a release; linked into each."""
+        return self.own / "shared"
+
+    @property
+    def status(self) -> Path:
+        """The agent's last status, for whoever looks at the host."""
+        return self.own / "status.json"
+
+    @property
     def journal(self) -> Path:
         """What the agent remembers of this host."""
         return self.own / "journal.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the agent that works in this base."""
+        return self.own / "agent.lock"
 
     @property
     def session(self) -> Path:
@@ -60,6 +83,10 @@ class Layout:
         """The complete release directory of a commit."""
         return self.releases / commit_id
 
+    def manifest(self, commit_id: str) -> Path:
+        """What the release directory of a commit was made of."""
+        return self.manifests / f"{commit_id}.json"
+
     def place(self, relative_path: str) -> Path:
         """The symlink through which the application sees the live release."""
         return self.base / relative_path
@@ -67,7 +94,7 @@ class Layout:
     def make(self) -> None:
         """Make the folders. Raises `OSError`."""
         self.base.mkdir(mode=READABLE, parents=True, exist_ok=True)
-        for folder in (self.own, self.releases, self.staging):
+        for folder in (self.own, self.releases, self.manifests, self.staging):
             folder.mkdir(mode=READABLE, exist_ok=True)
 
     def clean_staging(self) -> None:
@@ -112,13 +139,30 @@ def sync_file_system(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace_tree(made: Path, place: Path) -> None:
+    """Put a folder in the place of another, at one instant (renameat2(2)); the other is then at `made`."""
+    library = ctypes.CDLL(None, use_errno=True)
+    words = (AT_FDCWD, os.fsencode(made), AT_FDCWD, os.fsencode(place), RENAME_EXCHANGE)
+    if library.renameat2(*words) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(place))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file's text: a reader sees the old or the new one. Raises `OSError`."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
 def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file's text as a whole: after a crash it is the old or the new one. Raises `OSError`."""
+    """Replace a file's text: a reader, also after a crash, sees the old or the new one. Raises `OSError`."""
     beside = path.with_name(f".{path.name}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    # As the file system names them: a path in it need not be UTF-8.
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)
-        file.write(text)
+        file.write(os.fsencode(text))
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

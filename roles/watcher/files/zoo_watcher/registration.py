@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import zlib
@@ -54,10 +55,8 @@ class Registrar:
         if path not in self._held:
             return
         with session_trouble(path):
-            try:
+            with contextlib.suppress(NoNodeError):
                 self.session.ask(self.session.client.delete_async, path)
-            except NoNodeError:
-                pass
             self._held.pop(path, None)
 
     def _on_event(self, event: Any) -> None:
@@ -139,7 +138,7 @@ def service_value(service: Service, address: str) -> bytes:
 
 def source_address(hosts: str) -> str:
     """This host's address on the way to the ensemble: the first that is not loopback, else loopback."""
-    found = [_source_address_towards(host.strip()) for host in hosts.split("/")[0].split(",")]
+    found = [_source_address_towards(host.strip()) for host in hosts.split("/", maxsplit=1)[0].split(",")]
     known = [address for address in found if address]
     return next((address for address in known if not address.startswith("127.") and address != "::1"), "127.0.0.1")
 

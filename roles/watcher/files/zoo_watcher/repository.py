@@ -6,33 +6,51 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .errors import DeployError, PassingError
 from .git_answers import ABSENT, REFUSED, reason, says
-from .layout import Layout, disk_errors, remove_tree, sync_directory, sync_file_system
+from .layout import Layout, disk_errors, remove_tree, sync_directory
 from .records import Release
 
-# GitPython runs `git version` when it is imported, and writes to the terminal where there is no git: it is asked not to.
+# GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-import git  # noqa: E402
-from git.exc import CommandError  # noqa: E402
+import git
+from git.exc import CommandError
 
 KEPT = "refs/zoo/releases"
 """A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
 ALL = "refs/zoo/all"
 """Where branches and tags go when a server gives no single commit away."""
+MANY_PACKS = 30
+"""Each fetch leaves a pack; so many are made one when nothing else is to be done."""
+CORRUPT = (
+    "corrupt",
+    "unable to read",
+    "missing blob",
+    "missing tree",
+    "bad tree",
+    "loose object",
+    "not a git repository",
+)
+GITLINK = "160000"
+SYMLINK = "120000"
 
 SETTINGS = """\
 [core]
 	hooksPath = /dev/null
 	fsmonitor = false
 	symlinks = true
-	sharedRepository = umask
+	fsync = committed,reference
 [protocol]
 	version = 2
 [fetch]
 	fsckObjects = true
+	unpackLimit = 1
 	writeCommitGraph = false
 	recurseSubmodules = false
 [http]
@@ -50,38 +68,81 @@ OWNERS = """\
 	directory = *
 """
 """Said to git where `file` is allowed: a repository on this host belongs to another user than the agent's."""
+ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+"""Over any `.gitattributes`: a file is, byte for byte, what the commit has, and no program runs to make it."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release."""
+
+    schemes: tuple[str, ...]
+    ssh_key: str | None = None
+    ssh_known_hosts: str | None = None
+    credentials: str | None = None
+    largest: int = 10_000_000_000
+
+    @property
+    def settings(self) -> str:
+        """Git's configuration file."""
+        stored = f'[credential]\n\thelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
+        return SETTINGS + stored + (OWNERS if "file" in self.schemes else "")
+
+    @property
+    def ssh(self) -> str:
+        """The command by which git speaks SSH: it never asks, and speaks to known hosts alone."""
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
+        if self.ssh_known_hosts:
+            options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
+        if self.ssh_key:
+            options.extend([f"IdentityFile={self.ssh_key}", "IdentitiesOnly=yes"])
+        return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
+
+
+def _quoted(path: str | None) -> str:
+    """A path inside a quoted value of git's configuration, where a shell reads it."""
+    return shlex.quote(path or "").replace("\\", "\\\\").replace('"', '\\"')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a commit: its mode as git writes it, and its size in bytes."""
+
+    mode: str
+    size: int
 
 
 class Repository:
     """A bare repository with the objects of the kept releases. Every method raises `DeployError` or `PassingError`."""
 
-    def __init__(self, layout: Layout, schemes: Sequence[str]) -> None:
+    def __init__(self, layout: Layout, access: Access) -> None:
         self.layout = layout
-        self.schemes = tuple(schemes)
+        self.access = access
         self.git = git.Git(str(layout.repository))
 
     def open(self) -> None:
         """Make the repository where there is none, and clear away what a killed git left in it."""
         with disk_errors("making the object store"):
             settings = self.layout.own / "gitconfig"
-            settings.write_text(SETTINGS + (OWNERS if "file" in self.schemes else ""), encoding="utf-8")
-            self.git.update_environment(**self._environment(str(settings)))
+            settings.write_text(self.access.settings, encoding="utf-8")
+            self.git.update_environment(**self._environment(str(settings), self.layout.repository))
             if not (self.layout.repository / "HEAD").is_file():
                 self._create()
             for left in self.layout.repository.rglob("*.lock"):
                 left.unlink()
-            for left in (self.layout.repository / "objects" / "pack").glob("tmp_*"):
+            for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
                 left.unlink()
 
-    def _environment(self, settings: str) -> dict[str, str]:
+    def _environment(self, settings: str, repository: Path) -> dict[str, str]:
         return {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": settings,
             "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": ":".join(self.schemes),
-            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
+            "GIT_ALLOW_PROTOCOL": ":".join(self.access.schemes),
+            "GIT_SSH_COMMAND": self.access.ssh,
             "GIT_ASKPASS": "/bin/false",
-            "GIT_DIR": str(self.layout.repository),
+            "SSH_ASKPASS": "/bin/false",
+            "GIT_DIR": str(repository),
             "LC_ALL": "C",
         }
 
@@ -90,11 +151,18 @@ class Repository:
         remove_tree(beside)
         beside.mkdir(mode=0o700)
         maker = git.Git(str(beside))
-        maker.update_environment(**{**self._environment(os.devnull), "GIT_DIR": str(beside)})
-        self._run(maker.init, "--bare", "--quiet", "--template=")
+        maker.update_environment(**self._environment(os.devnull, beside))
+        _run("init", maker, "--bare", "--quiet", "--template=")
+        (beside / "info").mkdir(exist_ok=True)
+        (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
         remove_tree(self.layout.repository)
         os.replace(beside, self.layout.repository)
         sync_directory(self.layout.own)
+
+    def discard(self) -> None:
+        """Throw a broken object store away and begin a new one; the release directories stay."""
+        remove_tree(self.layout.repository)
+        self.open()
 
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
@@ -120,41 +188,82 @@ class Repository:
         )
 
     def _fetch_all(self, release: Release) -> None:
-        """For a server that gives only branches and tags away: all of them, then the commit is looked for among them."""
+        """For a server that gives only branches and tags away: the commit is looked for among all of them."""
         try:
             self._fetch(release.url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
             self.git.update_ref(f"{KEPT}/{release.commit_id}", f"{release.commit_id}^{{commit}}")
         except CommandError as exc:
             raise self._trouble(release, exc) from exc
 
-    @staticmethod
-    def _trouble(release: Release, exc: CommandError) -> DeployError:
+    def _trouble(self, release: Release, exc: CommandError) -> DeployError:
         if says(exc.stderr, ABSENT):
             return PassingError(f"{release.url} has no commit {release.commit_id}; was it pushed?")
+        if says(exc.stderr, ("file size limit", "file too large", "signal 25")):
+            return DeployError(f"{release.url}: more than {self.access.largest} bytes (max_release_bytes)")
+        if says(exc.stderr, CORRUPT):
+            return CorruptError(f"the object store: {reason(exc.stderr)}")
         return PassingError(f"fetching from {release.url}: {reason(exc.stderr)}")
 
-    def check_out(self, commit_id: str) -> None:
-        """Make the commit's complete release directory, durable before it has its name."""
-        beside = self.layout.staging / commit_id
-        remove_tree(beside)
-        index = self.layout.staging / f"{commit_id}.index"
-        with disk_errors("staging"):
-            beside.mkdir()
-            with self.git.custom_environment(GIT_WORK_TREE=str(beside), GIT_INDEX_FILE=str(index)):
-                self._run(self.git.read_tree, "--reset", "-u", commit_id)
-            sync_file_system(beside)
-            os.replace(beside, self.layout.release(commit_id))
-            sync_directory(self.layout.releases)
+    def files(self, commit_id: str) -> dict[str, Entry]:
+        """Every file of a commit by its path; a submodule is an empty folder, and not among them."""
+        listed = _run("ls_tree", self.git, "-r", "-l", "-z", commit_id, stdout_as_string=False)
+        entries = {}
+        for line in os.fsdecode(listed).split("\0"):
+            if line:
+                facts, _, path = line.partition("\t")
+                mode, _, _, size = facts.split()
+                entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
+        total = sum(entry.size for entry in entries.values())
+        if total > self.access.largest:
+            raise DeployError(f"{commit_id} has {total} bytes, more than {self.access.largest} (max_release_bytes)")
+        return {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
+
+    def changed(self, before: str, after: str) -> set[str]:
+        """The paths at which two commits differ."""
+        listed = _run("diff_tree", self.git, "-r", "-z", "--name-only", before, after, stdout_as_string=False)
+        return {path for path in os.fsdecode(listed).split("\0") if path}
+
+    def check_out(self, commit_id: str, tree: Path, paths: Sequence[str] | None) -> None:
+        """Write files of a commit below `tree`: all of them, or those at `paths`."""
+        index = tree.with_name(f"{tree.name}.index")
+        with self.git.custom_environment(GIT_WORK_TREE=str(tree), GIT_INDEX_FILE=str(index)):
+            if paths is None:
+                _run("read_tree", self.git, "--reset", "-u", commit_id)
+            else:
+                _run("read_tree", self.git, commit_id)
+                self._check_out_paths(tree, paths)
         remove_tree(index)
+
+    def _check_out_paths(self, tree: Path, paths: Sequence[str]) -> None:
+        listed = tree.with_name(f"{tree.name}.paths")
+        listed.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        with listed.open("rb") as file:
+            _run("checkout_index", self.git, "-z", "--stdin", istream=file)
+        remove_tree(listed)
 
     def forget(self, commit_ids: Sequence[str]) -> None:
         """Unpin commits that are not kept any more."""
         for commit_id in commit_ids:
-            self._run(self.git.update_ref, "-d", f"{KEPT}/{commit_id}")
+            _run("update_ref", self.git, "-d", f"{KEPT}/{commit_id}")
 
-    @staticmethod
-    def _run(command: object, *words: str) -> None:
-        try:
-            command(*words)  # type: ignore[operator]
-        except CommandError as exc:
-            raise DeployError(f"git {words[0]}: {reason(exc.stderr)}") from exc
+    @property
+    def untidy(self) -> bool:
+        """Whether there are so many packs that looking through them costs time."""
+        return len(list((self.layout.repository / "objects" / "pack").glob("*.pack"))) > MANY_PACKS
+
+    def tidy(self) -> None:
+        """Make many packs one, without the objects of what is not pinned any more."""
+        _run("repack", self.git, "-a", "-d", "--quiet")
+        _run("prune", self.git, "--expire=now")
+
+
+class CorruptError(DeployError):
+    """Objects in this host's store are broken or missing."""
+
+
+def _run(name: str, command: git.Git, *words: str, **options: Any) -> Any:
+    try:
+        return getattr(command, name)(*words, **options)
+    except CommandError as exc:
+        kind = CorruptError if says(exc.stderr, CORRUPT) else DeployError
+        raise kind(f"git {name.replace('_', '-')}: {reason(exc.stderr)}") from exc

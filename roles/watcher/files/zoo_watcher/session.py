@@ -75,7 +75,7 @@ class Session:
     @property
     def timeout(self) -> float:
         """The session timeout that was asked for, in seconds."""
-        return float(self.client._session_timeout) / 1000  # noqa: SLF001  # kazoo does not tell otherwise
+        return float(self.client._session_timeout) / 1000  # kazoo does not tell otherwise
 
     def renewed(self) -> bool:
         """Whether this is another session than at the last call; the new one is remembered for the next start."""
@@ -96,7 +96,7 @@ class Session:
             log.warning("session not remembered, path=%s: %s", self.memory, exc.strerror)
 
     def ask(self, request: Callable[..., Any], *words: Any, **options: Any) -> Any:
-        """The answer to one of the client's `..._async` requests. Raises `SessionTroubleError`, or `NoNodeError` and its like."""
+        """The answer to one of the client's `..._async` requests. Raises `SessionTroubleError`, or kazoo's own."""
         return self.answer(request(*words, **options))
 
     @staticmethod

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import queue
@@ -13,24 +14,29 @@ import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import systemd
 from .activation import live_commit
 from .config import Config
 from .deployment import Deployment, Progress
-from .errors import AgentError, NameTakenError, SessionTroubleError
+from .errors import AgentError, ConfigError, NameTakenError, SessionTroubleError
 from .health import Health
 from .journal import Journal
-from .layout import Layout
+from .layout import Layout, write_whole
 from .records import AgentStatus, InvalidRecord, Release
 from .registration import Registrar, TakenError, service_path, service_value, source_address
 from .session import Node, Session, session_memory, session_trouble
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
 
 AGAIN = 1.0
 """Seconds after which what ZooKeeper did not do is asked for again."""
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
+
+OUTCOMES = ("active", "failed", "rolled_back")
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +84,9 @@ class Watcher:
         self._followed = False
         self._trouble = ""
         self._taken_since: dict[str, float] = {}
+        self._registered: set[str] = set()
+        self._shown: dict[str, Any] = {}
+        self.metrics = _metrics(config)
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
@@ -106,7 +115,7 @@ class Watcher:
         """Two agents in one base would take releases from under each other."""
         try:
             self.layout.make()
-            lock = os.open(self.layout.own / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
             raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
         try:
@@ -134,6 +143,8 @@ class Watcher:
     def _take_in(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
             return
+        if self.metrics and progress.state in OUTCOMES:
+            self.metrics.count(progress.state, self.status.state)
         log.info(
             "%s, generation=%s commit=%s%s",
             progress.state,
@@ -151,13 +162,33 @@ class Watcher:
 
     def _set_status(self, state: str, **changes: Any) -> None:
         since = self.status.since if state == self.status.state else _now()
-        self.status = self.status.with_changes(state=state, since=since, **changes)
+        commit_id = self._live() or self.status.commit_id
+        self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
         systemd.notify(f"STATUS={state} {self._live() or 'no release'}")
+
+    def _show(self) -> None:
+        """Show whoever looks at the host what the ensemble is told."""
+        session = str(self.session.client.client_state)
+        if self.metrics:
+            self.metrics.update(self.status, session, len(self._registered))
+        shown = {**self.status.to_object(), "session": session, "registered": sorted(self._registered)}
+        if shown == self._shown:
+            return
+        try:
+            write_whole(self.layout.status, json.dumps(shown))
+            self._shown = shown
+        except OSError as exc:
+            log.warning("status not written, path=%s: %s", self.layout.status, exc.strerror)
 
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
-        pause = min(systemd.watchdog_interval() or IDLE, IDLE)
+        pause = self._look()
+        self._show()
+        return min(pause, systemd.watchdog_interval() or IDLE)
+
+    def _look(self) -> float:
+        pause = IDLE
         if not self.session.usable:
             # A watch that was lost with the connection says nothing: all is read anew.
             self._stale = True
@@ -167,6 +198,7 @@ class Watcher:
             self._converge()
             self._report()
             self._register()
+            self._assure()
         except (SessionTroubleError, TakenError) as exc:
             self._note_trouble(str(exc))
             return min(AGAIN, pause)
@@ -208,8 +240,9 @@ class Watcher:
         if desired is None or desired.generation == self.status.generation:
             return
         if self.deployment is not None and not self.deployment.ended:
-            # Its end wakes the loop.
-            self.deployment.cancel()
+            # Its end wakes the loop. What went live already is brought to its end where nothing takes its place.
+            if desired.release is not None or not self.deployment.swapped:
+                self.deployment.cancel()
             return
         self.deployment = None
         failure = Journal.load(self.layout.journal).failed(desired.generation)
@@ -240,10 +273,9 @@ class Watcher:
 
     def _report(self) -> None:
         """Write the status where it has changed."""
-        status = self.status.with_changes(commit_id=self._live() or self.status.commit_id)
         path = self.config.app.agent(self.config.name)
         try:
-            self.registrar.hold(path, status.to_node())
+            self.registrar.hold(path, self.status.to_node())
         except TakenError as exc:
             self._check_name(exc)
             raise
@@ -253,7 +285,9 @@ class Watcher:
         """An agent of this name is there: its session may be a dead one's, that ends, or it lives."""
         since = self._taken_since.setdefault(f"{taken.path} {taken.owner}", time.monotonic())
         if not taken.owner or time.monotonic() - since > 2 * self.session.timeout:
-            raise NameTakenError(f"another agent is named {self.config.name}: {taken}; this one takes nothing over and ends")
+            raise NameTakenError(
+                f"another agent is named {self.config.name}: {taken}; this one takes nothing over and ends"
+            )
 
     def _register(self) -> None:
         """Hold a registration for each service that is healthy, and for no other."""
@@ -263,11 +297,27 @@ class Watcher:
             if serving and checker.healthy:
                 address = service.address or source_address(self.config.connection.hosts)
                 self.registrar.hold(path, service_value(service, address))
+                self._registered.add(path)
             else:
                 self.registrar.let_go(path)
+                self._registered.discard(path)
+
+    def _assure(self) -> None:
+        """Tell a deployment what it waits for: that the registrations are gone, that the ensemble answers."""
+        deployment = self.deployment
+        if deployment is None:
+            return
+        if deployment.draining:
+            deployment.drained.set()
+        if deployment.awaits_contact:
+            with session_trouble(self.config.app.config):
+                self.session.children_count(self.config.app.config)
+            deployment.contact.set()
 
     def _serves(self) -> bool:
-        """Whether this host has what it should serve: a release, where one is published."""
+        """Whether this host has what it should serve: a release, where one is published, that is not being drained."""
+        if self.deployment is not None and self.deployment.draining:
+            return False
         if self.desired is None:
             return self._followed
         if self.desired.release is None:
@@ -283,6 +333,17 @@ class Watcher:
             self.deployment.join(timeout=5)
         if self.ending != "handing over":
             self.session.stop()
+
+
+def _metrics(config: Config) -> Metrics | None:
+    if config.metrics_port is None:
+        return None
+    try:
+        # Imported here: an agent that serves no metrics needs no prometheus-client.
+        from .metrics import Metrics  # noqa: PLC0415
+    except ImportError as exc:
+        raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
+    return Metrics(config.metrics_port, config.metrics_address)
 
 
 def _now() -> str:

@@ -1,0 +1,70 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands of this host's own configuration: run without a shell, in a group of their own, for a limited time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What the service manager tells the agent alone."""
+LONGEST = 64_000
+"""Bytes of a command's output that are kept, from its end."""
+TAIL = 10
+"""How many of its last lines tell why a command failed."""
+
+
+class Ended(NamedTuple):
+    """How a command ended: `problem` is None where it was well; `output` is the end of what it wrote."""
+
+    problem: str | None
+    output: str
+
+    @property
+    def tail(self) -> str:
+        """The last lines of the output."""
+        return "\n".join(self.output.splitlines()[-TAIL:])
+
+
+def inherited() -> dict[str, str]:
+    """The agent's environment without what is the agent's alone."""
+    return {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+
+
+def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, folder: str = "/") -> Ended:
+    """Run a command to its end, for `seconds` at the most."""
+    # A file, not a pipe: what the command leaves running in the background may go on writing.
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(  # the host's own command
+                list(words),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=folder,
+                env={**inherited(), **(environment or {})},
+            )
+        except (OSError, ValueError) as exc:
+            return Ended(f"can't be started: {exc}", "")
+        problem = _wait(process, seconds)
+        output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
+        return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
+    try:
+        status = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"not ended within {seconds:g} s"
+    return None if status == 0 else f"ended with status {status}"

@@ -1,0 +1,95 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The truth about a host, read from its disk: also where no agent runs and no ensemble answers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .activation import live_commit
+from .config import Config
+from .journal import Journal
+from .layout import Layout
+
+
+def host_report(config: Config) -> dict[str, Any]:
+    """What is live, what could be gone back to, whether an agent runs, and its last status."""
+    layout = Layout(config.base)
+    journal = Journal.load(layout.journal)
+    return {
+        "name": config.name,
+        "app": config.app.root,
+        "base": str(config.base),
+        "running": _is_running(layout),
+        "live": _live(layout),
+        "healthy": list(journal.healthy),
+        "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
+        if journal.failure
+        else None,
+        "staged": sorted(layout.staged()),
+        "status": _last_status(layout),
+    }
+
+
+def as_table(report: Mapping[str, Any]) -> str:
+    """The report for a person: a fact a line."""
+    status = report["status"] or {}
+    failure = report["failure"]
+    rows = [
+        ("agent", f"{report['name']}, {'running' if report['running'] else 'not running'}"),
+        ("app", report["app"]),
+        ("base", report["base"]),
+        *[("live", f"{path} is {commit_id}") for path, commit_id in sorted(report["live"].items())],
+        ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
+        ("since", status.get("since", "unknown")),
+        ("session", status.get("session", "unknown")),
+        ("registered", ", ".join(status.get("registered", [])) or "nothing"),
+        ("message", status.get("message") or "none"),
+        ("healthy", ", ".join(report["healthy"]) or "none yet"),
+        ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
+    ]
+    return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _live(layout: Layout) -> dict[str, str]:
+    """The commit at each place below the base where one of the releases is live."""
+    found = {}
+    for folder, folders, files in os.walk(layout.base):
+        if Path(folder) == layout.base and layout.own.name in folders:
+            folders.remove(layout.own.name)
+        for name in [*folders, *files]:
+            relative = os.path.relpath(os.path.join(folder, name), layout.base)
+            commit_id = live_commit(layout, relative)
+            if commit_id:
+                found[relative] = commit_id
+    return found
+
+
+def _is_running(layout: Layout) -> bool:
+    """Whether an agent holds the lock of the base."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _last_status(layout: Layout) -> dict[str, Any] | None:
+    try:
+        found = json.loads(layout.status.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
