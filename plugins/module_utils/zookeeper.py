@@ -10,16 +10,21 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib.util
 import logging
 import os
 import threading
+import time
 import traceback
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
+
+from .multi_read import GET_CHILDREN, GET_DATA, MultiRead
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -32,6 +37,16 @@ else:
 
 STOP_TIMEOUT = 2.0
 """Seconds that ending a session may take; after that it is left to expire."""
+READ_TIMEOUT = 30.0
+"""Seconds within which a bulk read must end."""
+FIRST_CHUNK = 4
+"""How many reads the first request of a bulk read has; one after it has up to eight times as many as the one before."""
+CHUNK_COUNT = 1000
+"""How many reads a request has at most."""
+CHUNK_BYTES = 400_000
+"""How large a request may be, and how large its answer should be."""
+CHUNKS_UNDER_WAY = 2
+"""How many requests are under way at once, after the first has been answered."""
 
 ARGSPEC: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str", "required": True, "fallback": (env_fallback, ["ZK_HOSTS"])},
@@ -71,6 +86,14 @@ class Node(NamedTuple):
 
     path: str
     data: bytes
+    stat: Any
+
+
+class Folder(NamedTuple):
+    """A znode with the names of its children, in no order, and its `ZnodeStat`."""
+
+    path: str
+    names: list[str]
     stat: Any
 
 
@@ -248,16 +271,116 @@ _MEANINGS = {
 }
 
 
-def read_many(client: KazooClient, paths: Sequence[str]) -> list[Node | ZooKeeperError | None]:
-    """Every znode of `paths`, in order: a `Node`, None where it is gone, a `ZooKeeperError` where it can't be read."""
-    pending = [client.get_async(path) for path in paths]
-    return [_answer(path, one.get) for path, one in zip(paths, pending)]
+def read_many(
+    client: KazooClient, paths: Sequence[str], timeout: float = READ_TIMEOUT
+) -> list[Node | ZooKeeperError | None]:
+    """Every znode of `paths`, in order: a `Node`, None where it is gone, a `ZooKeeperError` where it can't be read.
+
+    `timeout` is in seconds, for all of them. Raises `ZooKeeperError` where there is no answer in time.
+    """
+    answers = _bulk_read(client, [(GET_DATA, path) for path in paths], timeout)
+    return [_node(path, answer) for path, answer in zip(paths, answers)]
 
 
-def _answer(path: str, get: Callable[[], Any]) -> Node | ZooKeeperError | None:
-    try:
-        with translated(path):
-            data, stat = get()
-    except ZooKeeperError as exc:
-        return None if isinstance(exc.__cause__, kazoo_errors.NoNodeError) else exc
-    return Node(path, data or b"", stat)
+def list_many(
+    client: KazooClient, paths: Sequence[str], timeout: float = READ_TIMEOUT
+) -> list[Folder | ZooKeeperError | None]:
+    """Every znode of `paths` with its children's names, in order: a `Folder`, or None and errors as in `read_many`.
+
+    The stat may be a little older than the names, never newer: as long as `pzxid` stays, the names do.
+    """
+    answers = _bulk_read(client, [(kind, path) for path in paths for kind in (GET_DATA, GET_CHILDREN)], timeout)
+    return [_folder(path, node, names) for path, node, names in zip(paths, answers[::2], answers[1::2])]
+
+
+def _node(path: str, answer: Any) -> Node | ZooKeeperError | None:
+    if isinstance(answer, Exception):
+        return _failure(path, answer)
+    return Node(path, answer[0] or b"", answer[1])
+
+
+def _folder(path: str, node: Any, names: Any) -> Folder | ZooKeeperError | None:
+    for answer in (node, names):
+        if isinstance(answer, Exception):
+            return _failure(path, answer)
+    return Folder(path, names, node[1])
+
+
+def _failure(path: str, exc: Exception) -> ZooKeeperError | None:
+    """None for a znode that is gone, the error for a person otherwise."""
+    if isinstance(exc, kazoo_errors.NoNodeError):
+        return None
+    error = ZooKeeperError(f"{path}: {explain(exc)}", path=path)
+    error.__cause__ = exc
+    return error
+
+
+def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeout: float) -> list[Any]:
+    """What kazoo gives for each operation, or its exception: by multiRead, one by one where that is refused."""
+    deadline = time.monotonic() + timeout
+    with translated(None):
+        if client not in _REFUSED:
+            try:
+                return _by_multi_read(client, operations, deadline)
+            except kazoo_errors.UnimplementedError:
+                _REFUSED.add(client)
+        return _one_by_one(client, operations, deadline)
+
+
+_REFUSED: weakref.WeakSet[KazooClient] = weakref.WeakSet()
+"""Clients whose server does not know multiRead (ZooKeeper 3.5 and earlier)."""
+
+
+def _by_multi_read(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
+    """Ask chunk by chunk, with a second one under way; a chunk is as large as the answer before it allows.
+
+    A server builds an answer in memory, whole: one of 10 MB ends a server that has a small heap.
+    """
+    found: list[Any] = []
+    pending: collections.deque[Any] = collections.deque()
+    start, count = 0, FIRST_CHUNK
+    while start < len(operations) or pending:
+        while start < len(operations) and len(pending) < (CHUNKS_UNDER_WAY if found else 1):
+            request = MultiRead(_chunk(client.chroot, operations[start : start + count]))
+            pending.append(client.handler.async_result())
+            client._call(request, pending[-1])
+            start += len(request.operations)
+        answers, size = _settled(pending.popleft(), deadline)
+        count = max(1, min(count * 8, CHUNK_COUNT, CHUNK_BYTES * len(answers) // size))
+        found += answers
+    return found
+
+
+def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The first of the operations, one at least, whose paths fit into a request; with the chroot before each."""
+    chosen: list[tuple[int, str]] = []
+    size = 0
+    for kind, path in operations:
+        whole = (chroot + path).rstrip("/") or "/"
+        size += len(whole.encode())
+        if chosen and size > CHUNK_BYTES:
+            break
+        chosen.append((kind, whole))
+    return chosen
+
+
+def _one_by_one(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
+    """Ask for each by itself, all at once; once more where the connection was lost: who refuses multiRead hangs up."""
+    ask = {GET_DATA: client.get_async, GET_CHILDREN: client.get_children_async}
+    found: dict[int, Any] = {}
+    while len(found) < len(operations):
+        asked = [(index, ask[kind](path)) for index, (kind, path) in enumerate(operations) if index not in found]
+        for index, one in asked:
+            try:
+                found[index] = _settled(one, deadline)
+            except (kazoo_errors.NoNodeError, kazoo_errors.NoAuthError) as exc:
+                found[index] = exc
+            except kazoo_errors.ConnectionLoss:
+                if time.monotonic() > deadline:
+                    raise
+    return [found[index] for index in range(len(operations))]
+
+
+def _settled(asked: Any, deadline: float) -> Any:
+    """The answer; kazoo holds a request back for ever while there is no connection, so the wait has an end."""
+    return asked.get(timeout=max(deadline - time.monotonic(), 0.001))

@@ -64,7 +64,11 @@ class Agent:
         command = [sys.executable, "-m", "zoo_watcher", "run", "--config", str(self.configure())]
         with (self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(SOURCE), **environment}
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
             )
         return self
 

@@ -9,10 +9,15 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.certificates import Certificates
 from support.ports import free_ports
 from support.waiting import wait_for
 
-JARS = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
+NETTY = ("buffer", "codec", "common", "handler", "resolver", "transport", "transport-native-epoll")
+JARS = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in ("zookeeper", "slf4j-simple", *(f"netty-{part}" for part in (*NETTY, "transport-native-unix-common")))
+)
 JVM = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
 
 
@@ -23,12 +28,13 @@ class Member:
     number: int
     folder: Path
     client_port: int
+    jvm: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start the process; it serves once the ensemble has a quorum."""
         classpath = f"{self.folder}:{JARS}"
-        command = ["java", *JVM, "-cp", classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
+        command = ["java", *JVM, *self.jvm, "-cp", classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         with (self.folder / "zookeeper.log").open("ab") as log:
             self.process = subprocess.Popen([*command, str(self.folder / "zoo.cfg")], stdout=log, stderr=log)
 
@@ -63,15 +69,49 @@ class Member:
 
 
 class Ensemble:
-    """`size` servers under `root`. `extra` are lines for every zoo.cfg."""
+    """`size` servers under `root`. `extra` are lines for every zoo.cfg, `jvm` words for every Java."""
 
-    def __init__(self, root: Path, size: int = 3, tick: int = 500, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, root: Path, size: int = 3, tick: int = 500, extra: tuple[str, ...] = (), jvm: tuple[str, ...] = ()
+    ) -> None:
         self.root = root
+        self.secure_hosts = ""
         ports = free_ports(size * 3)
-        self.members = [Member(i + 1, root / f"zk{i + 1}", ports[i]) for i in range(size)]
+        self.members = [Member(i + 1, root / f"zk{i + 1}", ports[i], jvm) for i in range(size)]
         peers = [f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}" for i in range(size)]
         for member in self.members:
             self._configure(member, tick, peers if size > 1 else [], extra)
+
+    @classmethod
+    def with_tls(cls, root: Path, certificates: Certificates) -> Ensemble:
+        """One server that also speaks TLS, at `secure_hosts`, with clients that have a certificate."""
+        (port,) = free_ports(1)
+        made = cls(
+            root,
+            size=1,
+            extra=(
+                "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+                f"secureClientPort={port}",
+                f"ssl.keyStore.location={certificates.server}",
+                f"ssl.trustStore.location={certificates.ca}",
+            ),
+        )
+        made.secure_hosts = f"localhost:{port}"
+        return made
+
+    @classmethod
+    def with_sasl(cls, root: Path, users: dict[str, str]) -> Ensemble:
+        """One server at which `users` (name to password) can log in by SASL, mechanism DIGEST-MD5."""
+        root.mkdir(parents=True, exist_ok=True)
+        entries = "\n".join(f'  user_{name}="{password}"' for name, password in users.items())
+        login = root / "jaas.conf"
+        login.write_text(f"Server {{\n  org.apache.zookeeper.server.auth.DigestLoginModule required\n{entries};\n}};\n")
+        return cls(
+            root,
+            size=1,
+            extra=("authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",),
+            jvm=(f"-Djava.security.auth.login.config={login}",),
+        )
 
     @staticmethod
     def _configure(member: Member, tick: int, peers: list[str], extra: tuple[str, ...]) -> None:
@@ -100,9 +140,10 @@ class Ensemble:
     @property
     def leader(self) -> Member:
         """The member that leads now."""
-        return wait_for(
-            lambda: next((m for m in self.members if m.mode in {"leader", "standalone"}), None), "the ensemble has a leader"
-        )
+        return wait_for(self._leaders, "the ensemble has a leader")[0]
+
+    def _leaders(self) -> list[Member]:
+        return [member for member in self.members if member.mode in {"leader", "standalone"}]
 
     def start(self) -> Ensemble:
         """Start every member and wait until each serves."""

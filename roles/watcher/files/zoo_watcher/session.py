@@ -116,10 +116,10 @@ class Session:
                 if self.ask(self.client.exists_async, path, watch=watch) is None:
                     return None
 
-    def children_count(self, path: str) -> int:
-        """How many children a znode has; 0 where there is none."""
-        stat = self.ask(self.client.exists_async, path)
-        return stat.numChildren if stat else 0
+    def round_trip(self, path: str) -> None:
+        """Have a server answer. Raises `SessionTroubleError` where none does."""
+        with session_trouble(path):
+            self.ask(self.client.exists_async, path)
 
     def stop(self) -> None:
         """End the session, so that its ephemerals go at once."""

@@ -85,6 +85,7 @@ class Watcher:
         self._trouble = ""
         self._taken_since: dict[str, float] = {}
         self._registered: set[str] = set()
+        self._address = ""
         self._shown: dict[str, Any] = {}
         self.metrics = _metrics(config)
 
@@ -215,13 +216,16 @@ class Watcher:
         if self.session.renewed():
             log.info("session 0x%x, timeout=%g s", self.session.id, self.session.timeout)
             self._stale = True
+            self._address = source_address(self.config.connection.hosts)
         if not self._stale:
             return
         self._stale = False
         try:
             with session_trouble(self.config.app.config):
+                # Both are asked for at once: what is desired must not wait for a number.
+                agents = self.session.client.exists_async(self.config.app.agents)
                 node = self.session.read(self.config.app.config, self._on_release)
-                fleet = self.session.children_count(self.config.app.agents) if node else 0
+                fleet = getattr(self.session.answer(agents), "numChildren", 0)
         except SessionTroubleError:
             self._stale = True
             raise
@@ -295,8 +299,7 @@ class Watcher:
         for service, checker in zip(self.config.services, self.health.checkers):
             path = service_path(service)
             if serving and checker.healthy:
-                address = service.address or source_address(self.config.connection.hosts)
-                self.registrar.hold(path, service_value(service, address))
+                self.registrar.hold(path, service_value(service, service.address or self._address))
                 self._registered.add(path)
             else:
                 self.registrar.let_go(path)
@@ -310,8 +313,7 @@ class Watcher:
         if deployment.draining:
             deployment.drained.set()
         if deployment.awaits_contact:
-            with session_trouble(self.config.app.config):
-                self.session.children_count(self.config.app.config)
+            self.session.round_trip(self.config.app.config)
             deployment.contact.set()
 
     def _serves(self) -> bool:

@@ -1,0 +1,290 @@
+#!/usr/bin/env bash
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The whole of zoo.deploy on one machine, in one folder: bash playbooks/quickstart.sh [up|down]
+#
+# From the environment: QUICKSTART_DIR (.quickstart in the checkout), QUICKSTART_ZK_PORTS (three, "2181 2182 2183") and
+# QUICKSTART_WEB_PORTS (five, "9095 9096 9097 9098 9099"); where they are not given, a free port stands in for a taken one.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+FOLDER=${QUICKSTART_DIR:-$ROOT/.quickstart}
+PROCESSES=$ROOT/playbooks/quickstart/process.sh
+BIN=$FOLDER/venv/bin
+STEPS=9
+FOUR=(server1 server2 server3 server4)
+FIVE=("${FOUR[@]}" server5)
+
+bold='' dim='' red='' plain=''
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'; fi
+
+number=0
+started_in=$PWD
+began=$EPOCHREALTIME
+step_began=$EPOCHREALTIME
+
+seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; }
+
+step() {
+    number=$((number + 1)) step_began=$EPOCHREALTIME
+    printf '\n%s[%d/%d] %s%s\n' "$bold" "$number" "$STEPS" "$1" "$plain"
+}
+
+say() { printf '      %s\n' "$*"; }
+
+came_out() { printf '      %sdone in %s%s\n' "$dim" "$(seconds_since "$step_began")" "$plain"; }
+
+fail() {
+    printf '\n%squickstart: %s%s\n' "$red" "$1" "$plain" >&2
+    exit 1
+}
+
+# Run a command with its output in a file; where it fails, show the end of that and stop.
+quietly() {
+    local status=0
+    "$@" >"$FOLDER/step.log" 2>&1 </dev/null || status=$?
+    [ "$status" = 0 ] && return
+    tail -n 40 "$FOLDER/step.log" >&2
+    fail "step $number did not come out: ${1##*/} ended with status $status; its whole output is in $FOLDER/step.log"
+}
+
+# Run a playbook of ours, show the command, and of its output the rows of its tables.
+play() {
+    local shown=${*//"$FOLDER"/"${FOLDER#"$PWD/"}"}
+    say "\$ ansible-playbook $shown"
+    quietly "$BIN/ansible-playbook" -i "$FOLDER/inventory.yml" "$@"
+    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$FOLDER/step.log" | sed 's/\\"/"/g'
+}
+
+# Look at the outcome without the collection.
+prove() {
+    quietly "$BIN/python" "$ROOT/playbooks/quickstart/proof.py" "$FOLDER" "$@"
+    sed 's/^/      /' "$FOLDER/step.log"
+}
+
+# The inventory as it is found in ZooKeeper; stops where it has not just the servers of the words.
+graph() {
+    say "\$ ansible-inventory -i ${FOLDER#"$PWD/"}/discovered.zk_services.yml --graph"
+    quietly "$BIN/ansible-inventory" -i "$FOLDER/discovered.zk_services.yml" --graph
+    sed 's/^/        /' "$FOLDER/step.log"
+    local found
+    found=$(grep -o 'server[0-9]' "$FOLDER/step.log" | sort -u | tr '\n' ' ')
+    [ "$found" = "$* " ] || fail "the inventory has ${found:-nothing}, not $*"
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo -- "$@"
+    fi
+}
+
+find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
+        "$candidate" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1)' 2>/dev/null && command -v "$candidate" && return
+    done
+    fail 'no Python 3.11 or later on PATH; install one'
+}
+
+# One word for each Debian package that is not there.
+missing_packages() {
+    command -v java >/dev/null || echo default-jre-headless
+    [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
+    [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java
+    command -v nginx >/dev/null || echo nginx
+    "$1" -c 'import ensurepip, venv' 2>/dev/null || "$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+}
+
+# Debian starts what it installs. Nobody asked for an nginx on port 80, so it is told not to, here and at the next boot.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d ours='' missing=("$@") status=0
+    command -v apt-get >/dev/null || fail "no apt-get here; install what these Debian packages hold, then run again: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        fail "neither root nor sudo; let somebody run 'apt-get install ${missing[*]}', then run again"
+    say "apt-get install ${missing[*]} (a few minutes on a fresh machine)"
+    if [ ! -e "$policy" ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
+    fi
+    {
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+    } >"$FOLDER/step.log" 2>&1 </dev/null || status=$?
+    [ -z "$ours" ] || as_root rm -f "$policy"
+    if [ "$status" != 0 ]; then
+        tail -n 20 "$FOLDER/step.log" >&2
+        fail "apt-get ended with status $status; its whole output is in $FOLDER/step.log"
+    fi
+    case " ${missing[*]} " in *' nginx '*) as_root systemctl disable --quiet nginx 2>/dev/null || true ;; esac
+}
+
+make_environment() {
+    local wanted=('ansible-core>=2.17' 'kazoo>=2.9' 'GitPython>=3.1.30')
+    "$BIN/python" -c 'import ansible, kazoo, git' 2>/dev/null && [ -d "$FOLDER/wheels" ] && return
+    quietly "$1" -m venv --clear "$FOLDER/venv"
+    quietly "$BIN/python" -m pip download --disable-pip-version-check -q -d "$FOLDER/wheels" "${wanted[@]:1}"
+    quietly "$BIN/python" -m pip install --disable-pip-version-check -q --find-links "$FOLDER/wheels" "${wanted[@]}"
+}
+
+in_checkout() { git -c safe.directory="$ROOT" -C "$ROOT" "$@"; }
+in_bare() { git -C "$FOLDER/repository.git" "$@"; }
+
+# A bare repository for the servers to fetch from. `first` and `next` are its two commits to publish.
+make_repository() {
+    [ -d "$FOLDER/repository.git" ] || quietly git init -q --bare "$FOLDER/repository.git"
+    in_bare config receive.shallowUpdate true
+    in_bare config uploadpack.allowAnySHA1InWant true
+    in_bare symbolic-ref HEAD refs/heads/main
+    next=$(in_checkout rev-parse HEAD)
+    first=$(in_checkout rev-parse -q --verify 'HEAD^' || echo "$next")
+    quietly in_checkout push -q -f "$FOLDER/repository.git" "$next:refs/heads/next"
+    if [ "$first" = "$next" ]; then
+        say 'the history of this checkout has one commit; the next one is made on top of it, in the bare repository only'
+        next=$(commit_on_top "$first")
+    fi
+    in_bare update-ref refs/heads/main "$first"
+    file=$(changed_file M)
+    [ -n "$file" ] || file=$(changed_file A)
+    [ -n "$file" ] || file=$(in_bare ls-tree -r --name-only "$next" | head -n 1)
+}
+
+# An ordinary file that came (A) or changed (M) from the first to the next commit.
+changed_file() {
+    in_bare -c core.quotePath=false diff --raw --no-renames --diff-filter="$1" "$first" "$next" | sed -nE '/^:[0-7]+ 100/{s/^[^\t]*\t//p;q}'
+}
+
+commit_on_top() {
+    local blob tree
+    blob=$(echo 'The next commit of the quickstart.' | in_bare hash-object -w --stdin)
+    tree=$({ in_bare ls-tree "$1" | grep -v $'\tQUICKSTART.txt$' || true; printf '100644 blob %s\tQUICKSTART.txt\n' "$blob"; } | in_bare mktree)
+    in_bare -c user.name=quickstart -c user.email=quickstart@localhost commit-tree -p "$1" -m 'The next commit of the quickstart' "$tree"
+}
+
+described() { in_bare show -s --format='%h %s' "$1"; }
+
+publish() {
+    in_bare update-ref refs/heads/main "$1"
+    say "main is at $(described "$1")"
+    play playbooks/deploy.yml -e "@$FOLDER/vars.yml" -e ref=main -e "min_agents=$2" -e wait_timeout=60
+}
+
+up() {
+    cd "$ROOT"
+    command -v git >/dev/null || fail 'no git on PATH; install it'
+    in_checkout rev-parse -q --verify HEAD >/dev/null 2>&1 ||
+        fail "$ROOT is no git checkout with a commit; the quickstart deploys this project's own history, so run it in a clone of it"
+    mkdir -p "$FOLDER"
+    FOLDER=$(cd "$FOLDER" && pwd) BIN=$FOLDER/venv/bin
+    printf '%szoo.deploy on one machine%s, all of it in %s\n' "$bold" "$plain" "$FOLDER"
+
+    step 'Java, ZooKeeper and nginx from Debian; ansible-core, kazoo and GitPython in an environment of their own'
+    local python missing
+    python=$(find_python)
+    missing=$(missing_packages "$python")
+    # shellcheck disable=SC2086 # one word for each package
+    [ -z "$missing" ] || install_packages $missing
+    make_environment "$python"
+    say "$("$BIN/python" -c 'from importlib.metadata import version as v
+print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPython")))'), $(nginx -v 2>&1 | sed 's/.*: //')"
+    came_out
+    began=$EPOCHREALTIME
+
+    export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_HOME=$FOLDER/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
+    "$BIN/python" playbooks/quickstart/prepare.py "$FOLDER" || exit 1
+    # shellcheck source=/dev/null
+    . "$FOLDER/env"
+    # A fifth server of an earlier run would be no newcomer.
+    end_processes "$FOLDER"/server5/{agent,nginx}.pid >/dev/null
+    rm -rf "$FOLDER/server5"
+
+    step 'An ensemble of three'
+    play playbooks/ensemble.yml
+    came_out
+
+    step 'Four folders become servers: the role zoo.deploy.watcher, an nginx, an agent'
+    play playbooks/quickstart/servers.yml -l servers
+    say "$(tail -n 5 "$FOLDER/step.log" | grep -c 'failed=0') of 4 hosts are ready, each in ${FOLDER#"$PWD/"}/server1 ... server4"
+    came_out
+
+    step 'Publish a commit; every server fetches it, brings it live and proves it'
+    make_repository
+    publish "$first" 4
+    prove serves "$first" "$file" "${FOUR[@]}"
+    came_out
+
+    step 'Publish the next one'
+    publish "$next" 4
+    prove serves "$next" "$file" "${FOUR[@]}"
+    came_out
+
+    step 'The servers are an inventory, found in ZooKeeper'
+    prove registered "${FOUR[@]}"
+    graph "${FOUR[@]}"
+    came_out
+
+    step "Stop server4's nginx: it leaves the inventory; start it again: it is back"
+    quietly sh "$PROCESSES" end "$FOLDER/server4/nginx"
+    prove registered "${FOUR[@]:0:3}"
+    graph "${FOUR[@]:0:3}"
+    quietly sh "$PROCESSES" start "$FOLDER/server4/nginx" nginx -p "$FOLDER/server4/" -c "$FOLDER/server4/nginx.conf"
+    prove registered "${FOUR[@]}"
+    came_out
+
+    step 'Apply the role to a fifth server: it comes up with the right commit'
+    play playbooks/quickstart/servers.yml -l newcomers
+    play playbooks/scale_out.yml -l newcomers
+    prove serves "$next" "$file" server5
+    prove registered "${FIVE[@]}"
+    graph "${FIVE[@]}"
+    came_out
+
+    step 'Where everything is'
+    play playbooks/status.yml
+    came_out
+    farewell
+}
+
+farewell() {
+    local folder
+    folder=$(printf %q "${FOLDER#"$PWD/"}")
+    printf '\n%sAll of it came out, in %s.%s It stays up. Some things to try:\n\n' "$bold" "$(seconds_since "$began")" "$plain"
+    [ "$started_in" = "$PWD" ] || printf '    cd %q\n' "$PWD"
+    printf '    %-66s # %s\n' \
+        ". $folder/env" 'ansible-playbook and ZK_HOSTS for this shell' \
+        'ansible-playbook playbooks/status.yml' 'who runs what' \
+        "ansible-playbook playbooks/deploy.yml -e ref=$(in_bare rev-parse --short "$first")" 'any commit, an earlier one too' \
+        "ansible-inventory -i $folder/discovered.zk_services.yml --list" 'the hosts with their variables' \
+        "ls -l $folder/server1/www" 'the link that is swapped' \
+        "kill \$(cat $folder/server2/nginx.pid)" 'a server leaves the inventory' \
+        'bash playbooks/quickstart.sh' 'all of it again, over what runs' \
+        'bash playbooks/quickstart.sh down' 'the end'
+}
+
+# End the processes of these pid files; says how many there were.
+end_processes() {
+    local file ended=0
+    for file in "$@"; do
+        [ -e "$file" ] || continue
+        [ "$(sh "$PROCESSES" end "${file%.pid}")" != ended ] || ended=$((ended + 1))
+    done
+    echo "$ended"
+}
+
+down() {
+    [ -d "$FOLDER" ] || fail "nothing is in $FOLDER"
+    FOLDER=$(cd "$FOLDER" && pwd)
+    local ended
+    ended=$(end_processes "$FOLDER"/server?/{agent,nginx}.pid "$FOLDER"/zk?/zookeeper.pid)
+    rm -rf "$FOLDER"/server? "$FOLDER"/zk? "$FOLDER"/{agent,ansible,repository.git,inventory.yml,discovered.zk_services.yml,vars.yml,env,ports.json,step.log}
+    printf '%s processes ended; only the downloads are left, in %s\n' "$ended" "$FOLDER"
+}
+
+case ${1:-up} in
+up) up ;;
+down) down ;;
+*) fail "want up or down, got $1" ;;
+esac

@@ -1,0 +1,136 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Choose the quickstart's ports and write its inventories: `prepare.py FOLDER`.
+
+The ports are those of the environment (QUICKSTART_ZK_PORTS, three, and QUICKSTART_WEB_PORTS, five, separated by
+blanks), else those of the run before in this folder, else the articles', and a free one instead of each that is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ZK_PORTS = (2181, 2182, 2183)
+PEER_PORTS = (2888, 2899, 2877)
+ELECTION_PORTS = (3888, 3899, 3877)
+WEB_PORTS = (9095, 9096, 9097, 9098, 9099)
+REGISTRY = "/service/business/what"
+CLASSPATH = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
+
+
+def main() -> None:
+    """Write FOLDER's `ports.json`, `inventory.yml`, `discovered.zk_services.yml`, `vars.yml` and `env`."""
+    folder = Path(sys.argv[1])
+    try:
+        ports = choose(folder / "ports.json")
+    except ValueError as exc:
+        sys.exit(f"quickstart: {exc}")
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports["zk"])
+    write(folder / "ports.json", ports)
+    write(folder / "inventory.yml", inventory(folder, ports, hosts))
+    registries = [{"path": REGISTRY, "group": "what"}]
+    write(folder / "discovered.zk_services.yml", {"plugin": "zoo.deploy.zk_services", "registries": registries})
+    write(folder / "vars.yml", {"url": f"file://{folder}/repository.git", "relative_path": "site"})
+    (folder / "env").write_text(
+        "# For the shell in which to try things: the quickstart's programs, and its ensemble.\n"
+        f"PATH={shlex.quote(str(folder / 'venv/bin'))}:$PATH\n"
+        f"ZK_HOSTS={hosts}\n"
+        "export PATH ZK_HOSTS\n"
+    )
+
+
+def choose(earlier: Path) -> dict[str, list[int]]:
+    """The ports by their use. Raises `ValueError` where the environment's can't serve."""
+    found = json.loads(earlier.read_text()) if earlier.is_file() else {}
+    with contextlib.ExitStack() as stack:
+        return {
+            "zk": given("QUICKSTART_ZK_PORTS", 3) or found.get("zk") or free(stack, ZK_PORTS),
+            "peer": found.get("peer") or free(stack, PEER_PORTS),
+            "election": found.get("election") or free(stack, ELECTION_PORTS),
+            "web": given("QUICKSTART_WEB_PORTS", 5) or found.get("web") or free(stack, WEB_PORTS),
+        }
+
+
+def given(variable: str, count: int) -> list[int]:
+    """The ports in a variable of the environment; none where it is not set. Raises `ValueError`."""
+    words = os.environ.get(variable, "").split()
+    if not words:
+        return []
+    ports = {int(word) for word in words if word.isdigit() and 0 < int(word) < 65536}
+    if len(words) != count or len(ports) != count:
+        raise ValueError(f"{variable}: want {count} different ports, separated by blanks, got {' '.join(words)!r}")
+    return [int(word) for word in words]
+
+
+def free(stack: contextlib.ExitStack, wanted: Sequence[int]) -> list[int]:
+    """The wanted ports, another one for each that is taken; all stay bound until `stack` ends: none comes twice."""
+    found = []
+    for port in wanted:
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError:
+            listener.bind(("", 0))
+        found.append(listener.getsockname()[1])
+    return found
+
+
+def inventory(folder: Path, ports: dict[str, list[int]], hosts: str) -> dict[str, Any]:
+    """The members of the ensemble, and the servers: each a host that is a folder."""
+    members = {f"zk{i + 1}": {"zk_number": i + 1, "zk_port": port} for i, port in enumerate(ports["zk"])}
+    peers = enumerate(zip(ports["peer"], ports["election"]), start=1)
+    ensemble = {
+        "hosts": members,
+        "vars": {
+            "zk_folder": str(folder),
+            "zk_members": [f"server.{number}=localhost:{peer}:{election}" for number, (peer, election) in peers],
+            "zk_classpath": CLASSPATH,
+        },
+    }
+    servers = {f"server{i + 1}": {"web_port": port} for i, port in enumerate(ports["web"])}
+    newcomer = {"server5": servers.pop("server5")}
+    fleet = {
+        "children": {"servers": {"hosts": servers}, "newcomers": {"hosts": newcomer}},
+        "vars": {**server_variables(folder, hosts)},
+    }
+    connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    return {"all": {"vars": connection, "children": {"ensemble": ensemble, "fleet": fleet}}}
+
+
+def server_variables(folder: Path, hosts: str) -> dict[str, Any]:
+    """What every server of the fleet is told; they are on one machine, so they share one environment of the agent's."""
+    check = {"type": "http", "path": "/", "interval": 0.5, "fall": 1}
+    service = {"path": REGISTRY, "address": "127.0.0.1", "port": "{{ web_port }}", "check": check}
+    return {
+        "server_folder": f"{folder}/{{{{ inventory_hostname }}}}",
+        "relative_path": "site",
+        "watcher_hosts": hosts.split(","),
+        "watcher_name": "{{ inventory_hostname }}",
+        "watcher_base": "{{ server_folder }}/www",
+        "watcher_services": [service],
+        "watcher_allowed_schemes": ["file"],
+        "watcher_install_dir": f"{folder}/agent",
+        "watcher_config_dir": "{{ server_folder }}/etc",
+        "watcher_python": "{{ ansible_playbook_python }}",
+        "watcher_pip_args": ["--no-index", f"--find-links={folder}/wheels"],
+        "watcher_manage_service": False,
+    }
+
+
+def write(path: Path, content: object) -> None:
+    """Write a file; JSON is YAML too."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

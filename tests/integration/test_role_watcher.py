@@ -1,0 +1,355 @@
+"""The role watcher: what it makes on a host, in which order, and what it refuses.
+
+Its service is not managed here, but for the unit's text: a systemd that runs is what the tests on hosts have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+
+from support.agent import publish
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
+from support.waiting import wait_for
+
+ROLE = ROOT / "roles" / "watcher"
+VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
+EXPOSURE = re.compile(r"Overall exposure level for \S+: (\d+\.\d)")
+
+
+@dataclass
+class Run:
+    """What one run of a playbook came to."""
+
+    changed: int
+    failed: int
+    output: str
+
+
+@dataclass
+class Host:
+    """A folder as a host. The virtual environment in `install` is shared, because making one takes seconds."""
+
+    root: Path
+    install: Path
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Path:
+        """The agent's configuration."""
+        return self.root / "etc" / "business.json"
+
+    @property
+    def current(self) -> Path:
+        """The link to the version that the instance runs."""
+        return self.install / "current-business"
+
+    def apply(self, *words: str, play: dict[str, Any] | None = None, **variables: Any) -> Run:
+        """Apply the role with these variables on top of the host's; `play` are further keys of the play."""
+        values = {
+            "watcher_hosts": ["127.0.0.1:1"],
+            "watcher_base": str(self.root / "base"),
+            "watcher_install_dir": str(self.install),
+            "watcher_config_dir": str(self.root / "etc"),
+            "watcher_python": sys.executable,
+            "watcher_manage_service": False,
+            **self.variables,
+            **variables,
+        }
+        debug = {
+            "name": "Heard",
+            "ansible.builtin.debug": {"msg": "told to restart"},
+            "listen": "zoo.deploy.watcher changed",
+        }
+        one = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": values,
+            "roles": ["zoo.deploy.watcher"],
+            "handlers": [debug],
+            **(play or {}),
+        }
+        playbook = self.root / "play.yml"
+        playbook.write_text(json.dumps([one]))
+        done = run_playbook(playbook, *words)
+        output = done.stdout + done.stderr
+        recap = RECAP.search(output)
+        assert recap, output
+        return Run(int(recap[1]), int(recap[2]), output)
+
+
+@pytest.fixture(scope="module")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that this module's hosts are installed in."""
+    return tmp_path_factory.mktemp("role") / "opt"
+
+
+@pytest.fixture
+def host(tmp_path: Path, install: Path) -> Iterator[Host]:
+    """A host that nothing has been applied to, but for the shared environment."""
+    made = Host(tmp_path, install)
+    yield made
+    made.current.unlink(missing_ok=True)
+
+
+def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
+
+
+def test_every_variable_of_the_configuration_is_in_the_argument_specs_and_no_other_is() -> None:
+    keys = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_keys"]
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    assert {f"watcher_{key}" for key in keys} | set(defaults) == set(options)
+
+
+def test_check_mode_on_a_bare_host_announces_the_changes_and_makes_none(tmp_path: Path) -> None:
+    host = Host(tmp_path, tmp_path / "opt")
+    run = host.apply("--check", "--diff")
+    assert (run.failed, run.changed > 0) == (0, True), run.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["play.yml"]
+
+
+def test_what_is_installed_deploys_and_a_second_run_changes_nothing(
+    host: Host, ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository
+) -> None:
+    variables = {
+        "watcher_hosts": ensemble.hosts.split(","),
+        "watcher_app": app,
+        "watcher_instance": "business",
+        "watcher_name": "server1",
+        "watcher_allowed_schemes": ["file"],
+    }
+    host.variables = variables
+    assert host.apply().failed == 0
+    command = [str(host.current / "bin/python"), "-m", "zoo_watcher", "run", "--config", str(host.config)]
+    agent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        publish(zk, app, {"url": repository.url, "commitId": repository.head, "relativePath": "site"})
+        wait_for((host.root / "base/site/index.html").exists, "the agent has deployed")
+        wait_for(lambda: _status(zk, f"{app}/agents/server1").get("state") == "active", "the agent says so")
+        assert _status(zk, f"{app}/agents/server1")["version"] == VERSION
+        for words in ((), ("--check",)):
+            run = host.apply(*words)
+            assert (run.failed, run.changed) == (0, 0), run.output
+            assert "told to restart" not in run.output
+    finally:
+        agent.terminate()
+        agent.wait(20)
+
+
+def _status(zk: KazooClient, path: str) -> dict[str, Any]:
+    return dict(json.loads(zk.get(path)[0])) if zk.exists(path) else {}
+
+
+def test_the_configuration_has_the_variables_that_are_set_and_only_its_owner_reads_it(host: Host) -> None:
+    service = {"path": "/service/business/what", "port": 9095, "check": {"type": "http", "interval": 0.5}}
+    assert host.apply(watcher_services=[service], watcher_keep_releases=3, watcher_name="").failed == 0
+    assert json.loads(host.config.read_text()) == {
+        "hosts": ["127.0.0.1:1"],
+        "app": "/app/business",
+        "base": f"{host.root}/base",
+        "services": [service],
+        "keep_releases": 3,
+    }
+    assert host.config.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is_there(host: Host) -> None:
+    assert host.apply().failed == 0
+    before = host.config.read_bytes()
+    run = host.apply(watcher_keep_releases=1)
+    assert run.failed == 1
+    assert "keep_releases: want a whole number from 2 to" in run.output
+    assert host.config.read_bytes() == before
+
+
+def test_a_change_of_the_configuration_tells_the_handlers(host: Host) -> None:
+    assert host.apply().failed == 0
+    run = host.apply(watcher_keep_releases=7)
+    assert (run.failed, run.output.count("told to restart")) == (0, 1)
+
+
+def test_a_new_version_is_switched_to_once_it_has_accepted_the_configuration(host: Host) -> None:
+    assert host.apply().failed == 0
+    host.current.unlink()
+    host.current.symlink_to("0.0.9")
+    run = host.apply()
+    assert (run.failed, run.changed, "told to restart" in run.output) == (0, 1, True)
+    assert os.readlink(host.current) == VERSION
+
+
+def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(host: Host) -> None:
+    assert host.apply(watcher_keep_releases=7).failed == 0
+    host.config.write_text(host.config.read_text().replace('"keep_releases": 7', '"keep_releases": 1'))
+    host.current.unlink()
+    host.current.symlink_to("0.0.9")
+    run = host.apply(watcher_keep_releases=1)
+    assert run.failed == 1
+    assert "keep_releases: want a whole number from 2 to" in run.output
+    assert os.readlink(host.current) == "0.0.9"
+
+
+def test_a_damaged_or_strange_file_in_the_package_is_put_right(host: Host) -> None:
+    assert host.apply().failed == 0
+    package = next((host.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
+    whole = (package / "records.py").read_bytes()
+    (package / "records.py").write_text("half")
+    (package / "stranger.py").write_text("")
+    assert host.apply("--check").changed == 1
+    run = host.apply()
+    assert (run.failed, run.changed) == (0, 1)
+    assert (package / "records.py").read_bytes() == whole == (ROOT / "plugins/module_utils/records.py").read_bytes()
+    assert not (package / "stranger.py").exists()
+
+
+def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> None:
+    run = host.apply("--diff", "-vvv", watcher_digest_username="u", watcher_digest_password="s3cr3t-word")
+    assert run.failed == 0
+    assert json.loads(host.config.read_text())["digest_password"] == "s3cr3t-word"
+    assert "s3cr3t-word" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"watcher_hosts": []}, "watcher_hosts with a member of the ensemble"),
+        ({"watcher_base": "/"}, "absolute and below /"),
+        ({"watcher_base": "srv/business"}, "absolute and below /"),
+        ({"watcher_instance": "../x"}, "watcher_instance of letters"),
+        (
+            {"watcher_python": "/no/such/python"},
+            "/no/such/python does not run as Python on this host; set watcher_python",
+        ),
+        ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
+        ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
+        ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
+    ],
+)
+def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
+    host: Host, variables: dict[str, Any], words: str
+) -> None:
+    run = host.apply(**variables)
+    assert run.failed == 1
+    assert words in run.output.replace('\\"', '"')
+    assert "Traceback" not in run.output
+    assert not host.config.exists()
+
+
+def test_a_host_without_git_is_told_to_install_it(host: Host) -> None:
+    run = host.apply(play={"environment": {"PATH": str(host.root)}})
+    assert run.failed == 1
+    assert "there is no git; install it" in run.output
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here")
+def test_a_managed_service_needs_a_systemd_that_runs(host: Host) -> None:
+    run = host.apply(watcher_manage_service=True)
+    assert run.failed == 1
+    assert "systemd does not run here; set watcher_manage_service to false" in run.output
+
+
+def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(tmp_path: Path) -> None:
+    host = Host(tmp_path, tmp_path / "opt")
+    run = host.apply(watcher_pip_args=["--no-index"])
+    assert run.failed == 1
+    assert "No matching distribution found for kazoo>=2.9" in run.output
+    assert "look at watcher_packages and watcher_pip_args" in run.output
+    assert not host.current.is_symlink()
+    assert host.apply().failed == 0
+    assert os.readlink(host.current) == VERSION
+
+
+def test_two_hosts_on_one_machine_can_be_installed_at_once(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.json"
+    both = {
+        name: {"watcher_config_dir": f"{tmp_path}/{name}/etc", "watcher_base": f"{tmp_path}/{name}"}
+        for name in ("a", "b")
+    }
+    inventory.write_text(json.dumps({"all": {"hosts": both, "vars": {"ansible_connection": "local"}}}))
+    common = {
+        "watcher_hosts": ["127.0.0.1:1"],
+        "watcher_install_dir": f"{tmp_path}/opt",
+        "watcher_python": sys.executable,
+        "watcher_manage_service": False,
+    }
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(
+        json.dumps([{"hosts": "all", "gather_facts": False, "roles": ["zoo.deploy.watcher"], "vars": common}])
+    )
+    done = run_playbook(playbook, "-i", str(inventory))
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "a/etc/business.json").exists()
+    assert (tmp_path / "b/etc/business.json").exists()
+
+
+def _unit(tmp_path: Path, **variables: Any) -> Path:
+    """The unit as the role renders it, with an environment that is there."""
+    unit = tmp_path / "zoo-watcher@business.service"
+    python = tmp_path / "opt/current-business/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/true")
+    template = {"src": str(ROLE / "templates/zoo-watcher@.service.j2"), "dest": str(unit), "mode": "0644"}
+    values = {
+        "watcher_base": "/srv/business",
+        "watcher_install_dir": f"{tmp_path}/opt",
+        "watcher_hosts": "zk1:2181",
+        **variables,
+    }
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars_files": [str(ROLE / name / "main.yml") for name in ("defaults", "vars")],
+        "tasks": [{"ansible.builtin.template": template}],
+    }
+    playbook = tmp_path / "unit.yml"
+    playbook.write_text(json.dumps([play]))
+    done = run_playbook(playbook, "-e", json.dumps({"role_path": str(ROLE), **values}))
+    assert done.returncode == 0, done.stdout
+    return unit
+
+
+def test_the_unit_is_one_that_systemd_takes_and_exposes_little(tmp_path: Path) -> None:
+    unit = _unit(tmp_path)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = EXPOSURE.search(said)
+    assert found, said
+    assert float(found[1]) <= 2.0
+
+
+@pytest.mark.parametrize(
+    ("variables", "seen"),
+    [
+        ({}, "ProtectHome=true"),
+        ({"watcher_base": "/home/web/site"}, "ProtectHome=read-only"),
+        ({"watcher_tls_key": "/root/agent.key"}, "ProtectHome=read-only"),
+        ({"watcher_base": "/homestead"}, "ProtectHome=true"),
+    ],
+)
+def test_homes_are_hidden_from_the_agent_unless_its_files_are_there(
+    tmp_path: Path, variables: dict[str, Any], seen: str
+) -> None:
+    assert seen in _unit(tmp_path, **variables).read_text().splitlines()

@@ -1,0 +1,210 @@
+"""The README's first command, run for real: on ports and in a folder of its own, over a running one, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from kazoo.client import KazooClient
+
+from support.ports import free_ports
+from support.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = "playbooks/quickstart.sh"
+SERVERS = [f"server{number}" for number in range(1, 6)]
+DEADLINE = 600
+"""Seconds after which a quickstart that hangs is killed; what it downloads comes on top of its own three minutes."""
+
+
+@dataclass
+class Quickstart:
+    """A quickstart's folder and ports, and the tree that it runs from."""
+
+    folder: Path
+    zk_ports: list[int]
+    web_ports: list[int]
+    root: Path = ROOT
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """What `bash playbooks/quickstart.sh words` printed and returned, from the tree's folder."""
+        surroundings = {
+            **os.environ,
+            "QUICKSTART_DIR": str(self.folder),
+            "QUICKSTART_ZK_PORTS": " ".join(map(str, self.zk_ports)),
+            "QUICKSTART_WEB_PORTS": " ".join(map(str, self.web_ports)),
+            **environment,
+        }
+        return subprocess.run(
+            ["bash", SCRIPT, *words],
+            cwd=self.root,
+            env=surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    @property
+    def processes(self) -> dict[int, str]:
+        """The command lines of its processes, by id."""
+        found = {}
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if f"{self.folder}/" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found[process.pid] = line
+        return found
+
+    def git(self, *words: str) -> str:
+        """Run git in the repository that the servers fetch from."""
+        command = ["git", "-C", str(self.folder / "repository.git"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quickstart]:
+    """A quickstart in a folder with a blank in its name, ended at last."""
+    ports = free_ports(8)
+    made = Quickstart(tmp_path_factory.mktemp("quick start"), ports[:3], ports[3:])
+    try:
+        yield made
+    finally:
+        made.run("down")
+
+
+@pytest.fixture(scope="module")
+def first(quickstart: Quickstart) -> subprocess.CompletedProcess[str]:
+    """The first run."""
+    return quickstart.run()
+
+
+@pytest.fixture
+def zk(quickstart: Quickstart) -> Iterator[KazooClient]:
+    """A client of the quickstart's ensemble."""
+    client = KazooClient(hosts=",".join(f"127.0.0.1:{port}" for port in quickstart.zk_ports))
+    client.start(timeout=20)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def assert_came_out(quickstart: Quickstart, zk: KazooClient) -> None:
+    """Look at the outcome without anything of the quickstart's."""
+    desired = json.loads(zk.get("/app/business/config")[0])
+    assert desired["commitId"] == quickstart.git("rev-parse", "main")
+    for server, port in zip(SERVERS, quickstart.web_ports):
+        status = json.loads(zk.get(f"/app/business/agents/{server}")[0])
+        assert (status["state"], status["commitId"]) == ("active", desired["commitId"])
+        assert json.loads(zk.get(f"/service/business/what/{server}")[0]) == ["127.0.0.1", str(port)]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/galaxy.yml", timeout=5) as answer:
+            assert answer.read().decode().strip() == quickstart.git("show", "main:galaxy.yml")
+    assert sorted(zk.get_children("/service/business/what")) == SERVERS
+    assert len(list(quickstart.folder.glob("**/*.pid"))) == 13 + len(SERVERS)  # nginx writes one of its own too
+
+
+def test_it_ends_with_five_servers_that_serve_the_published_commit(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str], zk: KazooClient
+) -> None:
+    assert first.returncode == 0, first.stdout
+    assert_came_out(quickstart, zk)
+
+
+def test_it_shows_one_leader_the_inventory_without_the_stopped_server_and_the_time_of_each_step(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str]
+) -> None:
+    said = first.stdout
+    assert said.count(" leader ") == 1
+    assert said.count(" follower ") == 2
+    graphs = [part.split("done in")[0].count("|--server") for part in said.split("--graph\n")[1:]]
+    assert graphs == [4, 3, 5]
+    assert said.count("done in") == 9
+    assert all(f"127.0.0.1:{port}" in said for port in quickstart.zk_ports)
+
+
+def test_its_members_have_the_configuration_of_the_article(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert first.returncode == 0
+    lines = (quickstart.folder / "zk2" / "zoo.cfg").read_text().splitlines()
+    keys = [line.partition("=")[0] for line in lines]
+    article = "tickTime initLimit syncLimit dataDir dataLogDir clientPort server.1 server.2 server.3"
+    assert [key for key in keys if key != "clientPortAddress"] == article.split()
+    assert {"tickTime=2000", "initLimit=10", "syncLimit=5"} < set(lines)
+
+
+def test_it_runs_again_over_a_running_one_and_leaves_its_ensemble_alone(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str], zk: KazooClient
+) -> None:
+    assert first.returncode == 0
+    members = {pid for pid, line in quickstart.processes.items() if "QuorumPeerMain" in line}
+    again = quickstart.run()
+    assert again.returncode == 0, again.stdout
+    assert {pid for pid, line in quickstart.processes.items() if "QuorumPeerMain" in line} == members
+    wait_for(lambda: len(zk.get_children("/app/business/agents")) == 5, "the fifth agent of the first run is replaced")
+    assert_came_out(quickstart, zk)
+
+
+def test_a_step_that_does_not_come_out_ends_it_with_an_error_and_says_which(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert first.returncode == 0
+    # server1's web server can't be had: something else answers on its port.
+    end = ["sh", str(ROOT / "playbooks/quickstart/process.sh"), "end", str(quickstart.folder / "server1" / "nginx")]
+    subprocess.run(end, check=True, capture_output=True)
+    squatter = subprocess.Popen(["python3", "-m", "http.server", str(quickstart.web_ports[0]), "--bind", "127.0.0.1"])
+    try:
+        broken = quickstart.run()
+    finally:
+        squatter.kill()
+        squatter.wait()
+    assert broken.returncode == 1
+    assert "step 4 did not come out" in broken.stdout
+    assert f"server1: http://127.0.0.1:{quickstart.web_ports[0]}" in broken.stdout
+
+
+def test_down_ends_every_process_and_leaves_only_the_downloads(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert first.returncode == 0
+    assert quickstart.processes
+    done = quickstart.run("down")
+    assert done.returncode == 0, done.stdout
+    assert quickstart.processes == {}
+    assert sorted(path.name for path in quickstart.folder.iterdir()) == ["venv", "wheels"]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        (("sideways",), {}, "want up or down, got sideways"),
+        ((), {"QUICKSTART_ZK_PORTS": "2181"}, "QUICKSTART_ZK_PORTS: want 3 different ports"),
+        ((), {"QUICKSTART_WEB_PORTS": "1 2 3 4 x"}, "QUICKSTART_WEB_PORTS: want 5 different ports"),
+    ],
+)
+def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
+    quickstart: Quickstart, words: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    done = quickstart.run(*words, **environment)
+    assert done.returncode == 1
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_tree_that_is_no_checkout_is_told_so(quickstart: Quickstart, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks")
+    done = Quickstart(tmp_path / "folder", quickstart.zk_ports, quickstart.web_ports, tmp_path).run()
+    assert done.returncode == 1
+    assert "is no git checkout with a commit" in done.stdout
+    assert not (tmp_path / "folder").exists()

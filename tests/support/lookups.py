@@ -1,0 +1,74 @@
+"""Lookup plugins in a process of their own, where Ansible's loader is the first to import the collection.
+
+Run as a program it answers each line of JSON on its standard input, `[name, terms, variables, options]`, with a line
+that is `{"found": [...]}` or `{"error": TEXT}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader, lookup_loader
+from ansible.template import Templar
+
+TESTS = Path(__file__).resolve().parent.parent
+
+
+class LookupFailed(Exception):
+    """The text of the error that a lookup raised."""
+
+
+class Lookups:
+    """The process, as long as it runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, name: str, terms: list[Any], variables: Mapping[str, Any], **options: Any) -> list[Any]:
+        """What the lookup returns. Raises `LookupFailed`."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps([name, terms, variables, options]), file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise LookupFailed(answer["error"])
+        return answer["found"]
+
+
+@contextlib.contextmanager
+def lookups(env: Mapping[str, str]) -> Iterator[Lookups]:
+    """A running process, with `env` added to its environment."""
+    surroundings = {**os.environ, **env, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-m", "support.lookups"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=surroundings) as process:
+        yield Lookups(process)
+        assert process.stdin
+        process.stdin.close()
+
+
+def _answer(name: str, terms: list[Any], variables: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    templar = Templar(DataLoader(), variables=variables)
+    try:
+        return {"found": lookup_loader.get(name, templar=templar).run(terms, variables=variables, **options)}
+    except AnsibleError as exc:
+        return {"error": str(exc)}
+
+
+def _main() -> None:
+    init_plugin_loader([str(TESTS.parent / "collections")])
+    for line in sys.stdin:
+        print(json.dumps(_answer(*json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    _main()

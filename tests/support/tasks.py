@@ -1,0 +1,47 @@
+"""Many tasks in one run of ansible-playbook, and what each of them came to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.playbook import run_playbook
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook that has run: what it printed, and each task's result by the name of its register."""
+
+    output: str
+    results: dict[str, dict[str, Any]]
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """A task's result."""
+        return self.results[name]
+
+
+def run_tasks(folder: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
+    """Run tasks on the controller, one after the other, whatever becomes of each. A task's `register` names its result."""
+    names = [task["register"] for task in tasks]
+    answer = folder / "results.json"
+    dump = {
+        "ansible.builtin.copy": {
+            "dest": str(answer),
+            "content": "{{ {%s} | to_json }}" % ", ".join(f"'{name}': {name}" for name in names),
+        },
+        "check_mode": False,
+        "diff": False,
+    }
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "tasks": [*({"ignore_errors": True, **task} for task in tasks), dump],
+    }
+    playbook = folder / "playbook.yml"
+    playbook.write_text(json.dumps([play]))
+    done = run_playbook(playbook, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(done.stdout + done.stderr, json.loads(answer.read_text()))
