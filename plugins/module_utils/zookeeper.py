@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import ssl
 import threading
 import time
 import traceback
@@ -134,7 +135,8 @@ def _client(options: Mapping[str, Any], logger: logging.Logger) -> KazooClient:
             logger=logger,
             auth_data=_auth_data(options),
             sasl_options=_sasl_options(options),
-            connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 1.0},
+            # The deadline also ends a session that is lost midway: requests would wait in it for ever.
+            connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 1.0, "deadline": options["connect_timeout"]},
             **_tls_options(options),
         )
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
@@ -163,6 +165,10 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     if importlib.util.find_spec("puresasl") is None:
         raise ConnectError(missing_required_lib("pure-sasl", reason="for sasl_mechanism"))
+    if mechanism not in importlib.import_module("puresasl.mechanisms").mechanisms:
+        raise ConnectError(missing_required_lib("kerberos", reason=f"for sasl_mechanism {mechanism}"))
+    if mechanism == "DIGEST-MD5" and not (options.get("sasl_username") and options.get("sasl_password")):
+        raise ConnectError("sasl_username and sasl_password: DIGEST-MD5 needs both")
     wanted = {
         "mechanism": mechanism,
         "service": options.get("sasl_service"),
@@ -179,6 +185,7 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("tls_ca", "tls_cert", "tls_key"):
         if options.get(name) and not os.path.isfile(options[name]):
             raise ConnectError(f"{name}: no file at {options[name]}")
+    _check_tls_files(options)
     return {
         "use_ssl": True,
         "ca": options.get("tls_ca"),
@@ -190,6 +197,22 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_tls_files(options: Mapping[str, Any]) -> None:
+    """Read the files as a connection will: kazoo would try again and again, and blame the ensemble."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if options.get("tls_ca"):
+            context.load_verify_locations(options["tls_ca"])
+    except (OSError, ValueError) as exc:
+        raise ConnectError(f"tls_ca: no certificates in PEM form in {options['tls_ca']}: {exc}") from exc
+    try:
+        if options.get("tls_cert"):
+            # An empty password, so that OpenSSL does not ask the terminal for one.
+            context.load_cert_chain(options["tls_cert"], options.get("tls_key"), options.get("tls_key_password") or "")
+    except (OSError, ValueError) as exc:
+        raise ConnectError(f"tls_cert, tls_key or tls_key_password: can't be read, or don't match: {exc}") from exc
+
+
 def _quiet_logger(handler: logging.Handler) -> logging.Logger:
     logger = logging.Logger("zoo.deploy.kazoo", logging.WARNING)
     logger.addHandler(handler)
@@ -198,15 +221,16 @@ def _quiet_logger(handler: logging.Handler) -> logging.Logger:
 
 def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWords) -> None:
     seconds = options["connect_timeout"]
-    refused: list[str] = []
-    client.add_listener(lambda _state: refused.append("") if client.client_state == "AUTH_FAILED" else None)
+    where = ",".join(f"{host}:{port}" for host, port in client.hosts)
     try:
         client.start(timeout=seconds)
-    except KazooTimeoutError as exc:
-        where = ",".join(f"{host}:{port}" for host, port in client.hosts)
+        if options.get("sasl_mechanism"):
+            # kazoo says that it is connected before the login has ended; an answer comes only after it.
+            client.exists("/")
+    except kazoo_errors.AuthFailedError as exc:
+        raise ConnectError(f"ZooKeeper at {where} refused the credentials") from exc
+    except (KazooTimeoutError, kazoo_errors.KazooException) as exc:
         why = f": {last_words.text}" if last_words.text else ""
-        if refused:
-            raise ConnectError(f"ZooKeeper at {where} refused the credentials") from exc
         raise ConnectError(f"can't reach ZooKeeper at {where} within {seconds:g} s{why}") from exc
 
 

@@ -1,0 +1,28 @@
+"""The linters and the type checker, each counted as one test."""
+
+from __future__ import annotations
+
+import subprocess
+
+from suites.outcome import ROOT, Outcome
+
+LINTERS = {
+    "ruff check": ["ruff", "check"],
+    "ruff format": ["ruff", "format", "--check"],
+    "vermin": ["vermin", "--target=3.9-", "--violations", "--no-tips", "plugins", "roles/watcher/files"],
+    "mypy, plugins and agent": ["mypy", "-p", "ansible_collections.zoo.deploy.plugins", "-p", "zoo_watcher"],
+    "mypy, tests": ["mypy", "tests"],
+    "ansible-lint": ["ansible-lint", "--nocolor"],
+}
+
+
+def run(words: list[str]) -> Outcome:
+    """Run every linter, or those whose name contains one of `words`; all of them run, whatever fails."""
+    wanted = [name for name in LINTERS if not words or any(word in name for word in words)]
+    return sum((_lint(name) for name in wanted), Outcome())
+
+
+def _lint(name: str) -> Outcome:
+    print(f"--- {name}", flush=True)
+    done = subprocess.run(LINTERS[name], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+    return Outcome(passed=1) if done.returncode == 0 else Outcome(failed=1)

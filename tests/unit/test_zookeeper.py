@@ -1,0 +1,395 @@
+"""Reaching an ensemble: what connects, what is refused, and what a person reads about it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+from kazoo.security import make_acl, make_digest_acl
+
+from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    ARGSPEC,
+    ConnectError,
+    ZooKeeperError,
+    connect,
+    host_string,
+    translated,
+)
+from support.certificates import PASSWORD, Certificates
+from support.ensemble import Ensemble
+from support.ports import free_ports
+from support.waiting import wait_for
+
+SECONDS = 1.0
+"""The connect_timeout of what is to fail."""
+SLACK = 2.5
+"""What a failure may take beyond it: ending the session, and a busy machine."""
+
+
+def options(hosts: str | list[str], **given: Any) -> dict[str, Any]:
+    """The connection options of a task that gives `hosts` and these."""
+    defaults = {name: spec.get("default") for name, spec in ARGSPEC.items()}
+    return {**defaults, "hosts": hosts, **given}
+
+
+def refusal(given: dict[str, Any]) -> str:
+    """The error with which connecting fails: one line, in time, without a secret."""
+    began = time.monotonic()
+    with pytest.raises(ConnectError) as raised, connect({**given, "connect_timeout": SECONDS}):
+        pass
+    assert time.monotonic() - began < SECONDS + SLACK
+    message = str(raised.value)
+    assert "\n" not in message
+    assert not any(value in message for name, value in given.items() if name.endswith("_password") and value)
+    return message
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What a TLS ensemble and its clients need."""
+    return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
+
+
+@pytest.fixture(scope="module")
+def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
+    """A server that speaks TLS."""
+    servers = Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates)
+    try:
+        yield servers.start()
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def tls(certificates: Certificates) -> dict[str, Any]:
+    """The TLS options that are right."""
+    return {
+        "tls": True,
+        "tls_ca": str(certificates.ca),
+        "tls_cert": str(certificates.client),
+        "tls_key": str(certificates.key),
+    }
+
+
+@pytest.fixture(scope="module")
+def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server at which `deployer` can log in by SASL."""
+    servers = Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"})
+    try:
+        yield servers.start()
+    finally:
+        servers.stop()
+
+
+SASL = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_password": "sesame"}
+
+
+@pytest.fixture
+def own_ensemble(tmp_path: Path) -> Iterator[Ensemble]:
+    """An ensemble of three that the test may destroy."""
+    servers = Ensemble(tmp_path / "own")
+    try:
+        yield servers.start()
+    finally:
+        servers.stop()
+
+
+# --- addresses
+
+
+def test_a_session_opens_with_hosts_as_one_string_or_as_a_list(ensemble: Ensemble) -> None:
+    for hosts in (ensemble.hosts, ensemble.hosts.split(","), [f" {ensemble.hosts} "]):
+        with connect(options(hosts)) as client:
+            assert client.exists("/zookeeper")
+
+
+def test_every_path_is_below_a_chroot_at_the_end_of_hosts(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    zk.ensure_path(app)
+    with connect(options(f"{ensemble.hosts}{app}")) as client:
+        client.create("/config", b"below")
+    assert zk.get(f"{app}/config")[0] == b"below"
+
+
+@pytest.mark.parametrize("hosts", [None, "", [], [" "], [""]])
+def test_no_hosts_at_all_is_said_with_both_ways_to_give_them(hosts: Any) -> None:
+    with pytest.raises(ConnectError, match=r"^hosts: none given; .*ZK_HOSTS"):
+        host_string(hosts)
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:twelve", "127.0.0.1:999999", "[::1", ":::", "a b:2181", "127.0.0.1:-1"])
+def test_an_address_that_is_none_is_refused_by_one_line(hosts: str) -> None:
+    message = refusal(options(hosts))
+    assert "hosts" in message or hosts in message
+
+
+def test_a_name_that_does_not_resolve_is_in_the_message() -> None:
+    message = refusal(options("no-such-host.invalid:2181"))
+    assert "can't reach ZooKeeper at no-such-host.invalid:2181" in message
+    assert "Cannot resolve" in message
+
+
+def test_a_closed_port_is_known_after_connect_timeout_and_no_later() -> None:
+    port = free_ports(1)[0]
+    assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in refusal(options(f"127.0.0.1:{port}"))
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert f"can't reach ZooKeeper at {address}" in refusal(options(address))
+
+
+def test_something_that_is_no_zookeeper_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def talk() -> None:
+            while True:
+                try:
+                    conn, _peer = stranger.accept()
+                except OSError:
+                    return
+                with conn:
+                    conn.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+        threading.Thread(target=talk, daemon=True).start()
+        address = f"127.0.0.1:{stranger.getsockname()[1]}"
+        assert f"can't reach ZooKeeper at {address}" in refusal(options(address))
+
+
+def test_one_dead_member_of_three_does_not_matter(ensemble: Ensemble) -> None:
+    dead = free_ports(1)[0]
+    with connect(options(f"127.0.0.1:{dead},{ensemble.hosts}")) as client:
+        assert client.exists("/zookeeper")
+
+
+# --- an ensemble that fails
+
+
+def test_an_ensemble_without_a_quorum_gives_no_session(own_ensemble: Ensemble) -> None:
+    leader = own_ensemble.leader
+    for member in own_ensemble.members:
+        if member is not leader:
+            member.kill()
+    wait_for(lambda: not leader.mode, "the last member serves no more")
+    assert "can't reach ZooKeeper at" in refusal(options(own_ensemble.hosts))
+
+
+@pytest.mark.parametrize("survivors", [0, 1])
+def test_an_ensemble_lost_within_a_session_is_an_error_in_time_and_never_a_wait_for_ever(
+    own_ensemble: Ensemble, survivors: int
+) -> None:
+    told: list[str] = []
+    in_session, lost = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            with connect(options(own_ensemble.hosts, connect_timeout=2.0)) as client, translated("/zookeeper"):
+                in_session.set()
+                lost.wait(30)
+                wait_for(lambda: not client.connected, "the session is suspended")
+                client.get("/zookeeper")
+        except ZooKeeperError as exc:
+            told.append(str(exc))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    assert in_session.wait(10)
+    for member in own_ensemble.members[survivors:]:
+        member.kill()
+    lost.set()
+    worker.join(15)
+    assert not worker.is_alive()
+    assert told[0].startswith("/zookeeper: the ")
+    assert "connection was" in told[0] or "session has expired" in told[0]
+
+
+def test_the_session_ends_with_the_block_also_when_it_fails(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    zk.ensure_path(app)
+
+    def fail_within() -> None:
+        with connect(options(ensemble.hosts)) as client:
+            client.create(f"{app}/mine", ephemeral=True)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_within()
+    assert zk.exists(f"{app}/mine") is None
+
+
+# --- credentials
+
+
+def test_what_a_digest_user_keeps_to_itself_is_read_with_its_credentials_alone(ensemble: Ensemble, app: str) -> None:
+    owner = options(ensemble.hosts, digest_username="owner", digest_password="sesame")
+    with connect(owner) as client:
+        client.create(app, b"kept", acl=[make_digest_acl("owner", "sesame", all=True)], makepath=True)
+    with connect(owner) as client:
+        assert client.get(app)[0] == b"kept"
+    stranger = options(ensemble.hosts, digest_username="owner", digest_password="wrong")
+    with connect(stranger) as client, pytest.raises(ZooKeeperError) as raised, translated(app):
+        client.get(app)
+    assert str(raised.value).startswith(f"{app}: permission denied")
+    assert raised.value.details == {"path": app}
+
+
+@pytest.mark.parametrize("given", [{"digest_username": "owner"}, {"digest_password": "sesame"}])
+def test_half_of_the_digest_credentials_is_refused(given: dict[str, str]) -> None:
+    assert "give both or neither" in refusal(options("127.0.0.1:1", **given))
+
+
+def test_a_sasl_user_logs_in_and_owns_its_znodes(sasl_ensemble: Ensemble) -> None:
+    with connect(options(sasl_ensemble.hosts, **SASL)) as client:
+        client.create("/owned", b"kept", acl=[make_acl("sasl", "deployer", all=True)])
+        assert client.get("/owned")[0] == b"kept"
+    with connect(options(sasl_ensemble.hosts)) as client, pytest.raises(ZooKeeperError) as raised, translated("/owned"):
+        client.get("/owned")
+    assert str(raised.value).startswith("/owned: permission denied")
+
+
+def test_a_wrong_sasl_password_is_told_from_an_ensemble_that_is_down(sasl_ensemble: Ensemble) -> None:
+    message = refusal(options(sasl_ensemble.hosts, **{**SASL, "sasl_password": "wrong"}))
+    assert message == f"ZooKeeper at {sasl_ensemble.hosts} refused the credentials"
+
+
+@pytest.mark.parametrize("missing", ["sasl_username", "sasl_password"])
+def test_digest_md5_without_its_user_or_password_is_refused_before_anything_is_sent(missing: str) -> None:
+    message = refusal(options("127.0.0.1:1", **{**SASL, missing: None}))
+    assert message == "sasl_username and sasl_password: DIGEST-MD5 needs both"
+
+
+def test_a_mechanism_whose_library_is_missing_says_which_one(ensemble: Ensemble) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path("collections").resolve())!r})
+sys.modules.update(kerberos=None, winkerberos=None, gssapi=None)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ConnectError, connect
+options = {{name: spec.get("default") for name, spec in ARGSPEC.items()}}
+try:
+    with connect({{**options, "hosts": {ensemble.hosts!r}, "connect_timeout": 2.0, "sasl_mechanism": "GSSAPI"}}):
+        pass
+except ConnectError as exc:
+    print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert "kerberos" in done.stdout
+    assert not done.stderr
+
+
+# --- TLS
+
+
+def test_tls_connects_where_the_certificate_is_for_the_host_name(tls_ensemble: Ensemble, tls: dict[str, Any]) -> None:
+    with connect(options(tls_ensemble.secure_hosts, **tls)) as client:
+        assert client.exists("/zookeeper")
+
+
+def test_a_certificate_for_another_host_name_is_refused_unless_told_not_to_look(
+    tls_ensemble: Ensemble, tls: dict[str, Any]
+) -> None:
+    address = tls_ensemble.secure_hosts.replace("localhost", "127.0.0.1")
+    assert "not valid for '127.0.0.1'" in refusal(options(address, **tls))
+    with connect(options(address, **tls, tls_check_hostname=False)) as client:
+        assert client.exists("/zookeeper")
+
+
+def test_a_certificate_that_nobody_known_signed_is_refused_unless_told_not_to_verify(
+    tls_ensemble: Ensemble, tls: dict[str, Any], certificates: Certificates
+) -> None:
+    stranger = {**tls, "tls_ca": str(certificates.client)}
+    assert "certificate verify failed" in refusal(options(tls_ensemble.secure_hosts, **stranger))
+    with connect(options(tls_ensemble.secure_hosts, **stranger, tls_verify=False)) as client:
+        assert client.exists("/zookeeper")
+
+
+def test_a_client_without_a_certificate_is_refused_where_the_servers_want_one(
+    tls_ensemble: Ensemble, certificates: Certificates
+) -> None:
+    message = refusal(options(tls_ensemble.secure_hosts, tls=True, tls_ca=str(certificates.ca)))
+    assert "certificate" in message
+
+
+def test_a_locked_key_opens_with_its_password_and_with_no_other(
+    tls_ensemble: Ensemble, tls: dict[str, Any], certificates: Certificates
+) -> None:
+    locked = {**tls, "tls_key": str(certificates.locked_key)}
+    with connect(options(tls_ensemble.secure_hosts, **locked, tls_key_password=PASSWORD)) as client:
+        assert client.exists("/zookeeper")
+    for wrong in ("not the passphrase", None):
+        message = refusal(options(tls_ensemble.secure_hosts, **locked, tls_key_password=wrong))
+        assert message.startswith("tls_cert, tls_key or tls_key_password: ")
+
+
+@pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "tls_key"])
+def test_a_tls_file_that_is_not_there_or_holds_something_else_is_named(
+    tls: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    assert refusal(options("localhost:1", **{**tls, name: "/no/such.pem"})) == f"{name}: no file at /no/such.pem"
+    (tmp_path / "notes.txt").write_text("nothing like a certificate\n")
+    message = refusal(options("localhost:1", **{**tls, name: str(tmp_path / "notes.txt")}))
+    assert name in message.partition(": ")[0]
+
+
+def test_plain_words_at_a_tls_port_and_tls_at_a_plain_port_end_in_time(
+    tls_ensemble: Ensemble, tls: dict[str, Any]
+) -> None:
+    assert "can't reach ZooKeeper" in refusal(options(tls_ensemble.secure_hosts))
+    plain = tls_ensemble.hosts.replace("127.0.0.1", "localhost")
+    assert "can't reach ZooKeeper" in refusal(options(plain, **tls))
+
+
+# --- errors of single operations
+
+
+OPERATIONS: dict[str, tuple[Callable[[KazooClient, str], Any], str]] = {
+    "NoNode": (lambda client, path: client.get(f"{path}/none"), "no such znode"),
+    "NodeExists": (lambda client, path: client.create(path), "there already"),
+    "NotEmpty": (lambda client, path: client.delete(path), "has children"),
+    "BadVersion": (lambda client, path: client.set(path, b"", version=7), "has changed since"),
+    "NoChildrenForEphemerals": (lambda client, path: client.create(f"{path}/live/x"), "can't have children"),
+    "InvalidACL": (lambda client, path: client.set_acls(path, [make_acl("no-such", "x")]), "not valid"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_error_of_zookeeper_becomes_one_line_that_names_the_path(ensemble: Ensemble, app: str, name: str) -> None:
+    operation, meaning = OPERATIONS[name]
+    with connect(options(ensemble.hosts)) as client:
+        client.create(f"{app}/live", ephemeral=True, makepath=True)
+        with pytest.raises(ZooKeeperError) as raised, translated(app):
+            operation(client, app)
+    message = str(raised.value)
+    assert message.startswith(f"{app}: ")
+    assert meaning in message
+    assert f"({name})" in message
+    assert "\n" not in message
+
+
+def test_an_error_that_is_not_zookeepers_passes_unchanged() -> None:
+    with pytest.raises(KeyError), translated("/app"):
+        raise KeyError
+
+
+# --- the documentation
+
+
+def test_the_documented_connection_options_are_the_accepted_ones() -> None:
+    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    looked_at = ("type", "elements", "default", "choices", "required")
+    accepted = {name: {key: spec[key] for key in looked_at if key in spec} for name, spec in ARGSPEC.items()}
+    assert {name: {key: spec[key] for key in looked_at if key in spec} for name, spec in documented.items()} == accepted
+
+
+def test_no_password_of_the_connection_is_ever_logged() -> None:
+    assert {name for name, spec in ARGSPEC.items() if spec.get("no_log")} == {
+        name for name in ARGSPEC if name.endswith("_password")
+    }
