@@ -1,4 +1,4 @@
-"""Fixtures of every suite. The collection is imported as `ansible_collections.zoo.deploy`, the agent as `zoo_watcher`."""
+"""Fixtures of every suite. The collection is `ansible_collections.zoo.deploy` here, the agent `zoo_watcher`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
 from kazoo.client import KazooClient  # noqa: E402
+
 from support.agent import Agent  # noqa: E402
 from support.ensemble import Ensemble  # noqa: E402
 from support.repository import GitRepository  # noqa: E402

@@ -42,13 +42,13 @@ def complete(answers: list[dict[str, str]]) -> bool:
 
 def status(member: str) -> dict[str, str]:
     """What one member, `host:port`, says of itself."""
-    host, _, port = member.rpartition(":") if member.rsplit("]", 1)[-1].count(":") else (member, "", "2181")
+    host, _colon, port = member.rpartition(":") if member.rsplit("]", 1)[-1].count(":") else (member, "", "2181")
     try:
         answer = ask(host.strip("[]"), int(port))
     except (OSError, ValueError) as exc:
         return {"member": member, "problem": f"no answer: {exc}"}
     pairs = [line.partition(": ") for line in answer.splitlines()]
-    found = {LINES[word]: re.split(r"[-,]", value)[0] for word, _, value in pairs if word in LINES}
+    found = {LINES[word]: re.split(r"[-,]", value)[0] for word, _equals, value in pairs if word in LINES}
     if "mode" not in found:
         found["problem"] = (answer.strip() or "closed the connection without an answer").splitlines()[0]
     return {"member": member, **found}

@@ -93,7 +93,7 @@ def registry(client: KazooClient) -> dict[str, int]:
     found = {}
     try:
         for child in client.get_children(REGISTRY):
-            _, port = json.loads(client.get(f"{REGISTRY}/{child}")[0])
+            _address, port = json.loads(client.get(f"{REGISTRY}/{child}")[0])
             found[child] = int(port)
     except NoNodeError:
         pass

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 try:
     from kazoo.exceptions import EXCEPTIONS
@@ -32,11 +33,12 @@ _INT = struct.Struct("!i")
 _STAT = struct.Struct("!qqqqiiiqiiq")
 
 
-class MultiRead(NamedTuple):
+@dataclass(frozen=True)
+class MultiRead:
     """Many reads in one request, for kazoo to send: `operations` are types and paths, the chroot included."""
 
     operations: Sequence[tuple[int, str]]
-    type = 22
+    type: ClassVar[int] = 22
 
     def serialize(self) -> bytes:
         """The request's bytes; no operation sets a watch."""
@@ -68,7 +70,7 @@ class MultiRead(NamedTuple):
 
 def _names(answer: bytes, offset: int, count: int) -> tuple[list[str], int]:
     names = []
-    for _ in range(count):
+    for _index in range(count):
         start = offset + _INT.size
         offset = start + _INT.unpack_from(answer, offset)[0]
         names.append(answer[start:offset].decode())

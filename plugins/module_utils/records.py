@@ -221,7 +221,7 @@ class _Record:
 
 
 def _key(name: str, **options: Any) -> Any:
-    return field(metadata={"key": name}, **options)
+    return field(metadata={"key": name}, **options)  # pylint: disable=invalid-field-call
 
 
 @dataclass(frozen=True)

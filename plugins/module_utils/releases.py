@@ -86,7 +86,7 @@ def publish(client: KazooClient, paths: AppPaths, release: Release) -> int:
     for folder in (paths.history, paths.agents):
         with translated(folder):
             client.ensure_path(folder)
-    for _ in range(TRIES):
+    for _try in range(TRIES):
         generation = _publish_once(client, paths, data)
         if generation is not None:
             _trim_history(client, paths)
@@ -137,6 +137,11 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: _sequence(entry.name), reverse=True)
 
 
+def outage(options: Mapping[str, Any]) -> float:
+    """Seconds for which the ensemble may be away: as long as is waited for the fleet, else as for a connection."""
+    return max(options["connect_timeout"], options["wait_timeout"] if options["wait"] else 0.0)
+
+
 def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Wait as the options of `WAITING` say, and note it where the whole fleet has proved the generation.
 
@@ -178,7 +183,7 @@ def rollback_target(history: list[HistoryEntry], current: Release | None, to: st
         if not named:
             raise InvalidRecord(f"to: no entry of the history is or has the commit {to}")
         return _again(named[0])
-    others = [release for _, release in known if not release.same_as(current)]
+    others = [release for _name, release in known if not release.same_as(current)]
     proved = [release for release in others if PROVED in release.extra]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")

@@ -113,10 +113,13 @@ class _LastWords(logging.Handler):
 
 
 @contextlib.contextmanager
-def connect(options: Mapping[str, Any]) -> Iterator[KazooClient]:
-    """A client with a session, from the connection options (`ARGSPEC`). Raises `ConnectError`."""
+def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator[KazooClient]:
+    """A client with a session, from the connection options (`ARGSPEC`). Raises `ConnectError`.
+
+    `outage` is for how many seconds the ensemble may be away later on; `connect_timeout` where it is not given.
+    """
     last_words = _LastWords()
-    client = _client(options, _quiet_logger(last_words))
+    client = _client(options, outage or options["connect_timeout"], _quiet_logger(last_words))
     try:
         with translated(None):
             _start(client, options, last_words)
@@ -125,7 +128,7 @@ def connect(options: Mapping[str, Any]) -> Iterator[KazooClient]:
         _stop(client)
 
 
-def _client(options: Mapping[str, Any], logger: logging.Logger) -> KazooClient:
+def _client(options: Mapping[str, Any], outage: float, logger: logging.Logger) -> KazooClient:
     if KAZOO_IMPORT_ERROR is not None:
         raise ConnectError(missing_required_lib("kazoo"), exception=KAZOO_IMPORT_ERROR)
     try:
@@ -136,7 +139,7 @@ def _client(options: Mapping[str, Any], logger: logging.Logger) -> KazooClient:
             auth_data=_auth_data(options),
             sasl_options=_sasl_options(options),
             # The deadline also ends a session that is lost midway: requests would wait in it for ever.
-            connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 1.0, "deadline": options["connect_timeout"]},
+            connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 1.0, "deadline": outage},
             **_tls_options(options),
         )
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
@@ -288,7 +291,7 @@ _MEANINGS = {
     "BadArgumentsError": "ZooKeeper refused the arguments (BadArguments)",
     "NotReadOnlyCallError": "the server is read-only now (NotReadOnly); the ensemble has lost its quorum",
     "SessionExpiredError": "the session has expired; run again",
-    "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); what was asked may have been done",
+    "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); it may have been done",
     "ConnectionClosedError": "the connection was closed (ConnectionClosed)",
     "RuntimeInconsistency": "not done, because another operation of the same transaction failed",
     "RolledBackError": "not done, because another operation of the same transaction failed",

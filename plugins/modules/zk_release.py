@@ -241,6 +241,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     WAITING,
     Published,
     now,
+    outage,
     prove,
     publish,
     read_history,
@@ -295,7 +296,7 @@ def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, 
     published = read_published(client, paths)
     release = wanted_release(client, paths, options, published)
     same = release.same_as(published.release)
-    result = describe(published, published.release if same else release, changed=not same)
+    result = describe(published, published.release if same and published.release else release, changed=not same)
     begin = time.monotonic()
     if not same and not check:
         result["generation"] = publish(client, paths, release)
@@ -314,9 +315,8 @@ def elapsed(begin: float) -> float:
     return round(time.monotonic() - begin, 3)
 
 
-def describe(published: Published, release: Release | None, *, changed: bool) -> dict[str, Any]:
+def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:
     """The part of the result that is known before anything is written."""
-    assert release is not None  # noqa: S101  # the same as a published one, or a new one
     before = published.release.to_object() if published.release else None
     result: dict[str, Any] = {
         "changed": changed,
@@ -338,7 +338,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        with connect(module.params) as client:
+        with connect(module.params, outage(module.params)) as client:
             result = converge(client, module.params, check=module.check_mode)
     except ZooKeeperError as exc:
         module.fail_json(msg=str(exc), **exc.details)

@@ -166,6 +166,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     WAITING,
     HistoryEntry,
     Published,
+    outage,
     prove,
     read_agents,
     read_history,
@@ -201,7 +202,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
                 **status.to_object(),
                 "converged": published.generation is not None and status.converged(published.generation),
             }
-            for _, status in sorted(agents.items())
+            for status in (agents[name] for name in sorted(agents))
         ],
     }
 
@@ -231,7 +232,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        with connect(module.params) as client:
+        with connect(module.params, outage(module.params)) as client:
             result = gather(client, module.params)
     except ZooKeeperError as exc:
         module.fail_json(msg=str(exc), **exc.details)

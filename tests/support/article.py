@@ -4,6 +4,8 @@ Quoted as they stand there; only what its reader must change is a placeholder: t
 commit and the place. Each is run in a process of its own, as there.
 """
 
+# ruff: noqa: RUF001  # the comma is the article's
+
 from __future__ import annotations
 
 import json
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CLIENT = '''\
+CLIENT = """\
 from kazoo.client import KazooClient
 import time
 import json
@@ -97,7 +99,7 @@ def watch_node(data, stat):
 while True:
     time.sleep(100)
     print('tick')
-'''
+"""
 
 PUBLISHER = """\
 from kazoo.client import KazooClient
@@ -135,8 +137,10 @@ def get_servers():
   return servers
 """
 
-UPDATED = "更新成功"
-"""What the client prints when it has deployed a release."""
+
+def updated(commit_id: str) -> str:
+    """What the client prints when it has deployed a commit."""
+    return f"正确版本Id[{commit_id}]，当前版本Id[{commit_id}]\n更新成功\n"
 
 
 def _filled(text: str, **values: str) -> str:

@@ -25,7 +25,13 @@ def git_daemon(repository: GitRepository, port: int | None = None) -> Iterator[s
     """The repository's address at a git daemon that runs inside the block, on a port that may be chosen."""
     port = port or free_ports(1)[0]
     programs = subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip()
-    words = ["--export-all", "--reuseaddr", f"--base-path={repository.path.parent}", "--listen=127.0.0.1", f"--port={port}"]
+    words = [
+        "--export-all",
+        "--reuseaddr",
+        f"--base-path={repository.path.parent}",
+        "--listen=127.0.0.1",
+        f"--port={port}",
+    ]
     log = repository.path.with_name("daemon.log")
     with log.open("wb") as output:
         daemon = subprocess.Popen([Path(programs) / "git-daemon", "--verbose", *words], stderr=output)

@@ -11,7 +11,7 @@ from support.ports import free_ports
 
 
 class Service:
-    """Listens on `port` of the loopback interface while it is open, and answers with `answer()`: a status and a body."""
+    """Listens on `port` of the loopback interface while it is open; `answer()` gives a status and a body."""
 
     def __init__(self, answer: Callable[[], tuple[int, str]] = lambda: (200, "fine")) -> None:
         (self.port,) = free_ports(1)
@@ -38,7 +38,7 @@ class Service:
         class Handler(BaseHTTPRequestHandler):
             """Answers every request alike and notes its path."""
 
-            def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+            def do_GET(self) -> None:
                 """Answer."""
                 service.asked.append(self.path)
                 status, body = service.answer()

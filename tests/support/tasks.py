@@ -23,13 +23,13 @@ class Run:
 
 
 def run_tasks(folder: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
-    """Run tasks on the controller, one after the other, whatever becomes of each. A task's `register` names its result."""
-    names = [task["register"] for task in tasks]
+    """Run tasks on the controller, one after the other, whatever becomes of each; `register` names a task's result."""
+    names = ", ".join(f"'{task['register']}': {task['register']}" for task in tasks)
     answer = folder / "results.json"
     dump = {
         "ansible.builtin.copy": {
             "dest": str(answer),
-            "content": "{{ {%s} | to_json }}" % ", ".join(f"'{name}': {name}" for name in names),
+            "content": f"{{{{ {{{names}}} | to_json }}}}",
         },
         "check_mode": False,
         "diff": False,

@@ -144,9 +144,9 @@ def source_address(hosts: str) -> str:
 
 
 def _source_address_towards(host: str) -> str | None:
-    name, _, port = host.rpartition(":") if host.rsplit(":", 1)[-1].isdigit() else (host, "", "")
+    name, _colon, port = host.rpartition(":") if host.rsplit(":", 1)[-1].isdigit() else (host, "", "")
     try:
-        family, _, _, _, place = socket.getaddrinfo(name.strip("[]"), port or 2181, type=socket.SOCK_DGRAM)[0]
+        family, *_rest, place = socket.getaddrinfo(name.strip("[]"), port or 2181, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(place)  # sends nothing: it only looks the route up
             return str(probe.getsockname()[0])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,30 +43,30 @@ SYMLINK = "120000"
 
 SETTINGS = """\
 [core]
-	hooksPath = /dev/null
-	fsmonitor = false
-	symlinks = true
-	fsync = committed,reference
+hooksPath = /dev/null
+fsmonitor = false
+symlinks = true
+fsync = committed,reference
 [protocol]
-	version = 2
+version = 2
 [fetch]
-	fsckObjects = true
-	unpackLimit = 1
-	writeCommitGraph = false
-	recurseSubmodules = false
+fsckObjects = true
+unpackLimit = 1
+writeCommitGraph = false
+recurseSubmodules = false
 [http]
-	lowSpeedLimit = 1000
-	lowSpeedTime = 30
+lowSpeedLimit = 1000
+lowSpeedTime = 30
 [gc]
-	auto = 0
+auto = 0
 [maintenance]
-	auto = false
+auto = false
 [submodule]
-	recurse = false
+recurse = false
 """
 OWNERS = """\
 [safe]
-	directory = *
+directory = *
 """
 """Said to git where `file` is allowed: a repository on this host belongs to another user than the agent's."""
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
@@ -85,7 +86,7 @@ class Access:
     @property
     def settings(self) -> str:
         """Git's configuration file."""
-        stored = f'[credential]\n\thelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
+        stored = f'[credential]\nhelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
         return SETTINGS + stored + (OWNERS if "file" in self.schemes else "")
 
     @property
@@ -210,8 +211,8 @@ class Repository:
         entries = {}
         for line in os.fsdecode(listed).split("\0"):
             if line:
-                facts, _, path = line.partition("\t")
-                mode, _, _, size = facts.split()
+                facts, _tab, path = line.partition("\t")
+                mode, _type, _object, size = facts.split()
                 entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
         total = sum(entry.size for entry in entries.values())
         if total > self.access.largest:
@@ -265,5 +266,7 @@ def _run(name: str, command: git.Git, *words: str, **options: Any) -> Any:
     try:
         return getattr(command, name)(*words, **options)
     except CommandError as exc:
+        if exc.status == -signal.SIGKILL:
+            raise PassingError(f"git {name.replace('_', '-')} was killed; is this host out of memory?") from exc
         kind = CorruptError if says(exc.stderr, CORRUPT) else DeployError
         raise kind(f"git {name.replace('_', '-')}: {reason(exc.stderr)}") from exc
