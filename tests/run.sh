@@ -29,6 +29,8 @@ missing_packages() {
     command -v git >/dev/null || echo git
     command -v java >/dev/null || echo default-jre-headless
     command -v nginx >/dev/null || echo nginx-light
+    command -v haproxy >/dev/null || echo haproxy
+    command -v strace >/dev/null || echo strace
     command -v openssl >/dev/null || echo openssl
     [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java

@@ -1,0 +1,137 @@
+"""P1, P2, P3: `ansible-inventory --list` by `zk_services`, against the same hosts written down beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.harness import BenchError, Comparison, goal, timed
+from bench.workbench import Registry, Workbench
+
+MANY, FEW = 10_000, 10
+GROUP = "fleet"
+EXPRESSIONS = {
+    "compose": {"service_url": "'http://' ~ zk_address ~ ':' ~ zk_port"},
+    "groups": {"canary": "zk_address.endswith('.7')"},
+    "keyed_groups": [{"key": "zk_address.split('.')[2]", "prefix": "rack"}],
+}
+"""One of each kind, as people write them."""
+
+
+@goal("P1")
+def ten_thousand(bench: Workbench) -> Iterator[Comparison]:
+    """10,000 hosts, against a static file and against a script that has the answer ready."""
+    registry = bench.registry(MANY)
+    ours = _list(bench, _ours(bench, registry))
+    yield Comparison("P1", "10,000 hosts; static JSON", 0.75, ours, _list(bench, _static(bench, registry)), _same_hosts)
+    yield Comparison(
+        "P1", "10,000 hosts; script with _meta", 0.88, ours, _list(bench, _script(bench, registry)), _same_hosts
+    )
+
+
+@goal("P2")
+def ten(bench: Workbench) -> Iterator[Comparison]:
+    """10 hosts: what is left is Ansible's start, and ours to connect."""
+    registry = bench.registry(FEW)
+    sides = _list(bench, _ours(bench, registry)), _list(bench, _static(bench, registry))
+    yield Comparison("P2", "10 hosts; static JSON", 1.06, *sides, _same_hosts)
+
+
+@goal("P3")
+def constructed(bench: Workbench) -> Iterator[Comparison]:
+    """10,000 hosts with a composed variable, a conditional group and a keyed group."""
+    registry = bench.registry(MANY)
+    plugin = {"plugin": "ansible.builtin.constructed", "strict": True, **EXPRESSIONS}
+    expressions = bench.write("expressions.constructed.yml", yaml.safe_dump(plugin))
+    ours = _list(bench, _ours(bench, registry, strict=True, **EXPRESSIONS))
+    yardstick = _list(bench, _static(bench, registry), expressions)
+    yield Comparison("P3", "10,000 hosts, 3 expressions; static JSON + constructed", 0.28, ours, yardstick, _same_hosts)
+
+
+def _list(bench: Workbench, *sources: Path) -> Callable[[], Any]:
+    words = [word for source in sources for word in ("-i", source)]
+    return timed(partial(bench.ansible, "ansible-inventory", *words, "--list"))
+
+
+def _ours(bench: Workbench, registry: Registry, **options: Any) -> Path:
+    source = {
+        "plugin": "zoo.deploy.zk_services",
+        "hosts": bench.ensemble.hosts,
+        "registries": [{"path": registry.path, "group": GROUP}],
+        **options,
+    }
+    name = "constructed" if options else "plain"
+    return bench.write(f"{name}-{len(registry.registrations)}.zk_services.yml", yaml.safe_dump(source))
+
+
+def _host_variables(bench: Workbench, registry: Registry) -> dict[str, dict[str, Any]]:
+    """Every host as ours prints it, so that both sides have the same to do.
+
+    Raises `BenchError` where that is not what is registered.
+    """
+    inventory = _parsed(bench.ansible("ansible-inventory", "-i", _ours(bench, registry), "--list"))
+    hosts: dict[str, dict[str, Any]] = inventory["_meta"]["hostvars"]
+    found = {variables["zk_id"]: variables for variables in hosts.values()}
+    if len(hosts) != len(registry.registrations) or set(inventory[GROUP]["hosts"]) != hosts.keys():
+        raise BenchError(
+            f"{len(hosts)} hosts, {len(inventory[GROUP]['hosts'])} in the group, of {len(registry.registrations)}"
+        )
+    for one in registry.registrations:
+        wanted = {
+            "ansible_host": one.address,
+            "zk_address": one.address,
+            "zk_port": int(one.port),
+            "zk_path": f"{registry.path}/{one.child}",
+            "zk_service": [one.address, one.port],
+        }
+        if not wanted.items() <= found[one.child].items():
+            raise BenchError(f"{one.child}: registered as {wanted}, found as {found[one.child]}")
+    return hosts
+
+
+def _static(bench: Workbench, registry: Registry) -> Path:
+    inventory = {"all": {"children": {GROUP: {"hosts": _host_variables(bench, registry)}}}}
+    return bench.write(f"static-{len(registry.registrations)}.json", json.dumps(inventory))
+
+
+def _script(bench: Workbench, registry: Registry) -> Path:
+    """The fastest script there is: it only prints."""
+    variables = _host_variables(bench, registry)
+    answer = bench.write(
+        "script.data", json.dumps({GROUP: {"hosts": list(variables)}, "_meta": {"hostvars": variables}})
+    )
+    return bench.write("script.sh", f"#!/bin/sh\nexec cat {answer}\n", mode=0o755)
+
+
+def _same_hosts(ours: str, yardstick: str) -> None:
+    """The same hosts in the same groups with the same variables, but for the one that tells the time."""
+    found, wanted = _parsed(ours), _parsed(yardstick)
+    for inventory in (found, wanted):
+        for variables in inventory["_meta"]["hostvars"].values():
+            variables.pop("zk_age", None)
+    _same("host", found.pop("_meta")["hostvars"], wanted.pop("_meta")["hostvars"])
+    _same("group", _members(found), _members(wanted))
+
+
+def _parsed(printed: str) -> dict[str, Any]:
+    """An inventory without the marks of values that are no templates: ours sets them, a file is trusted."""
+    found: dict[str, Any] = json.loads(printed, object_hook=lambda mapping: mapping.get("__ansible_unsafe", mapping))
+    return found
+
+
+def _members(inventory: dict[str, Any]) -> dict[str, set[str]]:
+    return {group: set(content["hosts"]) for group, content in inventory.items() if content.get("hosts")}
+
+
+def _same(what: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    different = [name for name in sorted({**found, **wanted}) if found.get(name) != wanted.get(name)]
+    if different:
+        name = different[0]
+        raise BenchError(
+            f"{what} {name} and {len(different) - 1} more: {found.get(name)} against {wanted.get(name)}"[:1000]
+        )

@@ -1,0 +1,111 @@
+"""The least that reads a registry from ZooKeeper: a bare socket, no session to keep, no thread, no retry.
+
+The wire form is jute's: big-endian integers, and buffers and strings with their length in front
+(`zookeeper.jute` in ZooKeeper's source).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from bench.harness import BenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+GET_DATA, GET_CHILDREN, MULTI_READ = 4, 8, 22
+CHUNK = 1000
+"""Paths in one request."""
+
+INT = struct.Struct(">i")
+REPLY = struct.Struct(">iqi")
+"""xid, zxid, error."""
+MULTI = struct.Struct(">i?i")
+"""Type, done, error: it comes before each operation, and once more after the last."""
+STAT = struct.Struct(">qqqqiiiqiiq")
+"""czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength, numChildren, pzxid."""
+CONNECT = struct.Struct(">iqiqi16s?")
+"""Protocol version, last zxid seen, timeout, session, password's length, password, read-only."""
+
+
+class RawClient:
+    """A session on a socket that expires where nothing is asked for 10 s. Raises `BenchError` where a request fails."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._socket = socket.create_connection((host, port), timeout=30)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._send(CONNECT.pack(0, 0, 10_000, 0, 16, bytes(16), False))
+        self._receive()
+
+    def close(self) -> None:
+        """Close the socket; the session expires."""
+        self._socket.close()
+
+    def children(self, path: str) -> list[str]:
+        """The names of a znode's children."""
+        answer = self._request(GET_CHILDREN, _string(path) + b"\0")
+        (count,) = INT.unpack_from(answer)
+        at, names = INT.size, []
+        for _ in range(count):
+            (length,) = INT.unpack_from(answer, at)
+            at += INT.size + length
+            names.append(answer[at - length : at].decode())
+        return names
+
+    def read(self, paths: Sequence[str]) -> list[tuple[bytes, tuple[Any, ...]]]:
+        """Value and stat of each znode."""
+        found: list[tuple[bytes, tuple[Any, ...]]] = []
+        rest = iter(paths)
+        while chunk := list(islice(rest, CHUNK)):
+            operation = MULTI.pack(GET_DATA, False, -1)
+            body = b"".join([operation + _string(path) + b"\0" for path in chunk])
+            found.extend(_nodes(self._request(MULTI_READ, body + MULTI.pack(-1, True, -1))))
+        return found
+
+    def _request(self, kind: int, body: bytes) -> bytes:
+        self._send(INT.pack(1) + INT.pack(kind) + body)
+        answer = self._receive()
+        _, _, error = REPLY.unpack_from(answer)
+        if error:
+            raise BenchError(f"ZooKeeper answered with error {error}")
+        return answer[REPLY.size :]
+
+    def _send(self, packet: bytes) -> None:
+        self._socket.sendall(INT.pack(len(packet)) + packet)
+
+    def _receive(self) -> bytes:
+        (length,) = INT.unpack(self._exactly(INT.size))
+        return self._exactly(length)
+
+    def _exactly(self, length: int) -> bytes:
+        packet = bytearray(length)
+        view, filled = memoryview(packet), 0
+        while filled < length:
+            count = self._socket.recv_into(view[filled:])
+            if count == 0:
+                raise BenchError("ZooKeeper closed the connection")
+            filled += count
+        return bytes(packet)
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return INT.pack(len(raw)) + raw
+
+
+def _nodes(answer: bytes) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+    at = 0
+    while True:
+        kind, done, _ = MULTI.unpack_from(answer, at)
+        at += MULTI.size
+        if done:
+            return
+        if kind != GET_DATA:
+            raise BenchError(f"a znode could not be read: error {INT.unpack_from(answer, at)[0]}")
+        begin = at + INT.size
+        end = begin + INT.unpack_from(answer, at)[0]
+        yield answer[begin:end], STAT.unpack_from(answer, end)
+        at = end + STAT.size

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Measures goals side by side with their yardsticks: bash tests/bench/run.sh [--check] [--pairs N] [GOAL ...]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+need() {
+    command -v "$1" > /dev/null || { echo "tests/bench/run.sh: $1 is not installed; $2" >&2; exit 2; }
+}
+need java "install default-jre-headless and libzookeeper-java"
+
+if [[ ! -x .venv/bin/ansible-playbook ]]; then
+    need uv "install it with: python3 -m pip install uv"
+    uv sync --quiet
+fi
+exec env PYTHONPATH=tests .venv/bin/python -m bench "$@"
