@@ -27,7 +27,9 @@ def says(stderr: str, words: tuple[str, ...]) -> bool:
 
 def reason(stderr: str) -> str:
     """The one line of what git wrote to standard error that says why it failed."""
-    lines = [line.strip(" '") for line in stderr.replace("\n  stderr: ", "").splitlines()]
+    # A line that ends with a colon says why in the next one.
+    joined = stderr.replace("\n  stderr: ", "").replace(":\n", ": ")
+    lines = [line.strip(" '") for line in joined.splitlines()]
     telling = [line for line in lines if line and not line.lower().removeprefix("fatal: ").startswith(_BOILERPLATE)]
     fatal = [line for line in telling if line.startswith(("fatal:", "error:", "ERROR:"))]
     return (fatal or telling or ["git said nothing"])[-1]

@@ -117,7 +117,11 @@ def check_node_name(name: str, where: str) -> str:
 
 def shown(value: object, limit: int = 80) -> str:
     """`value` as a message may show it: printable, quoted, at most `limit` characters."""
-    text = json.dumps(value, default=repr)
+    try:
+        text = json.dumps(value, default=repr)
+    except RecursionError:
+        # What could just be read at the stack's depth then may be too deep to be written at the depth now.
+        return f"a {type(value).__name__} that is nested too deeply to be shown"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
 
 

@@ -154,7 +154,12 @@ class _Keys:
         self.mistakes = mistakes
 
     def wrong(self, key: str, text: str) -> None:
-        self.mistakes.append(f"{self.where}{key}: {text}")
+        name = key if key.isprintable() else shown(key)
+        self.mistakes.append(f"{self.where}{name}: {text}")
+
+    def noted(self, key: str) -> bool:
+        """Whether a mistake of this key has been noted."""
+        return any(mistake.startswith(f"{self.where}{key}: ") for mistake in self.mistakes)
 
     def take(self, key: str, wanted: str, fits: Callable[[Any], bool], default: Any) -> Any:
         value = self.left.pop(key, None)
@@ -209,7 +214,7 @@ def _config(keys: _Keys) -> Config:
     base = keys.text("base")
     if base is None:
         keys.wrong("base", "missing: want the absolute path of the folder that releases go under")
-    elif not os.path.isabs(base):
+    elif not os.path.isabs(base) or not _nameable(base):
         keys.wrong("base", f"want an absolute path, got {shown(base)}")
     config = Config(
         connection=_connection(keys),
@@ -240,11 +245,23 @@ def _config(keys: _Keys) -> Config:
     return config
 
 
+def _nameable(path: str) -> bool:
+    """Whether a file system can have the path."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def _connection(keys: _Keys) -> Connection:
-    given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, None)
-    hosts = given if isinstance(given, str) else ",".join(given or [])
-    if not hosts.strip(", "):
+    given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
+    hosts = given if isinstance(given, str) else ",".join(given)
+    if not hosts.strip(", ") and not keys.noted("hosts"):
         keys.wrong("hosts", "missing: want the members of the ensemble as host:port,...")
+    for host in hosts.split("/")[0].split(","):
+        name, _colon, port = host.strip().rpartition(":")
+        if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
+            keys.wrong("hosts", f"want a port from 1 to 65535 after {shown(name)}, got {shown(port)}")
     texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
     files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
     connection = Connection(

@@ -68,12 +68,15 @@ PROBES: dict[str, Callable[[Check], str | None]] = {
 
 
 class Checker(threading.Thread):
-    """One check. `healthy` changes after `rise` or `fall` answers in a row; `proved` is `rise` passes since `prove`."""
+    """One check. `healthy` (None: not known yet) changes after `rise` or `fall` answers in a row.
+
+    `proved` is `rise` passes since `prove`.
+    """
 
     def __init__(self, check: Check, changed: Callable[[], None]) -> None:
         super().__init__(name=f"check-{check.port}", daemon=True)
         self.check = check
-        self.healthy = False
+        self.healthy: bool | None = None
         self.proved = False
         self.reason = "not asked yet"
         self._changed = changed

@@ -37,7 +37,7 @@ class Journal:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(tuple(_commits(found)), _failure(found.get("failure")))
-        except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
             return cls()
 
     def save(self, path: Path) -> None:

@@ -41,6 +41,7 @@ class Registrar:
         mine = (self.session.id, value)
         if self._held.get(path) == mine:
             return
+        self.session.note_held(path)
         with session_trouble(path):
             if self._held.pop(path, (None, b""))[0] == self.session.id:
                 self._set(path, value)
@@ -52,12 +53,22 @@ class Registrar:
 
     def let_go(self, path: str) -> None:
         """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
-        if path not in self._held:
+        if path not in self.session.held:
             return
-        with session_trouble(path):
-            with contextlib.suppress(NoNodeError):
+        with session_trouble(path), contextlib.suppress(NoNodeError):
+            if path in self._held or self._left_by_earlier(path):
                 self.session.ask(self.session.client.delete_async, path)
-            self._held.pop(path, None)
+        self._held.pop(path, None)
+        self.session.note_let_go(path)
+
+    def let_go_of_others(self, wanted: set[str]) -> None:
+        """Take back what an earlier process held and the configuration does not name any more."""
+        for path in sorted(self.session.held - wanted):
+            self.let_go(path)
+
+    def _left_by_earlier(self, path: str) -> bool:
+        stat = self.session.ask(self.session.client.exists_async, path)
+        return stat is not None and stat.ephemeralOwner in {self.session.id, *self.session.earlier}
 
     def _on_event(self, event: Any) -> None:
         if event.type == EventType.DELETED and self._held.pop(event.path, None):
@@ -77,11 +88,14 @@ class Registrar:
 
     def _take_over(self, path: str, value: bytes) -> None:
         """What is there is ours, of this session or of an earlier one, or it stays."""
-        stat = self.session.ask(self.session.client.exists_async, path)
-        if stat is None:
-            raise SessionTroubleError(f"{path} has just gone")
+        try:
+            found, stat = self.session.ask(self.session.client.get_async, path)
+        except NoNodeError as exc:
+            raise SessionTroubleError(f"{path} has just gone") from exc
         if stat.ephemeralOwner == self.session.id:
-            self.session.ask(self.session.client.set_async, path, value)
+            # After a restart nothing need have changed: whoever watches it then sees no event.
+            if found != value:
+                self.session.ask(self.session.client.set_async, path, value)
         elif stat.ephemeralOwner in self.session.earlier:
             self._replace(path, value, stat.version)
         else:

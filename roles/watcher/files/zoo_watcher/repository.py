@@ -39,7 +39,6 @@ CORRUPT = (
     "not a git repository",
 )
 GITLINK = "160000"
-SYMLINK = "120000"
 
 SETTINGS = """\
 [core]
@@ -107,7 +106,7 @@ def _quoted(path: str | None) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a commit: its mode as git writes it, and its size in bytes."""
+    """A file or submodule of a commit: its mode as git writes it, and its size in bytes."""
 
     mode: str
     size: int
@@ -168,10 +167,11 @@ class Repository:
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
         try:
-            self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
+            found = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
         except CommandError:
             return False
-        return True
+        # An annotated tag's id leads to a commit, and is not its id.
+        return bool(found == commit_id)
 
     def fetch(self, release: Release) -> None:
         """Get the release's commit, and no more than it where the server can do that."""
@@ -182,6 +182,9 @@ class Repository:
             if not says(exc.stderr, REFUSED):
                 raise self._trouble(release, exc) from exc
             self._fetch_all(release)
+        if not self.has(release.commit_id):
+            self.forget([release.commit_id])
+            raise DeployError(f"{release.url} has {release.commit_id}, and it is no commit; publish a commit's id")
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
         self.git.fetch(
@@ -199,14 +202,19 @@ class Repository:
     def _trouble(self, release: Release, exc: CommandError) -> DeployError:
         if says(exc.stderr, ABSENT):
             return PassingError(f"{release.url} has no commit {release.commit_id}; was it pushed?")
-        if says(exc.stderr, ("file size limit", "file too large", "signal 25")):
+        if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
             return DeployError(f"{release.url}: more than {self.access.largest} bytes (max_release_bytes)")
         if says(exc.stderr, CORRUPT):
             return CorruptError(f"the object store: {reason(exc.stderr)}")
         return PassingError(f"fetching from {release.url}: {reason(exc.stderr)}")
 
+    def _has_reached_limit(self) -> bool:
+        """Whether a pack was cut off at the limit: git does not always say so."""
+        begun = (self.layout.repository / "objects" / "pack").glob("tmp_pack_*")
+        return any(pack.stat().st_size >= self.access.largest for pack in begun)
+
     def files(self, commit_id: str) -> dict[str, Entry]:
-        """Every file of a commit by its path; a submodule is an empty folder, and not among them."""
+        """Every file of a commit by its path, and every submodule, which is an empty folder."""
         listed = _run("ls_tree", self.git, "-r", "-l", "-z", commit_id, stdout_as_string=False)
         entries = {}
         for line in os.fsdecode(listed).split("\0"):
@@ -217,7 +225,7 @@ class Repository:
         total = sum(entry.size for entry in entries.values())
         if total > self.access.largest:
             raise DeployError(f"{commit_id} has {total} bytes, more than {self.access.largest} (max_release_bytes)")
-        return {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
+        return entries
 
     def changed(self, before: str, after: str) -> set[str]:
         """The paths at which two commits differ."""
@@ -258,8 +266,8 @@ class Repository:
         _run("prune", self.git, "--expire=now")
 
 
-class CorruptError(DeployError):
-    """Objects in this host's store are broken or missing."""
+class CorruptError(PassingError):
+    """Objects in this host's store, or in what a server sends, are broken or missing."""
 
 
 def _run(name: str, command: git.Git, *words: str, **options: Any) -> Any:

@@ -48,11 +48,27 @@ class Session:
         self.earlier: set[int] = set()
         self._changed = changed
         self._known: int | None = None
-        handed_over = _recall(memory)
+        handed_over, self.held = _recall(memory)
         if handed_over:
             self.earlier.add(handed_over[0])
         self.client = _client(connection, handed_over)
+        self.timeout = connection.session_timeout
+        self._hear_of_connections()
         self.client.add_listener(lambda _state: changed())
+
+    def _hear_of_connections(self) -> None:
+        """Learn, and log, which server took the session and what timeout it granted: kazoo tells neither."""
+        handler = self.client._connection
+        connect = handler._connect
+
+        def heard(host: str, address: str, port: int) -> tuple[float, float]:
+            read_timeout, connect_timeout = connect(host, address, port)
+            # What kazoo calls so is two thirds of the negotiated timeout, in milliseconds.
+            self.timeout = read_timeout * 1.5 / 1000
+            log.info("connected, server=%s:%s session=0x%x timeout=%g s", host, port, self.id or 0, self.timeout)
+            return read_timeout, connect_timeout
+
+        handler._connect = heard
 
     def start(self) -> None:
         """Begin to connect."""
@@ -72,11 +88,6 @@ class Session:
         """The session's id while there is one."""
         return self.client.client_id[0] if self.client.client_id else None
 
-    @property
-    def timeout(self) -> float:
-        """The session timeout that was asked for, in seconds."""
-        return float(self.client._session_timeout) / 1000  # kazoo does not tell otherwise
-
     def renewed(self) -> bool:
         """Whether this is another session than at the last call; the new one is remembered for the next start."""
         current = self.id
@@ -88,10 +99,23 @@ class Session:
         self._remember()
         return True
 
+    def note_held(self, path: str) -> None:
+        """Remember, across restarts, that the session may hold the ephemeral `path`."""
+        if path not in self.held:
+            self.held.add(path)
+            self._remember()
+
+    def note_let_go(self, path: str) -> None:
+        """Forget an ephemeral that the session holds no more."""
+        if path in self.held:
+            self.held.remove(path)
+            self._remember()
+
     def _remember(self) -> None:
         identity, password = self.client.client_id
+        memory = {"id": identity, "password": password.hex(), "held": sorted(self.held)}
         try:
-            write_durably(self.memory, json.dumps({"id": identity, "password": password.hex()}), mode=0o600)
+            write_durably(self.memory, json.dumps(memory), mode=0o600)
         except OSError as exc:
             log.warning("session not remembered, path=%s: %s", self.memory, exc.strerror)
 
@@ -184,13 +208,13 @@ def _sasl_options(connection: Connection) -> dict[str, str] | None:
     return {key: value for key, value in wanted.items() if value}
 
 
-def _recall(memory: Path) -> tuple[int, bytes] | None:
-    """The session that the agent had when it last ended without closing it."""
+def _recall(memory: Path) -> tuple[tuple[int, bytes] | None, set[str]]:
+    """The session that the agent had when it last ended without closing it, and the ephemerals that it held."""
     try:
         found = json.loads(memory.read_text(encoding="utf-8"))
-        return int(found["id"]), bytes.fromhex(found["password"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+        return (int(found["id"]), bytes.fromhex(found["password"])), {str(path) for path in found.get("held", [])}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None, set()
 
 
 def session_memory(runtime_directory: str | None, fallback: Path) -> Path:

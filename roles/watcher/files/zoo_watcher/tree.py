@@ -22,7 +22,7 @@ from .activation import whole
 from .errors import DeployError
 from .layout import Layout, disk_errors, remove_tree, replace_tree, sync_directory, sync_file_system
 from .manifest import Manifest, walk
-from .repository import Entry, Repository
+from .repository import GITLINK, Entry, Repository
 
 FICLONE = 0x40049409
 """ioctl_ficlone(2)."""
@@ -46,10 +46,13 @@ def make_release(making: Making, repository: Repository) -> None:
         tree = making.layout.staging / making.commit_id
         remove_tree(tree)
         tree.mkdir()
-        files = repository.files(making.commit_id)
+        entries = repository.files(making.commit_id)
+        files = {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
         if not _by_difference(making, repository, tree, files):
             repository.check_out(making.commit_id, tree, None)
             _prove(tree, files)
+        for submodule in entries.keys() - files.keys():
+            (tree / submodule).mkdir(parents=True, exist_ok=True)
         if making.hard_links:
             _make_read_only(tree)
         _link_shared(making, tree)

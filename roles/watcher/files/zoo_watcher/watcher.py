@@ -214,7 +214,6 @@ class Watcher:
     def _follow(self) -> None:
         """Read the desired release where it may have changed."""
         if self.session.renewed():
-            log.info("session 0x%x, timeout=%g s", self.session.id, self.session.timeout)
             self._stale = True
             self._address = source_address(self.config.connection.hosts)
         if not self._stale:
@@ -301,9 +300,12 @@ class Watcher:
             if serving and checker.healthy:
                 self.registrar.hold(path, service_value(service, service.address or self._address))
                 self._registered.add(path)
-            else:
+            elif not serving or checker.healthy is False:
                 self.registrar.let_go(path)
                 self._registered.discard(path)
+        self.registrar.let_go_of_others(
+            {self.config.app.agent(self.config.name), *(service_path(service) for service in self.config.services)}
+        )
 
     def _assure(self) -> None:
         """Tell a deployment what it waits for: that the registrations are gone, that the ensemble answers."""
@@ -324,7 +326,8 @@ class Watcher:
             return self._followed
         if self.desired.release is None:
             return bool(self.layout.staged())
-        return self._live() is not None
+        # A release for another place takes nothing away from what is served until it is live.
+        return self._live() is not None or bool(Journal.load(self.layout.journal).healthy)
 
     def _end(self) -> None:
         """Leave, or hand the session over: then it goes on, for the next agent, until it expires."""

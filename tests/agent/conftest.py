@@ -1,0 +1,58 @@
+"""Fixtures of the agent's tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import publish
+from support.repository import GitRepository
+from support.service import Service
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service with a port of its own, closed at first."""
+    made = Service()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def registered(app: str, service: Service) -> dict[str, Any]:
+    """The configuration of an agent that registers `service` below `<app>/service`, checked every 50 ms."""
+    check = {"type": "http", "interval": 0.05, "timeout": 1, "fall": 1}
+    return {"services": [{"path": f"{app}/service", "port": service.port, "address": "192.0.2.7", "check": check}]}
+
+
+@pytest.fixture
+def release(zk: KazooClient, app: str, repository: GitRepository) -> Callable[..., int]:
+    """Publishes a commit of the repository (its head), with further keys; the generation."""
+
+    def make(commit_id: str | None = None, **keys: Any) -> int:
+        return publish(
+            zk,
+            app,
+            {"url": repository.url, "commitId": commit_id or repository.head, "relativePath": "site", **keys},
+        )
+
+    return make
+
+
+@pytest.fixture
+def registrations(zk: KazooClient, app: str) -> Callable[[], dict[str, list[str]]]:
+    """Reads what is registered below `<app>/service`, by name."""
+
+    def read() -> dict[str, list[str]]:
+        if not zk.exists(f"{app}/service"):
+            return {}
+        names = zk.get_children(f"{app}/service")
+        return {name: json.loads(zk.get(f"{app}/service/{name}")[0]) for name in names}
+
+    return read

@@ -1,0 +1,227 @@
+"""How an agent ends, hands over, comes back, and lets no other take its name."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.protocol.states import WatchedEvent
+
+from support.agent import Agent
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+Publish = Callable[..., int]
+Registrations = Callable[[], dict[str, list[str]]]
+
+
+class Watched:
+    """Two znodes and every event that a watcher of them sees."""
+
+    def __init__(self, zk: KazooClient, *paths: str) -> None:
+        self.zk = zk
+        self.events: list[WatchedEvent] = []
+        self.created = {path: zk.exists(path, watch=self.events.append).czxid for path in paths}
+
+    def untouched(self) -> bool:
+        """Whether they are the very znodes that they were, with no event."""
+        now = {path: getattr(self.zk.exists(path), "czxid", None) for path in self.created}
+        return now == self.created and not self.events
+
+
+def test_sigterm_takes_status_and_registration_away_before_the_process_ends(
+    agents: Agents,
+    zk: KazooClient,
+    app: str,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+) -> None:
+    agent = agents(**registered).start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    assert agent.end(signal.SIGTERM) == 0
+    # A read of this client's follows what the leader has committed.
+    zk.sync(app)
+    assert registrations() == {}
+    assert agent.status == {}
+
+
+def test_sigterm_before_there_is_an_ensemble_ends_it_too(agents: Agents) -> None:
+    agent = agents(hosts="127.0.0.1:1").start()
+    wait_for(lambda: "watching" in agent.log, "it has started")
+    assert agent.end(signal.SIGTERM) == 0
+
+
+def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    agent = agents().start()
+    agent.wait_outcome(release())
+    release("0" * 40)
+    wait_for(lambda: "was it pushed" in (agent.status.get("message") or ""), "the next release is under way")
+    assert agent.end(signal.SIGTERM) == 0
+    assert agent.live() == repository.head
+
+
+def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a_watcher(
+    agents: Agents,
+    zk: KazooClient,
+    app: str,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+) -> None:
+    agent = agents(**registered).start()
+    service.open()
+    generation = release()
+    agent.wait_outcome(generation)
+    wait_for(registrations, "it is registered")
+    watched = Watched(zk, f"{app}/service/server1")
+    version = zk.get(f"{app}/agents/server1")[1].version
+    assert agent.end(signal.SIGUSR2) == 0
+    agent.start()
+    wait_for(lambda: zk.get(f"{app}/agents/server1")[1].version > version, "the new process writes its status")
+    agent.wait_outcome(generation)
+    service.close()
+    wait_for(lambda: not registrations(), "the new process holds the registration, and takes it away")
+    service.open()
+    wait_for(registrations, "and gives it back")
+    assert [event.type for event in watched.events] == ["DELETED"], "the only event is that of the closed port"
+
+
+def test_a_killed_agent_resumes_its_session_and_its_host(
+    agents: Agents,
+    zk: KazooClient,
+    app: str,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+) -> None:
+    agent = agents(session_timeout=10, **registered).start()
+    service.open()
+    generation = release()
+    agent.wait_outcome(generation)
+    wait_for(registrations, "it is registered")
+    watched = Watched(zk, f"{app}/service/server1")
+    agent.end(signal.SIGKILL)
+    assert agent.live() == repository.head
+    agent.start()
+    agent.wait_outcome(generation)
+    later = repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(release())["commitId"] == later
+    assert watched.untouched()
+
+
+def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more(
+    agents: Agents, service: Service, registered: dict[str, Any], registrations: Registrations
+) -> None:
+    agent = agents(session_timeout=30, **registered).start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    agent.end(signal.SIGUSR2)
+    service.close()
+    agent.start()
+    wait_for(lambda: not registrations(), "the new process takes the registration away", 10)
+
+
+def test_a_service_that_left_the_configuration_is_registered_no_more(
+    agents: Agents, service: Service, registered: dict[str, Any], registrations: Registrations
+) -> None:
+    agent = agents(session_timeout=30, **registered).start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    agent.end(signal.SIGUSR2)
+    agent.config["services"] = []
+    agent.start()
+    wait_for(lambda: not registrations(), "the new process takes the registration away", 10)
+
+
+def test_an_agent_whose_memory_is_lost_waits_for_its_old_session_to_expire(
+    agents: Agents, zk: KazooClient, app: str, release: Publish
+) -> None:
+    agent = agents(session_timeout=1).start().wait_live()
+    owner = zk.get(f"{app}/agents/server1")[1].ephemeralOwner
+    agent.end(signal.SIGKILL)
+    (agent.base / ".zoo/session.json").write_text("not a session")
+    agent.start()
+    generation = release()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert zk.get(f"{app}/agents/server1")[1].ephemeralOwner != owner
+
+
+def test_after_the_session_was_lost_all_is_made_again_in_a_new_one(
+    agents: Agents,
+    zk: KazooClient,
+    app: str,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+) -> None:
+    agent = agents(session_timeout=1, **registered).start()
+    service.open()
+    agent.wait_outcome(release())
+    wait_for(registrations, "it is registered")
+    owner = zk.get(f"{app}/agents/server1")[1].ephemeralOwner
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: not registrations() and not agent.status, "the session expires")
+    later = repository.commit({"index.html": "two\n"})
+    generation = release()
+    agent.process.send_signal(signal.SIGCONT)
+    assert agent.wait_outcome(generation)["commitId"] == later
+    wait_for(registrations, "it is registered again")
+    assert zk.get(f"{app}/agents/server1")[1].ephemeralOwner != owner
+
+
+def test_a_second_agent_of_the_same_name_ends_and_takes_nothing_over(
+    agents: Agents,
+    zk: KazooClient,
+    app: str,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+    tmp_path: Path,
+) -> None:
+    first = agents(**registered).start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    watched = Watched(zk, f"{app}/service/server1", f"{app}/agents/server1")
+    second = Agent(tmp_path / "elsewhere", first.hosts, app, zk, "server1", {"session_timeout": 1, **registered})
+    process = second.start().process
+    assert process is not None
+    assert process.wait(20) == 3
+    line = second.log.splitlines()[-1]
+    assert "another agent is named server1" in line
+    assert "takes nothing over" in line
+    assert watched.untouched()
+    assert first.process is not None
+    assert first.process.poll() is None
+
+
+def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:
+    first = agents().start().wait_live()
+    second = Agent(first.root, first.hosts, app, zk, "server2")
+    process = second.start().process
+    assert process is not None
+    assert process.wait(20) == 3
+    assert f"another agent works in {first.base}" in second.log
+    assert zk.get_children(f"{app}/agents") == ["server1"]
+
+
+def test_a_persistent_node_of_its_name_is_named_and_left_alone(agents: Agents, zk: KazooClient, app: str) -> None:
+    zk.create(f"{app}/agents/server1", b"precious", makepath=True)
+    process = agents().start().process
+    assert process is not None
+    assert process.wait(20) == 3
+    assert zk.get(f"{app}/agents/server1")[0] == b"precious"

@@ -1,0 +1,75 @@
+"""An ensemble that is not there yet, goes away, or carries more than it should."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent, publish
+from support.ensemble import Ensemble
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Iterator[Ensemble]:
+    """One server that takes packets of 4 MB, not started yet."""
+    servers = Ensemble(tmp_path / "single", size=1, jvm=("-Djute.maxbuffer=4194304",))
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+def test_an_agent_waits_for_the_ensemble_outlives_its_outage_and_refuses_what_is_too_large(
+    single: Ensemble, tmp_path: Path, repository: GitRepository, service: Service
+) -> None:
+    zk = KazooClient(hosts=single.hosts)
+    app = f"/app/test-{uuid.uuid4().hex[:12]}"
+    check = {"interval": 0.05, "fall": 1}
+    services = [{"path": f"{app}/service", "port": service.port, "check": check}]
+    agent = Agent(tmp_path / "server1", single.hosts, app, zk, "server1", {"services": services, "session_timeout": 10})
+    release = {"url": repository.url, "commitId": repository.head, "relativePath": "site"}
+    try:
+        agent.start()
+        service.open()
+        wait_for(lambda: "watching" in agent.log, "the agent runs before there is an ensemble")
+        single.start()
+        zk.start(timeout=20)
+        agent.wait_outcome(publish(zk, app, release))
+        wait_for(lambda: zk.exists(f"{app}/service/server1"), "it is registered")
+        _outlive_a_restart(single, zk, f"{app}/service/server1")
+        _refuse_two_megabytes(agent, release)
+        later = repository.commit({"index.html": "two\n"})
+        assert agent.wait_outcome(publish(zk, app, {**release, "commitId": later}))["commitId"] == later
+        assert agent.end() == 0
+    finally:
+        if agent.process is not None:
+            agent.process.kill()
+            agent.process.wait()
+        zk.stop()
+        zk.close()
+
+
+def _outlive_a_restart(single: Ensemble, zk: KazooClient, registration: str) -> None:
+    """The server goes and comes back within the session timeout: the registration is the very same."""
+    before = zk.exists(registration).czxid
+    single.members[0].kill()
+    single.start()
+    wait_for(lambda: zk.connected, "the ensemble is back")
+    assert zk.retry(zk.exists, registration).czxid == before
+
+
+def _refuse_two_megabytes(agent: Agent, release: dict[str, str]) -> None:
+    """A value of 2 MB, which this server takes, is reported by its size and changes nothing."""
+    data = json.dumps({**release, "padding": "x" * 2_000_000}).encode()
+    status = agent.wait_outcome(publish(agent.zk, agent.app, data))
+    assert status["state"] == "failed"
+    assert f"{len(data)} bytes: want at most 1000000" in status["message"]
+    assert agent.live() == release["commitId"]

@@ -1,0 +1,388 @@
+"""Publishing a release, its history, and the fleet that proves it, in a real ensemble."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.protocol.states import ZnodeStat
+from kazoo.security import make_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    Demand,
+    Outcome,
+    judge,
+    publish,
+    read_agents,
+    read_history,
+    read_published,
+    wait_for_fleet,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from support.ensemble import Ensemble
+from support.waiting import wait_for
+
+
+@pytest.fixture
+def paths(app: str) -> AppPaths:
+    """The znodes of an application of this test's own."""
+    return AppPaths(app)
+
+
+@pytest.fixture
+def other(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """A second client."""
+    client = KazooClient(hosts=ensemble.hosts)
+    client.start(timeout=20)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def release(number: int = 0, **keys: Any) -> Release:
+    """A release, another one for each number."""
+    return Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site", **keys)
+
+
+def report(client: KazooClient, paths: AppPaths, name: str, state: str, generation: int | None, **keys: Any) -> None:
+    """Write the status of an agent."""
+    data = AgentStatus(name=name, state=state, generation=generation, **keys).to_node()
+    if client.exists(paths.agent(name)):
+        client.set(paths.agent(name), data)
+    else:
+        client.create(paths.agent(name), data, ephemeral=True, makepath=True)
+
+
+class Waiting:
+    """Waits for a fleet in a thread of its own."""
+
+    def __init__(self, client: KazooClient, paths: AppPaths, demand: Demand, seconds: float = 30) -> None:
+        self.outcomes: list[Outcome] = []
+        self._thread = threading.Thread(
+            target=lambda: self.outcomes.append(wait_for_fleet(client, paths, demand, seconds)), daemon=True
+        )
+        self._thread.start()
+
+    def end(self) -> Outcome:
+        """The outcome."""
+        self._thread.join(30)
+        return self.outcomes[0]
+
+
+def test_nothing_is_published_at_first(zk: KazooClient, paths: AppPaths) -> None:
+    assert read_published(zk, paths) == (None, None, None, None)
+    assert read_history(zk, paths) == []
+    assert read_agents(zk, paths) == {}
+
+
+def test_what_is_published_is_read_again_with_the_generation_of_its_znode(zk: KazooClient, paths: AppPaths) -> None:
+    for number in range(3):
+        generation = publish(zk, paths, release(number, ref="main", extra={"key": [1]}))
+        found = read_published(zk, paths)
+        assert (found.generation, found.problem) == (generation, None)
+        assert found.release == release(number, ref="main", extra={"key": [1]})
+        assert zk.get(paths.config)[1].mzxid == generation
+
+
+def test_a_history_entry_is_made_by_the_same_transaction(zk: KazooClient, paths: AppPaths) -> None:
+    generations = [publish(zk, paths, release(number)) for number in range(3)]
+    entries = read_history(zk, paths)
+    assert [entry.generation for entry in entries] == generations[::-1]
+    assert [entry.release for entry in entries] == [release(number) for number in (2, 1, 0)]
+    data, stat = zk.get(f"{paths.history}/{entries[0].name}")
+    assert data == zk.get(paths.config)[0]
+    assert (stat.czxid, stat.ephemeralOwner) == (generations[-1], 0)
+
+
+def test_the_newest_fifty_entries_are_kept(zk: KazooClient, paths: AppPaths) -> None:
+    generations = [publish(zk, paths, release(number)) for number in range(53)]
+    entries = read_history(zk, paths)
+    assert [entry.generation for entry in entries] == generations[:-51:-1]
+
+
+def test_a_znode_that_is_no_release_is_a_problem_and_is_replaced(zk: KazooClient, paths: AppPaths) -> None:
+    for data, said in ((b"", "no data"), (b"{", "not JSON"), (b'{"url": "x"}', "commitId, relativePath: missing")):
+        zk.ensure_path(paths.root)
+        if zk.exists(paths.config):
+            zk.set(paths.config, data)
+        else:
+            zk.create(paths.config, data)
+        found = read_published(zk, paths)
+        assert found.release is None
+        assert said in str(found.problem)
+    generation = publish(zk, paths, release())
+    assert read_published(zk, paths).generation == generation
+
+
+def test_a_history_entry_that_is_no_release_loses_none_of_the_others(zk: KazooClient, paths: AppPaths) -> None:
+    publish(zk, paths, release(1))
+    zk.create(f"{paths.history}/release-0000000001", b"\xff")
+    zk.create(f"{paths.history}/notes", b"somebody's")
+    publish(zk, paths, release(2))
+    entries = read_history(zk, paths)
+    assert {entry.release.commit_id for entry in entries if entry.release} == {f"{1:040x}", f"{2:040x}"}
+    assert {entry.name for entry in entries if entry.problem} == {"release-0000000001", "notes"}
+
+
+def test_publishers_that_race_all_publish_and_each_has_its_own_generation(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generations: list[int] = []
+    clients = (zk, other)
+
+    def work(which: int) -> None:
+        generations.extend(publish(clients[which % 2], paths, release(which * 100 + number)) for number in range(5))
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(generations)) == len(generations) == 15
+    entries = read_history(zk, paths)
+    assert sorted(generations) == [entry.generation for entry in entries][::-1]
+    assert read_published(zk, paths).generation == max(generations)
+    assert entries[0].release == read_published(zk, paths).release
+
+
+@pytest.mark.parametrize("deed", ["publish", "delete"])
+def test_a_publisher_that_was_overtaken_publishes_anew(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    publish(zk, paths, release(1))
+    pending = [deed]
+
+    def overtake(_path: str) -> ZnodeStat:
+        found = zk_exists(paths.config)
+        if pending and pending.pop() == "publish":
+            publish(other, paths, release(2))
+        elif found is not None and deed == "delete":
+            other.delete(paths.config)
+        return found
+
+    zk_exists = zk.exists
+    monkeypatch.setattr(zk, "exists", overtake)
+    generation = publish(zk, paths, release(3))
+    monkeypatch.undo()
+    found = read_published(zk, paths)
+    assert (found.release, found.generation) == (release(3), generation)
+    assert read_history(zk, paths)[0].release == release(3)
+    assert len(read_history(zk, paths)) == (3 if deed == "publish" else 2)
+
+
+def test_a_publisher_that_is_overtaken_every_time_says_so_and_changes_nothing(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+
+    def overtake(_path: str) -> ZnodeStat:
+        found = zk_exists(paths.config)
+        publish(other, paths, release(2))
+        return found
+
+    zk_exists = zk.exists
+    monkeypatch.setattr(zk, "exists", overtake)
+    with pytest.raises(
+        ZooKeeperError, match=f"^{paths.config}: changed by others in each of [0-9]+ tries; publish again"
+    ):
+        publish(zk, paths, release(3))
+    monkeypatch.undo()
+    assert release(3) not in [entry.release for entry in read_history(zk, paths)]
+
+
+def test_a_release_of_more_than_a_megabyte_is_refused_and_the_old_one_stays(zk: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    with pytest.raises(ZooKeeperError, match=f"^{paths.config}: [0-9]+ bytes, more than a znode takes"):
+        publish(zk, paths, release(1, extra={"padding": "x" * 1_000_000}))
+    assert read_published(zk, paths).generation == generation
+
+
+def test_publishing_without_permission_names_the_path_and_changes_nothing(zk: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    zk.set_acls(paths.config, [make_acl("world", "anyone", read=True)])
+    with pytest.raises(ZooKeeperError, match=f"^{paths.config}: permission denied"):
+        publish(zk, paths, release(1))
+    assert read_published(zk, paths).generation == generation
+    assert len(read_history(zk, paths)) == 1
+
+
+def test_a_history_that_may_not_be_written_keeps_the_release_back(zk: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    zk.set_acls(paths.history, [make_acl("world", "anyone", read=True)])
+    with pytest.raises(ZooKeeperError, match=f"^{paths.history}: permission denied"):
+        publish(zk, paths, release(1))
+    assert read_published(zk, paths).generation == generation
+
+
+def test_a_status_that_cannot_be_read_is_an_agent_that_proves_nothing(zk: KazooClient, paths: AppPaths) -> None:
+    zk.create(paths.agent("a"), b"not a status", makepath=True)
+    zk.create(paths.agent("b"), b'{"state": "dancing"}')
+    report(zk, paths, "c", "active", 7)
+    agents = read_agents(zk, paths)
+    assert sorted(agents) == ["a", "b", "c"]
+    assert "its status can't be read" in str(agents["a"].message)
+    assert judge(agents, 7) == (["c"], [], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("state", "generation", "verdict"),
+    [
+        ("active", 7, 0),
+        ("active", 6, 2),
+        ("active", None, 2),
+        ("failed", 7, 1),
+        ("rolled_back", 7, 1),
+        ("failed", 6, 2),
+        *((state, 7, 2) for state in ("idle", "queued", "fetching", "staging", "activating", "checking", "draining")),
+    ],
+)
+def test_an_agent_has_proved_a_generation_given_up_on_it_or_is_at_it(
+    state: str, generation: int | None, verdict: int
+) -> None:
+    agents = {"a": AgentStatus(name="a", state=state, generation=generation)}
+    assert judge(agents, 7)[verdict] == ["a"]
+    assert sum(map(len, judge(agents, 7))) == 1
+
+
+def test_waiting_ends_when_the_last_agent_has_proved_it(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "idle", None)
+    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    for state in ("fetching", "staging", "checking"):
+        report(other, paths, "b", state, generation)
+    assert waiting.outcomes == []
+    report(other, paths, "b", "active", generation)
+    outcome = waiting.end()
+    assert (outcome.verdict, outcome.problem, outcome.lost) == ((["a", "b"], [], []), None, [])
+    assert outcome.agents["b"].state == "active"
+
+
+def test_agents_that_are_not_live_yet_are_waited_for(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    waiting = Waiting(zk, paths, Demand(generation, 2, 0))
+    report(other, paths, "a", "active", generation)
+    wait_for(lambda: read_agents(zk, paths), "the first one is live")
+    assert waiting.outcomes == []
+    report(other, paths, "b", "active", generation)
+    assert waiting.end().verdict.proved == ["a", "b"]
+
+
+def test_waiting_ends_at_the_first_failure_too_many_with_its_reason(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release())
+    for name in ("a", "b", "c"):
+        report(other, paths, name, "fetching", generation)
+    waiting = Waiting(zk, paths, Demand(generation, 1, 1))
+    report(other, paths, "a", "failed", generation, message="disk full")
+    wait_for(lambda: read_agents(zk, paths)["a"].state == "failed", "the first one has failed")
+    assert waiting.outcomes == []
+    report(other, paths, "b", "rolled_back", generation, message="port closed")
+    outcome = waiting.end()
+    assert outcome.verdict == ([], ["a", "b"], ["c"])
+    assert outcome.problem == "not deployed on 2 of 3: a is failed (disk full), b is rolled_back (port closed)"
+
+
+def test_as_many_failures_as_are_allowed_are_no_failure(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "failed", generation)
+    report(other, paths, "b", "active", generation)
+    outcome = wait_for_fleet(zk, paths, Demand(generation, 2, 1), 10)
+    assert (outcome.verdict, outcome.problem) == ((["b"], ["a"], []), None)
+
+
+def test_an_agent_that_goes_is_waited_for_no_more_and_named(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "fetching", generation)
+    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    # The wait watches b once it has read it, and only then is its end an event.
+    watching(zk, paths.agent("b"))
+    other.delete(paths.agent("b"))
+    outcome = waiting.end()
+    assert (outcome.verdict.proved, outcome.lost, outcome.problem) == (["a"], ["b"], None)
+
+
+def watching(client: KazooClient, path: str) -> None:
+    """Wait until the client watches a path."""
+    wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
+
+
+def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "fetching", generation, message="no route to host; tried again in 4 s")
+    began = time.monotonic()
+    outcome = wait_for_fleet(zk, paths, Demand(generation, 1, 0), 0.3)
+    assert 0.3 <= time.monotonic() - began < 3
+    assert outcome.verdict.pending == ["b"]
+    assert outcome.problem == ("not proved in time by 1 of 2: b is fetching (no route to host; tried again in 4 s)")
+
+
+def test_a_fleet_that_is_too_small_in_time_is_named_by_its_size(zk: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    outcome = wait_for_fleet(zk, paths, Demand(generation, 3, 0), 0.1)
+    assert outcome.problem == "published, but 0 agents are live in time, want at least 3"
+
+
+def test_a_long_list_of_agents_is_cut_short(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    for number in range(8):
+        report(other, paths, f"s{number}", "idle", None)
+    outcome = wait_for_fleet(zk, paths, Demand(generation, 1, 0), 0.1)
+    assert str(outcome.problem).endswith("s4 is idle, and 3 more")
+
+
+def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "fetching", generation)
+    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    watching(zk, paths.agent("a"))
+    publish(other, paths, release(1))
+    assert "another release was published meanwhile" in str(waiting.end().problem)
+
+
+def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient, paths: AppPaths) -> None:
+    member = ensemble.members[0]
+    client = KazooClient(hosts=f"127.0.0.1:{member.client_port}", timeout=10)
+    client.start(timeout=20)
+    generation = publish(client, paths, release())
+    report(other, paths, "a", "fetching", generation)
+    try:
+        waiting = Waiting(client, paths, Demand(generation, 1, 0))
+        watching(client, paths.agent("a"))
+        for number in range(20):
+            report(other, paths, "a", "fetching", generation, message=str(number))
+            # The client may be about to close it itself, as the round before has it.
+            with contextlib.suppress(OSError):
+                client._connection._socket.shutdown(socket.SHUT_RDWR)
+            wait_for(lambda: client.connected, "the client is connected again")
+        report(other, paths, "a", "active", generation)
+        outcome = waiting.end()
+        assert (outcome.verdict.proved, outcome.problem) == (["a"], None)
+    finally:
+        client.stop()
+        client.close()
+
+
+def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
+    zk: KazooClient, paths: AppPaths, other: KazooClient
+) -> None:
+    other.create(
+        paths.agent("a"), json.dumps({"state": "active", "generation": 3, "rack": "r1"}).encode(), makepath=True
+    )
+    found = read_agents(zk, paths)["a"]
+    assert (found.name, found.extra) == ("a", {"rack": "r1"})
