@@ -19,11 +19,12 @@ import ssl
 import threading
 import time
 import traceback
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible.module_utils.basic import env_fallback, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .multi_read import GET_CHILDREN, GET_DATA, MultiRead
 
@@ -68,6 +69,14 @@ ARGSPEC: dict[str, dict[str, Any]] = {
     "tls_check_hostname": {"type": "bool", "default": True},
 }
 """The connection options, for `AnsibleModule(argument_spec=...)`."""
+
+
+class ZnodeModule(AnsibleModule):
+    """A module whose results name znodes: Ansible takes any `path` in a result for a file and describes that one."""
+
+    def add_path_info(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The result as it is."""
+        return kwargs
 
 
 class ZooKeeperError(Exception):
@@ -226,7 +235,10 @@ def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWor
     seconds = options["connect_timeout"]
     where = ",".join(f"{host}:{port}" for host, port in client.hosts)
     try:
-        client.start(timeout=seconds)
+        with warnings.catch_warnings():
+            # Of a chroot that is not there kazoo warns on the terminal; what is then asked for says so too.
+            warnings.simplefilter("ignore")
+            client.start(timeout=seconds)
         if options.get("sasl_mechanism"):
             # kazoo says that it is connected before the login has ended; an answer comes only after it.
             client.exists("/")

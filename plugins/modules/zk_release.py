@@ -233,8 +233,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.zoo.deploy.plugins.module_utils.commits import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -248,7 +246,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 
 
 def argument_spec() -> dict[str, Any]:
@@ -336,7 +334,7 @@ def pretty(found: dict[str, Any] | None) -> str:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params, outage(module.params)) as client:
             result = converge(client, module.params, check=module.check_mode)

@@ -159,8 +159,6 @@ timed_out:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     WAITING,
@@ -172,7 +170,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 
 
 def argument_spec() -> dict[str, Any]:
@@ -230,7 +228,7 @@ def describe(entry: HistoryEntry) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params, outage(module.params)) as client:
             result = gather(client, module.params)

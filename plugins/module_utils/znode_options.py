@@ -1,0 +1,118 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Znodes as a playbook wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+
+INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
+"""The options of a task that an entry of `znodes` takes where it has none of its own."""
+
+
+class Wanted(NamedTuple):
+    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them."""
+
+    path: str
+    present: bool = True
+    value: Value | None = None
+    recursive: bool = False
+    version: int | None = None
+    acl: tuple[AclEntry, ...] | None = None
+    sequence: bool = False
+
+    @classmethod
+    def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> Wanted:
+        """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
+        path = checked_path(given["path"])
+        wanted = cls(
+            path=path,
+            present=given["state"] == "present",
+            value=read_value(given["value"], given["encoding"], path),
+            recursive=bool(given["recursive"]),
+            version=given["version"],
+            acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),
+            sequence=bool(given["sequence"]),
+        )
+        wanted.check()
+        return wanted
+
+    def check(self) -> None:
+        """Raise a `ZooKeeperError` where what is wanted contradicts itself."""
+        why = None
+        if not self.present and (self.value or self.acl or self.sequence):
+            why = "value, acl and sequence go with state present only"
+        elif not self.present and self.path == "/":
+            why = "the root can't be deleted"
+        elif self.sequence and self.version is not None:
+            why = "sequence makes a new znode, so there is no version to compare; leave one of them out"
+        elif self.version is not None and self.version < 0:
+            why = f"version: want 0 or more, got {self.version}"
+        if why:
+            raise ZooKeeperError(f"{self.path}: {why}", path=self.path)
+
+    @property
+    def turn(self) -> tuple[bool, int]:
+        """What comes first in a transaction: what goes, from the bottom; then what comes, from the top."""
+        depth = len(ancestors(self.path))
+        return (self.present, depth if self.present else -depth)
+
+
+def wanted_znodes(options: Mapping[str, Any]) -> list[Wanted]:
+    """What a task's options ask for, one znode or a list. Raises `ZooKeeperError`."""
+    if options["znodes"] is None:
+        return [Wanted.from_options(options, options)]
+    wanted = [Wanted.from_options(_completed(given, options), options) for given in options["znodes"]]
+    _check_together(wanted)
+    return wanted
+
+
+def _completed(given: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = {name: task[name] if given[name] is None else given[name] for name in INHERITED}
+    if chosen["state"] == "absent":
+        chosen.update(acl=given["acl"], sequence=given["sequence"])
+    return {**given, **chosen}
+
+
+def _check_together(wanted: Sequence[Wanted]) -> None:
+    if not wanted:
+        raise ZooKeeperError("znodes: want at least one entry")
+    absent = {one.path for one in wanted if not one.present}
+    seen: set[str] = set()
+    for one in wanted:
+        if one.path in seen and not one.sequence:
+            raise ZooKeeperError(f"znodes: {one.path} is named twice", path=one.path)
+        seen.add(one.path)
+        gone = absent.intersection(ancestors(one.path))
+        if one.present and gone:
+            raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")
+
+
+def checked_path(path: str) -> str:
+    """`path` itself where it can be a znode's. Raises `ZooKeeperError`."""
+    try:
+        return check_path(path)
+    except InvalidRecord as exc:
+        raise ZooKeeperError(str(exc)) from exc
+
+
+def ancestors(path: str) -> list[str]:
+    """The znodes above `path`, the root first."""
+    cuts = [index for index, letter in enumerate(path) if letter == "/"]
+    return [] if path == "/" else ["/", *(path[:cut] for cut in cuts[1:])]
+
+
+def parent(path: str) -> str:
+    """The znode right above `path`."""
+    return path.rpartition("/")[0] or "/"
+
+
+def child(path: str, name: str) -> str:
+    """The znode `name` right below `path`."""
+    return f"/{name}" if path == "/" else f"{path}/{name}"

@@ -1,0 +1,176 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it takes to make znodes as they are wanted.
+
+Pure: a plan knows only what was read, and finds out what ZooKeeper would refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted, ancestors, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+
+
+class Found(NamedTuple):
+    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read."""
+
+    data: bytes | None = None
+    stat: Any = None
+    acl: tuple[Any, ...] | None = None
+    children: int = 0
+
+
+class Tree:
+    """The znodes that were read, None for those that are not there; and what is below those that are to go.
+
+    A plan changes it as its steps will change the ensemble.
+    """
+
+    def __init__(self, nodes: dict[str, Found | None]) -> None:
+        self.nodes = nodes
+        self.descendants: dict[str, list[str]] = {}
+
+    def holds(self, path: str) -> bool:
+        """Whether the znode is there, as far as anybody looked."""
+        return self.nodes.get(path, Found()) is not None
+
+    def put(self, path: str, found: Found) -> None:
+        """The znode is there now."""
+        if not self.holds(path):
+            self._count(parent(path), 1)
+        self.nodes[path] = found
+
+    def remove(self, path: str) -> None:
+        """The znode is gone now."""
+        self._count(parent(path), -1)
+        self.nodes[path] = None
+
+    def _count(self, path: str, change: int) -> None:
+        above = self.nodes.get(path)
+        if above is not None:
+            self.nodes[path] = above._replace(children=above.children + change)
+
+
+class Step(NamedTuple):
+    """One operation of a transaction: `create`, `set`, `check` or `delete`."""
+
+    verb: str
+    path: str
+    data: bytes = b""
+    version: int = -1
+    acl: tuple[AclEntry, ...] | None = None
+    sequence: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its bytes in a request, or a little more."""
+        names = sum(64 + len(entry.id.scheme) + 4 * len(entry.id.id) for entry in self.acl or ())
+        return 100 + len(self.path.encode()) + len(self.data) + names
+
+
+class Planned(NamedTuple):
+    """What one wanted znode takes, what was there, and what will be. `place` is its place among all that are wanted.
+
+    `thinning` are the steps that may be committed before the others, where one packet can't hold all; `acl` is a change
+    that no transaction can hold.
+    """
+
+    place: int
+    wanted: Wanted
+    before: Found | None
+    after: Found | None
+    steps: tuple[Step, ...] = ()
+    thinning: tuple[Step, ...] = ()
+    acl: tuple[AclEntry, ...] | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.steps or self.acl)
+
+
+def plan(wanted: Sequence[Wanted], tree: Tree) -> list[Planned]:
+    """What is to be done for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""
+    in_turn = sorted(enumerate(wanted), key=lambda entry: entry[1].turn)
+    return [_plan_one(place, one, tree) for place, one in in_turn]
+
+
+def _plan_one(place: int, one: Wanted, tree: Tree) -> Planned:
+    before = None if one.sequence else tree.nodes[one.path]
+    if before is None:
+        return _plan_new(place, one, tree) if one.present else Planned(place, one, None, None)
+    if one.present:
+        return _plan_change(place, one, before, tree)
+    return _plan_absent(place, one, before, tree)
+
+
+def _plan_new(place: int, one: Wanted, tree: Tree) -> Planned:
+    if one.version is not None:
+        raise _refused(
+            one, f"no such znode (NoNode), so none with version {one.version}; leave version out to create it"
+        )
+    missing = [path for path in ancestors(one.path) if not tree.holds(path)]
+    if missing and not one.recursive:
+        raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode); set recursive to create it")
+    after = Found(one.value.data if one.value else b"", acl=one.acl)
+    for path in missing:
+        tree.put(path, Found(b""))
+    tree.put(one.path, after)
+    steps = [Step("create", path, acl=one.acl) for path in missing]
+    made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
+    return Planned(place, one, None, after, (*steps, made))
+
+
+def _named(path: str) -> str:
+    return "chroot" if path == "/" else path
+
+
+def _plan_change(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
+    new_value = one.value is not None and not one.value.matches(before.data or b"")
+    new_acl = one.acl is not None and set(one.acl) != set(before.acl or ())
+    if not new_value and not new_acl:
+        return Planned(place, one, before, before)
+    _check_version(one, before)
+    after = before._replace(acl=one.acl or before.acl)
+    step = None if one.version is None else Step("check", one.path, version=one.version)
+    if new_value and one.value is not None:
+        after = after._replace(data=one.value.data)
+        step = Step("set", one.path, data=one.value.data, version=_version(one))
+    tree.put(one.path, after)
+    return Planned(place, one, before, after, (step,) if step else (), acl=one.acl if new_acl else None)
+
+
+def _plan_absent(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
+    _check_version(one, before)
+    if before.children and not one.recursive:
+        some = "a child" if before.children == 1 else f"{before.children} children"
+        raise _refused(one, f"the znode has {some} (NotEmpty); set recursive to delete everything below it too")
+    below = [path for path in tree.descendants.get(one.path, []) if tree.holds(path)]
+    # What is above another wanted znode was read into the tree, and has to wait until that one has gone.
+    thinning = tuple(Step("delete", path) for path in below if path not in tree.nodes)
+    steps = [Step("delete", path) for path in below if path in tree.nodes]
+    for path in (*below, one.path):
+        tree.remove(path)
+    return Planned(
+        place, one, before, None, (*steps, Step("delete", one.path, version=_version(one))), thinning=thinning
+    )
+
+
+def _version(one: Wanted) -> int:
+    return -1 if one.version is None else one.version
+
+
+def _check_version(one: Wanted, before: Found) -> None:
+    if one.version not in {None, before.stat.version}:
+        raise _refused(
+            one, f"has version {before.stat.version}, want {one.version} (BadVersion); read it again and decide anew"
+        )
+
+
+def _refused(one: Wanted, why: str) -> ZooKeeperError:
+    return ZooKeeperError(f"{one.path}: {why}", path=one.path)

@@ -1,0 +1,188 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a znode holds, between a playbook's forms and ZooKeeper's: values, ACLs, stats.
+
+Pure, and without kazoo: an ACL entry here has the shape of kazoo's own, compares equal to it and is sent in its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+
+DIFF_LIMIT = 4096
+"""A diff shows a value of up to so many bytes whole."""
+
+PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
+"""ZooKeeper's permission bits; `all` stands for the five."""
+
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Value(NamedTuple):
+    """What a znode is to hold: its bytes, and how equality is judged.
+
+    `canonical` is the sorted, compact JSON text where the value was given as data rather than as text.
+    """
+
+    data: bytes
+    canonical: str | None = None
+
+    def matches(self, data: bytes) -> bool:
+        """Whether a znode with `data` holds this value already."""
+        if self.canonical is None:
+            return self.data == data
+        try:
+            return self.canonical == _canonical(parse_json(data))
+        except ValueError:
+            return False
+
+
+def read_value(given: Any, encoding: str, where: str) -> Value | None:
+    """The value that a playbook gives; None where it gives none. Raises a `ZooKeeperError` that begins with `where`."""
+    if given is None:
+        return None
+    try:
+        value = _from_text(given, encoding) if isinstance(given, str) else _from_data(given, encoding)
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise ZooKeeperError(f"{where}: value: {exc}") from exc
+    if len(value.data) > MAX_NODE_BYTES:
+        raise ZooKeeperError(f"{where}: the value has {len(value.data)} bytes; a znode holds at most {MAX_NODE_BYTES}")
+    return value
+
+
+def _from_text(text: str, encoding: str) -> Value:
+    if encoding == "text":
+        return Value(_utf8(text))
+    try:
+        return Value(base64.b64decode("".join(text.split()), validate=True))
+    except (binascii.Error, ValueError) as exc:
+        raise ValueError(f"not base64: {exc}") from exc
+
+
+def _from_data(data: Any, encoding: str) -> Value:
+    if encoding != "text":
+        raise ValueError(f"want a string for encoding {encoding}, got {shown(data, 40)}")
+    return Value(_utf8(json.dumps(data, ensure_ascii=False, allow_nan=False)), _canonical(data))
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise ValueError(f"character {exc.start} can't be written in UTF-8; give bytes with encoding base64") from exc
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def parse_json(data: bytes) -> Any:
+    """The JSON in a znode's bytes. Raises `ValueError` where there is none."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def value_fields(data: bytes) -> dict[str, str]:
+    """`value` and `encoding` as modules return them: text where it is UTF-8, base64 otherwise."""
+    try:
+        return {"value": data.decode("utf-8"), "encoding": "text"}
+    except UnicodeDecodeError:
+        return {"value": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
+
+
+def value_in_diff(data: bytes | None, as_json: bool) -> Any:
+    """A value as a diff shows it: text, or JSON where that is compared; the long and the binary by their digest."""
+    if data is None:
+        return "(not readable)"
+    if len(data) > DIFF_LIMIT or value_fields(data)["encoding"] != "text":
+        return f"({len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]})"
+    try:
+        return parse_json(data) if as_json else data.decode("utf-8")
+    except ValueError:
+        return data.decode("utf-8")
+
+
+class AclId(NamedTuple):
+    """Who: the scheme, and the id in it."""
+
+    scheme: str
+    id: str
+
+
+class AclEntry(NamedTuple):
+    """What one id may do: the sum of `PERMISSIONS`."""
+
+    perms: int
+    id: AclId
+
+
+def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], where: str) -> tuple[AclEntry, ...]:
+    """The ACL that a playbook gives. Raises a `ZooKeeperError` that begins with `where`.
+
+    `options` are the connection's: the scheme `auth` is their digest user, because ZooKeeper would store nothing else
+    and a later run has to recognise it.
+    """
+    if not given:
+        raise ZooKeeperError(f"{where}: acl: want at least one entry")
+    return tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
+
+
+def _perms(names: Iterable[str]) -> int:
+    wanted = set(names)
+    return sum(bit for name, bit in PERMISSIONS.items() if name in wanted or "all" in wanted)
+
+
+def _acl_id(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> AclId:
+    scheme, name, password = entry["scheme"], entry.get("id"), entry.get("password")
+    if scheme == "auth":
+        name, password = options.get("digest_username"), options.get("digest_password")
+        if not name or not password:
+            raise ZooKeeperError(f"{where}: acl: scheme auth needs digest_username and digest_password; or name the id")
+    if scheme in {"auth", "digest"}:
+        return AclId("digest", _digest_id(name, password, where))
+    if not name and scheme != "world":
+        raise ZooKeeperError(f"{where}: acl: scheme {scheme} needs an id")
+    return AclId(scheme, name or "anyone")
+
+
+def _digest_id(name: str | None, password: str | None, where: str) -> str:
+    if password and name and ":" not in name:
+        # ZooKeeper's own form of a digest id; FIPS mode lets it pass when it is told what it is for.
+        digest = hashlib.sha1(f"{name}:{password}".encode(), usedforsecurity=False).digest()
+        return f"{name}:{base64.b64encode(digest).decode('ascii')}"
+    if password or not name or ":" not in name:
+        raise ZooKeeperError(f"{where}: acl: a digest id is a user name with password, or user:hash without")
+    return name
+
+
+def acl_fields(acl: Iterable[Any]) -> list[dict[str, Any]]:
+    """An ACL as modules return it: without the hash of a digest id, as ZooKeeper shows it to all but admins."""
+    return [
+        {
+            "scheme": entry.id.scheme,
+            "id": f"{entry.id.id.split(':', 1)[0]}:x" if entry.id.scheme == "digest" else entry.id.id,
+            "perms": [name for name, bit in PERMISSIONS.items() if entry.perms & bit],
+        }
+        for entry in acl
+    ]
+
+
+def stat_fields(stat: Any) -> dict[str, int]:
+    """Every field of a `ZnodeStat`, in snake_case."""
+    return {_HUMP.sub("_", name).lower(): number for name, number in stat._asdict().items()}

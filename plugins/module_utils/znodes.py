@@ -1,0 +1,248 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Znodes brought to what is wanted of them: read, planned, committed.
+
+All that matters is read in one pipelined round, and what differs is committed in one transaction. Where somebody else's
+transaction was faster, everything is read and planned again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted, ancestors, child, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import Found, Planned, Step, Tree, plan
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_results import forecast, outcome, told
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    Folder,
+    Node,
+    ZooKeeperError,
+    explain,
+    list_many,
+    read_many,
+    translated,
+)
+
+try:
+    from kazoo import exceptions as kazoo_errors
+except ImportError:  # `connect` says so before anything here needs it
+    kazoo_errors = None
+
+ATTEMPTS = 6
+"""How often a transaction is tried that others keep overtaking."""
+FIRST_PAUSE = 0.01
+"""Seconds, doubled before each further attempt."""
+MAX_TRANSACTION_BYTES = 1_040_000
+"""What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
+MAX_THINNING = 1000
+"""A subtree of more znodes is thinned out first, so many in a transaction."""
+
+
+class Overtaken(ZooKeeperError):
+    """Somebody else changed a znode between the read and the transaction; it is worth another look."""
+
+
+def converge(client: Any, wanted: Sequence[Wanted], *, check: bool, timeout: float) -> list[dict[str, Any]]:
+    """Bring the znodes to what is wanted, all or none; with `check`, only say what would be done.
+
+    The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, and of a znode that is there
+    `value`, `encoding` and `stat`. `timeout` is in seconds, for one answer of the ensemble. Raises `ZooKeeperError`.
+    """
+    begun: list[Planned] = []
+    for attempt in range(ATTEMPTS):
+        time.sleep(FIRST_PAUSE * 2**attempt if attempt else 0)
+        planned = plan(wanted, read(client, wanted, timeout))
+        idle = check or not any(one.changed for one in planned)
+        try:
+            results = forecast(planned) if idle else commit(client, planned, timeout)
+        except Overtaken as exc:
+            overtaken = exc
+            begun = begun or (planned if exc.details["changed"] else [])
+        else:
+            return told(_continued(begun, planned), results)
+    raise ZooKeeperError(f"{overtaken}; tried {ATTEMPTS} times, run again when it is quiet there", **overtaken.details)
+
+
+def _continued(begun: Sequence[Planned], planned: Sequence[Planned]) -> Sequence[Planned]:
+    """The plan, told from the attempt that had begun to thin out a subtree."""
+    return [then._replace(after=now.after) if then.thinning else now for then, now in zip(begun or planned, planned)]
+
+
+def read(client: Any, wanted: Sequence[Wanted], timeout: float) -> Tree:
+    """The znodes that are wanted, all above them, and all below those that are to go. Raises `ZooKeeperError`."""
+    named = {one.path: one for one in wanted if not one.sequence}
+    above = {path for one in wanted for path in ancestors(one.path)} - set(named)
+    synced = client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
+    stats = {path: client.exists_async(path) for path in above}
+    acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
+    nodes = dict(zip(named, read_many(client, list(named), timeout)))
+    _answer(synced, "/", timeout)
+    tree = Tree({path: _unread(_answer(asked, path, timeout)) for path, asked in stats.items()})
+    for path, one in named.items():
+        found = _found(client, one, nodes[path], timeout)
+        tree.nodes[path] = found._replace(acl=_acl(acls[path], path, timeout)) if found and path in acls else found
+        if found and one.recursive and not one.present:
+            tree.descendants[path] = descendants(client, path, timeout)
+    return tree
+
+
+def _answer(asked: Any, path: str, timeout: float) -> Any:
+    with translated(path):
+        return asked.get(timeout=timeout)
+
+
+def _unread(stat: Any) -> Found | None:
+    return None if stat is None else Found(stat=stat, children=stat.numChildren)
+
+
+def _found(client: Any, one: Wanted, node: Node | ZooKeeperError | None, timeout: float) -> Found | None:
+    """A value that may not be read stands in the way only of those who want to set it."""
+    if isinstance(node, ZooKeeperError) and one.value is not None:
+        raise node
+    if isinstance(node, ZooKeeperError):
+        return _unread(_answer(client.exists_async(one.path), one.path, timeout))
+    return None if node is None else Found(node.data, node.stat, children=node.stat.numChildren)
+
+
+def _acl(asked: Any, path: str, timeout: float) -> tuple[Any, ...]:
+    try:
+        return tuple(asked.get(timeout=timeout)[0])
+    except kazoo_errors.NoNodeError:  # gone since; the transaction will find out
+        return ()
+    except kazoo_errors.ZookeeperError as exc:
+        raise ZooKeeperError(f"{path}: the ACL can't be read: {explain(exc)}", path=path) from exc
+
+
+def descendants(client: Any, path: str, timeout: float) -> list[str]:
+    """Every znode below `path`, children before their parents. Raises `ZooKeeperError`."""
+    found: list[str] = []
+    level = [path]
+    while level:
+        listed = zip(level, list_many(client, level, timeout))
+        level = [child(above, name) for above, folder in listed for name in _names(folder)]
+        found += level
+    return found[::-1]
+
+
+def _names(listed: Folder | ZooKeeperError | None) -> Sequence[str]:
+    if isinstance(listed, ZooKeeperError):
+        raise listed
+    return listed.names if listed else []
+
+
+def commit(client: Any, planned: Sequence[Planned], timeout: float) -> list[dict[str, Any]]:
+    """Do what is planned; a result for each. Raises `Overtaken`, or the `ZooKeeperError` that another try won't mend.
+
+    The error's detail `changed` says whether a part had been done: some of a large subtree deleted, or the values
+    written but not the ACLs.
+    """
+    begun = False
+    try:
+        *thinned, steps = _batches(planned)
+        for batch in thinned:
+            _commit_steps(client, batch, timeout)
+            begun = True
+        answers = _commit_steps(client, steps, timeout)
+        begun = begun or bool(steps)
+        _set_acls(client, planned, timeout)
+    except ZooKeeperError as exc:
+        exc.details["changed"] = begun
+        raise
+    return _outcomes(client, planned, iter(answers[len(answers) - sum(len(one.steps) for one in planned) :]), timeout)
+
+
+def _batches(planned: Sequence[Planned]) -> list[list[Step]]:
+    """The transactions: one where it can be; else the thinning in several, and then all the rest in one."""
+    thinning = [step for one in planned for step in one.thinning]
+    steps = [step for one in planned for step in one.steps]
+    if len(thinning) <= MAX_THINNING and _size(thinning) + _size(steps) <= MAX_TRANSACTION_BYTES:
+        return [thinning + steps]
+    if _size(steps) > MAX_TRANSACTION_BYTES:
+        what = f"znodes: {len(steps)} changes of {_size(steps)} bytes together"
+        raise ZooKeeperError(f"{what}; one transaction holds {MAX_TRANSACTION_BYTES}, so use several tasks")
+    return [*_cut(thinning), steps]
+
+
+def _size(steps: Sequence[Step]) -> int:
+    return sum(step.size for step in steps)
+
+
+def _cut(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    batch: list[Step] = []
+    size = 0
+    for step in steps:
+        if len(batch) == MAX_THINNING or size + step.size > MAX_TRANSACTION_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(step)
+        size += step.size
+    yield batch
+
+
+def _commit_steps(client: Any, steps: Sequence[Step], timeout: float) -> list[Any]:
+    """One transaction; the answer to each step."""
+    if not steps:
+        return []
+    request = client.transaction()
+    for step in steps:
+        _add(request, step)
+    answers = _answer(request.commit_async(), steps[-1].path, timeout)
+    for step, answer in zip(steps, answers):
+        bystander = isinstance(answer, (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency))
+        if isinstance(answer, Exception) and not bystander:
+            raise _refusal(client, step, answer) from answer
+    return list(answers)
+
+
+def _add(request: Any, step: Step) -> None:
+    if step.verb == "create":
+        request.create(step.path, step.data, acl=step.acl, sequence=step.sequence)
+    elif step.verb == "set":
+        request.set_data(step.path, step.data, step.version)
+    elif step.verb == "check":
+        request.check(step.path, step.version)
+    else:
+        request.delete(step.path, step.version)
+
+
+def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
+    if step.path == "/" and isinstance(exc, kazoo_errors.NoNodeError):
+        return ZooKeeperError(
+            f"hosts: nothing is above the chroot {client.chroot}; make it first, by a task without a chroot"
+        )
+    passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")
+    if isinstance(exc, tuple(getattr(kazoo_errors, name) for name in passing)):
+        return Overtaken(f"{step.path}: another client was faster ({type(exc).__name__[:-5]})", path=step.path)
+    return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
+
+
+def _set_acls(client: Any, planned: Sequence[Planned], timeout: float) -> None:
+    asked = [(one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl))) for one in planned if one.acl]
+    for path, answer in asked:
+        try:
+            _answer(answer, path, timeout)
+        except ZooKeeperError as exc:
+            raise ZooKeeperError(f"{exc}; its ACL is as it was", path=path) from exc
+
+
+def _outcomes(client: Any, planned: Sequence[Planned], answers: Iterator[Any], timeout: float) -> list[dict[str, Any]]:
+    """A result for each. A set's stat is the transaction's own, because nobody else can have been in between."""
+    moved = {parent(step.path) for one in planned for step in one.steps if step.verb in {"create", "delete"}}
+    known = []
+    for one in planned:
+        answer = [None, *(next(answers) for _step in one.steps)][-1]
+        path = answer if isinstance(answer, str) and one.wanted.sequence else one.wanted.path
+        fresh = one.after is not None and (one.before is None or one.acl is not None or path in moved)
+        known.append((one, path, answer, client.exists_async(path) if fresh else None))
+    return [
+        outcome(one, path, _answer(asked, path, timeout) if asked else _stat(one, answer))
+        for one, path, answer, asked in known
+    ]
+
+
+def _stat(one: Planned, answer: Any) -> Any:
+    written = one.steps and one.steps[-1].verb == "set"
+    return answer if written else one.before and one.before.stat

@@ -1,0 +1,400 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module `zoo.deploy.zk_znode`."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zk_znode
+short_description: Make znodes present or absent in ZooKeeper
+version_added: 0.1.0
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
+  - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
+    neither the order of keys nor spacing is a change.
+  - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
+    about as long as one; a loop over fifty tasks takes fifty times as long.
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+attributes:
+  check_mode:
+    description: Can run in check mode and return the changed status without modifying anything.
+    support: full
+    details:
+      - What ZooKeeper would refuse is foretold where it follows from what is there - a missing parent, children that
+        stand in the way, another version. Permissions are not foretold.
+  diff_mode:
+    description: Returns details on what has changed, or would change in check mode.
+    support: full
+    details:
+      - A value that is no text, or of more than 4096 bytes, is shown by its size and digest.
+  platform:
+    description: Where the module runs.
+    platforms: posix
+    support: full
+options:
+  path:
+    description:
+      - The znode's absolute path, without a trailing slash.
+      - One of O(path) and O(znodes) is needed.
+    type: str
+    aliases: [name]
+  value:
+    description:
+      - What the znode is to hold. Text is written as it is; a dictionary, a list, a number or a boolean as JSON.
+      - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
+      - A value may have 1,000,000 bytes.
+    type: raw
+  encoding:
+    description: How O(value) is written here, V(base64) being for what is no text.
+    type: str
+    choices: [text, base64]
+    default: text
+  state:
+    description:
+      - V(present) creates the znode, or changes what differs.
+      - V(absent) deletes it.
+    type: str
+    choices: [present, absent]
+    default: present
+  recursive:
+    description:
+      - With O(state=present), parents that are missing are created as well, empty and with O(acl).
+      - With O(state=absent), everything below the znode is deleted as well. Where that is more than 1,000 znodes,
+        several transactions are needed; the znode itself goes in the last.
+    type: bool
+    default: false
+  version:
+    description:
+      - Change or delete the znode only where its data version is this one, as RV(stat.version) told it; fail otherwise.
+      - A znode that is already as wanted is no failure, whatever its version.
+    type: int
+  acl:
+    description:
+      - Who may do what with the znode, whole; what is not listed here is taken away.
+      - Without it a new znode is open to everybody, and one that is there keeps what it has.
+      - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
+        that is there; that is done right after the transaction.
+    type: list
+    elements: dict
+    suboptions:
+      scheme:
+        description:
+          - V(world) is everybody, V(digest) a user name and password, V(ip) an address or network, V(sasl) a principal,
+            V(x509) the subject of a certificate.
+          - V(auth) is the user of O(digest_username).
+        type: str
+        required: true
+      id:
+        description:
+          - Who, in the form of the scheme. For V(digest) a user name with O(acl[].password), or C(user:hash) without.
+          - V(world) and V(auth) need none.
+        type: str
+      password:
+        description: The password of a V(digest) user, in plain; only its hash is sent and stored.
+        type: str
+      perms:
+        description: What is allowed.
+        type: list
+        elements: str
+        choices: [read, write, create, delete, admin, all]
+        required: true
+  sequence:
+    description:
+      - Create a new znode each time, whose name is that in O(path) with ten digits that the server appends; RV(path)
+        tells it.
+    type: bool
+    default: false
+  znodes:
+    description:
+      - Many znodes, in one transaction. Their order is of no account - those that go, go first, and parents come before
+        their children.
+      - What an entry leaves open of C(state), C(encoding), C(recursive), C(sequence) and C(acl) is as in the task's own
+        options.
+      - All together may have about 1 MB.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description: As O(path).
+        type: str
+        required: true
+        aliases: [name]
+      value:
+        description: As O(value).
+        type: raw
+      encoding:
+        description: As O(encoding).
+        type: str
+        choices: [text, base64]
+      state:
+        description: As O(state).
+        type: str
+        choices: [present, absent]
+      recursive:
+        description: As O(recursive).
+        type: bool
+      version:
+        description: As O(version).
+        type: int
+      acl:
+        description: As O(acl).
+        type: list
+        elements: dict
+        suboptions:
+          scheme:
+            description: As O(acl[].scheme).
+            type: str
+            required: true
+          id:
+            description: As O(acl[].id).
+            type: str
+          password:
+            description: As O(acl[].password).
+            type: str
+          perms:
+            description: As O(acl[].perms).
+            type: list
+            elements: str
+            choices: [read, write, create, delete, admin, all]
+            required: true
+      sequence:
+        description: As O(sequence).
+        type: bool
+notes:
+  - Ephemeral znodes can't be made by a task, because they would go with its session, at its end.
+  - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
+  - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - >-
+    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
+    is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
+    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and what goes with it; C(use_tls) is O(tls), which
+    verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
+    is M(zoo.deploy.zk_znode_info).
+  - >-
+    Other than there, a O(value) left out changes nothing of a znode that is there, O(state=absent) refuses one with
+    children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
+seealso:
+  - module: zoo.deploy.zk_znode_info
+  - plugin: zoo.deploy.zk_znode
+    plugin_type: lookup
+  - name: ZooKeeper Programmer's Guide
+    description: Data model, ACLs, transactions and versions.
+    link: https://zookeeper.apache.org/doc/current/zookeeperProgrammers.html
+"""
+
+EXAMPLES = r"""
+- name: Text
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/motd
+    value: Welcome
+    recursive: true
+
+- name: JSON, written only where it differs as JSON
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+    value:
+      host: db1.example.org
+      port: 5432
+      pool: {min: 2, max: 20}
+  register: database
+
+- name: Compare and set - fail where somebody else has changed it since
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+    value: {host: db2.example.org, port: 5432}
+    version: "{{ database.stat.version }}"
+
+- name: Bytes
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/key
+    value: "{{ lookup('ansible.builtin.file', 'key.bin') | b64encode }}"
+    encoding: base64
+
+- name: A whole configuration in one transaction, and what it replaces
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    recursive: true
+    znodes:
+      - {path: /config/shop/limits, value: {orders: 100}}
+      - {path: /config/shop/colour, value: green}
+      - {path: /config/shop/features, state: present}
+      - {path: /config/shop-old, state: absent}
+
+- name: Everybody reads, one user does everything
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    digest_username: deploy
+    digest_password: "{{ vault_zookeeper_password }}"
+    path: /config/shop/limits
+    acl:
+      - {scheme: world, perms: [read]}
+      - {scheme: auth, perms: [all]}
+
+- name: A new job in a queue
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /queue/job-
+    sequence: true
+    value: {what: reindex}
+  register: job # job.path is /queue/job-0000000017
+
+- name: A subtree goes
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/shop
+    state: absent
+    recursive: true
+"""
+
+RETURN = r"""
+path:
+  description: The znode's path; with O(sequence=true) the one that the server made.
+  returned: when O(path) is given
+  type: str
+  sample: /config/database
+value:
+  description: What the znode holds after the task, or would hold.
+  returned: when O(path) is given, the znode is there and may be read
+  type: str
+  sample: '{"host": "db1.example.org", "port": 5432}'
+encoding:
+  description: V(text), or V(base64) where RV(value) is no UTF-8.
+  returned: with RV(value)
+  type: str
+  sample: text
+stat:
+  description: The znode's stat after the task; in check mode the present one.
+  returned: when O(path) is given and the znode is there
+  type: dict
+  contains:
+    czxid:
+      description: The transaction that created the znode.
+      type: int
+      sample: 4294967310
+    mzxid:
+      description: The transaction that last set its value.
+      type: int
+      sample: 4294967312
+    pzxid:
+      description: The transaction that last added or removed a child.
+      type: int
+      sample: 4294967310
+    ctime:
+      description: When it was created, in milliseconds since 1970.
+      type: int
+      sample: 1795298400123
+    mtime:
+      description: When its value was last set, in milliseconds since 1970.
+      type: int
+      sample: 1795298400456
+    version:
+      description: How often its value has been set.
+      type: int
+      sample: 1
+    cversion:
+      description: How often its children have changed.
+      type: int
+      sample: 0
+    aversion:
+      description: How often its ACL has been set.
+      type: int
+      sample: 0
+    ephemeral_owner:
+      description: The session that holds it; 0 where it is persistent.
+      type: int
+      sample: 0
+    data_length:
+      description: The bytes of its value.
+      type: int
+      sample: 41
+    num_children:
+      description: How many children it has.
+      type: int
+      sample: 0
+znodes:
+  description: What the others are for one znode, and C(changed), for each entry, in the order of O(znodes).
+  returned: when O(znodes) is given
+  type: list
+  elements: dict
+  sample:
+    - changed: true
+      path: /config/shop/colour
+      value: green
+      encoding: text
+      stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
+"""
+
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
+from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+
+ACL_SPEC: dict[str, dict[str, Any]] = {
+    "scheme": {"type": "str", "required": True},
+    "id": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "perms": {"type": "list", "elements": "str", "required": True, "choices": [*PERMISSIONS, "all"]},
+}
+ZNODE_SPEC: dict[str, dict[str, Any]] = {
+    "path": {"type": "str", "aliases": ["name"]},
+    "value": {"type": "raw"},
+    "encoding": {"type": "str", "choices": ["text", "base64"]},
+    "state": {"type": "str", "choices": ["present", "absent"]},
+    "recursive": {"type": "bool"},
+    "version": {"type": "int"},
+    "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
+    "sequence": {"type": "bool"},
+}
+DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "sequence": False}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """The options of the task; those of an entry of `znodes` are the same, but without defaults."""
+    task = {
+        name: {**option, "default": DEFAULTS[name]} if name in DEFAULTS else option
+        for name, option in ZNODE_SPEC.items()
+    }
+    entry = {**ZNODE_SPEC, "path": {**ZNODE_SPEC["path"], "required": True}}
+    return {**ARGSPEC, **task, "znodes": {"type": "list", "elements": "dict", "options": entry}}
+
+
+def report(results: list[dict[str, Any]], *, several: bool, diff: bool) -> dict[str, Any]:
+    """What the module returns: one znode's result as it is, several ones' as `znodes`; `diff` where asked for."""
+    diffs = [result.pop("diff") for result in results]
+    if not several:
+        return {**results[0], "diff": diffs[0]} if diff else results[0]
+    differing = [one for one, result in zip(diffs, results) if result["changed"]]
+    whole = {"changed": bool(differing), "znodes": results}
+    return {**whole, "diff": differing} if diff else whole
+
+
+def main() -> None:
+    """Run the module."""
+    module = ZnodeModule(
+        argument_spec=argument_spec(),
+        mutually_exclusive=[("znodes", option) for option in ("path", "value", "version")],
+        required_one_of=[("path", "znodes")],
+        supports_check_mode=True,
+    )
+    try:
+        wanted = wanted_znodes(module.params)
+        with connect(module.params) as client:
+            seconds = module.params["connect_timeout"]
+            results = converge(client, wanted, check=module.check_mode, timeout=seconds)
+    except ZooKeeperError as exc:
+        module.fail_json(msg=str(exc), **exc.details)
+    module.exit_json(**report(results, several=module.params["znodes"] is not None, diff=module._diff))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module `zoo.deploy.zk_znode_info`."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zk_znode_info
+short_description: Read znodes from ZooKeeper, or wait until they are as wanted
+version_added: 0.1.0
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - Reads value, stat, ACL and children of one or many znodes, and what is below them, in as few round trips as can be.
+  - Waits, where asked to, until a condition holds. It is told by ZooKeeper's watches and asks nothing in between.
+  - A znode that is not there is no error; RV(exists) says so.
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+attributes:
+  check_mode:
+    description: Can run in check mode and return the changed status without modifying anything.
+    support: full
+    details:
+      - The module changes nothing. It waits in check mode as well.
+  diff_mode:
+    description: Returns details on what has changed, or would change in check mode.
+    support: N/A
+    details:
+      - The module changes nothing.
+  platform:
+    description: Where the module runs.
+    platforms: posix
+    support: full
+options:
+  path:
+    description:
+      - The znode's absolute path, without a trailing slash.
+      - One of O(path) and O(paths) is needed.
+    type: str
+    aliases: [name]
+  paths:
+    description: Several znodes at once.
+    type: list
+    elements: str
+  depth:
+    description: How many levels below each znode are read as well, into RV(descendants).
+    type: int
+    default: 0
+  max_znodes:
+    description: With O(depth), how many znodes there may be below one; the task fails where there are more.
+    type: int
+    default: 1000
+  wait_for:
+    description:
+      - Wait until all of this holds, at one moment and for each of the znodes.
+      - What is returned is what was seen at that moment.
+    type: dict
+    suboptions:
+      state:
+        description: V(present) waits until the znode is there, V(absent) until it is not.
+        type: str
+        choices: [present, absent]
+        default: present
+      value:
+        description: It holds this value. A dictionary, a list, a number or a boolean is compared as JSON.
+        type: raw
+      min_children:
+        description: It has at least that many children.
+        type: int
+      newer_than:
+        description: Its value was set by a later transaction than this one, an RV(stat.mzxid) from before.
+        type: int
+  wait_timeout:
+    description:
+      - Seconds after which a wait fails.
+      - A connection that is lost while waiting is no failure as long as it comes back in time.
+    type: float
+    default: 60.0
+notes:
+  - Values are returned; set C(no_log) on a task whose values are secret.
+  - The hash in the id of a V(digest) ACL entry is never returned; it is shown as C(x).
+seealso:
+  - module: zoo.deploy.zk_znode
+  - plugin: zoo.deploy.zk_znode
+    plugin_type: lookup
+"""
+
+EXAMPLES = r"""
+- name: Read a configuration
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+  register: database # database.json.port is 5432
+
+- name: Read several, of which some may not be there
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    paths: [/config/shop, /config/shop-old]
+  register: shops
+
+- name: Everything below, two levels deep
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config
+    depth: 2
+
+- name: Wait until three servers are registered
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /service/shop
+    wait_for:
+      min_children: 3
+    wait_timeout: 120
+
+- name: Wait until somebody answers
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+    wait_for:
+      newer_than: "{{ database.stat.mzxid }}"
+
+- name: Wait until a lock has gone
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /locks/migration
+    wait_for:
+      state: absent
+"""
+
+RETURN = r"""
+path:
+  description: The znode's path.
+  returned: when O(path) is given
+  type: str
+  sample: /config/database
+exists:
+  description: Whether it is there.
+  returned: when O(path) is given
+  type: bool
+  sample: true
+value:
+  description: What it holds.
+  returned: when RV(exists)
+  type: str
+  sample: '{"host": "db1.example.org", "port": 5432}'
+encoding:
+  description: V(text), or V(base64) where RV(value) is no UTF-8.
+  returned: with RV(value)
+  type: str
+  sample: text
+json:
+  description: What it holds, decoded.
+  returned: when RV(value) is JSON
+  type: raw
+  sample:
+    host: db1.example.org
+    port: 5432
+stat:
+  description: Its stat.
+  returned: when RV(exists)
+  type: dict
+  contains:
+    czxid:
+      description: The transaction that created the znode.
+      type: int
+      sample: 4294967310
+    mzxid:
+      description: The transaction that last set its value.
+      type: int
+      sample: 4294967312
+    pzxid:
+      description: The transaction that last added or removed a child.
+      type: int
+      sample: 4294967310
+    ctime:
+      description: When it was created, in milliseconds since 1970.
+      type: int
+      sample: 1795298400123
+    mtime:
+      description: When its value was last set, in milliseconds since 1970.
+      type: int
+      sample: 1795298400456
+    version:
+      description: How often its value has been set.
+      type: int
+      sample: 1
+    cversion:
+      description: How often its children have changed.
+      type: int
+      sample: 0
+    aversion:
+      description: How often its ACL has been set.
+      type: int
+      sample: 0
+    ephemeral_owner:
+      description: The session that holds it; 0 where it is persistent.
+      type: int
+      sample: 0
+    data_length:
+      description: The bytes of its value.
+      type: int
+      sample: 41
+    num_children:
+      description: How many children it has.
+      type: int
+      sample: 0
+children:
+  description: The names of its children, sorted.
+  returned: when RV(exists)
+  type: list
+  elements: str
+  sample: [replica-1, replica-2]
+acl:
+  description: Who may do what with it, in the form of the option C(acl) of M(zoo.deploy.zk_znode).
+  returned: when RV(exists)
+  type: list
+  elements: dict
+  sample:
+    - scheme: world
+      id: anyone
+      perms: [read]
+descendants:
+  description: The znodes below, by path, each with C(path), C(value), C(encoding), C(json) and C(stat).
+  returned: when RV(exists), with O(depth)
+  type: list
+  elements: dict
+  sample:
+    - path: /config/database/replica-1
+      value: ready
+      encoding: text
+      stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
+znodes:
+  description: What the others are for one znode, for each of O(paths), in their order.
+  returned: when O(paths) is given
+  type: list
+  elements: dict
+  sample:
+    - {path: /config/shop, exists: true, value: "", encoding: text, children: [], acl: [], stat: {version: 0}}
+    - {path: /config/shop-old, exists: false}
+elapsed:
+  description: The seconds that were waited.
+  returned: with O(wait_for)
+  type: float
+  sample: 1.32
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
+    Condition,
+    Snapshot,
+    below,
+    node_fields,
+    take,
+    wait,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+
+WAIT_SPEC: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "value": {"type": "raw"},
+    "min_children": {"type": "int"},
+    "newer_than": {"type": "int"},
+}
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """The options of the task."""
+    return {
+        **ARGSPEC,
+        "path": {"type": "str", "aliases": ["name"]},
+        "paths": {"type": "list", "elements": "str"},
+        "depth": {"type": "int", "default": 0},
+        "max_znodes": {"type": "int", "default": 1000},
+        "wait_for": {"type": "dict", "options": WAIT_SPEC},
+        "wait_timeout": {"type": "float", "default": 60.0},
+    }
+
+
+def gather(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the module returns. Raises `ZooKeeperError`."""
+    several = options["paths"] is not None
+    paths = [checked_path(path) for path in (options["paths"] if several else [options["path"]])]
+    condition = None if options["wait_for"] is None else Condition.from_options(options["wait_for"])
+    if options["depth"] < 0:
+        raise ZooKeeperError(f"depth: want 0 or more, got {options['depth']}")
+    with connect(options) as client:
+        began = time.monotonic()
+        if condition is None:
+            seen, waited = take(client, paths, options["connect_timeout"]), {}
+        else:
+            seen = wait(client, paths, condition, options["wait_timeout"])
+            waited = {"elapsed": round(time.monotonic() - began, 3)}
+        found = [{**one.fields(), **_descendants(client, one, options)} for one in seen]
+    return {**({"znodes": found} if several else found[0]), **waited}
+
+
+def _descendants(client: Any, seen: Snapshot, options: Mapping[str, Any]) -> dict[str, Any]:
+    if seen.stat is None or not options["depth"]:
+        return {}
+    nodes = below(client, seen.path, options["depth"], options["max_znodes"], options["connect_timeout"])
+    return {"descendants": [node_fields(node) for node in nodes]}
+
+
+def main() -> None:
+    """Run the module."""
+    module = ZnodeModule(
+        argument_spec=argument_spec(),
+        mutually_exclusive=[("path", "paths")],
+        required_one_of=[("path", "paths")],
+        supports_check_mode=True,
+    )
+    try:
+        result = gather(module.params)
+    except ZooKeeperError as exc:
+        module.fail_json(msg=str(exc), **exc.details)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

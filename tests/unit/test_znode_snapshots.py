@@ -1,0 +1,191 @@
+"""Znodes as they are, and waiting until they are as wanted."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import Condition, Snapshot, below, take, wait
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.modules import zk_znode_info
+from support.lonely import kill, lonely_ensemble
+from support.waiting import wait_for
+
+TIMEOUT = 10.0
+
+
+def condition(**given: Any) -> Condition:
+    """A condition from the module's option."""
+    checked = ArgumentSpecValidator(zk_znode_info.WAIT_SPEC).validate(given)
+    assert not checked.error_messages
+    return Condition.from_options(checked.validated_parameters)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({}, ""),
+        ({"state": "absent"}, "is present, want absent"),
+        ({"value": {"a": 1}}, ""),
+        ({"value": "b"}, 'holds "{\\"a\\":1}", want "b"'),
+        ({"min_children": 2}, ""),
+        ({"min_children": 3}, "has 2 children, want 3 or more"),
+        ({"newer_than": 0}, ""),
+        ({"newer_than": 2**62}, f"want one after {2**62}"),
+        ({"value": {"a": 1}, "min_children": 2, "newer_than": 1}, ""),
+    ],
+)
+def test_it_says_why_a_znode_does_not_meet_it(zk: KazooClient, app: str, wanted: dict[str, Any], why: str) -> None:
+    zk.create(app, b'{"a":1}', makepath=True)
+    for name in "xy":
+        zk.create(f"{app}/{name}")
+    said = condition(**wanted).unmet(take(zk, [app], TIMEOUT)[0])
+    assert said.endswith(why)
+    assert bool(said) == bool(why)
+
+
+def test_a_znode_that_is_not_there_meets_absent_only() -> None:
+    nothing = Snapshot("/a")
+    assert condition(state="absent").unmet(nothing) == ""
+    assert condition().unmet(nothing) == "is absent, want present"
+    assert condition(newer_than=0).unmet(nothing) == "is absent, want present"
+
+
+def test_absent_with_anything_else_is_refused() -> None:
+    with pytest.raises(ZooKeeperError, match="wait_for: a znode that is absent has no value"):
+        condition(state="absent", value="x")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "events"),
+    [
+        ({}, ["create"]),
+        ({"state": "absent"}, ["create", "delete"]),
+        ({"value": [1]}, ["create", "set", "delete", "create", "final"]),
+        ({"min_children": 2}, ["create", "child", "child"]),
+    ],
+)
+def test_the_watch_tells_of_each_change(zk: KazooClient, app: str, wanted: dict[str, Any], events: list[str]) -> None:
+    zk.ensure_path("/app")
+    if wanted == {"state": "absent"}:
+        zk.create(app)
+        events = events[1:]
+    acts = {
+        "create": lambda: zk.create(app),
+        "set": lambda: zk.set(app, b"[2]"),
+        "delete": lambda: zk.delete(app),
+        "child": lambda: zk.create(f"{app}/c-", sequence=True),
+        "final": lambda: zk.set(app, b"[1]"),
+    }
+    found: list[Snapshot] = []
+    waiter = threading.Thread(target=lambda: found.extend(wait(zk, [app], condition(**wanted), 30)))
+    waiter.start()
+    for event in events:
+        wait_for(lambda: zk._data_watchers.get(app), "the next watch is set")
+        assert not found
+        acts[event]()
+    waiter.join(30)
+    assert [one.path for one in found] == [app]
+    assert condition(**wanted).unmet(found[0]) == ""
+
+
+def test_several_znodes_must_meet_it_together(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(f"{app}/a")
+    with pytest.raises(ZooKeeperError, match=rf"^{app}/b: is absent, want present; not within 0.3 s$"):
+        wait(zk, [f"{app}/a", f"{app}/b"], condition(), 0.3)
+
+
+def test_newer_than_waits_for_the_next_write(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"one", makepath=True)
+    wanted = condition(newer_than=zk.exists(app).mzxid)
+    with pytest.raises(ZooKeeperError, match="was last set by transaction"):
+        wait(zk, [app], wanted, 0.2)
+    zk.set(app, b"one")
+    assert wait(zk, [app], wanted, 10)[0].data == b"one"
+
+
+def test_a_snapshot_has_everything(zk: KazooClient, app: str) -> None:
+    zk.create(app, b'{"a": 1}', makepath=True)
+    zk.create(f"{app}/b")
+    zk.create(f"{app}/a")
+    fields = take(zk, [app], TIMEOUT)[0].fields()
+    stat = fields.pop("stat")
+    assert fields == {
+        "path": app,
+        "exists": True,
+        "value": '{"a": 1}',
+        "encoding": "text",
+        "json": {"a": 1},
+        "children": ["a", "b"],
+        "acl": [{"scheme": "world", "id": "anyone", "perms": ["read", "write", "create", "delete", "admin"]}],
+    }
+    assert (stat["num_children"], stat["ephemeral_owner"], len(stat)) == (2, 0, 11)
+
+
+def test_what_is_not_json_has_no_json(zk: KazooClient, app: str) -> None:
+    for number, data in enumerate([b"", b"text", b"NaN", b"[1", b"\xff", b"[" * 200_000]):
+        zk.create(f"{app}/{number}", data, makepath=True)
+        assert "json" not in take(zk, [f"{app}/{number}"], TIMEOUT)[0].fields()
+
+
+def test_a_znode_that_is_not_there_is_no_error(zk: KazooClient, app: str) -> None:
+    gone, root = take(zk, [app, "/"], TIMEOUT)
+    assert gone.fields() == {"path": app, "exists": False}
+    assert root.fields()["exists"]
+
+
+def test_a_subtree_is_read_to_its_depth(zk: KazooClient, app: str) -> None:
+    for name in ("a/b/c", "d"):
+        zk.create(f"{app}/{name}", name.encode(), makepath=True)
+    assert [node.path for node in below(zk, app, 2, 10, TIMEOUT)] == [f"{app}/{name}" for name in ("a", "a/b", "d")]
+    assert [node.data for node in below(zk, app, 9, 4, TIMEOUT)] == [b"", b"", b"a/b/c", b"d"]
+    assert below(zk, f"{app}/d", 3, 10, TIMEOUT) == []
+
+
+def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) -> None:
+    for name in "abc":
+        zk.ensure_path(f"{app}/{name}")
+    with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes or lower depth$"):
+        below(zk, app, 1, 2, TIMEOUT)
+
+
+def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "lonely") as (servers, client):
+        client.create("/a", b"")
+        found: list[Snapshot] = []
+        waiter = threading.Thread(target=lambda: found.extend(wait(client, ["/a"], condition(value="go"), 60)))
+        waiter.start()
+        wait_for(lambda: "/a" in servers.members[0].ask("wchp"), "the watch is set")
+        kill(servers, client)
+        servers.start()
+        other = KazooClient(hosts=servers.hosts)
+        other.start(timeout=20)
+        other.set("/a", b"go")
+        other.stop()
+        waiter.join(60)
+        assert [one.data for one in found] == [b"go"]
+
+
+def test_a_wait_that_ends_without_an_ensemble_says_so(tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "lonely") as (servers, client):
+        kill(servers, client)
+        with pytest.raises(ZooKeeperError, match=r"^/a: .*; not within 1 s$"):
+            wait(client, ["/a"], condition(), 1)
+
+
+def test_waiting_asks_nothing_of_the_ensemble(tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "lonely") as (servers, client):
+
+        def received() -> int:
+            lines = servers.members[0].ask("srvr").splitlines()
+            return int(next(line for line in lines if line.startswith("Received")).split()[1])
+
+        before = received()
+        with pytest.raises(ZooKeeperError, match=r"^/nothing: is absent, want present; not within 1.5 s$"):
+            wait(client, ["/nothing"], condition(), 1.5)
+        assert received() - before < 12  # one look of five requests, the pings, and our own question

@@ -1,0 +1,506 @@
+"""Znodes from a playbook's options to the ensemble: values, ACLs, plans, transactions, waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from hypothesis import given
+from hypothesis import strategies as st
+from kazoo.client import KazooClient
+from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
+
+from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import (
+    ancestors,
+    child,
+    parent,
+    wanted_znodes,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import plan
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.modules import zk_znode
+from support.ensemble import Ensemble
+from support.lonely import kill, lonely_ensemble
+
+TIMEOUT = 10.0
+
+
+def options(**given: Any) -> dict[str, Any]:
+    """A task's options as the module gets them from Ansible."""
+    checked = ArgumentSpecValidator(zk_znode.argument_spec()).validate({"hosts": "unused", **given})
+    assert not checked.error_messages
+    return checked.validated_parameters
+
+
+def converge(client: Any, *, check: bool = False, **given: Any) -> dict[str, Any]:
+    """What the task reports, always with its diff."""
+    task = options(**given)
+    results = znodes.converge(client, wanted_znodes(task), check=check, timeout=TIMEOUT)
+    return zk_znode.report(results, several=task["znodes"] is not None, diff=True)
+
+
+def refusal(client: Any, *, check: bool = False, **given: Any) -> str:
+    """The message with which the task fails: one line."""
+    with pytest.raises(ZooKeeperError) as caught:
+        converge(client, check=check, **given)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """A client that is logged in as the digest user `user`."""
+    client = KazooClient(hosts=ensemble.hosts, auth_data=[("digest", "user:secret")])
+    client.start(timeout=20)
+    yield client
+    client.stop()
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("given_options", "said"),
+    [
+        ({"path": "a"}, 'path: want one that begins with /, got "a"'),
+        ({"path": "/a/"}, "can't name a znode"),
+        ({"path": "/a/../b"}, "can't name a znode"),
+        ({"path": "/", "state": "absent"}, "/: the root can't be deleted"),
+        ({"path": "/a", "state": "absent", "value": "x"}, "/a: value, acl and sequence go with state present only"),
+        ({"path": "/a-", "sequence": True, "version": 1}, "/a-: sequence makes a new znode"),
+        ({"path": "/a", "version": -1}, "/a: version: want 0 or more, got -1"),
+        ({"path": "/a", "acl": []}, "/a: acl: want at least one entry"),
+        ({"znodes": []}, "znodes: want at least one entry"),
+        ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
+        (
+            {"znodes": [{"path": "/a", "state": "absent"}, {"path": "/a/b/c"}]},
+            "znodes: /a/b/c can't be present, because /a is to be absent",
+        ),
+    ],
+)
+def test_a_contradiction_is_one_clear_line(given_options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ZooKeeperError) as caught:
+        wanted_znodes(options(**given_options))
+    assert said in str(caught.value)
+
+
+def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
+    one, other = wanted_znodes(
+        options(
+            recursive=True,
+            encoding="base64",
+            acl=[{"scheme": "world", "perms": ["read"]}],
+            znodes=[{"path": "/a", "value": "eA=="}, {"path": "/b", "state": "absent", "recursive": False}],
+        )
+    )
+    assert (one.recursive, one.value and one.value.data, bool(one.acl)) == (True, b"x", True)
+    assert (other.present, other.recursive, other.acl) == (False, False, None)
+
+
+@given(st.lists(st.text("ab", min_size=1), min_size=1))
+def test_paths_come_apart_and_together_again(names: list[str]) -> None:
+    path = "/" + "/".join(names)
+    assert child(parent(path), names[-1]) == path
+    assert ancestors(path)[-1] == parent(path)
+    assert len(ancestors(path)) == len(names)
+
+
+def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: str) -> None:
+    created = converge(zk, path=app, value="one", recursive=True)
+    assert (created["changed"], created["value"], created["stat"]["version"]) == (True, "one", 0)
+    assert not converge(zk, path=app, value="one")["changed"]
+    changed = converge(zk, path=app, value="two")
+    assert (changed["changed"], changed["value"], changed["stat"]["version"]) == (True, "two", 1)
+    assert zk.get(app) == (b"two", zk.exists(app))
+    assert changed["stat"]["mzxid"] == zk.exists(app).mzxid
+    deleted = converge(zk, path=app, state="absent")
+    assert (deleted["changed"], "value" in deleted, "stat" in deleted) == (True, False, False)
+    assert not converge(zk, path=app, state="absent")["changed"]
+
+
+def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:
+    foretold = converge(zk, check=True, path=app, value={"a": 1}, recursive=True)
+    assert zk.exists(app) is None
+    done = converge(zk, path=app, value={"a": 1}, recursive=True)
+    assert (foretold["changed"], foretold["value"], foretold["diff"]) == (True, done["value"], done["diff"])
+    before = zk.exists(app)
+    foretold = converge(zk, check=True, path=app, value={"a": 2})
+    assert (foretold["changed"], zk.exists(app)) == (True, before)
+    assert foretold["stat"]["version"] == 0
+    foretold = converge(zk, check=True, path=app, state="absent")
+    assert (foretold["changed"], zk.exists(app)) == (True, before)
+
+
+def test_the_diff_shows_data_where_data_is_wanted(zk: KazooClient, app: str) -> None:
+    zk.create(app, b'{"b":1}', makepath=True)
+    diff = converge(zk, path=app, value={"b": 2})["diff"]
+    assert diff == {
+        "before_header": app,
+        "after_header": app,
+        "before": {"state": "present", "value": {"b": 1}},
+        "after": {"state": "present", "value": {"b": 2}},
+    }
+    diff = converge(zk, path=app, value='{"b": 2} ')["diff"]
+    assert (diff["before"]["value"], diff["after"]["value"]) == ('{"b": 2}', '{"b": 2} ')
+
+
+def test_a_value_left_out_is_empty_on_a_new_znode_and_kept_on_an_old_one(zk: KazooClient, app: str) -> None:
+    assert converge(zk, path=app, recursive=True)["value"] == ""
+    zk.set(app, b"mine")
+    kept = converge(zk, path=app)
+    assert (kept["changed"], kept["value"]) == (False, "mine")
+    assert converge(zk, path=app, value="")["changed"]
+    assert zk.get(app)[0] == b""
+
+
+def test_a_value_may_be_as_large_as_a_znode_holds(zk: KazooClient, app: str) -> None:
+    zk.ensure_path("/app")
+    assert converge(zk, path=app, value="x" * MAX_NODE_BYTES)["stat"]["data_length"] == MAX_NODE_BYTES
+    assert converge(zk, path=app, value="y" * MAX_NODE_BYTES)["stat"]["version"] == 1
+
+
+def test_bytes_that_are_no_text_are_returned_as_base64(zk: KazooClient, app: str) -> None:
+    made = converge(zk, path=app, value="/w==", encoding="base64", recursive=True)
+    assert (made["value"], made["encoding"], zk.get(app)[0]) == ("/w==", "base64", b"\xff")
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_missing_parent_is_named_and_made_where_recursive_is_set(zk: KazooClient, app: str, check: bool) -> None:
+    zk.ensure_path("/app")
+    said = refusal(zk, check=check, path=f"{app}/a/b")
+    assert said == f"{app}/a/b: there is no {app}/a to be its parent (NoNode); set recursive to create it"
+    made = converge(zk, check=check, path=f"{app}/a/b", recursive=True)
+    assert made["diff"]["after"]["parents"] == [app, f"{app}/a"]
+    assert (zk.exists(f"{app}/a/b") is None) == check
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_children_stand_in_the_way_unless_recursive_is_set(zk: KazooClient, app: str, check: bool) -> None:
+    zk.ensure_path(f"{app}/a/b")
+    said = refusal(zk, check=check, path=app, state="absent")
+    assert said == f"{app}: the znode has a child (NotEmpty); set recursive to delete everything below it too"
+    deleted = converge(zk, check=check, path=app, state="absent", recursive=True)
+    assert deleted["diff"]["before"]["descendants"] == [f"{app}/a", f"{app}/a/b"]
+    assert (zk.exists(app) is None) != check
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_another_version_is_refused_unless_nothing_is_to_be_done(zk: KazooClient, app: str, check: bool) -> None:
+    zk.create(app, b"one", makepath=True)
+    zk.set(app, b"two")
+    said = refusal(zk, check=check, path=app, value="three", version=0)
+    assert said == f"{app}: has version 1, want 0 (BadVersion); read it again and decide anew"
+    assert "BadVersion" in refusal(zk, check=check, path=app, state="absent", version=0)
+    assert not converge(zk, check=check, path=app, value="two", version=0)["changed"]
+    assert "NoNode" in refusal(zk, check=check, path=f"{app}/new", version=0)
+    assert converge(zk, check=check, path=app, value="three", version=1)["changed"]
+
+
+def test_a_sequence_makes_a_new_znode_each_time(zk: KazooClient, app: str) -> None:
+    made = [converge(zk, path=f"{app}/q/job-", sequence=True, recursive=True, value=n)["path"] for n in (1, 2)]
+    assert made == [f"{app}/q/job-0000000000", f"{app}/q/job-0000000001"]
+    assert [zk.get(path)[0] for path in made] == [b"1", b"2"]
+    assert converge(zk, check=True, path=f"{app}/q/job-", sequence=True)["path"] == f"{app}/q/job-"
+
+
+@pytest.mark.filterwarnings("ignore:No chroot path exists")
+def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    inside = KazooClient(hosts=f"{ensemble.hosts}/{app.rpartition('/')[2]}")
+    inside.start(timeout=20)
+    try:
+        made = converge(inside, path="/q/job-", sequence=True, recursive=True)
+        assert made["path"] == "/q/job-0000000000"
+        assert zk.exists(f"/{app.rpartition('/')[2]}/q/job-0000000000")
+        assert converge(inside, path="/", value="root")["changed"]
+        assert converge(inside, path="/q", state="absent", recursive=True)["changed"]
+    finally:
+        inside.stop()
+        inside.close()
+
+
+@pytest.mark.filterwarnings("ignore:No chroot path exists")
+def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -> None:
+    inside = KazooClient(hosts=f"{ensemble.hosts}{app}-none/deep")
+    inside.start(timeout=20)
+    try:
+        assert "there is no chroot to be its parent" in refusal(inside, path="/a")
+        assert f"nothing is above the chroot {app}-none/deep" in refusal(inside, path="/a", recursive=True)
+    finally:
+        inside.stop()
+        inside.close()
+
+
+def test_an_ephemeral_parent_is_a_clear_error(zk: KazooClient, app: str) -> None:
+    zk.create(app, ephemeral=True, makepath=True)
+    assert refusal(zk, path=f"{app}/a").startswith(f"{app}/a: an ephemeral znode can't have children")
+
+
+MINE = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]}
+
+
+def test_an_acl_is_set_once_and_seen_to_be_the_same(as_user: KazooClient, app: str) -> None:
+    acl = [{"scheme": "world", "perms": ["read"]}, MINE]
+    assert converge(as_user, path=app, acl=acl, recursive=True)["changed"]
+    assert not converge(as_user, path=app, acl=acl[::-1])["changed"]
+    changed = converge(as_user, path=app, acl=[MINE], version=0)
+    assert (changed["changed"], changed["stat"]["aversion"], changed["stat"]["version"]) == (True, 1, 0)
+    assert changed["diff"]["before"]["acl"][0] == {"scheme": "world", "id": "anyone", "perms": ["read"]}
+    assert "secret" not in str(changed)
+    assert make_digest_acl_credential("user", "secret") not in str(changed)
+
+
+def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> None:
+    task: dict[str, Any] = {
+        "path": app,
+        "digest_username": "user",
+        "digest_password": "secret",
+        "acl": [{"scheme": "auth", "perms": ["all"]}],
+    }
+    assert converge(as_user, **task, recursive=True)["changed"]
+    assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
+    assert not converge(as_user, **task)["changed"]
+
+
+def test_parents_are_made_with_the_same_acl(as_user: KazooClient, app: str) -> None:
+    as_user.ensure_path("/app")
+    converge(as_user, path=f"{app}/a", acl=[MINE], recursive=True)
+    assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
+
+
+def test_what_is_not_allowed_is_said_with_the_path(as_user: KazooClient, zk: KazooClient, app: str) -> None:
+    readable = {"scheme": "world", "perms": ["read"]}
+    converge(as_user, path=app, acl=[MINE, readable], recursive=True)
+    denied = f"{app}: permission denied (NoAuth)"
+    assert refusal(zk, path=app, value="x").startswith(denied)
+    assert refusal(zk, path=f"{app}/a").startswith(f"{app}/a: permission denied (NoAuth)")
+    said = refusal(zk, path=app, acl=[readable])
+    assert said.startswith(denied)
+    assert said.endswith("its ACL is as it was")
+    converge(as_user, path=app, acl=[MINE])
+    assert refusal(zk, path=app, value="x").startswith(denied)
+    with pytest.raises(ZooKeeperError, match="NoAuth"):
+        take(zk, [app], TIMEOUT)
+
+
+def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
+    as_user: KazooClient, zk: KazooClient, app: str
+) -> None:
+    converge(as_user, path=app, acl=[MINE], recursive=True)
+    as_user.set_acls("/app", [make_acl("world", "anyone", all=True)])
+    seen = converge(zk, path=app)
+    assert (seen["changed"], "value" in seen, seen["stat"]["version"]) == (False, False, 0)
+    deleted = converge(zk, path=app, state="absent")
+    assert deleted["diff"]["before"] == {"state": "present", "value": "(not readable)"}
+    assert as_user.exists(app) is None
+
+
+def test_all_come_in_one_transaction_and_each_parent_once(zk: KazooClient, app: str) -> None:
+    zk.ensure_path("/app")
+    entries = [{"path": f"{app}/conf/{n}", "value": n} for n in range(50)]
+    made = converge(zk, znodes=entries, recursive=True)
+    assert made["changed"]
+    assert [one["path"] for one in made["znodes"]] == [entry["path"] for entry in entries]
+    assert len({zk.exists(path).czxid for path in (app, f"{app}/conf", *(one["path"] for one in made["znodes"]))}) == 1
+    assert not converge(zk, znodes=entries)["changed"]
+    entries[7]["value"] = "other"
+    changed = converge(zk, znodes=entries)
+    assert [one["path"] for one in changed["znodes"] if one["changed"]] == [entries[7]["path"]]
+    assert len(changed["diff"]) == 1
+
+
+def test_their_order_is_of_no_account(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(f"{app}/old/x")
+    task = [
+        {"path": f"{app}/new/x/y", "value": "deep"},
+        {"path": f"{app}/new"},
+        {"path": f"{app}/old", "state": "absent"},
+        {"path": f"{app}/old/x", "state": "absent"},
+        {"path": f"{app}/new/x"},
+    ]
+    assert all(one["changed"] for one in converge(zk, znodes=task)["znodes"])
+    assert (zk.exists(f"{app}/old"), zk.get(f"{app}/new/x/y")[0]) == (None, b"deep")
+    assert not converge(zk, znodes=task)["changed"]
+
+
+def test_one_that_is_refused_takes_all_back(as_user: KazooClient, zk: KazooClient, app: str) -> None:
+    converge(
+        as_user,
+        path=f"{app}/mine",
+        acl=[MINE, {"scheme": "world", "perms": ["read"]}],
+        recursive=True,
+    )
+    as_user.set_acls(app, [make_acl("world", "anyone", all=True)])
+    said = refusal(zk, znodes=[{"path": f"{app}/a", "value": "x"}, {"path": f"{app}/mine", "value": "x"}])
+    assert said.startswith(f"{app}/mine: permission denied (NoAuth)")
+    assert zk.exists(f"{app}/a") is None
+
+
+def test_a_stat_counts_the_children_that_came_along(zk: KazooClient, app: str) -> None:
+    made = converge(
+        zk, recursive=True, znodes=[{"path": app, "value": "x"}, {"path": f"{app}/a"}, {"path": f"{app}/b"}]
+    )
+    assert made["znodes"][0]["stat"]["num_children"] == 2
+
+
+def test_a_subtree_goes_together_with_one_that_is_named_in_it(zk: KazooClient, app: str) -> None:
+    for name in ("a/b/c", "a/b/d", "a/e"):
+        zk.ensure_path(f"{app}/{name}")
+    task = [{"path": app, "state": "absent", "recursive": True}, {"path": f"{app}/a/b/c", "state": "absent"}]
+    assert [one["changed"] for one in converge(zk, znodes=task)["znodes"]] == [True, True]
+    assert zk.exists(app) is None
+
+
+def test_more_than_a_transaction_holds_is_refused_by_its_size(zk: KazooClient, app: str) -> None:
+    entries = [{"path": f"{app}/{n}", "value": "x" * 400_000} for n in range(3)]
+    said = refusal(zk, znodes=entries, recursive=True)
+    assert said.startswith("znodes: 4 changes of 120")
+    assert said.endswith("one transaction holds 1040000, so use several tasks")
+    assert zk.exists(app) is None
+
+
+def test_as_much_as_a_transaction_holds_goes_through(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(app)
+    count = 2000
+    room = znodes.MAX_TRANSACTION_BYTES // count - 100 - len(f"{app}/0000")
+    entries = [{"path": f"{app}/{n:04}", "value": "x" * room} for n in range(count)]
+    assert converge(zk, znodes=entries)["changed"]
+    assert zk.exists(app).numChildren == count
+
+
+class Rival:
+    """A client before whose first `turns` transactions somebody else acts."""
+
+    def __init__(self, client: KazooClient, act: Any, turns: int = 1) -> None:
+        self._client = client
+        self._act = act
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def transaction(self) -> Any:
+        """The client's own, after the other one's."""
+        if self._turns:
+            self._turns -= 1
+            self._act()
+        return self._client.transaction()
+
+
+def test_a_znode_that_another_created_meanwhile_is_changed_instead(zk: KazooClient, app: str) -> None:
+    rival = Rival(zk, lambda: zk.create(app, b"theirs", makepath=True))
+    done = converge(rival, path=app, value="ours", recursive=True)
+    assert (done["changed"], done["stat"]["version"], zk.get(app)[0]) == (True, 1, b"ours")
+
+
+def test_a_znode_that_another_deleted_meanwhile_is_created_instead(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    done = converge(Rival(zk, lambda: zk.delete(app)), path=app, value="ours")
+    assert (done["changed"], done["stat"]["version"]) == (True, 0)
+
+
+def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    said = refusal(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours", version=0)
+    assert "has version 1, want 0 (BadVersion)" in said
+    assert zk.get(app)[0] == b"theirs"
+    said = refusal(Rival(zk, lambda: zk.set(app, b"again")), path=app, state="absent", version=1)
+    assert "has version 2, want 1 (BadVersion)" in said
+
+
+def test_a_child_that_another_created_meanwhile_goes_with_the_subtree(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(f"{app}/a")
+    rival = Rival(zk, lambda: zk.ensure_path(f"{app}/a/late"))
+    assert converge(rival, path=app, state="absent", recursive=True)["changed"]
+    assert zk.exists(app) is None
+
+
+def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(f"{app}/kept")
+    rival = Rival(zk, lambda: zk.create(f"{app}/n-", sequence=True), turns=100)
+    said = refusal(rival, path=app, state="absent", recursive=True)
+    assert said == (
+        f"{app}: another client was faster (NotEmpty); tried {znodes.ATTEMPTS} times, run again when it is quiet there"
+    )
+    assert zk.exists(f"{app}/kept")
+
+
+def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, app: str, ensemble: Ensemble) -> None:
+    other = KazooClient(hosts=ensemble.hosts)
+    other.start(timeout=20)
+    failures: list[str] = []
+
+    def create() -> None:
+        for n in range(20):
+            try:
+                converge(other, path=f"{app}/a/{n}", recursive=True, value=n)
+            except ZooKeeperError as exc:
+                failures.append(str(exc))
+
+    worker = threading.Thread(target=create)
+    worker.start()
+    for _ in range(20):
+        try:
+            converge(zk, path=app, state="absent", recursive=True)
+        except ZooKeeperError as exc:
+            failures.append(str(exc))
+    worker.join(60)
+    other.stop()
+    other.close()
+    assert not worker.is_alive()
+    assert all("another client was faster" in failure for failure in failures)
+
+
+def test_a_large_subtree_goes_in_transactions_of_bounded_size(zk: KazooClient, app: str) -> None:
+    zk.ensure_path(f"{app}/a")
+    paths = [f"{app}/a/{n}" for n in range(2 * znodes.MAX_THINNING + 10)]
+    for start in range(0, len(paths), 500):
+        request = zk.transaction()
+        for path in paths[start : start + 500]:
+            request.create(path)
+        request.commit()
+    rival = Rival(zk, lambda: zk.create(f"{app}/a/late"))
+    deleted = converge(rival, path=app, state="absent", recursive=True)
+    assert (deleted["changed"], zk.exists(app)) == (True, None)
+    assert deleted["diff"]["before"]["descendants"][-1] == f"and {len(paths) + 1 - 20} more"
+
+
+def test_what_was_begun_counts_as_a_change_also_where_another_finished_it(
+    zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(znodes, "MAX_THINNING", 2)
+    for n in range(5):
+        zk.ensure_path(f"{app}/{n}")
+    turns = iter(range(3))
+
+    def finish() -> None:
+        if next(turns) == 2:
+            zk.delete(app, recursive=True)
+
+    rival = Rival(zk, finish, turns=3)
+    deleted = converge(rival, path=app, state="absent", recursive=True)
+    assert deleted["changed"]
+    assert len(deleted["diff"]["before"]["descendants"]) == 5
+
+
+def test_an_ensemble_that_stops_answering_is_said_within_the_timeout(tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "lonely") as (servers, client):
+        kill(servers, client)
+        began = time.monotonic()
+        with pytest.raises(ZooKeeperError, match=r"did not answer in time|connection was lost"):
+            znodes.converge(client, wanted_znodes(options(path="/a")), check=False, timeout=1)
+        assert time.monotonic() - began < 5
+
+
+def test_a_plan_does_nothing_for_what_is_as_it_should_be(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"x", makepath=True)
+    wanted = wanted_znodes(options(znodes=[{"path": app, "value": "x"}, {"path": f"{app}/no", "state": "absent"}]))
+    planned = plan(wanted, znodes.read(zk, wanted, TIMEOUT))
+    assert not any(one.changed or one.steps for one in planned)
+    assert zk.exists(f"{app}/no") is None
