@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 from support.repository import GitRepository
 from support.waiting import wait_for
+from zoo_watcher.config import Check, Config, Connection, Hooks, Service
 
 ROLE = ROOT / "roles" / "watcher"
 VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
@@ -241,6 +243,18 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
         ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
         ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
         ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
+        ({"watcher_hooks": {"after": ["true"]}}, "after found in watcher_hooks"),
+        ({"watcher_restart_units": ["nginx"]}, "restart_units: want a list of units such as nginx.service"),
+        ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
+        (
+            {"watcher_manage_service": True, "watcher_base": "/var/tmp/site"},
+            "watcher_base elsewhere than below /tmp and /var/tmp",
+        ),
+        ({"watcher_manage_service": True, "watcher_metrics_port": 80}, "watcher_metrics_port from 1024 on (got 80)"),
+        (
+            {"watcher_manage_service": True, "watcher_restart_units": ["zoo-watcher@business.service"]},
+            "watcher_restart_units without the agent itself",
+        ),
     ],
 )
 def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
@@ -253,6 +267,82 @@ def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
     assert not host.config.exists()
 
 
+def test_every_key_of_the_agents_configuration_is_a_variable_and_no_other_is() -> None:
+    ours = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_keys"]
+    inner = {key.name for key in fields(Connection)} | {key.name for key in fields(Config)} - {"connection"}
+    assert sorted(ours) == sorted(inner)
+
+
+@pytest.mark.parametrize(("variable", "record"), [("services", Service), ("check", Check), ("hooks", Hooks)])
+def test_the_agents_records_have_the_keys_that_the_argument_specs_say(variable: str, record: Any) -> None:
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    found = {
+        "services": options["watcher_services"],
+        "check": options["watcher_services"]["options"]["check"],
+        "hooks": options["watcher_hooks"],
+    }[variable]
+    assert sorted(found["options"]) == sorted(key.name for key in fields(record))
+
+
+def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_it(host: Host) -> None:
+    secret = host.root / "secret"
+    secret.touch(mode=0o600)
+    told: dict[str, Any] = {
+        "services": [
+            {"path": "/service/business/what", "port": 9095, "check": {"type": "command", "command": ["true", "-x"]}}
+        ],
+        "allowed_schemes": ["https", "ssh"],
+        "ssh_key": str(secret),
+        "ssh_known_hosts": "/etc/ssh/known",
+        "git_credentials": str(secret),
+        "max_release_bytes": 5_000_000_000,
+        "hard_links": False,
+        "shared_paths": ["var/uploads"],
+        "hooks": {"before_activate": ["a", "b c"], "after_activate": ["d"], "before_rollback": ["e"]},
+        "hook_timeout": 2.5,
+        "restart_units": ["nginx.service", "app@1.service"],
+        "drain_seconds": 0,
+        "rollback_when_isolated": 20,
+        "metrics_port": 9464,
+        "metrics_address": "127.0.0.2",
+    }
+    run = host.apply(**{f"watcher_{key}": value for key, value in told.items()})
+    assert run.failed == 0, run.output
+    found = json.loads(host.config.read_text())
+    assert {key: found[key] for key in told} == told
+    packages = [path.name for path in (host.install / VERSION / "lib").glob("python*/site-packages/prometheus_client")]
+    assert packages == ["prometheus_client"]
+
+
+def test_two_instances_with_other_packages_share_a_version_and_do_not_disturb_each_other(host: Host) -> None:
+    with_metrics = {
+        "watcher_instance": "business",
+        "watcher_metrics_port": 9464,
+        "watcher_config_dir": f"{host.root}/other",
+    }
+    assert host.apply(watcher_instance="plain").failed == 0
+    assert host.apply(**with_metrics).failed == 0
+    assert host.apply(watcher_instance="plain").changed == 0
+    assert host.apply(**with_metrics).changed == 0
+    (host.install / "current-plain").unlink()
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [("exit 1", "and there is none"), ("echo pkaction version 0.105", "and here is 0.105"), ("echo version 122", "")],
+)
+def test_a_host_whose_polkit_knows_no_units_is_told_so(tmp_path: Path, says: str, words: str) -> None:
+    program = tmp_path / "pkaction"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    text = (ROLE / "files/install.py").read_text() + "\nprint(*polkit_problems())\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-"], input=text, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("watcher_restart_units needs polkit 0.106 or later") is bool(words)
+    assert words in done.stdout
+
+
 def test_a_host_without_git_is_told_to_install_it(host: Host) -> None:
     run = host.apply(play={"environment": {"PATH": str(host.root)}})
     assert run.failed == 1
@@ -261,7 +351,7 @@ def test_a_host_without_git_is_told_to_install_it(host: Host) -> None:
 
 @pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here")
 def test_a_managed_service_needs_a_systemd_that_runs(host: Host) -> None:
-    run = host.apply(watcher_manage_service=True)
+    run = host.apply(watcher_manage_service=True, watcher_base="/srv/business")
     assert run.failed == 1
     assert "systemd does not run here; set watcher_manage_service to false" in run.output
 
@@ -300,35 +390,53 @@ def test_two_hosts_on_one_machine_can_be_installed_at_once(tmp_path: Path) -> No
     assert (tmp_path / "b/etc/business.json").exists()
 
 
-def _unit(tmp_path: Path, **variables: Any) -> Path:
-    """The unit as the role renders it, with an environment that is there."""
-    unit = tmp_path / "zoo-watcher@business.service"
-    python = tmp_path / "opt/current-business/bin/python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to("/bin/true")
-    template = {"src": str(ROLE / "templates/zoo-watcher@.service.j2"), "dest": str(unit), "mode": "0644"}
-    values = {
-        "watcher_base": "/srv/business",
-        "watcher_install_dir": f"{tmp_path}/opt",
-        "watcher_hosts": "zk1:2181",
-        **variables,
-    }
+def _rendered(tmp_path: Path, template: str, name: str, **variables: Any) -> Path:
+    """A template of the role as the role renders it."""
+    made = tmp_path / name
     play = {
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars_files": [str(ROLE / name / "main.yml") for name in ("defaults", "vars")],
-        "tasks": [{"ansible.builtin.template": template}],
+        "vars_files": [str(ROLE / part / "main.yml") for part in ("defaults", "vars")],
+        "tasks": [
+            {"ansible.builtin.template": {"src": str(ROLE / "templates" / template), "dest": str(made), "mode": "0644"}}
+        ],
     }
-    playbook = tmp_path / "unit.yml"
+    values = {"watcher_base": "/srv/business", "watcher_hosts": "zk1:2181", "role_path": str(ROLE), **variables}
+    playbook = tmp_path / "template.yml"
     playbook.write_text(json.dumps([play]))
-    done = run_playbook(playbook, "-e", json.dumps({"role_path": str(ROLE), **values}))
+    done = run_playbook(playbook, "-e", json.dumps(values))
     assert done.returncode == 0, done.stdout
-    return unit
+    return made
 
 
-def test_the_unit_is_one_that_systemd_takes_and_exposes_little(tmp_path: Path) -> None:
-    unit = _unit(tmp_path)
+def _unit(tmp_path: Path, **variables: Any) -> Path:
+    """The unit, with an environment that is there."""
+    python = tmp_path / "opt/current-business/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/true")
+    values = {"watcher_install_dir": f"{tmp_path}/opt", **variables}
+    return _rendered(tmp_path, "zoo-watcher@.service.j2", "zoo-watcher@business.service", **values)
+
+
+HOOKS = {"watcher_hooks": {"after_activate": ["/usr/local/bin/warm-up"]}}
+COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "command", "command": ["/root/ask"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("variables", "seen"),
+    [
+        ({}, {"MemoryDenyWriteExecute=true", "ProcSubset=pid"}),
+        # What a hook or a check runs may compile as it goes, and look at the machine.
+        (HOOKS, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
+        ({**COMMAND, "watcher_base": '/home/web/100% "ours"'}, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
+    ],
+)
+def test_the_unit_is_one_that_systemd_takes_and_exposes_little(
+    tmp_path: Path, variables: dict[str, Any], seen: set[str]
+) -> None:
+    unit = _unit(tmp_path, **variables)
+    assert seen <= set(unit.read_text().splitlines())
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
@@ -346,6 +454,10 @@ def test_the_unit_is_one_that_systemd_takes_and_exposes_little(tmp_path: Path) -
         ({}, "ProtectHome=true"),
         ({"watcher_base": "/home/web/site"}, "ProtectHome=read-only"),
         ({"watcher_tls_key": "/root/agent.key"}, "ProtectHome=read-only"),
+        ({"watcher_ssh_key": "/home/git/.ssh/id"}, "ProtectHome=read-only"),
+        ({"watcher_git_credentials": "/home/git/credentials"}, "ProtectHome=read-only"),
+        (COMMAND, "ProtectHome=read-only"),
+        (HOOKS, "ProtectHome=true"),
         ({"watcher_base": "/homestead"}, "ProtectHome=true"),
     ],
 )
@@ -353,3 +465,51 @@ def test_homes_are_hidden_from_the_agent_unless_its_files_are_there(
     tmp_path: Path, variables: dict[str, Any], seen: str
 ) -> None:
     assert seen in _unit(tmp_path, **variables).read_text().splitlines()
+
+
+POLKIT = """\
+var rules = [], polkit = {
+    Result: {YES: "yes", NOT_HANDLED: "not handled"},
+    addRule: function (rule) { rules.push(rule); }
+};
+"""
+ASK = """
+function answer(asked) {
+    var action = {id: asked.action, lookup: function (key) { return asked[key]; }};
+    return rules.map(function (rule) { return rule(action, {user: asked.user}); });
+}
+"""
+"""What polkit gives a rule, and its questions to it."""
+MAY = {
+    "action": "org.freedesktop.systemd1.manage-units",
+    "user": "zoo-watcher",
+    "verb": "restart",
+    "unit": "nginx.service",
+}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript here")
+def test_the_polkit_rule_lets_the_agents_user_restart_those_units_and_nothing_else(tmp_path: Path) -> None:
+    units = ["nginx.service", "app@1.service"]
+    rule = _rendered(tmp_path, "polkit.rules.j2", "50.rules", watcher_restart_units=units).read_text()
+    allowed = [MAY, {**MAY, "unit": "app@1.service"}]
+    refused = [
+        {**MAY, "unit": "ssh.service"},
+        {**MAY, "unit": "app@1.servic"},
+        {**MAY, "verb": "stop"},
+        {**MAY, "user": "nobody"},
+        {**MAY, "action": "org.freedesktop.systemd1.manage-unit-files"},
+        {"action": MAY["action"], "user": MAY["user"]},
+    ]
+    script = f"{POLKIT}{rule}{ASK}console.log(JSON.stringify({json.dumps(allowed + refused)}.map(answer)))"
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [["yes"]] * len(allowed) + [["not handled"]] * len(refused)
+
+
+def test_the_units_and_the_user_in_the_polkit_rule_are_quoted_and_nothing_else_is_let_through(tmp_path: Path) -> None:
+    rule = _rendered(
+        tmp_path, "polkit.rules.j2", "50.rules", watcher_restart_units=['a";evil();//.service'], watcher_user='u"v'
+    ).read_text()
+    assert r'var units = ["a\";evil();//.service"];' in rule
+    assert r'subject.user === "u\"v"' in rule
+    assert rule.count("polkit.Result.YES") == 1

@@ -1,0 +1,375 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory of what is registered in ZooKeeper."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: zk_services
+short_description: Hosts and groups from what is registered in ZooKeeper
+version_added: 0.1.0
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - The children of a registry, a znode below which services register themselves, become hosts in the registry's group.
+  - Reads what the agent of this collection registers, and what Nerve, Synapse, Finagle and Aurora serversets, Apache
+    Curator, Spring Cloud Zookeeper, Dubbo 2 and 3, Kafka, HBase, Solr, HiveServer2 and ClickHouse write.
+  - The file's name ends in V(zk_services.yml), V(zk_services.yaml), V(zookeeper.yml) or V(zookeeper.yaml).
+  - Every host gets C(ansible_host), C(zk_address), C(zk_port) (null where none is registered), C(zk_id) (the child's
+    name), C(zk_path), C(zk_service) (the decoded data), C(zk_ephemeral), C(zk_session) (the owner, V(0x0) for a
+    persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created), and
+    C(zk_services), a list with C(address), C(port), C(id), C(path) and C(service) of everything that the host is
+    registered as. C(ansible_port) is never set.
+  - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
+  - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
+    out with a warning, as is every other entry that can't be read.
+  - Entries that say that they do not serve are left out, such as a serverset's member that is not V(ALIVE), or one of
+    Curator's that is not enabled.
+  - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
+options:
+  plugin:
+    description: Says that the file is for this plugin.
+    type: str
+    required: true
+    choices: [zoo.deploy.zk_services]
+  registries:
+    description:
+      - Where services are registered. An entry is a path, or a mapping with C(path), C(format) and C(group).
+      - In C(path) a V(*) stands for any part of one segment, as in V(/dubbo/*/providers).
+      - C(format) is one of V(auto), V(seed), V(host_port), V(nerve), V(serverset), V(curator), V(dubbo), V(kafka),
+        V(hbase), V(solr), V(hiveserver2), V(clickhouse); V(auto), the default, tells by name and data of each child.
+        Dubbo 3 and Spring Cloud Zookeeper are V(curator), V(dubbo) is Dubbo 2, and V(seed) is what the agent of this
+        collection writes.
+      - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
+        matched. By default it is the segment that the last V(*) matched, else the last segment that says something
+        (V(kafka) of V(/kafka/ids)).
+      - Characters that a group's name can't have become underscores.
+    type: list
+    elements: raw
+    required: true
+  hostnames:
+    description:
+      - How a host is called, as a list of preferences; the first that gives a usable name counts. Each is a Jinja2
+        expression over the entry's variables, such as V(zk_id), V(zk_service.name) or V(zk_address ~ '-' ~ zk_port),
+        or a template with V({{ }}).
+      - By default, and where no preference gives one, it is the child's name for the format V(seed) and the address
+        for the others.
+      - Entries with the same name and the same address are one host, in the groups of all of them.
+    type: list
+    elements: str
+    default: []
+  filters:
+    description:
+      - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
+      - One that fails, because a variable is undefined, is an error where O(strict) is set and false otherwise.
+    type: list
+    elements: str
+    default: []
+  app:
+    description:
+      - The znode of an application that is deployed by the agent of this collection, such as V(/app/business).
+      - A host with an agent of its name, or of the name of its entry, gets C(zk_release), a mapping with C(commit),
+        C(generation), C(state) and C(drift), which is true where the host has not proved what is published.
+    type: str
+  shrink_limit:
+    description:
+      - How many percent of a registry's entries may be gone since the last good answer; it needs O(cache).
+      - Where more are gone, or all of them, O(shrink_action) says what happens. V(100) accepts everything.
+      - Each registry is measured by itself, before O(filters).
+    type: int
+    default: 100
+  shrink_action:
+    description:
+      - What happens where a registry has shrunk further than O(shrink_limit).
+      - V(fail) refuses, V(warn) warns and takes the new answer, V(last_good) warns and takes the last good answer for
+        this registry, whose hosts then have C(zk_stale) set to true.
+    type: str
+    choices: [fail, warn, last_good]
+    default: fail
+  accept_shrunk:
+    description:
+      - Take a registry that has shrunk as the new good answer, whatever O(shrink_limit) says.
+      - Meant for one run, as in C(ZK_ACCEPT_SHRUNK=true ansible-inventory --graph), after servers were taken away on
+        purpose.
+    type: bool
+    default: false
+    env:
+      - name: ZK_ACCEPT_SHRUNK
+  unreachable_action:
+    description:
+      - What happens where the ensemble can't be read. V(last_good) warns and takes the last good answer, whose hosts
+        then have C(zk_stale) set to true; it needs O(cache), and fails where there is none.
+    type: str
+    choices: [fail, last_good]
+    default: fail
+notes:
+  - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
+    holds; so it is never older than the run. Folders are told apart by their C(pzxid), children by reading them
+    again.
+  - O(cache_timeout) also says for how long there is a last good answer; V(0) means for ever. The V(memory) cache ends
+    with the process.
+  - Where this plugin fails, Ansible goes on with an empty inventory, unless C(unparsed_is_failed) or
+    C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
+requirements:
+  - ZooKeeper 3.5 or later; from 3.6 on, thousands of children are read in a few requests
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+  - zoo.deploy.zookeeper_plugin
+  - ansible.builtin.constructed
+  - ansible.builtin.inventory_cache
+"""
+
+EXAMPLES = r"""
+# web.zk_services.yml: the servers that the agent has registered, in the group "what"
+plugin: zoo.deploy.zk_services
+hosts: [zk1:2181, zk2:2181, zk3:2181]
+registries:
+  - /service/business/what
+
+---
+# Everything below /services, a group for each service; grouped by port and by what they run
+plugin: zoo.deploy.zk_services
+hosts: zk1:2181/production
+registries:
+  - path: /services/*
+    format: nerve
+    group: service_*
+app: /app/business
+compose:
+  rack: zk_service.labels.rack | default('none')
+groups:
+  behind: zk_release is defined and zk_release.drift
+keyed_groups:
+  - key: zk_port | string
+    prefix: port
+  - key: zk_release.commit[:8]
+    prefix: commit
+
+---
+# Kafka brokers and Dubbo providers; an outage of the registry does not empty the inventory
+plugin: zoo.deploy.zk_services
+hosts: zk1:2181
+registries:
+  - path: /brokers/ids
+    format: kafka
+    group: kafka
+  - path: /dubbo/*/providers
+    group: dubbo_*
+hostnames:
+  - zk_service.name
+  - zk_address
+filters:
+  - zk_ephemeral
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: /var/cache/ansible/zookeeper
+cache_timeout: 0
+shrink_limit: 30
+shrink_action: last_good
+unreachable_action: last_good
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
+
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    ARGSPEC,
+    ZooKeeperError,
+    connect,
+    host_string,
+)
+from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import Kept, from_cache, to_cache
+from ansible_collections.zoo.deploy.plugins.plugin_utils.construction import BulkConstructable
+from ansible_collections.zoo.deploy.plugins.plugin_utils.deployments import deployments
+from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import InvalidRegistry, Reading, Registry, discover
+from ansible_collections.zoo.deploy.plugins.plugin_utils.expressions import ASK, FAILS, bulk, evaluate
+from ansible_collections.zoo.deploy.plugins.plugin_utils.hosts import (
+    Host,
+    Registration,
+    is_host_name,
+    merge,
+    registrations,
+)
+from ansible_collections.zoo.deploy.plugins.plugin_utils.trust import untrusted
+
+FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
+"""How the name of a file for this plugin ends."""
+
+
+class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
+    """Hosts and groups from the children of registries."""
+
+    NAME = "zoo.deploy.zk_services"
+
+    def verify_file(self, path: str) -> bool:
+        """Whether `path` is a file for this plugin, by its name."""
+        return bool(super().verify_file(path)) and path.endswith(FILE_NAMES)
+
+    def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
+        """Fill the inventory as the file at `path` says. Raises `AnsibleParserError`.
+
+        Without `cache` (`--flush-cache`, `meta: refresh_inventory`) everything is read anew; the last good answer is
+        still what the new one is measured against.
+        """
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        try:
+            self._populate(self.get_cache_key(path), use_cache=cache)
+        except (ZooKeeperError, InvalidRegistry) as exc:
+            raise AnsibleParserError(f"{path}: {exc}") from exc
+
+    def _populate(self, cache_key: str, *, use_cache: bool) -> None:
+        registries = [Registry.from_option(one) for one in self.get_option("registries")]
+        last = self._last_good(cache_key, registries)
+        readings, releases = self._read(registries, last, use_cache)
+        answers = [self._answer(*one) for one in zip(registries, readings, last)]
+        if any(readings):  # what is old gets no younger by being kept again
+            self._keep(cache_key, registries, [kept for _live, kept in answers])
+        self._add_groups(registries)
+        hosts = self._hosts(self._filtered([one for live, _kept in answers for one in live]))
+        self._add_hosts(hosts, releases)
+        self.construct([host.name for host in hosts])
+
+    def _connection(self) -> dict[str, Any]:
+        """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
+        self.templar.available_variables = self._vars
+        return {name: self.templar.template(self.get_option(name)) for name in ARGSPEC}
+
+    def _warn(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self.display.warning(problem)
+
+    # Reading, and what is kept of it
+
+    def _last_good(self, cache_key: str, registries: Sequence[Registry]) -> list[Kept | None]:
+        """The last good answer for each registry; None where there is none, or nothing is kept."""
+        if not self.get_option("cache"):
+            for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
+                if self.get_option(option) != off:
+                    raise ZooKeeperError(f"{option} needs the last good answer; set cache: true")
+            return [None] * len(registries)
+        try:
+            found = self.cache.get(cache_key)
+        except KeyError:
+            found = None
+        return from_cache(host_string(self._connection()["hosts"]), registries, found)
+
+    def _keep(self, cache_key: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> None:
+        if self.get_option("cache"):
+            self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, kept)
+            self.update_cache_if_changed()
+
+    def _read(
+        self, registries: Sequence[Registry], last: Sequence[Kept | None], use_cache: bool
+    ) -> tuple[list[Reading | None], dict[str, Any]]:
+        """What is registered, None where the last good answer has to do, and what the agents of `app` run."""
+        try:
+            with connect(self._connection()) as client:
+                known = [one.reading if one and use_cache else None for one in last]
+                readings: list[Reading | None] = list(discover(client, registries, known))
+                releases, problems = deployments(client, self.get_option("app")) if self.get_option("app") else ({}, [])
+        except ZooKeeperError as exc:
+            if self.get_option("unreachable_action") == "fail":
+                raise
+            if None in last:
+                raise ZooKeeperError(f"{exc}; and there is no last good answer") from exc
+            self._warn([f"{exc}; going on with the last good answer"])
+            return [None] * len(registries), {}
+        self._warn(problems)
+        return readings, releases
+
+    def _answer(
+        self, registry: Registry, reading: Reading | None, before: Kept | None
+    ) -> tuple[list[Registration], Kept | None]:
+        """What is live in a registry, and what is kept of it. Raises `ZooKeeperError` where it has shrunk too far."""
+        if reading is None:
+            return self._stale(registry, before), before
+        live, problems = registrations(registry, reading, time.time())
+        self._warn(problems)
+        if before is not None and self._has_shrunk(before.live, len(live)):
+            complaint = f"{registry.path}: {len(live)} entries, {before.live} in the last good answer"
+            if self.get_option("shrink_action") == "fail":
+                raise ZooKeeperError(f"{complaint}; where that is right, run once with ZK_ACCEPT_SHRUNK=true")
+            if self.get_option("shrink_action") == "last_good":
+                self._warn([f"{complaint}; going on with that one"])
+                return self._stale(registry, before), before
+            self._warn([f"{complaint}; going on without the others"])
+        return live, Kept(reading, len(live))
+
+    def _stale(self, registry: Registry, before: Kept | None) -> list[Registration]:
+        """What was live in the last good answer, each with `zk_stale`."""
+        live, _problems = registrations(registry, before.reading, time.time()) if before else ([], [])
+        return [one._replace(variables={**one.variables, "zk_stale": True}) for one in live]
+
+    def _has_shrunk(self, before: int, now: int) -> bool:
+        limit = self.get_option("shrink_limit")
+        if limit >= 100 or self.get_option("accept_shrunk"):
+            return False
+        return now < before and (now == 0 or (before - now) * 100 > before * limit)
+
+    # Names, groups and variables
+
+    def _filtered(self, found: list[Registration]) -> list[Registration]:
+        """The registrations for which all conditions in `filters` are true."""
+        for condition in self.get_option("filters"):
+            answers = self._evaluated(condition, found)
+            found = [one for one, answer in zip(found, answers) if answer is True]
+        return found
+
+    def _hosts(self, found: Sequence[Registration]) -> list[Host]:
+        """The hosts by the names that `hostnames` gives, as plain strings: what a template gave may be marked."""
+        names = [""] * len(found)
+        for preference in self.get_option("hostnames"):
+            answers = self._evaluated(preference, found)
+            names = [
+                name or (answer if is_host_name(answer, one.variables["zk_address"]) else "")
+                for name, answer, one in zip(names, answers, found)
+            ]
+        hosts, problems = merge(("".join(list(name)) or one.name, one) for name, one in zip(names, found))
+        self._warn(problems)
+        return hosts
+
+    def _evaluated(self, expression: str, found: Sequence[Registration]) -> Iterator[Any]:
+        """The value of an expression, or of a template, for each registration; FAILS where it has none."""
+        rows = [one.variables for one in found]
+        for row, value in zip(rows, evaluate(self.templar, bulk(expression), rows)):
+            if value is ASK or (value is FAILS and self.get_option("strict")):
+                yield self._evaluated_alone(expression, row)
+            else:
+                yield value
+
+    def _evaluated_alone(self, expression: str, variables: dict[str, Any]) -> Any:
+        variables = untrusted(variables)
+        try:
+            if self.templar.is_possibly_template(expression):
+                self.templar.available_variables = variables
+                return self.templar.template(expression)
+            return self._compose(expression, variables)
+        except Exception as exc:
+            if self.get_option("strict"):
+                raise AnsibleError(f"{expression}: can't be evaluated for {variables['zk_path']}: {exc}") from exc
+            return FAILS
+
+    def _add_groups(self, registries: Sequence[Registry]) -> None:
+        """The groups of registries without a `*`: they are there also while nothing is registered."""
+        for registry in registries:
+            if "*" not in registry.path:
+                self.inventory.add_group(self._sanitize_group_name(registry.group_of(())))
+
+    def _add_hosts(self, hosts: Sequence[Host], releases: dict[str, Any]) -> None:
+        for host in hosts:
+            self.inventory.add_host(host.name)
+            for group in host.groups:
+                self.inventory.add_host(host.name, self.inventory.add_group(self._sanitize_group_name(group)))
+            release = releases.get(host.variables["zk_id"]) or releases.get(host.name)
+            variables = {**host.variables, "zk_release": release} if release else host.variables
+            entity = self.inventory.get_host(host.name)
+            for key, value in variables.items():
+                entity.set_variable(key, untrusted(value))

@@ -1,0 +1,50 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every host of an application runs, from the statuses of its agents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, ZooKeeperError, list_many, read_many
+
+
+def deployments(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """By an agent's name: its `commit`, `generation`, `state`, and whether that is a `drift` from what is published.
+
+    A text for each status that can't be read comes second. Raises `ZooKeeperError`, also where `app` is no znode path.
+    """
+    try:
+        paths = AppPaths(app)
+    except InvalidRecord as exc:
+        raise ZooKeeperError(f"app: {exc}") from exc
+    (folder,) = list_many(client, [paths.agents])
+    if isinstance(folder, ZooKeeperError):
+        raise folder
+    names = sorted(folder.names) if folder else []
+    config, *nodes = read_many(client, [paths.config, *(paths.agent(name) for name in names)])
+    if isinstance(config, ZooKeeperError):
+        raise config
+    generation = config.stat.mzxid if config else None
+    found: dict[str, dict[str, Any]] = {}
+    problems: list[str] = []
+    for name, node in zip(names, nodes):
+        try:
+            if isinstance(node, Node):
+                found[name] = _state(AgentStatus.from_node(node.data), generation)
+        except InvalidRecord as exc:
+            problems.append(f"{paths.agent(name)}: no agent's status, {exc}")
+        if isinstance(node, ZooKeeperError):
+            problems.append(str(node))
+    return found, problems
+
+
+def _state(status: AgentStatus, generation: int | None) -> dict[str, Any]:
+    return {
+        "commit": status.commit_id,
+        "generation": status.generation,
+        "state": status.state,
+        "drift": generation is None or not status.converged(generation),
+    }

@@ -1,0 +1,117 @@
+"""`playbooks/rollback.yml` on real agents whose git server is away: each test is one command of a person on call."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent, publish
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
+
+ROLLBACK = ROOT / "playbooks" / "rollback.yml"
+
+
+@dataclass
+class Fleet:
+    """Two agents that have proved the commits `one`, `two` and `three`, and whose git server is gone."""
+
+    agents: list[Agent]
+    commits: dict[str, str]
+    hosts: str
+    app: str
+
+    def play(self, playbook: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook with these extra variables."""
+        given = {"zk_hosts": self.hosts, "app": self.app, "min_agents": "2", "wait_timeout": "30", **variables}
+        return run_playbook(playbook, *(word for key, value in given.items() for word in ("-e", f"{key}={value}")))
+
+    def roll_back(self, **variables: str) -> str:
+        """Roll back; what was printed."""
+        done = self.play(ROLLBACK, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def live(self) -> set[str | None]:
+        """The commits that are live, by the names of `commits`."""
+        names = {commit: name for name, commit in self.commits.items()}
+        return {names.get(agent.live() or "") for agent in self.agents}
+
+
+@pytest.fixture
+def fleet(agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository: GitRepository) -> Fleet:
+    """The fleet, with `three` live on all of it."""
+    made = Fleet([agents(name).start() for name in ("server1", "server2")], {}, ensemble.hosts, app)
+    for agent in made.agents:
+        agent.wait_live()
+    for name in ("one", "two", "three"):
+        made.commits[name] = repository.commit({"index.html": f"{name}\n"}, name)
+        done = made.play(
+            ROOT / "playbooks" / "deploy.yml", url=repository.url, ref=made.commits[name], relative_path="site"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    repository.path.rename(repository.path.with_name("gone"))
+    return made
+
+
+def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_server_says_so(fleet: Fleet) -> None:
+    said = fleet.roll_back()
+    assert fleet.live == {"two"}
+    short = fleet.commits["two"][:10]
+    for name in ("server1", "server2"):
+        assert re.search(rf"{name} +active +{short}", said), said
+    assert f"2 of 2 have proved commit {short}" in said
+
+
+def test_what_the_fleet_never_proved_is_not_gone_back_to(fleet: Fleet, zk: KazooClient) -> None:
+    value = {"url": "file:///nowhere", "commitId": "0" * 40, "relativePath": "site"}
+    publish(zk, fleet.app, value)
+    fleet.roll_back()
+    assert fleet.live == {"three"}
+
+
+def test_it_goes_to_the_commit_or_the_entry_of_the_history_that_is_named(fleet: Fleet, zk: KazooClient) -> None:
+    fleet.roll_back(to=fleet.commits["one"][:8])
+    assert fleet.live == {"one"}
+    entries = sorted(zk.get_children(f"{fleet.app}/history"))
+    # By the collection's name too, as it is called where the collection is installed.
+    done = fleet.play(Path("zoo.deploy.rollback"), to=entries[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fleet.live == {"two"}
+
+
+def test_a_server_that_is_away_is_missed_and_the_others_are_back(fleet: Fleet) -> None:
+    fleet.agents[1].end()
+    done = fleet.play(ROLLBACK, wait_timeout="2")
+    assert done.returncode != 0
+    assert "1 agents are live in time, want at least 2" in done.stdout
+    assert re.search(rf"server1 +active +{fleet.commits['two'][:10]}", done.stdout), done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "there is no other release in the history to go back to"),
+        ({"to": "0123456789"}, "to: no entry of the history is or has the commit 0123456789"),
+        ({"ref": "v1"}, "ref goes with deploy.yml; say with -e to= which commit or entry"),
+    ],
+)
+def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
+    ensemble: Ensemble, zk: KazooClient, app: str, variables: dict[str, str], words: str
+) -> None:
+    publish(zk, app, {"url": "file:///nowhere", "commitId": "0" * 40, "relativePath": "site"})
+    before = zk.get(f"{app}/config")
+    done = Fleet([], {}, ensemble.hosts, app).play(ROLLBACK, **variables)
+    assert done.returncode != 0
+    assert words in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert zk.get(f"{app}/config") == before

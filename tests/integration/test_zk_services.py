@@ -1,0 +1,580 @@
+"""The inventory plugin as a user runs it: `ansible-inventory` before a real ensemble."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
+from unit.test_registries import AS_WRITTEN, DUBBO_2
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registries import FORMATS
+from support.ensemble import Ensemble
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+PRINT_EVERYTHING = """
+- hosts: all
+  gather_facts: false
+  connection: local
+  vars:
+    path: {path}
+  tasks:
+    - ansible.builtin.debug:
+        msg: "{{{{ zk_id }}}} {{{{ zk_service }}}} {{{{ zk_path }}}} {{{{ zk_services }}}} {{{{ named }}}}"
+    - ansible.builtin.debug:
+        var: hostvars[inventory_hostname]
+"""
+"""A play that resolves every variable of every host; `path` is what a template would touch."""
+
+
+class Outcome(NamedTuple):
+    """What `ansible-inventory --list` gave: every host's variables, every group's hosts, and what it said."""
+
+    hosts: dict[str, dict[str, Any]]
+    groups: dict[str, set[str]]
+    said: str
+
+
+class Inventory:
+    """An inventory file in a folder of its own, with a cache beside it."""
+
+    def __init__(self, folder: Path, hosts: str) -> None:
+        self.folder = folder
+        self.options: dict[str, Any] = {"plugin": "zoo.deploy.zk_services", "hosts": hosts}
+        self.cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(folder / "cache"),
+            "cache_timeout": 0,
+        }
+
+    def file(self, **options: Any) -> Path:
+        """The file with these options."""
+        path = self.folder / "test.zk_services.yml"
+        path.write_text(yaml.safe_dump({**self.options, **options}))
+        return path
+
+    def read(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Outcome:
+        """What is in the inventory with these options."""
+        done = run("ansible-inventory", "-i", str(self.file(**options)), "--list", *words, env=env)
+        assert "Traceback" not in done.stderr
+        found = json.loads(done.stdout)
+        groups = {name: set(group.get("hosts", ())) for name, group in found.items() if name != "_meta"}
+        return Outcome(plain(found["_meta"]["hostvars"]), groups, " ".join(done.stderr.split()))
+
+
+def plain(value: Any) -> Any:
+    """What `--list` prints, without its mark at every string that is no template."""
+    if isinstance(value, dict):
+        return (
+            plain(value["__ansible_unsafe"])
+            if "__ansible_unsafe" in value
+            else {key: plain(one) for key, one in value.items()}
+        )
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def run(command: str, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command of Ansible's, as a user starts it in this checkout."""
+    surroundings = {
+        **os.environ,
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        **(env or {}),
+    }
+    return subprocess.run(
+        [str(BIN / command), *words],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def flush_cache() -> list[str]:
+    """What makes `ansible-inventory` read without the cache, where it can (ansible-core 2.18 and later)."""
+    return [word for word in ["--flush-cache"] if word in run("ansible-inventory", "--help").stdout]
+
+
+@pytest.fixture
+def inventory(tmp_path: Path, ensemble: Ensemble) -> Inventory:
+    return Inventory(tmp_path, ensemble.hosts)
+
+
+@pytest.fixture
+def root(zk: KazooClient) -> Iterator[str]:
+    """A path that no other test uses."""
+    path = f"/services-{uuid.uuid4().hex[:12]}"
+    zk.ensure_path(path)
+    yield path
+    zk.delete(path, recursive=True)
+
+
+def register(zk: KazooClient, path: str, data: bytes = b"", *, ephemeral: bool = True) -> str:
+    """A child as a service makes it."""
+    zk.create(path, data, ephemeral=ephemeral, makepath=True)
+    return path
+
+
+def seed(zk: KazooClient, path: str, address: str, port: int = 80) -> str:
+    """What the agent of this collection registers."""
+    return register(zk, path, json.dumps([address, str(port)]).encode())
+
+
+def test_every_format_becomes_hosts_as_its_software_writes_it(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    for number, (registry_format, (name, data), _address, _port) in enumerate(AS_WRITTEN):
+        register(zk, f"{root}/{number}-{registry_format}/{name}", data)
+    found = inventory.read(registries=[{"path": f"{root}/*", "group": "f_*"}])
+    assert found.said == ""
+    for number, (registry_format, (name, _data), address, port) in enumerate(AS_WRITTEN):
+        (host,) = found.groups[f"f_{number}_{registry_format}"]
+        variables = found.hosts[host]
+        assert host == ("s9099" if registry_format == "seed" else address)
+        assert (variables["ansible_host"], variables["zk_address"]) == (address, address)
+        assert port in [service["port"] for service in variables["zk_services"]]
+        assert f"{root}/{number}-{registry_format}/{name}" in [service["path"] for service in variables["zk_services"]]
+        assert not {"ansible_port", "port", "address", "name"} & variables.keys()
+
+
+EXAMPLES = {
+    "seed": "seed",
+    "host_port": "host_port",
+    "nerve": "nerve",
+    "serverset": "serverset",
+    "curator": "curator",
+    "spring_cloud": "curator",
+    "dubbo2": "dubbo",
+    "dubbo3": "curator",
+    "kafka": "kafka",
+    "hbase": "hbase",
+    "solr": "solr",
+    "hiveserver2": "hiveserver2",
+    "clickhouse": "clickhouse",
+    "auto": "auto",
+}
+"""The files of docs/inventory, and the format that each is about."""
+
+
+def test_there_is_an_example_for_every_format() -> None:
+    files = {path.name.removesuffix(".zk_services.yml"): path for path in (ROOT / "docs" / "inventory").iterdir()}
+    assert files.keys() == EXAMPLES.keys()
+    assert set(EXAMPLES.values()) == set(FORMATS)
+    for name, path in files.items():
+        first = Registry.from_option(yaml.safe_load(path.read_text())["registries"][0])
+        assert first.format == EXAMPLES[name]
+
+
+@pytest.mark.parametrize("name", ["seed", "nerve", "serverset", "dubbo2", "kafka", "clickhouse"])
+def test_an_example_finds_what_its_software_registers(
+    inventory: Inventory, zk: KazooClient, root: str, name: str
+) -> None:
+    options = yaml.safe_load((ROOT / "docs" / "inventory" / f"{name}.zk_services.yml").read_text())
+    _, child, _, port = next(one for one in AS_WRITTEN if one[0] == EXAMPLES[name])
+    folder = options["registries"][0]["path"].replace("*", "x.y")
+    register(zk, f"{root}{folder}/{child[0]}", child[1])
+    found = inventory.read(**{**options, "hosts": f"{inventory.options['hosts']}{root}", "app": None})
+    assert [variables["zk_port"] for variables in found.hosts.values()] == [port]
+    assert found.said == ""
+
+
+def test_a_host_has_the_facts_of_its_registration(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    path = seed(zk, f"{root}/web1", "10.0.0.1", 8080)
+    register(zk, f"{root}/web2", b'["10.0.0.2", "81"]', ephemeral=False)
+    found = inventory.read(registries=[root]).hosts
+    stat = zk.get(path)[1]
+    age = found["web1"].pop("zk_age")
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stat.ctime // 1000))
+    assert 0 <= age < 120
+    assert found["web1"] == {
+        "ansible_host": "10.0.0.1",
+        "zk_address": "10.0.0.1",
+        "zk_port": 8080,
+        "zk_id": "web1",
+        "zk_path": path,
+        "zk_service": ["10.0.0.1", "8080"],
+        "zk_ephemeral": True,
+        "zk_session": f"0x{stat.ephemeralOwner:x}",
+        "zk_created": moment,
+        "zk_modified": moment,
+        "zk_services": [
+            {"address": "10.0.0.1", "port": 8080, "id": "web1", "path": path, "service": ["10.0.0.1", "8080"]}
+        ],
+    }
+    assert (found["web2"]["zk_ephemeral"], found["web2"]["zk_session"]) == (False, "0x0")
+
+
+def test_what_is_composed_and_grouped_is_so_also_by_an_agents_registration(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    for number in range(4):
+        seed(zk, f"{root}/web{number}", f"10.0.0.{number}", 8080 + number % 2)
+    found = inventory.read(
+        registries=[{"path": root, "group": "web"}],
+        strict=True,
+        compose={"endpoint": "zk_address ~ ':' ~ zk_port"},
+        groups={"odd": "zk_port % 2 == 1"},
+        keyed_groups=[{"key": "zk_port | string", "prefix": "port", "parent_group": "ports"}],
+    )
+    assert found.hosts["web1"]["endpoint"] == "10.0.0.1:8081"
+    assert found.groups["odd"] == {"web1", "web3"}
+    assert found.groups["port_8080"] == {"web0", "web2"}
+    assert found.groups["web"] == {"web0", "web1", "web2", "web3"}
+
+
+def test_one_host_in_several_registries_is_one_host_in_several_groups(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/app1", "10.0.0.1", 80)
+    seed(zk, f"{root}/api/app1", "10.0.0.1", 81)
+    found = inventory.read(registries=[f"{root}/web", f"{root}/api", f"{root}/none"])
+    assert found.groups["web"] == found.groups["api"] == {"app1"}
+    assert found.hosts["app1"]["zk_port"] == 80
+    assert [service["port"] for service in found.hosts["app1"]["zk_services"]] == [80, 81]
+    assert f"{root}/none: no such znode" in found.said
+
+
+def test_two_addresses_under_one_name_stay_two_hosts(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    seed(zk, f"{root}/web/app1", "10.0.0.1")
+    seed(zk, f"{root}/api/app1", "10.0.0.2")
+    found = inventory.read(registries=[f"{root}/web", f"{root}/api"])
+    assert found.groups["web"] == {"app1@10.0.0.1"}
+    assert found.groups["api"] == {"app1@10.0.0.2"}
+    assert "app1: 2 addresses go by this name" in found.said
+
+
+def test_two_ports_of_one_address_are_two_hosts_where_the_name_says_so(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    for port in (8080, 8081):
+        register(zk, f"{root}/10.0.0.1:{port}")
+    together = inventory.read(registries=[root]).hosts
+    assert {name: len(host["zk_services"]) for name, host in together.items()} == {"10.0.0.1": 2}
+    apart = inventory.read(registries=[root], hostnames=["zk_address ~ '-' ~ zk_port"], strict=True).hosts
+    assert sorted(apart) == ["10.0.0.1-8080", "10.0.0.1-8081"]
+
+
+def test_the_first_preference_that_gives_a_usable_name_counts(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    register(zk, f"{root}/a_0000000001", b'{"host":"10.0.0.1","port":1,"name":"i-1"}')
+    register(zk, f"{root}/b_0000000002", b'{"host":"10.0.0.2","port":1,"name":"../../etc/passwd"}')
+    register(zk, f"{root}/c_0000000003", b'{"host":"10.0.0.3","port":1}')
+    register(zk, f"{root}/d_0000000004", b'{"host":"10.0.0.4","port":1,"name":"all,!web"}')
+    wanted = ["zk_service.name", "{{ zk_id[:1] }}{{ zk_service.nothing | default('') }}-node"]
+    assert sorted(inventory.read(registries=[root], hostnames=wanted).hosts) == ["b-node", "c-node", "d-node", "i-1"]
+    assert sorted(inventory.read(registries=[root], hostnames=["zk_service.name"]).hosts) == [
+        "10.0.0.2",
+        "10.0.0.3",
+        "10.0.0.4",
+        "i-1",
+    ]
+
+
+def test_an_entry_called_localhost_is_not_the_controller(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    seed(zk, f"{root}/localhost", "10.0.0.66")
+    assert sorted(inventory.read(registries=[root]).hosts) == ["10.0.0.66"]
+
+
+def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1,"labels":{"az":"a"}}')
+    register(zk, f"{root}/b", b'{"host":"10.0.0.2","port":1,"labels":{"az":"b"}}')
+    register(zk, f"{root}/c", b'{"host":"10.0.0.3","port":1}')
+    register(zk, f"{root}/d", b'{"host":"10.0.0.4","port":1,"labels":{"az":"a"}}', ephemeral=False)
+    filters = ["zk_service.labels.az == 'a'", "zk_ephemeral"]
+    assert set(inventory.read(registries=[root], filters=filters).hosts) == {"10.0.0.1"}
+    refused = inventory.read(registries=[root], filters=filters, strict=True)
+    assert refused.hosts == {}
+    assert f"can't be evaluated for {root}/c" in refused.said
+
+
+def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/good", "10.0.0.1")
+    register(zk, f"{root}/none", b"\x00\xff")
+    register(zk, f"{root}/option", b'["-oProxyCommand=touch /tmp/x", "22"]')
+    zk.create(f"{root}/closed", b'["10.0.0.2", "80"]', acl=[make_digest_acl("someone", "else", all=True)])
+    found = inventory.read(registries=[root])
+    assert set(found.hosts) == {"good"}
+    for name in ("none", "option", "closed"):
+        assert found.said.count(f"{root}/{name}: ") == 1
+    zk.delete(f"{root}/closed")
+
+
+def test_nothing_that_is_registered_is_ever_a_template(
+    inventory: Inventory, zk: KazooClient, root: str, tmp_path: Path
+) -> None:
+    touched = tmp_path / "touched"
+    template = "{{ lookup('ansible.builtin.pipe', 'touch ' ~ path) }}"
+    register(zk, f"{root}/web/{template}", b'["10.0.0.1", "80"]')
+    register(zk, f"{root}/web/address", json.dumps([template, "80"]).encode())
+    register(
+        zk, f"{root}/web/data", json.dumps({"host": "10.0.0.2", "port": 1, "name": template, "x": [template]}).encode()
+    )
+    register(zk, f"{root}/{template}/x", b'["10.0.0.3", "80"]')
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(PRINT_EVERYTHING.format(path=touched))
+    file = inventory.file(
+        registries=[f"{root}/*"],
+        hostnames=["zk_id", "zk_service.name", "'{{ zk_id }}'"],
+        compose={"named": "zk_id ~ zk_service"},
+        groups={"g": "zk_id is defined"},
+        keyed_groups=[{"key": "zk_id"}],
+    )
+    done = run(
+        "ansible-playbook", "-i", str(file), str(playbook), env={"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lookup(" in done.stdout
+    assert done.stdout.count("ok=2") == 3
+    assert not touched.exists()
+
+
+def test_a_star_stands_for_any_segment_and_names_the_group(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    for service, number in (("com.example.Users", 1), ("com.example.Orders", 2)):
+        zk.create(
+            f"{root}/{service}/providers/{DUBBO_2[0].replace('192.168.1.7', f'10.0.0.{number}')}", b"", makepath=True
+        )
+        zk.ensure_path(f"{root}/{service}/consumers")
+    zk.ensure_path(f"{root}/com.example.Empty")
+    found = inventory.read(registries=[{"path": f"{root}/com.*/providers", "format": "dubbo"}])
+    assert found.said == ""
+    assert found.groups["com_example_Users"] == {"10.0.0.1"}
+    assert found.groups["com_example_Orders"] == {"10.0.0.2"}
+    assert found.hosts["10.0.0.2"]["zk_segments"] == ["com.example.Orders"]
+    named = inventory.read(registries=[{"path": f"{root}/*.Users/*", "group": "d_*_*"}])
+    assert named.groups["d_com_example_Users_providers"] == {"10.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("registries", "complaint"),
+    [
+        ([5], "want a path, or a mapping"),
+        ([{"path": "no/slash"}], "begins with /"),
+        ([{"path": "/a", "format": "json"}], "format: want one of auto, seed"),
+        ([{"path": "/a", "gruop": "x"}], "unknown key gruop"),
+        ([{"path": "/a", "group": 5}], "group: want a name"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_said_in_one_line(
+    inventory: Inventory, registries: Any, complaint: str
+) -> None:
+    assert complaint in inventory.read(registries=registries).said
+
+
+def kafka_broker(number: int) -> tuple[str, bytes]:
+    """A path below the root, and data."""
+    endpoints = [f"SSL://k{number}.example.com:9093"]
+    return f"brokers/ids/{number}", json.dumps(
+        {"host": None, "port": -1, "endpoints": endpoints, "version": 5}
+    ).encode()
+
+
+def dubbo_provider(number: int) -> tuple[str, bytes]:
+    """One of 50 interfaces; the names are as long as they are in life."""
+    url = f"dubbo://k{number}.example.com:20880/com.example.S?methods={'x' * 300}"
+    return f"dubbo/com.example.S{number % 50}/providers/{quote(url, safe='')}", b""
+
+
+def hbase_server(number: int) -> tuple[str, bytes]:
+    """A name that says all, and data that is not for us."""
+    return f"hbase/rs/k{number}.example.com,16020,1700000000{number:03}", b"\xffPBUF" * 50
+
+
+@pytest.mark.parametrize("kind", ["kafka", "dubbo", "hbase"])
+def test_a_thousand_entries_are_a_thousand_hosts(inventory: Inventory, zk: KazooClient, root: str, kind: str) -> None:
+    children = {"kafka": kafka_broker, "dubbo": dubbo_provider, "hbase": hbase_server}[kind]
+    made = [children(number) for number in range(1000)]
+    for folder in {path.rpartition("/")[0] for path, _data in made}:
+        zk.ensure_path(f"{root}/{folder}")
+    for start in range(0, 1000, 200):
+        batch = made[start : start + 200]
+        for one in [zk.create_async(f"{root}/{path}", data, ephemeral=True) for path, data in batch]:
+            one.get()
+    paths = {"kafka": "brokers/ids", "dubbo": "dubbo/*/providers", "hbase": "hbase/rs"}
+    found = inventory.read(registries=[f"{root}/{paths[kind]}"])
+    assert found.said == ""
+    assert set(found.hosts) == {f"k{number}.example.com" for number in range(1000)}
+    assert {variables["zk_port"] for variables in found.hosts.values()} == {
+        {"kafka": 9093, "dubbo": 20880, "hbase": 16020}[kind]
+    }
+    if kind == "dubbo":
+        assert len(found.groups["com_example_S7"]) == 20
+
+
+def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    app = f"{root}/app"
+    zk.ensure_path(f"{app}/agents")
+    zk.create(f"{app}/config", json.dumps({"url": "file:///x", "commitId": "a" * 40, "relativePath": "w"}).encode())
+    generation = zk.exists(f"{app}/config").mzxid
+    for name, status in {
+        "web1": {"state": "active", "generation": generation, "commitId": "a" * 40},
+        "web2": {"state": "failed", "generation": generation, "commitId": "b" * 40},
+        "web3": {"state": "of nothing"},
+    }.items():
+        register(zk, f"{app}/agents/{name}", json.dumps({"name": name, **status}).encode())
+    for number in range(1, 5):
+        seed(zk, f"{root}/web/web{number}", f"10.0.0.{number}")
+    found = inventory.read(
+        registries=[f"{root}/web"],
+        app=app,
+        keyed_groups=[{"key": "zk_release.commit[:4]", "prefix": "commit"}],
+        groups={"behind": "zk_release.drift"},
+    )
+    assert found.hosts["web1"]["zk_release"] == {
+        "commit": "a" * 40,
+        "generation": generation,
+        "state": "active",
+        "drift": False,
+    }
+    assert found.groups["behind"] == {"web2"}
+    assert found.groups["commit_bbbb"] == {"web2"}
+    assert not {"zk_release"} & (found.hosts["web3"].keys() | found.hosts["web4"].keys())
+    assert f"{app}/agents/web3: no agent's status" in found.said
+    assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
+
+
+def test_a_cached_answer_is_never_older_than_the_run(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    options: dict[str, Any] = {
+        "registries": [f"{root}/*", {"path": f"{root}/names", "format": "hbase"}],
+        **inventory.cached,
+    }
+    seed(zk, f"{root}/web/web1", "10.0.0.1")
+    register(zk, f"{root}/names/h1,1,1")
+    assert set(inventory.read(**options).hosts) == {"web1", "h1"}
+    assert set(inventory.read(**options).hosts) == {"web1", "h1"}
+    zk.set(f"{root}/web/web1", b'["10.0.0.9", "99"]')
+    assert inventory.read(**options).hosts["web1"]["zk_port"] == 99
+    seed(zk, f"{root}/web/web2", "10.0.0.2")
+    register(zk, f"{root}/names/h2,1,1")
+    assert set(inventory.read(**options).hosts) == {"web1", "web2", "h1", "h2"}
+    zk.delete(f"{root}/web/web1")
+    zk.delete(f"{root}/names/h1,1,1")
+    seed(zk, f"{root}/new/web3", "10.0.0.3")
+    assert set(inventory.read(**options).hosts) == {"web2", "web3", "h2"}
+    assert set(inventory.read(*flush_cache(), **options).hosts) == {"web2", "web3", "h2"}
+
+
+def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_answer(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    for number in range(10):
+        seed(zk, f"{root}/web/web{number}", f"10.0.0.{number}")
+    seed(zk, f"{root}/api/api1", "10.0.1.1")
+    options: dict[str, Any] = {"registries": [f"{root}/web", f"{root}/api"], "shrink_limit": 30, **inventory.cached}
+    assert len(inventory.read(**options).hosts) == 11
+    for number in range(3):
+        zk.delete(f"{root}/web/web{number}")
+    assert len(inventory.read(**options).hosts) == 8
+    for number in range(3, 6):
+        zk.delete(f"{root}/web/web{number}")
+    refused = inventory.read(**options)
+    assert refused.hosts == {}
+    assert f"{root}/web: 4 entries, 7 in the last good answer" in refused.said
+    assert inventory.read(*flush_cache(), **options).hosts == {}
+    last = inventory.read(**options, shrink_action="last_good")
+    assert len(last.hosts) == 8
+    assert {name for name, host in last.hosts.items() if host.get("zk_stale")} == {
+        f"web{number}" for number in range(3, 10)
+    }
+    assert "going on with that one" in last.said
+    accepted = inventory.read(**options, env={"ZK_ACCEPT_SHRUNK": "true"})
+    assert len(accepted.hosts) == 5
+    assert len(inventory.read(**options).hosts) == 5
+    zk.delete(f"{root}/api/api1")
+    assert f"{root}/api: 0 entries, 1 in" in inventory.read(**options).said
+    warned = inventory.read(**options, shrink_action="warn")
+    assert len(warned.hosts) == 4
+    assert "0 entries, 1 in the last good answer; going on without the others" in warned.said
+    assert inventory.read(**options).said == ""
+
+
+def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    servers = Ensemble(tmp_path_factory.mktemp("down"), size=1)
+    inventory = Inventory(tmp_path, servers.hosts)
+    options: dict[str, Any] = {"registries": ["/service/web"], "connect_timeout": 2, **inventory.cached}
+    try:
+        servers.start()
+        client = KazooClient(hosts=servers.hosts)
+        client.start(timeout=20)
+        client.create("/service/web/web1", b'["10.0.0.1", "80"]', makepath=True)
+        client.stop()
+        client.close()
+        assert set(inventory.read(**options).hosts) == {"web1"}
+    finally:
+        servers.stop()
+    started = time.monotonic()
+    refused = inventory.read(**options)
+    assert time.monotonic() - started < 15
+    assert refused.hosts == {}
+    assert f"can't reach ZooKeeper at {servers.hosts} within 2 s" in refused.said
+    last = inventory.read(**options, unreachable_action="last_good")
+    assert last.hosts["web1"]["zk_stale"] is True
+    assert "going on with the last good answer" in last.said
+    other: dict[str, Any] = {**options, "registries": ["/service/web", "/service/other"]}
+    assert "there is no last good answer" in inventory.read(**other, unreachable_action="last_good").said
+
+
+def test_what_needs_the_last_good_answer_needs_the_cache(inventory: Inventory, root: str) -> None:
+    assert (
+        "shrink_limit needs the last good answer; set cache: true"
+        in inventory.read(registries=[root], shrink_limit=30).said
+    )
+    assert "unreachable_action needs" in inventory.read(registries=[root], unreachable_action="last_good").said
+
+
+def test_the_connection_comes_from_the_environment_and_from_templates(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    acl = [make_digest_acl("reader", "secret-word", all=True)]
+    zk.create(f"{root}/web1", b'["10.0.0.1", "80"]', acl=acl)
+    ensemble = inventory.options.pop("hosts")
+    env = {"ZK_HOSTS": f"{ensemble}{root}", "SECRET": "secret-word"}
+    credentials: dict[str, Any] = {
+        "digest_username": "reader",
+        "digest_password": "{{ lookup('ansible.builtin.env', 'SECRET') }}",
+    }
+    assert set(inventory.read(registries=["/"], env=env, **credentials).hosts) == {"web1"}
+    without = inventory.read(registries=["/"], env=env, digest_username="reader", digest_password="wrong-word")
+    assert without.hosts == {}
+    assert "/web1: permission denied" in without.said
+    assert "wrong-word" not in without.said
+    zk.add_auth("digest", "reader:secret-word")
+    zk.delete(f"{root}/web1")
+
+
+def test_a_registry_that_may_not_be_listed_is_an_error_and_not_an_empty_group(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    zk.create(f"{root}/closed", b"", acl=[make_digest_acl("someone", "else", all=True)])
+    found = inventory.read(registries=[f"{root}/closed", root])
+    assert found.hosts == {}
+    assert f"{root}/closed: permission denied" in found.said
+    zk.delete(f"{root}/closed")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("zookeeper.yaml", True), ("a.zk_services.yml", True), ("hosts.yml", False)]
+)
+def test_a_file_is_known_by_its_name(inventory: Inventory, zk: KazooClient, root: str, name: str, ours: bool) -> None:
+    seed(zk, f"{root}/web1", "10.0.0.1")
+    path = inventory.file(registries=[root]).rename(inventory.folder / name)
+    done = run("ansible-inventory", "-i", str(path), "--graph")
+    assert ("web1" in done.stdout) is ours
