@@ -127,47 +127,45 @@ hosts: [zk1:2181, zk2:2181, zk3:2181]
 registries:
   - /service/business/what
 
----
 # Everything below /services, a group for each service; grouped by port and by what they run
-plugin: zoo.deploy.zk_services
-hosts: zk1:2181/production
-registries:
-  - path: /services/*
-    format: nerve
-    group: service_*
-app: /app/business
-compose:
-  rack: zk_service.labels.rack | default('none')
-groups:
-  behind: zk_release is defined and zk_release.drift
-keyed_groups:
-  - key: zk_port | string
-    prefix: port
-  - key: zk_release.commit[:8]
-    prefix: commit
+# plugin: zoo.deploy.zk_services
+# hosts: zk1:2181/production
+# registries:
+#   - path: /services/*
+#     format: nerve
+#     group: service_*
+# app: /app/business
+# compose:
+#   rack: zk_service.labels.rack | default('none')
+# groups:
+#   behind: zk_release is defined and zk_release.drift
+# keyed_groups:
+#   - key: zk_port | string
+#     prefix: port
+#   - key: zk_release.commit[:8]
+#     prefix: commit
 
----
 # Kafka brokers and Dubbo providers; an outage of the registry does not empty the inventory
-plugin: zoo.deploy.zk_services
-hosts: zk1:2181
-registries:
-  - path: /brokers/ids
-    format: kafka
-    group: kafka
-  - path: /dubbo/*/providers
-    group: dubbo_*
-hostnames:
-  - zk_service.name
-  - zk_address
-filters:
-  - zk_ephemeral
-cache: true
-cache_plugin: ansible.builtin.jsonfile
-cache_connection: /var/cache/ansible/zookeeper
-cache_timeout: 0
-shrink_limit: 30
-shrink_action: last_good
-unreachable_action: last_good
+# plugin: zoo.deploy.zk_services
+# hosts: zk1:2181
+# registries:
+#   - path: /brokers/ids
+#     format: kafka
+#     group: kafka
+#   - path: /dubbo/*/providers
+#     group: dubbo_*
+# hostnames:
+#   - zk_service.name
+#   - zk_address
+# filters:
+#   - zk_ephemeral
+# cache: true
+# cache_plugin: ansible.builtin.jsonfile
+# cache_connection: /var/cache/ansible/zookeeper
+# cache_timeout: 0
+# shrink_limit: 30
+# shrink_action: last_good
+# unreachable_action: last_good
 """
 
 import time

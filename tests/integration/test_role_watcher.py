@@ -243,7 +243,7 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
         ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
         ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
         ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
-        ({"watcher_hooks": {"after": ["true"]}}, "after found in watcher_hooks"),
+        ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
         ({"watcher_restart_units": ["nginx"]}, "restart_units: want a list of units such as nginx.service"),
         ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
         (
@@ -315,7 +315,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
 
 
 def test_two_instances_with_other_packages_share_a_version_and_do_not_disturb_each_other(host: Host) -> None:
-    with_metrics = {
+    with_metrics: dict[str, Any] = {
         "watcher_instance": "business",
         "watcher_metrics_port": 9464,
         "watcher_config_dir": f"{host.root}/other",

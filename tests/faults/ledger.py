@@ -1,0 +1,47 @@
+"""What the suite did to hosts and ensembles, and what came of it: every number in the summary is counted here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+COMMITS = "wrong commits"
+REGISTRATIONS = "lost registrations"
+HOSTS = "hosts stuck"
+FLAPS = "registrations that flapped"
+ESCAPES = "writes outside the base"
+QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES)
+
+
+@dataclass
+class Ledger:
+    """Faults by kind; for each question how often it was asked, and each answer that was wrong."""
+
+    zookeeper: str = ""
+    """The ensemble's version, as it says itself."""
+    faults: Counter[str] = field(default_factory=Counter)
+    points: set[str] = field(default_factory=set)
+    asked: Counter[str] = field(default_factory=Counter)
+    wrong: dict[str, list[str]] = field(default_factory=lambda: {question: [] for question in QUESTIONS})
+
+    def inject(self, kind: str) -> None:
+        """Count a fault."""
+        self.faults[kind] += 1
+
+    def kill_at(self, point: str) -> None:
+        """Count a kill -9 at a point of a program's way."""
+        self.points.add(point)
+        self.inject(f"kill -9 of {point.partition(':')[0]} at a system call")
+
+    def judge(self, question: str, trouble: str) -> None:
+        """Count an answer. Raises `AssertionError` where `trouble` says what is wrong."""
+        self.asked[question] += 1
+        if trouble:
+            self.wrong[question].append(trouble)
+            raise AssertionError(f"{question}: {trouble}")
+
+    @property
+    def summary(self) -> str:
+        """The counts in one line."""
+        answers = [f"{question} {len(self.wrong[question])} of {self.asked[question]} checks" for question in QUESTIONS]
+        return ", ".join([f"faults injected {self.faults.total()}", f"kill points {len(self.points)}", *answers])

@@ -1,0 +1,126 @@
+"""A TCP proxy that can misbehave: refuse, swallow, delay, cut a connection, change what a client says."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Callable
+
+Edit = Callable[[bytes], bytes]
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends a reset, as a host that is gone does."""
+
+
+class Proxy:
+    """Passes connections to `port` of this machine on to `target`, in the manner that was last asked for."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.accepted = 0
+        self._listener: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._flows = threading.Event()
+        self._listen(0)
+        self.port = self._listening_port()
+        self.behave()
+
+    def close(self) -> None:
+        """End for good."""
+        self.refuse()
+        self._flows.set()
+
+    def behave(self) -> None:
+        """Pass everything on at once; what was swallowed is delivered now."""
+        self.delay = 0.0
+        self.budget: int | None = None
+        self.edit_request: Edit = bytes
+        self.edit_answer: Edit = bytes
+        if self._listener is None:
+            self._listen(self.port)
+        self._flows.set()
+
+    def swallow(self) -> None:
+        """Take connections and bytes, and pass nothing on in either direction: a black hole."""
+        self._flows.clear()
+
+    def cut(self) -> None:
+        """End every connection with a reset; new ones are taken."""
+        with self._lock:
+            sockets, self._sockets = self._sockets, []
+        for one in sockets:
+            _reset(one)
+
+    def refuse(self) -> None:
+        """End every connection, and refuse new ones."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            listener.close()
+        self.cut()
+
+    def _listen(self, port: int) -> None:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _listening_port(self) -> int:
+        assert self._listener is not None
+        return int(self._listener.getsockname()[1])
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                self.accepted += 1
+                server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                server.settimeout(None)
+            except ConnectionError:
+                _reset(client)
+                continue
+            except OSError:
+                return
+            with self._lock:
+                self._sockets += [client, server]
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, request: bool) -> None:
+        with contextlib.suppress(OSError):
+            for data in _chunks(source):
+                self._flows.wait()
+                time.sleep(self.delay)
+                if request:
+                    sink.sendall(self.edit_request(data))
+                else:
+                    self._answer(sink, data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def _answer(self, sink: socket.socket, data: bytes) -> None:
+        if self.budget is not None:
+            data = data[: self.budget]
+            self.budget -= len(data)
+        sink.sendall(self.edit_answer(data))
+        if self.budget == 0:
+            self.cut()
+
+
+def _chunks(source: socket.socket) -> Iterator[bytes]:
+    while data := source.recv(16384):
+        yield data
+
+
+def _reset(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()

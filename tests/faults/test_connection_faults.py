@@ -1,0 +1,104 @@
+"""The way between an agent and the ensemble is refused, swallowed, slow: a hiccup is no event, a loss is mended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from kazoo.client import KazooClient
+
+from faults.host import Host, Watch
+from faults.ledger import FLAPS, Ledger
+from faults.proxy import Proxy
+from support.ensemble import Ensemble
+from support.waiting import wait_for
+
+Hosts = Callable[..., Host]
+TIMEOUT = 6
+"""Seconds of session timeout of an agent whose connection hiccups."""
+
+
+@pytest.fixture
+def way(ensemble: Ensemble) -> Iterator[Proxy]:
+    """The agent's only way to the ensemble."""
+    with closing(Proxy(ensemble.members[0].client_port)) as proxy:
+        yield proxy
+
+
+def swallow(way: Proxy) -> None:
+    way.swallow()
+
+
+def cut(way: Proxy) -> None:
+    way.cut()
+
+
+def refuse(way: Proxy) -> None:
+    way.refuse()
+
+
+def delay(way: Proxy) -> None:
+    way.delay = 0.3
+
+
+@pytest.mark.parametrize("trouble", [swallow, cut, refuse, delay])
+def test_a_connection_that_hiccups_within_the_session_timeout_is_no_event_at_a_watcher(
+    way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger, trouble: Callable[[Proxy], None]
+) -> None:
+    one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=TIMEOUT).start()
+    registration = one.settle()
+    watch = Watch(zk, one.registration)
+    ledger.inject(f"connection to the ensemble, within the session timeout: {trouble.__name__}")
+    trouble(way)
+    begin, accepted = time.monotonic(), way.accepted
+    wait_for(lambda: time.monotonic() - begin > TIMEOUT / 3, "the trouble lasts")
+    way.behave()
+    one.origin.commit({"index.html": "two\n"})
+    one.settle()
+    assert way.accepted > accepted or trouble in {swallow, delay}, "the agent has connected again"
+    one.check_same(registration)
+    ledger.judge(FLAPS, f"{watch.events}" if watch.events else "")
+
+
+@pytest.mark.parametrize("trouble", [swallow, refuse])
+def test_a_connection_lost_for_longer_than_the_session_timeout_takes_nothing_down_and_all_comes_back(
+    way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger, trouble: Callable[[Proxy], None]
+) -> None:
+    one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=2).start()
+    registration = one.settle()
+    before = one.origin.head
+    ledger.inject(f"connection to the ensemble, longer than the session timeout: {trouble.__name__}")
+    trouble(way)
+    wait_for(lambda: not zk.exists(one.registration), "the session expires")
+    one.check_live(before)
+    way.behave()
+    one.origin.commit({"index.html": "two\n"})
+    assert one.settle() != registration
+
+
+def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_one_before(
+    way: Proxy, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=2, rollback_when_isolated=1)
+    live, go_on = one.agent.root / "live", one.agent.root / "go-on"
+    first = f"[ -e {live}.first ] || {{ touch {live}.first; exit; }}"
+    wait = f"{first}; touch {live}; until [ -e {go_on} ]; do sleep 0.02; done"
+    one.agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", wait]}
+    one.start().settle()
+    before = one.origin.head
+    isolating = one.origin.commit({"index.html": "breaks the network\n"})
+    generation = one.publish()
+    wait_for(live.exists, "the release is live, its hook runs")
+    one.check_live(isolating)
+    ledger.inject("a release that isolates its host")
+    way.swallow()
+    go_on.touch()
+    wait_for(lambda: one.agent.live() == before, "the host has gone back")
+    way.behave()
+    status = one.outcome(generation)
+    assert status["state"] == "rolled_back"
+    assert "rollback_when_isolated" in status["message"]
+    one.check_live(before)
+    one.check_registered()

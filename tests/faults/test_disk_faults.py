@@ -1,0 +1,134 @@
+"""A disk is full or read-only, a folder is where the symlink belongs: the old release stays, the host recovers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from faults.host import Host
+from faults.ledger import Ledger
+
+Hosts = Callable[..., Host]
+
+
+def mount(stack: ExitStack, place: Path, *words: str) -> None:
+    """Mount something at a folder until the stack ends; skips the test where that is not allowed here."""
+    place.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", *words, str(place)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+    stack.callback(subprocess.run, ["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def mounts() -> Iterator[ExitStack]:
+    """What is mounted by the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def tmpfs(mounts: ExitStack, host: Host) -> None:
+    """A base of 4 MB in memory."""
+    mount(mounts, host.agent.base, "-t", "tmpfs", "-o", "size=4m", "tmpfs")
+
+
+def ext4(mounts: ExitStack, host: Host) -> None:
+    """A base of 8 MB on a real file system in a file."""
+    image = host.agent.root / "image"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(8_000_000)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
+    mount(mounts, host.agent.base, "-o", "loop", str(image))
+
+
+def fill(path: Path) -> None:
+    """Write a file until nothing more fits."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 512, 1):
+            try:
+                while file.write(b"\0" * size):
+                    pass
+            except OSError:
+                continue
+
+
+@pytest.mark.parametrize("file_system", [tmpfs, ext4])
+def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_room(
+    mounts: ExitStack, host: Hosts, ledger: Ledger, file_system: Callable[[ExitStack, Host], None]
+) -> None:
+    one = host()
+    file_system(mounts, one)
+    one.start().settle()
+    before = one.origin.head
+    (one.origin.path / "large").write_bytes(os.urandom(100_000))
+    one.origin.commit({})
+    ledger.inject(f"a full disk, {file_system.__name__}")
+    fill(one.agent.base / "full")
+    one.publish()
+    status = one.says("No space left on device")
+    assert status["state"] in {"failed", "fetching"}
+    one.check_live(before)
+    one.check_registered()
+    (one.agent.base / "full").unlink()
+    later = one.origin.commit({"index.html": "room again\n"})
+    one.settle(later)
+
+
+def test_a_disk_that_fills_up_under_a_restarted_agent_stops_neither_service_nor_status(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host()
+    tmpfs(mounts, one)
+    one.start().settle()
+    before = one.origin.head
+    ledger.inject("a full disk while an agent starts")
+    one.agent.end()
+    fill(one.agent.base / "full")
+    one.start()
+    one.outcome(one.publish(before))
+    one.check_live(before)
+    one.check_registered()
+    (one.agent.base / "full").unlink()
+    one.origin.commit({"index.html": "room again\n"})
+    one.settle()
+
+
+def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_be_written(
+    host: Hosts, ledger: Ledger
+) -> None:
+    one = host().start()
+    one.settle()
+    before = one.origin.head
+    one.origin.commit({"index.html": "two\n"})
+    ledger.inject("a read-only disk")
+    with ExitStack() as read_only:
+        mount(read_only, one.agent.base, "--bind", str(one.agent.base))
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(one.agent.base)], check=True)
+        status = one.outcome(one.publish())
+        assert (status["state"], status["commitId"]) == ("failed", before)
+        assert "Read-only file system" in status["message"]
+        one.check_live(before)
+        one.check_registered()
+    one.settle()
+
+
+def test_a_folder_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:
+    one = host().start()
+    one.settle()
+    precious = one.agent.base / "elsewhere" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("mine\n")
+    ledger.inject("a folder where the symlink belongs")
+    status = one.outcome(one.publish(relativePath="elsewhere"))
+    assert status["state"] == "failed"
+    assert str(precious.parent) in status["message"]
+    assert precious.read_text() == "mine\n"
+    one.check_live(one.origin.head)
+    one.origin.commit({"index.html": "two\n"})
+    one.settle()
