@@ -164,7 +164,7 @@ def now() -> str:
 def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str) -> None:
     """Note in a publication's history entry that the fleet has proved it. What can't be noted is left."""
     for node in reversed(_children(client, paths.history)):
-        release, _ = _read_release(node.data)
+        release, _unused = _read_release(node.data)
         if node.stat.czxid == generation and release is not None and PROVED not in release.extra:
             noted = replace(release, extra={**release.extra, PROVED: now})
             client.set_async(node.path, noted.to_node(), node.stat.version).wait()

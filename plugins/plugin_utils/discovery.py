@@ -73,7 +73,7 @@ class Registry(NamedTuple):
         """
         if self.group is not None:
             left = iter(segments)
-            return re.sub(r"\*", lambda _: next(left, "*"), self.group)
+            return re.sub(r"\*", lambda _unused: next(left, "*"), self.group)
         if segments:
             return segments[-1]
         names = [name for name in self.path.split("/") if name]

@@ -66,7 +66,7 @@ def test_a_reader_finds_the_old_release_or_the_new_one_at_every_instant(layout: 
 
     reader = threading.Thread(target=read)
     reader.start()
-    for _ in range(100):
+    for _unused in range(100):
         activate(layout, "site", NEW)
         activate(layout, "site", OLD)
     ended.set()

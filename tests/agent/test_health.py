@@ -31,7 +31,7 @@ def answering(words: bytes | None) -> Iterator[int]:
         def serve() -> None:
             while True:
                 try:
-                    connection, _ = server.accept()
+                    connection, _unused = server.accept()
                 except OSError:
                     return
                 if words is None:

@@ -90,7 +90,7 @@ def test_a_registration_that_somebody_deletes_is_made_again(
 ) -> None:
     agents(**registered).start()
     service.open()
-    for _ in range(3):
+    for _unused in range(3):
         wait_for(registrations, "it is registered")
         zk.delete(f"{app}/service/server1")
     assert wait_for(registrations, "it is registered again")["server1"] == ["192.0.2.7", str(service.port)]
@@ -98,7 +98,7 @@ def test_a_registration_that_somebody_deletes_is_made_again(
 
 def test_a_status_that_somebody_deletes_is_made_again(agents: Agents, zk: KazooClient, app: str) -> None:
     agent = agents().start().wait_live()
-    for _ in range(3):
+    for _unused in range(3):
         zk.delete(f"{app}/agents/server1")
         agent.wait_live()
     assert agent.status["name"] == "server1"

@@ -135,7 +135,7 @@ HEADING = (
 def report(outcome: Outcome) -> str:
     """The line of a comparison; its columns are those of `HEADING`."""
     comparison, ratios = outcome.comparison, outcome.ratios
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    low, _unused, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return (
         f"{comparison.goal:5} {comparison.work:58} "
         f"{_figure(outcome.ours, comparison.unit):>10} {_figure(outcome.yardstick, comparison.unit):>10} "

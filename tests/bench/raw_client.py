@@ -49,7 +49,7 @@ class RawClient:
         answer = self._request(GET_CHILDREN, _string(path) + b"\0")
         (count,) = INT.unpack_from(answer)
         at, names = INT.size, []
-        for _ in range(count):
+        for _unused in range(count):
             (length,) = INT.unpack_from(answer, at)
             at += INT.size + length
             names.append(answer[at - length : at].decode())
@@ -68,7 +68,7 @@ class RawClient:
     def _request(self, kind: int, body: bytes) -> bytes:
         self._send(INT.pack(1) + INT.pack(kind) + body)
         answer = self._receive()
-        _, _, error = REPLY.unpack_from(answer)
+        _unused, _unused, error = REPLY.unpack_from(answer)
         if error:
             raise BenchError(f"ZooKeeper answered with error {error}")
         return answer[REPLY.size :]
@@ -99,7 +99,7 @@ def _string(text: str) -> bytes:
 def _nodes(answer: bytes) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
     at = 0
     while True:
-        kind, done, _ = MULTI.unpack_from(answer, at)
+        kind, done, _unused = MULTI.unpack_from(answer, at)
         at += MULTI.size
         if done:
             return

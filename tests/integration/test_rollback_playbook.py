@@ -17,6 +17,7 @@ from support.playbook import ROOT, run_playbook
 from support.repository import GitRepository
 
 ROLLBACK = ROOT / "playbooks" / "rollback.yml"
+STATUS = ROOT / "playbooks" / "status.yml"
 
 
 @dataclass
@@ -69,6 +70,9 @@ def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_s
     for name in ("server1", "server2"):
         assert re.search(rf"{name} +active +{short}", said), said
     assert f"2 of 2 have proved commit {short}" in said
+    seen = fleet.play(STATUS).stdout
+    assert len(re.findall(rf"server[12] +active +{short} up to date", seen)) == 2, seen
+    assert re.search(rf"release-0000000003 +{short} ", seen), seen
 
 
 def test_what_the_fleet_never_proved_is_not_gone_back_to(fleet: Fleet, zk: KazooClient) -> None:
@@ -115,3 +119,24 @@ def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
     assert words in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert zk.get(f"{app}/config") == before
+
+
+def test_the_status_of_an_application_that_nobody_has_published_says_so(ensemble: Ensemble, app: str) -> None:
+    done = Fleet([], {}, ensemble.hosts, app).play(STATUS)
+    assert done.returncode == 0, done.stdout
+    for words in ("nothing has been published", "nothing was published", "no agent is live"):
+        assert words in done.stdout
+
+
+def test_what_a_failing_hook_wrote_stands_below_its_servers_line(
+    agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository: GitRepository
+) -> None:
+    hook = ["sh", "-c", "echo first; echo second; exit 4"]
+    agents(hooks={"before_activate": hook}).start().wait_live()
+    options = {"url": repository.url, "relative_path": "site", "min_agents": "1"}
+    done = Fleet([], {}, ensemble.hosts, app).play(ROOT / "playbooks" / "deploy.yml", **options)
+    assert done.returncode != 0
+    assert re.search(
+        r'"server1 +failed +- +hook before_activate ended with status 4: first",\n +" +second",', done.stdout
+    )
+    assert "0 of 1 have proved commit" in done.stdout

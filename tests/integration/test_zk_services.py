@@ -186,7 +186,7 @@ def test_an_example_finds_what_its_software_registers(
     inventory: Inventory, zk: KazooClient, root: str, name: str
 ) -> None:
     options = yaml.safe_load((ROOT / "docs" / "inventory" / f"{name}.zk_services.yml").read_text())
-    _, child, _, port = next(one for one in AS_WRITTEN if one[0] == EXAMPLES[name])
+    _unused, child, _unused, port = next(one for one in AS_WRITTEN if one[0] == EXAMPLES[name])
     folder = options["registries"][0]["path"].replace("*", "x.y")
     register(zk, f"{root}{folder}/{child[0]}", child[1])
     found = inventory.read(**{**options, "hosts": f"{inventory.options['hosts']}{root}", "app": None})

@@ -445,7 +445,7 @@ def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, a
 
     worker = threading.Thread(target=create)
     worker.start()
-    for _ in range(20):
+    for _unused in range(20):
         try:
             converge(zk, path=app, state="absent", recursive=True)
         except ZooKeeperError as exc:

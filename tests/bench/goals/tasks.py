@@ -32,7 +32,7 @@ def znode_task(bench: Workbench) -> Iterator[Comparison]:
     for count, limit in (1, 1.03), (MANY, 1.08):
         for work, side, judged in ("run", _run, limit), ("task alone", _task, None):
             znodes = _Znodes(bench, count)
-            ours, yardstick = side(bench, f"znodes-{count}", znodes.task), side(bench, "ping", lambda _: PING)
+            ours, yardstick = side(bench, f"znodes-{count}", znodes.task), side(bench, "ping", lambda _unused: PING)
             what = f"{count} znode{'s' * (count > 1)} in a task, {work}; ping"
             yield Comparison("P5", what, judged, ours, yardstick, znodes.check)
 
@@ -62,7 +62,7 @@ class _Znodes:
             if "failed=0" not in printed:
                 raise BenchError(printed)
         for path in self.paths:
-            found, _ = self.bench.client.get(path)
+            found, _unused = self.bench.client.get(path)
             if found.decode() != self.value:
                 raise BenchError(f"{path} holds {found!r}, not {self.value!r}")
 
