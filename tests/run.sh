@@ -31,6 +31,10 @@ missing_packages() {
     command -v nginx >/dev/null || echo nginx-light
     command -v haproxy >/dev/null || echo haproxy
     command -v strace >/dev/null || echo strace
+    [ -x /usr/sbin/mkfs.ext4 ] || echo e2fsprogs
+    [ -x /usr/sbin/mkfs.xfs ] || echo xfsprogs
+    [ -x /usr/sbin/sshd ] || echo openssh-server
+    command -v ss >/dev/null || echo iproute2
     command -v openssl >/dev/null || echo openssl
     [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java

@@ -16,6 +16,7 @@ from faults.host import Host
 from faults.ledger import Ledger
 from support.agent import Agent
 from support.ensemble import Ensemble
+from support.lonely import RETRY
 from support.repository import GitRepository
 from support.service import Service
 
@@ -30,6 +31,18 @@ def ledger(ensemble: Ensemble) -> Ledger:
     """What this run counts."""
     LEDGER.zookeeper = ensemble.members[0].ask("srvr").split(":")[1].split("-")[0].strip()
     return LEDGER
+
+
+@pytest.fixture
+def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """A connected client that is back soon when the ensemble is: kazoo's own pauses grow without end."""
+    client = KazooClient(hosts=ensemble.hosts, timeout=10, connection_retry=RETRY)
+    client.start(timeout=20)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
 
 
 @pytest.fixture

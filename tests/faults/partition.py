@@ -23,7 +23,7 @@ class PartitionedEnsemble(Ensemble):
         path = member.folder / "zoo.cfg"
         lines = []
         for line in path.read_text().splitlines():
-            key, _, place = line.partition("=127.0.0.1:")
+            key, _unused, place = line.partition("=127.0.0.1:")
             other = int(key.removeprefix("server.")) if key.startswith("server.") else member.number
             lines.append(line if other == member.number else f"{key}=127.0.0.1:{self._way(member, other, place)}")
         path.write_text("\n".join(lines) + "\n")

@@ -79,7 +79,7 @@ class Proxy:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _ = listener.accept()
+                client, _unused = listener.accept()
                 self.accepted += 1
                 server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
                 server.settimeout(None)

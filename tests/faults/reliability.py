@@ -81,7 +81,7 @@ def _points(points: set[str]) -> str:
     """A line for each program and call, with the numbers of the calls."""
     numbers: dict[str, list[int]] = {}
     for point in points:
-        call, _, number = point.rpartition(" ")
+        call, _unused, number = point.rpartition(" ")
         numbers.setdefault(call, []).append(int(number))
     return "\n".join(f"- {call}: {', '.join(map(str, sorted(found)))}" for call, found in sorted(numbers.items()))
 

@@ -17,6 +17,7 @@ from faults.ledger import Ledger
 from faults.partition import PartitionedEnsemble
 from faults.proxy import Proxy
 from support.ensemble import Ensemble, Member
+from support.lonely import RETRY
 from support.repository import GitRepository
 from support.waiting import wait_for
 
@@ -141,7 +142,7 @@ def test_an_agent_at_a_member_that_becomes_a_minority_goes_to_the_majority(
         ways = Ways(servers, stack)
         victim = next(member for member in servers.members if member.mode == role)
         majority = ",".join(f"127.0.0.1:{one.client_port}" for one in servers.members if one is not victim)
-        zk = KazooClient(hosts=majority, timeout=10)
+        zk = KazooClient(hosts=majority, timeout=10, connection_retry=RETRY)
         stack.callback(zk.close)
         stack.callback(zk.stop)
         zk.start(timeout=20)

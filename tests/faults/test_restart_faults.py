@@ -56,7 +56,7 @@ def test_an_upgrade_is_no_event_at_a_watcher(host: Hosts, zk: KazooClient, ledge
     one = host(session_timeout=2).start()
     registration = one.settle()
     watch = Watch(zk, one.registration)
-    for _ in range(3):
+    for _unused in range(3):
         ledger.inject("restart of an agent by SIGUSR2")
         assert one.agent.end(signal.SIGUSR2) == 0
         one.start()

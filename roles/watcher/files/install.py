@@ -16,6 +16,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 OLDEST_PYTHON = (3, 9)
+OLDEST_POLKIT = (0, 106)
+"""The first that asks rules which unit it is about."""
 STAMP = "zoo-watcher.json"
 """In a version's directory: what its environment was made of. Written last, so that it vouches for the rest."""
 
@@ -36,12 +39,13 @@ class InstallError(Exception):
 def main(order_text: str) -> None:
     """Carry out an order, and print the report.
 
-    The order is a JSON object with `check`, `managed`, `install_dir`, `config_dir`, `instance`, `version`, `packages`,
-    `pip_args`, and `files`, the package's files by name.
+    The order is a JSON object with `check`, `managed`, `polkit`, `install_dir`, `config_dir`, `instance`, `version`,
+    `packages`, `pip_args`, and `files`, the package's files by name.
     """
     order = json.loads(order_text)
     os.umask(0o022)
-    report: dict[str, Any] = {"changed": False, "problems": problems(order["managed"]), "host": socket.gethostname()}
+    found = problems(order["managed"]) + (polkit_problems() if order["polkit"] else [])
+    report: dict[str, Any] = {"changed": False, "problems": found, "host": socket.gethostname()}
     try:
         report["current"] = _current(order)
         if not report["problems"]:
@@ -66,6 +70,20 @@ def problems(managed: bool) -> list[str]:
     if managed and not os.path.isdir("/run/systemd/system"):
         found.append("systemd does not run here; set watcher_manage_service to false and start the agent yourself")
     return found
+
+
+def polkit_problems() -> list[str]:
+    """What keeps this host from letting an agent restart units."""
+    advice = "watcher_restart_units needs polkit {}.{} or later (the package polkitd or polkit)".format(*OLDEST_POLKIT)
+    try:
+        said = subprocess.run(["pkaction", "--version"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        return [f"{advice}, and there is none"]
+    # "pkaction version 0.105", "pkaction version 122".
+    version = said.split()[-1]
+    if tuple(int(number) for number in re.findall("[0-9]+", version)) < OLDEST_POLKIT:
+        return [f"{advice}, and here is {version}"]
+    return []
 
 
 def install(order: dict[str, Any]) -> bool:
@@ -94,18 +112,22 @@ def _locked(folder: str) -> Iterator[None]:
 
 def _environment(order: dict[str, Any]) -> bool:
     folder = _version(order)
-    wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
+    python = list(sys.version_info[:2])
     try:
         found = json.loads((folder / STAMP).read_text())
     except (FileNotFoundError, ValueError):
         found = {}
-    if found == wanted or order["check"]:
-        return bool(found != wanted)
-    if found.get("python") != wanted["python"]:
+    # Each instance has its own wishes: one with metrics must not make one without differ.
+    asked = dict(found["instances"]) if found.get("python") == python and "instances" in found else {}
+    differs = bool(asked.get(order["instance"]) != order["packages"])
+    if not differs or order["check"]:
+        return differs
+    if not asked:
         _run([sys.executable, "-m", "venv", "--clear", str(folder)], "install python3-venv, or set watcher_python")
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
     _run([*pip, *order["pip_args"], *order["packages"]], "look at watcher_packages and watcher_pip_args")
-    _write(folder / STAMP, json.dumps(wanted))
+    asked[order["instance"]] = order["packages"]
+    _write(folder / STAMP, json.dumps({"python": python, "instances": asked}))
     return True
 
 

@@ -37,7 +37,11 @@ def main() -> int:
     """Do the job on standard input. 0 where it was done, 1 where not; no release can bring a traceback about."""
     _die_with_parent()
     os.umask(0o022)
-    job = json.load(sys.stdin)
+    question = sys.stdin.read()
+    if not question:
+        # The agent was killed before it could ask.
+        return 1
+    job = json.loads(question)
     resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
     try:
         say(tidy(job) if job.get("tidy") else stage(job))

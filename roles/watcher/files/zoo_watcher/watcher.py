@@ -87,7 +87,7 @@ class Watcher:
         self._registered: set[str] = set()
         self._address = ""
         self._shown: dict[str, Any] = {}
-        self.metrics = _metrics(config)
+        self.metrics: Metrics | None = None
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
@@ -96,12 +96,14 @@ class Watcher:
     def run(self) -> None:
         """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
         lock = self._lock_base()
+        # After the lock: a second agent of this base is told so, not that its port is taken.
+        self.metrics = _metrics(self.config)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGUSR2, self._on_signal)
         self.health.start()
         self.session.start()
-        systemd.notify("READY=1")
+        systemd.notify("READY=1", f"STATUS={self.status.state}")
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
             pause = 0.0

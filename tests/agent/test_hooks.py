@@ -1,0 +1,161 @@
+"""What a host does around a switch: its hooks, its shared paths, its drain, its checks by command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+Publish = Callable[..., int]
+Registrations = Callable[[], dict[str, list[str]]]
+
+NOTE = """\
+import json, os, pathlib, sys
+told = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
+site = pathlib.Path(sys.argv[2])
+told.update(hook=sys.argv[3], folder=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
+with open(sys.argv[1], "a") as file:
+    file.write(json.dumps(told) + "\\n")
+"""
+"""A hook that writes down what it was told, where it ran, and what was live then."""
+
+
+def noting(notes: Path, site: Path, name: str) -> list[str]:
+    """The words of a hook that writes a line to `notes`."""
+    return [sys.executable, "-c", NOTE, str(notes), str(site), name]
+
+
+def test_hooks_run_around_the_swap_and_are_told_what_changes(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    site = tmp_path / "server1" / "base" / "site"
+    names = ("before_activate", "after_activate")
+    agent = agents(hooks={name: noting(notes, site, name) for name in names}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    status = agent.wait_outcome(generation)
+    told = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert [(one["hook"], one["live"]) for one in told] == [
+        ("before_activate", None),
+        ("after_activate", first),
+        ("before_activate", first),
+        ("after_activate", second),
+    ]
+    releases = agent.base / ".zoo" / "releases"
+    last = told[-1]
+    assert (last["ZOO_COMMIT"], last["ZOO_GENERATION"]) == (second, str(generation))
+    assert (last["ZOO_RELEASE"], last["ZOO_PREVIOUS"]) == (str(releases / second), str(releases / first))
+    assert last["folder"] == str(releases / second)
+    assert set(names) <= status["timings"].keys()
+
+
+def test_a_hook_that_an_earlier_agent_did_not_finish_is_run_again(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    started, gate = tmp_path / "started", tmp_path / "gate"
+    script = f"echo >> {started}; while [ ! -e {gate} ]; do sleep 0.02; done"
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    generation = release()
+    wait_for(started.exists, "the hook runs")
+    agent.end(9)
+    assert agent.live() == repository.head
+    gate.touch()
+    agent.start()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert started.read_text() == "\n\n"
+
+
+def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    registrations: Registrations,
+    zk: KazooClient,
+    app: str,
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes"
+    site = tmp_path / "server1" / "base" / "site"
+    service.open()
+    agent = agents(drain_seconds=0.3, hooks={"before_activate": noting(notes, site, "before")}, **registered).start()
+    agent.wait_outcome(release())
+    wait_for(registrations, "it is registered")
+    deleted: list[float] = []
+    zk.exists(f"{app}/service/server1", watch=lambda _event: deleted.append(os.stat(notes).st_mtime))
+    lines = len(notes.read_text().splitlines())
+    repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    # Gone while only the earlier releases' hooks had been run, so before anything of this one.
+    assert status["state"] == "active"
+    assert len(deleted) == 1
+    assert deleted[0] < os.stat(notes).st_mtime
+    assert len(notes.read_text().splitlines()) == lines + 1
+    wait_for(registrations, "it is registered again")
+
+
+def test_shared_paths_outlive_releases_and_begin_with_what_the_first_one_has(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    repository.commit({"uploads/first.txt": "from git\n", "app.py": "1\n"})
+    agent = agents(shared_paths=["uploads", "var/cache"]).start()
+    assert agent.wait_outcome(release())["state"] == "active"
+    site = agent.base / "site"
+    assert (site / "uploads/first.txt").read_text() == "from git\n"
+    (site / "uploads/second.txt").write_text("from a user\n")
+    (site / "uploads/first.txt").write_text("changed by a user\n")
+    (site / "var/cache/page").write_text("made by the application\n")
+    repository.commit({"uploads/first.txt": "newer in git\n", "app.py": "2\n"})
+    assert agent.wait_outcome(release())["state"] == "active"
+    assert (site / "app.py").read_text() == "2\n"
+    assert (site / "uploads/first.txt").read_text() == "changed by a user\n"
+    assert (site / "uploads/second.txt").read_text() == "from a user\n"
+    assert (site / "var/cache/page").read_text() == "made by the application\n"
+
+
+def test_a_service_is_registered_while_its_command_ends_well(
+    agents: Agents, release: Publish, app: str, registrations: Registrations, tmp_path: Path
+) -> None:
+    sign = tmp_path / "fine"
+    script = f"test -e {sign} || {{ echo the sign is missing; exit 3; }}"
+    check = {"type": "command", "command": ["/bin/sh", "-c", script], "interval": 0.05, "timeout": 5}
+    agent = agents(services=[{"path": f"{app}/service", "port": 80, "address": "192.0.2.7", "check": check}]).start()
+    generation = release()
+    wait_for(lambda: agent.status.get("state") == "checking", "it waits for the check")
+    assert registrations() == {}
+    sign.touch()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert wait_for(registrations, "it is registered") == {"server1": ["192.0.2.7", "80"]}
+    sign.unlink()
+    wait_for(lambda: not registrations(), "it is not registered any more")
+
+
+def test_a_command_that_keeps_failing_is_quoted_when_the_release_is_rolled_back(
+    agents: Agents, repository: GitRepository, release: Publish, app: str, tmp_path: Path
+) -> None:
+    site = tmp_path / "server1" / "base" / "site"
+    script = f"grep -q good {site}/state || {{ echo the state is; cat {site}/state; exit 3; }}"
+    check = {"type": "command", "command": ["/bin/sh", "-c", script], "interval": 0.05, "timeout": 5}
+    agent = agents(health_timeout=0.6, services=[{"path": f"{app}/service", "port": 80, "check": check}]).start()
+    first = repository.commit({"state": "good\n"})
+    agent.wait_outcome(release())
+    repository.commit({"state": "rotten\n"})
+    status = agent.wait_outcome(release())
+    assert status["state"] == "rolled_back"
+    assert "ended with status 3: the state is\nrotten" in status["message"]
+    assert agent.live() == first
