@@ -37,7 +37,7 @@ def make(layout: Layout, url: str, commit_id: str, earlier: tuple[str, ...] = ()
     store = Repository(layout, Access(("file",)))
     store.open()
     store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
-    make_release(Making(layout, commit_id, (), hard_links, earlier), store)
+    make_release(Making(layout, commit_id, (), hard_links, None, earlier), store)
     assert whole(layout, commit_id, ())
     return layout.release(commit_id)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,14 +59,30 @@ def _check_free(place: Path) -> None:
     )
 
 
-def whole(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
-    """Whether a commit's release directory is there, untouched since it was made, with these shared paths."""
-    if not layout.release(commit_id).is_dir():
-        return False
+def whole(layout: Layout, commit_id: str, shared_paths: Sequence[str], signers: str | None = None) -> bool:
+    """Whether a release directory may go live as it is: untouched, and verified against these signers if any."""
+    manifest = _untouched(layout, commit_id, shared_paths)
+    return manifest is not None and manifest.signers == signers
+
+
+def untouched(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
+    """Whether a commit's release directory is there as it was made, with these shared paths."""
+    return _untouched(layout, commit_id, shared_paths) is not None
+
+
+def _untouched(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> Manifest | None:
     manifest = Manifest.load(layout.manifest(commit_id))
-    return (
-        manifest is not None and manifest.shared == tuple(shared_paths) and manifest.matches(layout.release(commit_id))
-    )
+    if manifest is None or manifest.shared != tuple(shared_paths):
+        return None
+    return manifest if manifest.matches(layout.release(commit_id)) else None
+
+
+def allowed_signers(path: str | None) -> str | None:
+    """The digest of a file of allowed signers: with another one, a signature is verified anew. Raises `DeployError`."""
+    if path is None:
+        return None
+    with disk_errors("require_signature"):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> list[str]:

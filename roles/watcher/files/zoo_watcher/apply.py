@@ -76,12 +76,14 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
     with clock.step("fetching"):
         if not repository.has(release.commit_id):
             repository.fetch(release)
+    repository.verify(release.commit_id)
     with clock.step("staging"):
         making = Making(
             repository.layout,
             release.commit_id,
             tuple(job["shared_paths"]),
             job["hard_links"],
+            job["signers"],
             tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
         )
         make_release(making, repository)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from .activation import allowed_signers
 from .command import inherited
 from .config import Config
 from .errors import CancelledError, DeployError, PassingError
@@ -33,6 +34,7 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
+        "signers": allowed_signers(config.require_signature),
     }
 
 
@@ -43,6 +45,7 @@ def tidy_job(config: Config) -> Job:
         "ssh_key": config.ssh_key,
         "ssh_known_hosts": config.ssh_known_hosts,
         "credentials": config.git_credentials,
+        "signers": config.require_signature,
         "largest": config.max_release_bytes,
     }
     return {"tidy": True, "base": str(config.base), "access": access}

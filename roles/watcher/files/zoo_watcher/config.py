@@ -111,6 +111,7 @@ class Config:
     ssh_key: str | None = None
     ssh_known_hosts: str | None = None
     git_credentials: str | None = None
+    require_signature: str | None = None
     hard_links: bool = True
     shared_paths: tuple[str, ...] = ()
     hooks: Hooks = field(default_factory=Hooks)
@@ -230,6 +231,7 @@ def _config(keys: _Keys) -> Config:
         ssh_key=_secret_file(keys, "ssh_key"),
         ssh_known_hosts=keys.text("ssh_known_hosts"),
         git_credentials=_secret_file(keys, "git_credentials"),
+        require_signature=_readable_file(keys, "require_signature"),
         hard_links=keys.flag("hard_links", default=True),
         shared_paths=_shared_paths(keys),
         hooks=_hooks(keys),
@@ -291,6 +293,13 @@ def _secret_file(keys: _Keys, key: str) -> str | None:
         return path
     if mode & 0o077:
         keys.wrong(key, f"{path} can be read by others (mode {mode & 0o777:04o}); make it 0600")
+    return path
+
+
+def _readable_file(keys: _Keys, key: str) -> str | None:
+    path: str | None = keys.text(key)
+    if path is not None and not os.path.isfile(path):
+        keys.wrong(key, f"no file at {path}")
     return path
 
 

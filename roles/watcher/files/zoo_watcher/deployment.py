@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from . import command
-from .activation import activate, live_commit, whole
+from .activation import activate, allowed_signers, live_commit, whole
 from .apply_child import ApplyChild, stage_job, tidy_job
 from .config import Config
 from .errors import CancelledError, DeployError, PassingError, UnhealthyError
@@ -137,7 +137,8 @@ class Deployment(threading.Thread):
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
-        if whole(self.layout, self.release.commit_id, self.config.shared_paths):
+        signers = allowed_signers(self.config.require_signature)
+        if whole(self.layout, self.release.commit_id, self.config.shared_paths, signers):
             return False
         self._spread()
         job = stage_job(self.config, self.release, self._kept())

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a complete release directory was made of: by it a release is known to be whole and untouched, without git.
 
-A manifest is a JSON object: `shared`, the shared paths that are linked into the release, and `files`, for each file
-and symlink below it `[mode, size, mtime in nanoseconds]` by its path. A change of an inode's links changes its ctime,
+A manifest is a JSON object: `shared`, the shared paths that are linked into the release, `signers`, by whom its
+signature had to be when it was verified (null where none was demanded), and `files`, for each file and symlink below it
+`[mode, size, mtime in nanoseconds]` by its path. A change of an inode's links changes its ctime,
 so that is not looked at.
 """
 
@@ -26,11 +27,12 @@ class Manifest:
 
     files: dict[str, tuple[int, int, int]]
     shared: tuple[str, ...] = ()
+    signers: str | None = None
 
     @classmethod
-    def of(cls, root: Path, shared: Sequence[str] = ()) -> Manifest:
+    def of(cls, root: Path, shared: Sequence[str] = (), signers: str | None = None) -> Manifest:
         """What is below `root` now. Raises `OSError`."""
-        return cls({path: _facts(entry) for path, entry in walk(root)}, tuple(shared))
+        return cls({path: _facts(entry) for path, entry in walk(root)}, tuple(shared), signers)
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
@@ -38,13 +40,13 @@ class Manifest:
         try:
             found = json.loads(os.fsdecode(path.read_bytes()))
             files = {name: (int(mode), int(size), int(time)) for name, (mode, size, time) in found["files"].items()}
-            return cls(files, tuple(found["shared"]))
+            return cls(files, tuple(found["shared"]), found.get("signers"))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def save(self, path: Path) -> None:
         """Write the manifest, durably. Raises `OSError`."""
-        write_durably(path, json.dumps({"shared": self.shared, "files": self.files}))
+        write_durably(path, json.dumps({"shared": self.shared, "signers": self.signers, "files": self.files}))
 
     def matches(self, root: Path) -> bool:
         """Whether below `root` is exactly what the manifest says, untouched."""

@@ -62,6 +62,10 @@ auto = 0
 auto = false
 [submodule]
 recurse = false
+[gpg]
+program = /bin/false
+[gpg "x509"]
+program = /bin/false
 """
 OWNERS = """\
 [safe]
@@ -80,13 +84,15 @@ class Access:
     ssh_key: str | None = None
     ssh_known_hosts: str | None = None
     credentials: str | None = None
+    signers: str | None = None
     largest: int = 10_000_000_000
 
     @property
     def settings(self) -> str:
         """Git's configuration file."""
         stored = f'[credential]\nhelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
-        return SETTINGS + stored + (OWNERS if "file" in self.schemes else "")
+        signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
+        return SETTINGS + stored + signed + (OWNERS if "file" in self.schemes else "")
 
     @property
     def ssh(self) -> str:
@@ -99,9 +105,14 @@ class Access:
         return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
 
 
-def _quoted(path: str | None) -> str:
+def _quoted(path: str) -> str:
     """A path inside a quoted value of git's configuration, where a shell reads it."""
-    return shlex.quote(path or "").replace("\\", "\\\\").replace('"', '\\"')
+    return _escaped(shlex.quote(path))
+
+
+def _escaped(text: str) -> str:
+    """A text inside a quoted value of git's configuration."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 @dataclass(frozen=True)
@@ -212,6 +223,20 @@ class Repository:
         """Whether a pack was cut off at the limit: git does not always say so."""
         begun = (self.layout.repository / "objects" / "pack").glob("tmp_pack_*")
         return any(pack.stat().st_size >= self.access.largest for pack in begun)
+
+    def verify(self, commit_id: str) -> None:
+        """Where a signature is demanded, have the commit's SSH signature verified. Raises `DeployError`."""
+        if self.access.signers is None:
+            return
+        try:
+            self.git.verify_commit(commit_id)
+        except CommandError as exc:
+            said = (
+                "it is not signed"
+                if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
+                else reason(exc.stderr)
+            )
+            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {said}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty folder."""

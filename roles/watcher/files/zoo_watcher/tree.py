@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .activation import whole
+from .activation import untouched
 from .errors import DeployError
 from .layout import Layout, disk_errors, remove_tree, replace_tree, sync_directory, sync_file_system
 from .manifest import Manifest, walk
@@ -31,12 +31,16 @@ NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.E
 
 @dataclass(frozen=True)
 class Making:
-    """One release directory to be made. `earlier` are commits that it may be made from, the likeliest first."""
+    """One release directory to be made. `earlier` are commits that it may be made from, the likeliest first.
+
+    `signers` says by whom its signature was allowed to be, in the form of `allowed_signers`.
+    """
 
     layout: Layout
     commit_id: str
     shared_paths: tuple[str, ...]
     hard_links: bool
+    signers: str | None
     earlier: tuple[str, ...]
 
 
@@ -62,7 +66,7 @@ def make_release(making: Making, repository: Repository) -> None:
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
     """Take what is the same from an earlier release. Whether that came out; where not, `tree` is empty again."""
-    before = next((one for one in making.earlier if whole(making.layout, one, making.shared_paths)), None)
+    before = next((one for one in making.earlier if untouched(making.layout, one, making.shared_paths)), None)
     if before is None or not repository.has(before):
         return False
     take = _way_to_take(making, before)
@@ -190,7 +194,7 @@ def _make_folder(tree: Path, folder: Path) -> None:
 def _put_in_place(making: Making, tree: Path) -> None:
     """The manifest comes first: a directory under its commit's name is whole, also where a touched one is replaced."""
     layout = making.layout
-    Manifest.of(tree, making.shared_paths).save(layout.manifest(making.commit_id))
+    Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
         replace_tree(tree, release)

@@ -1,0 +1,85 @@
+"""Where a signature is demanded, only a commit that is signed by somebody who is allowed to goes live."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.agent import Agent
+from support.repository import GitRepository
+
+Agents = Callable[..., Agent]
+Publish = Callable[..., int]
+
+
+class Signer:
+    """Somebody with an SSH key."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.key = folder / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
+
+    @property
+    def line(self) -> str:
+        """The line by which a file of allowed signers knows them."""
+        return f"{self.name}@example.org {self.key.with_suffix('.pub').read_text()}"
+
+    def commit(self, repository: GitRepository, text: str) -> str:
+        """A commit with their signature."""
+        settings = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={self.key}"]
+        (repository.path / "index.html").write_text(text)
+        repository.git("add", "-A")
+        repository.git(*settings, "commit", "-q", "-S", "-m", text)
+        return repository.head
+
+
+@pytest.fixture
+def friend(tmp_path: Path) -> Signer:
+    """Who may sign."""
+    return Signer(tmp_path, "friend")
+
+
+@pytest.fixture
+def signers(tmp_path: Path, friend: Signer) -> Path:
+    """The file of allowed signers; its path wants quoting."""
+    path = tmp_path / 'those "who" may'
+    path.write_text(friend.line)
+    return path
+
+
+def test_a_commit_of_an_allowed_signer_goes_live_and_no_other(
+    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
+) -> None:
+    agent = agents(require_signature=str(signers)).start()
+    unsigned = repository.head
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("failed", None)
+    assert f"{unsigned} is not signed by anybody in {signers}" in status["message"]
+    good = friend.commit(repository, "good")
+    assert agent.wait_outcome(release())["state"] == "active"
+    Signer(tmp_path, "stranger").commit(repository, "strange")
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("failed", good)
+    assert "No principal matched" in status["message"]
+
+
+def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
+    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
+) -> None:
+    agent = agents(require_signature=str(signers)).start()
+    other = Signer(tmp_path, "other")
+    first = friend.commit(repository, "first")
+    agent.wait_outcome(release())
+    signers.write_text(friend.line + other.line)
+    second = other.commit(repository, "second")
+    agent.wait_outcome(release())
+    signers.write_text(other.line)
+    status = agent.wait_outcome(release(first))
+    assert (status["state"], agent.live()) == ("failed", second)
+    signers.write_text(friend.line)
+    assert agent.wait_outcome(release(first, ref="again"))["state"] == "active"
+    assert agent.live() == first
