@@ -253,7 +253,7 @@ class Watcher:
         failure = Journal.load(self.layout.journal).failed(desired.generation)
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
-            self._set_status("failed", generation=desired.generation, message=desired.problem)
+            self._set_status("failed", generation=desired.generation, message=desired.problem, timings=None)
         elif failure:
             self._set_status(failure.state, generation=desired.generation, message=failure.message)
         else:

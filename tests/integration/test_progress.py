@@ -1,0 +1,100 @@
+"""A deployment that takes its time is shown while it is waited for."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.playbook import run_playbook
+from support.ports import free_ports
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+
+
+class Running(threading.Thread):
+    """A playbook of one task that runs beside the test."""
+
+    def __init__(self, folder: Path, module: str, options: dict[str, Any]) -> None:
+        super().__init__(daemon=True)
+        self.playbook = folder / "play.yml"
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [{module: options}]}
+        self.playbook.write_text(json.dumps([play]))
+        self.done: CompletedProcess[str] | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run it."""
+        self.done = run_playbook(self.playbook)
+
+    def end(self) -> CompletedProcess[str]:
+        """Wait for it."""
+        self.join(120)
+        assert self.done is not None
+        return self.done
+
+
+def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_there(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    service = Service()
+    slow = agents("slow", services=[{"path": f"{app}/service", "port": service.port}]).start().wait_live()
+    agents("quick").start().wait_live()
+    options = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "min_agents": 2}
+    running = Running(tmp_path, "zoo.deploy.zk_release", options)
+    # The second wait has begun: it is zk_release_info that asks now, for what is published already.
+    begun = wait_for(lambda: zk.exists(f"{app}/config"), "it is published", 60)
+    wait_for(lambda: zk.get(f"{app}/config")[1].mtime + 13_000 < wall(zk, app), "the first seconds are over", 60)
+    service.open()
+    try:
+        done = running.end()
+    finally:
+        service.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"s  1 of 2 agents have proved [0-9a-f]{10}; slow is checking", done.stdout)
+    assert zk.exists(f"{app}/config").mzxid == begun.mzxid
+    assert slow.live() == repository.head
+
+
+def wall(zk: KazooClient, app: str) -> int:
+    """The ensemble's own time in milliseconds: that of a znode that is written now."""
+    zk.ensure_path(f"{app}/clock")
+    return int(zk.set(f"{app}/clock", b"").mtime)
+
+
+def test_a_release_that_was_published_without_waiting_can_be_waited_for_later(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    agent = agents().start().wait_live()
+    options = {"hosts": ensemble.hosts, "app": app}
+    published = {**options, "url": repository.url, "relative_path": "site", "wait": False}
+    assert Running(tmp_path, "zoo.deploy.zk_release", published).end().returncode == 0
+    assert Running(tmp_path, "zoo.deploy.zk_release_info", {**options, "wait": True}).end().returncode == 0
+    assert agent.status["state"] == "active"
+    assert agent.status["generation"] == zk.exists(f"{app}/config").mzxid
+
+
+def test_waiting_for_nothing_is_a_clear_error(ensemble: Ensemble, app: str, tmp_path: Path) -> None:
+    done = Running(tmp_path, "zoo.deploy.zk_release_info", {"hosts": ensemble.hosts, "app": app, "wait": True}).end()
+    assert done.returncode == 2
+    assert f"{app}/config: nothing is published that could be waited for" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_ensemble_that_is_down_fails_within_the_connect_timeout(app: str, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    options = {"hosts": f"127.0.0.1:{port}", "app": app, "connect_timeout": 1, "wait": True}
+    done = Running(tmp_path, "zoo.deploy.zk_release_info", options).end()
+    assert done.returncode == 2
+    assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in done.stdout + done.stderr
