@@ -19,6 +19,7 @@ description:
     write it.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
+  - zoo.deploy.waiting
 author:
   - zoo.deploy contributors (@zoo-deploy)
 requirements:
@@ -82,20 +83,6 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
-  wait_timeout:
-    description:
-      - Seconds to wait at the most; the module fails after them and says who is not there yet.
-      - The release stays published.
-    type: float
-    default: 300
-  min_agents:
-    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
-    type: int
-    default: 1
-  max_failures:
-    description: How many agents may fail before the module does; it fails as soon as there are more.
-    type: int
-    default: 0
 seealso:
   - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_services

@@ -14,6 +14,7 @@ description:
   - Reads the desired release, the releases that were published before, and the status of every live agent.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
+  - zoo.deploy.waiting
 author:
   - zoo.deploy contributors (@zoo-deploy)
 attributes:
@@ -36,18 +37,6 @@ options:
     description: Whether to wait until the live agents have proved the release that is desired; fails where they do not.
     type: bool
     default: false
-  wait_timeout:
-    description: Seconds to wait at the most.
-    type: float
-    default: 300
-  min_agents:
-    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
-    type: int
-    default: 1
-  max_failures:
-    description: How many agents may fail before the module does; it fails as soon as there are more.
-    type: int
-    default: 0
 seealso:
   - module: zoo.deploy.zk_release
 """

@@ -10,8 +10,8 @@ import pytest
 from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
-from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import Kept, from_cache, to_cache
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Reading, Registry, discover
+from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import from_cache, to_cache
+from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Kept, Reading, Registry, discover
 from support.ensemble import Ensemble
 
 

@@ -146,7 +146,7 @@ def test_names_that_are_long_or_not_ascii_fit(client: KazooClient) -> None:
 def test_a_server_that_does_not_know_the_request_says_so(client: KazooClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MultiRead, "type", UNKNOWN_REQUEST)
     asked = client.handler.async_result()
-    client._call(MultiRead([(GET_DATA, "/")]), asked)
+    client._call(MultiRead([(GET_DATA, b"/")]), asked)
     with pytest.raises(UnimplementedError):
         asked.get(timeout=10)
 
