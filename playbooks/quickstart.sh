@@ -55,7 +55,7 @@ play() {
     local shown=${*//"$FOLDER"/"${FOLDER#"$PWD/"}"}
     say "\$ ansible-playbook $shown"
     quietly "$BIN/ansible-playbook" -i "$FOLDER/inventory.yml" "$@"
-    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$FOLDER/step.log" | sed 's/\\"/"/g'
+    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$FOLDER/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
 }
 
 # Look at the outcome without the collection.
