@@ -175,7 +175,7 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     ARGSPEC,
@@ -183,11 +183,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     connect,
     host_string,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import Kept, from_cache, to_cache
-from ansible_collections.zoo.deploy.plugins.plugin_utils.construction import BulkConstructable
-from ansible_collections.zoo.deploy.plugins.plugin_utils.deployments import deployments
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import InvalidRegistry, Reading, Registry, discover
-from ansible_collections.zoo.deploy.plugins.plugin_utils.expressions import ASK, FAILS, bulk, evaluate
+from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import (
+    InvalidRegistry,
+    Kept,
+    Reading,
+    Registry,
+    discover,
+)
 from ansible_collections.zoo.deploy.plugins.plugin_utils.hosts import (
     Host,
     Registration,
@@ -197,11 +199,14 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.hosts import (
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.trust import untrusted
 
+# Ansible compiles every file of a collection anew at each start, so what only some options need is imported there:
+# ruff: noqa: PLC0415
+
 FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
 """How the name of a file for this plugin ends."""
 
 
-class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     """Hosts and groups from the children of registries."""
 
     NAME = "zoo.deploy.zk_services"
@@ -233,7 +238,10 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
         self._add_groups(registries)
         hosts = self._hosts(self._filtered([one for live, _kept in answers for one in live]))
         self._add_hosts(hosts, releases)
-        self.construct([host.name for host in hosts])
+        if any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.construction import Constructor
+
+            Constructor(self).construct([host.name for host in hosts])
 
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
@@ -253,6 +261,8 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
                 if self.get_option(option) != off:
                     raise ZooKeeperError(f"{option} needs the last good answer; set cache: true")
             return [None] * len(registries)
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import from_cache
+
         try:
             found = self.cache.get(cache_key)
         except KeyError:
@@ -261,6 +271,8 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
 
     def _keep(self, cache_key: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> None:
         if self.get_option("cache"):
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import to_cache
+
             self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, kept)
             self.update_cache_if_changed()
 
@@ -272,7 +284,7 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
             with connect(self._connection()) as client:
                 known = [one.reading if one and use_cache else None for one in last]
                 readings: list[Reading | None] = list(discover(client, registries, known))
-                releases, problems = deployments(client, self.get_option("app")) if self.get_option("app") else ({}, [])
+                releases, problems = self._deployments(client)
         except ZooKeeperError as exc:
             if self.get_option("unreachable_action") == "fail":
                 raise
@@ -282,6 +294,14 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
             return [None] * len(registries), {}
         self._warn(problems)
         return readings, releases
+
+    def _deployments(self, client: Any) -> tuple[dict[str, Any], list[str]]:
+        """What the agents of `app` run, and a text for each that can't be read."""
+        if not self.get_option("app"):
+            return {}, []
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.deployments import deployments
+
+        return deployments(client, self.get_option("app"))
 
     def _answer(
         self, registry: Registry, reading: Reading | None, before: Kept | None
@@ -335,7 +355,9 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
         return hosts
 
     def _evaluated(self, expression: str, found: Sequence[Registration]) -> Iterator[Any]:
-        """The value of an expression, or of a template, for each registration; FAILS where it has none."""
+        """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.expressions import ASK, FAILS, bulk, evaluate
+
         rows = [one.variables for one in found]
         for row, value in zip(rows, evaluate(self.templar, bulk(expression), rows)):
             if value is ASK or (value is FAILS and self.get_option("strict")):
@@ -353,7 +375,7 @@ class InventoryModule(BaseInventoryPlugin, BulkConstructable, Cacheable):
         except Exception as exc:
             if self.get_option("strict"):
                 raise AnsibleError(f"{expression}: can't be evaluated for {variables['zk_path']}: {exc}") from exc
-            return FAILS
+            return None
 
     def _add_groups(self, registries: Sequence[Registry]) -> None:
         """The groups of registries without a `*`: they are there also while nothing is registered."""

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 try:
     from kazoo.exceptions import EXCEPTIONS
@@ -27,25 +26,25 @@ GET_CHILDREN = 8
 """The type of an operation that reads the names of the children."""
 
 _HEADER = struct.Struct("!iBi")
-_ANSWER = struct.Struct("!iBii")
-"""A header, and what each answer begins with: the data's length, the number of names, or the error's code."""
+_OPERATION = _ANSWER = struct.Struct("!iBii")
+"""A header, and what follows it: the path's length; the data's, the number of names, or the error's code."""
 _INT = struct.Struct("!i")
 _STAT = struct.Struct("!qqqqiiiqiiq")
 
 
-@dataclass(frozen=True)
 class MultiRead:
-    """Many reads in one request, for kazoo to send: `operations` are types and paths, the chroot included."""
+    """Many reads in one request, for kazoo to send: `operations` are types and paths in UTF-8, the chroot included."""
 
-    operations: Sequence[tuple[int, str]]
-    type: ClassVar[int] = 22
+    type = 22
+
+    def __init__(self, operations: Sequence[tuple[int, bytes]]) -> None:
+        self.operations = operations
 
     def serialize(self) -> bytes:
         """The request's bytes; no operation sets a watch."""
         parts: list[bytes] = []
         for kind, path in self.operations:
-            name = path.encode()
-            parts += _HEADER.pack(kind, 0, -1), _INT.pack(len(name)), name, b"\0"
+            parts += _OPERATION.pack(kind, 0, -1, len(path)), path, b"\0"
         return b"".join([*parts, _HEADER.pack(-1, 1, -1)])
 
     @classmethod
@@ -53,12 +52,13 @@ class MultiRead:
         """An answer for each operation (`(data, stat)`, names, or an exception of kazoo's); and the size in bytes."""
         found: list[Any] = []
         last = len(answer) - _HEADER.size  # where the end mark is
+        begins, stat_at, stat_of = _ANSWER.unpack_from, _STAT.unpack_from, ZnodeStat._make
         while offset < last:
-            kind, _done, _code, length = _ANSWER.unpack_from(answer, offset)
+            kind, _done, _code, length = begins(answer, offset)
             offset += _ANSWER.size
             if kind == GET_DATA:  # here and not in a function of its own: there may be tens of thousands
                 end = offset + length if length > 0 else offset
-                found.append((answer[offset:end], ZnodeStat._make(_STAT.unpack_from(answer, end))))
+                found.append((answer[offset:end], stat_of(stat_at(answer, end))))
                 offset = end + _STAT.size
             elif kind == GET_CHILDREN:
                 names, offset = _names(answer, offset, length)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The records that plugins and agents exchange through znodes, and where those znodes are.
 
-Standard library only: the agent carries this same file. A record reads itself from a node's bytes
+Standard library and `names` only: the agent carries these same files. A record reads itself from a node's bytes
 (`from_node`), writes itself to them (`to_node`), keeps the keys that it does not know, and refuses
 what it must not carry with an `InvalidRecord` that says which key and why.
 """
@@ -17,11 +17,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from .names import MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
+
+__all__ = ["MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "shown"]
+"""Who knows the records need not know that these are elsewhere."""
+
 DEFAULT_APP = "/app/business"
 HISTORY_LIMIT = 50
 """How many entries of an application's history are kept."""
-MAX_NODE_BYTES = 1_000_000
-"""A packet of ZooKeeper's holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
 MAX_MESSAGE = 2_000
 """A status message's length in characters; the end of a longer one is kept."""
 
@@ -47,13 +50,8 @@ AGENT_DIRECTORY = ".zoo"
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP = re.compile(r"[^/:]+:(?!:)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 RecordType = TypeVar("RecordType", bound="_Record")
-
-
-class InvalidRecord(ValueError):
-    """A node's data is not the record that belongs there; the text says which key and why."""
 
 
 class InvalidRelease(InvalidRecord):
@@ -96,35 +94,6 @@ class AppPaths:
         return f"{self.agents}/{name}"
 
 
-def check_path(path: str) -> str:
-    """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
-    if not path.startswith("/"):
-        raise InvalidRecord(f"path: want one that begins with /, got {shown(path)}")
-    if path != "/":
-        for segment in path[1:].split("/"):
-            check_node_name(segment, f"path {shown(path)}")
-    return path
-
-
-def check_node_name(name: str, where: str) -> str:
-    """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
-    if name in {"", ".", ".."} or "/" in name or _CONTROL.search(name):
-        raise InvalidRecord(
-            f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
-        )
-    return name
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """`value` as a message may show it: printable, quoted, at most `limit` characters."""
-    try:
-        text = json.dumps(value, default=repr)
-    except RecursionError:
-        # What could just be read at the stack's depth then may be too deep to be written at the depth now.
-        return f"a {type(value).__name__} that is nested too deeply to be shown"
-    return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
-
-
 def parse_object(data: bytes | None) -> dict[str, Any]:
     """The JSON object in a node's bytes. Raises `InvalidRecord` where there is none."""
     if not data:
@@ -154,7 +123,7 @@ def check_url(url: object) -> str:
     """`url` itself where git may be given it; `InvalidRelease` otherwise. The host says which protocols it allows."""
     if not isinstance(url, str) or not url:
         raise InvalidRelease(f"url: want a repository's address, got {shown(url)}")
-    if url.startswith("-") or "::" in url.split("/", 1)[0] or _CONTROL.search(url):
+    if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
             f"url: {shown(url)} is no repository's address (no leading dash, no transport helper, no control character)"
         )
@@ -181,7 +150,7 @@ def check_relative_path(path: object) -> str:
     if not isinstance(path, str) or not path:
         raise InvalidRelease(f"relativePath: want a relative path, got {shown(path)}")
     segments = path.split("/")
-    if any(segment in {"", ".", ".."} for segment in segments) or _CONTROL.search(path):
+    if any(segment in {"", ".", ".."} for segment in segments) or has_control(path):
         raise InvalidRelease(
             f"relativePath: want a normalised relative path (no leading or double slash, no . or .., "
             f"no control character), got {shown(path)}"

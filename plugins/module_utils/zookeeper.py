@@ -47,8 +47,8 @@ CHUNK_COUNT = 1000
 """How many reads a request has at most."""
 CHUNK_BYTES = 400_000
 """How large a request may be, and how large its answer should be."""
-CHUNKS_UNDER_WAY = 2
-"""How many requests are under way at once, after the first has been answered."""
+CHUNKS_UNDER_WAY = 3
+"""How many requests are under way at once, after the first has been answered: the server never waits for us."""
 
 ARGSPEC: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str", "required": True, "fallback": (env_fallback, ["ZK_HOSTS"])},
@@ -329,7 +329,7 @@ def list_many(
     The stat may be a little older than the names, never newer: as long as `pzxid` stays, the names do.
     """
     answers = _bulk_read(client, [(kind, path) for path in paths for kind in (GET_DATA, GET_CHILDREN)], timeout)
-    return [_folder(path, node, names) for path, node, names in zip(paths, answers[::2], answers[1::2])]
+    return [_folder(path, node, names) for path, node, names in zip(paths, answers, answers)]
 
 
 def _node(path: str, answer: Any) -> Node | ZooKeeperError | None:
@@ -354,49 +354,56 @@ def _failure(path: str, exc: Exception) -> ZooKeeperError | None:
     return error
 
 
-def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeout: float) -> list[Any]:
+def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeout: float) -> Iterator[Any]:
     """What kazoo gives for each operation, or its exception: by multiRead, one by one where that is refused."""
     deadline = time.monotonic() + timeout
+    done = 0
     with translated(None):
         if client not in _REFUSED:
             try:
-                return _by_multi_read(client, operations, deadline)
+                for answers in _by_multi_read(client, operations, deadline):
+                    yield from answers
+                    done += len(answers)
             except kazoo_errors.UnimplementedError:
                 _REFUSED.add(client)
-        return _one_by_one(client, operations, deadline)
+        if done < len(operations):
+            yield from _one_by_one(client, operations[done:], deadline)
 
 
 _REFUSED: weakref.WeakSet[KazooClient] = weakref.WeakSet()
 """Clients whose server does not know multiRead (ZooKeeper 3.5 and earlier)."""
 
 
-def _by_multi_read(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
-    """Ask chunk by chunk, with a second one under way; a chunk is as large as the answer before it allows.
+def _by_multi_read(
+    client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float
+) -> Iterator[Sequence[Any]]:
+    """The answers, chunk by chunk; the next ones are under way by then, so that the server works meanwhile.
 
-    A server builds an answer in memory, whole: one of 10 MB ends a server that has a small heap.
+    A chunk is as large as the answer before it allows: a server builds an answer in memory, whole, and one of 10 MB
+    ends a server that has a small heap.
     """
-    found: list[Any] = []
+    answers: Sequence[Any] = ()
     pending: collections.deque[Any] = collections.deque()
     start, count = 0, FIRST_CHUNK
     while start < len(operations) or pending:
-        while start < len(operations) and len(pending) < (CHUNKS_UNDER_WAY if found else 1):
+        while start < len(operations) and len(pending) < (CHUNKS_UNDER_WAY if answers else 1):
             request = MultiRead(_chunk(client.chroot, operations[start : start + count]))
             pending.append(client.handler.async_result())
             client._call(request, pending[-1])
             start += len(request.operations)
+        yield answers
         answers, size = _settled(pending.popleft(), deadline)
         count = max(1, min(count * 8, CHUNK_COUNT, CHUNK_BYTES * len(answers) // size))
-        found += answers
-    return found
+    yield answers
 
 
-def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int, bytes]]:
     """The first of the operations, one at least, whose paths fit into a request; with the chroot before each."""
-    chosen: list[tuple[int, str]] = []
+    chosen: list[tuple[int, bytes]] = []
     size = 0
     for kind, path in operations:
-        whole = (chroot + path).rstrip("/") or "/"
-        size += len(whole.encode())
+        whole = (chroot + path).encode().rstrip(b"/") or b"/"
+        size += len(whole)
         if chosen and size > CHUNK_BYTES:
             break
         chosen.append((kind, whole))

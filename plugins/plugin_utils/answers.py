@@ -6,18 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Child, Reading, Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Child, Kept, Reading, Registry
 
 _VERSION = 1
-
-
-class Kept(NamedTuple):
-    """What is kept of one registry: how it was read, and how many entries of it were alive."""
-
-    reading: Reading
-    live: int
 
 
 def to_cache(hosts: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> dict[str, Any]:

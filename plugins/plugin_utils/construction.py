@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible.plugins.inventory import Constructable
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.vars import combine_vars
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.expressions import ASK, FAILS, Bulk, bulk, evaluate
@@ -86,6 +86,19 @@ class BulkConstructable(Constructable):
         if self._foreseen is not ASK:
             return self._foreseen
         return super()._compose(template, variables, *args, **kwargs)
+
+
+class Constructor(BaseInventoryPlugin, BulkConstructable):
+    """Constructs for another plugin, with that one's options, and so is needed only where they ask for it."""
+
+    def __init__(self, plugin: Any) -> None:
+        super().__init__()
+        self._plugin = plugin
+        self.inventory, self.templar, self._vars = plugin.inventory, plugin.templar, plugin._vars
+
+    def get_option(self, option: str, hostvars: Any = None) -> Any:
+        """The other plugin's option."""
+        return self._plugin.get_option(option, hostvars)
 
 
 class _Plan:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord, check_path, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.names import InvalidRecord, check_path, shown
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Folder,
     Node,
@@ -108,6 +108,13 @@ class Reading(NamedTuple):
     folders: Mapping[str, int | None]
     children: Sequence[Child]
     problems: Sequence[str] = ()
+
+
+class Kept(NamedTuple):
+    """What is kept of one registry: how it was read, and how many entries of it were alive."""
+
+    reading: Reading
+    live: int
 
 
 def discover(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading]:

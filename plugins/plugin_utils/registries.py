@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import shown
+from ansible_collections.zoo.deploy.plugins.module_utils.names import shown
 
 MAX_DEPTH = 32
 """How deep an entry's JSON may be nested."""

@@ -26,8 +26,8 @@ def commit_contents(repository: Path, commit_id: str) -> Contents:
     listed = subprocess.run(command, check=True, capture_output=True).stdout
     contents: Contents = {}
     for line in filter(None, listed.split(b"\0")):
-        facts, _unused, path = line.partition(b"\t")
-        mode, _unused, object_id = facts.decode().split()
+        facts, _tab, path = line.partition(b"\t")
+        mode, _type, object_id = facts.decode().split()
         contents[path] = (FOLDER, "") if mode == GITLINK else (mode, object_id)
         parents = path.split(b"/")[:-1]
         contents.update({b"/".join(parents[: depth + 1]): (FOLDER, "") for depth in range(len(parents))})

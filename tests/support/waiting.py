@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_for(condition: Callable[[], Result], what: str, seconds: float = 30.0) -> Result:
+def wait_for(condition: Callable[[], Result | None], what: str, seconds: float = 30.0) -> Result:
     """The first true answer of `condition`; an AssertionError that says `what` and the last answer after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

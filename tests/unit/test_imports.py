@@ -18,7 +18,8 @@ AGENT = ROOT / "roles" / "watcher" / "files" / "zoo_watcher"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 PLUGIN_LAYERS = (
-    {"module_utils/records", "doc_fragments/*"},
+    {"module_utils/names", "doc_fragments/*"},
+    {"module_utils/records"},
     {"module_utils/*"},
     {"plugin_utils/*"},
     {"action/*", "inventory/*", "lookup/*", "modules/*"},
@@ -32,12 +33,12 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
 
 AGENT_LAYERS = (
-    {"__init__", "errors", "git_answers"},
+    {"__init__", "errors", "git_answers", "names"},
     {"records"},
     {"config", "layout"},
     {"command", "journal", "manifest", "metrics"},
-    {"activation", "apply_child", "health", "repository", "session", "systemd"},
-    {"registration", "report", "tree"},
+    {"activation", "health", "repository", "session", "systemd"},
+    {"apply_child", "registration", "report", "tree"},
     {"deployment"},
     {"apply", "watcher"},
     {"__main__"},
@@ -182,9 +183,12 @@ def imports_of_agent(part: str) -> Iterator[str]:
 
 def test_what_the_agent_shares_with_the_plugins_is_one_file() -> None:
     shared = {path.name: path.resolve() for path in AGENT.glob("*.py") if path.is_symlink()}
-    assert "records.py" in shared
+    assert {"names.py", "records.py"} <= shared.keys()
     assert shared == {name: PLUGINS / "module_utils" / name for name in shared}
 
 
-def test_records_need_nothing_but_the_standard_library() -> None:
-    assert foreign(imports(PLUGINS / "module_utils" / "records.py", package_of("module_utils/records")), "") == set()
+@pytest.mark.parametrize(("part", "known"), [("names", set()), ("records", {"module_utils/names"})])
+def test_records_need_nothing_but_the_standard_library_and_names(part: str, known: set[str]) -> None:
+    part = f"module_utils/{part}"
+    assert foreign(imports(PLUGINS / f"{part}.py", package_of(part)), "ansible_collections") == set()
+    assert plugin_neighbours(part) == known

@@ -264,7 +264,7 @@ values = st.recursive(
 )
 names = (
     st.text(min_size=1, max_size=60)
-    | st.sampled_from([child[0] for _unused, child, _unused, _unused in AS_WRITTEN])
+    | st.sampled_from([child[0] for _format, child, _data, _expected in AS_WRITTEN])
     | st.from_regex(r"[a-z0-9%:,;=_\[\]]+", fullmatch=True)
 )
 contents = values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)

@@ -1,0 +1,58 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can name a znode, how much it holds, and how a message shows a value that it refuses.
+
+Standard library only: the agent carries this same file. It is apart from the records because most plugins need no more
+of them, and Ansible compiles every file of a collection anew at each start.
+"""
+
+from __future__ import annotations
+
+import json
+
+MAX_NODE_BYTES = 1_000_000
+"""A packet of ZooKeeper's holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
+
+
+class InvalidRecord(ValueError):
+    """A node's data is not the record that belongs there; the text says which key and why."""
+
+
+def check_path(path: str) -> str:
+    """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
+    if not path.startswith("/"):
+        raise InvalidRecord(f"path: want one that begins with /, got {shown(path)}")
+    if path != "/":
+        for segment in path[1:].split("/"):
+            check_node_name(segment, f"path {shown(path)}")
+    return path
+
+
+def check_node_name(name: str, where: str) -> str:
+    """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
+    if name in {"", ".", ".."} or "/" in name or has_control(name):
+        raise InvalidRecord(
+            f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
+        )
+    return name
+
+
+def has_control(text: str) -> bool:
+    """Whether there is a control character in `text`, or half a character (a lone surrogate)."""
+    # The test by itself is quicker than a pattern is compiled, and nearly every text passes it.
+    return not (text.isascii() and text.isprintable()) and any(_is_control(one) for one in text)
+
+
+def _is_control(letter: str) -> bool:
+    return letter < "\x20" or "\x7f" <= letter <= "\x9f" or "\ud800" <= letter <= "\udfff"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """`value` as a message may show it: printable, quoted, at most `limit` characters."""
+    try:
+        text = json.dumps(value, default=repr)
+    except RecursionError:
+        # What could just be read at the stack's depth then may be too deep to be written at the depth now.
+        return f"a {type(value).__name__} that is nested too deeply to be shown"
+    return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
