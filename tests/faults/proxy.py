@@ -79,8 +79,11 @@ class Proxy:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _unused = listener.accept()
-                self.accepted += 1
+                client = listener.accept()[0]
+            except OSError:
+                return
+            self.accepted += 1
+            try:
                 server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
                 server.settimeout(None)
             except ConnectionError:
