@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 from support.agent import publish
 from support.repository import GitRepository
@@ -52,7 +54,11 @@ def registrations(zk: KazooClient, app: str) -> Callable[[], dict[str, list[str]
     def read() -> dict[str, list[str]]:
         if not zk.exists(f"{app}/service"):
             return {}
-        names = zk.get_children(f"{app}/service")
-        return {name: json.loads(zk.get(f"{app}/service/{name}")[0]) for name in names}
+        found = {}
+        for name in zk.get_children(f"{app}/service"):
+            # One may go between the two reads.
+            with contextlib.suppress(NoNodeError):
+                found[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
+        return found
 
     return read
