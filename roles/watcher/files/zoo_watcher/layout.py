@@ -150,14 +150,14 @@ def replace_tree(made: Path, place: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file's text: a reader sees the old or the new one. Raises `OSError`."""
-    beside = path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".new.{path.name}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
 
 
 def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's text: a reader, also after a crash, sees the old or the new one. Raises `OSError`."""
-    beside = path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".new.{path.name}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     # As the file system names them: a path in it need not be UTF-8.
     with os.fdopen(descriptor, "wb") as file:

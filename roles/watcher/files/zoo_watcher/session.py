@@ -27,6 +27,8 @@ from .layout import write_durably
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries to connect, at the most."""
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
 
@@ -183,10 +185,15 @@ def _client(connection: Connection, client_id: tuple[int, bytes] | None) -> Kazo
             keyfile_password=connection.tls_key_password,
             verify_certs=connection.tls_verify,
             check_hostname=connection.tls and connection.tls_verify and connection.tls_check_hostname,
-            connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": 5.0},
+            connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": _longest_pause(connection)},
         )
     except (ValueError, TypeError, KazooException) as exc:
         raise ConfigError([f"hosts: {exc}"]) from exc
+
+
+def _longest_pause(connection: Connection) -> float:
+    """Seconds between two tries to connect. A new leader gives each session one more timeout to come back in."""
+    return min(LONGEST_PAUSE, connection.session_timeout / 10)
 
 
 def _auth_data(connection: Connection) -> list[tuple[str, str]]:
