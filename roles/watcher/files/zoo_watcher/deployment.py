@@ -91,18 +91,31 @@ class Deployment(threading.Thread):
     def run(self) -> None:
         """The whole deployment. What it comes to is in its last report, and in the journal."""
         try:
-            self._deploy()
+            untidy = self._deploy()
         except CancelledError:
             pass
         except UnhealthyError as exc:
             self._go_back(str(exc))
         except DeployError as exc:
             self._give_up("failed", str(exc))
+        else:
+            if untidy:
+                self._tidy()
         finally:
             self.ended = True
             self._report(None)
 
-    def _deploy(self) -> None:
+    def _tidy(self) -> None:
+        """Pack the object store. The release is live and proved: what goes wrong here takes nothing of that back."""
+        try:
+            self._child.run(tidy_job(self.config))
+        except CancelledError:
+            pass
+        except DeployError as exc:
+            log.warning("object store not packed: %s", exc)
+
+    def _deploy(self) -> bool:
+        """Bring the release live and prove it; whether the object store wants to be tidied. Raises `DeployError`."""
         journal = Journal.load(self.layout.journal)
         self._previous = self._fallback(journal)
         was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
@@ -120,8 +133,7 @@ class Deployment(threading.Thread):
         self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
         self.draining = False
         self.report("active")
-        if untidy:
-            self._child.run(tidy_job(self.config))
+        return untidy
 
     def report(self, state: str, message: str | None = None) -> None:
         """Say where the deployment is."""
