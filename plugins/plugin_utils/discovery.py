@@ -183,7 +183,7 @@ def _list(client: Any, registry: Registry) -> _Listing:
     """List what a registry's path stands for, one level for each `*` and one for the children."""
     folders: dict[str, int | None] = {}
     found: dict[str, tuple[str, ...]] = {"": ()}
-    for fixed, pattern in _levels(registry.path):
+    for fixed, pattern in levels(registry.path):
         paths = {f"{path}{fixed}" or "/": segments for path, segments in found.items()}
         listed = dict(zip(paths, list_many(client, list(paths))))
         folders.update((path, folder.stat.pzxid if folder else None) for path, folder in _checked(listed))
@@ -197,7 +197,7 @@ def _list(client: Any, registry: Registry) -> _Listing:
     return _Listing(folders, found, [f"{path}: no such znode, so nothing is registered there" for path in gone])
 
 
-def _levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
+def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
     """A path cut after each segment that has a `*`: what is fixed, and the pattern below it (None at the end)."""
     fixed = ""
     for segment in path.split("/")[1:]:

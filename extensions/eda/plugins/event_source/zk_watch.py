@@ -1,0 +1,221 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes in ZooKeeper as events for ansible-rulebook."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+short_description: Receive events when something changes in ZooKeeper
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - Watches values, children, subtrees and services in a ZooKeeper ensemble, and the session itself, and sends an
+    event for each change.
+  - Nothing is missed. After a lost connection, and after a lost session, everything is read again, and what has
+    changed meanwhile is sent. What has not changed is not sent again.
+  - While the rulebook takes no event nothing piles up. What happens to a znode meanwhile becomes one event, with its
+    newest state.
+  - What is in ZooKeeper was written by others, and Ansible takes what it gets from a rulebook for templates. So no
+    event holds a template. A value with one is sent in base64, a znode whose name has one is left out with a warning,
+    and decoded data with one is left out, or null.
+options:
+  data:
+    description: Paths of the znodes whose values are watched. They need not be there yet.
+    type: list
+    elements: str
+    default: []
+  children:
+    description: Paths of the znodes whose children's names are watched. They need not be there yet.
+    type: list
+    elements: str
+    default: []
+  subtrees:
+    description: Paths of the znodes that are watched with all that is below them, values and names.
+    type: list
+    elements: str
+    default: []
+  registries:
+    description:
+      - Where services are registered, as in the inventory plugin P(zoo.deploy.zk_services#inventory). An entry is a
+        path, or a mapping with C(path), C(format) and C(group); a V(*) in a path stands for any part of one segment.
+    type: list
+    elements: raw
+    default: []
+  settle:
+    description:
+      - A service that has left may come back within so many seconds, under any child's name, before V(left) is sent.
+        One that does causes no event, or V(changed) where it says something else than before.
+      - V(0) sends at once. While there is no connection V(left) is not sent.
+    type: float
+    default: 0
+  session:
+    description: Whether the session's state is sent too.
+    type: bool
+    default: false
+  initial:
+    description:
+      - Whether what is there at the beginning is sent, with the change V(present), and the session's first state.
+      - What happened while no rulebook ran shows only in that.
+    type: bool
+    default: false
+  hosts:
+    description:
+      - The members of the ensemble as V(host:port), a list or one comma-separated string.
+      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
+      - Where it is not given, the environment variable E(ZK_HOSTS) counts.
+    type: list
+    elements: str
+    required: true
+  connect_timeout:
+    description:
+      - Seconds within which a session must come up at the beginning; an ensemble that is down is an error then. Later
+        on it is waited for, however long.
+      - It is also the session timeout that is asked for.
+    type: float
+    default: 10.0
+  digest_username:
+    description: User for the V(digest) scheme; goes with O(digest_password).
+    type: str
+  digest_password:
+    description: Password for the V(digest) scheme.
+    type: str
+  sasl_mechanism:
+    description: Log in by SASL with this mechanism.
+    type: str
+    choices: [DIGEST-MD5, GSSAPI]
+  sasl_username:
+    description: User for V(DIGEST-MD5).
+    type: str
+  sasl_password:
+    description: Password for V(DIGEST-MD5).
+    type: str
+  sasl_service:
+    description: The service part of the servers' Kerberos principal.
+    type: str
+    default: zookeeper
+  sasl_principal:
+    description: The client's Kerberos principal, for V(GSSAPI).
+    type: str
+  tls:
+    description: Speak TLS to the ensemble.
+    type: bool
+    default: false
+  tls_ca:
+    description: File with the certificates that sign the servers', in PEM form.
+    type: path
+  tls_cert:
+    description: File with the client's certificate, in PEM form.
+    type: path
+  tls_key:
+    description: File with the client's private key, in PEM form.
+    type: path
+  tls_key_password:
+    description: Password of O(tls_key).
+    type: str
+  tls_verify:
+    description: Whether the servers' certificates are verified.
+    type: bool
+    default: true
+  tls_check_hostname:
+    description: Whether a server's certificate must be for the host name in O(hosts).
+    type: bool
+    default: true
+notes:
+  - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is given.
+  - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
+    but for a session, C(path). docs/events.md of the collection shows each.
+  - The requirements are those of the Python that ansible-rulebook runs in.
+requirements:
+  - kazoo >= 2.9
+  - ansible-core
+  - pure-sasl where O(sasl_mechanism) is used
+"""
+
+EXAMPLES = r"""
+- zoo.deploy.zk_watch:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    data:
+      - /app/business/config
+    session: true
+
+- zoo.deploy.zk_watch:
+    hosts: "{{ zk_hosts }}"
+    digest_username: rulebook
+    digest_password: "{{ ZK_PASSWORD }}"
+    registries:
+      - /service/business/what
+      - path: /services/*
+        format: nerve
+    settle: 60
+"""
+
+import asyncio
+import concurrent.futures
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger("zoo.deploy.zk_watch")
+
+STOP_TIMEOUT = 5.0
+"""Seconds that the end may take; a session is closed within two."""
+
+
+async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
+    """Send events to `queue` as `args`, the options, say; until the rulebook ends, or with an error of one line."""
+    find_collection()
+    # ansible-rulebook knows this file alone; the rest can only be imported now.
+    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_loop import WatchLoop  # noqa: PLC0415
+    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_options import read_options  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+    watching = WatchLoop(
+        read_options(args, logger.warning),
+        lambda event: asyncio.run_coroutine_threadsafe(queue.put(event), loop),
+        logger.warning,
+    )
+    ended = asyncio.wrap_future(in_thread(watching.run))
+    try:
+        await asyncio.shield(ended)
+    finally:
+        watching.stop()
+        await asyncio.wait({ended}, timeout=STOP_TIMEOUT)
+
+
+def find_collection() -> None:
+    """Make `ansible_collections.zoo.deploy` the collection that this file is in.
+
+    ansible-rulebook has no collection loader. An `ansible_collections` that this Python has already, such as the one of
+    the package `ansible`, gets this place before its own. A checkout has its tree in `collections`.
+    """
+    above = os.path.abspath(__file__).split(os.sep)[:-5]
+    installed = above[-3:] == ["ansible_collections", "zoo", "deploy"]
+    tree = os.sep.join(above[:-3] if installed else [*above, "collections"])
+    if tree not in sys.path:
+        sys.path.insert(0, tree)
+    package = importlib.import_module("ansible_collections")
+    place = os.path.join(tree, "ansible_collections")
+    if place not in list(package.__path__):
+        package.__path__ = [place, *package.__path__]
+
+
+def in_thread(work: Callable[[], None]) -> concurrent.futures.Future[None]:
+    """Run `work` in a thread that does not keep Python from ending."""
+    outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised where the outcome is waited for
+            outcome.set_exception(exc)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="zk_watch", daemon=True).start()
+    return outcome

@@ -1,0 +1,377 @@
+"""The event source, cut off, expired and held up: nothing is missed, and nothing is told that did not happen."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_loop import WatchLoop
+from eda.source import Source
+from faults.proxy import Proxy
+from support.ensemble import Ensemble, Member
+from support.waiting import wait_for
+
+Watch = Callable[..., Source]
+
+
+def make(zk: KazooClient, root: str, *names: str) -> None:
+    """Create znodes below `root`, each with the value `old`."""
+    for name in names:
+        zk.create(f"{root}/{name}", b"old", makepath=True)
+
+
+def change_all(zk: KazooClient, root: str) -> None:
+    """Change what `make` made of stay, set, go, renew: set, go, renew each do, and one comes."""
+    zk.set(f"{root}/set", b"1")
+    zk.set(f"{root}/set", b"2")
+    zk.delete(f"{root}/go")
+    zk.delete(f"{root}/renew")
+    zk.create(f"{root}/renew", b"old")
+    zk.create(f"{root}/come", b"new")
+
+
+def what_changed(source: Source, root: str, kind: str) -> dict[str, list[str]]:
+    """The changes of each znode below `root` that are no state of the beginning, once the last one is told."""
+    source.one(type=kind, change="created", path=f"{root}/come")
+    found: dict[str, list[str]] = {}
+    for event in source.all(type=kind):
+        if event["change"] != "present" and event["path"].startswith(f"{root}/"):
+            found.setdefault(event["path"].removeprefix(f"{root}/"), []).append(event["change"])
+    return found
+
+
+CHANGED = {"set": ["changed"], "go": ["deleted"], "renew": ["deleted", "created"], "come": ["created"]}
+
+
+def expire(source: Source, ensemble: Ensemble) -> None:
+    """Wait until the ensemble has forgotten the session of a source that can't reach it."""
+    session = source.all(type="session", change="connected")[-1]["session"]
+    wait_for(lambda: session not in ensemble.leader.ask("dump"), f"session {session} expires")
+
+
+def told(source: Source, count: int) -> list[str]:
+    """The first `count` states of the session."""
+    wait_for(lambda: len(source.all(type="session")) >= count, f"{count} states of the session")
+    return [event["change"] for event in source.all(type="session")]
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["connection", "session"])
+@pytest.mark.parametrize("kind", ["data", "subtree"])
+def test_what_changes_meanwhile_is_told_after_a_lost(
+    kind: str,
+    expired: bool,
+    watch: Watch,
+    zk: KazooClient,
+    app: str,
+    ensemble: Ensemble,
+    proxy: Proxy,
+    proxied: dict[str, Any],
+) -> None:
+    make(zk, app, "stay", "set", "go", "renew")
+    names = [*CHANGED, "stay"]
+    what = {"data": [f"{app}/{name}" for name in names]} if kind == "data" else {"subtrees": [app]}
+    source = watch(**{**proxied, "connect_timeout": 8 if not expired else 2}, **what, session=True)
+    source.one(type=kind, change="present", path=f"{app}/stay")
+    proxy.refuse()
+    source.one(type="session", change="suspended")
+    if expired:
+        expire(source, ensemble)
+    change_all(zk, app)
+    proxy.behave()
+    assert what_changed(source, app, kind) == CHANGED
+    assert source.one(type=kind, change="changed", path=f"{app}/set")["value"] == "2"
+    assert told(source, 4 if expired else 3) == ["connected", "suspended", *(["lost"] if expired else []), "connected"]
+    sessions = [event["session"] for event in source.all(type="session")]
+    assert len(set(sessions[:-1])) == 1
+    assert (sessions[-1] != sessions[0]) == expired
+
+
+def test_services_and_children_that_change_meanwhile_are_told(
+    watch: Watch, zk: KazooClient, app: str, proxy: Proxy, proxied: dict[str, Any]
+) -> None:
+    for name in ("stay", "go", "renew"):
+        zk.create(f"{app}/web/{name}", b'["10.0.0.1", "80"]', makepath=True)
+    source = watch(**proxied, registries=[f"{app}/web"], children=[f"{app}/web"], session=True)
+    source.one(change="present", id="stay")
+    proxy.refuse()
+    source.one(change="suspended")
+    zk.delete(f"{app}/web/go")
+    zk.delete(f"{app}/web/renew")
+    zk.create(f"{app}/web/renew", b'["10.0.0.1", "80"]')
+    zk.create(f"{app}/web/come", b'["10.0.0.1", "80"]')
+    proxy.behave()
+    source.one(change="joined", id="come")
+    services = {
+        name: [event["change"] for event in source.all(type="service", id=name)]
+        for name in ("stay", "go", "renew", "come")
+    }
+    assert services == {
+        "stay": ["present"],
+        "go": ["present", "left"],
+        "renew": ["present", "left", "joined"],
+        "come": ["joined"],
+    }
+    listed = source.one(type="children", change="changed")
+    assert (listed["added"], listed["removed"]) == (["come"], ["go"])
+
+
+def test_a_service_is_not_taken_for_gone_while_nothing_can_be_seen(
+    watch: Watch, zk: KazooClient, app: str, proxy: Proxy, proxied: dict[str, Any]
+) -> None:
+    zk.create(f"{app}/web/m_0000000001", b'{"host": "h1", "port": 80}', makepath=True)
+    zk.create(f"{app}/web/m_0000000002", b'{"host": "h2", "port": 80}')
+    source = watch(**proxied, registries=[f"{app}/web"], settle=5, session=True)
+    source.one(change="present", address="h2")
+    zk.delete(f"{app}/web/m_0000000001")
+    zk.create(f"{app}/web/mark:1")
+    source.one(change="joined", address="mark")
+    proxy.refuse()
+    source.one(change="suspended")
+    began = time.monotonic()
+    zk.create(f"{app}/web/m_0000000003", b'{"host": "h1", "port": 80}')
+    zk.delete(f"{app}/web/m_0000000002")
+    wait_for(lambda: time.monotonic() > began + 5.5, "h1 would have been away for longer than settle")
+    proxy.behave()
+    source.one(change="left", address="h2")
+    assert [event["change"] for event in source.all(address="h1")] == ["present"]
+
+
+def test_each_member_may_die(watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble) -> None:
+    path = f"{app}/value"
+    source = watch(data=[path], session=True)
+    for number in range(len(ensemble.members)):
+        states = len(source.all(type="session"))
+        member_of(source, ensemble).kill()
+        try:
+            write(zk, path, number)
+            source.one(path=path, value=str(number))
+            assert "lost" not in told(source, states + 2)
+        finally:
+            ensemble.start()
+    assert [event["value"] for event in source.all(path=path)] == ["0", "1", "2"]
+
+
+def member_of(source: Source, ensemble: Ensemble) -> Member:
+    """The member to which a source is connected."""
+    session = source.all(change="connected")[-1]["session"]
+    return wait_for(
+        lambda: [one for one in ensemble.members if session in one.ask("cons")], "the source is connected somewhere"
+    )[0]
+
+
+def write(zk: KazooClient, path: str, number: int) -> None:
+    """Set a value, and create the znode where it is not there, as soon as the ensemble takes it."""
+
+    def written() -> bool:
+        try:
+            if zk.exists(path):
+                zk.set(path, str(number).encode())
+            else:
+                zk.create(path, str(number).encode(), makepath=True)
+        except KazooException:
+            return False
+        return True
+
+    wait_for(written, "the ensemble takes a write")
+
+
+def test_a_member_that_hangs_is_left(watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble) -> None:
+    source = watch(data=[f"{app}/value"], session=True, connect_timeout=4)
+    member = member_of(source, ensemble)
+    member.signal(signal.SIGSTOP)
+    try:
+        source.one(change="suspended")
+        write(zk, f"{app}/value", 1)
+        assert source.one(change="created")["value"] == "1"
+    finally:
+        member.signal(signal.SIGCONT)
+    ensemble.start()
+
+
+def test_a_rulebook_that_takes_no_event_gets_the_newest_state_and_little_else(
+    watch: Watch, zk: KazooClient, app: str
+) -> None:
+    names = [f"{app}/tree/{number}" for number in range(20)]
+    make(zk, f"{app}/tree", *map(str, range(20)))
+    source = watch(subtrees=[f"{app}/tree"])
+    wait_for(lambda: len(source.all(change="present")) == 22, "everything is told")
+    source.hold()
+    for number in range(100):
+        for name in names:
+            zk.set_async(name, str(number).encode())
+    for number in range(1000):
+        zk.create_async(f"{app}/tree/short-{number}", b"")
+    for number in range(1000):
+        zk.delete_async(f"{app}/tree/short-{number}")
+    zk.set(f"{app}/tree", b"last")
+    source.go_on()
+    source.one(change="changed", path=f"{app}/tree", value="last")
+    for name in names:
+        source.one(path=name, value="99")
+        assert len(source.all(path=name, change="changed")) <= 4
+    assert len(source.events) < 400
+
+
+def test_a_source_that_is_ended_while_nobody_takes_its_event_ends_and_closes_its_session(
+    watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble
+) -> None:
+    source = watch(data=[f"{app}/a", f"{app}/b", f"{app}/c"], session=True)
+    session = source.one(change="connected")["session"]
+    source.hold()
+    for name in ("a", "b", "c"):
+        make(zk, app, name)
+    wait_for(lambda: session in ensemble.leader.ask("dump"), "the session is there")
+    began = time.monotonic()
+    source.stop()
+    assert time.monotonic() - began < 6
+    wait_for(lambda: session not in ensemble.leader.ask("dump"), "the session is closed", 3)
+
+
+def test_a_source_that_is_ended_while_the_ensemble_is_away_ends(
+    watch: Watch, proxy: Proxy, proxied: dict[str, Any]
+) -> None:
+    source = watch(**proxied, session=True)
+    proxy.refuse()
+    source.one(change="suspended")
+    began = time.monotonic()
+    source.stop()
+    assert time.monotonic() - began < 6
+
+
+def test_an_outage_is_waited_for_at_rest(
+    watch: Watch,
+    zk: KazooClient,
+    app: str,
+    proxy: Proxy,
+    proxied: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[float] = []
+    turn = WatchLoop._tell_session
+
+    def counted(loop: WatchLoop, client: Any) -> None:
+        turns.append(time.monotonic())
+        turn(loop, client)
+
+    monkeypatch.setattr(WatchLoop, "_tell_session", counted)
+    source = watch(**proxied, data=[f"{app}/a", f"{app}/b", f"{app}/c", f"{app}/d"], session=True)
+    source.hold()
+    make(zk, app, "a", "b", "c", "d")  # more than are under way, so some notices are still there in the outage
+    proxy.refuse()
+    source.go_on()
+    source.one(type="session", change="suspended")
+    began, before = time.monotonic(), len(turns)
+    wait_for(lambda: time.monotonic() > began + 1.5, "a while")
+    assert len(turns) - before < 20
+    proxy.behave()
+    source.one(change="created", path=f"{app}/d")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_events_add_up_to_what_is_there(
+    seed: int, watch: Watch, zk: KazooClient, app: str, proxy: Proxy, proxied: dict[str, Any]
+) -> None:
+    root = f"{app}/tree"
+    zk.ensure_path(root)
+    source = watch(**{**proxied, "connect_timeout": 2}, subtrees=[root], registries=[f"{root}/*"], session=True)
+    dice = random.Random(seed)
+    over = threading.Event()
+    trouble = threading.Thread(target=disturb, args=(source, proxy, random.Random(seed), over))
+    trouble.start()
+    try:
+        for number in range(600):
+            act(zk, root, dice, number)
+            over.wait(dice.choice([0, 0, 0, 0.01, 0.02]))
+    finally:
+        over.set()
+        trouble.join()
+    zk.create(f"{root}/end", b"end")
+    source.one(type="subtree", path=f"{root}/end", value="end")
+    wait_for(lambda: replayed(source.all(type="subtree")) == tree(zk, root), "the events add up to the tree")
+    wait_for(lambda: present(source) == services(zk, root), "the services that are there")
+    for path in {event["path"] for event in source.all(type="subtree")}:
+        check_order(source.all(type="subtree", path=path))
+
+
+def disturb(source: Source, proxy: Proxy, dice: random.Random, over: threading.Event) -> None:
+    """Cut the connection, sometimes for longer than the session lives, and hold up the rulebook, again and again."""
+    while not over.wait(dice.uniform(0.05, 0.5)):
+        what = dice.choice(["cut", "refuse", "swallow", "hold"])
+        if what == "cut":
+            proxy.cut()
+            continue
+        (source.hold if what == "hold" else getattr(proxy, what))()
+        over.wait(dice.choice([0.1, 0.3, 3.0]))
+        proxy.behave()
+        source.go_on()
+
+
+def act(zk: KazooClient, root: str, dice: random.Random, number: int) -> None:
+    """Create, set or delete one of a few znodes, two levels deep."""
+    path = f"{root}/{dice.choice('abc')}" + dice.choice(["", "/x:1", "/y:2"])
+    try:
+        verb = dice.choice(["create", "create", "set", "delete"])
+        if verb == "delete":
+            zk.delete(path, recursive=True)
+        elif verb == "set":
+            zk.set(path, str(number).encode())
+        else:
+            zk.create(path, str(number).encode(), makepath=True)
+    except KazooException:
+        pass
+
+
+def tree(zk: KazooClient, root: str) -> dict[str, str]:
+    """Every znode below `root`, and itself, with its value."""
+    found = {root: zk.get(root)[0].decode()}
+    for name in zk.get_children(root):
+        found.update(tree(zk, f"{root}/{name}"))
+    return found
+
+
+def services(zk: KazooClient, root: str) -> set[str]:
+    """The entries of every registry below `root`."""
+    return {
+        f"{root}/{folder}/{name}" for folder in zk.get_children(root) for name in zk.get_children(f"{root}/{folder}")
+    }
+
+
+def replayed(events: list[dict[str, Any]]) -> dict[str, str]:
+    """What is there, by the events."""
+    found: dict[str, str] = {}
+    for event in events:
+        if event["change"] == "deleted":
+            del found[event["path"]]
+        else:
+            found[event["path"]] = event["value"]
+    return found
+
+
+def present(source: Source) -> set[str]:
+    """The services that are there, by the events."""
+    found: set[str] = set()
+    for event in source.all(type="service"):
+        if event["change"] == "left":
+            found.remove(event["path"])
+        else:
+            found.add(event["path"])
+    return found
+
+
+def check_order(events: list[dict[str, Any]]) -> None:
+    """A znode's changes follow each other as they can, and no state is told that is older than the one before."""
+    there, newest = False, 0
+    for event in events:
+        assert (event["change"] in {"changed", "deleted"}) == there, events
+        there = event["change"] != "deleted"
+        if there:
+            assert event["stat"]["mzxid"] > newest, events
+            newest = event["stat"]["mzxid"]
