@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 from kazoo.client import KazooClient  # noqa: E402
 
 from support.agent import Agent  # noqa: E402
+from support.client import connected  # noqa: E402
 from support.ensemble import Ensemble  # noqa: E402
 from support.repository import GitRepository  # noqa: E402
 
@@ -33,13 +34,8 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
 @pytest.fixture
 def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
     """A connected client."""
-    client = KazooClient(hosts=ensemble.hosts)
-    client.start(timeout=20)
-    try:
+    with connected(ensemble.hosts) as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 @pytest.fixture

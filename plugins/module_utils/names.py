@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 
+DEFAULT_APP = "/app/business"
+"""The znode of an application where nobody says another."""
 MAX_NODE_BYTES = 1_000_000
 """A packet of ZooKeeper's holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
 

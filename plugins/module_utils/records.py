@@ -17,12 +17,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .names import MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
+from .names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
 
-__all__ = ["MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "shown"]
+__all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "shown"]
 """Who knows the records need not know that these are elsewhere."""
 
-DEFAULT_APP = "/app/business"
 HISTORY_LIMIT = 50
 """How many entries of an application's history are kept."""
 MAX_MESSAGE = 2_000
@@ -43,6 +42,9 @@ STATES = (
 """The states of an agent, in the order of a deployment."""
 GAVE_UP = frozenset({"failed", "rolled_back"})
 """The states in which an agent will not try its generation again."""
+
+FILE_STATES = ("current", "missing", "pending", "failed")
+"""The states of a file that an agent keeps like a znode."""
 
 AGENT_DIRECTORY = ".zoo"
 """The agent's own folder below the base; no release may be put there."""
@@ -243,8 +245,36 @@ class Release(_Record):
 
 
 @dataclass(frozen=True)
+class FileStatus(_Record):
+    """What an agent says of one file that it keeps like a znode: `state` as of the transaction `zxid`.
+
+    `format` is `value` where the file is the one znode's value; with any other the znode's whole subtree is in it.
+    `version` and `mzxid` are of the value that the file has now; of a subtree the newest `mzxid` or `pzxid` in it.
+    """
+
+    znode: str = _key("znode", default="")
+    format: str = _key("format", default="value")
+    state: str = _key("state", default="pending")
+    version: int | None = _key("version", default=None)
+    mzxid: int | None = _key("mzxid", default=None)
+    zxid: int = _key("zxid", default=0)
+    message: str | None = _key("message", default=None)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_path(self.znode)
+        if self.state not in FILE_STATES:
+            raise InvalidRecord(f"state: want one of {', '.join(FILE_STATES)}, got {shown(self.state)}")
+        if not isinstance(self.zxid, int):
+            raise InvalidRecord(f"zxid: want a whole number, got {shown(self.zxid)}")
+
+
+@dataclass(frozen=True)
 class AgentStatus(_Record):
-    """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339."""
+    """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
+
+    `files` are the objects of `FileStatus`, by dest.
+    """
 
     name: str = _key("name", default="")
     state: str = _key("state", default="idle")
@@ -254,6 +284,7 @@ class AgentStatus(_Record):
     message: str | None = _key("message", default=None)
     since: str | None = _key("since", default=None)
     timings: Mapping[str, float] | None = _key("timings", default=None)
+    files: Mapping[str, Mapping[str, Any]] | None = _key("files", default=None)
     version: str | None = _key("version", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 

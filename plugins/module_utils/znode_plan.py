@@ -93,6 +93,11 @@ class Planned(NamedTuple):
         """Whether anything is to be done."""
         return bool(self.steps or self.acl)
 
+    @property
+    def written(self) -> bool:
+        """Whether a transaction is to change the znode, and not only to look at its version."""
+        return any(step.verb != "check" for step in self.steps)
+
 
 def plan(wanted: Sequence[Wanted], tree: Tree) -> list[Planned]:
     """What is to be done for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.module_utils.names import MAX_NODE_BYTES, shown
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
-DIFF_LIMIT = 4096
+DIFF_LIMIT = 65_536
 """A diff shows a value of up to so many bytes whole."""
 
 PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
@@ -107,15 +107,24 @@ def value_fields(data: bytes) -> dict[str, str]:
 
 
 def value_in_diff(data: bytes | None, as_json: bool) -> Any:
-    """A value as a diff shows it: text, or JSON where that is compared; the long and the binary by their digest."""
+    """A value as a diff shows it: text, of several lines as a list of them, or JSON where that is compared.
+
+    The long and the binary are shown by their digest.
+    """
     if data is None:
         return "(not readable)"
     if len(data) > DIFF_LIMIT or value_fields(data)["encoding"] != "text":
         return f"({len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]})"
     try:
-        return parse_json(data) if as_json else data.decode("utf-8")
+        return parse_json(data) if as_json else _text_in_diff(data)
     except ValueError:
-        return data.decode("utf-8")
+        return _text_in_diff(data)
+
+
+def _text_in_diff(data: bytes) -> Any:
+    """A list of lines, each with its end, differs by lines when it is shown as JSON; a text with several does not."""
+    lines = data.decode("utf-8").splitlines(keepends=True)
+    return lines if len(lines) > 1 else "".join(lines)
 
 
 class AclId(NamedTuple):

@@ -48,14 +48,17 @@ class Overtaken(ZooKeeperError):
 def converge(client: Any, wanted: Sequence[Wanted], *, check: bool, timeout: float) -> list[dict[str, Any]]:
     """Bring the znodes to what is wanted, all or none; with `check`, only say what would be done.
 
-    The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, and of a znode that is there
-    `value`, `encoding` and `stat`. `timeout` is in seconds, for one answer of the ensemble. Raises `ZooKeeperError`.
+    The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, of a znode that is there
+    `value`, `encoding` and `stat`, and of one that a transaction changed its `zxid`. `timeout` is in seconds, for one
+    answer of the ensemble. Raises `ZooKeeperError`.
     """
     begun: list[Planned] = []
     for attempt in range(ATTEMPTS):
         time.sleep(FIRST_PAUSE * 2**attempt if attempt else 0)
         planned = plan(wanted, read(client, wanted, timeout))
         idle = check or not any(one.changed for one in planned)
+        if check:
+            _batches(planned)  # refuses what no transaction holds
         try:
             results = forecast(planned) if idle else commit(client, planned, timeout)
         except Overtaken as exc:
@@ -146,12 +149,15 @@ def commit(client: Any, planned: Sequence[Planned], timeout: float) -> list[dict
             _commit_steps(client, batch, timeout)
             begun = True
         answers = _commit_steps(client, steps, timeout)
+        zxid = client.last_zxid  # a transaction's answer carries its own; no other request is under way
         begun = begun or bool(steps)
         _set_acls(client, planned, timeout)
     except ZooKeeperError as exc:
         exc.details["changed"] = begun
         raise
-    return _outcomes(client, planned, iter(answers[len(answers) - sum(len(one.steps) for one in planned) :]), timeout)
+    own = iter(answers[len(answers) - sum(len(one.steps) for one in planned) :])
+    outcomes = _outcomes(client, planned, own, timeout)
+    return [{**told, "zxid": zxid} if one.written else told for one, told in zip(planned, outcomes)]
 
 
 def _batches(planned: Sequence[Planned]) -> list[list[Step]]:

@@ -205,8 +205,17 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
         "keyfile": options.get("tls_key"),
         "keyfile_password": options.get("tls_key_password"),
         "verify_certs": options["tls_verify"],
-        "check_hostname": options["tls_verify"] and options["tls_check_hostname"],
+        **_hostname_check(options),
     }
+
+
+def _hostname_check(options: Mapping[str, Any]) -> dict[str, bool]:
+    """Asked for only where it is wanted: kazoo knows it from 2.11 on."""
+    if not (options["tls_verify"] and options["tls_check_hostname"]):
+        return {}
+    if "check_hostname" not in KazooClient.__init__.__code__.co_varnames:
+        raise ConnectError("tls_check_hostname: this kazoo can't do it; install 2.11 or later, or set it to false")
+    return {"check_hostname": True}
 
 
 def _check_tls_files(options: Mapping[str, Any]) -> None:

@@ -223,16 +223,15 @@ from typing import Any
 from ansible_collections.zoo.deploy.plugins.module_utils.commits import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
-    WAITING,
     Published,
     now,
-    outage,
     prove,
     publish,
     read_history,
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, elapsed, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 
 
@@ -295,11 +294,6 @@ def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, 
     return {**result, "elapsed": elapsed(begin)}
 
 
-def elapsed(begin: float) -> float:
-    """Seconds since `begin`, of the monotonic clock."""
-    return round(time.monotonic() - begin, 3)
-
-
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:
     """The part of the result that is known before anything is written."""
     before = published.release.to_object() if published.release else None
@@ -323,7 +317,7 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        with connect(module.params, outage(module.params)) as client:
+        with connect(module.params, outage(module.params, waits=module.params["wait"])) as client:
             result = converge(client, module.params, check=module.check_mode)
     except ZooKeeperError as exc:
         module.fail_json(msg=str(exc), **exc.details)

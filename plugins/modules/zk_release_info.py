@@ -12,6 +12,7 @@ short_description: Read an application's desired release, its history and its ag
 version_added: 0.1.0
 description:
   - Reads the desired release, the releases that were published before, and the status of every live agent.
+  - Waits, where asked, until the fleet has proved the release, or has the files of some znodes in place.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
@@ -37,8 +38,18 @@ options:
     description: Whether to wait until the live agents have proved the release that is desired; fails where they do not.
     type: bool
     default: false
+  wait_for_files:
+    description:
+      - Znodes, to wait until every live agent that keeps a file like one of them, like one below them, or like a
+        subtree that they are in, has in place what they hold now; fails where it has not.
+      - The paths are as the agents see them, so O(hosts) has the same chroot as theirs.
+      - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
+      - Not together with O(wait=true).
+    type: list
+    elements: str
 seealso:
   - module: zoo.deploy.zk_release
+  - module: zoo.deploy.zk_znode
 """
 
 EXAMPLES = r"""
@@ -54,6 +65,13 @@ EXAMPLES = r"""
     app: /app/business
     wait: true
     wait_timeout: 60
+
+- name: Wait until every server has the files of a configuration that was written without waiting
+  zoo.deploy.zk_release_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    wait_for_files:
+      - /config/shop
 
 - name: No server has drifted
   ansible.builtin.assert:
@@ -121,44 +139,52 @@ agents:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    files:
+      description:
+        - The files that it keeps like znodes, by their path on its host.
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
+          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+      type: dict
+      returned: when it keeps some
     converged:
       description: Whether it has proved the desired release.
       type: bool
       returned: always
 failed_agents:
-  description: The names of the agents that gave up on the desired release.
-  returned: when O(wait=true)
+  description: The names of the agents that gave up on the desired release, or on one of the files.
+  returned: when O(wait=true) or O(wait_for_files)
   type: list
   elements: str
 pending_agents:
   description: The names of the agents that have neither proved it nor given up.
-  returned: when O(wait=true)
+  returned: when O(wait=true) or O(wait_for_files)
   type: list
   elements: str
 lost_agents:
   description: The names of the agents that were live while the module waited and are not any more.
-  returned: when O(wait=true)
+  returned: when O(wait=true) or O(wait_for_files)
   type: list
   elements: str
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
-  returned: when O(wait=true)
+  returned: when O(wait=true) or O(wait_for_files)
   type: bool
 """
 
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents
+from ansible_collections.zoo.deploy.plugins.module_utils.holdings import held_now, named, prove_files
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
-    WAITING,
     HistoryEntry,
     Published,
-    outage,
     prove,
-    read_agents,
     read_history,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 
 
@@ -168,15 +194,16 @@ def argument_spec() -> dict[str, Any]:
         **ARGSPEC,
         "app": {"type": "str", "default": DEFAULT_APP},
         "wait": {"type": "bool", "default": False},
+        "wait_for_files": {"type": "list", "elements": "str"},
         **WAITING,
     }
 
 
 def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """All that the ensemble knows of an application, once its fleet has proved what is desired where that is wanted."""
+    """All that the ensemble knows of an application, once its fleet has proved what it is to prove."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    waited = wait(client, paths, published, options) if options["wait"] else {}
+    waited = wait(client, paths, published, options)
     agents = read_agents(client, paths)
     return {
         **waited,
@@ -195,6 +222,14 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
+    """Wait where that is wanted; what is known of the fleet then. Raises `ZooKeeperError` where it proves nothing."""
+    if options["wait_for_files"]:
+        znodes = options["wait_for_files"]
+        return prove_files(client, held_now(client, znodes), named(znodes), options)
+    return wait_for_release(client, paths, published, options) if options["wait"] else {}
+
+
+def wait_for_release(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
     """Wait for the desired release; what is known of the fleet then. Raises `ZooKeeperError` where it is not proved."""
     if published.generation is None:
         raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
@@ -203,6 +238,14 @@ def wait(client: Any, paths: AppPaths, published: Published, options: dict[str, 
     except ZooKeeperError as exc:
         exc.details["generation"] = published.generation
         raise
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raise a `ZooKeeperError` where the options contradict themselves."""
+    for path in options["wait_for_files"] or []:
+        checked_path(path)
+    if options["wait_for_files"] and options["wait"]:
+        raise ZooKeeperError("wait_for_files: does not go with wait; use a task for each")
 
 
 def describe(entry: HistoryEntry) -> dict[str, Any]:
@@ -218,8 +261,10 @@ def describe(entry: HistoryEntry) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
+    waits = module.params["wait"] or bool(module.params["wait_for_files"])
     try:
-        with connect(module.params, outage(module.params)) as client:
+        check(module.params)
+        with connect(module.params, outage(module.params, waits=waits)) as client:
             result = gather(client, module.params)
     except ZooKeeperError as exc:
         module.fail_json(msg=str(exc), **exc.details)

@@ -17,8 +17,11 @@ description:
     neither the order of keys nor spacing is a change.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
+  - Waits, where asked, until every live agent of an application that keeps a file like one of the znodes has it in
+    place, checked, and acted on.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
+  - zoo.deploy.waiting
 attributes:
   check_mode:
     description: Can run in check mode and return the changed status without modifying anything.
@@ -30,7 +33,8 @@ attributes:
     description: Returns details on what has changed, or would change in check mode.
     support: full
     details:
-      - A value that is no text, or of more than 4096 bytes, is shown by its size and digest.
+      - A text of several lines is shown line by line.
+      - A value that is no text, or of more than 65,536 bytes, is shown by its size and digest.
   platform:
     description: Where the module runs.
     platforms: posix
@@ -164,6 +168,19 @@ options:
       sequence:
         description: As O(sequence).
         type: bool
+  wait_for_files:
+    description:
+      - Whether to wait, after the transaction, until every live agent of O(app) that keeps a file like one of the
+        znodes, or like a subtree that they are in, has proved that the file is in place; fails where one has not.
+      - Where nothing had to be changed, it waits for what the znodes hold already.
+      - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
+      - The paths are compared with those of the agents, so O(hosts) has the same chroot as theirs.
+    type: bool
+    default: false
+  app:
+    description: The znode of the application whose agents are waited for with O(wait_for_files=true).
+    type: str
+    default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would go with its session, at its end.
   - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
@@ -179,6 +196,7 @@ notes:
     children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
 seealso:
   - module: zoo.deploy.zk_znode_info
+  - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_znode
     plugin_type: lookup
   - name: ZooKeeper Programmer's Guide
@@ -227,6 +245,15 @@ EXAMPLES = r"""
       - {path: /config/shop/colour, value: green}
       - {path: /config/shop/features, state: present}
       - {path: /config/shop-old, state: absent}
+
+- name: A value that every server has in its file before the play goes on
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/shop/limits
+    value: {orders: 200}
+    wait_for_files: true
+    app: /app/business
+    wait_timeout: 30
 
 - name: Everybody reads, one user does everything
   zoo.deploy.zk_znode:
@@ -319,6 +346,11 @@ stat:
       description: How many children it has.
       type: int
       sample: 0
+zxid:
+  description: The transaction with which the task changed the znode.
+  returned: when O(path) is given and a transaction changed it
+  type: int
+  sample: 4294967312
 znodes:
   description: What the others are for one znode, and C(changed), for each entry, in the order of O(znodes).
   returned: when O(znodes) is given
@@ -330,10 +362,58 @@ znodes:
       value: green
       encoding: text
       stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
+      zxid: 4294967320
+agents:
+  description:
+    - The status of each live agent that keeps a file like one of the znodes, by name, in the form of its znode.
+    - RV(agents[].files) says of each file how it is.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The agent's name.
+      type: str
+      returned: always
+    files:
+      description:
+        - The files that it keeps like znodes, by their path on its host.
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
+          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+      type: dict
+      returned: always
+failed_agents:
+  description: The names of the agents that could not put such a file in place or act on it.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: list
+  elements: str
+pending_agents:
+  description: The names of the agents that have neither proved it nor given up.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: list
+  elements: str
+lost_agents:
+  description: The names of the agents that were live while the module waited and are not any more.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: list
+  elements: str
+timed_out:
+  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
+  returned: when O(wait_for_files=true) and not in check mode
+  type: bool
+elapsed:
+  description: Seconds from the transaction to the end of waiting.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: float
+  sample: 0.112
 """
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.names import DEFAULT_APP
+from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, elapsed, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
@@ -365,10 +445,17 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         for name, option in ZNODE_SPEC.items()
     }
     entry = {**ZNODE_SPEC, "path": {**ZNODE_SPEC["path"], "required": True}}
-    return {**ARGSPEC, **task, "znodes": {"type": "list", "elements": "dict", "options": entry}}
+    return {
+        **ARGSPEC,
+        **task,
+        "znodes": {"type": "list", "elements": "dict", "options": entry},
+        "wait_for_files": {"type": "bool", "default": False},
+        "app": {"type": "str", "default": DEFAULT_APP},
+        **WAITING,
+    }
 
 
-def report(results: list[dict[str, Any]], *, several: bool, diff: bool) -> dict[str, Any]:
+def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> dict[str, Any]:
     """What the module returns: one znode's result as it is, several ones' as `znodes`; `diff` where asked for."""
     diffs = [result.pop("diff") for result in results]
     if not several:
@@ -376,6 +463,26 @@ def report(results: list[dict[str, Any]], *, several: bool, diff: bool) -> dict[
     differing = [one for one, result in zip(diffs, results) if result["changed"]]
     whole = {"changed": bool(differing), "znodes": results}
     return {**whole, "diff": differing} if diff else whole
+
+
+def waiting_parts() -> Any:
+    """`module_utils.holdings`: most tasks wait for nothing, and it takes time to be loaded."""
+    from ansible_collections.zoo.deploy.plugins.module_utils import holdings  # noqa: PLC0415
+
+    return holdings
+
+
+def wait(client: Any, results: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the fleet has the files of these znodes; what is known of it then. Raises `ZooKeeperError`."""
+    holdings = waiting_parts()
+    begin = time.monotonic()
+    subject = holdings.named([result["path"] for result in results])
+    try:
+        waited = holdings.prove_files(client, holdings.held_after(client, results), subject, options)
+    except ZooKeeperError as exc:
+        exc.details["elapsed"] = elapsed(begin)
+        raise
+    return {**waited, "elapsed": elapsed(begin)}
 
 
 def main() -> None:
@@ -386,14 +493,23 @@ def main() -> None:
         required_one_of=[("path", "znodes")],
         supports_check_mode=True,
     )
+    options = module.params
+    waits = options["wait_for_files"] and not module.check_mode
+    result: dict[str, Any] = {}
     try:
-        wanted = wanted_znodes(module.params)
-        with connect(module.params) as client:
-            seconds = module.params["connect_timeout"]
-            results = converge(client, wanted, check=module.check_mode, timeout=seconds)
+        wanted = wanted_znodes(options)
+        if waits:
+            waiting_parts().application(options)  # refused before anything is written
+        with connect(options, outage(options, waits=waits)) as client:
+            results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
+            result = report(results, several=options["znodes"] is not None, diff=module._diff)
+            if waits:
+                result.update(wait(client, results, options))
     except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **exc.details)
-    module.exit_json(**report(results, several=module.params["znodes"] is not None, diff=module._diff))
+        module.fail_json(msg=str(exc), **{**result, **exc.details})
+    if result.get("lost_agents"):
+        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

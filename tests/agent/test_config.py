@@ -19,9 +19,11 @@ from zoo_watcher.errors import ConfigError
 
 SMALLEST = {"hosts": "zk1:2181", "base": "/srv"}
 SERVICE = {"path": "/service/web", "port": 80}
+KEPT = {"znode": "/a", "dest": "/etc/a"}
 KEYS = (
     *("hosts", "base", "name", "app", "services", "allowed_schemes", "keep_releases", "health_timeout"),
     *("fetch_timeout", "log_level", "session_timeout", "digest_username", "digest_password", "tls", "tls_ca"),
+    *("files", "znode", "dest", "mode", "owner", "validate", "restart_units", "on_delete", "min_interval"),
     *("sasl_mechanism", "sasl_password", "path", "id", "port", "address", "format", "check", "type", "rise", "body"),
 )
 TEXT = st.one_of(
@@ -39,6 +41,9 @@ OBJECTS = st.one_of(
     st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4).map(lambda found: {**SMALLEST, **found}),
     st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4).map(
         lambda found: {**SMALLEST, "services": [{**SERVICE, "check": found, **found}]}
+    ),
+    st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), max_size=3).map(
+        lambda found: {**SMALLEST, "files": [{**KEPT, **one} for one in found]}
     ),
 )
 
@@ -137,6 +142,39 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"services": [{**SERVICE, "check": {"type": "udp"}}]}, "services[0].check.type", "tcp, http"),
         ({"services": [{**SERVICE, "check": {"rise": 0}}]}, "services[0].check.rise", "0"),
         ({"services": [SERVICE, SERVICE]}, "services", "two with the path /service/web"),
+        ({"files": {}}, "files", "a list"),
+        ({"files": [KEPT] * 1001}, "files", "at most 1000"),
+        ({"files": ["/etc/a"]}, "files", "objects"),
+        ({"files": [{"dest": "/etc/a"}]}, "files[0].znode", "missing"),
+        ({"files": [{"znode": "/a"}]}, "files[0].dest", "missing"),
+        ({"files": [{**KEPT, "znode": "a"}]}, "files[0].znode", "begins with /"),
+        ({"files": [{**KEPT, "znode": "/a/../b"}]}, "files[0].znode", ".."),
+        ({"files": [{**KEPT, "dest": "etc/a"}]}, "files[0].dest", "absolute"),
+        ({"files": [{**KEPT, "dest": "/etc/../a"}]}, "files[0].dest", "normalised"),
+        ({"files": [{**KEPT, "dest": "/etc/a/"}]}, "files[0].dest", "normalised"),
+        ({"files": [{**KEPT, "dest": "/etc/a\nb"}]}, "files[0].dest", "control"),
+        ({"files": [{**KEPT, "dest": "/"}]}, "files[0].dest", "absolute"),
+        ({"files": [{**KEPT, "dest": "/srv/.zoo/status.json"}]}, "files[0].dest", "agent's own folder"),
+        ({"files": [{**KEPT, "dest": "/srv", "format": "directory"}]}, "files[0].dest", "agent's own folder"),
+        ({"files": [KEPT, KEPT]}, "files[1].dest", "of another file too"),
+        ({"files": [{**KEPT, "format": "directory"}, {**KEPT, "dest": "/etc/a/b"}]}, "files[1].dest", "in the other"),
+        ({"files": [{**KEPT, "format": "xml"}]}, "files[0].format", "directory"),
+        ({"files": [{**KEPT, "mode": "644 "}]}, "files[0].mode", '"0640"'),
+        ({"files": [{**KEPT, "mode": 420}]}, "files[0].mode", "as a text"),
+        ({"files": [{**KEPT, "mode": "04755"}]}, "files[0].mode", '"0640"'),
+        ({"files": [{**KEPT, "owner": 0}]}, "files[0].owner", "a text"),
+        ({"files": [{**KEPT, "validate": "nginx -t"}]}, "files[0].validate", "list of words"),
+        ({"files": [{**KEPT, "validate": ["nginx", "-t"]}]}, "files[0].validate", "%s"),
+        ({"files": [{**KEPT, "on_change": []}]}, "files[0].on_change", "list of words"),
+        ({"files": [{**KEPT, "restart_units": ["nginx"]}]}, "files[0].restart_units", "nginx.service"),
+        ({"files": [{**KEPT, "on_delete": "drop"}]}, "files[0].on_delete", "keep, remove"),
+        ({"files": [{**KEPT, "min_interval": -1}]}, "files[0].min_interval", "seconds"),
+        ({"files": [{**KEPT, "znodes": "/a"}]}, "files[0].znodes", "no such key"),
+        (
+            {"name": "me", "files": [{**KEPT, "znode": "/app/business", "format": "json"}]},
+            "files[0].znode",
+            "own status",
+        ),
         ({"keep_relases": 3}, "keep_relases", "no such key"),
         ({"two\nlines": 3}, '"two\\nlines"', "no such key"),
     ],

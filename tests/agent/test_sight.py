@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from support.agent import SOURCE, Agent
 from support.ports import free_ports
 from support.repository import GitRepository
 from support.service import Service
+from support.sight import scraped
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -48,7 +48,7 @@ def test_status_says_what_is_live_while_the_agent_runs_and_after(
     )
     assert (found["running"], found["live"], found["healthy"]) == (True, {"site": repository.head}, [repository.head])
     assert (found["status"]["state"], found["status"]["generation"]) == ("active", generation)
-    assert (found["status"]["session"], found["status"]["registered"]) == ("CONNECTED", [f"{app}/service/server1"])
+    assert (found["status"]["session"], found["status"]["registered"]) == ("SyncConnected", [f"{app}/service/server1"])
     assert f"site is {repository.head}" in told(agent)
     agent.end()
     assert json.loads(told(agent, "--json"))["running"] is False
@@ -60,13 +60,6 @@ def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> N
     agent.configure()
     found = json.loads(told(agent, "--json"))
     assert (found["running"], found["live"], found["status"]) == (False, {}, None)
-
-
-def scraped(port: int) -> dict[str, float]:
-    """The samples that an agent serves, by name and labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
 def test_metrics_tell_generation_state_session_steps_and_failures(
@@ -82,7 +75,7 @@ def test_metrics_tell_generation_state_session_steps_and_failures(
     )
     assert samples["zoo_watcher_generation"] == generation
     assert samples['zoo_watcher_state{state="failed"}'] == 0
-    assert samples['zoo_watcher_session_state{state="CONNECTED"}'] == 1
+    assert samples['zoo_watcher_session_state{state="SyncConnected"}'] == 1
     assert samples['zoo_watcher_deployments_total{outcome="active"}'] == 1
     assert samples['zoo_watcher_deploy_seconds{step="fetching"}'] > 0
     repository.commit({"bad": "\n"})

@@ -15,6 +15,7 @@ from faults import reliability
 from faults.host import Host
 from faults.ledger import Ledger
 from support.agent import Agent
+from support.client import connected
 from support.ensemble import Ensemble
 from support.lonely import RETRY
 from support.repository import GitRepository
@@ -36,13 +37,8 @@ def ledger(ensemble: Ensemble) -> Ledger:
 @pytest.fixture
 def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
     """A connected client that is back soon when the ensemble is: kazoo's own pauses grow without end."""
-    client = KazooClient(hosts=ensemble.hosts, timeout=10, connection_retry=RETRY)
-    client.start(timeout=20)
-    try:
+    with connected(ensemble.hosts, timeout=10, connection_retry=RETRY) as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ REGISTRATIONS = "lost registrations"
 HOSTS = "hosts stuck"
 FLAPS = "registrations that flapped"
 ESCAPES = "writes outside the base"
-QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES)
+TORN = "files seen half written"
+FILES = "files with a wrong value"
+INTERVALS = "actions sooner than min_interval"
+QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVALS)
 
 
 @dataclass

@@ -92,7 +92,13 @@ class Proxy:
             except OSError:
                 return
             with self._lock:
-                self._sockets += [client, server]
+                late = self._listener is not listener
+                self._sockets += [] if late else [client, server]
+            if late:
+                # Refused meanwhile: nothing may be passed on that was not there to be cut.
+                _reset(client)
+                _reset(server)
+                return
             threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 

@@ -33,13 +33,15 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
 
 AGENT_LAYERS = (
-    {"__init__", "errors", "git_answers", "names"},
-    {"records"},
+    {"__init__", "capabilities", "credit", "errors", "git_answers", "names", "states"},
+    {"keys", "records", "rendering"},
+    {"kept_file"},
     {"config", "layout"},
-    {"command", "journal", "manifest", "metrics"},
-    {"activation", "health", "repository", "session", "systemd"},
-    {"apply_child", "registration", "report", "tree"},
-    {"deployment"},
+    {"command", "journal", "ledger", "manifest", "metrics"},
+    {"actions", "activation", "health", "placing", "repository", "session", "systemd"},
+    {"apply_child", "folder", "look", "registration", "report", "tree"},
+    {"deployment", "kept"},
+    {"keeper"},
     {"apply", "watcher"},
     {"__main__"},
 )

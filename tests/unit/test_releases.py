@@ -15,18 +15,22 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import make_acl
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
-from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
-    Demand,
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
+    Limits,
     Outcome,
-    judge,
-    publish,
+    Verdict,
     read_agents,
-    read_history,
-    read_published,
     wait_for_fleet,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    ReleaseProof,
+    publish,
+    read_history,
+    read_published,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
 
@@ -40,13 +44,8 @@ def paths(app: str) -> AppPaths:
 @pytest.fixture
 def other(ensemble: Ensemble) -> Iterator[KazooClient]:
     """A second client."""
-    client = KazooClient(hosts=ensemble.hosts)
-    client.start(timeout=20)
-    try:
+    with connected(ensemble.hosts) as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 def release(number: int = 0, **keys: Any) -> Release:
@@ -63,13 +62,23 @@ def report(client: KazooClient, paths: AppPaths, name: str, state: str, generati
         client.create(paths.agent(name), data, ephemeral=True, makepath=True)
 
 
+def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> Outcome:
+    """Wait for a fleet to prove a generation."""
+    return wait_for_fleet(client, paths, ReleaseProof(paths.config, generation), limits, seconds)
+
+
+def judge(agents: dict[str, AgentStatus], generation: int) -> Verdict:
+    """Sort a fleet by what it says of a generation."""
+    return ReleaseProof("/app/config", generation).judge(agents)
+
+
 class Waiting:
     """Waits for a fleet in a thread of its own."""
 
-    def __init__(self, client: KazooClient, paths: AppPaths, demand: Demand, seconds: float = 30) -> None:
+    def __init__(self, client: KazooClient, paths: AppPaths, generation: int, limits: Limits) -> None:
         self.outcomes: list[Outcome] = []
         self._thread = threading.Thread(
-            target=lambda: self.outcomes.append(wait_for_fleet(client, paths, demand, seconds)), daemon=True
+            target=lambda: self.outcomes.append(wait(client, paths, generation, limits, 30)), daemon=True
         )
         self._thread.start()
 
@@ -258,7 +267,7 @@ def test_waiting_ends_when_the_last_agent_has_proved_it(zk: KazooClient, other: 
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "idle", None)
-    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    waiting = Waiting(zk, paths, generation, Limits(1, 0))
     for state in ("fetching", "staging", "checking"):
         report(other, paths, "b", state, generation)
     assert waiting.outcomes == []
@@ -270,7 +279,7 @@ def test_waiting_ends_when_the_last_agent_has_proved_it(zk: KazooClient, other: 
 
 def test_agents_that_are_not_live_yet_are_waited_for(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
-    waiting = Waiting(zk, paths, Demand(generation, 2, 0))
+    waiting = Waiting(zk, paths, generation, Limits(2, 0))
     report(other, paths, "a", "active", generation)
     wait_for(lambda: read_agents(zk, paths), "the first one is live")
     assert waiting.outcomes == []
@@ -284,7 +293,7 @@ def test_waiting_ends_at_the_first_failure_too_many_with_its_reason(
     generation = publish(zk, paths, release())
     for name in ("a", "b", "c"):
         report(other, paths, name, "fetching", generation)
-    waiting = Waiting(zk, paths, Demand(generation, 1, 1))
+    waiting = Waiting(zk, paths, generation, Limits(1, 1))
     report(other, paths, "a", "failed", generation, message="disk full")
     wait_for(lambda: read_agents(zk, paths)["a"].state == "failed", "the first one has failed")
     assert waiting.outcomes == []
@@ -298,7 +307,7 @@ def test_as_many_failures_as_are_allowed_are_no_failure(zk: KazooClient, other: 
     generation = publish(zk, paths, release())
     report(other, paths, "a", "failed", generation)
     report(other, paths, "b", "active", generation)
-    outcome = wait_for_fleet(zk, paths, Demand(generation, 2, 1), 10)
+    outcome = wait(zk, paths, generation, Limits(2, 1), 10)
     assert (outcome.verdict, outcome.problem) == ((["b"], ["a"], []), None)
 
 
@@ -308,7 +317,7 @@ def test_an_agent_that_goes_is_waited_for_no_more_and_named(
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "fetching", generation)
-    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    waiting = Waiting(zk, paths, generation, Limits(1, 0))
     # The wait watches b once it has read it, and only then is its end an event.
     watching(zk, paths.agent("b"))
     other.delete(paths.agent("b"))
@@ -326,7 +335,7 @@ def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, 
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "fetching", generation, message="no route to host; tried again in 4 s")
     began = time.monotonic()
-    outcome = wait_for_fleet(zk, paths, Demand(generation, 1, 0), 0.3)
+    outcome = wait(zk, paths, generation, Limits(1, 0), 0.3)
     assert 0.3 <= time.monotonic() - began < 3
     assert outcome.verdict.pending == ["b"]
     assert outcome.problem == ("not proved in time by 1 of 2: b is fetching (no route to host; tried again in 4 s)")
@@ -334,7 +343,7 @@ def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, 
 
 def test_a_fleet_that_is_too_small_in_time_is_named_by_its_size(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
-    outcome = wait_for_fleet(zk, paths, Demand(generation, 3, 0), 0.1)
+    outcome = wait(zk, paths, generation, Limits(3, 0), 0.1)
     assert outcome.problem == "published, but 0 agents are live in time, want at least 3"
 
 
@@ -342,14 +351,14 @@ def test_a_long_list_of_agents_is_cut_short(zk: KazooClient, other: KazooClient,
     generation = publish(zk, paths, release())
     for number in range(8):
         report(other, paths, f"s{number}", "idle", None)
-    outcome = wait_for_fleet(zk, paths, Demand(generation, 1, 0), 0.1)
+    outcome = wait(zk, paths, generation, Limits(1, 0), 0.1)
     assert str(outcome.problem).endswith("s4 is idle, and 3 more")
 
 
 def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "fetching", generation)
-    waiting = Waiting(zk, paths, Demand(generation, 1, 0))
+    waiting = Waiting(zk, paths, generation, Limits(1, 0))
     watching(zk, paths.agent("a"))
     publish(other, paths, release(1))
     assert "another release was published meanwhile" in str(waiting.end().problem)
@@ -362,7 +371,7 @@ def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient,
     generation = publish(client, paths, release())
     report(other, paths, "a", "fetching", generation)
     try:
-        waiting = Waiting(client, paths, Demand(generation, 1, 0))
+        waiting = Waiting(client, paths, generation, Limits(1, 0))
         watching(client, paths.agent("a"))
         for number in range(20):
             report(other, paths, "a", "fetching", generation, message=str(number))

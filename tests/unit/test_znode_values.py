@@ -89,8 +89,8 @@ def test_what_no_znode_can_hold_is_refused_by_name(given_value: Any, encoding: s
 
 
 def test_a_long_or_binary_value_is_shown_in_a_diff_by_size_and_digest() -> None:
-    digest = hashlib.sha256(b"x" * 5000).hexdigest()[:16]
-    assert value_in_diff(b"x" * 5000, as_json=False) == f"(5000 bytes, sha256 {digest})"
+    digest = hashlib.sha256(b"x" * 70_000).hexdigest()[:16]
+    assert value_in_diff(b"x" * 70_000, as_json=False) == f"(70000 bytes, sha256 {digest})"
     assert value_in_diff(b"\xff", as_json=False).startswith("(1 bytes, sha256 ")
     assert value_in_diff(b'{"a":1}', as_json=True) == {"a": 1}
     assert value_in_diff(b'{"a":1}', as_json=False) == '{"a":1}'

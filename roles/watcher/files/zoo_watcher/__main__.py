@@ -72,8 +72,11 @@ def _status(words: argparse.Namespace) -> int:
 
 
 def _run(words: argparse.Namespace) -> int:
+    from .capabilities import keep_from_children  # noqa: PLC0415
     from .config import Config  # noqa: PLC0415
     from .watcher import Watcher  # noqa: PLC0415
+
+    keep_from_children()
 
     config = Config.from_file(words.config)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What the service manager tells the agent alone."""
+NOT_STARTED = "can't be started"
+"""What the problem begins with where the host did not even begin with a command."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 TAIL = 10
@@ -40,8 +42,12 @@ def inherited() -> dict[str, str]:
 
 def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, folder: str = "/") -> Ended:
     """Run a command to its end, for `seconds` at the most."""
-    # A file, not a pipe: what the command leaves running in the background may go on writing.
-    with tempfile.TemporaryFile() as output:
+    try:
+        # A file, not a pipe: what the command leaves running in the background may go on writing.
+        output = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError as exc:
+        return Ended(f"{NOT_STARTED}: {exc}", "")
+    with output:
         try:
             process = subprocess.Popen(  # the host's own command
                 list(words),
@@ -53,7 +59,7 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | N
                 env={**inherited(), **(environment or {})},
             )
         except (OSError, ValueError) as exc:
-            return Ended(f"can't be started: {exc}", "")
+            return Ended(f"{NOT_STARTED}: {exc}", "")
         problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))

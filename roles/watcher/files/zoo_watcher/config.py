@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from .errors import ConfigError
+from .kept_file import KeptFile, kept_files
+from .keys import Keys, command_words, nameable, unit_names
 from .records import (
     DEFAULT_APP,
     AppPaths,
-    InvalidRecord,
     check_node_name,
     check_path,
     check_relative_path,
@@ -27,7 +27,6 @@ from .records import (
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
-UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(?:service|socket|timer|target|path)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -121,6 +120,7 @@ class Config:
     rollback_when_isolated: float = 0.0
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
+    files: tuple[KeptFile, ...] = ()
     log_level: str = "info"
 
     @classmethod
@@ -140,82 +140,20 @@ class Config:
     def from_object(cls, found: Mapping[str, Any]) -> Config:
         """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
         mistakes: list[str] = []
-        config = _config(_Keys(found, "", mistakes))
+        config = _config(Keys(found, "", mistakes))
         if mistakes:
             raise ConfigError(mistakes)
         return config
 
 
-class _Keys:
-    """Takes typed values out of a JSON object by key, and notes each mistake with where it is."""
-
-    def __init__(self, found: Mapping[str, Any], where: str, mistakes: list[str]) -> None:
-        self.left = dict(found)
-        self.where = where
-        self.mistakes = mistakes
-
-    def wrong(self, key: str, text: str) -> None:
-        name = key if key.isprintable() else shown(key)
-        self.mistakes.append(f"{self.where}{name}: {text}")
-
-    def noted(self, key: str) -> bool:
-        """Whether a mistake of this key has been noted."""
-        return any(mistake.startswith(f"{self.where}{key}: ") for mistake in self.mistakes)
-
-    def take(self, key: str, wanted: str, fits: Callable[[Any], bool], default: Any) -> Any:
-        value = self.left.pop(key, None)
-        if value is None:
-            return default
-        if not fits(value):
-            # What is secret must not be shown, whatever its type.
-            seen = "" if "password" in key else f", got {shown(value)}"
-            self.wrong(key, f"want {wanted}{seen}")
-            return default
-        return value
-
-    def text(self, key: str, default: str | None = None) -> Any:
-        return self.take(key, "a text", lambda value: isinstance(value, str) and bool(value), default)
-
-    def flag(self, key: str, default: bool) -> Any:
-        return self.take(key, "true or false", lambda value: isinstance(value, bool), default)
-
-    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> Any:
-        return self.take(key, f"one of {', '.join(choices)}", lambda value: value in choices, default)
-
-    def whole(self, key: str, low: int, high: int, default: int | None = None) -> Any:
-        def fits(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-        return self.take(key, f"a whole number from {low} to {high}", fits, default)
-
-    def seconds(self, key: str, low: float, high: float, default: float) -> Any:
-        def fits(value: Any) -> bool:
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-        return self.take(key, f"seconds from {low:g} to {high:g}", fits, default)
-
-    def checked(self, key: str, value: Any, check: Callable[[Any], Any]) -> Any:
-        """`check(value)`; what it raises is noted under `key`."""
-        try:
-            return check(value)
-        except InvalidRecord as exc:
-            self.wrong(key, str(exc))
-            return value
-
-    def done(self) -> None:
-        """Every key that nobody took is a mistake."""
-        for key in self.left:
-            self.wrong(key, "no such key")
-
-
-def _config(keys: _Keys) -> Config:
+def _config(keys: Keys) -> Config:
     name = keys.text("name") or socket.gethostname()
     keys.checked("name", name, lambda value: check_node_name(value, "name"))
     app = keys.checked("app", keys.text("app", DEFAULT_APP), AppPaths)
     base = keys.text("base")
     if base is None:
         keys.wrong("base", "missing: want the absolute path of the folder that releases go under")
-    elif not os.path.isabs(base) or not _nameable(base):
+    elif not os.path.isabs(base) or not nameable(base):
         keys.wrong("base", f"want an absolute path, got {shown(base)}")
     config = Config(
         connection=_connection(keys),
@@ -236,26 +174,24 @@ def _config(keys: _Keys) -> Config:
         shared_paths=_shared_paths(keys),
         hooks=_hooks(keys),
         hook_timeout=keys.seconds("hook_timeout", 0.1, 86400, 60.0),
-        restart_units=_units(keys),
+        restart_units=unit_names(keys),
         drain_seconds=keys.seconds("drain_seconds", 0, 3600, 0.0),
         rollback_when_isolated=keys.seconds("rollback_when_isolated", 0, 86400, 0.0),
         metrics_port=keys.whole("metrics_port", 1, 65535),
         metrics_address=keys.text("metrics_address", "127.0.0.1"),
+        files=kept_files(keys, base or "/", _status_path(app, name)),
         log_level=keys.choice("log_level", LOG_LEVELS, "info"),
     )
     keys.done()
     return config
 
 
-def _nameable(path: str) -> bool:
-    """Whether a file system can have the path."""
-    try:
-        return b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
+def _status_path(app: AppPaths | str, name: str) -> str:
+    # What is no application's path is a mistake that has been noted.
+    return app.agent(name) if isinstance(app, AppPaths) else ""
 
 
-def _connection(keys: _Keys) -> Connection:
+def _connection(keys: Keys) -> Connection:
     given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
     hosts = given if isinstance(given, str) else ",".join(given)
     if not hosts.strip(", ") and not keys.noted("hosts"):
@@ -281,7 +217,7 @@ def _connection(keys: _Keys) -> Connection:
     return connection
 
 
-def _secret_file(keys: _Keys, key: str) -> str | None:
+def _secret_file(keys: Keys, key: str) -> str | None:
     """A file that holds a secret: whoever else could read it, could use it."""
     path: str | None = keys.text(key)
     if path is None:
@@ -296,40 +232,22 @@ def _secret_file(keys: _Keys, key: str) -> str | None:
     return path
 
 
-def _readable_file(keys: _Keys, key: str) -> str | None:
+def _readable_file(keys: Keys, key: str) -> str | None:
     path: str | None = keys.text(key)
     if path is not None and not os.path.isfile(path):
         keys.wrong(key, f"no file at {path}")
     return path
 
 
-def _words(keys: _Keys, key: str) -> tuple[str, ...]:
-    """A command as a list of words."""
-
-    def fits(value: Any) -> bool:
-        return (
-            isinstance(value, list) and bool(value) and all(isinstance(one, str) and "\0" not in one for one in value)
-        )
-
-    return tuple(keys.take(key, "a command as a list of words", fits, ()))
-
-
-def _hooks(keys: _Keys) -> Hooks:
+def _hooks(keys: Keys) -> Hooks:
     found = keys.take("hooks", "an object", lambda value: isinstance(value, dict), {})
-    inner = _Keys(found, "hooks.", keys.mistakes)
-    hooks = Hooks(*(_words(inner, key) for key in ("before_activate", "after_activate", "before_rollback")))
+    inner = Keys(found, "hooks.", keys.mistakes)
+    hooks = Hooks(*(command_words(inner, key) for key in ("before_activate", "after_activate", "before_rollback")))
     inner.done()
     return hooks
 
 
-def _units(keys: _Keys) -> tuple[str, ...]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, str) and UNIT.fullmatch(one) for one in value)
-
-    return tuple(keys.take("restart_units", "a list of units such as nginx.service", fits, ()))
-
-
-def _shared_paths(keys: _Keys) -> tuple[str, ...]:
+def _shared_paths(keys: Keys) -> tuple[str, ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
@@ -345,20 +263,20 @@ def _is_hosts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
-def _schemes(keys: _Keys) -> tuple[str, ...]:
+def _schemes(keys: Keys) -> tuple[str, ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and bool(value) and all(one in SCHEMES for one in value)
 
     return tuple(keys.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
 
 
-def _services(keys: _Keys, name: str) -> tuple[Service, ...]:
+def _services(keys: Keys, name: str) -> tuple[Service, ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
     listed = keys.take("services", "a list of objects", fits, [])
     services = [
-        _service(_Keys(found, f"services[{number}].", keys.mistakes), name) for number, found in enumerate(listed)
+        _service(Keys(found, f"services[{number}].", keys.mistakes), name) for number, found in enumerate(listed)
     ]
     places = [(service.path, service.id) for service in services]
     for path, identity in sorted({place for place in places if places.count(place) > 1}):
@@ -366,7 +284,7 @@ def _services(keys: _Keys, name: str) -> tuple[Service, ...]:
     return tuple(services)
 
 
-def _service(keys: _Keys, name: str) -> Service:
+def _service(keys: Keys, name: str) -> Service:
     for key in ("path", "port"):
         if keys.left.get(key) is None:
             keys.wrong(key, "missing")
@@ -381,14 +299,14 @@ def _service(keys: _Keys, name: str) -> Service:
         port=port,
         address=address,
         format=keys.choice("format", FORMATS, "seed"),
-        check=_check(_Keys(found, f"{keys.where}check.", keys.mistakes), port),
+        check=_check(Keys(found, f"{keys.where}check.", keys.mistakes), port),
     )
     keys.done()
     return service
 
 
-def _check(keys: _Keys, port: int) -> Check:
-    command = _words(keys, "command")
+def _check(keys: Keys, port: int) -> Check:
+    command = command_words(keys, "command")
     check = Check(
         type=keys.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
         host=keys.text("host", "127.0.0.1"),

@@ -70,6 +70,16 @@ class Layout:
         return self.own / "journal.json"
 
     @property
+    def ledger(self) -> Path:
+        """What the agent remembers of the files that it keeps."""
+        return self.own / "files.json"
+
+    @property
+    def proof(self) -> Path:
+        """Where the new contents of a folder are shown to the command that proves them."""
+        return self.own / "proof"
+
+    @property
     def lock(self) -> Path:
         """Held by the agent that works in this base."""
         return self.own / "agent.lock"

@@ -9,9 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from .errors import ConfigError
 from .records import STATES, AgentStatus
-
-SESSION_STATES = ("CONNECTED", "CONNECTED_RO", "CONNECTING", "CLOSED", "AUTH_FAILED", "EXPIRED_SESSION")
-"""The client states of kazoo's `KeeperState`."""
+from .states import ACTIONS, SessionStates
 
 
 class Metrics:
@@ -22,6 +20,10 @@ class Metrics:
         self._generation = Gauge("zoo_watcher_generation", "Generation that the state is about", registry=registry)
         self._state = Gauge("zoo_watcher_state", "1 for the agent's state", ["state"], registry=registry)
         self._session = Gauge("zoo_watcher_session_state", "1 for the session's state", ["state"], registry=registry)
+        self._entered = Counter(
+            "zoo_watcher_session_changes", "How often the session entered a state", ["state"], registry=registry
+        )
+        self._counted = dict.fromkeys(ACTIONS, 0)
         self._registered = Gauge("zoo_watcher_registered", "Registrations that are held", registry=registry)
         self._seconds = Gauge(
             "zoo_watcher_deploy_seconds", "What each step of the last deployment took", ["step"], registry=registry
@@ -37,14 +39,17 @@ class Metrics:
         except OSError as exc:
             raise ConfigError([f"metrics_port: {address}:{port}: {exc.strerror}"]) from exc
 
-    def update(self, status: AgentStatus, session: str, registered: int) -> None:
+    def update(self, status: AgentStatus, session: SessionStates, registered: int) -> None:
         """Show the present."""
         self._generation.set(status.generation or 0)
         self._registered.set(registered)
         for state in STATES:
             self._state.labels(state).set(state == status.state)
-        for state in SESSION_STATES:
-            self._session.labels(state).set(state == session)
+        for state in ACTIONS:
+            self._session.labels(state).set(state == session.current)
+            count = session.counts[state]
+            self._entered.labels(state).inc(count - self._counted[state])
+            self._counted[state] = count
         for step, seconds in (status.timings or {}).items():
             self._seconds.labels(step).set(seconds)
 

@@ -48,13 +48,29 @@ def as_table(report: Mapping[str, Any]) -> str:
         *[("live", f"{path} is {commit_id}") for path, commit_id in sorted(report["live"].items())],
         ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
         ("since", status.get("since", "unknown")),
-        ("session", status.get("session", "unknown")),
+        ("session", _session(status)),
         ("registered", ", ".join(status.get("registered", [])) or "nothing"),
         ("message", status.get("message") or "none"),
+        *[("file", f"{dest} {_file(said)}") for dest, said in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),
         ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _session(status: Mapping[str, Any]) -> str:
+    """The state of the session, and when each other state was last entered."""
+    state, entered = status.get("session", "unknown"), status.get("sessionStates", {})
+    others = [f"{other} at {when}" for other, when in sorted(entered.items(), key=lambda one: one[1]) if other != state]
+    since = f" since {entered[state]}" if state in entered else ""
+    return f"{state}{since}{'; before: ' if others else ''}{', '.join(others)}"
+
+
+def _file(said: Mapping[str, Any]) -> str:
+    """A file's state, which value it has, and as of when."""
+    has = ", ".join(f"{key} {said[key]}" for key in ("version", "mzxid") if key in said) or "no value"
+    message = f": {said['message']}" if said.get("message") else ""
+    return f"is {said.get('state')} as of {said.get('zxid')}, it has {has} of {said.get('znode')}{message}"
 
 
 def _live(layout: Layout) -> dict[str, str]:

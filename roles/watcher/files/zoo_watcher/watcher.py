@@ -29,6 +29,7 @@ from .registration import Registrar, TakenError, service_path, service_value, so
 from .session import Node, Session, session_memory, session_trouble
 
 if TYPE_CHECKING:
+    from .keeper import Keeper
     from .metrics import Metrics
 
 AGAIN = 1.0
@@ -77,6 +78,7 @@ class Watcher:
         self.session = Session(config.connection, memory, self.wake)
         self.registrar = Registrar(self.session)
         self.status = AgentStatus(name=config.name, version=version, since=_now())
+        self.keeper = self._keeper()
         self.desired: Desired | None = None
         self.deployment: Deployment | None = None
         self.ending: str | None = None
@@ -88,6 +90,14 @@ class Watcher:
         self._address = ""
         self._shown: dict[str, Any] = {}
         self.metrics: Metrics | None = None
+
+    def _keeper(self) -> Keeper | None:
+        if not self.config.files:
+            return None
+        # Imported here: an agent without files has nothing of it in its memory.
+        from .keeper import Keeper  # noqa: PLC0415
+
+        return Keeper(self.config, self.layout, self.session, self.wake)
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
@@ -103,6 +113,8 @@ class Watcher:
         signal.signal(signal.SIGUSR2, self._on_signal)
         self.health.start()
         self.session.start()
+        if self.keeper:
+            self.keeper.start()
         systemd.notify("READY=1", f"STATUS={self.status.state}")
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
@@ -163,6 +175,17 @@ class Watcher:
             previous_commit_id=progress.previous,
         )
 
+    def _take_in_files(self) -> None:
+        """Take over what the keeper tells of its files, and tell it that there may be a connection again."""
+        if self.keeper is None:
+            return
+        if not self.keeper.works:
+            raise AgentError("the thread that keeps files has ended; the log says why")
+        if self.session.usable:
+            self.keeper.wake()
+        if self.status.files != self.keeper.statuses:
+            self.status = self.status.with_changes(files=self.keeper.statuses)
+
     def _set_status(self, state: str, **changes: Any) -> None:
         since = self.status.since if state == self.status.state else _now()
         commit_id = self._live() or self.status.commit_id
@@ -171,10 +194,16 @@ class Watcher:
 
     def _show(self) -> None:
         """Show whoever looks at the host what the ensemble is told."""
-        session = str(self.session.client.client_state)
+        states = self.session.states
+        registered = sorted(self._registered) if self.session.seconds_left else []
         if self.metrics:
-            self.metrics.update(self.status, session, len(self._registered))
-        shown = {**self.status.to_object(), "session": session, "registered": sorted(self._registered)}
+            self.metrics.update(self.status, states, len(registered))
+        shown = {
+            **self.status.to_object(),
+            "session": states.current,
+            "sessionStates": dict(states.entered),
+            "registered": registered,
+        }
         if shown == self._shown:
             return
         try:
@@ -186,6 +215,7 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
+        self._take_in_files()
         pause = self._look()
         self._show()
         return min(pause, systemd.watchdog_interval() or IDLE)
@@ -195,7 +225,7 @@ class Watcher:
         if not self.session.usable:
             # A watch that was lost with the connection says nothing: all is read anew.
             self._stale = True
-            return pause
+            return min(pause, self.session.seconds_left or pause)
         try:
             self._follow()
             self._converge()
@@ -217,6 +247,7 @@ class Watcher:
         """Read the desired release where it may have changed."""
         if self.session.renewed():
             self._stale = True
+            self._registered.clear()
             self._address = source_address(self.config.connection.hosts)
         if not self._stale:
             return
@@ -338,6 +369,8 @@ class Watcher:
         if self.deployment is not None:
             self.deployment.cancel()
             self.deployment.join(timeout=5)
+        if self.keeper:
+            self.keeper.end(5)
         if self.ending != "handing over":
             self.session.stop()
 

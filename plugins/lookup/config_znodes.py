@@ -1,0 +1,124 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lookup `zoo.deploy.config_znodes`."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: config_znodes
+short_description: A folder of files, or nested dictionaries, as entries for zk_znode
+version_added: 0.1.0
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - Makes the list that the option C(znodes) of M(zoo.deploy.zk_znode) takes, so that a whole configuration is one
+    task, one transaction and one diff.
+  - Reads no ensemble; the playbook C(zoo.deploy.config) does the rest.
+options:
+  _terms:
+    description: The znode below which everything is to be; one.
+    type: str
+    required: true
+  folder:
+    description:
+      - A folder on the controller. A file is a znode that holds the file's bytes, a sub-folder is a znode with deeper
+        ones.
+      - A relative path is below the folder where C(ansible-playbook) was started.
+      - Files of Ansible Vault are decrypted. What is named C(.git) is left out, all else is published.
+      - One of O(folder) and O(values) is needed.
+    type: str
+  values:
+    description:
+      - A key is a znode that holds the value; text as it is, a list, a number or a boolean as JSON, null as nothing.
+      - A nested dictionary is a znode with deeper ones. Where one is to be a single value in JSON, give it as text,
+        with the filter P(ansible.builtin.to_json#filter).
+    type: raw
+  there:
+    description:
+      - Paths of znodes that are there now. Those that the configuration does not have, and that are not above one
+        that it has, are to be absent in what is returned.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: zoo.deploy.zk_znode
+"""
+
+EXAMPLES = r"""
+- name: A folder's files as znodes
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    recursive: true
+    znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', folder='files/shop') }}"
+
+- name: Variables as znodes
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    recursive: true
+    znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', values=shop) }}"
+  vars:
+    shop:
+      limits: {orders: 100, items: 20}
+      colour: green
+"""
+
+RETURN = r"""
+_raw:
+  description: Entries for O(zoo.deploy.zk_znode#module:znodes).
+  type: list
+  elements: dict
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.zoo.deploy.plugins.module_utils.names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_entries import from_folder, from_values, pruned
+
+
+class LookupModule(LookupBase):
+    """Entries for `zk_znode`."""
+
+    def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
+        """The entries, those that take something away at the end. Raises `AnsibleLookupError`."""
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            wanted = self._wanted(_path(terms))
+            return [*wanted, *pruned(wanted, self.get_option("there"))]
+        except InvalidRecord as exc:
+            raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
+
+    def _wanted(self, path: str) -> list[dict[str, Any]]:
+        folder, values = self.get_option("folder"), self.get_option("values")
+        if (folder is None) == (values is None):
+            raise InvalidRecord("want one of folder and values")
+        if values is not None:
+            return from_values(path, values)
+        return from_folder(path, os.path.abspath(os.path.expanduser(folder)), self._read)
+
+    def _read(self, path: str) -> bytes:
+        """The bytes of a file, decrypted where Ansible Vault has encrypted it."""
+        try:
+            # What is encrypted is decrypted to a file of its own, for as long as it is read.
+            plain = self._loader.get_real_file(path)
+        except AnsibleError as exc:
+            raise InvalidRecord(f"{path}: {exc.message}") from None
+        try:
+            with open(plain, "rb") as file:
+                return file.read()
+        finally:
+            self._loader.cleanup_tmp_file(plain)
+
+
+def _path(terms: Sequence[Any]) -> str:
+    if len(terms) != 1 or not isinstance(terms[0], str):
+        raise InvalidRecord("want the path of one znode")
+    path = check_path(terms[0])
+    if path == "/":
+        raise InvalidRecord("path: want a znode below the root, such as /config/shop")
+    return path

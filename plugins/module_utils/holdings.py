@@ -1,0 +1,80 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What znodes hold, as far as the files that agents keep like them have to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .file_proofs import FileProof, Holding
+from .fleet import demand
+from .records import AppPaths, InvalidRecord
+from .znode_options import ancestors, child
+from .zookeeper import ZooKeeperError, list_many, translated
+
+
+def prove_files(client: Any, holdings: Sequence[Holding], subject: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Wait, as the options of `WAITING` say, until every live agent of `app` has the files.
+
+    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    """
+    return demand(client, application(options), FileProof(holdings, subject), options)
+
+
+def application(options: Mapping[str, Any]) -> AppPaths:
+    """The znodes of `app`. Raises `ZooKeeperError` where it can't be an application's."""
+    try:
+        return AppPaths(options["app"])
+    except InvalidRecord as exc:
+        raise ZooKeeperError(str(exc)) from exc
+
+
+def held_after(client: Any, results: Sequence[Mapping[str, Any]]) -> list[Holding]:
+    """What znodes hold after `znodes.converge` has given these results. Raises `ZooKeeperError`."""
+    found = []
+    for result in results:
+        if "stat" in result:
+            found.append(Holding(result["path"], "value", result["stat"]["mzxid"]))
+        elif "zxid" in result:
+            found.append(Holding(result["path"], "nothing", result["zxid"]))
+        else:
+            found += _held_by_none(client, result["path"])
+    return found
+
+
+def held_now(client: Any, paths: Sequence[str]) -> list[Holding]:
+    """What the znodes and all below them hold; asks the leader, so that the last write is seen. `ZooKeeperError`."""
+    with translated(None):
+        client.sync("/")
+    found = []
+    level = list(paths)
+    while level:
+        listed = list(zip(level, list_many(client, level)))
+        level = []
+        for path, folder in listed:
+            if isinstance(folder, ZooKeeperError):
+                raise folder
+            if folder is not None:
+                found += [Holding(path, "value", folder.stat.mzxid), Holding(path, "children", folder.stat.pzxid)]
+                level += [child(path, name) for name in folder.names]
+            elif path in paths:
+                found += _held_by_none(client, path)
+    return found
+
+
+def _held_by_none(client: Any, path: str) -> Iterator[Holding]:
+    """Of a znode that is not there: nothing since nobody knows when, and what is above it not since later than this."""
+    yield Holding(path, "nothing", 0)
+    for above in reversed(ancestors(path)):
+        with translated(above):
+            stat = client.exists(above)
+        if stat is not None:
+            yield Holding(above, "children", stat.pzxid)
+            return
+
+
+def named(paths: Sequence[str]) -> str:
+    """Some znodes, for the beginning of a message."""
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -1,0 +1,68 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The states of the session with the ensemble, by the words of ZooKeeper's own `Watcher.Event.KeeperState`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from datetime import datetime, timezone
+
+SYNC_CONNECTED = "SyncConnected"
+DISCONNECTED = "Disconnected"
+EXPIRED = "Expired"
+AUTH_FAILED = "AuthFailed"
+CONNECTED_READ_ONLY = "ConnectedReadOnly"
+
+ACTIONS = {
+    SYNC_CONNECTED: "all is read anew, and kept up",
+    DISCONNECTED: "what is live stays; servers are tried until one answers; registrations last as long as the session",
+    EXPIRED: "the ensemble has ended the session and what it held; all of it is made again in a new one",
+    AUTH_FAILED: (
+        "the ensemble does not take the credentials, or not yet; what is live stays, registrations end with the session"
+    ),
+    CONNECTED_READ_ONLY: (
+        "this server is cut off from the others; nothing is deployed or registered until one that can write is back"
+    ),
+}
+"""What the agent does in each state, as its log says."""
+BAD = {DISCONNECTED, EXPIRED, AUTH_FAILED, CONNECTED_READ_ONLY}
+
+log = logging.getLogger(__name__)
+
+
+class SessionStates:
+    """The state now, and when and how often each was entered. One thread enters, others read."""
+
+    def __init__(self) -> None:
+        self.current = DISCONNECTED
+        self.entered: dict[str, str] = {}
+        """The time at which each was last entered, RFC 3339; none for a state that never was."""
+        self.counts: Counter[str] = Counter()
+        self._proved = float("-inf")
+
+    def enter(self, state: str, detail: str = "") -> bool:
+        """Enter a state, log it, and say whether it is another than before."""
+        if state == EXPIRED:
+            self._proved = float("-inf")
+        # Credentials are tried at one server after the other: what lies between two refusals is no news.
+        if state == self.current or (self.current == AUTH_FAILED and state in {DISCONNECTED, EXPIRED}):
+            return False
+        if self.current == SYNC_CONNECTED and state != EXPIRED:
+            self._proved = time.monotonic()
+        self.current = state
+        self.entered[state] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self.counts[state] += 1
+        level = logging.WARNING if state in BAD else logging.INFO
+        log.log(level, "session %s%s: %s", state, f", {detail}" if detail else "", ACTIONS[state])
+        return True
+
+    def seconds_left(self, timeout: float) -> float:
+        """How long a session of this timeout lasts, whatever happens; 0 where it may have ended."""
+        if self.current == SYNC_CONNECTED:
+            return timeout
+        if self.current != DISCONNECTED:
+            return 0.0
+        return max(0.0, self._proved + timeout - time.monotonic())

@@ -1,0 +1,255 @@
+"""All that is below a znode as one folder, or as one rendered file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.files import Host
+
+Agents = Callable[..., Agent]
+
+
+@pytest.fixture
+def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
+    """A host whose agent keeps files, and the znodes of an application's configuration."""
+    return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, by their paths in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_children_are_files_and_their_children_are_in_folders(host: Host) -> None:
+    host.keep("conf.d", format="directory").start()
+    host.wait("conf.d", "missing")
+    host.write("conf.d/a.conf", b"one")
+    host.write("conf.d/sites/b.conf", b"two\xff")
+    host.write("conf.d/sites/deep/c.conf", b"")
+    said = host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {"a.conf": b"one", "sites/b.conf": b"two\xff", "sites/deep/c.conf": b""}
+    assert "version" not in said
+    assert said["mzxid"] == host.written["conf.d"]
+    host.write("conf.d/sites/deep/c.conf", b"three")
+    host.wait_proved("conf.d")
+    assert host.dest("conf.d/sites/deep/c.conf").read_bytes() == b"three"
+
+
+def test_a_znode_with_nothing_below_it_is_an_empty_folder(host: Host) -> None:
+    host.write("conf.d", b"its own value is no part of it")
+    host.keep("conf.d", format="directory").start()
+    host.wait_proved("conf.d")
+    assert os.listdir(host.dest("conf.d")) == []
+
+
+def test_what_is_foreign_in_a_folder_stays_and_what_was_the_agents_goes_where_that_is_asked_for(host: Host) -> None:
+    host.dest("conf.d/own").mkdir(parents=True)
+    host.dest("conf.d/foreign.conf").write_bytes(b"foreign")
+    host.dest("conf.d/own/foreign.conf").write_bytes(b"foreign")
+    host.write("conf.d/a.conf", b"one")
+    host.write("conf.d/own/b.conf", b"two")
+    host.write("conf.d/sub/c.conf", b"three")
+    host.keep("conf.d", format="directory", on_delete="remove", on_change=host.note("conf")).start()
+    host.wait_proved("conf.d")
+    foreign = {"foreign.conf": b"foreign", "own/foreign.conf": b"foreign"}
+    assert files_below(host.dest("conf.d")) == {
+        **foreign,
+        "a.conf": b"one",
+        "own/b.conf": b"two",
+        "sub/c.conf": b"three",
+    }
+    host.delete("conf.d/sub")
+    host.wait_proved("conf.d")
+    assert sorted(os.listdir(host.dest("conf.d"))) == ["a.conf", "foreign.conf", "own"]
+    host.delete("conf.d")
+    host.wait_proved("conf.d", "missing")
+    assert files_below(host.dest("conf.d")) == foreign
+    host.wait_notes("conf", 3)
+    host.write("conf.d/a.conf", b"again")
+    host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {**foreign, "a.conf": b"again"}
+
+
+def test_a_folder_that_the_agent_made_goes_with_its_last_file(host: Host) -> None:
+    host.write("conf.d/sub/a.conf", b"one")
+    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.wait_proved("conf.d")
+    host.delete("conf.d")
+    host.wait_proved("conf.d", "missing")
+    assert os.listdir(host.etc) == []
+
+
+def test_a_folder_whose_znodes_go_one_by_one_goes_too(host: Host) -> None:
+    host.write("conf.d/sub/a.conf", b"one")
+    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.wait_proved("conf.d")
+    for name in ("conf.d/sub/a.conf", "conf.d/sub"):
+        host.delete(name)
+        host.wait_proved("conf.d")
+    host.delete("conf.d")
+    host.wait_proved("conf.d", "missing")
+    assert os.listdir(host.etc) == []
+
+
+def test_files_of_deleted_znodes_are_kept_unless_told_otherwise(host: Host) -> None:
+    host.write("conf.d/a.conf", b"one")
+    host.write("conf.d/b.conf", b"two")
+    host.keep("conf.d", format="directory").start()
+    host.wait_proved("conf.d")
+    host.delete("conf.d/a.conf")
+    host.wait_proved("conf.d")
+    host.delete("conf.d")
+    host.wait_proved("conf.d", "missing")
+    assert files_below(host.dest("conf.d")) == {"a.conf": b"one", "b.conf": b"two"}
+
+
+def test_a_file_becomes_a_folder_and_a_folder_a_file(host: Host) -> None:
+    host.write("conf.d/x", b"")
+    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.wait_proved("conf.d")
+    host.write("conf.d/x/y", b"one")
+    host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {"x/y": b"one"}
+    host.delete("conf.d/x/y")
+    host.wait_proved("conf.d")
+    host.write("conf.d/x", b"two")
+    host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {"x": b"two"}
+
+
+def test_modes_are_given_to_files_and_folders(host: Host) -> None:
+    host.write("conf.d/sub/a.conf", b"one")
+    host.keep("conf.d", format="directory", mode="0640", owner="daemon", group="games").start()
+    host.wait_proved("conf.d")
+    found = {name: host.dest(name).stat() for name in ("conf.d", "conf.d/sub", "conf.d/sub/a.conf")}
+    assert [oct(one.st_mode & 0o7777) for one in found.values()] == ["0o750", "0o750", "0o640"]
+    assert {(one.st_uid, one.st_gid) for one in found.values()} == {(1, 60)}
+
+
+def test_only_what_has_changed_is_written(host: Host) -> None:
+    host.write("conf.d/a.conf", b"one")
+    host.write("conf.d/b.conf", b"two")
+    host.keep("conf.d", format="directory", validate=["test", "-d", "%s"]).start()
+    host.wait_proved("conf.d")
+    before = host.dest("conf.d/a.conf").stat()
+    host.write("conf.d/b.conf", b"three")
+    host.wait_proved("conf.d")
+    after = host.dest("conf.d/a.conf").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_validate_is_shown_the_whole_new_folder(host: Host) -> None:
+    host.write("conf.d/a", b"good")
+    host.write("conf.d/sub/b", b"good")
+    # Both must be the same.
+    host.keep("conf.d", format="directory", validate=["sh", "-c", 'cmp "$0/a" "$0/sub/b"', "%s"]).start()
+    host.wait_proved("conf.d")
+    host.write("conf.d/sub/b", b"bad")
+    assert "differ" in host.wait_proved("conf.d", "failed")["message"]
+    assert files_below(host.dest("conf.d")) == {"a": b"good", "sub/b": b"good"}
+    host.write("conf.d/a", b"bad")
+    host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {"a": b"bad", "sub/b": b"bad"}
+
+
+def test_a_symlink_in_the_folder_is_not_followed(host: Host) -> None:
+    outside = host.etc.parent / "outside"
+    outside.mkdir()
+    host.dest("conf.d").mkdir()
+    host.dest("conf.d/sub").symlink_to(outside)
+    host.write("conf.d/sub/a.conf", b"one")
+    host.keep("conf.d", format="directory", on_delete="remove").start()
+    assert "what is at sub in it is no folder" in host.wait_proved("conf.d", "failed")["message"]
+    assert os.listdir(outside) == []
+    host.dest("conf.d/sub").unlink()
+    host.wait_proved("conf.d")
+    assert files_below(host.dest("conf.d")) == {"sub/a.conf": b"one"}
+
+
+@pytest.mark.parametrize("name", [".zoo-new", "x" * 256])
+def test_a_name_that_no_file_can_have_is_refused_and_told_of(host: Host, name: str) -> None:
+    host.write("conf.d/a.conf", b"one")
+    host.keep("conf.d", format="directory").start()
+    host.wait_proved("conf.d")
+    host.write(f"conf.d/{name}", b"two")
+    assert "can't name a file" in host.wait_proved("conf.d", "failed")["message"]
+    host.delete(f"conf.d/{name}")
+    host.wait_proved("conf.d")
+
+
+def test_a_subtree_is_one_rendered_file_through_all_that_happens_to_it(host: Host) -> None:
+    for form in ("json", "yaml", "properties", "env"):
+        host.keep("shop", format=form)
+        host.agent.config["files"][-1]["dest"] += f".{form}"
+    host.start()
+    host.write("shop/db/host", 'größe\n"x"'.encode())
+    host.write("shop/db/port", b"5432")
+    wanted = {"db": {"host": 'größe\n"x"', "port": "5432"}}
+    assert json.loads(read_proved(host, "json")) == wanted
+    assert yaml.safe_load(read_proved(host, "yaml")) == wanted
+    assert read_proved(host, "properties") == b'db.host=gr\\u00f6\\u00dfe\\n"x"\ndb.port=5432\n'
+    done = subprocess.run(
+        ["sh", "-euc", f'. {host.dest("shop.env")}; printf %s "$DB_HOST-$DB_PORT"'], capture_output=True, check=True
+    )
+    assert done.stdout.decode() == 'größe\n"x"-5432'
+    host.delete("shop/db/host")
+    assert json.loads(read_proved(host, "json")) == {"db": {"port": "5432"}}
+    host.write("shop/db/user/name", b"me")
+    assert json.loads(read_proved(host, "json")) == {"db": {"port": "5432", "user": {"name": "me"}}}
+    host.delete("shop")
+    host.written["shop.json"] = host.written["shop"]
+    host.wait_proved("shop.json", "missing")
+    host.write("shop/again", b"1")
+    assert json.loads(read_proved(host, "json")) == {"again": "1"}
+
+
+def read_proved(host: Host, form: str) -> bytes:
+    """The rendered file, once it has proved the last change."""
+    host.written[f"shop.{form}"] = host.written["shop"]
+    host.wait_proved(f"shop.{form}")
+    return host.read(f"shop.{form}")
+
+
+def test_what_one_transaction_changed_is_never_seen_by_halves(host: Host) -> None:
+    host.write("shop/a", b"0")
+    host.write("shop/z", b"0")
+    host.keep("shop", format="json").start()
+    host.wait_proved("shop")
+    seen = set()
+
+    def look() -> None:
+        found = json.loads(host.read("shop"))
+        assert found["a"] == found["z"]
+        seen.add(found["a"])
+
+    for number in range(1, 150):
+        transaction = host.zk.transaction()
+        transaction.set_data(host.path("shop/a"), b"%d" % number)
+        transaction.set_data(host.path("shop/z"), b"%d" % number)
+        transaction.commit()
+        look()
+    host.written["shop"] = host.zk.last_zxid
+    host.wait_proved("shop")
+    look()
+    assert "149" in seen
+    assert len(seen) > 2
+
+
+def test_what_a_format_cannot_hold_is_told_of_and_the_file_stays(host: Host) -> None:
+    host.write("shop/a", b"one")
+    host.keep("shop", format="env").start()
+    host.wait_proved("shop")
+    host.write("shop/b", b"\xff")
+    assert host.wait_proved("shop", "failed")["message"] == '"b": not UTF-8 at byte 0: this format holds texts only'
+    assert host.read("shop") == b"A=one\n"
+    host.delete("shop/b")
+    host.wait_proved("shop")

@@ -1,0 +1,236 @@
+"""`playbooks/config.yml` with real agents: each test is what a person does with a configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+
+CONFIG = ROOT / "playbooks" / "config.yml"
+HIDDEN = "the-hidden-word"
+
+
+class Shop:
+    """A configuration in a folder, and where it is published."""
+
+    def __init__(self, hosts: str, app: str, folder: Path) -> None:
+        self.hosts = hosts
+        self.app = app
+        self.path = f"{app}-config/shop"
+        self.folder = folder
+        self.write("colour", "green\n")
+        self.write("db/host", "db1\nsecond\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the folder."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def play(
+        self, *words: str, playbook: Path = CONFIG, source: bool = True, **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the playbook with these extra variables, and those that are the same each time."""
+        common = {"zk_hosts": self.hosts, "app": self.app, "config_path": self.path, "wait_timeout": 60}
+        folder = {"config_from": str(self.folder)} if source else {}
+        return run_playbook(playbook, "-e", json.dumps({**common, **folder, **variables}), *words)
+
+    def publish(self, *words: str, **variables: Any) -> str:
+        """Run the playbook, which is to end well; what it printed."""
+        done = self.play(*words, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def shop(ensemble: Ensemble, app: str, tmp_path: Path) -> Shop:
+    """The configuration."""
+    return Shop(ensemble.hosts, app, tmp_path / "shop")
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """Where agents keep their files."""
+    path = tmp_path / "etc"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def fleet(agents: Callable[..., Agent], shop: Shop, etc: Path) -> list[Agent]:
+    """Two live agents: `server1` has the colour as a file, `server2` all of it as a directory."""
+    colour = {"znode": f"{shop.path}/colour", "dest": str(etc / "colour"), "on_delete": "remove"}
+    whole = {"znode": shop.path, "dest": str(etc / "shop"), "format": "directory", "on_delete": "remove"}
+    made = [agents("server1", files=[colour]), agents("server2", files=[whole])]
+    return [agent.start().wait_live() for agent in made]
+
+
+def files(folder: Path) -> dict[str, str]:
+    """What is in the files of a folder."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_text() for path in found}
+
+
+def changes(output: str) -> int:
+    """How many tasks have changed something."""
+    found = re.search(r"changed=(\d+)", output)
+    assert found, output
+    return int(found[1])
+
+
+def transactions(client: KazooClient, *paths: str) -> set[int]:
+    """The transactions that the values of znodes are from."""
+    return {client.exists(path).mzxid for path in paths}
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_folder_is_published_once_with_its_diff_and_proved_by_every_server(
+    shop: Shop, etc: Path, zk: KazooClient
+) -> None:
+    foretold = shop.publish("--check", "--diff")
+    assert zk.exists(shop.path) is None
+    said = shop.publish("--diff", min_agents=2)
+    assert files(etc) == {"colour": "green\n", "shop/colour": "green\n", "shop/db/host": "db1\nsecond\n"}
+    for printed in (foretold, said):
+        assert changes(printed) == 1
+        assert re.search(r'\+ +"value": "green\\n"', printed), printed
+        assert re.search(r'\+ +"second\\n"', printed), "a text of several lines is shown by lines"
+    assert re.search(rf"server1 +current +{etc}/colour", said), said
+    assert re.search(rf"server2 +current +{etc}/shop", said), said
+    assert "2 of 2 servers have it, " in said
+    assert len(transactions(zk, shop.path, f"{shop.path}/colour", f"{shop.path}/db/host")) == 1
+    again = shop.publish("--diff", min_agents=2)
+    assert changes(again) == 0
+    assert "2 of 2 servers have it, " in again
+    assert "+++" not in again
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_has_changed_is_written_and_what_is_gone_is_pruned_only_where_asked(
+    shop: Shop, etc: Path, zk: KazooClient
+) -> None:
+    shop.publish(min_agents=2)
+    shop.write("db/host", "db2\nsecond\n")
+    (shop.folder / "colour").unlink()
+    said = shop.publish("--diff", min_agents=1)
+    assert files(etc) == {"colour": "green\n", "shop/colour": "green\n", "shop/db/host": "db2\nsecond\n"}
+    assert re.findall(r'([+-]) +"(db\d)\\n"', said) == [("-", "db1"), ("+", "db2")]
+    assert "server1" not in said, "its file has nothing to do with it"
+    before = zk.exists(f"{shop.path}/db/host").mzxid
+    shop.write("db/host", "db3\n")
+    shop.publish("--check", prune=True)
+    assert zk.exists(f"{shop.path}/colour")
+    # By the collection's name too, as it is called where the collection is installed.
+    said = shop.publish("--diff", playbook=Path("zoo.deploy.config"), prune="true", min_agents=2)
+    assert files(etc) == {"shop/db/host": "db3\n"}
+    assert re.search(rf"server1 +missing +{etc}/colour", said), said
+    gone, written = zk.exists(shop.path).pzxid, zk.exists(f"{shop.path}/db/host").mzxid
+    assert gone == written > before, "it is one transaction"
+    assert changes(shop.publish(prune=True)) == 0
+
+
+def test_variables_are_published_and_a_server_that_joins_later_has_them_too(
+    shop: Shop, agents: Callable[..., Agent], etc: Path, zk: KazooClient
+) -> None:
+    values = {"limits": {"orders": 100, "kinds": ["a", "b"]}, "empty": None, "note": "{{ 'tem' ~ 'plate' }}"}
+    said = shop.publish(source=False, config_values=values, min_agents=0)
+    assert "0 of 0 servers have it" in said
+    found = {name: zk.get(f"{shop.path}/{name}")[0] for name in ("limits", "limits/orders", "empty", "note")}
+    assert found == {"limits": b"", "limits/orders": b"100", "empty": b"", "note": b"template"}
+    assert json.loads(zk.get(f"{shop.path}/limits/kinds")[0]) == ["a", "b"]
+    agents(files=[{"znode": f"{shop.path}/limits/orders", "dest": str(etc / "orders")}]).start()
+    again = shop.publish(source=False, config_values=values)
+    assert changes(again) == 0
+    assert files(etc) == {"orders": "100"}
+
+
+def test_a_server_whose_validation_fails_is_shown_with_its_reason(
+    shop: Shop, agents: Callable[..., Agent], etc: Path
+) -> None:
+    never = {"dest": str(etc / "colour"), "validate": ["sh", "-c", "echo no such colour; exit 4", "%s"]}
+    agents(files=[{"znode": f"{shop.path}/colour", **never}]).start().wait_live()
+    done = shop.play()
+    assert done.returncode != 0
+    assert f"not in place on 1 of 1: {etc}/colour on server1 is failed" in done.stdout
+    assert re.search(rf"server1 +failed +{etc}/colour: .*no such colour", done.stdout), done.stdout
+    assert "0 of 1 servers have it, " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("fleet")
+def test_values_that_are_secret_are_in_no_output_and_in_no_log(
+    shop: Shop, etc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "ansible.log"
+    shop.write("colour", HIDDEN)
+    monkeypatch.setenv("ANSIBLE_LOG_PATH", str(log))
+    said = [
+        shop.play("-vvv", "--diff", secret=True, min_agents=2, prune=True),
+        shop.play("-vvv", "--diff", secret=True, wait_timeout=0.1, min_agents=3),
+    ]
+    assert files(etc)["colour"] == HIDDEN
+    assert [done.returncode for done in said] == [0, 2]
+    assert "2 agents with a file from there are live in time, want at least 3" in said[1].stdout
+    for printed in (log.read_text(), *(done.stdout + done.stderr for done in said)):
+        assert HIDDEN not in printed
+        assert "server2" in printed
+
+
+def test_more_than_a_transaction_holds_is_refused_before_anything_is_written(shop: Shop, zk: KazooClient) -> None:
+    for number in range(3):
+        shop.write(f"big{number}", "x" * 348_000)
+    for words in ((), ("--check",)):
+        done = shop.play(*words, min_agents=0)
+        assert done.returncode != 0
+        assert "one transaction holds 1040000" in done.stdout, done.stdout
+    shop.write("big3", "x" * 348_000)
+    done = shop.play(min_agents=0)
+    assert "over the 1 MB of one transaction; publish its folders each below a path of its own" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert zk.exists(shop.path) is None
+
+
+def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: KazooClient, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("open sesame")
+    vault = Path(sys.executable).with_name("ansible-vault")
+    command = [str(vault), "encrypt", "--vault-password-file", str(password), str(shop.folder / "colour")]
+    subprocess.run(command, check=True, capture_output=True)
+    done = shop.play(min_agents=0)
+    assert done.returncode != 0
+    assert "vault password" in done.stdout
+    assert zk.exists(shop.path) is None
+    shop.publish("--vault-password-file", str(password), min_agents=0)
+    assert zk.get(f"{shop.path}/colour")[0] == b"green\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "want config_path, as in -e config_path=/config/shop, and one of config_from (a folder)"),
+        ({"config_from": "/x", "config_values": {}}, "and one of config_from (a folder) and config_values"),
+        ({"config_from": "/no/where"}, "config_from: /no/where is no folder here"),
+        ({"config_values": "a=b"}, "config_values: want a dictionary; on the command line, name a file"),
+        ({"config_values": {}}, "there is nothing in it to publish"),
+        ({"config_values": {"a/b": 1}}, "can't name a znode"),
+        ({"config_values": {"a": 1}, "config_path": "config"}, "path: want one that begins with /"),
+        ({"config_values": {"a": 1}, "config_path": "/app"}, "is the znode of the application itself"),
+        ({"config_values": {"a": 1}, "config_path": "/"}, "want a znode below the root, such as /config/shop"),
+    ],
+)
+def test_what_can_not_be_published_is_refused_in_one_line(shop: Shop, variables: dict[str, Any], words: str) -> None:
+    done = shop.play(source=False, min_agents=0, **variables)
+    assert done.returncode != 0
+    assert words in " ".join(done.stdout.split()), done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,303 @@
+"""zk_znode and zk_release_info that wait for files: one real run of many tasks, of which each test looks at some.
+
+Two agents keep files: `easy` the value of `limits` and all of the configuration as JSON, `picky` the value of `limits`
+where it is a number. After a write the run reads easy's file from the disk, as the next task of a play would.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.agent import Agent
+from support.client import connected
+from support.ensemble import Ensemble
+from support.tasks import Run, run_tasks
+from support.waiting import wait_for
+
+PATIENCE = 120
+"""Seconds in which a playbook on a busy machine has come to its task."""
+NUMBER = ["sh", "-c", "grep -qx '[0-9]*' \"$0\" || { echo no number; exit 3; }", "%s"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The run, and what it ran against."""
+
+    run: Run
+    app: str
+    etc: Path
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """A task's result."""
+        return self.run[name]
+
+    @property
+    def limits(self) -> str:
+        """The znode that both agents keep a file like."""
+        return f"{self.app}-config/limits"
+
+    def on_disk(self, name: str) -> str:
+        """What easy's file held right after the task `name`."""
+        return base64.b64decode(self[f"{name}_disk"]["content"]).decode()
+
+
+class Book:
+    """The tasks of a playbook, as they are added."""
+
+    def __init__(self, hosts: str, app: str, etc: Path) -> None:
+        self.common = {"hosts": hosts, "app": app, "wait_timeout": 30}
+        self.config = f"{app}-config"
+        self.etc = etc
+        self.tasks: list[dict[str, Any]] = []
+
+    def write(self, register: str, *, disk: str = "", check: bool = False, **options: Any) -> None:
+        """Add a zk_znode that waits, and a look at a file where one is named."""
+        given = {**self.common, "wait_for_files": True, "min_agents": 2, **options}
+        self.tasks.append({"zoo.deploy.zk_znode": given, "register": register, "check_mode": check, "diff": True})
+        if disk:
+            look = {"src": str(self.etc / disk)}
+            self.tasks.append({"ansible.builtin.slurp": look, "register": f"{register}_disk"})
+
+    def info(self, register: str, **options: Any) -> None:
+        """Add a zk_release_info."""
+        self.tasks.append({"zoo.deploy.zk_release_info": {**self.common, **options}, "register": register})
+
+
+def tasks(book: Book) -> None:
+    """The whole run."""
+    limits, deep = f"{book.config}/limits", f"{book.config}/db/host"
+    book.write("checked", disk="easy", path=limits, value="1", recursive=True, check=True)
+    book.write("made", disk="easy", path=limits, value="100", recursive=True)
+    book.write("again", path=limits, value="100")
+    book.write("changed", disk="easy", path=limits, value="200")
+    book.write("deep", path=deep, value="db1", recursive=True, min_agents=1, disk="whole")
+    book.write("deep_gone", path=f"{book.config}/db", state="absent", recursive=True, min_agents=1, disk="whole")
+    book.write("deep_gone_again", path=deep, state="absent", min_agents=1)
+    book.write(
+        "several", disk="easy", znodes=[{"path": limits, "value": "300"}, {"path": f"{book.config}/b", "value": "c"}]
+    )
+    book.write("bad", path=limits, value="many")
+    book.info("after_bad", wait_for_files=[limits], min_agents=2)
+    book.write("bad_allowed", path=limits, value="many", max_failures=1)
+    book.write("mended", disk="easy", path=limits, value="400")
+    book.info("info", wait_for_files=[book.config], min_agents=2)
+    book.info("info_none", wait_for_files=[f"{book.config}/none/at/all"], min_agents=1)
+    book.write("nobody", path=f"{book.config}-other", value="x", wait_timeout=0.3, min_agents=1)
+    book.write("nobody_needed", path=f"{book.config}-other", value="x", min_agents=0)
+    book.write("gone", disk="easy", path=limits, state="absent")
+    book.write("gone_again", disk="easy", path=limits, state="absent")
+    book.write("unasked", path=f"{book.config}-other", value="y", wait_for_files=False)
+    book.info("bad_path", wait_for_files=["limits"])
+    book.info("bad_both", wait_for_files=[limits], wait=True)
+    book.write("bad_app", path=f"{book.config}-other", value="z", app="business")
+
+
+@pytest.fixture(scope="module")
+def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """The run."""
+    root = tmp_path_factory.mktemp("files")
+    app, etc = f"/app/test-{uuid.uuid4().hex[:12]}", root / "etc"
+    etc.mkdir()
+    book = Book(ensemble.hosts, app, etc)
+    tasks(book)
+    limits = f"{book.config}/limits"
+    easy = [
+        {"znode": limits, "dest": str(etc / "easy"), "on_delete": "remove"},
+        {"znode": book.config, "dest": str(etc / "whole"), "format": "json"},
+    ]
+    picky = [{"znode": limits, "dest": str(etc / "picky"), "validate": NUMBER}]
+    with connected(ensemble.hosts) as client:
+        fleet = [
+            Agent(root / name, ensemble.hosts, app, client, name, {"files": files})
+            for name, files in (("easy", easy), ("picky", picky), ("stranger", []))
+        ]
+        try:
+            for agent in fleet:
+                agent.start()
+            for agent in fleet:
+                agent.wait_live()
+            yield Story(run_tasks(root, book.tasks), app, etc)
+        finally:
+            for agent in fleet:
+                agent.end()
+
+
+def error(result: dict[str, Any]) -> str:
+    """The message of a task that failed: one line, and no traceback anywhere."""
+    assert result["failed"], result
+    message = str(result["msg"])
+    assert "\n" not in message
+    assert "Traceback" not in json.dumps(result)
+    return message
+
+
+def names(result: dict[str, Any]) -> list[str]:
+    """The agents that a result tells of."""
+    return [agent["name"] for agent in result["agents"]]
+
+
+def test_when_the_task_ends_the_value_is_in_the_files_of_the_agents_that_are_asked(story: Story) -> None:
+    for name, value in (("made", "100"), ("changed", "200"), ("several", "300"), ("mended", "400")):
+        assert story[name]["changed"]
+        assert not story[name].get("failed"), story[name]
+        assert names(story[name]) == ["easy", "picky"]
+        assert story.on_disk(name) == value
+        assert 0 < story[name]["elapsed"] < 20
+        assert [story[name][f"{kind}_agents"] for kind in ("failed", "pending", "lost")] == [[], [], []]
+
+
+def test_the_statuses_say_which_transaction_the_files_are_proved_for(story: Story) -> None:
+    for agent in story["made"]["agents"]:
+        (file,) = (one for one in agent["files"].values() if one["znode"] == story.limits)
+        assert file["state"] == "current"
+        assert file["mzxid"] == story["made"]["zxid"] <= file["zxid"]
+
+
+def test_check_mode_waits_for_nothing(story: Story) -> None:
+    assert story["checked"]["changed"]
+    assert not {"agents", "elapsed", "zxid"} & story["checked"].keys()
+    assert story["checked_disk"]["failed"]
+
+
+def test_what_is_there_already_is_waited_for_all_the_same(story: Story) -> None:
+    assert not story["again"]["changed"]
+    assert names(story["again"]) == ["easy", "picky"]
+    assert story["again"]["elapsed"] < 5
+
+
+def test_a_subtree_in_a_file_is_waited_for_with_whatever_is_written_in_it(story: Story) -> None:
+    assert names(story["deep"]) == names(story["deep_gone"]) == names(story["deep_gone_again"]) == ["easy"]
+    assert "db1" in story.on_disk("deep")
+    assert "db1" not in story.on_disk("deep_gone")
+    assert not story["deep_gone_again"]["changed"]
+
+
+def test_a_deletion_is_waited_for(story: Story) -> None:
+    for name in ("gone", "gone_again"):
+        assert story[name]["changed"] == (name == "gone")
+        assert names(story[name]) == ["easy", "picky"]
+        assert story[f"{name}_disk"]["failed"], "on_delete is remove"
+
+
+def test_an_agent_whose_validation_fails_fails_the_task_with_its_words(story: Story) -> None:
+    bad = story["bad"]
+    assert error(bad).startswith(f"{story.limits}: not in place on 1 of 2: {story.etc}/picky on picky is failed (")
+    assert "no number" in error(bad)
+    assert (bad["changed"], bad["failed_agents"], bad["timed_out"]) == (True, ["picky"], False)
+    assert story.etc.joinpath("picky").read_text() == "400"
+    assert error(story["after_bad"]).startswith(f"{story.limits}: not in place on 1 of 2: {story.etc}/picky on picky")
+    allowed = story["bad_allowed"]
+    assert not allowed.get("failed")
+    assert (allowed["changed"], allowed["failed_agents"]) == (False, ["picky"])
+
+
+def test_the_info_waits_for_what_is_there_and_shows_the_files(story: Story) -> None:
+    info = story["info"]
+    assert not info.get("failed"), info
+    assert not info["changed"]
+    assert [info[f"{kind}_agents"] for kind in ("failed", "pending", "lost")] == [[], [], []]
+    assert names(info) == ["easy", "picky", "stranger"]
+    assert [len(agent.get("files", {})) for agent in info["agents"]] == [2, 1, 0]
+    assert not story["info_none"].get("failed"), "a subtree that has it not is what it is to be"
+
+
+def test_agents_without_such_a_file_are_not_waited_for(story: Story) -> None:
+    assert error(story["nobody"]) == (
+        f"{story.app}-config-other: published, but 0 agents with a file from there are live in time, want at least 1"
+    )
+    assert story["nobody"]["changed"]
+    assert (story["nobody_needed"]["agents"], story["nobody_needed"].get("failed")) == ([], False)
+    assert "agents" not in story["unasked"]
+
+
+def test_options_that_make_no_sense_are_one_line(story: Story) -> None:
+    assert error(story["bad_path"]) == 'path: want one that begins with /, got "limits"'
+    assert error(story["bad_both"]) == "wait_for_files: does not go with wait; use a task for each"
+    assert error(story["bad_app"]).startswith("path: want one that begins with /")
+    assert not story["bad_app"].get("changed"), "it is known before anything is written"
+
+
+@pytest.fixture
+def held_back(agents: Callable[..., Agent], app: str, tmp_path: Path) -> Callable[[str], Agent]:
+    """Makes an agent that acts on its file at most once an hour, and so is pending after the second value."""
+
+    def make(name: str) -> Agent:
+        file = {"znode": f"{app}-config", "dest": str(tmp_path / f"{name}.conf")}
+        return agents(name, files=[{**file, "on_change": ["true"], "min_interval": 3600}]).start().wait_live()
+
+    return make
+
+
+def write(ensemble: Ensemble, app: str, value: str, **options: Any) -> dict[str, Any]:
+    """A task that writes a value and waits."""
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": app, "path": f"{app}-config", "value": value}
+    given.update({"wait_for_files": True, "recursive": True, "wait_timeout": 60, **options})
+    return {"zoo.deploy.zk_znode": given, "register": f"value_{value}"}
+
+
+def state(agent: Agent) -> str:
+    """The state of an agent's one file."""
+    return next(iter(agent.status["files"].values()))["state"] if agent.status.get("files") else "unknown"
+
+
+def test_an_agent_that_is_not_there_in_time_is_named_with_what_holds_it_up(
+    ensemble: Ensemble, held_back: Callable[[str], Agent], app: str, tmp_path: Path
+) -> None:
+    held_back("slow")
+    run = run_tasks(tmp_path, [write(ensemble, app, "one"), write(ensemble, app, "two", wait_timeout=0.5)])
+    assert not run["value_one"].get("failed"), run["value_one"]
+    said = error(run["value_two"])
+    assert said.startswith(f"{app}-config: not proved in time by 1 of 1: {tmp_path}/slow.conf on slow is pending")
+    assert (run["value_two"]["pending_agents"], run["value_two"]["timed_out"]) == (["slow"], True)
+
+
+def test_an_agent_that_dies_is_waited_for_no_more_and_named(
+    ensemble: Ensemble, agents: Callable[..., Agent], held_back: Callable[[str], Agent], app: str, tmp_path: Path
+) -> None:
+    doomed = held_back("doomed")
+    agents("good", files=[{"znode": f"{app}-config", "dest": str(tmp_path / "good.conf")}]).start().wait_live()
+
+    def kill() -> None:
+        wait_for(lambda: state(doomed) == "current", "it has the first value", PATIENCE)
+        wait_for(lambda: state(doomed) == "pending", "it holds back the second", PATIENCE)
+        doomed.end(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run = run_tasks(tmp_path, [write(ensemble, app, "one"), write(ensemble, app, "two")])
+    killer.join()
+    assert not run["value_two"].get("failed"), run["value_two"]
+    assert (names(run["value_two"]), run["value_two"]["lost_agents"]) == (["good"], ["doomed"])
+    assert "live at first and gone before the end: doomed" in run.output
+
+
+def test_an_election_in_the_middle_of_the_waiting_is_waited_out(
+    ensemble: Ensemble, agents: Callable[..., Agent], app: str, tmp_path: Path
+) -> None:
+    dest = tmp_path / "a.conf"
+    agent = agents(files=[{"znode": f"{app}-config", "dest": str(dest)}])
+
+    def upset() -> None:
+        watched = f"{app}/agents\n"
+        wait_for(lambda: any(watched in member.ask("wchp") for member in ensemble.members), "the task waits", PATIENCE)
+        leader = ensemble.leader
+        leader.kill()
+        leader.start()
+        agent.start()
+
+    trouble = threading.Thread(target=upset)
+    trouble.start()
+    run = run_tasks(tmp_path, [write(ensemble, app, "one")])
+    trouble.join()
+    assert not run["value_one"].get("failed"), run["value_one"]
+    assert dest.read_text() == "one"

@@ -1,0 +1,22 @@
+"""What an agent shows on its own host: its status file and its metrics."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+from support.agent import Agent
+
+
+def shown(agent: Agent) -> dict[str, Any]:
+    """The status file; empty while there is none."""
+    path = agent.base / ".zoo" / "status.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def scraped(port: int) -> dict[str, float]:
+    """The samples that an agent serves, by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}

@@ -1,0 +1,56 @@
+"""A real sshd on a loopback port of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from support.ports import free_ports
+from support.waiting import wait_for
+
+
+class SshServer:
+    """The sshd; `key` opens it, `known_hosts` knows it. `environment` is what a session's programs find there."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        folder.mkdir(mode=0o700)
+        self.folder = folder
+        (self.port,) = free_ports(1)
+        for name in ("host_key", "key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+        given = ",".join(f'environment="{name}={value}"' for name, value in environment.items())
+        (folder / "authorized_keys").write_text(f"{given} {(folder / 'key.pub').read_text()}".lstrip())
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(folder / 'host_key.pub').read_text()}")
+        (folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nStrictModes no\n"
+            f"PermitUserEnvironment {'yes' if environment else 'no'}\n"
+        )
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+    def __enter__(self) -> SshServer:  # noqa: PYI034  # typing.Self came with 3.11
+        """Start it."""
+        self.log = (self.folder / "log").open("w")
+        command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        self.process = subprocess.Popen(command, stderr=self.log)
+        wait_for(lambda: "listening" in (self.folder / "log").read_text(), "sshd listens")
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+    def url(self, path: Path) -> str:
+        """The address of a repository at it."""
+        return f"ssh://127.0.0.1:{self.port}{path}"
+
+    @property
+    def command(self) -> str:
+        """The ssh client for git, for `GIT_SSH_COMMAND`."""
+        return (
+            f"ssh -F none -i {self.folder}/key -o IdentitiesOnly=yes -o UserKnownHostsFile={self.folder}/known_hosts "
+            "-o BatchMode=yes"
+        )

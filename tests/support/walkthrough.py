@@ -1,0 +1,229 @@
+"""The run of the article about the configuration centre, done by an agent and tasks, as a page of the documentation.
+
+The article: http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a. Its program is connected to `/mxn`, and prints what
+`/mxn/myZNode` holds while that is not there, created, changed, deleted, and created again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.playbook import run_playbook
+from support.sight import shown
+from support.waiting import wait_for
+from zoo_watcher.states import ACTIONS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration-centre.md"
+COMMAND = "ZOO_WRITE_CENTRE=1 .venv/bin/pytest tests/integration/test_configuration_centre.py"
+HOSTS = "zk1:2181,zk2:2181,zk3:2181"
+FOLDER = "/srv/server1"
+WRITTEN = re.compile(r'(mzxid(?:=|": ))(\d+)')
+"""The id of a transaction that wrote the value, in a log or a status."""
+
+HEAD = f"""\
+# A configuration centre
+
+A value is changed in one znode, and each machine has it in a file a moment later, checked, acted on, and told of.
+This page walks through the run of an
+[article about ZooKeeper as a configuration centre](http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a): its program
+is connected to `/mxn`, and prints what `/mxn/myZNode` holds while that is not there, created, changed, deleted and
+created again. Here no program has to be written: an agent keeps the value in a file, and tasks change it.
+
+All output is of a real run on an ensemble of three, written by
+
+    {COMMAND}
+
+The tests run all of it again and compare. What differs from run to run has a name instead: the ensemble's addresses
+(`zk1:2181` and so on), the host's folder (`{FOLDER}`), `<session>`, `<server>`, and the ids of transactions, `<zxid>`,
+those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`.
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the run: its title, what to say of it, and its tasks, as a user would write them."""
+
+    title: str
+    text: str
+    tasks: str
+
+
+def _write(name: str, options: str) -> str:
+    """The tasks that change the znode and wait for its file."""
+    return f"""\
+- name: {name}
+  zoo.deploy.zk_znode:
+    hosts: {HOSTS}/mxn
+    path: /myZNode
+{textwrap.indent(options, "    ")}
+    app: /business
+    wait_for_files: true
+    min_agents: 1
+  register: written
+
+- name: Who has proved it
+  ansible.builtin.debug:
+    msg: "{{{{ written.agents | map(attribute='name') | join(', ') }}}}"
+"""
+
+
+STEPS = (
+    Step(
+        "The node is not there",
+        "As in the article, `/mxn` has to be there, for it is the chroot of everybody's connection, and it is empty.\n"
+        "The agent waits.",
+        f"""\
+- name: The chroot
+  zoo.deploy.zk_znode:
+    hosts: {HOSTS}
+    path: /mxn
+""",
+    ),
+    Step(
+        "It is created",
+        "The task ends when each live agent that keeps the znode has proved that its file is in place and acted on.",
+        _write("Create it", "value: muxiaonong666"),
+    ),
+    Step(
+        "It is changed",
+        "The new value is written beside the file and renamed over it: a reader has the old one or the new one, whole.",
+        _write("Change it", "value: muxiaonong6969"),
+    ),
+    Step(
+        "It is deleted",
+        "The file stays, since `on_delete` is `keep` unless told otherwise, and the agent says that there is no\n"
+        "znode. With `on_delete: remove` the file would go, too.",
+        _write("Delete it", "state: absent"),
+    ),
+    Step(
+        "It is created again",
+        "The agent never stopped waiting. A znode that is new begins with version 0: what tells one value from the\n"
+        "other is the transaction that wrote it.",
+        _write("Create it again", "value: muxiaonong666"),
+    ),
+)
+
+STATES = """\
+## When the connection is not as it should be
+
+The states are ZooKeeper's own. The agent's log says each with what it does; `status.json` in its folder `.zoo` and
+`python -m zoo_watcher status` say which one it is (`session`) and when each was last entered (`sessionStates`); the
+metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
+the ensemble is ephemeral: it is there as long as the session is.
+
+| State | What the agent does |
+|---|---|
+"""
+
+NOTES = """
+A file is never touched because of a state: it keeps the last value that was proved.
+
+- **Disconnected**: `registered` in the status stays as it is for one session timeout, and is empty from then on,
+  because the ensemble may have ended the session.
+- **Expired**: what changed meanwhile is found by reading everything anew in the new session, whatever events were
+  missed.
+- **AuthFailed**: the credentials are tried once at each server, then once in 1.5 session timeouts. So the session
+  ends, and no registration stays that the agent could not take back. When a server takes them, all is made again;
+  nobody has to restart the agent.
+- **ConnectedReadOnly**: servers have this only with `-Dreadonlymode.enabled=true`, best on all of them, and take an
+  agent only with `localSessionsEnabled=true` and `localSessionsUpgradingEnabled=true` in `zoo.cfg`; else the state is
+  Disconnected. The agent asks for it only after no server gave it a connection to write, and looks every second for
+  one that does. Its own session is not touched: within the session timeout, its registrations are the same after as
+  before. Nothing is taken from such a server, neither a release nor a value, for it may be older than what the host
+  has.
+"""
+
+
+@dataclass
+class Walkthrough:
+    """Does the steps on a real ensemble with a real agent, both already started, and notes what there is to see."""
+
+    folder: Path
+    ensemble: Ensemble
+    agent: Agent
+    parts: list[str] = field(default_factory=list)
+    _logged: int = 0
+
+    @property
+    def dest(self) -> Path:
+        """The file."""
+        return self.agent.root / "etc" / "address"
+
+    def walk(self) -> str:
+        """Do all steps; the page."""
+        first, *others = STEPS
+        self._run(first)
+        self._start_agent()
+        self._see("missing")
+        for step in others:
+            self._run(step)
+            self._see("missing" if "absent" in step.tasks else "current")
+        table = "\n".join(f"| {state} | {action} |" for state, action in ACTIONS.items())
+        return "\n".join([HEAD, *map(self._named, self.parts), f"{STATES}{table}\n{NOTES}"])
+
+    def _start_agent(self) -> None:
+        self.dest.parent.mkdir(parents=True)
+        kept = {"znode": "/myZNode", "dest": str(self.dest), "on_change": ["cat", str(self.dest)]}
+        self.agent.config["files"] = [kept]
+        variables = {"watcher_hosts": f"{HOSTS}/mxn", "watcher_app": "/business", "watcher_files": [kept]}
+        self.parts.append(
+            "The role `zoo.deploy.watcher` installs an agent with these variables. Like the article's program, it\n"
+            f"prints the value: `on_change` does.\n\n{_block('yaml', yaml.safe_dump(variables, sort_keys=False))}"
+        )
+        self.agent.start()
+
+    def _run(self, step: Step) -> None:
+        """Run the tasks, and note what they print."""
+        self.parts.append(f"## {step.title}\n\n{step.text}\n\n{_block('yaml', step.tasks)}")
+        playbook = self.folder / "playbook.yml"
+        tasks = yaml.safe_load(step.tasks.replace(HOSTS, self.ensemble.hosts))
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
+        playbook.write_text(json.dumps([play]))
+        done = run_playbook(playbook, "--diff", env={"ANSIBLE_PIPELINING": "true", "COLUMNS": "80"})
+        assert done.returncode == 0, done.stdout + done.stderr + self.agent.log
+        output = done.stdout[done.stdout.index("TASK [") : done.stdout.index("PLAY RECAP")]
+        self.parts.append(_block("console", output))
+
+    def _see(self, state: str) -> None:
+        """Note what the agent's host shows, once it shows `state`."""
+        dest = str(self.dest)
+        wait_for(lambda: shown(self.agent).get("files", {}).get(dest, {}).get("state") == state, f"{dest} is {state}")
+        log = self.agent.log
+        news, self._logged = log[self._logged :], len(log)
+        held = f"holds `{self.dest.read_text()}`" if self.dest.exists() else "is not there"
+        status = json.dumps(shown(self.agent)["files"], indent=2)
+        said = f"The agent's log:\n\n{_block('', news)}" if news else "The agent's log says nothing new.\n"
+        self.parts.append(f"{said}\nThe file {held}. Its status:\n\n{_block('json', status)}")
+
+    def _named(self, part: str) -> str:
+        """A part of the page, with names for what differs from run to run."""
+        for number, member in enumerate(self.ensemble.members, 1):
+            part = part.replace(f"127.0.0.1:{member.client_port}", f"zk{number}:2181")
+        part = part.replace(str(self.agent.root), FOLDER)
+        part = re.sub(r"server=zk\d:2181 session=0x[0-9a-f]+", "server=<server> session=<session>", part)
+        part = re.sub(r'"zxid": \d+', '"zxid": <zxid>', part)
+        return WRITTEN.sub(lambda found: f"{found[1]}<mzxid {self._number(found[2])}>", part)
+
+    def _number(self, mzxid: str) -> int:
+        """The number of a transaction that wrote the value, the first being 1."""
+        known = {int(found[2]) for part in self.parts for found in WRITTEN.finditer(part)}
+        return sorted(known).index(int(mzxid)) + 1
+
+
+def _block(language: str, text: str) -> str:
+    return f"```{language}\n{text.strip()}\n```\n"
+
+
+def write_if_asked(page: str) -> None:
+    """Write the page where the environment asks for it."""
+    if os.environ.get("ZOO_WRITE_CENTRE") == "1":
+        PAGE.write_text(page, encoding="utf-8")
