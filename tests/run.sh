@@ -35,6 +35,14 @@ missing_packages() {
     [ -x /usr/sbin/mkfs.xfs ] || echo xfsprogs
     [ -x /usr/sbin/sshd ] || echo openssh-server
     command -v ss >/dev/null || echo iproute2
+    command -v ssh >/dev/null || echo openssh-client
+    if [ "$(id -u)" = 0 ]; then
+        # Real hosts; without root there are none.
+        command -v debootstrap >/dev/null || echo debootstrap
+        [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
+        command -v systemd-nspawn >/dev/null || echo systemd-container
+        [ -x /usr/sbin/nft ] || echo nftables
+    fi
     command -v openssl >/dev/null || echo openssl
     [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java

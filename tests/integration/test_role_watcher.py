@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -209,6 +210,73 @@ def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(host: H
     assert os.readlink(host.current) == "0.0.9"
 
 
+def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(host: Host) -> None:
+    _pretend_version(host.install / "0.0.7")
+    _pretend_version(host.install / "0.0.8")
+    _pretend_version(host.install / "0.0.9")
+    (host.install / "current-other").symlink_to("0.0.8")
+    assert host.apply().failed == 0
+    host.current.unlink()
+    host.current.symlink_to("0.0.9")
+    run = host.apply()
+    (host.install / "current-other").unlink()
+    # Installed first, without a version before it, it removes nothing.
+    assert (run.failed, run.changed) == (0, 2), run.output
+    assert sorted(path.name for path in host.install.glob("0.*")) == sorted(["0.0.8", "0.0.9", VERSION])
+
+
+def _pretend_version(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "pyvenv.cfg").touch()
+
+
+def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_the_base_alone(tmp_path: Path) -> None:
+    host = Host(tmp_path, tmp_path / "opt")
+    _pretend_version(host.install / "0.0.8")
+    _pretend_version(host.install / "0.0.9")
+    for name, version in (("business", "0.0.9"), ("other", "0.0.8")):
+        (host.install / f"current-{name}").symlink_to(version)
+        host.config.parent.mkdir(exist_ok=True)
+        host.config.with_name(f"{name}.json").touch()
+    host.config.with_name("business.json.12.2026-11-22@01:02:03~").touch()
+    (tmp_path / "base").mkdir()
+    assert host.apply("--check", watcher_state="absent").changed > 0
+    assert host.config.exists()
+    run = host.apply(watcher_state="absent")
+    assert (run.failed, "told to restart" in run.output) == (0, False), run.output
+    assert sorted(path.name for path in host.install.iterdir()) == ["0.0.8", "current-other"]
+    assert [path.name for path in host.config.parent.iterdir()] == ["other.json"]
+    for words in ((), ("--check",)):
+        assert host.apply(*words, watcher_state="absent").changed == 0
+    assert host.apply(watcher_state="absent", watcher_instance="other").failed == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "play.yml"]
+    assert host.apply(watcher_state="absent", watcher_remove_base=True).failed == 0
+    assert not (tmp_path / "base").exists()
+
+
+def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    command = [sys.executable, "-m", "venv", str(tmp_path / "pip")]
+    subprocess.run(command, check=True)
+    command = [str(tmp_path / "pip/bin/pip"), "download", "--quiet", "--dest", str(wheels), "kazoo", "GitPython"]
+    subprocess.run(command, check=True)
+    before = set(Path(tempfile.gettempdir()).glob("*.wheels"))
+    elsewhere = Host(tmp_path / "host", tmp_path / "opt")
+    elsewhere.root.mkdir()
+    wanted: dict[str, Any] = {
+        "watcher_install_from": "wheels",
+        "watcher_wheels": str(wheels),
+        "watcher_pip_args": ["--isolated"],
+    }
+    run = elsewhere.apply(**wanted)
+    assert run.failed == 0, run.output
+    assert os.readlink(elsewhere.current) == VERSION
+    assert set(Path(tempfile.gettempdir()).glob("*.wheels")) == before
+    # What pip made of an index is no other environment.
+    assert elsewhere.apply(**wanted).changed == 0
+    assert elsewhere.apply(watcher_pip_args=["--isolated"]).changed == 0
+
+
 def test_a_damaged_or_strange_file_in_the_package_is_put_right(host: Host) -> None:
     assert host.apply().failed == 0
     package = next((host.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
@@ -241,6 +309,20 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
             "/no/such/python does not run as Python on this host; set watcher_python",
         ),
         ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
+        ({"watcher_install_from": "wheels"}, "watcher_install_from: wheels and watcher_wheels, a directory on the"),
+        (
+            {"watcher_install_from": "wheels", "watcher_wheels": "/proc/self"},
+            "there is no wheel in /proc/self on the controller",
+        ),
+        (
+            {"watcher_files": [{"znode": "/x", "dest": "/no/such/folder/app.conf"}]},
+            "no folder /no/such/folder on this host",
+        ),
+        (
+            {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},
+            '(got folders ["/tmp"])',
+        ),
+        ({"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"}, "watcher_remove_base wants"),
         ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
         ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
         ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
@@ -253,7 +335,7 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
         ({"watcher_manage_service": True, "watcher_metrics_port": 80}, "watcher_metrics_port from 1024 on (got 80)"),
         (
             {"watcher_manage_service": True, "watcher_restart_units": ["zoo-watcher@business.service"]},
-            "watcher_restart_units without the agent itself",
+            "without the agent itself, zoo-watcher@business.service",
         ),
     ],
 )
@@ -336,7 +418,7 @@ def test_a_host_whose_polkit_knows_no_units_is_told_so(tmp_path: Path, says: str
     program = tmp_path / "pkaction"
     program.write_text(f"#!/bin/sh\n{says}\n")
     program.chmod(0o755)
-    text = (ROLE / "files/install.py").read_text() + "\nprint(*polkit_problems())\n"
+    text = (ROLE / "files/install.py").read_text() + "\nprint(polkit_problem())\n"
     done = subprocess.run(
         [sys.executable, "-I", "-"], input=text, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
     )
@@ -362,7 +444,7 @@ def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(
     run = host.apply(watcher_pip_args=["--no-index"])
     assert run.failed == 1
     assert "No matching distribution found for kazoo>=2.9" in run.output
-    assert "look at watcher_packages and watcher_pip_args" in run.output
+    assert "look at watcher_packages, watcher_wheels and watcher_pip_args" in run.output
     assert not host.current.is_symlink()
     assert host.apply().failed == 0
     assert os.readlink(host.current) == VERSION
@@ -420,6 +502,19 @@ def _unit(tmp_path: Path, **variables: Any) -> Path:
     return _rendered(tmp_path, "zoo-watcher@.service.j2", "zoo-watcher@business.service", **values)
 
 
+def _exposure(unit: Path) -> float:
+    """How exposed systemd finds the unit, of 10; a unit that it would complain of is a failure."""
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = EXPOSURE.search(said)
+    assert found, said
+    return float(found[1])
+
+
 HOOKS = {"watcher_hooks": {"after_activate": ["/usr/local/bin/warm-up"]}}
 COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "command", "command": ["/root/ask"]}}]}
 
@@ -438,15 +533,41 @@ def test_the_unit_is_one_that_systemd_takes_and_exposes_little(
 ) -> None:
     unit = _unit(tmp_path, **variables)
     assert seen <= set(unit.read_text().splitlines())
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
-    )
-    assert (verified.returncode, verified.stderr) == (0, "")
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = EXPOSURE.search(said)
-    assert found, said
-    assert float(found[1]) <= 2.0
+    assert _exposure(unit) <= 2.0
+
+
+GIVEN = {"znode": "/x", "dest": "/etc/app/x.conf", "owner": "root"}
+OWN = {"znode": "/x", "dest": "/srv/conf/x.conf", "owner": "zoo-watcher", "group": "", "validate": ["/bin/true", "%s"]}
+TREE = {"znode": "/x", "dest": "/etc/app.d", "format": "directory", "group": "adm"}
+
+
+@pytest.mark.parametrize(
+    ("files", "foreign", "capabilities", "folders"),
+    [
+        ([OWN], [], "", ["/srv/conf"]),
+        ([OWN], ["/srv/conf"], "CAP_DAC_OVERRIDE", ["/srv/conf"]),
+        ([GIVEN, OWN], ["/etc/app"], "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE", ["/etc/app", "/srv/conf"]),
+        ([TREE], [], "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE", ["/etc/app.d"]),
+    ],
+)
+def test_the_unit_may_do_what_its_files_take_and_no_more(
+    tmp_path: Path, files: list[Any], foreign: list[str], capabilities: str, folders: list[str]
+) -> None:
+    said = {"stdout": json.dumps({"foreign": foreign, "systemd": 252})}
+    unit = _unit(tmp_path, watcher_files=files, _watcher_installed=said)
+    lines = unit.read_text().splitlines()
+    assert {f"CapabilityBoundingSet={capabilities}", f"AmbientCapabilities={capabilities}"} <= set(lines)
+    assert f"PrivateUsers={'false' if capabilities else 'true'}" in lines
+    writable = [line for line in lines if line.startswith("ReadWritePaths=")]
+    assert writable == [f'ReadWritePaths="{path}"' for path in ["/srv/business", *folders]]
+    assert ("ProcSubset=all" in lines) == (OWN in files)
+    assert _exposure(unit) <= (2.9 if capabilities else 2.0)
+
+
+@pytest.mark.parametrize(("systemd", "grows"), [(252, False), (254, True)])
+def test_tries_to_start_lie_further_apart_where_systemd_can(tmp_path: Path, systemd: int, grows: bool) -> None:
+    unit = _unit(tmp_path, _watcher_installed={"stdout": json.dumps({"foreign": [], "systemd": systemd})})
+    assert ("RestartMaxDelaySec=5" in unit.read_text()) == grows
 
 
 @pytest.mark.parametrize(

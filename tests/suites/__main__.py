@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Callable
 
-from suites import lint, pytests, sanity
+from suites import hosts, lint, pytests, sanity
 from suites.outcome import Outcome
 
-FOLDERS = ("unit", "agent", "integration", "quickstart", "faults")
+FOLDERS = ("unit", "agent", "integration", "quickstart", "eda", "faults")
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "lint": lint.run,
     "sanity": sanity.run,
     **{folder: partial(pytests.run, folder) for folder in FOLDERS if pytests.exists(folder)},
+    "hosts": hosts.run,
 }
 
 

@@ -6,11 +6,20 @@ import subprocess
 
 from suites.outcome import ROOT, Outcome
 
+CODE = ["plugins", "extensions", "roles/watcher/files", "roles/git_hook/files", "roles/zookeeper/files"]
+"""What runs on other people's Python."""
+
 LINTERS = {
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
-    "vermin": ["vermin", "--target=3.9-", "--violations", "--no-tips", "plugins", "roles/watcher/files"],
-    "mypy, plugins and agent": ["mypy", "-p", "ansible_collections.zoo.deploy.plugins", "-p", "zoo_watcher"],
+    "vermin": ["vermin", "--target=3.9-", "--violations", "--no-tips", *CODE],
+    "mypy, collection": [
+        "mypy",
+        *("-p", "ansible_collections.zoo.deploy.plugins"),
+        *("-p", "ansible_collections.zoo.deploy.extensions"),
+        *("-p", "zoo_watcher"),
+        *("-p", "zoo_git_hook"),
+    ],
     "mypy, tests": ["mypy", "tests"],
     "ansible-lint": ["ansible-lint", "--nocolor"],
 }

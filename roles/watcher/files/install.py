@@ -1,26 +1,41 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes one version of the agent on a host: a virtual environment with the package in it.
+"""Looks at a host, and makes one version of the agent on it: a virtual environment with the package in it.
 
-The role sends this text to the host's Python, with a call of `main` behind it. It says on standard output, as one
-JSON object, whether it changed something (`changed`), what is wrong with the host (`problems`, one line each), which
-version the instance runs now (`current`) and what the host calls itself (`host`). Any Python 3.7 can read it, so that
-an old one gets a message and no syntax error.
+The role sends this text to the host's Python, with a call of `main` behind it. It prints a report, one JSON object:
+
+`host`: what the host calls itself; `systemd`: its version, None where it does not run;
+`versions`: the environments that are there; `instances`: which of them each instance runs; `current`: this instance's;
+`units`: the user of each instance's unit; `user`: whether the order's is there, `exists`, and made by the role, `ours`,
+and whether its group is its alone, `alone`;
+`running`: whether the unit is active, `outdated`: since before its files were written, or starting in vain,
+`connected`: to the ensemble;
+`there`: which of the order's `places` are there; `emptied`: which of the role's folders have nothing besides these and
+the environments; `foreign`: in which of its `folders` the user can't write, and
+`lacking`: which are not there;
+`missing`: what a package can bring, by what it is, with a line each; `problems`: what else is wrong, a line each;
+`changed`: whether an environment was made or changed.
+
+Any Python 3.7 can read it, so that an old one gets a message and no syntax error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
+import grp
 import importlib.util
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +45,11 @@ OLDEST_POLKIT = (0, 106)
 """The first that asks rules which unit it is about."""
 STAMP = "zoo-watcher.json"
 """In a version's directory: what its environment was made of. Written last, so that it vouches for the rest."""
+COMMENT = "zoo.deploy agent"
+"""Says in /etc/passwd which users the role has made."""
+QUIETLY = ["--quiet", "--disable-pip-version-check", "--no-input"]
+MODULES = {"kazoo": "kazoo", "GitPython": "git", "pure-sasl": "puresasl", "prometheus-client": "prometheus_client"}
+"""What each Python package is imported as."""
 
 
 class InstallError(Exception):
@@ -39,64 +59,201 @@ class InstallError(Exception):
 def main(order_text: str) -> None:
     """Carry out an order, and print the report.
 
-    The order is a JSON object with `check`, `managed`, `polkit`, `install_dir`, `config_dir`, `instance`, `version`,
-    `packages`, `pip_args`, and `files`, the package's files by name.
+    The order is a JSON object: `check`, `managed`, `state`, `source` (index, wheels, distribution), `needs` (polkit,
+    ssh, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `folders`,
+    `places`, `name` (of the environment), `version`, `packages` and `pip_args` (for pip), and `files`, the package's
+    files by name.
     """
     order = json.loads(order_text)
     os.umask(0o022)
-    found = problems(order["managed"]) + (polkit_problems() if order["polkit"] else [])
-    report: dict[str, Any] = {"changed": False, "problems": found, "host": socket.gethostname()}
+    report: dict[str, Any] = {"changed": False, "missing": {}, "problems": []}
     try:
-        report["current"] = _current(order)
-        if not report["problems"]:
-            report["changed"] = install(order)
+        report.update(survey(order))
+        if order["state"] == "present":
+            report["missing"], report["problems"] = missing(order), problems(order["managed"])
+            report["changed"] = not report["missing"] and not report["problems"] and install(order)
     except InstallError as exc:
         report["problems"] = [str(exc)]
     except OSError as exc:
         report["problems"] = [f"{exc}; run with become, or choose other directories"]
+    except subprocess.CalledProcessError as exc:
+        report["problems"] = [f"{exc}; look at what it says on the host"]
     sys.stdout.write(json.dumps(report))
 
 
+def survey(order: dict[str, Any]) -> dict[str, Any]:
+    """What is on the host, as far as the role asks."""
+    install_dir = Path(order["install_dir"])
+    environments = [
+        path for path in sorted(install_dir.glob("*")) if (path / "pyvenv.cfg").is_file() and not path.is_symlink()
+    ]
+    links = [path for path in install_dir.glob("current-*") if path.is_symlink()]
+    instances = {path.name.replace("current-", "", 1): os.readlink(path) for path in links}
+    there = [path for place in order["places"] for path in _with_backups(place)]
+    folders = [order["install_dir"], order["config_dir"], *["/run/zoo-watcher"] * order["managed"]]
+    return {
+        "host": socket.gethostname(),
+        "systemd": _systemd_version(),
+        "versions": [path.name for path in environments],
+        "instances": instances,
+        "current": instances.get(order["instance"]),
+        "units": _units(),
+        "user": _user(order["user"]),
+        "there": there,
+        "emptied": [path for path in folders if _is_spent(path, there, environments)],
+        "foreign": [path for path in order["folders"] if os.path.isdir(path) and not _writable(path, order)],
+        "lacking": [path for path in order["folders"] if not os.path.isdir(path)],
+        **_service(order),
+    }
+
+
+def _with_backups(path: str) -> list[str]:
+    """The file, and what a broken-off run of the role has left of the one before it."""
+    return [path] * os.path.lexists(path) + glob.glob(glob.escape(path) + ".*~")
+
+
+def _is_spent(folder: str, there: list[str], environments: list[Path]) -> bool:
+    """Whether a folder has nothing but what goes with its last instance."""
+    found = {os.path.join(folder, name) for name in os.listdir(folder)} if os.path.isdir(folder) else {""}
+    return found <= {*there, *map(str, environments)}
+
+
+def _systemd_version() -> int | None:
+    if not os.path.isdir("/run/systemd/system"):
+        return None
+    words = _said(["systemctl", "--version"]).split()
+    # The first of them are "systemd", "252".
+    return int(words[1])
+
+
+def _units() -> dict[str, str]:
+    found = {}
+    for path in glob.glob("/etc/systemd/system/zoo-watcher@*.service"):
+        user = re.search("^User=(.*)$", Path(path).read_text(), re.MULTILINE)
+        found[os.path.basename(path)[len("zoo-watcher@") : -len(".service")]] = user[1] if user else ""
+    return found
+
+
+def _user(name: str) -> dict[str, bool]:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        return {"exists": False, "ours": False, "alone": False}
+    try:
+        group = grp.getgrnam(name)
+        sharing = {one.pw_name for one in pwd.getpwall() if one.pw_gid == group.gr_gid} | set(group.gr_mem)
+    except KeyError:
+        sharing = set()
+    return {"exists": True, "ours": user.pw_gecos == COMMENT, "alone": sharing == {name}}
+
+
+def _writable(folder: str, order: dict[str, Any]) -> bool:
+    """Whether the agent can make a file there without being let to by a capability."""
+    stat = os.stat(folder)
+    try:
+        if stat.st_uid == pwd.getpwnam(order["user"]).pw_uid:
+            return bool(stat.st_mode & 0o200)
+        in_group = stat.st_gid == grp.getgrnam(order["group"]).gr_gid
+    except KeyError:
+        # Who is to be made yet owns nothing.
+        in_group = False
+    return bool(stat.st_mode & (0o020 if in_group else 0o002))
+
+
+def _service(order: dict[str, Any]) -> dict[str, bool]:
+    """Whether the unit is active, and whether with less than is on the disk."""
+    silent = {"running": False, "outdated": False, "connected": False}
+    if not order["managed"] or not os.path.isdir("/run/systemd/system"):
+        return silent
+    asked = ["ActiveState", "ExecMainStartTimestampMonotonic", "NeedDaemonReload"]
+    text = _said(["systemctl", "show", "--property", ",".join(asked), order["unit"]])
+    shown = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if shown.get("ActiveState") != "active":
+        # One that tries again and again counts as started for Ansible.
+        return {**silent, "outdated": shown.get("ActiveState") == "activating"}
+    begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
+    return {
+        "running": True,
+        "outdated": shown["NeedDaemonReload"] == "yes" or any(path.lstat().st_mtime > begun for path in _read(order)),
+        "connected": _is_connected(Path(order["base"])),
+    }
+
+
+def _read(order: dict[str, Any]) -> list[Path]:
+    """What a running agent has read when it began."""
+    link = Path(order["install_dir"], f"current-{order['instance']}")
+    own = [Path("/etc/systemd/system", order["unit"]), Path(order["config_dir"], f"{order['instance']}.json"), link]
+    package = link.glob("lib/python*/site-packages/zoo_watcher/*.py")
+    return [path for path in [*own, *package] if os.path.lexists(path)]
+
+
+def _is_connected(base: Path) -> bool:
+    try:
+        return bool(json.loads((base / ".zoo/status.json").read_text())["session"] == "SyncConnected")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def problems(managed: bool) -> list[str]:
-    """What keeps this host from running an agent; `managed` by systemd or not."""
+    """What keeps this host from running an agent, and no package mends; `managed` by systemd or not."""
     found = []
     if sys.version_info[:2] < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
         found.append(f"Python {sys.version.split()[0]} is too old; set watcher_python to one of {wanted} or later")
-    elif importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
-        found.append(f"{sys.executable} can't make virtual environments; install python3-venv")
-    if shutil.which("git") is None:
-        found.append("there is no git; install it")
     if managed and not os.path.isdir("/run/systemd/system"):
         found.append("systemd does not run here; set watcher_manage_service to false and start the agent yourself")
     return found
 
 
-def polkit_problems() -> list[str]:
-    """What keeps this host from letting an agent restart units."""
+def missing(order: dict[str, Any]) -> dict[str, str]:
+    """What the host lacks that a package of its distribution brings, each with what to do."""
+    found = {}
+    if shutil.which("git") is None:
+        found["git"] = "there is no git; install it"
+    if "ssh" in order["needs"] and shutil.which("ssh-keygen") is None:
+        found["ssh"] = "there is no OpenSSH client; install openssh-client"
+    if "polkit" in order["needs"] and polkit_problem():
+        found["polkit"] = polkit_problem()
+    modules = ["venv"] if order["source"] == "distribution" else ["venv", "ensurepip"]
+    if not all(importlib.util.find_spec(module) for module in modules):
+        found["venv"] = f"{sys.executable} can't make virtual environments; install python3-venv"
+    if order["source"] == "distribution":
+        for package in [package for package in order["needs"] if package in MODULES]:
+            if importlib.util.find_spec(MODULES[package]) is None:
+                found[package] = (
+                    f"{sys.executable} has no module {MODULES[package]}; install the distribution's {package} for it, "
+                    "or set watcher_install_from to index"
+                )
+    return found
+
+
+def polkit_problem() -> str:
+    """What keeps this host from letting an agent restart units; nothing where all is well."""
     advice = "watcher_restart_units needs polkit {}.{} or later (the package polkitd or polkit)".format(*OLDEST_POLKIT)
     try:
-        said = subprocess.run(["pkaction", "--version"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        said = _said(["pkaction", "--version"])
     except (OSError, subprocess.CalledProcessError):
-        return [f"{advice}, and there is none"]
+        return f"{advice}, and there is none"
     # "pkaction version 0.105", "pkaction version 122".
     version = said.split()[-1]
     if tuple(int(number) for number in re.findall("[0-9]+", version)) < OLDEST_POLKIT:
-        return [f"{advice}, and here is {version}"]
-    return []
+        return f"{advice}, and here is {version}"
+    return ""
 
 
 def install(order: dict[str, Any]) -> bool:
     """Make what is not there or not as ordered. Whether there was anything; with `check`, nothing is done."""
-    missing = [folder for folder in (order["install_dir"], order["config_dir"]) if not os.path.isdir(folder)]
-    if order["check"] and missing:
+    lacking = [folder for folder in (order["install_dir"], order["config_dir"]) if not os.path.isdir(folder)]
+    if order["check"] and lacking:
         return True
-    for folder in missing:
+    for folder in lacking:
         os.makedirs(folder, 0o755, exist_ok=True)
     with _locked(order["install_dir"]):
         environment = _environment(order)
         package = _package(order)
-    return bool(missing) or environment or package
+        if (environment or package) and not order["check"]:
+            _try(order)
+    return bool(lacking) or environment or package
 
 
 @contextlib.contextmanager
@@ -111,7 +268,7 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def _environment(order: dict[str, Any]) -> bool:
-    folder = _version(order)
+    folder = _folder(order)
     python = list(sys.version_info[:2])
     try:
         found = json.loads((folder / STAMP).read_text())
@@ -123,16 +280,20 @@ def _environment(order: dict[str, Any]) -> bool:
     if not differs or order["check"]:
         return differs
     if not asked:
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)], "install python3-venv, or set watcher_python")
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
-    _run([*pip, *order["pip_args"], *order["packages"]], "look at watcher_packages and watcher_pip_args")
+        options = ["--system-site-packages", "--without-pip"] if order["source"] == "distribution" else []
+        command = [sys.executable, "-m", "venv", "--clear", *options, str(folder)]
+        _run(command, "install python3-venv, or set watcher_python")
+    if order["source"] != "distribution":
+        pip = [str(folder / "bin/python"), "-m", "pip", "install", *QUIETLY]
+        advice = "look at watcher_packages, watcher_wheels and watcher_pip_args"
+        _run([*pip, *order["pip_args"], *order["packages"]], advice)
     asked[order["instance"]] = order["packages"]
     _write(folder / STAMP, json.dumps({"python": python, "instances": asked}))
     return True
 
 
 def _package(order: dict[str, Any]) -> bool:
-    folder = _version(order)
+    folder = _folder(order)
     site = folder / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
     wanted = {site / "zoo_watcher" / name: text for name, text in order["files"].items()}
     wanted[site / "zoo_watcher" / "VERSION"] = order["version"] + "\n"
@@ -149,15 +310,14 @@ def _package(order: dict[str, Any]) -> bool:
     return True
 
 
-def _version(order: dict[str, Any]) -> Path:
-    return Path(order["install_dir"]) / order["version"]
+def _try(order: dict[str, Any]) -> None:
+    """Import all that the agent and its child import, before an instance is moved to it."""
+    command = [str(_folder(order) / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.apply"]
+    _run(command, "look at where the Python packages come from, watcher_install_from; no instance was touched")
 
 
-def _current(order: dict[str, Any]) -> str | None:
-    try:
-        return os.readlink(os.path.join(order["install_dir"], f"current-{order['instance']}"))
-    except FileNotFoundError:
-        return None
+def _folder(order: dict[str, Any]) -> Path:
+    return Path(order["install_dir"], order["name"])
 
 
 def _write(path: Path, text: str) -> None:
@@ -165,6 +325,10 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(text.encode())
     partial.replace(path)
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
 
 
 def _run(command: list[str], advice: str) -> None:

@@ -1,0 +1,128 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook's configuration: a JSON object, written by the role."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .names import InvalidRecord, shown
+from .records import AppPaths, check_relative_path, check_url
+from .waiting import WAITING
+from .zookeeper import ARGSPEC, ConnectError, host_string
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {**ARGSPEC, "wait": {"type": "bool", "default": False}, **WAITING}
+"""What goes to the connection and to waiting, as the modules have it."""
+KINDS: Mapping[str, tuple[str, Any]] = {
+    "str": ("a text", str),
+    "path": ("a path", str),
+    "bool": ("true or false", bool),
+    "int": ("a whole number", int),
+    "float": ("a number", (int, float)),
+    "list": ("a list of texts", list),
+}
+TARGET_KEYS = ("branch", "app", "relative_path")
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the text is one line that says each mistake."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a branch's commits go: an application, and the place below each server's base."""
+
+    branch: str
+    app: AppPaths
+    relative_path: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """`url` is the repository's address for the servers, `options` are those of the connection and of waiting."""
+
+    path: str
+    url: str
+    targets: tuple[Target, ...]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str) -> Config:
+        """The configuration in a file. Raises `ConfigError`."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+        except OSError as exc:
+            raise ConfigError(
+                f"{path}: {exc.strerror}; only the repository's owner may push where it publishes"
+            ) from exc
+        except ValueError as exc:
+            raise ConfigError(f"{path}: not JSON: {exc}") from exc
+        problems = list(_problems(found)) if isinstance(found, dict) else ["want a JSON object"]
+        if problems:
+            raise ConfigError(f"{path}: {'; '.join(problems)}")
+        defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
+        options = {**defaults, **{name: value for name, value in found.items() if name in OPTIONS}}
+        return cls(os.path.realpath(path), found["url"], tuple(map(_target, found["branches"])), options)
+
+    def targets_of(self, branch: str) -> list[Target]:
+        """Where a branch's commits go; nowhere, mostly."""
+        return [target for target in self.targets if target.branch == branch]
+
+
+def _problems(found: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(set(found) - {*OPTIONS, "url", "branches"}):
+        yield f"{name}: no such key"
+    for name, value in found.items():
+        if name in OPTIONS:
+            yield from _option_problems(name, value, OPTIONS[name])
+    yield from _refused(lambda: check_url(found.get("url")))
+    yield from _refused(lambda: host_string(found.get("hosts")))
+    yield from _branch_problems(found.get("branches"))
+
+
+def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
+    wanted, kind = KINDS[spec["type"]]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        # A password is of this kind too.
+        yield f"{name}: want {wanted}" + ("" if spec.get("no_log") else f", got {shown(value)}")
+    elif "choices" in spec and value not in spec["choices"]:
+        yield f"{name}: want one of {', '.join(spec['choices'])}, got {shown(value)}"
+    elif kind == (int, float) and value <= 0:
+        yield f"{name}: want more than 0 seconds, got {value}"
+
+
+def _branch_problems(branches: Any) -> Iterator[str]:
+    if not isinstance(branches, list) or not branches:
+        yield f"branches: want a list of objects with {', '.join(TARGET_KEYS)}, got {shown(branches)}"
+        return
+    apps: set[str] = set()
+    for index, entry in enumerate(branches):
+        where = f"branches[{index}]"
+        if not isinstance(entry, dict) or sorted(entry) != sorted(TARGET_KEYS):
+            yield f"{where}: want an object with {', '.join(TARGET_KEYS)}, got {shown(entry)}"
+            continue
+        if not isinstance(entry["branch"], str) or not entry["branch"] or entry["branch"].startswith(("-", "refs/")):
+            yield f"{where}: branch: want a branch's name such as main, got {shown(entry['branch'])}"
+        yield from (f"{where}: {problem}" for problem in _refused(lambda: _target(entry)))  # noqa: B023  # used at once
+        if shown(entry["app"]) in apps:
+            yield f"{where}: app: {shown(entry['app'])} is published by another entry already"
+        apps.add(shown(entry["app"]))
+
+
+def _target(entry: Mapping[str, Any]) -> Target:
+    if not isinstance(entry["app"], str):
+        raise InvalidRecord(f"app: want a znode's path, got {shown(entry['app'])}")
+    return Target(entry["branch"], AppPaths(entry["app"]), check_relative_path(entry["relative_path"]))
+
+
+def _refused(check: Any) -> Iterator[str]:
+    try:
+        check()
+    except (InvalidRecord, ConnectError) as exc:
+        yield str(exc)

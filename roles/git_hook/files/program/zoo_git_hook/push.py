@@ -1,0 +1,63 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was pushed, and by whom, as git tells a hook."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+BRANCHES = "refs/heads/"
+NAMES = (
+    "GITEA_PUSHER_NAME",  # Gitea and Forgejo
+    "GOGS_AUTH_USER_NAME",  # Gogs
+    "GL_USERNAME",  # GitLab
+    "GL_USER",  # gitolite
+    "SOFT_SERVE_USERNAME",  # Soft Serve
+    "REMOTE_USER",  # git http-backend, and what an administrator sets by `environment=` in authorized_keys
+)
+"""Where git servers say who pushes. The server of its own comes before the web server in front of it."""
+LONGEST_NAME = 200
+
+
+class Update(NamedTuple):
+    """A branch that was pushed, and the commit that it is at by that."""
+
+    branch: str
+    commit_id: str
+
+
+def read_updates(lines: Iterable[str]) -> list[Update]:
+    """The branches among what git writes to a hook, `old new ref` a line. Tags and deletions are left out."""
+    found = [line.split(maxsplit=2) for line in lines if line.strip()]
+    return [
+        Update(ref.rstrip("\n").removeprefix(BRANCHES), new)
+        for _old, new, ref in found
+        if ref.startswith(BRANCHES) and new.strip("0")
+    ]
+
+
+def pusher(environment: Mapping[str, str]) -> str:
+    """Who pushes: what the git server says, else the system's user and host."""
+    named = next((environment[name] for name in NAMES if environment.get(name)), None)
+    said = named or f"{_user()}@{socket.gethostname()}"
+    return "".join(letter if letter.isprintable() else "?" for letter in said)[:LONGEST_NAME]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def tip(branch: str) -> str | None:
+    """The commit that a branch of the hook's repository is at now, None where there is no such branch."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,46 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a publication would be accepted, asked without making one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kazoo.exceptions import NoAuthError, NoNodeError
+
+from .records import AppPaths
+from .zookeeper import ZooKeeperError, explain, translated
+
+NOWHERE = "/zoo-deploy-rehearsal-of-nothing"
+"""No znode has this name; checking it makes a transaction fail, after all that stands before it was looked at."""
+
+
+def rehearse(client: Any, paths: AppPaths) -> None:
+    """Ask the leader for the transaction of a publication, in one that can't come true. Raises `ZooKeeperError`.
+
+    A server looks at the operations in order, at each one's ACL first, and takes all back at the first that fails.
+    """
+    with translated(paths.root):
+        missing = [path for path in _folders(paths) if client.exists(path) is None]
+        transaction = client.transaction()
+        for path in missing:
+            transaction.create(path)
+        if client.exists(paths.config) is None:
+            transaction.create(paths.config)
+        else:
+            client.get(paths.config)
+            transaction.set_data(paths.config, b"")
+        transaction.create(paths.history_prefix, sequence=True)
+        transaction.check(NOWHERE, 0)
+        places = [*missing, paths.config, paths.history]
+        for path, result in zip(places, transaction.commit()):
+            # Without its parent: the chroot is not there.
+            if isinstance(result, (NoAuthError, NoNodeError)):
+                raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
+
+
+def _folders(paths: AppPaths) -> list[str]:
+    """What a first publication makes, parents first."""
+    words = paths.root.split("/")[1:]
+    return [*("/" + "/".join(words[: end + 1]) for end in range(len(words))), paths.history, paths.agents]

@@ -1,0 +1,58 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waits until an agent that has just been restarted proves itself.
+
+The role sends this text to the host's Python, with a call of `main` behind it. It prints what it waited for in vain, or
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def main(order_text: str) -> None:
+    """Wait until `unit` runs, its status is of `version`, and, where `connected`, says so; `seconds` at the most.
+
+    The order is a JSON object of these and `base`, where the status is.
+    """
+    order = json.loads(order_text)
+    deadline = time.monotonic() + float(order["seconds"])
+    while True:
+        problem = lacks(order)
+        if not problem or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    sys.stdout.write(problem)
+
+
+def lacks(order: dict[str, Any]) -> str:
+    """What the agent does not do yet."""
+    shown = _shown(order["unit"])
+    if shown["ActiveState"] != "active":
+        return f"the unit is {shown['ActiveState']}, its last result is {shown['Result']}"
+    status = os.path.join(order["base"], ".zoo", "status.json")
+    try:
+        # The one before it may have left one.
+        begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
+        with open(status, encoding="utf-8") as file:
+            said = json.load(file) if os.fstat(file.fileno()).st_mtime > begun else {}
+    except (OSError, ValueError):
+        said = {}
+    if said.get("version") != order["version"]:
+        return f"it has written no status, {status}"
+    if order["connected"] and said.get("session") != "SyncConnected":
+        return "it did not reach the ensemble, which the one before it did"
+    return ""
+
+
+def _shown(unit: str) -> dict[str, str]:
+    asked = "ActiveState,Result,ExecMainStartTimestampMonotonic"
+    done = subprocess.run(["systemctl", "show", "--property", asked, unit], stdout=subprocess.PIPE, check=True)
+    return dict(line.split("=", 1) for line in done.stdout.decode().splitlines() if "=" in line)

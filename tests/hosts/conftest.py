@@ -1,0 +1,7 @@
+"""The tests in this folder. Those in the folders of scenarios are molecule's: they need its hosts."""
+
+from __future__ import annotations
+
+import os
+
+collect_ignore_glob = [] if "MOLECULE_FILE" in os.environ else ["*/tests/*"]

@@ -1,0 +1,91 @@
+"""The process that holds a lab's namespaces: mounts, the network with the bridge, and process numbers.
+
+It is the first process in its namespace of process numbers: when it ends, however it ends, the kernel ends every
+process of the lab, and mounts, bridge and links go with them. Nothing of a lab is in this machine's own namespaces.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from hosts.lab import cgroup
+from hosts.lab.errors import LabError
+from hosts.lab.places import TREES
+
+# Children that have lost their parent come to it; ignoring that signal lets the kernel bury them.
+SLEEP = ["env", "--ignore-signal=CHLD", "sleep", "infinity"]
+PRIVATE = ["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+PREPARE = """
+set -eu
+mount -t tmpfs -o mode=755 lab /run
+mkdir /run/lab /run/trees
+mount --bind "$1" /run/lab
+mount --bind "$2" /run/trees
+mount -t tmpfs -o mode=1777 lab /tmp
+mount -t cgroup2 lab /sys/fs/cgroup
+ip link set lo up
+ip link add lab type bridge
+ip address add "$3" dev lab
+ip link set lab up
+"""
+"""Makes the lab's folder `/run/lab`, and gives it a `/run` and `/tmp` of its own, a cgroup of version 2 alone (newer
+systemd wants no other), and the bridge."""
+
+
+class Holder:
+    """The holder of one lab, known by the group that it is in."""
+
+    def __init__(self, group: str) -> None:
+        self.group = cgroup.group(f"{group}/holder")
+
+    @property
+    def pid(self) -> int | None:
+        """Its process number on this machine; None where it does not run."""
+        # The first process in the group is `unshare`, which waits for the one that it made.
+        return next(iter(cgroup.processes(self.group)[1:]), None)
+
+    def start(self, folder: Path, address: str) -> None:
+        """Begin to hold, with `folder` as the lab's folder and `address` (with its prefix length) on the bridge."""
+        self.group.mkdir(parents=True, exist_ok=True)
+        TREES.mkdir(parents=True, exist_ok=True)
+        subprocess.Popen(
+            ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(self.group), *PRIVATE, *SLEEP],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._wait()
+        self.run("sh", "-c", PREPARE, "sh", str(folder), str(TREES), address)
+
+    def _wait(self) -> None:
+        """Wait until it sleeps, in its own namespaces."""
+        deadline = time.monotonic() + 10
+        while not (self.pid and Path(f"/proc/{self.pid}/comm").read_text() == "sleep\n"):
+            if time.monotonic() > deadline:
+                raise LabError("no namespaces for the lab within 10 s; see whether `unshare --mount --net --pid` works")
+            time.sleep(0.01)
+
+    def inside(self) -> list[str]:
+        """The words that a command begins with to run inside the lab."""
+        return ["nsenter", f"--target={self._held()}", "--mount", "--net", "--pid", "--wd=/", "--"]
+
+    def network(self) -> list[str]:
+        """The words that a command begins with to run in the bridge's network, and in this machine's files."""
+        return ["nsenter", f"--net=/proc/{self._held()}/ns/net", "--"]
+
+    def _held(self) -> int:
+        if self.pid is None:
+            raise LabError("the lab is not up; create it")
+        return self.pid
+
+    def run(self, *command: str) -> str:
+        """What a command inside the lab printed; a LabError with what it complained of."""
+        done = subprocess.run(
+            [*self.inside(), *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise LabError(f"{' '.join(command[:4])} ... ended with status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout

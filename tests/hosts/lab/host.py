@@ -1,0 +1,157 @@
+"""A host: a container that boots systemd, on an overlay of its suite's tree."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hosts.lab import cgroup, network
+from hosts.lab.errors import LabError
+from hosts.lab.holder import Holder
+
+# nspawn ends with 133 where the host asks for a reboot: it can't reboot one whose cgroup it was given.
+BOOT = """
+echo 0 >"/sys/fs/cgroup/$1/cgroup.procs"
+shift
+while "$@"; [ $? = 133 ]; do :; done
+"""
+# The kernel gives root 128 inotify instances by default, and all hosts together are root here. A host takes four; with
+# these, which serve who sits at a console or has units of their own, it would take eight.
+MASKED = (
+    "console-getty.service",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "user@0.service",
+)
+BOOT_SECONDS = 120
+MOUNT = "lowerdir=/run/trees/{tree},upperdir={place}/upper,workdir={place}/work,volatile"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a lab, whether it runs or not. `folder` is where it is kept, `group` the cgroup that it runs in."""
+
+    name: str
+    number: int
+    suite: str
+    tree: str
+    folder: Path
+    group: str
+    holder: Holder
+
+    @property
+    def address(self) -> str:
+        """Its address on the bridge's network."""
+        return network.address(self.number)
+
+    @property
+    def place(self) -> str:
+        """Its folder as it is called inside the lab."""
+        return f"/run/lab/hosts/{self.name}"
+
+    @property
+    def init(self) -> int | None:
+        """The process number, on this machine, of its systemd; None where it does not run."""
+        scope = cgroup.group(self.group) / "payload" / "init.scope"
+        return next(iter(cgroup.processes(scope)), None)
+
+    def inside(self) -> list[str]:
+        """The words that a command begins with to run in it, whatever its network does."""
+        init = self.init
+        if init is None:
+            raise LabError(f"{self.name} does not run; start it")
+        namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
+        # A host that shuts down stops all its processes, then kills them. An nsenter that forks stops itself with its
+        # child, which nobody reaps then, and the host never ends; a shell goes on waiting.
+        return ["nsenter", f"--target={init}", *namespaces, "--no-fork", "--", "sh", "-c", '"$@"; exit $?', "sh"]
+
+    def make(self, key: str) -> None:
+        """Make its disk, which lets the owner of an SSH key in as root, and plug it in."""
+        self.remove()
+        for path, mode in (("upper/etc", 0o755), ("upper/root/.ssh", 0o700), ("work", 0o755), ("root", 0o755)):
+            (self.folder / path).mkdir(parents=True, mode=mode)
+        (self.folder / "upper" / "root").chmod(0o700)
+        (self.folder / "upper" / "etc" / "hostname").write_text(f"{self.name}\n")
+        (self.folder / "upper" / "root" / ".ssh" / "authorized_keys").write_text(key)
+        options = MOUNT.format(tree=self.tree, place=self.place)
+        self.holder.run("mount", "-t", "overlay", "-o", options, "overlay", f"{self.place}/root")
+        network.plug(self.holder, self.name, self.number)
+
+    def remove(self) -> None:
+        """End it and take everything of it away, however much there is."""
+        self.crash()
+        if self.folder.exists():
+            network.unplug(self.holder, self.name, self.number)
+            self.holder.run("sh", "-c", 'if mountpoint -q "$0"; then umount "$0"; fi', f"{self.place}/root")
+            shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        """Begin to boot, where it does not run."""
+        group = cgroup.group(self.group)
+        if cgroup.processes(group) or self.init:
+            return
+        group.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "console.log").open("ab") as console:
+            subprocess.Popen(
+                [*self.holder.inside(), "sh", "-c", BOOT, "sh", self.group, *self._nspawn()],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def _nspawn(self) -> list[str]:
+        return [
+            "systemd-nspawn",
+            "--boot",
+            "--quiet",
+            # There is no systemd to tell of it.
+            "--register=no",
+            "--keep-unit",
+            f"--directory={self.place}/root",
+            f"--machine={self.name}",
+            f"--network-namespace-path=/run/netns/{self.name}",
+            "--capability=CAP_NET_ADMIN",
+            "--bind-ro=/run/lab/hosts.txt:/etc/hosts",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            *[f"systemd.mask={unit}" for unit in MASKED],
+        ]
+
+    def wait(self) -> None:
+        """Wait until it has booted: every job of its boot is done, well or badly."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        while self._state() not in {"running", "degraded"}:
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} has not booted within {BOOT_SECONDS} s; see {self.folder / 'console.log'}")
+            time.sleep(0.05)
+
+    def _state(self) -> str:
+        """What its systemd says of itself; empty where it can't be asked."""
+        try:
+            asked = [*self.inside(), "systemctl", "is-system-running", "--wait"]
+        except LabError:
+            return ""
+        done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    def crash(self) -> None:
+        """Kill all its processes at one instant. What was written stays, as on a machine whose kernel goes on."""
+        cgroup.kill(cgroup.group(self.group))
+
+    def reboot(self) -> None:
+        """Shut it down in good order and boot it again."""
+        before = self.init
+        subprocess.run([*self.inside(), "systemctl", "reboot"], stdin=subprocess.DEVNULL, check=False)
+        deadline = time.monotonic() + BOOT_SECONDS
+        while self.init in {before, None}:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"{self.name} has not gone down within {BOOT_SECONDS} s; see {self.folder / 'console.log'}"
+                )
+            time.sleep(0.05)
+        self.wait()

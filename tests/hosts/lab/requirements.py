@@ -1,0 +1,34 @@
+"""What a machine must have for a lab to be made on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from hosts.lab import cgroup
+from hosts.lab.holder import PRIVATE
+
+PROGRAMS = {
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ssh": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+}
+"""The programs that are used, and the Debian packages that they are in."""
+
+
+def lacking() -> str:
+    """Why no lab can be made here, in one line; empty where one can."""
+    if os.geteuid() != 0:
+        return "hosts need root: run as root (containers, network namespaces)"
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if missing:
+        return f"hosts need programs that are not here: install {' '.join(missing)}"
+    root = cgroup.hierarchy()
+    if root is None or not os.access(root, os.W_OK):
+        return "hosts need cgroups of version 2 that can be written"
+    tried = subprocess.run([*PRIVATE, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return f"hosts need namespaces, which are refused here: {tried.stderr.strip()}" if tried.returncode else ""

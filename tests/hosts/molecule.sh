@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Run molecule on the scenarios of this folder, in the network of the lab that LAB names:
+# bash tests/hosts/molecule.sh test -s watcher
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PYTHONPATH=$PWD/tests PATH=$PWD/.venv/bin:$PATH LAB=${LAB:-molecule} MOLECULE_GLOB="tests/hosts/*/molecule.yml"
+# What molecule remembers of a scenario is kept here, for each lab.
+export ANSIBLE_HOME=$PWD/.cache/hosts/ansible/$LAB
+
+# The lab itself stays while hosts of it do.
+trap 'python -m hosts.lab close "$LAB"' EXIT
+python -m hosts.lab exec "$LAB" -- molecule "$@"

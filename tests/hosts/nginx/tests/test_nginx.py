@@ -1,0 +1,196 @@
+"""The article's run: five servers behind one nginx, and what may happen to them, while somebody asks all the time.
+
+The tests are one story, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[4]
+LAB = os.environ["LAB"]
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+HOSTS = json.loads((FOLDER / "inventory" / "lab.json").read_text())["all"]
+BALANCER = HOSTS["hosts"]["balancer"]["ansible_host"]
+ENVIRONMENT = {
+    **os.environ,
+    "ANSIBLE_CONFIG": str(FOLDER / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    "GIT_SSH_COMMAND": f"ssh {HOSTS['vars']['ansible_ssh_common_args']}",
+}
+INVENTORIES = ["-i", str(FOLDER / "inventory"), "-i", str(FOLDER / "business.zk_services.yml")]
+
+
+def run(*words: str, folder: Path = ROOT) -> str:
+    """What a command of the controller's prints, both ways."""
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def play(name: str, *words: str) -> str:
+    """What one of the collection's playbooks prints, over the hosts and what is registered."""
+    return run("ansible-playbook", *INVENTORIES, f"playbooks/{name}.yml", *words)
+
+
+def lab(*words: str) -> None:
+    """Do something to hosts."""
+    run(sys.executable, "-m", "hosts.lab", words[0], LAB, *words[1:])
+
+
+def discovered() -> set[str]:
+    """Who is found in ZooKeeper."""
+    found = json.loads(run("ansible-inventory", "-i", str(FOLDER / "business.zk_services.yml"), "--list"))
+    return set(found.get("business", {}).get("hosts", []))
+
+
+def balanced() -> set[str]:
+    """Bring the balancer up to date; who answers behind it then."""
+    play("loadbalancer", "-e", "loadbalancer_group=business")
+    return set(Counter(ask()[0] for _time in range(40)))
+
+
+def ask() -> tuple[str, str]:
+    """Who answers, and what, behind the balancer. A connection of its own for each."""
+    with urllib.request.urlopen(f"http://{BALANCER}/", timeout=10) as answer:
+        return answer.headers["X-Server"], answer.read().decode()
+
+
+class Visitor:
+    """Asks the balancer all the time."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[str, str]] = []
+        self.failures: list[str] = []
+        self.ended = threading.Event()
+
+    def visit(self) -> None:
+        """Ask until it is to end."""
+        while not self.ended.is_set():
+            try:
+                self.answers.append(ask())
+            except OSError as exc:
+                self.failures.append(f"{time.strftime('%X')} {exc!r}")
+            self.ended.wait(0.01)
+
+
+@contextmanager
+def visited() -> Iterator[Visitor]:
+    """Somebody asks while the block lasts; not one request of theirs may fail."""
+    visitor = Visitor()
+    threads = [threading.Thread(target=visitor.visit) for _one in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield visitor
+    finally:
+        visitor.ended.set()
+        for thread in threads:
+            thread.join()
+    assert visitor.failures == []
+    assert len(visitor.answers) > 20
+
+
+@pytest.fixture(scope="module")
+def servers() -> set[str]:
+    """The five."""
+    return {f"web{number}" for number in range(1, 6)}
+
+
+def test_the_five_servers_are_discovered_and_balanced(servers: set[str]) -> None:
+    assert discovered() == servers
+    play("loadbalancer", "-e", "loadbalancer_group=business", "-e", "loadbalancer_reload_command=true")
+    run(
+        "ansible", *INVENTORIES, "balancer", "-m", "ansible.builtin.systemd_service", "-a", "name=nginx state=restarted"
+    )
+    assert balanced() == servers
+    assert ask()[1] == "one\n"
+
+
+def test_a_push_ends_on_every_server_while_requests_go_on(servers: set[str]) -> None:
+    with visited() as visitor:
+        (FOLDER / "site" / "index.html").write_text("two\n")
+        run(
+            "git",
+            "-c",
+            "user.name=lab",
+            "-c",
+            "user.email=lab@example.org",
+            "commit",
+            "-qam",
+            "two",
+            folder=FOLDER / "site",
+        )
+        said = run("git", "push", "git@balancer:/srv/git/site.git", "main", folder=FOLDER / "site")
+        done = len(visitor.answers)
+        wait_for(lambda: len(visitor.answers) > done + 20, "there were answers since")
+        # Those two that were under way may be of before.
+        assert {page for _server, page in visitor.answers[done + 2 :]} == {"two\n"}
+    assert "5 of 5 have proved it" in said
+    assert "is published to /app/business by git@balancer" in said
+    assert {ask() for _time in range(40)} == {(server, "two\n") for server in servers}
+
+
+def test_a_server_that_is_killed_costs_no_request_and_leaves_discovery(servers: set[str]) -> None:
+    with visited():
+        lab("crash", "web3")
+        wait_for(lambda: discovered() == servers - {"web3"}, "the killed one has left", 30)
+        assert balanced() == servers - {"web3"}
+
+
+def test_a_new_server_is_up_to_date_registered_and_discovered_when_the_play_ends(servers: set[str]) -> None:
+    with visited():
+        said = play("scale_out", "-l", "newcomers")
+        assert "web6                     active" in said
+        assert "/service/business/what/web6" in said
+        assert discovered() == servers - {"web3"} | {"web6"}
+        assert balanced() == servers - {"web3"} | {"web6"}
+
+
+def test_a_server_is_taken_away_without_a_failed_request() -> None:
+    with visited():
+        said = play(
+            "scale_in", "-l", "web1", "-e", "drain_seconds=1", "-e", "stop_units=nginx.service", "-e", "remove=true"
+        )
+        assert "4 servers are left at /service/business/what" in said
+        assert discovered() == {"web2", "web4", "web5", "web6"}
+        assert balanced() == {"web2", "web4", "web5", "web6"}
+
+
+def test_a_dead_server_can_be_taken_away_and_the_last_ones_can_not() -> None:
+    assert "the host can not be reached; what it held is gone" in play(
+        "scale_in", "-l", "web3", "-e", "drain_seconds=0"
+    )
+    with pytest.raises(AssertionError, match="would be left with fewer than 1 servers; nothing is"):
+        play("scale_in", "-l", "web")
+    assert len(discovered()) == 4
+
+
+def test_a_killed_server_comes_back_by_itself() -> None:
+    lab("start", "web3")
+    wait_for(lambda: "web3" in discovered(), "web3 is back", 60)
+    assert "web3" in balanced()

@@ -1,0 +1,64 @@
+"""A web server of the scenario, as its tests see it from the controller, in the lab's network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from hosts.lab.host import Host
+from support.waiting import wait_for
+
+APP = "/app/business"
+REGISTRY = "/service/web"
+SERVERS = ("bookworm-38", "bookworm-39", "trixie-38", "trixie-39")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A web server: its host, and what its ensemble knows of it."""
+
+    host: Host
+    zk: KazooClient
+
+    @property
+    def name(self) -> str:
+        """The host's name, and so the agent's and the registration's."""
+        return self.host.name
+
+    @property
+    def registration(self) -> str:
+        """Its registration's znode."""
+        return f"{REGISTRY}/{self.name}"
+
+    def published(self) -> dict[str, Any]:
+        """The release that it should run, with its generation."""
+        data, stat = self.zk.get(f"{APP}/config")
+        return {**json.loads(data), "generation": stat.mzxid}
+
+    def status(self) -> dict[str, Any]:
+        """What its agent says; empty where there is none."""
+        with contextlib.suppress(NoNodeError):
+            return json.loads(self.zk.get(f"{APP}/agents/{self.name}")[0])
+        return {}
+
+    def registered(self) -> bool:
+        """Whether it is found."""
+        return self.zk.exists(self.registration) is not None
+
+    def converged(self) -> bool:
+        """Whether it is found, and its agent has proved what is published."""
+        status, published = self.status(), self.published()
+        return (
+            self.registered()
+            and status.get("state") == "active"
+            and (status["generation"], status["commitId"]) == (published["generation"], published["commitId"])
+        )
+
+    def settle(self) -> None:
+        """Wait until it has converged."""
+        wait_for(self.converged, f"{self.name} has converged, registered", 60)

@@ -1,0 +1,263 @@
+"""The role on hosts that boot: its ways of installing, upgrades that succeed and fail, files of others, removal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+
+from hosts.lab.places import LABS
+from support.playbook import ROOT, run_playbook
+from support.waiting import wait_for
+
+SCENARIO = Path(__file__).parents[1]
+LAB = LABS / os.environ.get("LAB", "molecule")
+VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+NEXT = "99.0.0"
+BOTH = ("role1", "role2")
+RECAP = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)", re.MULTILINE)
+WATCHER = "roles/watcher/files/zoo_watcher/watcher.py"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a playbook came to: hosts by what changed, and whether one failed."""
+
+    changed: dict[str, int]
+    failed: bool
+    output: str
+
+
+def apply(instance: str, *words: str, host: str = "servers", collections: Path | None = None, **variables: Any) -> Run:
+    """Apply the role by the scenario's playbook of an instance, with more variables."""
+    surroundings = {"ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}
+    if collections:
+        surroundings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+    options = ["-i", str(LAB / "inventory.json"), "-i", str(groups()), "-l", host, "-e", json.dumps(variables)]
+    done = run_playbook(SCENARIO / f"{instance}.yml", *options, *words, env=surroundings)
+    output = done.stdout + done.stderr
+    recap = RECAP.findall(output)
+    assert recap, output
+    return Run({name: int(changed) for name, changed, _failed in recap}, done.returncode != 0, output)
+
+
+def groups() -> Path:
+    """The inventory's group that molecule makes in the phases of its own."""
+    path = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "groups.json")
+    path.write_text(json.dumps({"servers": {"hosts": {host: {} for host in BOTH}}}))
+    return path
+
+
+def on(host: str, *words: str) -> str:
+    """What a command printed on a host."""
+    command = ["ssh", "-F", str(LAB / "ssh_config"), host, *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def zk() -> Iterator[KazooClient]:
+    """A client of the scenario's ensemble."""
+    address = json.loads((LAB / "inventory.json").read_text())["all"]["hosts"]["role1"]["ansible_host"]
+    client = KazooClient(hosts=f"{address}:2181")
+    client.start(timeout=20)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+class Witness:
+    """Notes every event of a znode."""
+
+    def __init__(self, zk: KazooClient, path: str) -> None:
+        self.events: list[str] = []
+        self._zk, self._path = zk, path
+        assert self._look()
+
+    def _look(self, event: Any = None) -> bool:
+        if event is not None:
+            self.events.append(event.type)
+        return self._zk.exists(self._path, watch=self._look) is not None
+
+
+def collection(folder: Path, **replaced: str) -> Path:
+    """A newer version of this collection, with a text in the agent's loop replaced; the path for Ansible."""
+    made = folder / "ansible_collections/zoo/deploy"
+    for part in ("roles/watcher", "plugins", "meta"):
+        shutil.copytree(ROOT / part, made / part, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "galaxy.yml").read_text()
+    (made / "galaxy.yml").write_text(text.replace(f"version: {VERSION}", f"version: {NEXT}"))
+    if replaced:
+        text = (made / WATCHER).read_text()
+        assert replaced["old"] in text
+        (made / WATCHER).write_text(text.replace(replaced["old"], replaced["new"]))
+    return folder
+
+
+@pytest.fixture
+def _this_version() -> Iterator[None]:
+    """Back to this version afterwards."""
+    yield
+    assert not apply("business").failed
+
+
+def runs(host: str, instance: str = "business") -> str:
+    """What the unit says of itself, and the version that it runs."""
+    state = on(host, "systemctl", "is-active", f"zoo-watcher@{instance}")
+    return f"{state} {on(host, 'readlink', f'/opt/zoo-watcher/current-{instance}')}"
+
+
+def status(zk: KazooClient, app: str, host: str) -> dict[str, Any]:
+    """An agent's status."""
+    path = f"{app}/agents/{host}"
+    return dict(json.loads(zk.get(path)[0])) if zk.exists(path) else {}
+
+
+def is_active(zk: KazooClient, app: str, host: str) -> bool:
+    """Whether an agent has brought the release live."""
+    return status(zk, app, host).get("state") == "active"
+
+
+def test_every_way_of_installing_ends_with_the_release_live_and_registered(zk: KazooClient) -> None:
+    for app in ("business", "shop"):
+        for host in BOTH:
+            wait_for(partial(is_active, zk, f"/app/{app}", host), f"{app} on {host} is active")
+            wait_for(partial(zk.exists, f"/service/{app}/{host}"), f"{app} on {host} is registered")
+            assert on(host, "cat", f"/srv/{app}/site/index.html") == "first"
+    assert runs("role1") == f"active {VERSION}"
+    assert runs("role2") == f"active {VERSION}-distribution"
+    assert on("role1", "find", "/tmp", "/var/tmp", "-name", "'*.wheels'") == ""
+
+
+def test_check_mode_on_hosts_that_have_it_changes_nothing_and_names_what_would_be() -> None:
+    assert set(apply("business", "--check").changed.values()) == {0}
+    run = apply("business", "--check", "--diff", watcher_keep_releases=3)
+    assert not run.failed
+    assert '"keep_releases": 3' in run.output
+    assert "keep_releases" not in on("role1", "cat", "/etc/zoo-watcher/business.json")
+
+
+def test_only_the_instance_whose_configuration_changed_is_restarted(zk: KazooClient) -> None:
+    before = {
+        name: on("role1", "systemctl", "show", "-p", "MainPID", f"zoo-watcher@{name}") for name in ("business", "shop")
+    }
+    witness = Witness(zk, "/service/business/role1")
+    assert not apply("business", host="role1", watcher_keep_releases=4).failed
+    assert not apply("business", host="role1").failed
+    after = {
+        name: on("role1", "systemctl", "show", "-p", "MainPID", f"zoo-watcher@{name}") for name in ("business", "shop")
+    }
+    assert (before["business"] == after["business"], before["shop"] == after["shop"]) == (False, True)
+    assert witness.events == []
+    assert on("role1", "ls", "/etc/zoo-watcher").split() == ["business.json", "shop.json"]
+
+
+@pytest.mark.usefixtures("_this_version")
+def test_an_upgrade_keeps_the_registration_without_an_event_and_the_version_before(
+    tmp_path: Path, zk: KazooClient
+) -> None:
+    on("role1", "mkdir", "/opt/zoo-watcher/0.0.1", "&&", "touch", "/opt/zoo-watcher/0.0.1/pyvenv.cfg")
+    witnesses = [Witness(zk, f"/service/business/{host}") for host in BOTH]
+    run = apply("business", collections=collection(tmp_path))
+    assert not run.failed, run.output
+    assert runs("role1") == f"active {NEXT}"
+    wait_for(lambda: status(zk, "/app/business", "role1").get("version") == NEXT, "the new version says so")
+    assert [witness.events for witness in witnesses] == [[], []]
+    assert on("role1", "ls", "/opt/zoo-watcher").split() == [
+        VERSION, f"{VERSION}-distribution", NEXT, "current-business", "current-shop"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("        lock = self._lock_base()\n", "        raise SystemExit(7)\n", "Unable to restart service"),
+        ("        self.session.start()\n", "", "it did not reach the ensemble"),
+        ("import fcntl\n", "import fcntl, nowhere\n", "No module named 'nowhere'"),
+        ("            pause = 0.0\n", "            os.abort()\n", "the unit is"),
+    ],
+    ids=["does not start", "does not connect", "lacks a module", "dies once it is ready"],
+)
+def test_a_version_that_fails_leaves_the_one_before_it_running(
+    tmp_path: Path, zk: KazooClient, old: str, new: str, words: str
+) -> None:
+    config = on("role1", "cat", "/etc/zoo-watcher/business.json")
+    witness = Witness(zk, "/service/business/role1")
+    run = apply("business", host="role1", collections=collection(tmp_path, old=old, new=new), watcher_keep_releases=3)
+    assert run.failed
+    assert words in run.output
+    assert runs("role1") == f"active {VERSION}"
+    assert on("role1", "cat", "/etc/zoo-watcher/business.json") == config
+    assert on("role1", "ls", "/etc/zoo-watcher", "/etc/systemd/system").count("~") == 0
+    wait_for(lambda: status(zk, "/app/business", "role1").get("version") == VERSION, "the old version says so")
+    wait_for(partial(zk.exists, "/service/business/role1"), "it is registered")
+    # One that never connects is waited for: on a busy machine the session may end before the way back does.
+    assert witness.events == [] or "did not reach" in words
+
+
+def test_a_run_that_was_broken_off_before_its_restart_is_brought_to_its_end_and_nothing_else_is_to_do() -> None:
+    on("role1", "touch", "/etc/zoo-watcher/business.json")
+    before = on("role1", "systemctl", "show", "-p", "MainPID", "zoo-watcher@business")
+    assert apply("business", host="role1").changed == {"role1": 1}
+    assert on("role1", "systemctl", "show", "-p", "MainPID", "zoo-watcher@business") != before
+
+
+def test_a_file_in_a_folder_of_roots_is_roots_and_no_command_of_the_agent_may_more_than_its_user() -> None:
+    caps = ["sh", "-c", "grep ^Cap /proc/self/status >/srv/business/caps"]
+    limits = {"znode": "/settings/limits", "dest": "/etc/app/limits", "owner": "root", "group": "adm", "mode": "0640"}
+    tree = {"znode": "/settings", "dest": "/etc/app.d", "format": "directory"}
+    files = [{**limits, "on_change": caps, "restart_units": ["app.service"]}, tree]
+    run = apply("business", host="role1", watcher_files=files)
+    assert not run.failed, run.output
+    wait_for(lambda: on("role1", "stat", "-c", "%U:%G:%a", "/etc/app/limits") == "root:adm:640", "the file is there")
+    wait_for(lambda: on("role1", "systemctl", "is-active", "app") == "active", "its unit has been restarted")
+    wait_for(lambda: on("role1", "cat", "/etc/app.d/limits") == "limit=1", "the directory is filled")
+    assert "CapEff:\t0000000000000000" in on("role1", "cat", "/srv/business/caps")
+    assert apply("business", host="role1", watcher_files=files).changed == {"role1": 0}
+    assert not apply("business", host="role1").failed
+
+
+def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClient) -> None:
+    witness = Witness(zk, "/service/business/role1")
+    assert set(apply("shop", "--check", watcher_state="absent").changed.values()) != {0}
+    assert zk.exists("/service/shop/role1")
+    run = apply("shop", watcher_state="absent")
+    assert not run.failed, run.output
+    # At once, not when the session would have timed out.
+    assert [zk.exists(f"/service/shop/{host}") for host in BOTH] == [None, None]
+    assert on("role1", "id", "zoo-shop") == ""
+    assert (
+        on("role1", "ls", "-d", "/etc/zoo-watcher/shop.json", "/opt/zoo-watcher/current-shop", "/var/lib/zoo-shop")
+        == ""
+    )
+    assert on("role1", "cat", "/srv/shop/site/index.html") == "first"
+    assert on("role1", "ls", "/opt/zoo-watcher").split() == [VERSION, "current-business"]
+    assert runs("role1") == f"active {VERSION}"
+    assert witness.events == []
+    assert set(apply("shop", watcher_state="absent").changed.values()) == {0}
+
+
+def test_removing_the_last_instance_leaves_nothing_but_its_base_and_that_where_asked(zk: KazooClient) -> None:
+    assert not apply("business", host="role2", watcher_state="absent").failed
+    left = on("role2", "ls", "-d", "/opt/zoo-watcher", "/etc/zoo-watcher", "/var/lib/zoo-watcher", "/run/zoo-watcher")
+    assert left == ""
+    assert on("role2", "find", "/etc", "-name", "*zoo-watcher*") == ""
+    assert on("role2", "systemctl", "list-units", "--all", "--plain", "--no-legend", "'zoo-watcher*'") == ""
+    assert on("role2", "getent", "passwd", "zoo-watcher") == ""
+    assert on("role2", "cat", "/srv/business/site/index.html") == "first"
+    assert zk.exists("/service/business/role2") is None
+    assert not apply("business", host="role2", watcher_state="absent", watcher_remove_base=True).failed
+    assert on("role2", "ls", "/srv").split() == ["apt", "shop", "wheels"]

@@ -1,0 +1,42 @@
+"""Make an archive in the form of Apache's from Debian's packages: `archive.py DEST.tar.gz`, with `tests` on PYTHONPATH.
+
+Apache's own can't be had without the Internet. Its logger is another (logback), which this does not prove.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from hosts.lab.tree import tree
+
+PACKAGES = ("libzookeeper-java", "libnetty-java", "libslf4j-java", "libdropwizard-metrics-java", "libsnappy-java")
+JARS = (
+    "zookeeper-[0-9]*",
+    "zookeeper-jute-*",
+    "netty-*-[0-9]*",
+    "slf4j-api-*",
+    "slf4j-simple-*",
+    "metrics-core-*",
+    "snappy-*",
+)
+
+
+def main() -> None:
+    """Write the archive, a folder of its name with the jars in `lib`."""
+    archive = Path(sys.argv[1])
+    offered = tree("trixie") / "srv" / "apt"
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        for package in PACKAGES:
+            (deb,) = offered.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg-deb", "--extract", str(deb), folder], check=True)
+        with tarfile.open(archive, "w:gz", compresslevel=1, dereference=True) as made:
+            for jar in sorted({jar for name in JARS for jar in (Path(folder) / "usr/share/java").glob(f"{name}.jar")}):
+                made.add(jar, f"{archive.name.removesuffix('.tar.gz')}/lib/{jar.name}")
+
+
+if __name__ == "__main__":
+    main()

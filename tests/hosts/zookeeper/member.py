@@ -1,0 +1,93 @@
+"""A member of one of the scenario's ensembles, as it is seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hosts.lab.host import Host
+from hosts.lab.places import ROOT
+
+FILES = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
+"""Where prepare.yml has put the certificates, and molecule the inventory."""
+STATUS = ROOT / "roles/zookeeper/files/ensemble_status.py"
+SECRET = "a word of the tests"
+"""The password of the SASL user `publisher`."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A host with ZooKeeper."""
+
+    host: Host
+
+    @property
+    def tls(self) -> bool:
+        """Whether it has a port for clients with TLS, and no other."""
+        return self.host.name.startswith("new")
+
+    @property
+    def port(self) -> int:
+        """Its port for clients."""
+        return 2281 if self.tls else 2181
+
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        return f"{self.host.address}:{self.port}"
+
+    def run(self, *words: str) -> str:
+        """What a command on the host prints; whatever its status, because systemctl says much with that."""
+        done = subprocess.run([*self.host.inside(), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    @property
+    def started(self) -> float:
+        """When its service was started, in seconds of the clock that all hosts share."""
+        return int(self.run("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", "zookeeper")) / 1e6
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Some members."""
+
+    members: list[Member]
+
+    @property
+    def hosts(self) -> str:
+        """The connection string."""
+        return ",".join(member.address for member in self.members)
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What kazoo is told beside the hosts."""
+        if not self.members[0].tls:
+            return {}
+        sasl = {"mechanism": "DIGEST-MD5", "username": "publisher", "password": SECRET}
+        return {**self.certificates, "sasl_options": sasl}
+
+    @property
+    def certificates(self) -> dict[str, Any]:
+        """The part of that which is TLS."""
+        names = {"ca": "ca.pem", "certfile": "client.crt", "keyfile": "client.key"}
+        return {"use_ssl": True, **{option: str(FILES / name) for option, name in names.items()}}
+
+    def status(self) -> dict[str, Any]:
+        """What the members say now; by name of the host, `modes` and `versions`."""
+        pem = FILES / "client.pem"
+        if self.members[0].tls:
+            pem.write_text((FILES / "client.key").read_text() + (FILES / "client.crt").read_text())
+        words = [str(FILES / "ca.pem"), str(pem)] if self.members[0].tls else []
+        asked = [sys.executable, str(STATUS), "0", self.hosts, *words]
+        told = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+        names = {member.address: member.host.name for member in self.members}
+        return {
+            **told,
+            "modes": {names[one["member"]]: one.get("mode", "") for one in told["members"]},
+            "versions": {one.get("version", "") for one in told["members"]},
+        }

@@ -1,0 +1,42 @@
+"""The playbook `ensemble.yml`, run on the scenario's hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hosts.lab.places import ROOT
+from hosts.zookeeper.member import FILES
+
+CHANGED = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+)", re.MULTILINE)
+COMMAND = [str(Path(sys.executable).with_name("ansible-playbook")), str(ROOT / "playbooks" / "ensemble.yml")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run came to."""
+
+    status: int
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """How much has changed, by host, where anything has."""
+        return {host: int(number) for host, number in CHANGED.findall(self.output) if number != "0"}
+
+
+def apply(*words: str, **variables: int | str) -> Run:
+    """Run it with words of the command line, and variables that come before all others."""
+    done = subprocess.run(
+        [*COMMAND, "-i", str(FILES / "inventory"), "-e", json.dumps(variables), *words],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout + done.stderr)

@@ -1,0 +1,81 @@
+"""A client that writes all the time, and somebody who counts the members that are up meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import KazooTimeoutError
+
+from hosts.zookeeper.member import Ensemble, Member
+from support.client import connected
+
+PAUSE = 0.02
+"""Seconds between two writes, and between two counts."""
+
+
+@dataclass
+class Account:
+    """What came of it: the writes that were acknowledged, those of them that are gone, the longest time without one."""
+
+    acknowledged: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    longest_gap: float = 0.0
+    fewest_up: int = 1000
+
+
+@contextmanager
+def writing(ensemble: Ensemble, folder: str) -> Iterator[Account]:
+    """Write and count for as long as the block lasts; what is lost is known after it."""
+    account = Account()
+    over = threading.Event()
+    with connected(ensemble.hosts, **ensemble.client_options) as client:
+        client.ensure_path(folder)
+        threads = [
+            threading.Thread(target=_write, args=(client, folder, account, over)),
+            threading.Thread(target=_count, args=(ensemble, account, over)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield account
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        client.sync(folder)
+        account.lost = set(account.acknowledged) - set(client.get_children(folder))
+
+
+def _write(client: KazooClient, folder: str, account: Account, over: threading.Event) -> None:
+    number, last = 0, time.monotonic()
+    while not over.wait(PAUSE):
+        number += 1
+        try:
+            client.create(f"{folder}/{number}", b"")
+        except (KazooException, KazooTimeoutError):
+            # Perhaps written, but nobody was told so.
+            continue
+        now = time.monotonic()
+        account.acknowledged.append(str(number))
+        account.longest_gap = max(account.longest_gap, now - last)
+        last = now
+
+
+def _count(ensemble: Ensemble, account: Account, over: threading.Event) -> None:
+    while not over.wait(PAUSE):
+        account.fewest_up = min(account.fewest_up, sum(map(_is_up, ensemble.members)))
+
+
+def _is_up(member: Member) -> bool:
+    try:
+        socket.create_connection((member.host.address, member.port), timeout=5).close()
+    except OSError:
+        return False
+    return True

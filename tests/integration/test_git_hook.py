@@ -1,0 +1,575 @@
+"""The role git_hook: a real `git push`, over SSH and to a folder, and what it comes to in ZooKeeper and on servers."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from kazoo.client import KazooClient
+from kazoo.security import make_acl, make_digest_acl
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.lonely import lonely_ensemble
+from support.playbook import ROOT, run_playbook
+from support.repository import IDENTITY, GitRepository
+from support.ssh_server import SshServer
+from support.waiting import wait_for
+
+ROLE = ROOT / "roles" / "git_hook"
+RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
+NOBODY = "127.0.0.1:1"
+"""An ensemble that is not there."""
+GITEA = """\
+#!/usr/bin/env bash
+data=$(cat)
+hookname=$(basename $0)
+for hook in ${GIT_DIR:-.}/hooks/${hookname}.d/*; do
+  echo "${data}" | "${hook}"
+done
+"""
+"""What Gitea puts into its repositories does this."""
+
+
+@dataclass
+class Run:
+    """What one run of a playbook came to."""
+
+    changed: int
+    failed: int
+    output: str
+
+
+@dataclass
+class Push:
+    """What `git push` came to; `said` are the lines that the server's programs wrote."""
+
+    status: int
+    output: str
+
+    @property
+    def said(self) -> list[str]:
+        """What the person pushing reads of the hook."""
+        return [line.removeprefix("remote: ").strip() for line in self.output.splitlines() if "zoo.deploy: " in line]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the role has made of another repository: its hooks, both of them, the configuration, the program."""
+
+    hooks: Path
+    config: Path
+    install: Path
+
+
+@dataclass
+class Server:
+    """A bare repository with a clone to push from. `role` is what one run of the role has made, for all tests."""
+
+    root: Path
+    role: Role
+    clone: GitRepository
+    hosts: str
+    app: str
+
+    @property
+    def bare(self) -> Path:
+        """The repository."""
+        return self.root / "site.git"
+
+    @property
+    def hooks(self) -> Path:
+        """Its hooks."""
+        return self.bare / "hooks"
+
+    @property
+    def url(self) -> str:
+        """The repository's address for servers."""
+        return f"file://{self.bare}"
+
+    @property
+    def files(self) -> dict[str, tuple[int, bytes]]:
+        """Every hook with its mode and text."""
+        return {
+            str(path.relative_to(self.hooks)): (path.stat().st_mode, path.read_bytes())
+            for path in sorted(self.hooks.rglob("*"))
+            if path.is_file()
+        }
+
+    def apply(self, *words: str, **variables: Any) -> Run:
+        """Apply the role with these variables on top of the server's."""
+        values = {
+            "git_hook_repository": str(self.bare),
+            "git_hook_url": self.url,
+            "git_hook_branches": [{"branch": "main", "app": self.app, "relative_path": "site"}],
+            "git_hook_hosts": self.hosts.split(","),
+            "git_hook_install_dir": str(self.role.install),
+            "git_hook_config_dir": str(self.root / "etc"),
+            "git_hook_python": sys.executable,
+            "git_hook_connect_timeout": 5,
+            **variables,
+        }
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": values}
+        playbook = self.root / "play.yml"
+        playbook.write_text(json.dumps([{**play, "roles": ["zoo.deploy.git_hook"]}]))
+        done = run_playbook(playbook, *words)
+        output = done.stdout + done.stderr
+        recap = RECAP.search(output)
+        assert recap, output
+        return Run(int(recap[1]), int(recap[2]), output)
+
+    def installed(self, *, refuse: bool = False, **keys: Any) -> Server:
+        """The server as the role makes it, with these keys of the configuration."""
+        shutil.rmtree(self.hooks)
+        shutil.copytree(self.role.hooks, self.hooks)
+        if not refuse:
+            (self.hooks / "pre-receive").unlink()
+        config = {
+            "url": self.url,
+            "branches": [{"branch": "main", "app": self.app, "relative_path": "site"}],
+            "hosts": self.hosts.split(","),
+            "connect_timeout": 20,
+            **keys,
+        }
+        self.role.config.write_text(json.dumps(config))
+        return self
+
+    def begin_push(self, *words: str, url: str = "", **environment: str) -> subprocess.Popen[str]:
+        """Start `git push` in a process group of its own, as a terminal would."""
+        return subprocess.Popen(
+            ["git", "push", url or str(self.bare), *(words or ["main"])],
+            cwd=self.clone.path,
+            env={**os.environ, **IDENTITY, "LC_ALL": "C", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def push(self, *words: str, url: str = "", **environment: str) -> Push:
+        """Push, `main` where nothing else is said."""
+        process = self.begin_push(*words, url=url, **environment)
+        output = process.communicate(timeout=120)[1]
+        assert "Traceback" not in output
+        return Push(process.returncode, output)
+
+    def head(self, ref: str = "refs/heads/main") -> str:
+        """The commit that a branch of the bare repository is at; empty where there is none."""
+        command = ["git", f"--git-dir={self.bare}", "rev-parse", "--verify", "--quiet", ref]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def bare_repository(path: Path) -> None:
+    """Make one, whose default branch may be deleted."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True)
+    subprocess.run(["git", "config", "receive.denyDeleteCurrent", "ignore"], cwd=path, check=True)
+
+
+@pytest.fixture(scope="module")
+def role(tmp_path_factory: pytest.TempPathFactory) -> Role:
+    """The role, applied once: that takes seconds."""
+    root = tmp_path_factory.mktemp("git_hook")
+    made = Server(root, Role(root / "none", root / "none", root / "opt"), GitRepository(root), NOBODY, "/app/any")
+    bare_repository(made.bare)
+    run = made.apply(git_hook_refuse=True)
+    assert run.failed == 0, run.output
+    (config,) = (root / "etc").iterdir()
+    return Role(made.hooks, config, root / "opt")
+
+
+@pytest.fixture
+def server(tmp_path: Path, role: Role, ensemble: Ensemble, app: str) -> Server:
+    """A git server without the hook, and a clone with one commit."""
+    made = Server(tmp_path, role, GitRepository.create(tmp_path / "clone"), ensemble.hosts, app)
+    bare_repository(made.bare)
+    return made
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[SshServer]:
+    """A running sshd whose key is alice's."""
+    if os.geteuid() != 0:
+        pytest.skip("sshd for another port needs root here")
+    with SshServer(tmp_path / "ssh", REMOTE_USER="alice") as running:
+        yield running
+
+
+def published(zk: KazooClient, app: str) -> dict[str, Any]:
+    """The desired release; empty where there is none."""
+    return dict(json.loads(zk.get(f"{app}/config")[0])) if zk.exists(f"{app}/config") else {}
+
+
+def closed_application(zk: KazooClient, app: str, *acl: Any) -> None:
+    """Make an application's znode with this ACL; what is above it stays open to the other tests."""
+    zk.ensure_path(app.rsplit("/", 1)[0])
+    zk.create(app, acl=list(acl))
+
+
+def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
+    keys = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_git_hook_keys"]
+    assert {f"git_hook_{key}" for key in keys} | {"git_hook_repository"} | set(defaults) == set(options)
+
+
+def test_a_push_over_ssh_ends_on_every_server_and_who_pushed_sees_it(
+    server: Server, agents: Callable[..., Agent], zk: KazooClient, sshd: SshServer
+) -> None:
+    fleet = [agents(name).start().wait_live() for name in ("server1", "server2")]
+    server.installed(wait=True, min_agents=2)
+    done = server.push(url=sshd.url(server.bare), GIT_SSH_COMMAND=sshd.command)
+    assert done.status == 0, done.output
+    assert [agent.live() for agent in fleet] == [server.clone.head] * 2
+    short = server.clone.head[:10]
+    assert done.said[0] == f"zoo.deploy: main {short} is published to {server.app} by alice"
+    assert re.fullmatch(rf"zoo.deploy: {server.app} {short}: 2 of 2 have proved it after [0-9.]+ s", done.said[-1])
+    assert published(zk, server.app)["publisher"] == "alice"
+
+
+def test_what_is_published_is_what_zk_release_publishes(server: Server, zk: KazooClient) -> None:
+    assert server.installed().push().status == 0
+    config, stat = zk.get(f"{server.app}/config")
+    (entry,) = zk.get_children(f"{server.app}/history")
+    data, entry_stat = zk.get(f"{server.app}/history/{entry}")
+    assert (data, entry_stat.czxid) == (config, stat.mzxid)
+    found = json.loads(config)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found.pop("publishedAt"))
+    assert found == {
+        "url": server.url,
+        "commitId": server.clone.head,
+        "relativePath": "site",
+        "ref": "main",
+        "publisher": f"{getpass.getuser()}@{socket.gethostname()}",
+    }
+
+
+def test_other_branches_tags_and_deletions_do_not_even_ask_the_ensemble(server: Server) -> None:
+    server.installed(hosts=[NOBODY], refuse=True)
+    server.clone.git("tag", "-a", "v1", "-m", "v1")
+    server.clone.git("branch", "main-2")
+    done = server.push("main:topic/main", "v1", "main-2", "main:refs/other/main")
+    assert (done.status, done.said) == (0, []), done.output
+    done = server.push(":topic/main")
+    assert (done.status, done.said) == (0, []), done.output
+
+
+def test_the_deletion_of_a_chosen_branch_undeploys_nothing(server: Server, zk: KazooClient) -> None:
+    server.installed().push()
+    before = zk.get(f"{server.app}/config")
+    done = server.push(":main")
+    assert (done.status, done.said, server.head()) == (0, [], ""), done.output
+    assert zk.get(f"{server.app}/config") == before
+
+
+def test_several_branches_in_one_push_go_each_to_its_app(server: Server, zk: KazooClient) -> None:
+    branches = [
+        {"branch": "main", "app": server.app, "relative_path": "site"},
+        {"branch": "main", "app": f"{server.app}-copy", "relative_path": "copy"},
+        {"branch": "staging", "app": f"{server.app}-staging", "relative_path": "site"},
+    ]
+    server.installed(branches=branches)
+    first = server.clone.head
+    second = server.clone.commit({"index.html": "two\n"})
+    done = server.push(f"{first}:refs/heads/main", f"{second}:refs/heads/staging", "main:refs/heads/else")
+    assert (done.status, len(done.said)) == (0, 3), done.output
+    seen = [(published(zk, one["app"])["commitId"], published(zk, one["app"])["relativePath"]) for one in branches]
+    assert seen == [(first, "site"), (first, "copy"), (second, "site")]
+
+
+def test_an_application_that_refuses_does_not_cost_another_its_release(server: Server, zk: KazooClient) -> None:
+    closed_application(zk, server.app, make_acl("world", "anyone", read=True))
+    branches = [
+        {"branch": "main", "app": server.app, "relative_path": "site"},
+        {"branch": "main", "app": f"{server.app}-copy", "relative_path": "site"},
+    ]
+    done = server.installed(branches=branches).push()
+    assert (done.status, len(done.said)) == (0, 2), done.output
+    assert "the push is done, but not published: " in done.said[0]
+    assert "permission denied (NoAuth)" in done.said[0]
+    assert published(zk, f"{server.app}-copy")["commitId"] == server.clone.head
+
+
+def test_a_force_push_goes_back_and_the_same_commit_is_published_once(server: Server, zk: KazooClient) -> None:
+    server.installed()
+    first = server.clone.head
+    second = server.clone.commit({"index.html": "two\n"})
+    server.push()
+    assert published(zk, server.app)["commitId"] == second
+    server.push("--force", f"{first}:refs/heads/main")
+    assert published(zk, server.app)["commitId"] == first
+    before = zk.get(f"{server.app}/config")
+    server.push(":main")
+    done = server.push(f"{first}:refs/heads/main")
+    assert done.said == [f"zoo.deploy: main {first[:10]} is what {server.app} has already"]
+    assert zk.get(f"{server.app}/config") == before
+
+
+def test_the_commit_of_an_earlier_push_is_not_published_over_that_of_a_later_one(
+    server: Server, zk: KazooClient
+) -> None:
+    server.installed()
+    first = server.clone.head
+    second = server.clone.commit({"index.html": "two\n"})
+    server.push()
+    # As it is when the hook of the first of two pushes comes late.
+    late = subprocess.run(
+        [str(server.hooks / "post-receive")],
+        cwd=server.bare,
+        input=f"{'0' * 40} {first} refs/heads/main\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"main {first[:10]} is not published to {server.app}: the branch has moved on" in late.stderr
+    assert published(zk, server.app)["commitId"] == second
+
+
+def test_who_pushed_is_what_the_git_server_says_before_what_a_web_server_says(server: Server, zk: KazooClient) -> None:
+    server.installed()
+    for environment, expected in (
+        ({"REMOTE_USER": "web"}, "web"),
+        ({"REMOTE_USER": "web", "GL_USER": "gitolite"}, "gitolite"),
+        ({"REMOTE_USER": "web", "GL_USER": "", "GITEA_PUSHER_NAME": "gitea"}, "gitea"),
+        ({"GL_USERNAME": "a\x1b[31m\nb"}, "a?[31m?b"),
+    ):
+        server.clone.commit({"index.html": expected})
+        assert server.push(**environment).status == 0
+        assert published(zk, server.app)["publisher"] == expected
+
+
+def test_a_publication_that_fails_is_told_in_one_line_and_the_push_is_done(server: Server, zk: KazooClient) -> None:
+    server.installed(hosts=[NOBODY], connect_timeout=0.5)
+    done = server.push()
+    assert (done.status, server.head()) == (0, server.clone.head), done.output
+    (line,) = done.said
+    assert line.startswith(f"zoo.deploy: the push is done, but not published: can't reach ZooKeeper at {NOBODY}")
+    server.installed()
+    server.clone.commit({"index.html": "two\n"})
+    server.push()
+    assert published(zk, server.app)["commitId"] == server.clone.head
+
+
+def test_a_push_that_can_not_be_published_is_refused_where_that_is_set(server: Server) -> None:
+    server.installed(hosts=[NOBODY], connect_timeout=0.5, refuse=True)
+    done = server.push("main", "main:topic")
+    assert (done.status, server.head(), server.head("refs/heads/topic")) == (1, "", ""), done.output
+    (line,) = done.said
+    assert line.startswith("zoo.deploy: the push is refused, because it could not be published: can't reach ZooKeeper")
+
+
+def test_a_publisher_who_may_not_write_is_refused_and_one_who_may_leaves_no_trace_before(
+    server: Server, zk: KazooClient
+) -> None:
+    read, everything = make_acl("world", "anyone", read=True), make_digest_acl("hook", "secret", all=True)
+    closed_application(zk, server.app, read, everything)
+    server.installed(refuse=True)
+    done = server.push()
+    assert (done.status, server.head()) == (1, ""), done.output
+    (line,) = done.said
+    assert f"could not be published: {server.app}/history: permission denied (NoAuth)" in line
+    assert zk.get_children(server.app) == []
+    server.installed(refuse=True, digest_username="hook", digest_password="secret")
+    done = server.push()
+    assert (done.status, len(done.said)) == (0, 1), done.output
+    assert zk.get_children(f"{server.app}/history") == ["release-0000000000"]
+    assert zk.get(f"{server.app}/config")[1].version == 0
+
+
+def test_a_chroot_that_is_not_there_is_found_before_the_push_is_done(server: Server) -> None:
+    done = server.installed(refuse=True, hosts=f"{server.hosts}/no/such/chroot".split(",")).push()
+    assert (done.status, server.head()) == (1, ""), done.output
+    assert "no such znode (NoNode)" in done.said[0]
+
+
+def test_ctrl_c_does_not_come_between_a_push_and_its_publication(server: Server, zk: KazooClient) -> None:
+    server.installed()
+    hook = server.hooks / "post-receive.before-zoo-deploy"
+    # The terminal's Ctrl-C goes to every program of the push, at the worst moment.
+    hook.write_text("#!/bin/sh\ncat > /dev/null\nkill -INT 0\n")
+    hook.chmod(0o755)
+    process = server.begin_push()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    wait_for(lambda: published(zk, server.app).get("commitId") == server.clone.head, "the commit is published")
+
+
+def test_ctrl_c_does_not_end_a_publication_that_waits_for_the_ensemble(server: Server, tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "zookeeper") as (servers, client):
+        server.installed(hosts=[servers.hosts])
+        servers.members[0].signal(signal.SIGSTOP)
+        process = server.begin_push()
+        wait_for(lambda: running(server.role.config), "the hook's program runs")
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        servers.members[0].signal(signal.SIGCONT)
+        wait_for(lambda: published(client, server.app).get("commitId") == server.clone.head, "the commit is published")
+
+
+def running(config: Path) -> bool:
+    """Whether the hook's program runs with this configuration, past the start of Python."""
+    found = [one.pid for one in psutil.process_iter(["cmdline"]) if str(config) in (one.info["cmdline"] or [])]
+    return any(int(_status_of(pid)["SigIgn"], 16) & 1 << signal.SIGTERM - 1 for pid in found)
+
+
+def _status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_deployment(
+    server: Server, agents: Callable[..., Agent], zk: KazooClient
+) -> None:
+    agent = agents()
+    server.installed(wait=True)
+    process = server.begin_push()
+    assert process.stderr is not None
+    wait_for(lambda: "waiting for the servers" in process.stderr.readline(), "the push waits")  # type: ignore[union-attr]
+    os.killpg(process.pid, signal.SIGINT)
+    assert "Traceback" not in process.communicate(timeout=60)[1]
+    assert server.head() == server.clone.head
+    agent.start().wait_outcome(zk.get(f"{server.app}/config")[1].mzxid)
+    assert agent.live() == server.clone.head
+
+
+def test_a_fleet_that_does_not_prove_it_is_told_with_its_own_words(
+    server: Server, agents: Callable[..., Agent]
+) -> None:
+    agents(hooks={"before_activate": ["sh", "-c", "echo no room; exit 4"]}).start().wait_live()
+    done = server.installed(wait=True).push()
+    assert done.status == 0, done.output
+    assert "not deployed on 1 of 1" in done.said[-1]
+    assert "no room" in done.said[-1]
+    server.clone.commit({"index.html": "two\n"})
+    done = server.installed(wait=True, wait_timeout=0.5, min_agents=3).push()
+    assert "1 agents are live in time, want at least 3" in done.said[-1] or "not deployed" in done.said[-1]
+
+
+def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Server, zk: KazooClient) -> None:
+    write_hook(server, f"#!/bin/sh\ncat > {server.root}/heard\n")
+    before = server.files
+    run = server.apply("--check", "--diff")
+    assert (run.failed, run.changed > 0, server.files) == (0, True, before), run.output
+    run = server.apply("--diff", git_hook_digest_username="hook", git_hook_digest_password="secret-word")
+    assert (run.failed, "secret-word" in run.output) == (0, False), run.output
+    (config,) = (server.root / "etc").iterdir()
+    assert config.stat().st_mode & 0o777 == 0o600
+    server.push("main", "main:topic")
+    heard = (server.root / "heard").read_text().splitlines()
+    assert [line.split()[2] for line in heard] == ["refs/heads/main", "refs/heads/topic"]
+    assert published(zk, server.app)["commitId"] == server.clone.head
+    elsewhere = str(server.root / "elsewhere")
+    for changed in (True, False):
+        run = server.apply(git_hook_state="absent", git_hook_install_dir=elsewhere)
+        assert (run.failed, run.changed > 0, server.files) == (0, changed, before), run.output
+        assert not (server.root / "etc").exists()
+
+
+def write_hook(server: Server, text: str) -> None:
+    """Put somebody else's hook there."""
+    hook = server.hooks / "post-receive"
+    hook.write_text(text)
+    hook.chmod(0o755)
+
+
+def test_a_hook_that_took_the_place_of_ours_is_not_lost(server: Server) -> None:
+    server.installed()
+    (server.hooks / "post-receive.before-zoo-deploy").write_text("#!/bin/sh\n# the first\n")
+    write_hook(server, "#!/bin/sh\n# another, post-receive.d/ is not for it\n")
+    before = server.files
+    run = server.apply()
+    assert run.failed == 1
+    assert "has been replaced since this role put its own there" in run.output
+    assert server.files == before
+
+
+def test_a_hook_that_runs_a_folder_of_hooks_stays_as_it_is(server: Server, zk: KazooClient) -> None:
+    write_hook(server, GITEA)
+    before = server.files
+    assert server.apply().failed == 0
+    assert set(server.files) - set(before) == {"post-receive.d/zoo-deploy"}
+    server.push()
+    assert published(zk, server.app)["commitId"] == server.clone.head
+    assert server.apply(git_hook_state="absent", git_hook_install_dir=str(server.root / "elsewhere")).failed == 0
+    assert server.files == before
+
+
+def test_a_second_run_changes_nothing_and_a_push_is_not_refused_any_more_where_that_is_unset(server: Server) -> None:
+    assert server.apply(git_hook_refuse=True).failed == 0
+    for words in ((), ("--check",)):
+        run = server.apply(*words, git_hook_refuse=True)
+        assert (run.failed, run.changed) == (0, 0), run.output
+    before = server.files
+    run = server.apply("--check", git_hook_state="absent")
+    assert (run.failed, run.changed > 0, server.files) == (0, True, before), run.output
+    assert server.apply().failed == 0
+    assert set(before) - set(server.files) == {"pre-receive", "pre-receive.d/zoo-deploy"}
+
+
+def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "another.json").write_text("{}")
+    for left in (True, False):
+        assert server.apply(git_hook_state="absent", git_hook_install_dir=str(tmp_path / "opt")).failed == 0
+        assert ((tmp_path / "opt").exists(), (tmp_path / "etc").exists()) == (left, left)
+        (tmp_path / "etc" / "another.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"git_hook_repository": "/nonexistent.git"}, "want a bare repository, got /nonexistent.git"),
+        ({"git_hook_hosts": []}, "want git_hook_hosts, git_hook_url and git_hook_branches"),
+        ({"git_hook_url": "ext::sh -c evil"}, "is no repository's address"),
+        (
+            {
+                "git_hook_branches": [
+                    {"branch": "main", "app": "/a", "relative_path": "../x"},
+                    {"branch": "b", "app": "/a", "relative_path": "x"},
+                ]
+            },
+            "branches[0]: relativePath: want a normalised relative path",
+        ),
+        ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
+        ({"git_hook_wait_timeout": 0}, "wait_timeout: want more than 0 seconds, got 0"),
+        ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_puts_no_hook_there(
+    server: Server, variables: dict[str, Any], words: str
+) -> None:
+    before = server.files
+    run = server.apply(**variables)
+    assert run.failed == 1
+    assert words in run.output
+    assert "Traceback" not in run.output
+    assert server.files == before
+
+
+def test_a_repository_whose_hooks_are_elsewhere_is_refused(server: Server) -> None:
+    subprocess.run(["git", "config", "core.hooksPath", "/srv/hooks"], cwd=server.bare, check=True)
+    run = server.apply()
+    assert run.failed == 1
+    assert f"core.hooksPath has the hooks of {server.bare} in /srv/hooks" in run.output
+
+
+def test_a_repository_with_a_work_tree_is_refused(server: Server) -> None:
+    run = server.apply(git_hook_repository=str(server.clone.path / ".git"))
+    assert run.failed == 1
+    assert "it is not bare" in run.output

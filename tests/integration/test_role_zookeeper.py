@@ -1,0 +1,165 @@
+"""The role zookeeper without a host: what it refuses, and how an ensemble is asked. Its service is tested on hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.certificates import Certificates
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+
+ROLE = ROOT / "roles" / "zookeeper"
+STATUS = ROLE / "files" / "ensemble_status.py"
+LOOK = ROLE / "files" / "member_look.py"
+
+
+def refusal(folder: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
+    """What the role says when it refuses these variables, in check mode: nothing on this machine is changed."""
+    hostvars = {f"zk{number}": {"ansible_connection": "local"} for number in range(1, hosts + 1)}
+    (folder / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hostvars}}))
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "roles": ["zoo.deploy.zookeeper"],
+        "serial": serial,
+        "vars": variables,
+    }
+    (folder / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(folder / "play.yml", "--check", "-i", str(folder / "inventory.json"))
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
+
+
+def test_every_variable_is_in_the_readme() -> None:
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    readme = (ROLE / "README.md").read_text()
+    assert [name for name in options if f"`{name}`" not in readme] == []
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    said = refusal(
+        tmp_path,
+        zookeeper_tick_time=5,
+        zookeeper_peer_port=2181,
+        zookeeper_data_dir="/srv/a b",
+        zookeeper_four_letter_words=["ruok"],
+        zookeeper_settings={"tickTime": 1, "ssl.keyStore.password": "hidden"},
+        zookeeper_metrics_port=7000,
+        zookeeper_quorum_tls=True,
+    )
+    for wanted in (
+        "want zookeeper_tick_time from 100 ms on, got 5",
+        "want different ports from 1 to 65535, got 2181, 2181, 3888, 7000",
+        "got /srv/a b",
+        "want srvr among zookeeper_four_letter_words",
+        "nothing that the role has a variable for, got tickTime, ssl.keyStore.password",
+        "want zookeeper_tarball with zookeeper_metrics_port",
+        "want zookeeper_tls_certificate and zookeeper_tls_ca with TLS",
+    ):
+        assert wanted in said
+    assert "hidden" not in said
+
+
+def test_two_members_can_not_have_one_id(tmp_path: Path) -> None:
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars" / "zk3.json").write_text('{"zookeeper_id": 2}')
+    said = refusal(tmp_path, 3)
+    assert "want a different zookeeper_id from 1 to 255 for each member" in said
+    assert r"got {\"zk1\": 1, \"zk2\": 2, \"zk3\": 2}" in said
+
+
+def test_members_that_come_one_after_the_other_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, 3, serial=1)
+    assert "want the members in one batch, without serial" in said
+
+
+def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_path: Path) -> None:
+    said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'quo"ted'})
+    assert "passwords without quotation marks" in said
+    assert "quo" not in said.replace("quotation", "")
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """What is found of a member in a folder."""
+    words = [str(folder / "etc"), str(folder / "data"), str(folder / "log"), str(folder / "home"), "root"]
+    done = subprocess.run([sys.executable, str(LOOK), *words], capture_output=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_a_host_without_a_member_has_nothing(tmp_path: Path) -> None:
+    expected = {"myid": "", "data": False, "settings": {}, "login": False, "unpacked": False, "user": True}
+    assert look(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "has_data"),
+    [
+        ("data/version-2/snapshot.0", "", False),
+        ("data/version-2/currentEpoch", "0", False),
+        ("data/version-2/currentEpoch", "1", True),
+        ("data/version-2/snapshot.3", "", True),
+        ("log/version-2/log.1", "", True),
+    ],
+)
+def test_a_member_has_data_once_it_was_in_sync_or_has_a_transaction(
+    tmp_path: Path, file: str, content: str, has_data: bool
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(content)
+    assert look(tmp_path)["data"] == has_data
+
+
+def test_the_example_that_debian_has_for_an_id_is_none(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "myid").write_text(
+        "replace this text with the cluster-unique zookeeper's instance id (1-255)\n"
+    )
+    assert look(tmp_path)["myid"] == ""
+
+
+def status(*words: str) -> dict[str, Any]:
+    """What is said of an ensemble."""
+    done = subprocess.run([sys.executable, str(STATUS), *words], capture_output=True, check=True, env={**os.environ})
+    return dict(json.loads(done.stdout))
+
+
+def test_an_ensemble_is_whole_when_one_leads_and_all_are_in_sync(ensemble: Ensemble) -> None:
+    told = status("10", ensemble.hosts)
+    assert (told["whole"], told["problem"]) == (True, "")
+    leader = next(one for one in told["members"] if one["mode"] == "leader")
+    assert leader["synced_followers"] == 2
+    assert leader["row"] == f"{leader['member']:<24} leader      ZooKeeper {leader['version']}"
+
+
+def test_an_ensemble_is_not_whole_while_one_does_not_answer(ensemble: Ensemble) -> None:
+    told = status("0.1", f"{ensemble.hosts},127.0.0.1:1")
+    assert not told["whole"]
+    assert told["problem"].startswith("127.0.0.1:1: no answer: ")
+    assert "down" in told["members"][3]["row"]
+
+
+def test_a_member_that_only_speaks_tls_is_asked_by_tls(tmp_path: Path) -> None:
+    certificates = Certificates.create(tmp_path / "certificates")
+    servers = Ensemble.with_tls(tmp_path / "ensemble", certificates)
+    try:
+        hosts = servers.start().secure_hosts
+        told = status("10", hosts, str(certificates.ca), str(certificates.server))
+        assert (told["whole"], told["members"][0]["mode"]) == (True, "standalone")
+        assert "no answer" in status("0", hosts)["problem"] or "without an answer" in status("0", hosts)["problem"]
+    finally:
+        servers.stop()

@@ -1,0 +1,65 @@
+"""The suite of real hosts: the tests of their lab, then every molecule scenario in `tests/hosts`, two at a time.
+
+A scenario has a lab of its own, which is taken away however it ends. Its tests are those that its `verify` runs; what
+goes wrong before or after them (converge, idempotence, side effects) is one failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hosts.lab.lab import Lab
+from hosts.lab.requirements import lacking
+from suites import pytests
+from suites.outcome import CACHE, ROOT, Outcome, read_junit
+
+HOSTS = ROOT / "tests" / "hosts"
+AT_ONCE = 2
+
+
+def run(words: list[str]) -> Outcome:
+    """Run the lab's tests and all scenarios, or the scenarios named by `words`; skipped where there can be no hosts."""
+    reason = lacking()
+    if reason:
+        print(f"hosts: skipped: {reason}", flush=True)
+        return Outcome(skipped=1)
+    scenarios = words or sorted(path.parent.name for path in HOSTS.glob("*/molecule.yml"))
+    found = Outcome() if words else pytests.run("hosts", [])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return sum(pool.map(_scenario, scenarios), found)
+
+
+def _scenario(name: str) -> Outcome:
+    """Run one scenario from its creation to its end."""
+    report, log = (CACHE / "results" / f"hosts-{name}.{kind}" for kind in ("xml", "log"))
+    report.unlink(missing_ok=True)
+    began = time.monotonic()
+    lab = Lab(f"suite-{name}")
+    try:
+        with log.open("wb") as output:
+            done = subprocess.run(
+                [str(HOSTS / "molecule.sh"), "test", "-s", name],
+                env={**os.environ, "LAB": lab.name},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+            )
+    finally:
+        lab.destroy()
+    found = read_junit(report) if report.exists() else Outcome()
+    if done.returncode != 0 and not found.failed:
+        found += Outcome(failed=1)
+    _tell(name, log, found, time.monotonic() - began)
+    return found
+
+
+def _tell(name: str, log: Path, found: Outcome, seconds: float) -> None:
+    """Say what came of a scenario: everything that it printed where it failed."""
+    text = log.read_text(errors="replace") if found.failed else ""
+    counts = f"{found.passed} passed, {found.failed} failed, {found.skipped} skipped"
+    print(f"{text}--- {name}: {counts} in {seconds:.0f} s (its log: {log})", flush=True)
