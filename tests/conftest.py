@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +20,10 @@ from support.agent import Agent  # noqa: E402
 from support.client import connected  # noqa: E402
 from support.ensemble import Ensemble  # noqa: E402
 from support.repository import GitRepository  # noqa: E402
+
+# On a busy machine any example may take long: how long something takes is for benchmarks.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

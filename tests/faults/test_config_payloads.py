@@ -61,7 +61,6 @@ def test_two_thousand_payloads_crash_no_agent_and_write_nothing_outside_the_base
 
     @settings(
         max_examples=PAYLOADS,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -512,7 +512,7 @@ NEARLY_IPV6 = st.lists(st.sampled_from(["", "0", "1", "ab", "FFFF", "12345", "g"
 NEARLY_IPV4 = st.lists(st.integers(-1, 300).map(str), min_size=3, max_size=5).map(".".join)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.one_of(st.ip_addresses().map(str), NEARLY_IPV6, NEARLY_IPV4, st.text("01fg:.%/ \n", max_size=12)))
 def test_an_address_passes_exactly_when_it_is_one(text: str) -> None:
     try:
@@ -523,7 +523,7 @@ def test_an_address_passes_exactly_when_it_is_one(text: str) -> None:
     assert bool(IS_IP.match(f"{text} 80")) == (is_address and not unusual)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.text(max_size=30), st.text(max_size=6))
 @example("\N{KELVIN SIGN}", "80")
 @example("\N{LATIN SMALL LETTER LONG S}", "80")

@@ -20,6 +20,7 @@ def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = Non
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_FORCE_COLOR": "false",  # molecule sets it
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         **(env or {}),

@@ -138,7 +138,7 @@ def unescaped(text: str) -> str:
     return units.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(trees(WORDS, TEXTS))
 def test_what_env_holds_a_shell_can_source_or_it_is_refused(tree: dict[str, Any]) -> None:
     wanted = {re.sub("[-./]", "_", path).upper(): text for path, text in flat(tree, "/")}

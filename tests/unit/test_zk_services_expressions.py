@@ -262,7 +262,7 @@ TEMPLATES: dict[str, dict[str, Any]] = {
 EXTRA = {"extra": "x", "extra_template": trust_as_template("{{ zk_port }}"), "zk_address": "192.0.2.1"}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(options, hosts)
 @example(
     {
@@ -313,7 +313,7 @@ def test_the_outcome_is_the_one_of_ansibles_own_methods(
     assert outcomes[0] == outcomes[1]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(texts.map(trust_as_template), hosts)
 def test_a_value_that_is_known_in_bulk_is_the_one_for_the_host_alone(
     expression: str, variables: dict[str, dict[str, Any]]
