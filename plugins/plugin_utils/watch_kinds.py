@@ -13,6 +13,7 @@ Nothing here knows the connection: `WatchLoop` reads `unread`, in that order, an
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Known(NamedTuple):
     names: set[str]
 
 
-class Watch:
+class Watch(ABC):
     """One znode, and what of it and below it is watched. `unread` are the paths to be read next, the first first.
 
     While it is not `synced` what is read is the state at the beginning: `present` where that is wanted, else untold.
@@ -81,9 +82,9 @@ class Watch:
         self._known: dict[str, Known] = {}
         self._warned: set[str] = set()
 
+    @abstractmethod
     def want(self, path: str) -> Want | None:
         """What is to be read of the znode at `path`; None where it is of no interest any more."""
-        raise NotImplementedError
 
     def notice(self, path: str) -> None:
         """Something happened to the znode at `path`."""
@@ -119,17 +120,17 @@ class Watch:
         """When the next event that is held back is due, by the monotonic clock."""
         return None
 
+    @abstractmethod
     def _told(self, path: str, before: Known | None, found: Found) -> Iterator[dict[str, Any]]:
         """The events of a znode that is there. `before` is None where it was not."""
-        raise NotImplementedError
 
     def _untold(self, path: str) -> Iterator[dict[str, Any]]:
         """The events of a znode that was there, and is not any more."""
         yield znode_event(self.kind, "deleted", path)
 
-    def _below(self, path: str, name: str) -> tuple[str, Spot] | None:
+    def _below(self, _path: str, _name: str) -> tuple[str, Spot] | None:
         """The znode that is watched for the sake of the child `name`; None where there is none."""
-        raise NotImplementedError
+        return None
 
     def _arrival(self) -> str | None:
         """What is said of a znode that was not there before; None where nothing is."""
@@ -219,9 +220,6 @@ class DataWatch(Watch):
     def _place(self, _path: str) -> dict[str, Any]:
         return {}
 
-    def _below(self, _path: str, _name: str) -> tuple[str, Spot] | None:
-        return None
-
 
 class SubtreeWatch(DataWatch):
     """The values of a znode and of all below it."""
@@ -264,9 +262,6 @@ class ChildrenWatch(Watch):
                 removed=sorted(had - found.names),
                 stat=stat_fields(found.stat),
             )
-
-    def _below(self, _path: str, _name: str) -> tuple[str, Spot] | None:
-        return None
 
 
 class ServiceWatch(Watch):

@@ -25,7 +25,11 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_kinds import (
 WATCHED = ("data", "children", "subtrees", "registries", "session")
 """The options that say what is watched."""
 
-_PATHS = {"data": DataWatch, "children": ChildrenWatch, "subtrees": SubtreeWatch}
+_PATHS: dict[str, Callable[[str, bool, Callable[[str], None]], Watch]] = {
+    "data": DataWatch,
+    "children": ChildrenWatch,
+    "subtrees": SubtreeWatch,
+}
 _SPEC: dict[str, dict[str, Any]] = {
     **ARGSPEC,
     **{name: {"type": "list", "elements": "str", "default": []} for name in _PATHS},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.ports import free_ports
 from support.repository import GitRepository
-from support.waiting import wait_for
+from support.ssh_server import SshServer
 from zoo_watcher.errors import PassingError
 from zoo_watcher.layout import Layout
 from zoo_watcher.records import Release
@@ -35,42 +33,6 @@ def fetch(folder: Path, access: Access, url: str, repository: GitRepository) -> 
     return store.has(repository.head)
 
 
-class SshServer:
-    """A real sshd on a port of its own; `key` opens it, `known_hosts` knows it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700)
-        self.folder = folder
-        (self.port,) = free_ports(1)
-        for name in ("host_key", "key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-        shutil.copy(folder / "key.pub", folder / "authorized_keys")
-        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(folder / 'host_key.pub').read_text()}")
-        (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nStrictModes no\n"
-        )
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-
-    def __enter__(self) -> SshServer:  # noqa: PYI034  # typing.Self came with 3.11
-        """Start it."""
-        self.log = (self.folder / "log").open("w")
-        command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
-        self.process = subprocess.Popen(command, stderr=self.log)
-        wait_for(lambda: "listening" in (self.folder / "log").read_text(), "sshd listens")
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-
-    def url(self, repository: GitRepository) -> str:
-        """The address of a repository at it."""
-        return f"ssh://127.0.0.1:{self.port}{repository.path}"
-
-
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[SshServer]:
     """A running sshd."""
@@ -82,14 +44,14 @@ def sshd(tmp_path: Path) -> Iterator[SshServer]:
 
 def test_a_key_and_a_known_host_are_what_ssh_needs(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
     access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "known_hosts"))
-    assert fetch(tmp_path / "base", access, sshd.url(repository), repository)
+    assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
 def test_a_host_that_is_not_known_is_not_spoken_to(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
     (sshd.folder / "nobody").write_text("")
     access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "nobody"))
     with pytest.raises(PassingError, match="Host key verification failed"):
-        fetch(tmp_path / "base", access, sshd.url(repository), repository)
+        fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
 def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
@@ -99,7 +61,7 @@ def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     access = Access(("ssh",), ssh_key=str(other), ssh_known_hosts=str(sshd.folder / "known_hosts"))
     with pytest.raises(PassingError, match="Permission denied"):
-        fetch(tmp_path / "base", access, sshd.url(repository), repository)
+        fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
 class Handler(BaseHTTPRequestHandler):

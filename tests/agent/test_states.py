@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ LONG = 40
 PATIENCE = 120
 """Seconds after which what has to come is lost."""
 STATES = {"SyncConnected", "Disconnected", "Expired", "AuthFailed", "ConnectedReadOnly"}
+
+
+def witness(hosts: str) -> AbstractContextManager[KazooClient]:
+    """A client of the test's own; `retry` and `Agent.status` outlast an election and the loss of its session."""
+    return connected(hosts, timeout=TIMEOUT, connection_retry=RETRY, command_retry={**RETRY, "max_tries": 200})
 
 
 @contextmanager
@@ -134,7 +139,7 @@ def test_credentials_that_are_refused_are_tried_in_peace_until_the_server_takes_
         servers = Ensemble.with_sasl(tmp_path / "ensemble", {"agent": secret})
         stack.callback(servers.stop)
         servers.start()
-        zk = stack.enter_context(connected(servers.hosts, timeout=10, connection_retry=RETRY))
+        zk = stack.enter_context(witness(servers.hosts))
         way = stack.enter_context(closing(Proxy(servers.members[0].client_port)))
         agent = Agent(tmp_path / "server1", f"127.0.0.1:{way.port}", app, zk, "server1", {**watched, **sasl})
         stack.enter_context(ended(agent.start()))
@@ -163,7 +168,7 @@ def test_a_server_without_a_quorum_is_read_only_and_nothing_is_lost_when_the_oth
         servers = Ensemble(tmp_path / "ensemble", tick=SLOW, extra=LOCAL, jvm=READ_ONLY)
         stack.callback(servers.stop)
         servers.start()
-        zk = stack.enter_context(connected(servers.hosts, timeout=10, connection_retry=RETRY))
+        zk = stack.enter_context(witness(servers.hosts))
         agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**watched, "session_timeout": LONG})
         stack.enter_context(ended(agent.start()))
         wait_state(agent, "SyncConnected")
@@ -215,7 +220,7 @@ def test_a_read_only_server_is_left_for_one_that_can_write_while_it_stays_cut_of
         servers.start()
         lonely, *others = servers.members
         majority = ",".join(f"127.0.0.1:{one.client_port}" for one in others)
-        zk = stack.enter_context(connected(majority, timeout=10, connection_retry=RETRY))
+        zk = stack.enter_context(witness(majority))
         # The lonely one comes first: there kazoo itself would look for a better one, and nowhere else.
         agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**watched, "session_timeout": LONG})
         stack.enter_context(ended(agent.start()))
@@ -241,7 +246,7 @@ def test_a_read_only_server_that_takes_no_new_session_is_no_connection_and_no_tr
         servers = Ensemble(tmp_path / "ensemble", jvm=READ_ONLY)
         stack.callback(servers.stop)
         servers.start()
-        zk = stack.enter_context(connected(servers.hosts, timeout=10, connection_retry=RETRY))
+        zk = stack.enter_context(witness(servers.hosts))
         agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**registered, "metrics_port": port})
         stack.enter_context(ended(agent.start()))
         wait_state(agent, "SyncConnected")

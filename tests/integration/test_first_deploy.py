@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 
 from support import article
 from support.agent import Agent
+from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import IDENTITY, GitRepository
 from support.service import Service
@@ -27,24 +28,16 @@ APP = "/app/business"
 def hosts(ensemble: Ensemble) -> str:
     """The ensemble's connection string with a chroot that no other test uses."""
     chroot = f"/article-{uuid.uuid4().hex[:12]}"
-    client = KazooClient(hosts=ensemble.hosts)
-    client.start(timeout=20)
-    client.create(chroot)
-    client.stop()
-    client.close()
+    with connected(ensemble.hosts) as client:
+        client.create(chroot)
     return f"{ensemble.hosts}{chroot}"
 
 
 @pytest.fixture
 def root(hosts: str) -> Iterator[KazooClient]:
     """A client that sees what the article's programs see."""
-    client = KazooClient(hosts=hosts)
-    client.start(timeout=20)
-    try:
+    with connected(hosts) as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 @pytest.fixture

@@ -25,13 +25,12 @@ from kazoo.security import make_acl, make_digest_acl
 from support.agent import Agent
 from support.ensemble import Ensemble
 from support.lonely import lonely_ensemble
-from support.playbook import ROOT, run_playbook
+from support.playbook import ROOT, Run, run_playbook
 from support.repository import IDENTITY, GitRepository
 from support.ssh_server import SshServer
 from support.waiting import wait_for
 
 ROLE = ROOT / "roles" / "git_hook"
-RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 NOBODY = "127.0.0.1:1"
 """An ensemble that is not there."""
 GITEA = """\
@@ -43,15 +42,6 @@ for hook in ${GIT_DIR:-.}/hooks/${hookname}.d/*; do
 done
 """
 """What Gitea puts into its repositories does this."""
-
-
-@dataclass
-class Run:
-    """What one run of a playbook came to."""
-
-    changed: int
-    failed: int
-    output: str
 
 
 @dataclass
@@ -127,10 +117,7 @@ class Server:
         playbook = self.root / "play.yml"
         playbook.write_text(json.dumps([{**play, "roles": ["zoo.deploy.git_hook"]}]))
         done = run_playbook(playbook, *words)
-        output = done.stdout + done.stderr
-        recap = RECAP.search(output)
-        assert recap, output
-        return Run(int(recap[1]), int(recap[2]), output)
+        return Run.of(done)
 
     def installed(self, *, refuse: bool = False, **keys: Any) -> Server:
         """The server as the role makes it, with these keys of the configuration."""

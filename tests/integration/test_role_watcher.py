@@ -23,24 +23,14 @@ from kazoo.client import KazooClient
 
 from support.agent import publish
 from support.ensemble import Ensemble
-from support.playbook import ROOT, run_playbook
+from support.playbook import ROOT, Run, run_playbook
 from support.repository import GitRepository
 from support.waiting import wait_for
 from zoo_watcher.config import Check, Config, Connection, Hooks, Service
 
 ROLE = ROOT / "roles" / "watcher"
 VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
-RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 EXPOSURE = re.compile(r"Overall exposure level for \S+: (\d+\.\d)")
-
-
-@dataclass
-class Run:
-    """What one run of a playbook came to."""
-
-    changed: int
-    failed: int
-    output: str
 
 
 @dataclass
@@ -90,10 +80,7 @@ class Host:
         playbook = self.root / "play.yml"
         playbook.write_text(json.dumps([one]))
         done = run_playbook(playbook, *words)
-        output = done.stdout + done.stderr
-        recap = RECAP.search(output)
-        assert recap, output
-        return Run(int(recap[1]), int(recap[2]), output)
+        return Run.of(done)
 
 
 @pytest.fixture(scope="module")

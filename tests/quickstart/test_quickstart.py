@@ -15,6 +15,7 @@ import psutil
 import pytest
 from kazoo.client import KazooClient
 
+from support.client import connected
 from support.ports import free_ports
 from support.waiting import wait_for
 
@@ -91,13 +92,8 @@ def first(quickstart: Quickstart) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def zk(quickstart: Quickstart) -> Iterator[KazooClient]:
     """A client of the quickstart's ensemble."""
-    client = KazooClient(hosts=",".join(f"127.0.0.1:{port}" for port in quickstart.zk_ports))
-    client.start(timeout=20)
-    try:
+    with connected(",".join(f"127.0.0.1:{port}" for port in quickstart.zk_ports)) as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 def assert_came_out(quickstart: Quickstart, zk: KazooClient) -> None:

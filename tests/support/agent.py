@@ -87,9 +87,9 @@ class Agent:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Its status in the ensemble; empty while there is none."""
+        """Its status in the ensemble; empty while there is none. A client that has just lost its session asks again."""
         try:
-            return dict(json.loads(self.zk.get(f"{self.app}/agents/{self.name}")[0]))
+            return dict(json.loads(self.zk.retry(self.zk.get, f"{self.app}/agents/{self.name}")[0]))
         except NoNodeError:
             return {}
 

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = Path(sys.executable).with_name("ansible-playbook")
+RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 DEADLINE = 300
 """Seconds after which a playbook that hangs is killed."""
+
+
+@dataclass
+class Run:
+    """What one run of a playbook on localhost came to: how many of its tasks changed something, how many failed."""
+
+    changed: int
+    failed: int
+    output: str
+
+    @classmethod
+    def of(cls, done: subprocess.CompletedProcess[str]) -> Run:
+        """As the playbook's recap has it."""
+        output = done.stdout + done.stderr
+        recap = RECAP.search(output)
+        assert recap, output
+        return cls(int(recap[1]), int(recap[2]), output)
 
 
 def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,7 @@ import yaml
 from kazoo.client import KazooClient
 
 from hosts.lab.places import LABS
+from support.client import connected
 from support.playbook import ROOT, run_playbook
 from support.waiting import wait_for
 
@@ -70,13 +71,8 @@ def on(host: str, *words: str) -> str:
 def zk() -> Iterator[KazooClient]:
     """A client of the scenario's ensemble."""
     address = json.loads((LAB / "inventory.json").read_text())["all"]["hosts"]["role1"]["ansible_host"]
-    client = KazooClient(hosts=f"{address}:2181")
-    client.start(timeout=20)
-    try:
+    with connected(f"{address}:2181") as client:
         yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 class Witness:
