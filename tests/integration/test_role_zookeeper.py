@@ -96,13 +96,22 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
 
 def look(folder: Path) -> dict[str, Any]:
     """What is found of a member in a folder."""
-    words = [str(folder / "etc"), str(folder / "data"), str(folder / "log"), str(folder / "home"), "root"]
+    words = [
+        str(folder / "etc"),
+        str(folder / "data"),
+        str(folder / "log"),
+        str(folder / "home"),
+        "root",
+        "/bin/sh",
+        "/nowhere",
+    ]
     done = subprocess.run([sys.executable, str(LOOK), *words], capture_output=True, check=True)
     return dict(json.loads(done.stdout))
 
 
 def test_a_host_without_a_member_has_nothing(tmp_path: Path) -> None:
     expected = {"myid": "", "data": False, "settings": {}, "login": False, "unpacked": False, "user": True}
+    expected["lacking"] = ["/nowhere"]
     assert look(tmp_path) == expected
 
 

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look at what a host has of a member, and change nothing.
 
-`member_look.py CONFIG_DIR DATA_DIR DATA_LOG_DIR HOME USER` prints a JSON object: `myid`, the text of that file, empty
-where there is none; `data`, whether the member has any; `settings`, those of zoo.cfg that can't be changed at will, as
-an object, empty where there is no zoo.cfg; and whether there are a login file (`login`), the directory HOME
-(`unpacked`) and the user USER (`user`). The role sends this text to the host's Python.
+`member_look.py CONFIG_DIR DATA_DIR DATA_LOG_DIR HOME USER NEEDED...` prints a JSON object: `myid`, the text of that
+file, empty where there is none; `data`, whether the member has any; `settings`, those of zoo.cfg that can't be changed
+at will, as an object, empty where there is no zoo.cfg; whether there are a login file (`login`), the directory HOME
+(`unpacked`) and the user USER (`user`); and which of the files NEEDED are not there (`lacking`). The role sends this
+text to the host's Python.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> None:
         "login": (config / "jaas.conf").exists(),
         "unpacked": home.is_dir(),
         "user": any(one.pw_name == sys.argv[5] for one in pwd.getpwall()),
+        "lacking": [path for path in sys.argv[6:] if not Path(path).exists()],
     }
     json.dump(report, sys.stdout)
 

@@ -4,9 +4,9 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 # What the roles install themselves stays out of the tree: it is in a repository of the host's own, which needs no network.
-INSTALLED="acl curl dbus default-jre-headless git iproute2 openssh-server openssl polkitd procps python3 python3-apt
-    python3-venv sudo systemd-sysv"
-OFFERED="haproxy nftables nginx-light python3-git python3-kazoo python3-prometheus-client python3-pure-sasl zookeeper zookeeperd"
+INSTALLED="acl curl dbus default-jre-headless git iproute2 nginx-light openssh-server openssl polkitd procps python3
+    python3-apt python3-venv sudo systemd-sysv"
+OFFERED="haproxy nftables python3-git python3-kazoo python3-prometheus-client python3-pure-sasl zookeeper zookeeperd"
 
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/lab
 printf '%s\n' 'path-exclude=/usr/share/doc/*' 'path-exclude=/usr/share/man/*' >>/etc/dpkg/dpkg.cfg.d/lab
@@ -32,5 +32,6 @@ apt-get update -qq
 # What a host would do of its own accord, and what each host is given when it is made.
 ln -sf /dev/null /etc/systemd/system/apt-daily.timer
 ln -sf /dev/null /etc/systemd/system/apt-daily-upgrade.timer
+rm -f /etc/systemd/system/multi-user.target.wants/nginx.service
 rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/resolv.conf
 touch /etc/machine-id /etc/resolv.conf
