@@ -18,6 +18,7 @@ from support.playbook import ROOT
 PARTS = ("galaxy.yml", "meta", "plugins", "roles")
 RECAP = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0 ", re.MULTILINE)
 NEWER = "99.0.0"
+UPGRADED = ("bookworm-38", "trixie-39")
 
 
 def converge(collections: Path, *words: str) -> dict[str, int]:
@@ -32,7 +33,7 @@ def converge(collections: Path, *words: str) -> dict[str, int]:
         check=False,
     )
     found = {host: int(changed) for host, changed in RECAP.findall(done.stdout)}
-    assert set(SERVERS) <= found.keys(), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return found
 
 
@@ -62,13 +63,14 @@ def test_an_upgrade_of_the_agent_is_no_event_for_who_watches_the_registrations(
 ) -> None:
     events: list[WatchedEvent] = []
     before = {}
-    for server in servers.values():
+    upgraded = [servers[name] for name in UPGRADED]
+    for server in upgraded:
         assert server.status()["version"] != NEWER
         before[server.name] = server.zk.exists(server.registration, watch=events.append)
         server.zk.get_children(server.registration.rpartition("/")[0], watch=events.append)
-    found = converge(newer)
-    assert all(found[name] > 0 for name in SERVERS)
-    for server in servers.values():
+    found = converge(newer, "--limit", ",".join(UPGRADED))
+    assert all(found[name] > 0 for name in UPGRADED)
+    for server in upgraded:
         server.settle()
         assert server.status()["version"] == NEWER
         assert server.zk.exists(server.registration) == before[server.name]

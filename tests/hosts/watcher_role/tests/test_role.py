@@ -17,6 +17,7 @@ import pytest
 import yaml
 from kazoo.client import KazooClient
 
+from hosts.lab.lab import Lab
 from hosts.lab.places import LABS
 from support.client import connected
 from support.playbook import ROOT, run_playbook
@@ -61,8 +62,9 @@ def groups() -> Path:
 
 
 def on(host: str, *words: str) -> str:
-    """What a command printed on a host."""
-    command = ["ssh", "-F", str(LAB / "ssh_config"), host, *words]
+    """What the words of a shell's command printed on a host."""
+    (target,) = Lab(LAB.name).named([host])
+    command = [*target.inside(), "sh", "-c", " ".join(words)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
@@ -198,18 +200,18 @@ def test_an_upgrade_keeps_the_registration_without_an_event_and_the_version_befo
 def test_a_version_that_fails_leaves_the_one_before_it_running(
     tmp_path: Path, zk: KazooClient, old: str, new: str, words: str
 ) -> None:
-    config = on("role1", "cat", "/etc/zoo-watcher/business.json")
-    was, version = runs("role1"), status(zk, "/app/business", "role1")["version"]
-    witness = Witness(zk, "/service/business/role1")
+    config = on("role2", "cat", "/etc/zoo-watcher/business.json")
+    was, version = runs("role2"), status(zk, "/app/business", "role2")["version"]
+    witness = Witness(zk, "/service/business/role2")
     failing = collection(tmp_path, FAILING, old=old, new=new)
-    run = apply("business", host="role1", collections=failing, watcher_keep_releases=3)
+    run = apply("business", host="role2", collections=failing, watcher_keep_releases=3)
     assert run.failed
     assert words in run.output
-    assert runs("role1") == was
-    assert on("role1", "cat", "/etc/zoo-watcher/business.json") == config
-    assert on("role1", "ls", "/etc/zoo-watcher", "/etc/systemd/system").count("~") == 0
-    wait_for(lambda: status(zk, "/app/business", "role1").get("version") == version, "the old one says so")
-    wait_for(partial(zk.exists, "/service/business/role1"), "it is registered")
+    assert runs("role2") == was
+    assert on("role2", "cat", "/etc/zoo-watcher/business.json") == config
+    assert on("role2", "ls", "/etc/zoo-watcher", "/etc/systemd/system").count("~") == 0
+    wait_for(lambda: status(zk, "/app/business", "role2").get("version") == version, "the old one says so")
+    wait_for(partial(zk.exists, "/service/business/role2"), "it is registered")
     # One that never connects is waited for: on a busy machine the session may end before the way back does.
     assert witness.events == [] or "did not reach" in words
 
