@@ -1,4 +1,4 @@
-"""The suite of real hosts: the tests of their lab and every molecule scenario in `tests/hosts`, three at a time.
+"""The suite of real hosts: molecule's scenarios in `tests/hosts`, two at a time, and beside them the tests of the lab.
 
 A scenario has a lab of its own, which is taken away however it ends. Its tests are those that its `verify` runs; what
 goes wrong before or after them (converge, idempotence, side effects) is one failure.
@@ -10,7 +10,6 @@ import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from hosts.lab.lab import Lab
@@ -19,7 +18,7 @@ from suites import pytests
 from suites.outcome import CACHE, ROOT, Outcome, read_junit
 
 HOSTS = ROOT / "tests" / "hosts"
-AT_ONCE = 3
+AT_ONCE = 2
 FIRST = ("watcher_role", "zookeeper", "nginx")
 """The longest, so that none is left alone at the end. What counts seconds comes when the machine is less busy."""
 
@@ -31,9 +30,10 @@ def run(words: list[str]) -> Outcome:
         print(f"hosts: skipped: {reason}", flush=True)
         return Outcome(skipped=1)
     scenarios = words or sorted((path.parent.name for path in HOSTS.glob("*/molecule.yml")), key=_order)
-    jobs = [partial(_scenario, name) for name in scenarios] + ([] if words else [partial(pytests.run, "hosts", [])])
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sum(pool.map(lambda job: job(), jobs), Outcome())
+        running = pool.map(_scenario, scenarios)
+        found = Outcome() if words else pytests.run("hosts", [])
+        return sum(running, found)
 
 
 def _order(name: str) -> tuple[bool, str]:

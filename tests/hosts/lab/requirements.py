@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import urllib.request
 
 from hosts.lab import cgroup
 from hosts.lab.holder import PRIVATE
+from hosts.lab.tree import MIRROR, unmade
 
 PROGRAMS = {
     "debootstrap": "debootstrap",
@@ -31,4 +33,14 @@ def lacking() -> str:
     if root is None or not os.access(root, os.W_OK):
         return "hosts need cgroups of version 2 that can be written"
     tried = subprocess.run([*PRIVATE, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return f"hosts need namespaces, which are refused here: {tried.stderr.strip()}" if tried.returncode else ""
+    if tried.returncode:
+        return f"hosts need namespaces, which are refused here: {tried.stderr.strip()}"
+    return _unreachable() if unmade() else ""
+
+
+def _unreachable() -> str:
+    try:
+        urllib.request.urlopen(f"{MIRROR}/dists/stable/Release", timeout=30).close()
+    except OSError as exc:
+        return f"hosts need Debian trees, and {MIRROR}, which they would be made from, can't be reached: {exc}"
+    return ""

@@ -23,12 +23,21 @@ def tree(suite: str) -> Path:
     """The suite's tree, made first where there is none of this recipe (some minutes)."""
     if suite not in SUITES:
         raise LabError(f"no suite {suite!r}; there are: {', '.join(SUITES)}")
-    made = TREES / f"{suite}-{_recipe()}"
+    made = _place(suite)
     with locked(suite):
         if not made.exists():
             _make(suite, made)
             _sweep(suite, made)
     return made
+
+
+def unmade() -> list[str]:
+    """The suites whose trees have yet to be made."""
+    return [suite for suite in SUITES if not _place(suite).exists()]
+
+
+def _place(suite: str) -> Path:
+    return TREES / f"{suite}-{_recipe()}"
 
 
 def _recipe() -> str:

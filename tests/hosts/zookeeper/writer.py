@@ -16,8 +16,8 @@ from kazoo.handlers.threading import KazooTimeoutError
 from hosts.zookeeper.member import Ensemble, Member
 from support.client import connected
 
-PAUSE = 0.02
-"""Seconds between two writes, and between two counts."""
+PAUSE = 0.1
+"""Seconds between two writes, and between two counts: a member takes longer to come back."""
 
 
 @dataclass
