@@ -21,12 +21,15 @@ from support.waiting import wait_for
 Result = TypeVar("Result")
 
 
-def patiently(ask: Callable[[], Result]) -> Result:
-    """The answer of an ensemble that may be away for a while."""
+def patiently(ask: Callable[[], Result], seconds: float = 60) -> Result:
+    """The answer of an ensemble that may be away for a while; for longer than `seconds`, what it fails with."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return ask()
         except (ConnectionLoss, ConnectionClosedError, SessionExpiredError):
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.05)
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Callable
 
+from support.ports import free_ports
+
 Edit = Callable[[bytes], bytes]
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends a reset, as a host that is gone does."""
@@ -22,11 +24,10 @@ class Proxy:
         self.target = target
         self.accepted = 0
         self._listener: socket.socket | None = None
-        self._sockets: list[socket.socket] = []
+        self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._flows = threading.Event()
-        self._listen(0)
-        self.port = self._listening_port()
+        (self.port,) = free_ports(1)
         self.behave()
 
     def close(self) -> None:
@@ -41,7 +42,7 @@ class Proxy:
         self.edit_request: Edit = bytes
         self.edit_answer: Edit = bytes
         if self._listener is None:
-            self._listen(self.port)
+            self._listen()
         self._flows.set()
 
     def swallow(self) -> None:
@@ -51,7 +52,7 @@ class Proxy:
     def cut(self) -> None:
         """End every connection with a reset; new ones are taken."""
         with self._lock:
-            sockets, self._sockets = self._sockets, []
+            sockets, self._sockets = self._sockets, set()
         for one in sockets:
             _reset(one)
 
@@ -64,17 +65,13 @@ class Proxy:
             listener.close()
         self.cut()
 
-    def _listen(self, port: int) -> None:
+    def _listen(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        listener.bind(("127.0.0.1", self.port))
         listener.listen(64)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-
-    def _listening_port(self) -> int:
-        assert self._listener is not None
-        return int(self._listener.getsockname()[1])
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -86,21 +83,29 @@ class Proxy:
             try:
                 server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
                 server.settimeout(None)
-            except ConnectionError:
+            except OSError:
                 _reset(client)
                 continue
-            except OSError:
-                return
             with self._lock:
                 late = self._listener is not listener
-                self._sockets += [] if late else [client, server]
+                self._sockets |= set() if late else {client, server}
             if late:
                 # Refused meanwhile: nothing may be passed on that was not there to be cut.
                 _reset(client)
                 _reset(server)
                 return
-            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on in both directions until both have ended; then neither socket is held any longer."""
+        answers = threading.Thread(target=self._pass, args=(server, client, False), daemon=True)
+        answers.start()
+        self._pass(client, server, True)
+        answers.join()
+        with self._lock:
+            self._sockets -= {client, server}
+        client.close()
+        server.close()
 
     def _pass(self, source: socket.socket, sink: socket.socket, request: bool) -> None:
         with contextlib.suppress(OSError):
