@@ -12,7 +12,7 @@ from hosts.lab import network
 from hosts.lab.errors import LabError
 from hosts.lab.lab import Lab
 from hosts.lab.places import LABS, locked
-from hosts.lab.tree import SUITES
+from hosts.lab.tree import SUITES, tree
 
 
 def main() -> int:
@@ -102,7 +102,12 @@ def inventory(lab: Lab, _words: Namespace) -> None:
 
 
 def execute(lab: Lab, words: Namespace) -> list[str]:
-    """A command of this machine in the lab's network, which is made where there is none."""
+    """A command of this machine in the lab's network, which is made where there is none.
+
+    Nothing leads out of it, so the trees are made before: the command may be one that makes hosts.
+    """
+    for suite in SUITES:
+        tree(suite)
     lab.open()
     return [*lab.holder.network(), *words.words]
 

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from hosts.lab.errors import LabError
@@ -51,8 +50,10 @@ def _make(suite: str, made: Path) -> None:
     print(f"making the tree of {suite}, once; this takes some minutes", file=sys.stderr, flush=True)
     new = TREES / f"{suite}.new"
     log = CACHE / f"{suite}.log"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     with log.open("wb") as output:
-        _download(suite, new, log, output.fileno())
+        _run(["debootstrap", "--variant=minbase", suite, str(new), MIRROR], log, output.fileno())
         shutil.copy("/etc/resolv.conf", new / "etc" / "resolv.conf")
         shutil.copy(RECIPE, new / "recipe.sh")
         words = ["chroot", str(new), "sh", "/recipe.sh"]
@@ -60,20 +61,6 @@ def _make(suite: str, made: Path) -> None:
     (new / "recipe.sh").unlink()
     shutil.copytree(_wheels(), new / "srv" / "wheels")
     new.rename(made)
-
-
-def _download(suite: str, new: Path, log: Path, output: int) -> None:
-    """The suite's first packages, in a folder made anew; a mirror that fails for a moment is asked again."""
-    for pause in (5, 20, 0):
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        try:
-            _run(["debootstrap", "--variant=minbase", suite, str(new), MIRROR], log, output)
-            break
-        except LabError:
-            if not pause:
-                raise
-            time.sleep(pause)
 
 
 def _sweep(suite: str, made: Path) -> None:
