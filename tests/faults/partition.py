@@ -55,8 +55,7 @@ class PartitionedEnsemble(Ensemble):
     def reunite(self, member: Member) -> None:
         """Let everything pass again."""
         for proxy in self._proxies(member):
-            proxy.behave()
-        self._announce()
+            proxy.listen()
 
     def _proxies(self, member: Member) -> list[Proxy]:
         return [proxy for ends, proxies in self._ways.items() if member.number in ends for proxy in proxies]

@@ -41,8 +41,7 @@ class Proxy:
         self.budget: int | None = None
         self.edit_request: Edit = bytes
         self.edit_answer: Edit = bytes
-        if self._listener is None:
-            self._listen()
+        self.listen()
         self._flows.set()
 
     def swallow(self) -> None:
@@ -65,7 +64,10 @@ class Proxy:
             listener.close()
         self.cut()
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Take connections again where they were refused; in all else nothing changes."""
+        if self._listener is not None:
+            return
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
@@ -88,7 +90,8 @@ class Proxy:
                 continue
             with self._lock:
                 late = self._listener is not listener
-                self._sockets |= set() if late else {client, server}
+                if not late:
+                    self._sockets |= {client, server}
             if late:
                 # Refused meanwhile: nothing may be passed on that was not there to be cut.
                 _reset(client)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 LOWEST = 10000
-_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
     """`count` ports that nothing listens on, each given once: none is one that the kernel may give to somebody else."""
-    found: list[int] = []
-    candidates = [port for port in _never_ephemeral() if port not in _given]
-    random.SystemRandom().shuffle(candidates)  # not a generator that a test may have seeded
-    while len(found) < count:
-        port = candidates.pop()
-        if _is_free(port):
-            found.append(port)
-    _given.update(found)
-    return found
+    return list(itertools.islice(filter(_is_free, _never_ephemeral()), count))
 
 
-def _never_ephemeral() -> list[int]:
-    """The ports that no connection goes out from and no socket without a port of its own is bound to."""
+@functools.cache
+def _never_ephemeral() -> Iterator[int]:
+    """The ports that no connection goes out from and no socket without a port of its own is bound to, in any order."""
     low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    return [*range(LOWEST, low), *range(high + 1, 65536)]
+    ports = [*range(LOWEST, low), *range(high + 1, 65536)]
+    random.SystemRandom().shuffle(ports)  # not a generator that a test may have seeded
+    return iter(ports)
 
 
 def _is_free(port: int) -> bool:
