@@ -20,6 +20,7 @@ from support.agent import Agent  # noqa: E402
 from support.client import connected  # noqa: E402
 from support.ensemble import Ensemble  # noqa: E402
 from support.repository import GitRepository  # noqa: E402
+from support.service import Service  # noqa: E402
 
 # On a busy machine any example may take long: how long something takes is for benchmarks.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -69,3 +70,13 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
 def repository(tmp_path: Path) -> GitRepository:
     """A git repository with one commit."""
     return GitRepository.create(tmp_path / "origin")
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service with a port of its own, closed at first."""
+    made = Service()
+    try:
+        yield made
+    finally:
+        made.close()

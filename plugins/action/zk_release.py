@@ -16,8 +16,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUPERSEDED
-from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC
 
 PATIENCE = 10.0

@@ -183,21 +183,21 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     connect,
     host_string,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import (
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.trust import untrusted
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
     Kept,
     Reading,
     Registry,
     discover,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.hosts import (
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import (
     Host,
     Registration,
     is_host_name,
     merge,
     registrations,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.trust import untrusted
 
 # Ansible compiles every file of a collection anew at each start, so what only some options need is imported there:
 # ruff: noqa: PLC0415
@@ -239,7 +239,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         hosts = self._hosts(self._filtered([one for live, _kept in answers for one in live]))
         self._add_hosts(hosts, releases)
         if any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.construction import Constructor
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import Constructor
 
             Constructor(self).construct([host.name for host in hosts])
 
@@ -261,7 +261,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 if self.get_option(option) != off:
                     raise ZooKeeperError(f"{option} needs the last good answer; set cache: true")
             return [None] * len(registries)
-        from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import from_cache
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import from_cache
 
         try:
             found = self.cache.get(cache_key)
@@ -271,7 +271,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _keep(self, cache_key: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> None:
         if self.get_option("cache"):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.answers import to_cache
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import to_cache
 
             self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, kept)
             self.update_cache_if_changed()
@@ -299,7 +299,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """What the agents of `app` run, and a text for each that can't be read."""
         if not self.get_option("app"):
             return {}, []
-        from ansible_collections.zoo.deploy.plugins.plugin_utils.deployments import deployments
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import deployments
 
         return deployments(client, self.get_option("app"))
 
@@ -356,7 +356,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _evaluated(self, expression: str, found: Sequence[Registration]) -> Iterator[Any]:
         """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
-        from ansible_collections.zoo.deploy.plugins.plugin_utils.expressions import ASK, FAILS, bulk, evaluate
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import ASK, FAILS, bulk, evaluate
 
         rows = [one.variables for one in found]
         for row, value in zip(rows, evaluate(self.templar, bulk(expression), rows)):

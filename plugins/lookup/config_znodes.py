@@ -77,8 +77,8 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.zoo.deploy.plugins.module_utils.names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_entries import from_folder, from_values, pruned
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_folder, from_values, pruned
 
 
 class LookupModule(LookupBase):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .file_proofs import FileProof, Holding
 from .fleet import demand
+from .fleet_files import FileProof, Holding
 from .records import AppPaths, InvalidRecord
 from .znode_options import ancestors, child
 from .zookeeper import ZooKeeperError, list_many, translated

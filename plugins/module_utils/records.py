@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
+from .znode_names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
 
 __all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "shown"]
 """Who knows the records need not know that these are elsewhere."""

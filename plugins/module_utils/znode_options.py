@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 

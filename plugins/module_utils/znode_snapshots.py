@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.names import shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import child
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     Value,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.names import MAX_NODE_BYTES, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, shown
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
 DIFF_LIMIT = 65_536

@@ -220,7 +220,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.commits import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     Published,
@@ -231,7 +232,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, elapsed, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 
 

@@ -174,6 +174,7 @@ timed_out:
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.holdings import held_now, named, prove_files
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -183,7 +184,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
 

@@ -412,8 +412,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.names import DEFAULT_APP
-from ansible_collections.zoo.deploy.plugins.module_utils.waiting import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge

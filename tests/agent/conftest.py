@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,16 +14,6 @@ from kazoo.exceptions import NoNodeError
 from support.agent import publish
 from support.repository import GitRepository
 from support.service import Service
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """A service with a port of its own, closed at first."""
-    made = Service()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from eda.source import Source
-from faults.proxy import Proxy
+from faults.support.proxy import Proxy
 from support.ensemble import Ensemble
 
 SENTINEL = "/sentinel"

@@ -17,7 +17,7 @@ from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
-from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_options import _SPEC
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import _SPEC
 from eda.source import FILE, Source
 from support.certificates import Certificates
 from support.client import connected

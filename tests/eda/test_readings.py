@@ -6,8 +6,8 @@ from typing import Any
 
 from kazoo.protocol.states import ZnodeStat
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Registry
-from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_kinds import (
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watches import (
     Found,
     ServiceWatch,
     SubtreeWatch,

@@ -13,9 +13,9 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_loop import WatchLoop
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop
 from eda.source import Source
-from faults.proxy import Proxy
+from faults.support.proxy import Proxy
 from support.ensemble import Ensemble, Member
 from support.waiting import wait_for
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from faults import reliability
-from faults.host import Host
-from faults.ledger import Ledger
+from faults.support import reliability
+from faults.support.host import Host
+from faults.support.ledger import Ledger
 from support.agent import Agent
 from support.client import connected
 from support.ensemble import Ensemble

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from kazoo.client import KazooClient
 
-from faults import trees, wild
-from faults.host import Host
-from faults.ledger import ESCAPES, HOSTS, Ledger
+from faults.support import trees, wild
+from faults.support.host import Host
+from faults.support.ledger import ESCAPES, HOSTS, Ledger
 
 Hosts = Callable[..., Host]
 PAYLOADS = 2_000

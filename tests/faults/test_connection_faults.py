@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 from kazoo.client import KazooClient
 
-from faults.host import Host, Watch
-from faults.ledger import FLAPS, Ledger
-from faults.proxy import Proxy
+from faults.support.host import Host, Watch
+from faults.support.ledger import FLAPS, Ledger
+from faults.support.proxy import Proxy
 from support.ensemble import Ensemble
 from support.waiting import wait_for
 

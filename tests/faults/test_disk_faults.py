@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.host import Host
-from faults.ledger import Ledger
+from faults.support.host import Host
+from faults.support.ledger import Ledger
 
 Hosts = Callable[..., Host]
 

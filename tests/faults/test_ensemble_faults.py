@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from faults.host import Host, patiently
-from faults.ledger import Ledger
-from faults.partition import PartitionedEnsemble
-from faults.proxy import Proxy
+from faults.support.host import Host, patiently
+from faults.support.ledger import Ledger
+from faults.support.partition import PartitionedEnsemble
+from faults.support.proxy import Proxy
 from support.ensemble import Ensemble, Member
 from support.lonely import RETRY
 from support.repository import GitRepository

@@ -20,8 +20,8 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from faults.host import patiently
-from faults.ledger import FILES, INTERVALS, TORN, Ledger
+from faults.support.host import patiently
+from faults.support.ledger import FILES, INTERVALS, TORN, Ledger
 from support.agent import Agent
 from support.client import connected
 from support.ensemble import Ensemble

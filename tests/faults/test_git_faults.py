@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from faults.host import Host
-from faults.ledger import Ledger
-from faults.proxy import Proxy
+from faults.support.host import Host
+from faults.support.ledger import Ledger
+from faults.support.proxy import Proxy
 from support.git_server import git_daemon
 from support.repository import GitRepository
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from faults.host import Host
-from faults.ledger import Ledger
+from faults.support.host import Host
+from faults.support.ledger import Ledger
 
 Hosts = Callable[..., Host]
 NAMES = ("before_activate", "after_activate")

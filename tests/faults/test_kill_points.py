@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from faults import trees
-from faults.host import Host
-from faults.ledger import COMMITS
-from faults.stepping import LONGEST, Point, Stepper
+from faults.support import trees
+from faults.support.host import Host
+from faults.support.ledger import COMMITS
+from faults.support.stepping import LONGEST, Point, Stepper
 from support.agent import SOURCE
 from support.repository import GitRepository
 from support.waiting import wait_for
-from zoo_watcher.apply_child import stage_job
-from zoo_watcher.config import Config
-from zoo_watcher.records import Release
+from zoo_watcher.config.config import Config
+from zoo_watcher.releases.apply_process import stage_job
+from zoo_watcher.wire.records import Release
 
 Hosts = Callable[..., Host]
 PYTHON = [sys.executable, "-m", "zoo_watcher"]

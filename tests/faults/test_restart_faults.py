@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from kazoo.client import KazooClient
 
-from faults.host import Host, Watch
-from faults.ledger import FLAPS, Ledger
-from faults.swaps import Swaps
+from faults.support.host import Host, Watch
+from faults.support.ledger import FLAPS, Ledger
+from faults.support.swaps import Swaps
 from support.waiting import wait_for
 
 Hosts = Callable[..., Host]

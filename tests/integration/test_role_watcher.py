@@ -26,7 +26,7 @@ from support.ensemble import Ensemble
 from support.playbook import ROOT, Run, run_playbook
 from support.repository import GitRepository
 from support.waiting import wait_for
-from zoo_watcher.config import Check, Config, Connection, Hooks, Service
+from zoo_watcher.config.config import Check, Config, Connection, Hooks, Service
 
 ROLE = ROOT / "roles" / "watcher"
 VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]

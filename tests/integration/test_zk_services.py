@@ -17,10 +17,10 @@ import pytest
 import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
-from unit.test_registries import AS_WRITTEN, DUBBO_2
+from unit.plugin_utils.registry.test_formats import AS_WRITTEN, DUBBO_2
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.discovery import Registry
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registries import FORMATS
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS
 from support.ensemble import Ensemble
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from typing import Callable
 from suites import hosts, lint, pytests, sanity
 from suites.outcome import Outcome
 
-FOLDERS = ("unit", "agent", "integration", "quickstart", "eda", "faults")
+FOLDERS = ("unit", "ensemble", "agent", "integration", "quickstart", "eda", "faults")
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "lint": lint.run,
     "sanity": sanity.run,

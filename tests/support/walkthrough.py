@@ -20,7 +20,7 @@ from support.ensemble import Ensemble
 from support.playbook import run_playbook
 from support.sight import shown
 from support.waiting import wait_for
-from zoo_watcher.states import ACTIONS
+from zoo_watcher.zookeeper.session_states import ACTIONS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration-centre.md"
 COMMAND = "ZOO_WRITE_CENTRE=1 .venv/bin/pytest tests/integration/test_configuration_centre.py"

@@ -183,7 +183,7 @@ def _read(order: dict[str, Any]) -> list[Path]:
     """What a running agent has read when it began."""
     link = Path(order["install_dir"], f"current-{order['instance']}")
     own = [Path("/etc/systemd/system", order["unit"]), Path(order["config_dir"], f"{order['instance']}.json"), link]
-    package = link.glob("lib/python*/site-packages/zoo_watcher/*.py")
+    package = link.glob("lib/python*/site-packages/zoo_watcher/**/*.py")
     return [path for path in [*own, *package] if os.path.lexists(path)]
 
 
@@ -298,7 +298,7 @@ def _package(order: dict[str, Any]) -> bool:
     wanted = {site / "zoo_watcher" / name: text for name, text in order["files"].items()}
     wanted[site / "zoo_watcher" / "VERSION"] = order["version"] + "\n"
     differing = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
-    strangers = [path for path in (site / "zoo_watcher").glob("*.py") if path not in wanted]
+    strangers = [path for path in (site / "zoo_watcher").rglob("*.py") if path not in wanted]
     if order["check"] or not differing + strangers:
         return bool(differing + strangers)
     for path in differing:
@@ -312,7 +312,7 @@ def _package(order: dict[str, Any]) -> bool:
 
 def _try(order: dict[str, Any]) -> None:
     """Import all that the agent and its child import, before an instance is moved to it."""
-    command = [str(_folder(order) / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.apply"]
+    command = [str(_folder(order) / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.releases.apply"]
     _run(command, "look at where the Python packages come from, watcher_install_from; no instance was touched")
 
 
@@ -321,7 +321,7 @@ def _folder(order: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(text.encode())
     partial.replace(path)

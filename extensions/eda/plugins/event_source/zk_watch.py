@@ -171,8 +171,8 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     """Send events to `queue` as `args`, the options, say; until the rulebook ends, or with an error of one line."""
     find_collection()
     # ansible-rulebook knows this file alone; the rest can only be imported now.
-    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_loop import WatchLoop  # noqa: PLC0415
-    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch_options import read_options  # noqa: PLC0415
+    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop  # noqa: PLC0415
+    from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import read_options  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
     watching = WatchLoop(

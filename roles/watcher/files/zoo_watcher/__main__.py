@@ -23,7 +23,7 @@ def main() -> int:
     """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration, 3 another agent of this name lives."""
     words = _parser().parse_args()
     if words.command == "apply":
-        from .apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
 
         return apply()
     try:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(words: argparse.Namespace) -> int:
-    from .config import Config  # noqa: PLC0415
+    from .config.config import Config  # noqa: PLC0415
 
     config = Config.from_file(words.config)
     print(f"{words.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
@@ -63,8 +63,8 @@ def _check(words: argparse.Namespace) -> int:
 
 
 def _status(words: argparse.Namespace) -> int:
-    from .config import Config  # noqa: PLC0415
-    from .report import as_table, host_report  # noqa: PLC0415
+    from .config.config import Config  # noqa: PLC0415
+    from .status_report import as_table, host_report  # noqa: PLC0415
 
     report = host_report(Config.from_file(words.config))
     print(json.dumps(report, indent=2) if words.json else as_table(report))  # noqa: T201
@@ -72,8 +72,8 @@ def _status(words: argparse.Namespace) -> int:
 
 
 def _run(words: argparse.Namespace) -> int:
-    from .capabilities import keep_from_children  # noqa: PLC0415
-    from .config import Config  # noqa: PLC0415
+    from .config.config import Config  # noqa: PLC0415
+    from .host.capabilities import keep_from_children  # noqa: PLC0415
     from .watcher import Watcher  # noqa: PLC0415
 
     keep_from_children()

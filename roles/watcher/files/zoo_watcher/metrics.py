@@ -8,8 +8,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from .errors import ConfigError
-from .records import STATES, AgentStatus
-from .states import ACTIONS, SessionStates
+from .wire.records import STATES, AgentStatus
+from .zookeeper.session_states import ACTIONS, SessionStates
 
 
 class Metrics:

@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import systemd
-from .activation import live_commit
-from .config import Config
-from .deployment import Deployment, Progress
+from .config.config import Config
 from .errors import AgentError, ConfigError, NameTakenError, SessionTroubleError
-from .health import Health
-from .journal import Journal
-from .layout import Layout, write_whole
-from .records import AgentStatus, InvalidRecord, Release
-from .registration import Registrar, TakenError, service_path, service_value, source_address
-from .session import Node, Session, session_memory, session_trouble
+from .host import systemd
+from .host.layout import Layout, write_whole
+from .releases.activation import live_commit
+from .releases.deployment import Deployment, Progress
+from .releases.journal import ReleaseJournal
+from .services.health import Health
+from .services.registration import Ephemerals, TakenError, service_path, service_value, source_address
+from .wire.records import AgentStatus, InvalidRecord, Release
+from .zookeeper.session import Node, Session, session_memory, session_trouble
 
 if TYPE_CHECKING:
-    from .keeper import Keeper
+    from .files.reconciler import FileReconciler
     from .metrics import Metrics
 
 AGAIN = 1.0
@@ -76,9 +76,9 @@ class Watcher:
         self.health = Health([service.check for service in config.services], self.wake)
         memory = session_memory(systemd.runtime_directory(), self.layout.session)
         self.session = Session(config.connection, memory, self.wake)
-        self.registrar = Registrar(self.session)
+        self.registrar = Ephemerals(self.session)
         self.status = AgentStatus(name=config.name, version=version, since=_now())
-        self.keeper = self._keeper()
+        self.reconciler = self._reconciler()
         self.desired: Desired | None = None
         self.deployment: Deployment | None = None
         self.ending: str | None = None
@@ -91,13 +91,13 @@ class Watcher:
         self._shown: dict[str, Any] = {}
         self.metrics: Metrics | None = None
 
-    def _keeper(self) -> Keeper | None:
+    def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
             return None
         # Imported here: an agent without files has nothing of it in its memory.
-        from .keeper import Keeper  # noqa: PLC0415
+        from .files.reconciler import FileReconciler  # noqa: PLC0415
 
-        return Keeper(self.config, self.layout, self.session, self.wake)
+        return FileReconciler(self.config, self.layout, self.session, self.wake)
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
@@ -113,8 +113,8 @@ class Watcher:
         signal.signal(signal.SIGUSR2, self._on_signal)
         self.health.start()
         self.session.start()
-        if self.keeper:
-            self.keeper.start()
+        if self.reconciler:
+            self.reconciler.start()
         systemd.notify("READY=1", f"STATUS={self.status.state}")
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
@@ -177,14 +177,14 @@ class Watcher:
 
     def _take_in_files(self) -> None:
         """Take over what the keeper tells of its files, and tell it that there may be a connection again."""
-        if self.keeper is None:
+        if self.reconciler is None:
             return
-        if not self.keeper.works:
+        if not self.reconciler.works:
             raise AgentError("the thread that keeps files has ended; the log says why")
         if self.session.usable:
-            self.keeper.wake()
-        if self.status.files != self.keeper.statuses:
-            self.status = self.status.with_changes(files=self.keeper.statuses)
+            self.reconciler.wake()
+        if self.status.files != self.reconciler.statuses:
+            self.status = self.status.with_changes(files=self.reconciler.statuses)
 
     def _set_status(self, state: str, **changes: Any) -> None:
         since = self.status.since if state == self.status.state else _now()
@@ -281,7 +281,7 @@ class Watcher:
                 self.deployment.cancel()
             return
         self.deployment = None
-        failure = Journal.load(self.layout.journal).failed(desired.generation)
+        failure = ReleaseJournal.load(self.layout.journal).failed(desired.generation)
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._set_status("failed", generation=desired.generation, message=desired.problem, timings=None)
@@ -360,7 +360,7 @@ class Watcher:
         if self.desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(Journal.load(self.layout.journal).healthy)
+        return self._live() is not None or bool(ReleaseJournal.load(self.layout.journal).healthy)
 
     def _end(self) -> None:
         """Leave, or hand the session over: then it goes on, for the next agent, until it expires."""
@@ -369,8 +369,8 @@ class Watcher:
         if self.deployment is not None:
             self.deployment.cancel()
             self.deployment.join(timeout=5)
-        if self.keeper:
-            self.keeper.end(5)
+        if self.reconciler:
+            self.reconciler.end(5)
         if self.ending != "handing over":
             self.session.stop()
 

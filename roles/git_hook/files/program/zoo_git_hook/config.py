@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .names import InvalidRecord, shown
+from .fleet_options import WAITING
 from .records import AppPaths, check_relative_path, check_url
-from .waiting import WAITING
+from .znode_names import InvalidRecord, shown
 from .zookeeper import ARGSPEC, ConnectError, host_string
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {**ARGSPEC, "wait": {"type": "bool", "default": False}, **WAITING}

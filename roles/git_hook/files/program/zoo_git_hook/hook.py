@@ -21,12 +21,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
 from .config import Config, ConfigError, Target
-from .names import InvalidRecord
+from .fleet_options import outage
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
 from .releases import now, prove, publish, read_published
-from .waiting import outage
+from .znode_names import InvalidRecord
 from .zookeeper import ZooKeeperError, connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)

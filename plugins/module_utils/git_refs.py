@@ -1,0 +1,112 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which commit a branch, a tag or a commit's id of a repository is, asked with the user's own git and credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import traceback
+from collections.abc import Iterator
+
+from ansible.module_utils.basic import missing_required_lib
+
+from .git_errors import ABSENT, REFUSED, reason, says
+from .records import COMMIT_ID, check_url
+
+# GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+try:
+    import git
+except ImportError:
+    GIT_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    GIT_IMPORT_ERROR = None
+
+PATIENCE = 120
+"""Seconds that one question to a git server may take."""
+ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
+ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "LC_ALL": "C"}
+
+
+class CommitError(Exception):
+    """The repository does not say which commit is meant; the text is one line for a person."""
+
+
+def resolve(url: str, ref: str) -> str:
+    """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError` and `InvalidRelease`."""
+    if GIT_IMPORT_ERROR is not None:
+        raise CommitError(missing_required_lib("GitPython"))
+    check_url(url)
+    if not ref or ref.startswith("-"):
+        raise CommitError(f"ref: want a branch, a tag or a commit of {url}, got {ref!r}")
+    if COMMIT_ID.fullmatch(ref.lower()):
+        return _resolve_in_copy(url, ref.lower())
+    found = _advertised(url, ref)
+    if found:
+        return found
+    if ABBREVIATED.fullmatch(ref):
+        return _resolve_in_copy(url, ref.lower())
+    raise CommitError(f"ref: {url} has no branch, tag or commit {ref}")
+
+
+def _advertised(url: str, ref: str) -> str | None:
+    """What the server says a branch or tag is; an annotated tag is followed to its commit."""
+    with _questions(url):
+        answer = _git(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
+    refs = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
+    found = {
+        name: refs.get(f"{name}^{{}}", refs[name])
+        for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}")
+        if name in refs
+    }
+    if len(set(found.values())) > 1:
+        raise CommitError(f"ref: {ref} is a branch and a tag of {url}; say refs/heads/{ref} or refs/tags/{ref}")
+    return next(iter(found.values()), None)
+
+
+def _resolve_in_copy(url: str, commit_id: str) -> str:
+    """Only a fetch shows that a commit exists: of the commit alone, else of the history without its files."""
+    with tempfile.TemporaryDirectory(prefix="zk_release-") as folder:
+        copy = _git(folder)
+        with _questions(url):
+            copy.init("--bare", "--quiet", "--template=")
+            if not COMMIT_ID.fullmatch(commit_id) or not _fetch(copy, url, "--depth=1", commit_id):
+                _fetch(copy, url, "--force", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+        try:
+            return str(copy.rev_parse("--verify", "--quiet", f"{commit_id}^{{commit}}"))
+        except git.GitCommandError as exc:
+            raise CommitError(f"ref: {url} has no commit {commit_id}, or more than one that begins so") from exc
+
+
+def _fetch(copy: git.Git, url: str, *words: str) -> bool:
+    """Fetch without files; whether the server gave what was asked for."""
+    try:
+        copy.fetch(
+            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
+        )
+    except git.GitCommandError as exc:
+        if says(exc.stderr, (*ABSENT, *REFUSED)):
+            return False
+        raise
+    return True
+
+
+def _git(folder: str | None) -> git.Git:
+    command = git.Git(folder)
+    command.update_environment(**ENVIRONMENT)
+    return command
+
+
+@contextlib.contextmanager
+def _questions(url: str) -> Iterator[None]:
+    """Turn git's errors inside the block into a `CommitError` that names the repository."""
+    try:
+        yield
+    except git.GitCommandNotFound as exc:
+        raise CommitError("git is not installed where the module runs") from exc
+    except git.GitCommandError as exc:
+        raise CommitError(f"url: can't read {url}: {reason(exc.stderr)}") from exc

@@ -1,0 +1,105 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a folder of files, or from nested dictionaries, to the entries of `zk_znode`'s option `znodes`.
+
+A name of a file, a folder or a key is the name of a znode. All errors are `InvalidRecord`s that say where.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_node_name
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import ancestors, child
+
+LEFT_OUT = frozenset({".git"})
+"""Names in a folder that are not part of a configuration."""
+
+MAX_BYTES = 1_400_000
+"""More base64 than 1,040,000 bytes make, all that one transaction holds; `zk_znode` itself counts to the byte."""
+
+Entry = dict[str, Any]
+
+
+def from_folder(path: str, folder: str, read: Callable[[str], bytes]) -> list[Entry]:
+    """The files of `folder` as znodes below `path`, an empty folder as an empty one. `read` gives a file's bytes."""
+    if not os.path.isdir(folder):
+        raise InvalidRecord(f"{folder}: no such folder")
+    return _wanted(_files(path, folder, read), folder)
+
+
+def _files(path: str, folder: str, read: Callable[[str], bytes]) -> Iterator[Entry]:
+    """The entries of one folder and those below it."""
+    try:
+        found = sorted((one for one in os.scandir(folder) if one.name not in LEFT_OUT), key=lambda one: one.name)
+    except OSError as exc:
+        raise InvalidRecord(f"{folder}: {exc.strerror}") from exc
+    for one in found:
+        znode = child(path, check_node_name(one.name, folder))
+        if one.is_dir(follow_symlinks=False):
+            yield from _or_empty(znode, _files(znode, one.path, read))
+        elif one.is_file():
+            yield {"path": znode, "value": base64.b64encode(_content(one.path, read)).decode(), "encoding": "base64"}
+        else:
+            raise InvalidRecord(
+                f"{one.path}: want a file or a folder, not a link to a folder or to nothing, a pipe, ..."
+            )
+
+
+def _content(path: str, read: Callable[[str], bytes]) -> bytes:
+    try:
+        return read(path)
+    except OSError as exc:
+        raise InvalidRecord(f"{path}: {exc.strerror}") from exc
+
+
+def from_values(path: str, values: Any) -> list[Entry]:
+    """The keys of `values` as znodes below `path`, a nested dictionary's as deeper ones; none is an empty znode."""
+    if not isinstance(values, Mapping):
+        raise InvalidRecord(f"values for {path}: want a dictionary")
+    return _wanted(_items(path, values), path)
+
+
+def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
+    for key, value in values.items():
+        # 8080: or yes: in YAML is no text; which text was meant can't be known.
+        if not isinstance(key, str):
+            raise InvalidRecord(f"{path}: the key {key!r} is no text; quote it")
+        znode = child(path, check_node_name(key, path))
+        if not isinstance(value, Mapping):
+            yield {"path": znode, "value": "" if value is None else value}
+        else:
+            yield from _or_empty(znode, _items(znode, value))
+
+
+def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
+    """What is inside of a folder; where nothing is, the folder itself."""
+    yield next(inside, {"path": path})
+    yield from inside
+
+
+def _wanted(entries: Iterable[Entry], where: str) -> list[Entry]:
+    """All the entries. Stops at the first too many: the folder may be a whole disk, by mistake."""
+    found, size = [], 0
+    for entry in entries:
+        found.append(entry)
+        size += len(entry["path"]) + len(str(entry.get("value", "")))
+        if size > MAX_BYTES:
+            raise InvalidRecord(
+                f"{where}: over the 1 MB of one transaction; publish its folders each below a path of its own"
+            )
+    if not found:
+        raise InvalidRecord(f"{where}: there is nothing in it to publish")
+    return found
+
+
+def pruned(entries: Iterable[Entry], there: Iterable[str]) -> list[Entry]:
+    """Entries that take away what is `there` and neither wanted nor above what is: each subtree by its top."""
+    kept = {path for entry in entries for path in (entry["path"], *ancestors(entry["path"]))}
+    gone = set(there) - kept
+    tops = sorted(path for path in gone if not gone.intersection(ancestors(path)))
+    return [{"path": path, "state": "absent", "recursive": True} for path in tops]

@@ -1,0 +1,190 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`compose`, `groups` and `keyed_groups` for all hosts at once, with the outcome of Ansible's own methods.
+
+First every expression is evaluated for all hosts, while nothing changes. Then hosts are taken in their order, and the
+options in theirs, so that groups come about, and errors arise, as they always did: what is known is applied, and for
+what isn't known Ansible's own method is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
+from ansible.utils.vars import combine_vars
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import ASK, FAILS, Bulk, bulk, evaluate
+
+_CHANGING = "group_names"
+"""The variable that changes while groups are added."""
+_MAGIC = frozenset({"inventory_hostname", "inventory_hostname_short"})
+
+
+class BulkConstructable(Constructable):
+    """A `Constructable` that constructs for many hosts in one go."""
+
+    _foreseen: Any = ASK
+
+    def construct(self, names: Sequence[str]) -> None:
+        """Set the variables and add the groups that the options ask for, for the hosts of these names, in this order.
+
+        Raises what Ansible's own methods raise: an `AnsibleError` where `strict` is set and an expression fails.
+        """
+        plan = _Plan(self)
+        if plan.is_empty:
+            return
+        for name, known in zip(names, plan.outcomes(names)):
+            if name in self.inventory.groups:  # Ansible gives a variable that is set by such a name to the group
+                self._construct_alone(plan, name)
+            else:
+                self._construct_known(plan, name, known)
+
+    def _construct_alone(self, plan: _Plan, name: str) -> None:
+        variables = self.inventory.get_host(name).get_vars()
+        self._set_composite_vars(plan.compose, variables, name, strict=plan.strict)
+        self._add_host_to_composed_groups(plan.groups, variables, name, strict=plan.strict)
+        self._add_host_to_keyed_groups(plan.keyed_groups, variables, name, strict=plan.strict)
+
+    def _construct_known(self, plan: _Plan, name: str, known: Sequence[Any]) -> None:
+        host = self.inventory.get_host(name)
+        outcomes = iter(known)
+        before = host.get_vars() if ASK in known else {}
+        for variable, expression in plan.compose.items():
+            self._compose_one(plan, name, variable, expression, next(outcomes), before)
+        after = combine_vars(before, host.get_vars()) if ASK in known else {}
+        for group, condition in plan.groups.items():
+            self._group_one(plan, name, group, condition, next(outcomes), after)
+        for entry in plan.keyed_groups:
+            self._key_one(plan, name, entry, next(outcomes), before)
+
+    def _compose_one(self, plan: _Plan, name: str, variable: str, expression: Any, value: Any, variables: Any) -> None:
+        if value is ASK:
+            self._set_composite_vars({variable: expression}, variables, name, strict=plan.strict)
+        elif value is not FAILS:
+            self.inventory.set_variable(name, variable, value)
+
+    def _group_one(self, plan: _Plan, name: str, group: str, condition: Any, value: Any, variables: Any) -> None:
+        if value is ASK:
+            self._add_host_to_composed_groups({group: condition}, variables, name, plan.strict, fetch_hostvars=False)
+        elif value is True:
+            self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), name)
+
+    def _key_one(self, plan: _Plan, name: str, entry: Any, value: Any, variables: Any) -> None:
+        if value is FAILS:
+            return
+        self._foreseen = value
+        try:
+            self._add_host_to_keyed_groups([entry], variables, name, plan.strict, fetch_hostvars=value is ASK)
+        finally:
+            self._foreseen = ASK
+
+    def _compose(self, template: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """The value of a keyed group's key where it is known, so that all the rest is as Ansible does it."""
+        if self._foreseen is not ASK:
+            return self._foreseen
+        return super()._compose(template, variables, *args, **kwargs)
+
+
+class Constructor(BaseInventoryPlugin, BulkConstructable):
+    """Constructs for another plugin, with that one's options, and so is needed only where they ask for it."""
+
+    def __init__(self, plugin: Any) -> None:
+        super().__init__()
+        self._plugin = plugin
+        self.inventory, self.templar, self._vars = plugin.inventory, plugin.templar, plugin._vars
+
+    def get_option(self, option: str, hostvars: Any = None) -> Any:
+        """The other plugin's option."""
+        return self._plugin.get_option(option, hostvars)
+
+
+class _Plan:
+    """The options of Ansible's `constructed` fragment, and how far each expression can be evaluated in bulk."""
+
+    def __init__(self, plugin: Constructable) -> None:
+        self.compose: Mapping[str, Any] = _of_type(plugin.get_option("compose"), dict)
+        self.groups: Mapping[str, Any] = _of_type(plugin.get_option("groups"), dict)
+        self.keyed_groups: Sequence[Any] = _of_type(plugin.get_option("keyed_groups"), list)
+        self.strict: bool = plugin.get_option("strict")
+        self._templar = plugin.templar
+        self._inventory = plugin.inventory
+        self._extra: Mapping[str, Any] = plugin._vars if plugin.get_option("use_extra_vars") else {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.compose or self.groups or self.keyed_groups)
+
+    def outcomes(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """For every host the outcome of every expression, in the order of the options: a value, FAILS, or ASK."""
+        composed = [bulk(one) for one in self.compose.values()]
+        conditions = [_unchanging(bulk(one)) for one in self.groups.values()]
+        keys = [_unchanging(_bulk_key(self._templar, one)) for one in self.keyed_groups]
+        rows = self._rows(names, {name for how in (*composed, *conditions, *keys) if how for name in how.names})
+        columns = self._columns(composed, self._with_extra(rows))
+        for variable, column in zip(self.compose, columns):
+            _overlay(rows, variable, column)
+        columns += [_booleans(column) for column in self._columns(conditions, rows)]
+        columns += self._columns(keys, self._with_extra(rows))
+        return list(zip(*columns))
+
+    def _columns(self, how: Sequence[Bulk | None], rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        """The outcomes of each expression. Where errors are to be raised, Ansible is asked to raise them."""
+        columns = [evaluate(self._templar, one, rows) for one in how]
+        if self.strict:
+            columns = [[ASK if value is FAILS else value for value in column] for column in columns]
+        return columns
+
+    def _rows(self, names: Sequence[str], wanted: set[str]) -> list[dict[str, Any]]:
+        """The variables of every host, as far as an expression names them."""
+        rows = []
+        for name in names:
+            host = self._inventory.get_host(name)
+            row = {key: host.vars[key] for key in wanted if key in host.vars}
+            if wanted & _MAGIC:
+                magic = host.get_magic_vars()
+                row.update((key, magic[key]) for key in wanted & _MAGIC)
+            rows.append(row)
+        return rows
+
+    def _with_extra(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with the extra variables over them, where the options ask for that."""
+        if not self._extra:
+            return rows
+        covered = [dict(row) for row in rows]
+        for variable, value in self._extra.items():
+            _overlay(covered, variable, [value] * len(covered))
+        return covered
+
+
+def _of_type(value: Any, wanted: type) -> Any:
+    """`value`, or an empty one where it is of another type: Ansible's own methods pass over such an option."""
+    return value if isinstance(value, wanted) else wanted()
+
+
+def _unchanging(how: Bulk | None) -> Bulk | None:
+    return None if how is None or _CHANGING in how.names else how
+
+
+def _bulk_key(templar: Any, entry: Any) -> Bulk | None:
+    """How to evaluate a keyed group's key; not in bulk where the name of its parent is a template."""
+    if not isinstance(entry, dict) or templar.is_possibly_template(entry.get("parent_group")):
+        return None
+    return bulk(entry.get("key"))
+
+
+def _overlay(rows: Sequence[dict[str, Any]], variable: str, values: Sequence[Any]) -> None:
+    """Set a variable in all rows. Two mappings may have to be merged, and what isn't known stays so."""
+    for row, value in zip(rows, values):
+        if isinstance(value, Mapping) and isinstance(row.get(variable), Mapping):
+            row[variable] = ASK
+        elif value is not FAILS:
+            row[variable] = value
+
+
+def _booleans(column: Sequence[Any]) -> list[Any]:
+    """Outcomes of conditions; what is no boolean is an error, or a deprecated habit, and Ansible's to judge."""
+    return [value if isinstance(value, bool) or value is FAILS else ASK for value in column]

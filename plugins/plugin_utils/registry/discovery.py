@@ -1,0 +1,224 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is registered now: the children of every registry, read in bulk.
+
+The folders are listed first, level by level where a path has a `*`, then all children are read. Where an earlier
+reading is at hand, one pass over what it knows tells whether it still holds: a folder whose `pzxid` is the same has the
+same children, and those are read again, since a change of a child's data does not show in its folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    Folder,
+    Node,
+    ZooKeeperError,
+    list_many,
+    read_many,
+)
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS, NAMES_ONLY
+
+_GENERIC = frozenset({"children", "ids", "instances", "live_nodes", "members", "nodes", "providers", "rs"})
+"""Last segments that name no service: /brokers/ids, /hbase/rs, /dubbo/com.example.Api/providers."""
+
+
+class InvalidRegistry(ValueError):
+    """An entry of the option `registries` that makes no sense; the text says which and why."""
+
+
+class Registry(NamedTuple):
+    """One entry of the option `registries`: a path (a `*` stands for any part of one segment), a format and a group."""
+
+    path: str
+    format: str = "auto"
+    group: str | None = None
+
+    @classmethod
+    def from_option(cls, given: Any) -> Registry:
+        """The registry in one entry: a path, or `{"path", "format", "group"}`. Raises `InvalidRegistry`."""
+        wanted = {"path": given} if isinstance(given, str) else given
+        if not isinstance(wanted, Mapping) or not isinstance(wanted.get("path"), str):
+            raise InvalidRegistry(
+                f"registries: want a path, or a mapping with path, format and group, got {shown(given)}"
+            )
+        unknown = sorted(set(map(str, wanted)) - {"path", "format", "group"})
+        if unknown:
+            raise InvalidRegistry(f"registries: {wanted['path']} has an unknown key {', '.join(unknown)}")
+        registry_format = wanted.get("format") or "auto"
+        if registry_format not in FORMATS:
+            raise InvalidRegistry(
+                f"registries: {wanted['path']}: format: want one of {', '.join(FORMATS)}, got {shown(registry_format)}"
+            )
+        group = wanted.get("group")
+        if group is not None and (not isinstance(group, str) or not group):
+            raise InvalidRegistry(f"registries: {wanted['path']}: group: want a name, got {shown(group)}")
+        try:
+            path = check_path(str(wanted["path"]))
+        except InvalidRecord as exc:
+            raise InvalidRegistry(f"registries: {exc}") from exc
+        return cls(path, str(registry_format), None if group is None else str(group))
+
+    def group_of(self, segments: Sequence[str]) -> str:
+        """The group, before it is made a safe name, of what is below `segments`, the parts that a `*` stood for.
+
+        A `*` in `group` stands for the segment that its counterpart in the path matched. Without `group` it is the last
+        segment that was matched, or the path's last one that says something.
+        """
+        if self.group is not None:
+            left = iter(segments)
+            return re.sub(r"\*", lambda _unused: next(left, "*"), self.group)
+        if segments:
+            return segments[-1]
+        names = [name for name in self.path.split("/") if name]
+        return next((name for name in reversed(names) if name not in _GENERIC), names[-1] if names else "root")
+
+
+class Child(NamedTuple):
+    """A child of a registry, as it was read. Times are in milliseconds since 1970; `owner` is the session's id, or 0.
+
+    `segments` are what each `*` in the registry's path stood for.
+    """
+
+    path: str
+    segments: tuple[str, ...]
+    data: bytes
+    created: int
+    modified: int
+    owner: int
+
+    @property
+    def name(self) -> str:
+        """Its name below the registry."""
+        return self.path.rpartition("/")[2]
+
+
+class Reading(NamedTuple):
+    """One registry as it was read: its children, and the `pzxid` of every folder that was listed.
+
+    It is None for a folder that isn't there. `problems` are texts for warnings.
+    """
+
+    folders: Mapping[str, int | None]
+    children: Sequence[Child]
+    problems: Sequence[str] = ()
+
+
+class Kept(NamedTuple):
+    """What is kept of one registry: how it was read, and how many entries of it were alive."""
+
+    reading: Reading
+    live: int
+
+
+def discover(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading]:
+    """What every registry holds now, in order. A folder that isn't there, or a child that can't be read, is a problem.
+
+    `known` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a folder can't be
+    listed, or the ensemble does not answer.
+    """
+    client.sync_async("/")  # answered before what is asked next: nothing older than this moment is read
+    readings = _still_true(client, registries, [one if one and not one.problems else None for one in known])
+    missing = [registry for registry, reading in zip(registries, readings) if reading is None]
+    fresh = iter(_read_anew(client, missing)) if missing else iter(())
+    return [reading or next(fresh) for reading in readings]
+
+
+def _still_true(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading | None]:
+    """The earlier readings brought up to date, None where a folder has changed."""
+    paths = {path for registry, reading in zip(registries, known) if reading for path in _what_tells(registry, reading)}
+    if not paths:
+        return [None] * len(registries)
+    nodes = dict(zip(paths, read_many(client, list(paths))))
+    return [_up_to_date(reading, nodes) if reading else None for reading in known]
+
+
+def _what_tells(registry: Registry, reading: Reading) -> Iterator[str]:
+    """The znodes that must be read to know whether a reading still holds."""
+    yield from reading.folders
+    if registry.format not in NAMES_ONLY:
+        yield from (child.path for child in reading.children)
+
+
+def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
+    for path, pzxid in reading.folders.items():
+        node = nodes[path]
+        if isinstance(node, ZooKeeperError) or (node.stat.pzxid if node else None) != pzxid:
+            return None
+    children = []
+    for child in reading.children:
+        node = nodes.get(child.path, child)
+        if node is None or isinstance(node, ZooKeeperError):
+            return None
+        children.append(child if node is child else _child(node, child.segments))
+    return Reading(reading.folders, children, reading.problems)
+
+
+def _child(node: Node, segments: tuple[str, ...]) -> Child:
+    return Child(node.path, segments, node.data, node.stat.ctime, node.stat.mtime, node.stat.ephemeralOwner)
+
+
+def _read_anew(client: Any, registries: Sequence[Registry]) -> list[Reading]:
+    listings = [_list(client, registry) for registry in registries]
+    paths = [path for listing in listings for path in listing.children]
+    nodes = iter(read_many(client, paths))
+    return [_reading(listing, list(itertools.islice(nodes, len(listing.children)))) for listing in listings]
+
+
+class _Listing(NamedTuple):
+    """The folders of a registry (path and pzxid), its children's paths with what each `*` stood for, and problems."""
+
+    folders: dict[str, int | None]
+    children: dict[str, tuple[str, ...]]
+    problems: list[str]
+
+
+def _list(client: Any, registry: Registry) -> _Listing:
+    """List what a registry's path stands for, one level for each `*` and one for the children."""
+    folders: dict[str, int | None] = {}
+    found: dict[str, tuple[str, ...]] = {"": ()}
+    for fixed, pattern in levels(registry.path):
+        paths = {f"{path}{fixed}" or "/": segments for path, segments in found.items()}
+        listed = dict(zip(paths, list_many(client, list(paths))))
+        folders.update((path, folder.stat.pzxid if folder else None) for path, folder in _checked(listed))
+        found = {
+            f"{path.rstrip('/')}/{name}": (*paths[path], name) if pattern else paths[path]
+            for path, folder in _checked(listed)
+            for name in sorted(folder.names if folder else ())
+            if pattern is None or pattern.fullmatch(name)
+        }
+    gone = [path for path in list(folders)[:1] if folders[path] is None]
+    return _Listing(folders, found, [f"{path}: no such znode, so nothing is registered there" for path in gone])
+
+
+def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
+    """A path cut after each segment that has a `*`: what is fixed, and the pattern below it (None at the end)."""
+    fixed = ""
+    for segment in path.split("/")[1:]:
+        if "*" in segment:
+            yield fixed, re.compile(".*".join(re.escape(part) for part in segment.split("*")), re.DOTALL)
+            fixed = ""
+        elif segment:
+            fixed += f"/{segment}"
+    yield fixed, None
+
+
+def _checked(listed: Mapping[str, Folder | ZooKeeperError | None]) -> Iterator[tuple[str, Folder | None]]:
+    for path, folder in listed.items():
+        if isinstance(folder, ZooKeeperError):
+            raise folder
+        yield path, folder
+
+
+def _reading(listing: _Listing, nodes: Sequence[Node | ZooKeeperError | None]) -> Reading:
+    problems = [f"{node}; left out" for node in nodes if isinstance(node, ZooKeeperError)]
+    children = [
+        _child(node, segments) for node, segments in zip(nodes, listing.children.values()) if isinstance(node, Node)
+    ]
+    return Reading(listing.folders, children, [*listing.problems, *problems])

@@ -1,0 +1,93 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an event of `zk_watch` says: plain JSON values that a rule engine can take, and nothing that is a template.
+
+ansible-rulebook hands an event to a playbook as extra vars, and Ansible takes those for templates: a value like
+`{{ lookup('pipe', 'id') }}` would run on the controller. So no text in an event has the beginning of a template in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json, value_fields
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import MAX_DEPTH
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
+
+_TEMPLATE = re.compile(r"\{[{%#]|#jinja2:")
+"""Where a template begins; the second, at the beginning of a text, says that its templates begin otherwise."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_template(text: str) -> bool:
+    """Whether Ansible would take a part of `text` for a template."""
+    return _TEMPLATE.search(text) is not None
+
+
+def znode_event(kind: str, change: str, path: str, **fields: Any) -> dict[str, Any]:
+    """An event about the znode at `path`."""
+    return {"zk": {"type": kind, "change": change, "path": path, **fields}}
+
+
+def session_event(change: str, session: int) -> dict[str, Any]:
+    """An event about the session with this id: `connected`, `suspended` or `lost`."""
+    return {"zk": {"type": "session", "change": change, "session": f"0x{session:x}"}}
+
+
+def service_event(change: str, registry: str, one: Registration) -> dict[str, Any]:
+    """An event about a service; its keys are the inventory's variables without `zk_`.
+
+    `service` is null where the decoded data can't be in an event.
+    """
+    found = {key[3:]: value for key, value in one.variables.items() if key.startswith("zk_") and key != "zk_age"}
+    path, data = found.pop("path"), found.pop("service")
+    service = data if _fits(data) else None
+    return znode_event(
+        "service", change, path, registry=registry, group=one.group, name=one.name, **found, service=service
+    )
+
+
+def told_value(data: bytes) -> dict[str, Any]:
+    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them; a template is told in base64."""
+    fields: dict[str, Any] = value_fields(data)
+    if fields["encoding"] == "text" and is_template(fields["value"]):
+        return {"value": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
+    try:
+        found = parse_json(data)
+    except ValueError:
+        return fields
+    return {**fields, "json": found} if _fits(found) else fields
+
+
+def _fits(value: Any) -> bool:
+    """Whether `value` can be in an event.
+
+    The rule engine refuses what is nested too deeply, infinite, or too long a number, and the event with it.
+    """
+    level = [value]
+    for _depth in range(MAX_DEPTH + 1):
+        if not all(map(_is_plain, level)):
+            return False
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return True
+    return False
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return not is_template(value) and not _SURROGATE.search(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    return value if isinstance(value, list) else []

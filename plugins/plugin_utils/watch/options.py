@@ -1,0 +1,90 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of `zk_watch`, as a rulebook gives them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, host_string
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import InvalidRegistry, Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watches import (
+    ChildrenWatch,
+    DataWatch,
+    ServiceWatch,
+    SubtreeWatch,
+    Watch,
+)
+
+WATCHED = ("data", "children", "subtrees", "registries", "session")
+"""The options that say what is watched."""
+
+_PATHS: dict[str, Callable[[str, bool, Callable[[str], None]], Watch]] = {
+    "data": DataWatch,
+    "children": ChildrenWatch,
+    "subtrees": SubtreeWatch,
+}
+_SPEC: dict[str, dict[str, Any]] = {
+    **ARGSPEC,
+    **{name: {"type": "list", "elements": "str", "default": []} for name in _PATHS},
+    "registries": {"type": "list", "elements": "raw", "default": []},
+    "session": {"type": "bool", "default": False},
+    "initial": {"type": "bool", "default": False},
+    "settle": {"type": "float", "default": 0.0},
+}
+
+
+class InvalidOptions(ValueError):
+    """An option makes no sense; the text names it."""
+
+
+class Options(NamedTuple):
+    """What is watched, and how the ensemble is reached (`ARGSPEC`)."""
+
+    connection: dict[str, Any]
+    watches: list[Watch]
+    session: bool
+    initial: bool
+
+
+def read_options(given: Mapping[str, Any], warn: Callable[[str], None]) -> Options:
+    """The options in a source's arguments. Raises `InvalidOptions`. `warn` is for what is left out later."""
+    try:
+        checked = ArgumentSpecValidator(_SPEC).validate({name: one for name, one in given.items() if one is not None})
+        if checked.error_messages:
+            raise InvalidOptions("; ".join(checked.error_messages))
+        found = checked.validated_parameters
+        if not any(found[name] for name in WATCHED):
+            raise InvalidOptions(f"nothing to watch: give at least one of {', '.join(WATCHED)}")
+        host_string(found["hosts"])
+        watches = [*_path_watches(found, warn), *_service_watches(found, warn)]
+    except (InvalidRegistry, TypeError) as exc:
+        raise InvalidOptions(f"{exc}") from exc
+    return Options({name: found[name] for name in ARGSPEC}, watches, found["session"], found["initial"])
+
+
+def _path_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
+    watches: list[Watch] = []
+    for name, kind in _PATHS.items():
+        for path in dict.fromkeys(found[name]):
+            try:
+                watches.append(kind(check_path(path), found["initial"], warn))
+            except InvalidRecord as exc:
+                raise InvalidOptions(f"{name}: {exc}") from exc
+    return watches
+
+
+def _service_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
+    settle = found["settle"]
+    if not 0 <= settle < math.inf:
+        raise InvalidOptions(f"settle: want seconds, 0 or more, got {settle:g}")
+    if settle and not found["registries"]:
+        raise InvalidOptions("settle: it is about services, and registries names none")
+    registries = [Registry.from_option(one) for one in found["registries"]]
+    return [ServiceWatch(one, settle, found["initial"], warn) for one in dict.fromkeys(registries)]

@@ -1,0 +1,328 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's configuration: one JSON object in a file, checked as a whole before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo_watcher.errors import ConfigError
+from zoo_watcher.wire.records import (
+    DEFAULT_APP,
+    AppPaths,
+    check_node_name,
+    check_path,
+    check_relative_path,
+    shown,
+)
+
+from .managed_file import ManagedFile, managed_files
+from .object_reader import ObjectReader, command_words, nameable, unit_names
+
+FORMATS = ("seed", "nerve", "serverset", "curator")
+SCHEMES = ("https", "ssh", "git", "http", "file")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a service is known to be healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
+
+    Times are seconds; `rise` and `fall` count answers in a row.
+    """
+
+    type: str
+    host: str
+    port: int
+    path: str = "/"
+    status: int = 200
+    body: str | None = None
+    interval: float = 2.0
+    timeout: float = 1.0
+    rise: int = 1
+    fall: int = 2
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Commands of this host's, each a list of words, run without a shell; empty where there is none."""
+
+    before_activate: tuple[str, ...] = ()
+    after_activate: tuple[str, ...] = ()
+    before_rollback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """One registration: the ephemeral `path`/`id`, held while `check` passes. `address` None is found out."""
+
+    path: str
+    id: str
+    port: int
+    address: str | None
+    format: str
+    check: Check
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How the ensemble is reached; the names of the collection's connection options."""
+
+    hosts: str
+    session_timeout: float = 10.0
+    digest_username: str | None = None
+    digest_password: str | None = field(default=None, repr=False)
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    sasl_service: str = "zookeeper"
+    sasl_principal: str | None = None
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_key_password: str | None = field(default=None, repr=False)
+    tls_verify: bool = True
+    tls_check_hostname: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the agent is told. Times are seconds."""
+
+    connection: Connection
+    base: Path
+    name: str
+    app: AppPaths = field(default_factory=AppPaths)
+    services: tuple[Service, ...] = ()
+    allowed_schemes: tuple[str, ...] = ("https", "ssh", "git")
+    keep_releases: int = 5
+    health_timeout: float = 30.0
+    fetch_timeout: float = 300.0
+    max_release_bytes: int = 10_000_000_000
+    ssh_key: str | None = None
+    ssh_known_hosts: str | None = None
+    git_credentials: str | None = None
+    require_signature: str | None = None
+    hard_links: bool = True
+    shared_paths: tuple[str, ...] = ()
+    hooks: Hooks = field(default_factory=Hooks)
+    hook_timeout: float = 60.0
+    restart_units: tuple[str, ...] = ()
+    drain_seconds: float = 0.0
+    rollback_when_isolated: float = 0.0
+    metrics_port: int | None = None
+    metrics_address: str = "127.0.0.1"
+    files: tuple[ManagedFile, ...] = ()
+    log_level: str = "info"
+
+    @classmethod
+    def from_file(cls, path: str) -> Config:
+        """The configuration in a file. Raises `ConfigError` with every mistake in it."""
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise ConfigError([f"{path}: {exc.strerror}"]) from exc
+        except (ValueError, RecursionError) as exc:
+            raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
+        if not isinstance(found, dict):
+            raise ConfigError([f"{path}: want a JSON object, got {shown(found)}"])
+        return cls.from_object(found)
+
+    @classmethod
+    def from_object(cls, found: Mapping[str, Any]) -> Config:
+        """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
+        mistakes: list[str] = []
+        config = _config(ObjectReader(found, "", mistakes))
+        if mistakes:
+            raise ConfigError(mistakes)
+        return config
+
+
+def _config(keys: ObjectReader) -> Config:
+    name = keys.text("name") or socket.gethostname()
+    keys.checked("name", name, lambda value: check_node_name(value, "name"))
+    app = keys.checked("app", keys.text("app", DEFAULT_APP), AppPaths)
+    base = keys.text("base")
+    if base is None:
+        keys.wrong("base", "missing: want the absolute path of the folder that releases go under")
+    elif not os.path.isabs(base) or not nameable(base):
+        keys.wrong("base", f"want an absolute path, got {shown(base)}")
+    config = Config(
+        connection=_connection(keys),
+        base=Path(base or "/"),
+        name=name,
+        app=app,
+        services=_services(keys, name),
+        allowed_schemes=_schemes(keys),
+        keep_releases=keys.whole("keep_releases", 2, 1000, 5),
+        health_timeout=keys.seconds("health_timeout", 0.1, 86400, 30.0),
+        fetch_timeout=keys.seconds("fetch_timeout", 1, 86400, 300.0),
+        max_release_bytes=keys.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        ssh_key=_secret_file(keys, "ssh_key"),
+        ssh_known_hosts=keys.text("ssh_known_hosts"),
+        git_credentials=_secret_file(keys, "git_credentials"),
+        require_signature=_readable_file(keys, "require_signature"),
+        hard_links=keys.flag("hard_links", default=True),
+        shared_paths=_shared_paths(keys),
+        hooks=_hooks(keys),
+        hook_timeout=keys.seconds("hook_timeout", 0.1, 86400, 60.0),
+        restart_units=unit_names(keys),
+        drain_seconds=keys.seconds("drain_seconds", 0, 3600, 0.0),
+        rollback_when_isolated=keys.seconds("rollback_when_isolated", 0, 86400, 0.0),
+        metrics_port=keys.whole("metrics_port", 1, 65535),
+        metrics_address=keys.text("metrics_address", "127.0.0.1"),
+        files=managed_files(keys, base or "/", _status_path(app, name)),
+        log_level=keys.choice("log_level", LOG_LEVELS, "info"),
+    )
+    keys.done()
+    return config
+
+
+def _status_path(app: AppPaths | str, name: str) -> str:
+    # What is no application's path is a mistake that has been noted.
+    return app.agent(name) if isinstance(app, AppPaths) else ""
+
+
+def _connection(keys: ObjectReader) -> Connection:
+    given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
+    hosts = given if isinstance(given, str) else ",".join(given)
+    if not hosts.strip(", ") and not keys.noted("hosts"):
+        keys.wrong("hosts", "missing: want the members of the ensemble as host:port,...")
+    for host in hosts.split("/")[0].split(","):
+        name, _colon, port = host.strip().rpartition(":")
+        if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
+            keys.wrong("hosts", f"want a port from 1 to 65535 after {shown(name)}, got {shown(port)}")
+    texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
+    files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
+    connection = Connection(
+        hosts=hosts,
+        session_timeout=keys.seconds("session_timeout", 0.1, 3600, 10.0),
+        sasl_mechanism=keys.choice("sasl_mechanism", ("DIGEST-MD5", "GSSAPI")),
+        sasl_service=keys.text("sasl_service", "zookeeper"),
+        tls=keys.flag("tls", default=False),
+        tls_verify=keys.flag("tls_verify", default=True),
+        tls_check_hostname=keys.flag("tls_check_hostname", default=True),
+        **{key: keys.text(key) for key in (*texts, *files)},
+    )
+    if bool(connection.digest_username) != bool(connection.digest_password):
+        keys.wrong("digest_username", "goes with digest_password: give both or neither")
+    return connection
+
+
+def _secret_file(keys: ObjectReader, key: str) -> str | None:
+    """A file that holds a secret: whoever else could read it, could use it."""
+    path: str | None = keys.text(key)
+    if path is None:
+        return None
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        keys.wrong(key, f"{path}: {exc.strerror}")
+        return path
+    if mode & 0o077:
+        keys.wrong(key, f"{path} can be read by others (mode {mode & 0o777:04o}); make it 0600")
+    return path
+
+
+def _readable_file(keys: ObjectReader, key: str) -> str | None:
+    path: str | None = keys.text(key)
+    if path is not None and not os.path.isfile(path):
+        keys.wrong(key, f"no file at {path}")
+    return path
+
+
+def _hooks(keys: ObjectReader) -> Hooks:
+    found = keys.take("hooks", "an object", lambda value: isinstance(value, dict), {})
+    inner = ObjectReader(found, "hooks.", keys.mistakes)
+    hooks = Hooks(*(command_words(inner, key) for key in ("before_activate", "after_activate", "before_rollback")))
+    inner.done()
+    return hooks
+
+
+def _shared_paths(keys: ObjectReader) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+    paths = tuple(keys.take("shared_paths", "a list of relative paths", fits, ()))
+    for path in paths:
+        keys.checked("shared_paths", path, check_relative_path)
+        if any(path != other and path.startswith(f"{other}/") for other in paths) or paths.count(path) > 1:
+            keys.wrong("shared_paths", f"{path} is in another of them")
+    return paths
+
+
+def _is_hosts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
+def _schemes(keys: ObjectReader) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(one in SCHEMES for one in value)
+
+    return tuple(keys.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+
+
+def _services(keys: ObjectReader, name: str) -> tuple[Service, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+    listed = keys.take("services", "a list of objects", fits, [])
+    services = [
+        _service(ObjectReader(found, f"services[{number}].", keys.mistakes), name)
+        for number, found in enumerate(listed)
+    ]
+    places = [(service.path, service.id) for service in services]
+    for path, identity in sorted({place for place in places if places.count(place) > 1}):
+        keys.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
+    return tuple(services)
+
+
+def _service(keys: ObjectReader, name: str) -> Service:
+    for key in ("path", "port"):
+        if keys.left.get(key) is None:
+            keys.wrong(key, "missing")
+    path = keys.checked("path", keys.text("path", "/"), check_path)
+    identity = keys.checked("id", keys.text("id", name), lambda value: check_node_name(value, "id"))
+    port = keys.whole("port", 1, 65535, 0)
+    address = keys.text("address")
+    found = keys.take("check", "an object", lambda value: isinstance(value, dict), {})
+    service = Service(
+        path=path,
+        id=identity,
+        port=port,
+        address=address,
+        format=keys.choice("format", FORMATS, "seed"),
+        check=_check(ObjectReader(found, f"{keys.where}check.", keys.mistakes), port),
+    )
+    keys.done()
+    return service
+
+
+def _check(keys: ObjectReader, port: int) -> Check:
+    command = command_words(keys, "command")
+    check = Check(
+        type=keys.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
+        host=keys.text("host", "127.0.0.1"),
+        port=keys.whole("port", 1, 65535, port),
+        path=keys.text("path", "/"),
+        status=keys.whole("status", 100, 599, 200),
+        body=keys.text("body"),
+        interval=keys.seconds("interval", 0.05, 3600, 2.0),
+        timeout=keys.seconds("timeout", 0.05, 600, 1.0),
+        rise=keys.whole("rise", 1, 1000, 1),
+        fall=keys.whole("fall", 1, 1000, 2),
+        command=command,
+    )
+    if bool(command) != (check.type == "command"):
+        keys.wrong("command", "goes with the type command")
+    keys.done()
+    return check

@@ -1,0 +1,143 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The apply child: fetch and stage one release, in a process that may be killed at any instant.
+
+It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
+line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
+`{"error": "...", "passing": true or false}`. A job with `"tidy": true` packs the object store instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.layout import Layout, disk_errors
+from zoo_watcher.wire.records import Release
+
+from .activation import prune
+from .repository import Access, CorruptError, Repository
+from .staging import Making, make_release
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Do the job on standard input. 0 where it was done, 1 where not; no release can bring a traceback about."""
+    _die_with_parent()
+    os.umask(0o022)
+    question = sys.stdin.read()
+    if not question:
+        # The agent was killed before it could ask.
+        return 1
+    job = json.loads(question)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
+    try:
+        say(tidy(job) if job.get("tidy") else stage(job))
+    except DeployError as exc:
+        say({"error": str(exc), "passing": isinstance(exc, PassingError)})
+        return 1
+    return 0
+
+
+def stage(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the job's release directory; what the child says last. Raises `DeployError`."""
+    layout = Layout(Path(job["base"]))
+    release = Release.from_object(job["release"])
+    clock = _Clock()
+    with _alone(layout):
+        with disk_errors("cleaning"):
+            layout.clean_staging()
+        repository = Repository(layout, _access(job))
+        repository.open()
+        try:
+            _make(job, release, repository, clock)
+        except CorruptError:
+            # The store is only a copy: a new one is fetched, once.
+            repository.discard()
+            _make(job, release, repository, clock)
+        with disk_errors("pruning"):
+            repository.forget(prune(layout, frozenset([release.commit_id, *job["keep"]])))
+        return {"done": clock.seconds, "untidy": repository.untidy}
+
+
+def _make(job: Mapping[str, Any], release: Release, repository: Repository, clock: _Clock) -> None:
+    with clock.step("fetching"):
+        if not repository.has(release.commit_id):
+            repository.fetch(release)
+    repository.verify(release.commit_id)
+    with clock.step("staging"):
+        making = Making(
+            repository.layout,
+            release.commit_id,
+            tuple(job["shared_paths"]),
+            job["hard_links"],
+            job["signers"],
+            tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
+        )
+        make_release(making, repository)
+
+
+def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Pack the object store; what the child says last. Raises `DeployError`."""
+    layout = Layout(Path(job["base"]))
+    os.nice(10)
+    with _alone(layout):
+        repository = Repository(layout, _access(job))
+        repository.open()
+        repository.tidy()
+    return {"done": {}, "untidy": False}
+
+
+def _access(job: Mapping[str, Any]) -> Access:
+    return Access(**{**job["access"], "schemes": tuple(job["access"]["schemes"])})
+
+
+class _Clock:
+    """Announces steps and takes their times."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        say({"step": name})
+        begin = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - begin, 4)
+
+
+def say(what: Mapping[str, Any]) -> None:
+    """Tell the agent."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
+    """Hold the lock of the host's object store: a child of a killed agent may still be ending."""
+    with disk_errors("locking"):
+        layout.make()
+        descriptor = os.open(layout.own / "apply.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _die_with_parent() -> None:
+    """Be killed when the agent is (prctl(2)): nobody would hear what this child has done."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

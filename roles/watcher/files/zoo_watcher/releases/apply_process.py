@@ -1,0 +1,138 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's side of the apply child: starts it, gives it a job, hears its steps, ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import CancelledError, DeployError, PassingError
+from zoo_watcher.host.command import inherited
+from zoo_watcher.wire.records import Release
+
+from .activation import allowed_signers
+
+Job = dict[str, Any]
+
+
+def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
+    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` go."""
+    return {
+        **tidy_job(config),
+        "tidy": False,
+        "release": release.to_object(),
+        "keep": list(keep),
+        "shared_paths": config.shared_paths,
+        "hard_links": config.hard_links,
+        "signers": allowed_signers(config.require_signature),
+    }
+
+
+def tidy_job(config: Config) -> Job:
+    """Pack the object store."""
+    access = {
+        "schemes": config.allowed_schemes,
+        "ssh_key": config.ssh_key,
+        "ssh_known_hosts": config.ssh_known_hosts,
+        "credentials": config.git_credentials,
+        "signers": config.require_signature,
+        "largest": config.max_release_bytes,
+    }
+    return {"tidy": True, "base": str(config.base), "access": access}
+
+
+class ApplyProcess:
+    """Runs one child at a time. `end` may be called from any thread, and forbids a further one."""
+
+    def __init__(self, config: Config) -> None:
+        self.timeout = config.fetch_timeout
+        self._process: subprocess.Popen[str] | None = None
+        self._forbidden = False
+        self._lock = threading.Lock()
+
+    def end(self) -> None:
+        """Kill the child with all that it has started, and let no other begin."""
+        self._forbidden = True
+        self._kill()
+
+    def run(self, job: Job, step: Callable[[str], None] = lambda _name: None) -> dict[str, Any]:
+        """Do a job; what the child said last. Raises `PassingError`, `DeployError`, after `end` `CancelledError`."""
+        with self._lock:
+            if self._forbidden:
+                raise CancelledError
+            process = self._process = _start()
+        overdue = threading.Timer(self.timeout, self._kill)
+        overdue.start()
+        begin = time.monotonic()
+        try:
+            said = _converse(process, job, step)
+        finally:
+            overdue.cancel()
+            self._kill()
+            process.wait()
+        if self._forbidden:
+            raise CancelledError
+        return self._judge(said, time.monotonic() - begin)
+
+    def _kill(self) -> None:
+        with self._lock:
+            process = self._process
+            if process is not None and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def _judge(self, said: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if "done" in said:
+            return said
+        if "error" in said:
+            raise (PassingError if said["passing"] else DeployError)(said["error"])
+        if seconds >= self.timeout:
+            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)")
+        raise PassingError("the apply child ended without a word; the log says why")
+
+
+def _start() -> subprocess.Popen[str]:
+    # A group of its own, so that git goes with it when it is ended.
+    return subprocess.Popen(  # our own program
+        [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd="/",
+        env=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The child's environment: this one's, with this package importable as it is here."""
+    found = str(Path(__file__).resolve().parents[2])
+    paths = [found, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**inherited(), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _converse(process: subprocess.Popen[str], job: Job, step: Callable[[str], None]) -> dict[str, Any]:
+    """Give the child its job and pass its steps on; what it said last."""
+    assert process.stdin is not None  # noqa: S101  # both are pipes
+    assert process.stdout is not None  # noqa: S101
+    said: dict[str, Any] = {}
+    with process.stdout as answers:
+        with contextlib.suppress(BrokenPipeError), process.stdin as question:
+            question.write(json.dumps(job))
+        for line in answers:
+            said = json.loads(line)
+            if "step" in said:
+                step(said["step"])
+    return said

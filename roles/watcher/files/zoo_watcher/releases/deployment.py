@@ -1,0 +1,298 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One release on its way to be live and proved, in a thread of its own; git and disk work is the apply child's.
+
+A deployment tries again what may pass, gives up on what will not, and goes back to the previous release where
+the new one does not become healthy. A newer release cancels it at any instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Callable
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import CancelledError, DeployError, PassingError, UnhealthyError
+from zoo_watcher.host import command
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.services.health import Health
+from zoo_watcher.wire.records import Release
+
+from .activation import activate, allowed_signers, live_commit, whole
+from .apply_process import ApplyProcess, stage_job, tidy_job
+from .journal import Failure, ReleaseJournal
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds between tries of what may pass; doubled from the first to the longest, with jitter."""
+SPREAD = 0.01
+"""Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
+LONGEST_SPREAD = 10.0
+LEAVING = 10.0
+"""Seconds that the loop gets to take the registrations away before a drain goes on without that."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a deployment is: what the agent's status says of it."""
+
+    state: str
+    message: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    previous: str | None = None
+
+
+class Deployment(threading.Thread):
+    """Brings `release` live and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
+
+    def __init__(  # what one deployment is made of
+        self,
+        config: Config,
+        release: Release,
+        generation: int,
+        fleet: int,
+        health: Health,
+        report: Callable[[Progress | None], None],
+    ) -> None:
+        super().__init__(name=f"deployment-{generation}", daemon=True)
+        self.config = config
+        self.layout = Layout(config.base)
+        self.release = release
+        self.generation = generation
+        self.fleet = fleet
+        self.health = health
+        self.ended = False
+        self.swapped = False
+        self.draining = False
+        self.drained = threading.Event()
+        self.awaits_contact = False
+        self.contact = threading.Event()
+        self._report = report
+        self._cancelled = threading.Event()
+        self._child = ApplyProcess(config)
+        self._timings: dict[str, float] = {}
+        self._previous: str | None = None
+
+    def cancel(self) -> None:
+        """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
+        self._cancelled.set()
+        self.drained.set()
+        self.contact.set()
+        self.health.wake()
+        self._child.end()
+
+    def run(self) -> None:
+        """The whole deployment. What it comes to is in its last report, and in the journal."""
+        try:
+            untidy = self._deploy()
+        except CancelledError:
+            pass
+        except UnhealthyError as exc:
+            self._go_back(str(exc))
+        except DeployError as exc:
+            self._give_up("failed", str(exc))
+        else:
+            if untidy:
+                self._tidy()
+        finally:
+            self.ended = True
+            self._report(None)
+
+    def _tidy(self) -> None:
+        """Pack the object store. The release is live and proved: what goes wrong here takes nothing of that back."""
+        try:
+            self._child.run(tidy_job(self.config))
+        except CancelledError:
+            pass
+        except DeployError as exc:
+            log.warning("object store not packed: %s", exc)
+
+    def _deploy(self) -> bool:
+        """Bring the release live and prove it; whether the object store wants to be tidied. Raises `DeployError`."""
+        journal = ReleaseJournal.load(self.layout.journal)
+        self._previous = self._fallback(journal)
+        was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
+        untidy = False
+        if not was_live:
+            untidy = self._stage()
+            self._drain()
+            self._run_hook("before_activate", DeployError)
+            self._activate()
+        # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
+        proved_before = was_live and journal.healthy[:1] == (self.release.commit_id,)
+        if not proved_before:
+            self._take_up()
+        self._prove(may_go_back=not proved_before)
+        self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
+        self.draining = False
+        self.report("active")
+        return untidy
+
+    def report(self, state: str, message: str | None = None) -> None:
+        """Say where the deployment is."""
+        self._report(Progress(state, message, dict(self._timings), self._previous))
+
+    def _fallback(self, journal: ReleaseJournal) -> str | None:
+        """The commit to go back to: the last that was healthy, still whole on disk; else what is live now."""
+        staged = set(self.layout.staged())
+        earlier = [commit_id for commit_id in journal.healthy if commit_id in staged]
+        live = live_commit(self.layout, self.release.relative_path)
+        candidates = [*earlier, *([live] if live else [])]
+        return next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
+
+    def _stage(self) -> bool:
+        """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
+        signers = allowed_signers(self.config.require_signature)
+        if whole(self.layout, self.release.commit_id, self.config.shared_paths, signers):
+            return False
+        self._spread()
+        job = stage_job(self.config, self.release, self._kept())
+        for pause in _pauses():
+            try:
+                done = self._child.run(job, self.report)
+            except PassingError as exc:
+                if self._cancelled.is_set():
+                    break
+                self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
+                self._sleep(pause)
+            else:
+                self._timings.update(done["done"])
+                return bool(done["untidy"])
+        raise CancelledError
+
+    def _kept(self) -> list[str]:
+        """The commits whose release directories stay, the likeliest to resemble the new one first."""
+        live = live_commit(self.layout, self.release.relative_path)
+        healthy = ReleaseJournal.load(self.layout.journal).healthy[: self.config.keep_releases - 1]
+        return list(dict.fromkeys(one for one in (live, self._previous, *healthy) if one))
+
+    def _spread(self) -> None:
+        """Wait a random moment, longer in a larger fleet: many at once make a git server refuse."""
+        if self.fleet > 1:
+            self.report("queued")
+            # Only spreads load: nothing to guess.
+            self._sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
+
+    def _sleep(self, seconds: float) -> None:
+        if self._cancelled.wait(seconds):
+            raise CancelledError
+
+    def _drain(self) -> None:
+        """Have the registrations taken away, and wait until no request should come any more."""
+        if not self.config.drain_seconds or not self.config.services:
+            return
+        self.draining = True
+        self.report("draining")
+        if not self.drained.wait(LEAVING):
+            log.warning("registrations not taken away within %g s, going on", LEAVING)
+        self._sleep(self.config.drain_seconds)
+
+    def _activate(self) -> None:
+        if self._cancelled.is_set():
+            raise CancelledError
+        self.report("activating")
+        self.swapped = True
+        begin = time.monotonic()
+        activate(self.layout, self.release.relative_path, self.release.commit_id)
+        self._timings["activating"] = round(time.monotonic() - begin, 4)
+
+    def _take_up(self) -> None:
+        """Let the host take the live release up: its hook, its units. Raises `UnhealthyError`."""
+        self._run_hook("after_activate", UnhealthyError)
+        self._restart_units(UnhealthyError)
+
+    def _restart_units(self, failure: type[DeployError]) -> None:
+        for unit in self.config.restart_units:
+            ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
+            if ended.problem:
+                raise failure(f"restarting {unit} {ended.problem}: {ended.tail}".rstrip(": "))
+
+    def _run_hook(self, name: str, failure: type[DeployError]) -> None:
+        """Run a hook, if there is one. Raises `failure` with the last lines of its output."""
+        words = getattr(self.config.hooks, name)
+        if not words:
+            return
+        environment = {
+            "ZOO_COMMIT": self.release.commit_id,
+            "ZOO_RELEASE": str(self.layout.release(self.release.commit_id)),
+            "ZOO_PREVIOUS": str(self.layout.release(self._previous)) if self._previous else "",
+            "ZOO_GENERATION": str(self.generation),
+        }
+        begin = time.monotonic()
+        ended = command.run(words, self.config.hook_timeout, environment, environment["ZOO_RELEASE"])
+        self._timings[name] = round(time.monotonic() - begin, 4)
+        for line in ended.output.splitlines():
+            log.info("hook %s, generation=%s: %s", name, self.generation, line)
+        if ended.problem:
+            raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
+
+    def _prove(self, *, may_go_back: bool) -> None:
+        """Wait until every check has passed since the release went live. Raises `UnhealthyError`, `CancelledError`."""
+        self.report("checking")
+        begin = time.monotonic()
+        self.health.begin_proof()
+        if not self.health.wait_proved(self._cancelled, self.config.health_timeout):
+            reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
+            if may_go_back and self._previous is not None:
+                raise UnhealthyError(reason)
+            # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
+            self.report("checking", reason)
+            self.health.wait_proved(self._cancelled, None)
+        if may_go_back and self.config.rollback_when_isolated:
+            self._await_contact(self.config.rollback_when_isolated)
+        if self._cancelled.is_set():
+            raise CancelledError
+        self._timings["checking"] = round(time.monotonic() - begin, 4)
+
+    def _await_contact(self, seconds: float) -> None:
+        """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
+        self.awaits_contact = True
+        self.report("checking", "waiting for an answer of the ensemble")
+        if not self.contact.wait(seconds) and self._previous is not None:
+            raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
+        self.awaits_contact = False
+
+    def _go_back(self, reason: str) -> None:
+        """Make the previous release live again; that needs no git."""
+        if self._previous is None:
+            self._give_up("failed", f"{reason}; there is no earlier release to go back to")
+            return
+        try:
+            self._run_hook("before_rollback", DeployError)
+        except DeployError as exc:
+            reason = f"{reason}; {exc}"
+        try:
+            activate(self.layout, self.release.relative_path, self._previous)
+            self._restart_units(DeployError)
+        except DeployError as exc:
+            self._give_up("failed", f"{reason}; and going back failed: {exc}")
+        else:
+            self._give_up("rolled_back", f"{reason}; went back to {self._previous}")
+
+    def _give_up(self, state: str, message: str) -> None:
+        journal = ReleaseJournal.load(self.layout.journal)
+        self._remember(journal.with_failure(Failure(self.generation, state, message)))
+        self.draining = False
+        self.report(state, message)
+
+    def _remember(self, journal: ReleaseJournal) -> None:
+        """Write the journal; where that can't be, the host still runs what it runs."""
+        try:
+            journal.save(self.layout.journal)
+        except OSError as exc:
+            log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.7, 1.3)  # noqa: S311
+        pause = min(pause * 2, LONGEST_PAUSE)

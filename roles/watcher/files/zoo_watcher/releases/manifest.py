@@ -1,0 +1,78 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a complete release directory was made of: by it a release is known to be whole and untouched, without git.
+
+A manifest is a JSON object: `shared`, the shared paths that are linked into the release, `signers`, by whom its
+signature had to be when it was verified (null where none was demanded), and `files`, for each file and symlink below it
+`[mode, size, mtime in nanoseconds]` by its path. A change of an inode's links changes its ctime,
+so that is not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo_watcher.host.layout import write_durably
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of one release, by path relative to it."""
+
+    files: dict[str, tuple[int, int, int]]
+    shared: tuple[str, ...] = ()
+    signers: str | None = None
+
+    @classmethod
+    def of(cls, root: Path, shared: Sequence[str] = (), signers: str | None = None) -> Manifest:
+        """What is below `root` now. Raises `OSError`."""
+        return cls({path: _facts(entry) for path, entry in walk(root)}, tuple(shared), signers)
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest | None:
+        """The manifest in a file; None where there is none that can be read."""
+        try:
+            found = json.loads(os.fsdecode(path.read_bytes()))
+            files = {name: (int(mode), int(size), int(time)) for name, (mode, size, time) in found["files"].items()}
+            return cls(files, tuple(found["shared"]), found.get("signers"))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def save(self, path: Path) -> None:
+        """Write the manifest, durably. Raises `OSError`."""
+        write_durably(path, json.dumps({"shared": self.shared, "signers": self.signers, "files": self.files}))
+
+    def matches(self, root: Path) -> bool:
+        """Whether below `root` is exactly what the manifest says, untouched."""
+        left = dict(self.files)
+        try:
+            return all(left.pop(path, None) == _facts(entry) for path, entry in walk(root)) and not left
+        except OSError:
+            return False
+
+
+def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file and symlink below `root`, with its path relative to it; folders are passed through."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{path}/")
+                else:
+                    yield path, entry
+
+
+def _facts(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+    found = entry.stat(follow_symlinks=False)
+    # A symlink's own mode says nothing.
+    mode = stat.S_IFMT(found.st_mode) if entry.is_symlink() else found.st_mode
+    return (mode, found.st_size, found.st_mtime_ns)

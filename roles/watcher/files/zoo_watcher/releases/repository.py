@@ -1,0 +1,305 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The object store of one host, and the only file that knows git. It runs in the apply child alone."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.layout import Layout, disk_errors, remove_tree, sync_directory
+from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
+from zoo_watcher.wire.records import Release
+
+# GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
+from git.exc import CommandError
+
+KEPT = "refs/zoo/releases"
+"""A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
+ALL = "refs/zoo/all"
+"""Where branches and tags go when a server gives no single commit away."""
+MANY_PACKS = 30
+"""Each fetch leaves a pack; so many are made one when nothing else is to be done."""
+CORRUPT = (
+    "corrupt",
+    "unable to read",
+    "missing blob",
+    "missing tree",
+    "bad tree",
+    "loose object",
+    "not a git repository",
+)
+GITLINK = "160000"
+
+SETTINGS = """\
+[core]
+hooksPath = /dev/null
+fsmonitor = false
+symlinks = true
+fsync = committed,reference
+[protocol]
+version = 2
+[fetch]
+fsckObjects = true
+unpackLimit = 1
+writeCommitGraph = false
+recurseSubmodules = false
+[http]
+lowSpeedLimit = 1000
+lowSpeedTime = 30
+[gc]
+auto = 0
+[maintenance]
+auto = false
+[submodule]
+recurse = false
+[gpg]
+program = /bin/false
+[gpg "x509"]
+program = /bin/false
+"""
+OWNERS = """\
+[safe]
+directory = *
+"""
+"""Said to git where `file` is allowed: a repository on this host belongs to another user than the agent's."""
+ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+"""Over any `.gitattributes`: a file is, byte for byte, what the commit has, and no program runs to make it."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release."""
+
+    schemes: tuple[str, ...]
+    ssh_key: str | None = None
+    ssh_known_hosts: str | None = None
+    credentials: str | None = None
+    signers: str | None = None
+    largest: int = 10_000_000_000
+
+    @property
+    def settings(self) -> str:
+        """Git's configuration file."""
+        stored = f'[credential]\nhelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
+        signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
+        return SETTINGS + stored + signed + (OWNERS if "file" in self.schemes else "")
+
+    @property
+    def ssh(self) -> str:
+        """The command by which git speaks SSH: it never asks, and speaks to known hosts alone."""
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
+        if self.ssh_known_hosts:
+            options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
+        if self.ssh_key:
+            options.extend([f"IdentityFile={self.ssh_key}", "IdentitiesOnly=yes"])
+        return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
+
+
+def _quoted(path: str) -> str:
+    """A path inside a quoted value of git's configuration, where a shell reads it."""
+    return _escaped(shlex.quote(path))
+
+
+def _escaped(text: str) -> str:
+    """A text inside a quoted value of git's configuration."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or submodule of a commit: its mode as git writes it, and its size in bytes."""
+
+    mode: str
+    size: int
+
+
+class Repository:
+    """A bare repository with the objects of the kept releases. Every method raises `DeployError` or `PassingError`."""
+
+    def __init__(self, layout: Layout, access: Access) -> None:
+        self.layout = layout
+        self.access = access
+        self.git = git.Git(str(layout.repository))
+
+    def open(self) -> None:
+        """Make the repository where there is none, and clear away what a killed git left in it."""
+        with disk_errors("making the object store"):
+            settings = self.layout.own / "gitconfig"
+            settings.write_text(self.access.settings, encoding="utf-8")
+            self.git.update_environment(**self._environment(str(settings), self.layout.repository))
+            if not (self.layout.repository / "HEAD").is_file():
+                self._create()
+            for left in self.layout.repository.rglob("*.lock"):
+                left.unlink()
+            for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
+                left.unlink()
+
+    def _environment(self, settings: str, repository: Path) -> dict[str, str]:
+        return {
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": settings,
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": ":".join(self.access.schemes),
+            "GIT_SSH_COMMAND": self.access.ssh,
+            "GIT_ASKPASS": "/bin/false",
+            "SSH_ASKPASS": "/bin/false",
+            "GIT_DIR": str(repository),
+            "LC_ALL": "C",
+        }
+
+    def _create(self) -> None:
+        beside = self.layout.staging / "repository.git"
+        remove_tree(beside)
+        beside.mkdir(mode=0o700)
+        maker = git.Git(str(beside))
+        maker.update_environment(**self._environment(os.devnull, beside))
+        _run("init", maker, "--bare", "--quiet", "--template=")
+        (beside / "info").mkdir(exist_ok=True)
+        (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
+        remove_tree(self.layout.repository)
+        os.replace(beside, self.layout.repository)
+        sync_directory(self.layout.own)
+
+    def discard(self) -> None:
+        """Throw a broken object store away and begin a new one; the release directories stay."""
+        remove_tree(self.layout.repository)
+        self.open()
+
+    def has(self, commit_id: str) -> bool:
+        """Whether the commit is here with all its objects: its ref is made after they are."""
+        try:
+            found = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
+        except CommandError:
+            return False
+        # An annotated tag's id leads to a commit, and is not its id.
+        return bool(found == commit_id)
+
+    def fetch(self, release: Release) -> None:
+        """Get the release's commit, and no more than it where the server can do that."""
+        wanted = f"+{release.commit_id}:{KEPT}/{release.commit_id}"
+        try:
+            self._fetch(release.url, "--depth=1", wanted)
+        except CommandError as exc:
+            if not says(exc.stderr, REFUSED):
+                raise self._trouble(release, exc) from exc
+            self._fetch_all(release)
+        if not self.has(release.commit_id):
+            self.forget([release.commit_id])
+            raise DeployError(f"{release.url} has {release.commit_id}, and it is no commit; publish a commit's id")
+
+    def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
+        self.git.fetch(
+            "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url, *refspecs
+        )
+
+    def _fetch_all(self, release: Release) -> None:
+        """For a server that gives only branches and tags away: the commit is looked for among all of them."""
+        try:
+            self._fetch(release.url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
+            self.git.update_ref(f"{KEPT}/{release.commit_id}", f"{release.commit_id}^{{commit}}")
+        except CommandError as exc:
+            raise self._trouble(release, exc) from exc
+
+    def _trouble(self, release: Release, exc: CommandError) -> DeployError:
+        if says(exc.stderr, ABSENT):
+            return PassingError(f"{release.url} has no commit {release.commit_id}; was it pushed?")
+        if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
+            return DeployError(f"{release.url}: more than {self.access.largest} bytes (max_release_bytes)")
+        if says(exc.stderr, CORRUPT):
+            return CorruptError(f"the object store: {reason(exc.stderr)}")
+        return PassingError(f"fetching from {release.url}: {reason(exc.stderr)}")
+
+    def _has_reached_limit(self) -> bool:
+        """Whether a pack was cut off at the limit: git does not always say so."""
+        begun = (self.layout.repository / "objects" / "pack").glob("tmp_pack_*")
+        return any(pack.stat().st_size >= self.access.largest for pack in begun)
+
+    def verify(self, commit_id: str) -> None:
+        """Where a signature is demanded, have the commit's SSH signature verified. Raises `DeployError`."""
+        if self.access.signers is None:
+            return
+        try:
+            self.git.verify_commit(commit_id)
+        except CommandError as exc:
+            said = (
+                "it is not signed"
+                if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
+                else reason(exc.stderr)
+            )
+            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {said}") from exc
+
+    def files(self, commit_id: str) -> dict[str, Entry]:
+        """Every file of a commit by its path, and every submodule, which is an empty folder."""
+        listed = _run("ls_tree", self.git, "-r", "-l", "-z", commit_id, stdout_as_string=False)
+        entries = {}
+        for line in os.fsdecode(listed).split("\0"):
+            if line:
+                facts, _tab, path = line.partition("\t")
+                mode, _type, _object, size = facts.split()
+                entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
+        total = sum(entry.size for entry in entries.values())
+        if total > self.access.largest:
+            raise DeployError(f"{commit_id} has {total} bytes, more than {self.access.largest} (max_release_bytes)")
+        return entries
+
+    def changed(self, before: str, after: str) -> set[str]:
+        """The paths at which two commits differ."""
+        listed = _run("diff_tree", self.git, "-r", "-z", "--name-only", before, after, stdout_as_string=False)
+        return {path for path in os.fsdecode(listed).split("\0") if path}
+
+    def check_out(self, commit_id: str, tree: Path, paths: Sequence[str] | None) -> None:
+        """Write files of a commit below `tree`: all of them, or those at `paths`."""
+        index = tree.with_name(f"{tree.name}.index")
+        with self.git.custom_environment(GIT_WORK_TREE=str(tree), GIT_INDEX_FILE=str(index)):
+            if paths is None:
+                _run("read_tree", self.git, "--reset", "-u", commit_id)
+            else:
+                _run("read_tree", self.git, commit_id)
+                self._check_out_paths(tree, paths)
+        remove_tree(index)
+
+    def _check_out_paths(self, tree: Path, paths: Sequence[str]) -> None:
+        listed = tree.with_name(f"{tree.name}.paths")
+        listed.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        with listed.open("rb") as file:
+            _run("checkout_index", self.git, "-z", "--stdin", istream=file)
+        remove_tree(listed)
+
+    def forget(self, commit_ids: Sequence[str]) -> None:
+        """Unpin commits that are not kept any more."""
+        for commit_id in commit_ids:
+            _run("update_ref", self.git, "-d", f"{KEPT}/{commit_id}")
+
+    @property
+    def untidy(self) -> bool:
+        """Whether there are so many packs that looking through them costs time."""
+        return len(list((self.layout.repository / "objects" / "pack").glob("*.pack"))) > MANY_PACKS
+
+    def tidy(self) -> None:
+        """Make many packs one, without the objects of what is not pinned any more."""
+        _run("repack", self.git, "-a", "-d", "--quiet")
+        _run("prune", self.git, "--expire=now")
+
+
+class CorruptError(PassingError):
+    """Objects in this host's store, or in what a server sends, are broken or missing."""
+
+
+def _run(name: str, command: git.Git, *words: str, **options: Any) -> Any:
+    try:
+        return getattr(command, name)(*words, **options)
+    except CommandError as exc:
+        if exc.status == -signal.SIGKILL:
+            raise PassingError(f"git {name.replace('_', '-')} was killed; is this host out of memory?") from exc
+        kind = CorruptError if says(exc.stderr, CORRUPT) else DeployError
+        raise kind(f"git {name.replace('_', '-')}: {reason(exc.stderr)}") from exc

@@ -1,0 +1,205 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the complete directory of a release: by difference from one that is here where that is safe, else as a whole.
+
+By difference, a file that two commits share is the same inode (a hard link), or the same blocks (a reflink, where the
+file system has them). Links share every later write, so a linked file is made read-only, and only a release that is
+verified untouched is linked from.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout, disk_errors, remove_tree, replace_tree, sync_directory, sync_file_system
+
+from .activation import untouched
+from .manifest import Manifest, walk
+from .repository import GITLINK, Entry, Repository
+
+FICLONE = 0x40049409
+"""ioctl_ficlone(2)."""
+NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
+
+
+@dataclass(frozen=True)
+class Making:
+    """One release directory to be made. `earlier` are commits that it may be made from, the likeliest first.
+
+    `signers` says by whom its signature was allowed to be, in the form of `allowed_signers`.
+    """
+
+    layout: Layout
+    commit_id: str
+    shared_paths: tuple[str, ...]
+    hard_links: bool
+    signers: str | None
+    earlier: tuple[str, ...]
+
+
+def make_release(making: Making, repository: Repository) -> None:
+    """Make the release directory, durable before it has its name. Raises `DeployError`."""
+    with disk_errors("staging"):
+        tree = making.layout.staging / making.commit_id
+        remove_tree(tree)
+        tree.mkdir()
+        entries = repository.files(making.commit_id)
+        files = {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
+        if not _by_difference(making, repository, tree, files):
+            repository.check_out(making.commit_id, tree, None)
+            _prove(tree, files)
+        for submodule in entries.keys() - files.keys():
+            (tree / submodule).mkdir(parents=True, exist_ok=True)
+        if making.hard_links:
+            _make_read_only(tree)
+        _link_shared(making, tree)
+        sync_file_system(tree)
+        _put_in_place(making, tree)
+
+
+def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
+    """Take what is the same from an earlier release. Whether that came out; where not, `tree` is empty again."""
+    before = next((one for one in making.earlier if untouched(making.layout, one, making.shared_paths)), None)
+    if before is None or not repository.has(before):
+        return False
+    take = _way_to_take(making, before)
+    if take is None:
+        return False
+    changed = repository.changed(before, making.commit_id)
+    # What is below a shared path there is no file of the earlier commit's.
+    fresh = [path for path in files if path in changed or _is_shared(path, making.shared_paths)]
+    if len(fresh) * 2 > len(files):
+        return False
+    _take(making.layout.release(before), tree, sorted(files.keys() - set(fresh)), take)
+    repository.check_out(making.commit_id, tree, fresh)
+    _prove(tree, files)
+    return True
+
+
+def _is_shared(path: str, shared_paths: Sequence[str]) -> bool:
+    return any(path == shared or path.startswith(f"{shared}/") for shared in shared_paths)
+
+
+Take = Callable[[str, str], None]
+
+
+def _way_to_take(making: Making, before: str) -> Take | None:
+    """A reflink where the file system has them, else a hard link where that is allowed, else none."""
+    source = making.layout.release(before)
+    sample = next((str(source / path) for path, entry in walk(source) if entry.is_file(follow_symlinks=False)), None)
+    if sample is None:
+        return None
+    trial = str(making.layout.staging / "trial")
+    try:
+        reflink(sample, trial)
+    except OSError as exc:
+        if exc.errno not in NO_REFLINK:
+            raise
+        return hard_link if making.hard_links else None
+    else:
+        return reflink
+    finally:
+        remove_tree(Path(trial))
+
+
+def hard_link(source: str, target: str) -> None:
+    """The same inode under another name; a symlink's own."""
+    os.link(source, target, follow_symlinks=False)
+
+
+def reflink(source: str, target: str) -> None:
+    """A copy that shares the blocks until one of the two is written to. Raises `OSError` where that can't be."""
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        return
+    with open(source, "rb") as origin, open(target, "xb") as copy:
+        fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
+        os.fchmod(copy.fileno(), os.fstat(origin.fileno()).st_mode & 0o777)
+
+
+def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
+    made = {""}
+    for path in paths:
+        folder = os.path.dirname(path)
+        if folder not in made:
+            os.makedirs(tree / folder, exist_ok=True)
+            made.add(folder)
+        take(f"{source}/{path}", f"{tree}/{path}")
+
+
+def _prove(tree: Path, files: dict[str, Entry]) -> None:
+    """The tree has the commit's files, each of its size, and nothing else."""
+    found = {path: entry.stat(follow_symlinks=False).st_size for path, entry in walk(tree)}
+    wanted = {path: entry.size for path, entry in files.items()}
+    if found != wanted:
+        wrong = sorted({path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path)})
+        raise DeployError(f"staging: {len(wrong)} files are not as the commit has them, the first is {wrong[0]!r}")
+
+
+def _make_read_only(tree: Path) -> None:
+    for path, entry in walk(tree):
+        if not entry.is_symlink():
+            mode = entry.stat(follow_symlinks=False).st_mode & 0o777
+            if mode & 0o222:
+                os.chmod(tree / path, mode & 0o555)
+
+
+def _link_shared(making: Making, tree: Path) -> None:
+    """Put a symlink where each shared path is; what the first release has there becomes its first contents."""
+    for path in making.shared_paths:
+        place, shared = tree / path, making.layout.shared / path
+        if not os.path.lexists(shared):
+            shared.parent.mkdir(parents=True, exist_ok=True)
+            _begin_shared(place, shared)
+        remove_tree(place)
+        _make_folder(tree, place.parent)
+        target = making.layout.release(making.commit_id) / path
+        os.symlink(os.path.relpath(shared, target.parent), place)
+
+
+def _begin_shared(place: Path, shared: Path) -> None:
+    """Copied beside and renamed, so that a shared path is whole or not there. The application writes into it."""
+    beside = shared.with_name(f".{shared.name}.new")
+    remove_tree(beside)
+    if place.is_dir() and not place.is_symlink():
+        shutil.copytree(place, beside, symlinks=True)
+        for path, entry in walk(beside):
+            if not entry.is_symlink():
+                os.chmod(beside / path, entry.stat().st_mode | 0o200)
+    elif place.is_file() and not place.is_symlink():
+        shutil.copyfile(place, beside)
+    else:
+        beside.mkdir()
+    os.replace(beside, shared)
+    sync_directory(shared.parent)
+
+
+def _make_folder(tree: Path, folder: Path) -> None:
+    """Make the folders above a shared path; a symlink of the commit's among them could lead out of the tree."""
+    current = tree
+    for segment in folder.relative_to(tree).parts:
+        current = current / segment
+        if current.is_symlink():
+            raise DeployError(f"shared_paths: {current.relative_to(tree)} is a symlink in this commit")
+        current.mkdir(exist_ok=True)
+
+
+def _put_in_place(making: Making, tree: Path) -> None:
+    """The manifest comes first: a directory under its commit's name is whole, also where a touched one is replaced."""
+    layout = making.layout
+    Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
+    release = layout.release(making.commit_id)
+    if release.is_dir():
+        replace_tree(tree, release)
+    else:
+        os.replace(tree, release)
+    sync_directory(layout.releases)
+    remove_tree(tree)

@@ -1,0 +1,111 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The truth about a host, read from its disk: also where no agent runs and no ensemble answers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .config.config import Config
+from .host.layout import Layout
+from .releases.activation import live_commit
+from .releases.journal import ReleaseJournal
+
+
+def host_report(config: Config) -> dict[str, Any]:
+    """What is live, what could be gone back to, whether an agent runs, and its last status."""
+    layout = Layout(config.base)
+    journal = ReleaseJournal.load(layout.journal)
+    return {
+        "name": config.name,
+        "app": config.app.root,
+        "base": str(config.base),
+        "running": _is_running(layout),
+        "live": _live(layout),
+        "healthy": list(journal.healthy),
+        "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
+        if journal.failure
+        else None,
+        "staged": sorted(layout.staged()),
+        "status": _last_status(layout),
+    }
+
+
+def as_table(report: Mapping[str, Any]) -> str:
+    """The report for a person: a fact a line."""
+    status = report["status"] or {}
+    failure = report["failure"]
+    rows = [
+        ("agent", f"{report['name']}, {'running' if report['running'] else 'not running'}"),
+        ("app", report["app"]),
+        ("base", report["base"]),
+        *[("live", f"{path} is {commit_id}") for path, commit_id in sorted(report["live"].items())],
+        ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
+        ("since", status.get("since", "unknown")),
+        ("session", _session(status)),
+        ("registered", ", ".join(status.get("registered", [])) or "nothing"),
+        ("message", status.get("message") or "none"),
+        *[("file", f"{dest} {_file(said)}") for dest, said in sorted(status.get("files", {}).items())],
+        ("healthy", ", ".join(report["healthy"]) or "none yet"),
+        ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
+    ]
+    return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _session(status: Mapping[str, Any]) -> str:
+    """The state of the session, and when each other state was last entered."""
+    state, entered = status.get("session", "unknown"), status.get("sessionStates", {})
+    others = [f"{other} at {when}" for other, when in sorted(entered.items(), key=lambda one: one[1]) if other != state]
+    since = f" since {entered[state]}" if state in entered else ""
+    return f"{state}{since}{'; before: ' if others else ''}{', '.join(others)}"
+
+
+def _file(said: Mapping[str, Any]) -> str:
+    """A file's state, which value it has, and as of when."""
+    has = ", ".join(f"{key} {said[key]}" for key in ("version", "mzxid") if key in said) or "no value"
+    message = f": {said['message']}" if said.get("message") else ""
+    return f"is {said.get('state')} as of {said.get('zxid')}, it has {has} of {said.get('znode')}{message}"
+
+
+def _live(layout: Layout) -> dict[str, str]:
+    """The commit at each place below the base where one of the releases is live."""
+    found = {}
+    for folder, folders, files in os.walk(layout.base):
+        if Path(folder) == layout.base and layout.own.name in folders:
+            folders.remove(layout.own.name)
+        for name in [*folders, *files]:
+            relative = os.path.relpath(os.path.join(folder, name), layout.base)
+            commit_id = live_commit(layout, relative)
+            if commit_id:
+                found[relative] = commit_id
+    return found
+
+
+def _is_running(layout: Layout) -> bool:
+    """Whether an agent holds the lock of the base."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _last_status(layout: Layout) -> dict[str, Any] | None:
+    try:
+        found = json.loads(layout.status.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,183 @@
+"""What must not be deployed is not: the status says why, the disk does not change, the next good release comes live."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.protocol.states import ZnodeStat
+
+from support.agent import Agent, publish
+from support.ensemble import Ensemble
+from support.repository import GitRepository
+from zoo_watcher.watcher import Desired
+from zoo_watcher.zookeeper.session import Node
+
+
+@dataclass
+class Host:
+    """One agent that has deployed, and what it deploys from."""
+
+    agent: Agent
+    repository: GitRepository
+
+    def publish(self, value: dict[str, Any] | bytes) -> dict[str, Any]:
+        """Publish whatever is given; the status when the agent has an outcome of it."""
+        return self.agent.wait_outcome(publish(self.agent.zk, self.agent.app, value))
+
+    def good(self, **changes: Any) -> dict[str, Any]:
+        """A release of the repository's head, with changes."""
+        return {"url": self.repository.url, "commitId": self.repository.head, "relativePath": "site", **changes}
+
+    def disk(self) -> dict[str, str]:
+        """Every folder, link and file below the host's root that a release is made of, with what it holds."""
+        found = {}
+        for folder, folders, files in os.walk(self.agent.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink():
+                    found[str(path)] = f"-> {path.readlink()}"
+                elif path.is_dir():
+                    found[str(path)] = "folder"
+                elif path.suffix not in {".log", ".json", ".lock"}:
+                    found[str(path)] = path.read_bytes().hex()
+        return found
+
+
+@pytest.fixture(scope="module")
+def host(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with the repository's head live, shared by the tests of this file."""
+    root = tmp_path_factory.mktemp("host")
+    client = KazooClient(hosts=ensemble.hosts)
+    client.start(timeout=20)
+    agent = Agent(root / "server1", ensemble.hosts, f"/app/test-{uuid.uuid4().hex[:12]}", client)
+    made = Host(agent.start(), GitRepository.create(root / "origin"))
+    try:
+        assert made.publish(made.good())["state"] == "active"
+        yield made
+    finally:
+        agent.end()
+        client.stop()
+        client.close()
+
+
+def nested(depth: int) -> bytes:
+    """A release whose url is lists in lists."""
+    return b'{"url": %s%s, "commitId": "%s", "relativePath": "a"}' % (b"[" * depth, b"]" * depth, b"a" * 40)
+
+
+BAD_KEYS = [
+    ({"url": None}, "url: want a repository's address"),
+    ({"url": ["https://example.org"]}, "url: want a repository's address"),
+    ({"url": "--upload-pack=x"}, "no leading dash"),
+    ({"url": "ssh://-oProxyCommand=x/repository"}, "host that begins with a dash"),
+    ({"url": "-oProxyCommand=x:repository"}, "no leading dash"),
+    ({"url": "ext::sh -c touch% /tmp/owned"}, "no transport helper"),
+    ({"url": "fd::17"}, "no transport helper"),
+    ({"url": "https://user:secret@example.org/x.git"}, "carries a password"),
+    ({"url": "https://[::1/x.git"}, "url: "),
+    ({"url": "https://example.org/x.git\nfile:///etc"}, "no control character"),
+    ({"url": "https://example.org/x.git"}, "https is not allowed on this host, only file"),
+    ({"url": "ftp://example.org/x.git"}, "ftp is not allowed on this host"),
+    ({"url": "example.org:x.git"}, "ssh is not allowed on this host"),
+    ({"commitId": "main"}, 'want 40 or 64 hex digits, got "main"'),
+    ({"commitId": "a" * 39}, "want 40 or 64 hex digits"),
+    ({"commitId": "a" * 41}, "want 40 or 64 hex digits"),
+    ({"commitId": "a" * 39 + "\n"}, "want 40 or 64 hex digits"),
+    ({"commitId": 1234567890}, "want 40 or 64 hex digits"),
+    ({"relativePath": "../outside"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "a/../../outside"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "/etc/outside"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "."}, "relativePath: want a normalised relative path"),
+    ({"relativePath": ""}, "relativePath: want a relative path"),
+    ({"relativePath": "a//b"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "a/"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "a\x00b"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": "a\ud800b"}, "relativePath: want a normalised relative path"),
+    ({"relativePath": ".zoo/releases"}, ".zoo is the agent's own folder"),
+    ({"relativePath": ".zoo"}, ".zoo is the agent's own folder"),
+    ({"relativePath": "a" * 256}, "longer than a file system takes"),
+    ({"relativePath": "site/below"}, "is a symlink"),
+    ({"relativePath": 7}, "relativePath: want a relative path"),
+]
+
+
+@pytest.mark.parametrize(("keys", "said"), BAD_KEYS)
+def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: dict[str, Any], said: str) -> None:
+    before = host.disk()
+    status = host.publish(host.good(**keys))
+    assert status["state"] == "failed"
+    assert said in status["message"]
+    assert "\n" not in status["message"]
+    assert "secret" not in status["message"]
+    assert host.disk() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no data"),
+        (b"main", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b'["https://example.org", "site"]', "want a JSON object"),
+        (b"null", "want a JSON object"),
+        (b"{}", "url, commitId, relativePath: missing"),
+        (b'{"url": "https://example.org/x.git", "commitId": "%s"}' % (b"a" * 40), "relativePath: missing"),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (b"9" * 10_000, "not JSON"),
+        (nested(300), "url: want a repository's address"),
+        (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: want at most 1000000"),
+    ],
+)
+def test_data_that_is_no_release_is_refused(host: Host, data: bytes, said: str) -> None:
+    before = host.disk()
+    status = host.publish(data)
+    assert status["state"] == "failed"
+    assert said in status["message"]
+    assert status["commitId"] == host.repository.head
+    assert host.disk() == before
+
+
+def test_a_place_that_is_taken_by_a_folder_is_refused_and_the_folder_stays(host: Host) -> None:
+    precious = host.agent.base / "data"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    status = host.publish(host.good(relativePath="data"))
+    assert status["state"] == "failed"
+    assert f"a folder is at {precious}" in status["message"]
+    assert (precious / "file").read_text() == "mine"
+
+
+def test_after_all_of_that_a_good_release_comes_live(host: Host) -> None:
+    host.publish(b"not a release")
+    commit_id = host.repository.commit({"index.html": f"{uuid.uuid4()}\n"})
+    status = host.publish(host.good())
+    assert (status["state"], status["commitId"], status.get("message")) == ("active", commit_id, None)
+    assert host.agent.live() == commit_id
+
+
+def test_a_refused_release_is_refused_again_after_a_restart_and_the_last_good_one_stays(host: Host) -> None:
+    live = host.agent.live()
+    generation = publish(host.agent.zk, host.agent.app, b"not a release")
+    host.agent.wait_outcome(generation)
+    host.agent.end()
+    host.agent.start()
+    assert host.agent.wait_outcome(generation)["state"] == "failed"
+    assert host.agent.live() == live
+
+
+def test_lists_in_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
+    stat = ZnodeStat(*[1] * len(ZnodeStat._fields))
+    for depth in range(600, 1010):
+        desired = Desired.from_node(Node(nested(depth), stat), 1, ("file",))
+        assert desired.release is None
+        assert desired.problem

@@ -1,0 +1,143 @@
+"""How a host reaches git servers: with its own key and known hosts, with a credentials file, and with nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.repository import GitRepository
+from support.ssh_server import SshServer
+from zoo_watcher.errors import PassingError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.wire.records import Release
+
+PASSWORD = "correct-horse"
+
+
+def fetch(folder: Path, access: Access, url: str, repository: GitRepository) -> bool:
+    """Fetch the head of the repository into a store of its own; whether it is there then. Raises `PassingError`."""
+    layout = Layout(folder)
+    layout.make()
+    store = Repository(layout, access)
+    store.open()
+    store.fetch(Release(url=url, commit_id=repository.head, relative_path="site"))
+    return store.has(repository.head)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[SshServer]:
+    """A running sshd."""
+    if os.geteuid() != 0:
+        pytest.skip("sshd for another port needs root here")
+    with SshServer(tmp_path / "ssh") as server:
+        yield server
+
+
+def test_a_key_and_a_known_host_are_what_ssh_needs(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
+    access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "known_hosts"))
+    assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
+def test_a_host_that_is_not_known_is_not_spoken_to(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
+    (sshd.folder / "nobody").write_text("")
+    access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "nobody"))
+    with pytest.raises(PassingError, match="Host key verification failed"):
+        fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
+def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
+    tmp_path: Path, sshd: SshServer, repository: GitRepository
+) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    access = Access(("ssh",), ssh_key=str(other), ssh_known_hosts=str(sshd.folder / "known_hosts"))
+    with pytest.raises(PassingError, match="Permission denied"):
+        fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Git over HTTP by git's own CGI program, for one user with one password."""
+
+    root: Path
+
+    def do_GET(self) -> None:
+        """Answer the first request of a fetch."""
+        self.answer(b"")
+
+    def do_POST(self) -> None:
+        """Answer the request for objects."""
+        self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def answer(self, body: bytes) -> None:
+        """Run `git http-backend`, for who has the password."""
+        wanted = base64.b64encode(f"deploy:{PASSWORD}".encode()).decode()
+        if self.headers.get("Authorization") != f"Basic {wanted}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+            return
+        path, _mark, query = self.path.partition("?")
+        environment = {
+            **os.environ,
+            "GIT_PROJECT_ROOT": str(self.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }
+        done = subprocess.run(["git", "http-backend"], input=body, env=environment, check=True, capture_output=True)
+        head, _gap, content = done.stdout.partition(b"\r\n\r\n")
+        self.send_response(200)
+        for line in head.decode().split("\r\n"):
+            self.send_header(*line.split(": ", 1))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_words: Any) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def web(repository: GitRepository) -> Iterator[int]:
+    """The port of a web server that has the repository."""
+    handler = type("Handler", (Handler,), {"root": repository.path.parent})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_credentials_file_opens_a_web_server_and_its_password_is_nowhere_else(
+    tmp_path: Path, web: int, repository: GitRepository
+) -> None:
+    credentials = tmp_path / "it's a file"
+    credentials.write_text(f"http://deploy:{PASSWORD}@127.0.0.1:{web}\n")
+    credentials.chmod(0o600)
+    url = f"http://127.0.0.1:{web}/{repository.path.name}"
+    assert fetch(tmp_path / "base", Access(("http",), credentials=str(credentials)), url, repository)
+    for file in (tmp_path / "base").rglob("*"):
+        assert not file.is_file() or PASSWORD.encode() not in file.read_bytes(), file
+
+
+def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
+    tmp_path: Path, web: int, repository: GitRepository
+) -> None:
+    url = f"http://127.0.0.1:{web}/{repository.path.name}"
+    with pytest.raises(PassingError, match=r"could not read Username|Authentication failed|unable to get password"):
+        fetch(tmp_path / "base", Access(("http",)), url, repository)

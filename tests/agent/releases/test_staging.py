@@ -1,0 +1,142 @@
+"""A release made from the one before: by hard links, by reflinks, or as a whole where neither is safe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.repository import GitRepository
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.activation import whole
+from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.releases.staging import Making, make_release, reflink
+from zoo_watcher.wire.records import Release
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An empty base."""
+    made = Layout(tmp_path / "base")
+    made.make()
+    return made
+
+
+@pytest.fixture
+def two(repository: GitRepository) -> tuple[str, str]:
+    """Two commits that differ in one of four files, and remove another."""
+    first = repository.commit({"a": "a\n", "b/c": "c\n", "d": "one\n", "e": "e\n", "index.html": None})
+    return first, repository.commit({"d": "two\n", "e": None, "f": "new\n"})
+
+
+def make(layout: Layout, url: str, commit_id: str, earlier: tuple[str, ...] = (), *, hard_links: bool = True) -> Path:
+    """Fetch a commit and make its release directory."""
+    store = Repository(layout, Access(("file",)))
+    store.open()
+    store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
+    make_release(Making(layout, commit_id, (), hard_links, None, earlier), store)
+    assert whole(layout, commit_id, ())
+    return layout.release(commit_id)
+
+
+def texts(tree: Path) -> dict[str, str]:
+    """Every file's text by its path."""
+    return {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
+
+
+SECOND = {"a": "a\n", "b/c": "c\n", "d": "two\n", "f": "new\n"}
+
+
+def test_what_two_commits_share_is_the_same_inode_and_can_not_be_written_by_mistake(
+    layout: Layout, repository: GitRepository, two: tuple[str, str]
+) -> None:
+    before = make(layout, repository.url, two[0])
+    after = make(layout, repository.url, two[1], (two[0],))
+    assert texts(after) == SECOND
+    assert os.stat(before / "a").st_ino == os.stat(after / "a").st_ino
+    assert os.stat(before / "d").st_ino != os.stat(after / "d").st_ino
+    assert not any(os.stat(after / path).st_mode & 0o222 for path in SECOND)
+    assert texts(before) == {"a": "a\n", "b/c": "c\n", "d": "one\n", "e": "e\n"}
+
+
+def test_a_release_that_somebody_has_touched_is_not_linked_from(
+    layout: Layout, repository: GitRepository, two: tuple[str, str]
+) -> None:
+    before = make(layout, repository.url, two[0])
+    os.chmod(before / "a", 0o644)
+    (before / "a").write_text("x\n")
+    assert not whole(layout, two[0], ())
+    after = make(layout, repository.url, two[1], (two[0],))
+    assert texts(after) == SECOND
+    assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+
+
+def test_a_release_with_a_file_too_many_is_not_linked_from(
+    layout: Layout, repository: GitRepository, two: tuple[str, str]
+) -> None:
+    before = make(layout, repository.url, two[0])
+    (before / "stranger").write_text("x\n")
+    after = make(layout, repository.url, two[1], (two[0],))
+    assert texts(after) == SECOND
+    assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+
+
+def test_without_hard_links_every_file_is_a_new_one_that_can_be_written(
+    layout: Layout, repository: GitRepository, two: tuple[str, str]
+) -> None:
+    before = make(layout, repository.url, two[0], hard_links=False)
+    after = make(layout, repository.url, two[1], (two[0],), hard_links=False)
+    assert texts(after) == SECOND
+    assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+    assert os.stat(after / "a").st_mode & 0o200
+
+
+@pytest.fixture
+def reflinking(tmp_path: Path) -> Iterator[Layout]:
+    """A base on a file system that has reflinks: XFS in a file."""
+    image, place = tmp_path / "image", tmp_path / "xfs"
+    with image.open("wb") as file:
+        file.truncate(320_000_000)
+    subprocess.run(["mkfs.xfs", "-q", str(image)], check=True, capture_output=True)
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-o", "loop", str(image), str(place)], check=False, capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"can't mount here: {mounted.stderr.strip()}")
+    try:
+        made = Layout(place / "base")
+        made.make()
+        yield made
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def shared_blocks(path: Path) -> bool:
+    """Whether a file shares its blocks with another, as the file system says."""
+    said = subprocess.run(["filefrag", "-v", str(path)], check=True, capture_output=True, text=True).stdout
+    return "shared" in said
+
+
+def test_where_the_file_system_has_reflinks_a_file_is_its_own_and_shares_its_blocks(
+    reflinking: Layout, repository: GitRepository
+) -> None:
+    large = "x" * 100_000
+    first = repository.commit({"a": large, "b": "b\n", "c": "c\n"})
+    second = repository.commit({"b": "two\n"})
+    before = make(reflinking, repository.url, first, hard_links=False)
+    after = make(reflinking, repository.url, second, (first,), hard_links=False)
+    assert (after / "a").read_text() == large
+    assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+    assert shared_blocks(after / "a")
+    (after / "a").write_text("written by the application\n")
+    assert (before / "a").read_text() == large
+
+
+def test_a_reflink_of_a_symlink_is_a_symlink(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("somewhere/else")
+    reflink(str(tmp_path / "link"), str(tmp_path / "copy"))
+    assert os.readlink(tmp_path / "copy") == "somewhere/else"

@@ -1,0 +1,160 @@
+"""Reading registries from a real ensemble: all that is there, in few requests, and whether that still holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import from_cache, to_cache
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Kept, Reading, Registry, discover
+from support.ensemble import Ensemble
+
+
+@pytest.fixture
+def client(ensemble: Ensemble) -> Iterator[KazooClient]:
+    with connect({"hosts": ensemble.hosts, "connect_timeout": 10.0}) as connected:
+        yield connected
+
+
+@pytest.fixture
+def root(zk: KazooClient, app: str) -> str:
+    zk.ensure_path(app)
+    return app
+
+
+def fill(zk: KazooClient, folder: str, count: int, data: bytes = b'["10.0.0.1", "80"]') -> None:
+    zk.ensure_path(folder)
+    for one in [zk.create_async(f"{folder}/n{number:05}", data) for number in range(count)]:
+        one.get()
+
+
+def asked(client: KazooClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of all requests that are sent from now on."""
+    kinds: list[str] = []
+    send = client._call
+
+    def noting(request: Any, result: Any) -> Any:
+        kinds.append(type(request).__name__)
+        return send(request, result)
+
+    monkeypatch.setattr(client, "_call", noting)
+    return kinds
+
+
+def names(reading: Reading) -> list[str]:
+    return [child.name for child in reading.children]
+
+
+def test_children_are_read_with_their_folder_in_the_order_of_their_names(
+    client: KazooClient, zk: KazooClient, root: str
+) -> None:
+    fill(zk, f"{root}/a", 20)
+    zk.ensure_path(f"{root}/b")
+    first, second, gone = discover(client, [Registry(f"{root}/{name}") for name in "abc"], [None] * 3)
+    assert names(first) == [f"n{number:05}" for number in range(20)]
+    assert first.folders == {f"{root}/a": zk.exists(f"{root}/a").pzxid}
+    assert (names(second), second.problems) == ([], [])
+    assert gone.folders == {f"{root}/c": None}
+    assert gone.problems == [f"{root}/c: no such znode, so nothing is registered there"]
+
+
+def test_thousands_of_children_take_a_handful_of_requests(
+    client: KazooClient, zk: KazooClient, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(zk, f"{root}/a", 3000)
+    kinds = asked(client, monkeypatch)
+    (reading,) = discover(client, [Registry(f"{root}/a")], [None])
+    assert len(reading.children) == 3000
+    assert kinds[0] == "Sync"
+    assert set(kinds[1:]) == {"MultiRead"}
+    assert len(kinds) <= 10
+
+
+def test_an_earlier_reading_that_holds_is_confirmed_in_one_pass(
+    client: KazooClient, zk: KazooClient, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zk.ensure_path(f"{root}/a")
+    zk.create(f"{root}/a/h1,1,1", b"")
+    fill(zk, f"{root}/b", 3)
+    registries = [Registry(f"{root}/a", "hbase"), Registry(f"{root}/*")]
+    before = discover(client, registries, [None, None])
+    kinds = asked(client, monkeypatch)
+    assert discover(client, registries, before) == before
+    assert kinds == ["Sync", "MultiRead", "MultiRead"]
+
+
+def test_what_changed_since_an_earlier_reading_is_seen(client: KazooClient, zk: KazooClient, root: str) -> None:
+    fill(zk, f"{root}/a/providers", 2)
+    fill(zk, f"{root}/b/providers", 1)
+    zk.ensure_path(f"{root}/c")
+    registries = [Registry(f"{root}/*/providers")]
+
+    before: list[Any] = discover(client, registries, [None])
+
+    def change(what: str, *words: Any) -> list[tuple[str, bytes]]:
+        nonlocal before
+        getattr(zk, what)(*words)
+        before = discover(client, registries, before)
+        assert before == discover(client, registries, [None])
+        return [(child.path.removeprefix(root), child.data) for child in before[0].children]
+
+    assert ("/a/providers/n00000", b"new") in change("set", f"{root}/a/providers/n00000", b"new")
+    assert "/a/providers/x" in dict(change("create", f"{root}/a/providers/x", b""))
+    assert "/a/providers/x" not in dict(change("delete", f"{root}/a/providers/x"))
+    assert len(change("ensure_path", f"{root}/c/providers/y")) == 4
+    assert len(change("ensure_path", f"{root}/d/providers/z")) == 5
+    assert len(change("delete", f"{root}/b", -1, True)) == 4
+    zk.delete(f"{root}/a/providers/n00001")
+    assert len(change("create", f"{root}/a/providers/n00001", b"again")) == 4
+
+
+def test_a_write_that_was_answered_is_read_through_any_member(ensemble: Ensemble, zk: KazooClient, root: str) -> None:
+    clients = []
+    try:
+        for member in ensemble.members:
+            with_one = KazooClient(hosts=f"127.0.0.1:{member.client_port}")
+            with_one.start(timeout=20)
+            clients.append(with_one)
+        for number in range(20):
+            zk.create(f"{root}/n{number}", b"")
+            for one in clients:
+                assert len(discover(one, [Registry(root)], [None])[0].children) == number + 1
+    finally:
+        for one in clients:
+            one.stop()
+            one.close()
+
+
+def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: KazooClient, root: str) -> None:
+    fill(zk, f"{root}/x/a", 2, data=bytes(range(256)))
+    registries = [Registry(f"{root}/*/a"), Registry(f"{root}/none", "kafka")]
+    kept = [Kept(reading, 7) for reading in discover(client, registries, [None, None])]
+    stored = json.loads(json.dumps(to_cache("zk1:2181", registries, kept)))
+    assert from_cache("zk1:2181", registries, stored) == kept
+    assert from_cache("zk2:2181", registries, stored) == [None, None]
+    assert from_cache("zk1:2181", [Registry(f"{root}/none", "nerve"), registries[0]], stored) == [None, kept[0]]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {},
+        {"version": 0},
+        {"version": 1},
+        {"version": 1, "hosts": "zk1:2181", "registries": {"/a auto": {"live": 1}}},
+        {
+            "version": 1,
+            "hosts": "zk1:2181",
+            "registries": {"/a auto": {"live": 1, "folders": {}, "problems": [], "children": [[1]]}},
+        },
+    ],
+)
+def test_a_cache_with_something_else_in_it_is_no_answer(stored: Any) -> None:
+    assert from_cache("zk1:2181", [Registry("/a")], stored) == [None]

@@ -1,0 +1,257 @@
+"""What znodes hold in a real ensemble, and waiting for agents whose statuses are written by hand."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import Holding
+from ansible_collections.zoo.deploy.plugins.module_utils.holdings import held_after, held_now, named, prove_files
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Value
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from support.client import connected
+from support.ensemble import Ensemble
+from support.waiting import wait_for
+
+
+@pytest.fixture
+def other(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """The agents' own client."""
+    with connected(ensemble.hosts) as client:
+        yield client
+
+
+@pytest.fixture
+def top(app: str) -> str:
+    """A znode that no other test uses."""
+    return app.replace("/app/", "/config-")
+
+
+def converge(client: Any, *wanted: Wanted) -> list[dict[str, Any]]:
+    """Bring znodes to what is wanted; the results."""
+    return znodes.converge(client, wanted, check=False, timeout=10)
+
+
+def present(path: str, value: str = "x") -> Wanted:
+    """A znode with a value."""
+    return Wanted(path, value=Value(value.encode()), recursive=True)
+
+
+def absent(path: str) -> Wanted:
+    """A znode that is to go with all below it."""
+    return Wanted(path, present=False, recursive=True)
+
+
+def report(client: KazooClient, app: str, name: str, **files: dict[str, Any]) -> None:
+    """Write the status of an agent."""
+    entries = {f"/etc/{dest}": {"format": "value", **entry} for dest, entry in files.items()}
+    data = json.dumps({"name": name, "state": "idle", "files": entries}).encode()
+    path = f"{app}/agents/{name}"
+    if client.exists(path):
+        client.set(path, data)
+    else:
+        client.create(path, data, ephemeral=True, makepath=True)
+
+
+class Waiting:
+    """Waits for files in a thread of its own."""
+
+    def __init__(self, client: KazooClient, app: str, held: list[Holding], **options: Any) -> None:
+        self.results: list[dict[str, Any]] = []
+        self.errors: list[ZooKeeperError] = []
+        given = {"app": app, "wait_timeout": 30.0, "min_agents": 1, "max_failures": 0, **options}
+        self._thread = threading.Thread(target=self._run, args=(client, held, given), daemon=True)
+        self._thread.start()
+
+    def _run(self, client: KazooClient, held: list[Holding], options: dict[str, Any]) -> None:
+        try:
+            self.results.append(prove_files(client, held, named([one.path for one in held]), options))
+        except ZooKeeperError as exc:
+            self.errors.append(exc)
+
+    def end(self) -> dict[str, Any]:
+        """What a module returns of it."""
+        self._thread.join(40)
+        assert not self.errors, self.errors
+        return self.results[0]
+
+    def error(self) -> ZooKeeperError:
+        """Why it failed."""
+        self._thread.join(40)
+        assert not self.results, self.results
+        return self.errors[0]
+
+
+def watching(client: KazooClient, path: str) -> None:
+    """Wait until the client watches a path."""
+    wait_for(lambda: client._data_watchers.get(path) or client._child_watchers.get(path), f"{path} is watched")
+
+
+def test_a_result_carries_the_transaction_that_changed_its_znode(zk: KazooClient, other: KazooClient, top: str) -> None:
+    (made,) = converge(zk, present(f"{top}/a"))
+    assert made["zxid"] == made["stat"]["mzxid"]
+    other.create(f"{top}/noise")
+    converge(zk, present(f"{top}/b"))
+    other.create(f"{top}/more-noise")
+    gone, changed, same = converge(zk, absent(f"{top}/a"), present(f"{top}/b", "y"), present(f"{top}/noise", ""))
+    assert gone["zxid"] == changed["zxid"] == changed["stat"]["mzxid"]
+    assert "zxid" not in same
+    assert "zxid" not in converge(zk, absent(f"{top}/a"))[0]
+
+
+def test_the_transaction_of_a_deletion_alone_is_the_one_that_its_parent_knows(
+    zk: KazooClient, other: KazooClient, top: str
+) -> None:
+    stop = threading.Event()
+    noisy = f"{top}-noise"
+    other.ensure_path(noisy)
+
+    def make_noise() -> None:
+        while not stop.is_set():
+            other.set(noisy, b"x")
+
+    noise = threading.Thread(target=make_noise)
+    noise.start()
+    try:
+        for number in range(30):
+            converge(zk, present(f"{top}/{number}"))
+            (gone,) = converge(zk, absent(f"{top}/{number}"))
+            assert gone["zxid"] == zk.exists(top).pzxid
+    finally:
+        stop.set()
+        noise.join()
+
+
+def test_what_is_held_after_a_change_is_known_by_the_change(zk: KazooClient, top: str) -> None:
+    made = converge(zk, present(f"{top}/a"), present(f"{top}/b"))
+    assert held_after(zk, made) == [Holding(f"{top}/{name}", "value", made[0]["zxid"]) for name in ("a", "b")]
+    again = converge(zk, present(f"{top}/a"), absent(f"{top}/b"))
+    assert held_after(zk, again) == [
+        Holding(f"{top}/a", "value", made[0]["zxid"]),
+        Holding(f"{top}/b", "nothing", again[1]["zxid"]),
+    ]
+    assert held_after(zk, converge(zk, absent(f"{top}/b/deeper"))) == [
+        Holding(f"{top}/b/deeper", "nothing", 0),
+        Holding(top, "children", again[1]["zxid"]),
+    ]
+
+
+def test_what_is_held_now_is_read_with_all_below(zk: KazooClient, top: str) -> None:
+    made = converge(zk, present(f"{top}/a/deep"))[0]["zxid"]
+    beside = converge(zk, present(f"{top}/b", ""))[0]["zxid"]
+    assert sorted(held_now(zk, [f"{top}/a", f"{top}/none"])) == [
+        Holding(top, "children", beside),
+        Holding(f"{top}/a", "children", made),
+        Holding(f"{top}/a", "value", made),
+        Holding(f"{top}/a/deep", "children", made),
+        Holding(f"{top}/a/deep", "value", made),
+        Holding(f"{top}/none", "nothing", 0),
+    ]
+
+
+def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    report(other, app, "a", one={"znode": top, "state": "missing", "zxid": 1})
+    report(other, app, "b", one={"znode": top, "state": "missing", "zxid": 1})
+    report(other, app, "stranger", one={"znode": "/elsewhere", "state": "failed", "zxid": 1})
+    held = held_after(zk, converge(zk, present(top)))
+    waiting = Waiting(zk, app, held)
+    now = {"znode": top, "state": "current", "zxid": held[0].zxid}
+    report(other, app, "a", one=now)
+    watching(zk, f"{app}/agents/b")
+    report(other, app, "b", one={**now, "state": "pending"})
+    assert not waiting.results
+    report(other, app, "b", one=now)
+    result = waiting.end()
+    assert [agent["name"] for agent in result["agents"]] == ["a", "b"]
+    assert result["agents"][1]["files"]["/etc/one"]["zxid"] == held[0].zxid
+    assert [result[f"{kind}_agents"] for kind in ("failed", "pending", "lost")] == [[], [], []]
+
+
+def test_the_first_agent_of_an_application_is_waited_for(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    waiting = Waiting(zk, app, held)
+    watching(zk, f"{app}/agents")
+    report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
+    assert [agent["name"] for agent in waiting.end()["agents"]] == ["a"]
+
+
+def test_nobody_has_to_be_there_where_nobody_is_asked_for(zk: KazooClient, app: str, top: str) -> None:
+    assert Waiting(zk, app, held_after(zk, converge(zk, present(top))), min_agents=0).end()["agents"] == []
+
+
+def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooClient, app: str, top: str) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
+    report(other, app, "b")
+    error = Waiting(zk, app, held, min_agents=2, wait_timeout=0.3).error()
+    assert str(error) == (f"{top}: published, but 1 agents with a file from there are live in time, want at least 2")
+    assert [agent["name"] for agent in error.details["agents"]] == ["a"]
+    assert error.details["timed_out"]
+
+
+def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reason(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
+    failed = {"znode": top, "state": "failed", "zxid": held[0].zxid, "message": "validate ended with status 1: no"}
+    report(other, app, "b", one=failed)
+    error = Waiting(zk, app, held).error()
+    assert str(error) == (f"{top}: not in place on 1 of 2: /etc/one on b is failed (validate ended with status 1: no)")
+    assert (error.details["failed_agents"], error.details["pending_agents"]) == (["b"], ["a"])
+    assert not error.details["timed_out"]
+    report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
+    assert Waiting(zk, app, held, max_failures=1).end()["failed_agents"] == ["b"]
+
+
+def test_an_agent_that_goes_is_waited_for_no_more_and_named(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
+    report(other, app, "b", one={"znode": top, "state": "pending", "zxid": 0})
+    waiting = Waiting(zk, app, held)
+    watching(zk, f"{app}/agents/b")
+    other.delete(f"{app}/agents/b")
+    assert waiting.end()["lost_agents"] == ["b"]
+
+
+def test_who_is_not_there_in_time_is_named_with_the_file(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0, "message": "held back for 4 s"})
+    began = time.monotonic()
+    error = Waiting(zk, app, held, wait_timeout=0.3).error()
+    assert 0.3 <= time.monotonic() - began < 5
+    assert str(error) == f"{top}: not proved in time by 1 of 1: /etc/one on a is pending (held back for 4 s)"
+
+
+def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
+    zk: KazooClient, other: KazooClient, app: str, top: str
+) -> None:
+    held = held_after(zk, converge(zk, present(top)))
+    report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
+    waiting = Waiting(zk, app, held)
+    watching(zk, f"{app}/agents/a")
+    other.create(f"{app}/config", b"{}")
+    other.set(f"{app}/config", b"{ }")
+    report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
+    assert waiting.end()["pending_agents"] == []
+
+
+def test_a_bad_application_is_one_line(zk: KazooClient) -> None:
+    with pytest.raises(ZooKeeperError, match=r"^app: want a znode path such as /app/business, got /$"):
+        prove_files(zk, [], "x", {"app": "/"})

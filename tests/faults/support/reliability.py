@@ -1,0 +1,90 @@
+"""Writes `docs/reliability.md` from what a run has counted."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import kazoo.version
+
+from faults.support.ledger import QUESTIONS, Ledger
+
+PLACE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+TEMPLATE = """\
+# Reliability
+
+Written by the last whole run of `tests/faults` that passed and was asked to, by
+
+    ZOO_WRITE_RELIABILITY=1 .venv/bin/pytest tests/faults
+
+Every number was counted by the run: nothing here is edited by hand.
+
+**{summary}.**
+
+{date}, {tests} tests in {seconds:.0f} s on {cores} cores, ensembles of three and real agents.
+ZooKeeper {zookeeper}, {git}, Python {python}, kazoo {kazoo}, Linux {linux}.
+
+## What must never be
+
+A check is one look at one host after, or during, a fault. The live tree is compared with the commit's objects: every
+file's bytes and mode, every symlink, every folder, and nothing else may be there.
+
+| | checks | found |
+|---|---:|---:|
+{answers}
+
+## Faults
+
+| | times |
+|---|---:|
+{faults}
+
+## Kill points
+
+A program is killed by `strace` as a thread of it enters a system call for the n-th time; after each the agent is
+started again, and converges.
+
+{points}
+"""
+
+
+def write(ledger: Ledger, tests: int, seconds: float) -> None:
+    """Write the counts of a run of `tests` tests that took `seconds`."""
+    PLACE.write_text(
+        TEMPLATE.format(
+            summary=ledger.summary,
+            date=datetime.now(timezone.utc).date(),
+            tests=tests,
+            seconds=seconds,
+            cores=os.cpu_count(),
+            zookeeper=ledger.zookeeper,
+            git=_output("git", "--version"),
+            python=platform.python_version(),
+            kazoo=kazoo.version.__version__,
+            linux=platform.release().split("-")[0],
+            answers=_rows({question: (ledger.asked[question], len(ledger.wrong[question])) for question in QUESTIONS}),
+            faults=_rows({kind: (count,) for kind, count in sorted(ledger.faults.items())}),
+            points=_points(ledger.points),
+        ),
+        encoding="utf-8",
+    )
+
+
+def _rows(table: dict[str, tuple[int, ...]]) -> str:
+    return "\n".join(f"| {name} | {' | '.join(map(str, numbers))} |" for name, numbers in table.items())
+
+
+def _points(points: set[str]) -> str:
+    """A line for each program and call, with the numbers of the calls."""
+    numbers: dict[str, list[int]] = {}
+    for point in points:
+        call, _unused, number = point.rpartition(" ")
+        numbers.setdefault(call, []).append(int(number))
+    return "\n".join(f"- {call}: {', '.join(map(str, sorted(found)))}" for call, found in sorted(numbers.items()))
+
+
+def _output(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()

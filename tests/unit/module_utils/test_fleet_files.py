@@ -1,0 +1,140 @@
+"""Which agents have the files of some znodes in place, by their statuses alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import FileProof, Holding, files_of, is_below
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, FileStatus
+
+
+def status(agent: str, **files: dict[str, Any]) -> AgentStatus:
+    """An agent with files, by a name for each."""
+    return AgentStatus(name=agent, state="idle", files={f"/etc/{dest}": entry for dest, entry in files.items()})
+
+
+def file(znode: str, state: str, zxid: int, kind: str = "value", **keys: Any) -> dict[str, Any]:
+    """What an agent says of one file."""
+    return {"znode": znode, "format": kind, "state": state, "zxid": zxid, **keys}
+
+
+def verdict(held: Holding | list[Holding], *files: dict[str, Any]) -> str:
+    """What becomes of an agent with these files: `proved`, `failed`, `pending`, or `not asked`."""
+    holdings = held if isinstance(held, list) else [held]
+    agent = status("a", **{f"f{number}": one for number, one in enumerate(files)})
+    judged = FileProof(holdings, "x").judge({"a": agent})
+    return next((kind for kind, names in judged._asdict().items() if names), "not asked")
+
+
+@pytest.mark.parametrize(
+    ("held", "znode", "kind", "concerned"),
+    [
+        (Holding("/c/x", "value", 5), "/c/x", "value", True),
+        (Holding("/c/x", "value", 5), "/c/x", "json", True),
+        (Holding("/c/x", "value", 5), "/c", "directory", True),
+        (Holding("/c/x", "value", 5), "/", "yaml", True),
+        (Holding("/c/x", "value", 5), "/c", "value", False),
+        (Holding("/c/x", "value", 5), "/c/x/y", "value", False),
+        (Holding("/c/x", "value", 5), "/c/xy", "json", False),
+        (Holding("/c/x", "children", 5), "/c/x", "value", False),
+        (Holding("/c/x", "children", 5), "/c/x", "env", True),
+        (Holding("/c/x", "children", 5), "/c", "env", True),
+        (Holding("/c/x", "children", 5), "/c/x/y", "value", False),
+        (Holding("/c/x", "nothing", 5), "/c/x", "value", True),
+        (Holding("/c/x", "nothing", 5), "/c/x/y/z", "value", True),
+        (Holding("/c/x", "nothing", 5), "/c/x/y", "directory", True),
+        (Holding("/c/x", "nothing", 5), "/c", "directory", True),
+        (Holding("/c/x", "nothing", 5), "/c", "value", False),
+    ],
+)
+def test_a_file_is_concerned_by_what_can_make_a_difference_to_it(
+    held: Holding, znode: str, kind: str, concerned: bool
+) -> None:
+    assert held.concerns(FileStatus(znode=znode, format=kind)) is concerned
+    assert (verdict(held, file(znode, "pending", 9, kind)) == "pending") is concerned
+
+
+@pytest.mark.parametrize(
+    ("what", "znode", "kind", "state", "zxid", "found"),
+    [
+        ("value", "/c/x", "value", "current", 5, "proved"),
+        ("value", "/c/x", "value", "current", 6, "proved"),
+        ("value", "/c/x", "value", "current", 4, "pending"),
+        ("value", "/c/x", "value", "pending", 7, "pending"),
+        ("value", "/c/x", "value", "failed", 5, "failed"),
+        ("value", "/c/x", "value", "failed", 4, "pending"),
+        # Somebody has taken the znode away again: the value that was written will not come.
+        ("value", "/c/x", "value", "missing", 5, "failed"),
+        ("value", "/c/x", "value", "missing", 4, "pending"),
+        ("value", "/c", "json", "current", 5, "proved"),
+        ("nothing", "/c/x", "value", "missing", 5, "proved"),
+        ("nothing", "/c/x", "value", "missing", 4, "pending"),
+        ("nothing", "/c/x", "value", "current", 7, "pending"),
+        ("nothing", "/c/x", "value", "failed", 5, "failed"),
+        ("nothing", "/c/x/y", "value", "missing", 5, "proved"),
+        ("nothing", "/c/x/y", "value", "current", 5, "pending"),
+        ("nothing", "/c", "json", "current", 5, "proved"),
+        ("nothing", "/c", "json", "missing", 5, "proved"),
+        ("nothing", "/c", "json", "current", 4, "pending"),
+    ],
+)
+def test_a_file_is_proved_by_its_state_as_of_the_transaction_or_a_later_one(
+    what: str, znode: str, kind: str, state: str, zxid: int, found: str
+) -> None:
+    assert verdict(Holding("/c/x", what, 5), file(znode, state, zxid, kind)) == found
+
+
+def test_a_znode_that_has_been_gone_nobody_knows_how_long_is_proved_by_a_missing_file() -> None:
+    held = [Holding("/c/x", "nothing", 0), Holding("/c", "children", 50)]
+    assert verdict(held, file("/c/x", "missing", 3)) == "proved"
+    assert verdict(held, file("/c/x", "current", 3)) == "pending"
+    # The subtree has lost the znode by then at the latest.
+    assert verdict(held, file("/c", "current", 49, "json")) == "pending"
+    assert verdict(held, file("/c", "current", 50, "json")) == "proved"
+
+
+def test_of_several_znodes_in_a_file_the_last_one_counts() -> None:
+    held = [Holding("/c/x", "value", 5), Holding("/c/y", "value", 9), Holding("/d", "value", 70)]
+    assert verdict(held, file("/c", "current", 8, "json")) == "pending"
+    assert verdict(held, file("/c", "current", 9, "json")) == "proved"
+
+
+def test_an_agent_is_as_far_as_the_worst_of_its_files() -> None:
+    held = Holding("/c/x", "value", 5)
+    good, slow, bad = (file("/c/x", state, 5) for state in ("current", "pending", "failed"))
+    elsewhere = file("/d", "failed", 5)
+    assert verdict(held, good, elsewhere) == "proved"
+    assert verdict(held, good, slow) == "pending"
+    assert verdict(held, slow, bad, good) == "failed"
+    assert verdict(held, elsewhere) == verdict(held) == "not asked"
+
+
+def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
+    fleet = {
+        "d": status("d", one=file("/c/x", "current", 6)),
+        "a": status("a", one=file("/c/x", "current", 5)),
+        "c": status("c", one=file("/other", "failed", 9)),
+        "b": AgentStatus(name="b", state="active"),
+        "e": status("e", one=file("/c/x", "failed", 5, message="bad number"), two=file("/c/x", "pending", 5)),
+    }
+    proof = FileProof([Holding("/c/x", "value", 5)], "/c/x")
+    assert proof.judge(fleet) == (["a", "d"], ["e"], [])
+    assert proof.judge(fleet).names == ["a", "d", "e"]
+    assert proof.said(fleet["e"]) == "/etc/one on e is failed (bad number), and 1 more files of its"
+
+
+@pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])
+def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) -> None:
+    broken = AgentStatus(name="a", state="idle", files=files)
+    assert files_of(broken) == {}
+    assert FileProof([Holding("/c", "value", 5)], "/c").judge({"a": broken}) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("path", "above", "below"),
+    [("/a/b", "/a", True), ("/a", "/a", False), ("/ab", "/a", False), ("/a", "/", True), ("/", "/", False)],
+)
+def test_below_is_below_and_not_beside(path: str, above: str, below: bool) -> None:
+    assert is_below(path, above) is below

@@ -1,0 +1,191 @@
+"""Which commit a ref of a repository is, and what is said where it is none."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRelease
+from support.git_server import git_daemon, install_old_ssh
+from support.ports import free_ports
+from support.repository import GitRepository
+
+ABSENT = "0123456789" * 4
+
+
+def refusal(url: str, ref: str) -> str:
+    """Why a ref is no commit: one line."""
+    with pytest.raises(CommitError) as refused:
+        resolve(url, ref)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def two_that_begin_alike(tree: str) -> tuple[str, str]:
+    """Two commits of a tree, as git stores them, whose ids have the same first seven digits."""
+    seen: dict[str, str] = {}
+    for number in itertools.count():
+        person = f"tests <tests@example.org> {number} +0000"
+        text = f"tree {tree}\nauthor {person}\ncommitter {person}\n\ntwin\n"
+        beginning = hashlib.sha1(f"commit {len(text)}\0{text}".encode()).hexdigest()[:7]
+        if beginning in seen:
+            return seen[beginning], text
+        seen[beginning] = text
+    raise AssertionError
+
+
+def test_head_is_the_repositorys_own_branch(repository: GitRepository) -> None:
+    assert resolve(repository.url, "HEAD") == repository.head
+
+
+def test_a_branch_is_its_newest_commit(repository: GitRepository) -> None:
+    repository.git("checkout", "-q", "-b", "feature/x")
+    feature = repository.commit({"index.html": "x\n"})
+    repository.git("checkout", "-q", "main")
+    for ref in ("feature/x", "refs/heads/feature/x"):
+        assert resolve(repository.url, ref) == feature
+    assert resolve(repository.url, "main") == repository.head != feature
+
+
+def test_a_branch_is_not_mistaken_for_one_that_ends_alike(repository: GitRepository) -> None:
+    repository.git("branch", "other/main")
+    head = repository.commit({"index.html": "two\n"})
+    assert resolve(repository.url, "main") == head
+    assert "no branch, tag or commit x" in refusal(repository.url, "x")
+
+
+def test_a_tag_is_its_commit_whether_annotated_or_not(repository: GitRepository) -> None:
+    tagged = repository.head
+    repository.git("tag", "light")
+    repository.git("tag", "-a", "-m", "release", "v1.0")
+    repository.git("tag", "-a", "-m", "of a tag", "v1.0-again", "v1.0")
+    repository.commit({"index.html": "two\n"})
+    for ref in ("light", "v1.0", "v1.0-again", "refs/tags/v1.0"):
+        assert resolve(repository.url, ref) == tagged
+
+
+def test_a_name_that_is_a_branch_and_a_tag_of_different_commits_is_refused(repository: GitRepository) -> None:
+    first = repository.head
+    repository.git("tag", "stable")
+    repository.git("branch", "stable")
+    assert resolve(repository.url, "stable") == first
+    second = repository.commit({"index.html": "two\n"})
+    repository.git("branch", "-f", "stable")
+    assert "say refs/heads/stable or refs/tags/stable" in refusal(repository.url, "stable")
+    assert resolve(repository.url, "refs/heads/stable") == second
+    assert resolve(repository.url, "refs/tags/stable") == first
+
+
+def test_a_full_id_is_a_commit_only_where_the_repository_has_it(repository: GitRepository) -> None:
+    first = repository.head
+    repository.commit({"index.html": "two\n"})
+    assert resolve(repository.url, first) == first
+    assert resolve(repository.url, first.upper()) == first
+    assert f"has no commit {ABSENT}" in refusal(repository.url, ABSENT)
+
+
+@pytest.mark.parametrize("kind", ["HEAD^{tree}", "HEAD:index.html"])
+def test_an_id_of_something_else_is_no_commit(repository: GitRepository, kind: str) -> None:
+    object_id = repository.git("rev-parse", kind)
+    assert f"has no commit {object_id}" in refusal(repository.url, object_id)
+
+
+def test_an_id_of_an_annotated_tag_is_its_commit(repository: GitRepository) -> None:
+    repository.git("tag", "-a", "-m", "release", "v1.0")
+    assert resolve(repository.url, repository.git("rev-parse", "v1.0")) == repository.head
+
+
+def test_the_first_digits_of_an_id_are_enough(repository: GitRepository) -> None:
+    first = repository.head
+    repository.commit({"index.html": "two\n"})
+    assert resolve(repository.url, first[:7]) == first
+    assert resolve(repository.url, first[:12].upper()) == first
+    assert "no branch, tag or commit" in refusal(repository.url, first[:6])
+    assert "has no commit 0000000" in refusal(repository.url, "0000000")
+
+
+def test_digits_that_two_commits_begin_with_are_refused(repository: GitRepository) -> None:
+    tree = repository.git("rev-parse", "HEAD^{tree}")
+    for number, text in enumerate(two_that_begin_alike(tree)):
+        (repository.path / "commit").write_text(text)
+        commit_id = repository.git("hash-object", "-t", "commit", "-w", "commit")
+        repository.git("branch", f"twin{number}", commit_id)
+    assert resolve(repository.url, commit_id) == commit_id
+    assert "or more than one that begins so" in refusal(repository.url, commit_id[:7])
+
+
+def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_history(
+    repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_old_ssh(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "false")
+    first = repository.head
+    repository.commit({"index.html": "two\n"})
+    url = f"ssh://old.example.org{repository.path}"
+    assert resolve(url, first) == first
+    assert resolve(url, first[:8]) == first
+    assert f"has no commit {ABSENT}" in refusal(url, ABSENT)
+
+
+def test_a_git_daemon_answers_and_one_that_is_down_is_named(repository: GitRepository) -> None:
+    (port,) = free_ports(1)
+    url = f"git://127.0.0.1:{port}/origin"
+    assert refusal(url, "main").startswith(f"url: can't read {url}: ")
+    with git_daemon(repository, port):
+        assert resolve(url, "main") == repository.head
+        assert resolve(url, repository.head) == repository.head
+
+
+@pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x"])
+def test_a_ref_that_git_could_take_for_an_option_is_refused(repository: GitRepository, ref: str) -> None:
+    assert refusal(repository.url, ref).startswith("ref: want a branch, a tag or a commit")
+
+
+@pytest.mark.parametrize("ref", ["no-such", "main~1", "*", "refs/heads/*", "ma*", "a b", "main:index.html", "..", "ä"])
+def test_a_ref_that_the_repository_does_not_have_is_named(repository: GitRepository, ref: str) -> None:
+    repository.commit({"index.html": "two\n"})
+    assert ref in refusal(repository.url, ref)
+
+
+@pytest.mark.parametrize("url", ["--upload-pack=x", "ext::sh -c touch% /tmp/owned", "ssh://-oProxyCommand=x/y"])
+def test_a_url_that_could_run_a_command_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRelease, match=r"^url: "):
+        resolve(url, "main")
+
+
+def test_a_repository_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = refusal(f"file://{tmp_path}/none", "main")
+    assert said.startswith(f"url: can't read file://{tmp_path}/none: ")
+    assert "does not appear to be a git repository" in said or "does not exist" in said
+
+
+def test_an_empty_repository_has_no_commit(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    GitRepository(tmp_path / "empty").git("init", "-q", "--bare")
+    assert "no branch, tag or commit HEAD" in refusal(f"file://{tmp_path}/empty", "HEAD")
+
+
+def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path[:0] = sys.argv[3:]\n"
+        "from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve\n"
+        "try: resolve(*sys.argv[1:3])\n"
+        "except CommitError as exc: print(exc)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, repository.url, "main", *sys.path],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "git is not installed where the module runs\n"
+    assert done.stderr == ""

@@ -1,0 +1,177 @@
+"""From registrations to hosts: names, and which registrations are one host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
+    Child,
+    InvalidRegistry,
+    Reading,
+    Registry,
+)
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import (
+    Registration,
+    is_host_name,
+    merge,
+    registrations,
+)
+
+NOW = 1_700_000_000.0
+
+
+def child(name: str, data: Any, *, owner: int = 1) -> Child:
+    """A child of /r; `data` is what it is, or JSON of it."""
+    content = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return Child(f"/r/{name}", (), content, 1_699_999_990_000, 1_699_999_995_000, owner)
+
+
+def found(*children: Child, registry_format: str = "auto") -> tuple[list[Registration], list[str]]:
+    return registrations(Registry("/r", registry_format), Reading({"/r": 1}, children), NOW)
+
+
+def entry(name: str, address: str, group: str = "g", port: int = 80) -> tuple[str, Registration]:
+    """A registration under a name that was chosen for it."""
+    return name, Registration(name, group, {"zk_address": address, "zk_port": port, "zk_path": f"/{group}/{name}"})
+
+
+def test_an_entry_of_ours_goes_by_its_own_name_and_any_other_by_its_address() -> None:
+    ones, problems = found(
+        child("web1", ["10.0.0.1", "80"]), child("10.0.0.2:81", b""), child("x", {"host": "h", "port": 1})
+    )
+    assert problems == []
+    assert [one.name for one in ones] == ["web1", "10.0.0.2", "h"]
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "..", "{{ 1 }}", "a,b", "localhost", "a@b", "[1:3]", "a\u2044b"])
+def test_a_name_that_ansible_can_not_use_gives_way_to_the_address(name: str) -> None:
+    ones, _problems = found(child(name, ["10.0.0.1", "80"]))
+    assert [one.name for one in ones] == ["10.0.0.1"]
+
+
+def test_localhost_may_be_called_so_where_it_is_that() -> None:
+    ones, _problems = found(child("localhost", ["127.0.0.1", "80"]))
+    assert [one.name for one in ones] == ["localhost"]
+
+
+def test_the_age_is_since_it_was_created_and_never_below_zero() -> None:
+    ones, _problems = found(child("a", ["h", "1"]))
+    assert ones[0].variables["zk_age"] == 10
+    late, _problems = registrations(Registry("/r"), Reading({}, [child("a", ["h", "1"])]), 0.0)
+    assert late[0].variables["zk_age"] == 0
+
+
+def test_an_entry_that_is_not_alive_is_left_out_without_a_word() -> None:
+    dead = {"serviceEndpoint": {"host": "h", "port": 1}, "status": "DEAD"}
+    assert found(child("member_1", dead)) == ([], [])
+
+
+def test_an_entry_that_cannot_be_read_is_named_with_the_reason() -> None:
+    ones, problems = found(child("good", ["h", "1"]), child("bad", {"port": 1}))
+    assert [one.name for one in ones] == ["good"]
+    assert len(problems) == 1
+    assert problems[0].startswith("/r/bad: left out, ")
+
+
+def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
+    hosts, problems = merge(
+        [entry("a", "10.0.0.1", "web", 80), entry("a", "10.0.0.1", "api", 81), entry("a", "10.0.0.1", "api", 82)]
+    )
+    assert problems == []
+    assert [(host.name, host.groups) for host in hosts] == [("a", ["web", "api"])]
+    assert [service["port"] for service in hosts[0].variables["zk_services"]] == [80, 81, 82]
+
+
+def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
+    entries = [entry("a", "10.0.0.1"), entry("a", "10.0.0.2"), entry("a-10.0.0.1", "10.0.0.3")]
+    for order in (entries, entries[::-1]):
+        hosts, problems = merge(order)
+        assert sorted(host.name for host in hosts) == ["a-10.0.0.1", "a@10.0.0.1", "a@10.0.0.2"]
+        assert problems == ["a: 2 addresses go by this name, so each is part of it, as in a@10.0.0.1"]
+
+
+names = st.sampled_from(["a", "b", "a-1", "a-1-1", "a-2"])
+addresses = st.sampled_from(["1", "2", "1-1", "3"])
+
+
+@given(st.lists(st.tuples(names, addresses, st.sampled_from(["g", "h"]), st.integers(1, 3)), max_size=12))
+def test_hosts_that_differ_are_never_merged_and_no_registration_is_lost(
+    given_entries: list[tuple[str, str, str, int]],
+) -> None:
+    entries = [entry(name, address, group, port) for name, address, group, port in given_entries]
+    hosts, _problems = merge(entries)
+    assert len({host.name for host in hosts}) == len(hosts)
+    for host in hosts:
+        assert {service["address"] for service in host.variables["zk_services"]} == {host.variables["zk_address"]}
+    served = [(one["address"], one["port"], one["path"]) for host in hosts for one in host.variables["zk_services"]]
+    assert sorted(served) == sorted((address, port, f"/{group}/{name}") for name, address, group, port in given_entries)
+
+
+contents = st.one_of(
+    st.binary(max_size=40),
+    st.lists(st.sampled_from(["10.0.0.1", "80", "", "a b"]), max_size=3).map(lambda value: json.dumps(value).encode()),
+    st.fixed_dictionaries({"host": st.text(max_size=9) | st.just("h"), "port": st.integers() | st.none()}).map(
+        lambda value: json.dumps(value).encode()
+    ),
+)
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.dictionaries(st.text(min_size=1, max_size=20), contents, max_size=6))
+@example("auto", {"{{ 1 }}": b'["h", "1"]', "a:80": b""})
+def test_every_child_is_a_registration_or_a_warning_or_not_alive(
+    registry_format: str, children: dict[str, bytes]
+) -> None:
+    ones, problems = found(*(child(name, data) for name, data in children.items()), registry_format=registry_format)
+    paths = [one.variables["zk_path"] for one in ones]
+    assert len(ones) + len(problems) <= len(children)
+    assert set(paths) <= {f"/r/{name}" for name in children}
+    assert all(is_host_name(one.name, one.variables["zk_address"]) for one in ones)
+
+
+@pytest.mark.parametrize(
+    ("registry", "segments", "group"),
+    [
+        (Registry("/service/business/what"), (), "what"),
+        (Registry("/brokers/ids"), (), "brokers"),
+        (Registry("/hbase/rs"), (), "hbase"),
+        (Registry("/solr/live_nodes"), (), "solr"),
+        (Registry("/live_nodes"), (), "live_nodes"),
+        (Registry("/"), (), "root"),
+        (Registry("/dubbo/*/providers"), ("com.example.Api",), "com.example.Api"),
+        (Registry("/a/*/b/*"), ("x", "y"), "y"),
+        (Registry("/a/*", group="svc_*"), ("x",), "svc_x"),
+        (Registry("/a/*/b/*", group="*_of_*"), ("x", "y"), "x_of_y"),
+        (Registry("/a/*", group="all_of_them"), ("x",), "all_of_them"),
+        (Registry("/a", group="web"), (), "web"),
+    ],
+)
+def test_a_group_is_what_was_asked_for_or_the_last_segment_that_says_something(
+    registry: Registry, segments: tuple[str, ...], group: str
+) -> None:
+    assert registry.group_of(segments) == group
+
+
+@pytest.mark.parametrize(
+    "given_option",
+    [
+        5,
+        None,
+        {},
+        {"path": 5},
+        {"path": "x"},
+        {"path": "/a/"},
+        {"path": "/a", "format": "x"},
+        {"path": "/a", "group": ""},
+        {"path": "/a", "b": 1},
+    ],
+)
+def test_a_registry_that_makes_no_sense_is_refused_in_one_line(given_option: Any) -> None:
+    with pytest.raises(InvalidRegistry, match=r"^registries: ") as refused:
+        Registry.from_option(given_option)
+    assert "\n" not in str(refused.value)

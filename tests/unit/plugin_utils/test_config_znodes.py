@@ -1,0 +1,140 @@
+"""From a folder or a dictionary to the entries of zk_znode."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_folder, from_values, pruned
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1
+).filter(lambda name: name not in {".", ".."})
+
+
+def read(path: str) -> bytes:
+    """A file as it is."""
+    return Path(path).read_bytes()
+
+
+def decoded(entries: list[dict[str, Any]]) -> dict[str, bytes | None]:
+    """The values by path; None for a znode without one."""
+    return {
+        one["path"]: base64.b64decode(one["value"]) if one.get("encoding") == "base64" else one.get("value")
+        for one in entries
+    }
+
+
+def test_a_folder_s_files_are_znodes_byte_for_byte_and_its_folders_are_deeper(tmp_path: Path) -> None:
+    wanted = {"colour": b"green\n", "db/host": b"\xff\x00{{ no_template }}", "db/deep/er": b"", ".hidden": b"1"}
+    for name, data in wanted.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("x")
+    (tmp_path / "link").symlink_to("colour")
+    expected = {f"/c/{name}": data for name, data in wanted.items()}
+    assert decoded(from_folder("/c", str(tmp_path), read)) == {**expected, "/c/empty": None, "/c/link": b"green\n"}
+
+
+def pipe(folder: Path) -> None:
+    """A pipe, which nobody writes to."""
+    os.mkfifo(folder / "pipe")
+
+
+def big(folder: Path) -> None:
+    """More than a transaction holds, in files that are each small enough."""
+    for number in range(12):
+        (folder / f"f{number}").write_bytes(b"x" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda _folder: None, "there is nothing in it to publish"),
+        (lambda folder: (folder / "loop").symlink_to("."), "loop: want a file or a folder, not a link to a folder"),
+        (lambda folder: (folder / "gone").symlink_to("nowhere"), "gone: want a file or a folder"),
+        (pipe, "pipe: want a file or a folder"),
+        (lambda folder: (folder / "a\nb").touch(), "can't name a znode"),
+        (lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).touch(), "can't name a znode"),
+        (big, "over the 1 MB of one transaction"),
+    ],
+)
+def test_what_can_not_be_published_is_refused_with_its_place(tmp_path: Path, make: Any, said: str) -> None:
+    make(tmp_path)
+    with pytest.raises(InvalidRecord) as caught:
+        from_folder("/c", str(tmp_path), read)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecord, match="none: no such folder"):
+        from_folder("/c", str(tmp_path / "none"), read)
+
+
+def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
+    values = {"a": "text", "b": {"c": 5, "d": {"e": [1]}, "f": {}}, "g": None, "h": False}
+    assert from_values("/c", values) == [
+        {"path": "/c/a", "value": "text"},
+        {"path": "/c/b/c", "value": 5},
+        {"path": "/c/b/d/e", "value": [1]},
+        {"path": "/c/b/f"},
+        {"path": "/c/g", "value": ""},
+        {"path": "/c/h", "value": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "/c: there is nothing in it to publish"),
+        ("a=b", "values for /c: want a dictionary"),
+        (["a"], "values for /c: want a dictionary"),
+        ({"a": {8080: "x"}}, "/c/a: the key 8080 is no text; quote it"),
+        ({"a/b": "x"}, '/c: "a/b" can\'t name a znode'),
+        ({"..": "x"}, '/c: ".." can\'t name a znode'),
+    ],
+)
+def test_values_that_can_not_be_published_are_refused_with_their_place(values: Any, said: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        from_values("/c", values)
+    assert str(caught.value).startswith(said)
+
+
+def test_what_is_there_and_not_wanted_goes_by_the_top_of_its_subtree() -> None:
+    wanted = [{"path": "/c/a/b", "value": "x"}, {"path": "/c/k"}]
+    there = ["/c/a", "/c/a/b", "/c/a/b/old", "/c/a/old", "/c/k", "/c/old", "/c/old/deep", "/c/old/deep/er", "/c/older"]
+    gone = pruned(wanted, there)
+    assert [one["path"] for one in gone] == ["/c/a/b/old", "/c/a/old", "/c/old", "/c/older"]
+    assert all(one["state"] == "absent" and one["recursive"] for one in gone)
+
+
+TREES: Any = st.recursive(st.integers(), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+
+
+@given(st.dictionaries(NAMES, TREES, min_size=1, max_size=4), st.dictionaries(NAMES, TREES, min_size=1, max_size=4))
+def test_pruning_leaves_exactly_what_is_wanted(before: Any, after: Any) -> None:
+    wanted = from_values("/c", after)
+    there = set(tree_of(from_values("/c", before))) | set(tree_of(wanted))
+    for one in pruned(wanted, there - {"/", "/c"}):
+        there -= {path for path in there if path == one["path"] or path.startswith(f"{one['path']}/")}
+    assert there == set(tree_of(wanted))
+
+
+def tree_of(entries: list[dict[str, Any]]) -> list[str]:
+    """Every znode that there is when the entries are."""
+    paths = [one["path"] for one in entries]
+    return [
+        *paths,
+        *("/".join(path.split("/")[:depth]) or "/" for path in paths for depth in range(path.count("/") + 1)),
+    ]

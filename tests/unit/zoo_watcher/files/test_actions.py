@@ -1,0 +1,132 @@
+"""What follows changed files: once for all that changed together, in its turn, and never forgotten."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.waiting import wait_for
+from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.files.actions import Actions
+from zoo_watcher.files.journal import FileJournal
+
+Run = Callable[..., Actions]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Starts the actions of some files, with the ledger of the test."""
+    started: list[Actions] = []
+
+    def start(*files: ManagedFile) -> Actions:
+        ledger = FileJournal(tmp_path / "ledger.json", [file.dest for file in files])
+        started.append(Actions(files, ledger, 10, threading.Event().set))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for actions in started:
+        actions.end()
+        actions.join(20)
+
+
+def noting(path: Path, then: str = "true") -> tuple[str, ...]:
+    """A command that notes when it began and when it ended, and for which files."""
+    return ("sh", "-c", f'begin=$(date +%s.%N); {then}; echo "$begin" $(date +%s.%N) $ZOO_FILES >> {path}')
+
+
+def noted(path: Path) -> list[list[str]]:
+    """What was noted."""
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def change(actions: Actions, *dests: str) -> None:
+    """Files change."""
+    actions.journal.expect({}, actions.promise(dests))
+    actions.owe(dests)
+
+
+def owed(tmp_path: Path) -> list[str]:
+    """What is owed by the ledger on the disk."""
+    return list(json.loads((tmp_path / "ledger.json").read_text())["owed"])
+
+
+def test_a_change_while_the_action_runs_gets_one_of_its_own_after_the_interval(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes, "sleep 0.5"), min_interval=1.0))
+    change(actions, "/etc/a")
+    wait_for(lambda: actions.journal.runs, "it runs")
+    change(actions, "/etc/a")
+    change(actions, "/etc/a")
+    wait_for(lambda: not actions.owes("/etc/a"), "all is done")
+    (_begin, end, _file), (begin, *_rest) = noted(notes)
+    assert float(begin) - float(end) >= 1.0
+    assert owed(tmp_path) == []
+
+
+def test_what_a_file_is_owed_is_kept_until_all_its_actions_have_ended_well(run: Run, tmp_path: Path) -> None:
+    notes, ok = tmp_path / "notes", tmp_path / "ok"
+    a = ManagedFile("/a", "/etc/a", on_change=noting(notes, f"test -e {ok} || exit 7"))
+    b = ManagedFile("/b", "/etc/b", on_change=noting(notes))
+    actions = run(a, b)
+    change(actions, "/etc/a", "/etc/b")
+    wait_for(lambda: not actions.owes("/etc/a") and not actions.owes("/etc/b"), "both have run")
+    assert "ended with status 7" in (actions.problem("/etc/a") or "")
+    assert (actions.problem("/etc/b"), owed(tmp_path)) == (None, ["/etc/a"])
+    ok.touch()
+    actions.end()
+    later = run(a, b)
+    later.owe(later.journal.owed.copy())
+    wait_for(lambda: not later.owes("/etc/a"), "it is done by the next agent")
+    assert (later.problem("/etc/a"), owed(tmp_path)) == (None, [])
+    assert [files for _begin, _end, *files in noted(notes)] == [["/etc/b"], ["/etc/a"]]
+
+
+def test_a_change_that_did_not_come_takes_nothing_from_what_was_owed_before(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes), min_interval=1.0))
+    change(actions, "/etc/a")
+    wait_for(lambda: noted(notes) and not actions.owes("/etc/a"), "the first has run")
+    change(actions, "/etc/a")
+    actions.journal.expect({}, actions.promise(["/etc/a"]))
+    actions.withdraw("/etc/a")
+    assert actions.owes("/etc/a")
+    assert owed(tmp_path) == ["/etc/a"]
+    wait_for(lambda: len(noted(notes)) == 2 and not actions.owes("/etc/a"), "the second has run")
+    actions.journal.expect({}, actions.promise(["/etc/a"]))
+    assert owed(tmp_path) == ["/etc/a"]
+    actions.withdraw("/etc/a")
+    assert owed(tmp_path) == []
+
+
+def test_a_promise_outlives_the_end_of_an_earlier_action(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes, "sleep 0.5")))
+    change(actions, "/etc/a")
+    wait_for(lambda: not actions._due, "it runs")
+    actions.journal.expect({}, actions.promise(["/etc/a"]))
+    wait_for(lambda: noted(notes) and not actions.owes("/etc/a"), "it has ended")
+    assert owed(tmp_path) == ["/etc/a"], "the file may be in place at any instant now"
+
+
+def test_commands_come_before_restarts_and_a_clock_that_was_set_back_holds_nothing_for_ever(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >> {notes}\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    restarted = ManagedFile("/a", "/etc/a", restart_units=("web.service",), min_interval=1.0)
+    told = ManagedFile("/b", "/etc/b", on_change=("sh", "-c", f"echo told >> {notes}"))
+    ledger = {"made": {}, "owed": [], "runs": {"systemctl restart web.service": time.time() + 86_000}}
+    (tmp_path / "ledger.json").write_text(json.dumps(ledger))
+    actions = run(restarted, told)
+    change(actions, "/etc/a", "/etc/b")
+    wait_for(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "both have run", 5)
+    assert notes.read_text().splitlines() == ["told", "restart web.service"]

@@ -1,0 +1,141 @@
+"""The symlink that says which release is live: swapped in one step, and never put where something else is."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.activation import activate, live_commit, prune
+
+OLD, NEW, OTHER = "a" * 40, "b" * 40, "c" * 64
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A base with three complete releases, each with its own name in the file `commit`."""
+    made = Layout(tmp_path / "base")
+    made.make()
+    for commit_id in (OLD, NEW, OTHER):
+        made.release(commit_id).mkdir()
+        (made.release(commit_id) / "commit").write_text(commit_id)
+    return made
+
+
+def test_what_was_activated_last_is_live(layout: Layout) -> None:
+    assert live_commit(layout, "site") is None
+    for commit_id in (OLD, NEW, OTHER, OLD):
+        activate(layout, "site", commit_id)
+        assert live_commit(layout, "site") == commit_id
+        assert (layout.base / "site" / "commit").read_text() == commit_id
+    assert list(layout.staging.iterdir()) == []
+
+
+def test_a_place_may_be_deep_and_its_folders_are_readable_by_all(layout: Layout) -> None:
+    mask = os.umask(0o022)
+    try:
+        activate(layout, "srv/www/site", NEW)
+    finally:
+        os.umask(mask)
+    assert (layout.base / "srv/www/site/commit").read_text() == NEW
+    assert (layout.base / "srv/www").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_link_is_relative_so_that_the_base_can_be_moved(layout: Layout, tmp_path: Path) -> None:
+    activate(layout, "srv/site", NEW)
+    layout.base.rename(tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere/srv/site/commit").read_text() == NEW
+
+
+def test_a_reader_finds_the_old_release_or_the_new_one_at_every_instant(layout: Layout) -> None:
+    activate(layout, "site", OLD)
+    place = layout.base / "site" / "commit"
+    seen: list[str] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            try:
+                seen.append(place.read_text())
+            except OSError as exc:
+                seen.append(str(exc))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _unused in range(100):
+        activate(layout, "site", NEW)
+        activate(layout, "site", OLD)
+    ended.set()
+    reader.join()
+    assert set(seen) == {OLD, NEW}
+
+
+def test_two_places_of_one_base_are_live_beside_each_other(layout: Layout) -> None:
+    activate(layout, "one", OLD)
+    activate(layout, "two", NEW)
+    assert (live_commit(layout, "one"), live_commit(layout, "two")) == (OLD, NEW)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_stands_where_the_link_belongs_is_left_alone_and_named(layout: Layout, kind: str) -> None:
+    place = layout.base / "site"
+    if kind == "folder":
+        place.mkdir()
+        (place / "precious").write_text("mine")
+    else:
+        place.write_text("mine")
+    with pytest.raises(DeployError, match=f"a {kind} is at {place}.*move it away"):
+        activate(layout, "site", NEW)
+    assert not place.is_symlink()
+    assert (place / "precious" if kind == "folder" else place).read_text() == "mine"
+
+
+def test_a_link_that_points_at_nothing_or_elsewhere_is_replaced(layout: Layout, tmp_path: Path) -> None:
+    for target in (tmp_path / "nowhere", tmp_path):
+        place = layout.base / "site"
+        place.unlink(missing_ok=True)
+        place.symlink_to(target)
+        assert live_commit(layout, "site") is None
+        activate(layout, "site", NEW)
+        assert live_commit(layout, "site") == NEW
+
+
+def test_a_parent_that_is_a_link_leads_nowhere(layout: Layout, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (layout.base / "way").symlink_to(outside)
+    with pytest.raises(DeployError, match="is a symlink"):
+        activate(layout, "way/out/site", NEW)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_release_is_put_below_no_live_release(layout: Layout) -> None:
+    activate(layout, "site", OLD)
+    with pytest.raises(DeployError, match="is a symlink"):
+        activate(layout, "site/inner", NEW)
+    assert os.listdir(layout.release(OLD)) == ["commit"]
+
+
+def test_a_parent_that_is_a_file_is_named(layout: Layout) -> None:
+    (layout.base / "srv").write_text("mine")
+    with pytest.raises(DeployError, match=f"{layout.base}/srv"):
+        activate(layout, "srv/site", NEW)
+    assert (layout.base / "srv").read_text() == "mine"
+
+
+def test_a_release_that_is_gone_from_disk_is_not_live(layout: Layout) -> None:
+    activate(layout, "site", OLD)
+    (layout.release(OLD) / "commit").unlink()
+    layout.release(OLD).rmdir()
+    assert live_commit(layout, "site") is None
+
+
+def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
+    assert prune(layout, frozenset({NEW})) != []
+    assert layout.staged() == [NEW]
+    assert list(layout.staging.iterdir()) == []
+    assert prune(layout, frozenset({NEW})) == []

@@ -1,0 +1,264 @@
+"""The object store of a host: exactly the commit, from any server, and nothing of it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from support.git_server import git_daemon, install_old_ssh
+from support.ports import free_ports
+from support.repository import GitRepository
+from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.wire.records import Release
+
+ABSENT = "0123456789" * 4
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An empty base."""
+    made = Layout(tmp_path / "base")
+    made.make()
+    return made
+
+
+@pytest.fixture
+def store(layout: Layout) -> Repository:
+    """An object store that may fetch by file, git and ssh."""
+    made = Repository(layout, Access(("file", "git", "ssh", "http")))
+    made.open()
+    return made
+
+
+def release(url: str, commit_id: str) -> Release:
+    """A release to be put at `site`."""
+    return Release(url=url, commit_id=commit_id, relative_path="site")
+
+
+def deploy(store: Repository, url: str, commit_id: str) -> Path:
+    """Fetch and check out; the folder with the commit's files."""
+    store.fetch(release(url, commit_id))
+    assert store.has(commit_id)
+    tree = store.layout.staging / commit_id
+    tree.mkdir()
+    store.check_out(commit_id, tree, None)
+    return tree
+
+
+def commits(store: Repository) -> int:
+    """How many commits there are in the object store."""
+    listed = store.git.cat_file("--batch-all-objects", "--batch-check=%(objecttype)")
+    return str(listed).split().count("commit")
+
+
+def history(repository: GitRepository, count: int = 5) -> list[str]:
+    """Commits on `main`, the oldest first; each has its number in `index.html`."""
+    return [repository.commit({"index.html": f"{number}\n"}) for number in range(count)]
+
+
+def test_exactly_the_commit_is_fetched_and_none_of_its_history(store: Repository, repository: GitRepository) -> None:
+    made = history(repository)
+    tree = deploy(store, repository.url, made[2])
+    assert (tree / "index.html").read_text() == "2\n"
+    assert commits(store) == 1
+    assert not store.has(made[4])
+
+
+def test_the_next_commit_is_fetched_beside_it(store: Repository, repository: GitRepository) -> None:
+    made = history(repository)
+    for number in (1, 3, 0):
+        assert (deploy(store, repository.url, made[number]) / "index.html").read_text() == f"{number}\n"
+    assert commits(store) == 3
+
+
+def test_a_release_is_the_whole_tree_with_modes_and_links_and_without_git(
+    store: Repository, repository: GitRepository
+) -> None:
+    (repository.path / "run").write_text("#!/bin/sh\n")
+    (repository.path / "run").chmod(0o755)
+    (repository.path / "link").symlink_to("index.html")
+    commit_id = repository.commit({"a/b/größe ü.txt": "deep\n"})
+    tree = deploy(store, repository.url, commit_id)
+    assert sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if not path.is_dir()) == [
+        *("a/b/größe ü.txt", "index.html", "link", "run"),
+    ]
+    assert os.readlink(tree / "link") == "index.html"
+    assert os.access(tree / "run", os.X_OK)
+
+
+def test_a_commit_that_nobody_has_pushed_is_asked_for_again_later(store: Repository, repository: GitRepository) -> None:
+    with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed"):
+        store.fetch(release(repository.url, ABSENT))
+    assert not store.has(ABSENT)
+
+
+@pytest.mark.parametrize("kind", ["tree", "blob", "tag"])
+def test_an_id_that_is_no_commits_is_no_release(store: Repository, repository: GitRepository, kind: str) -> None:
+    repository.git("tag", "-a", "-m", "annotated", "v1")
+    object_id = repository.git("rev-parse", {"tree": "HEAD^{tree}", "blob": "HEAD:index.html", "tag": "v1"}[kind])
+    with pytest.raises(DeployError, match=object_id):
+        store.fetch(release(repository.url, object_id))
+    assert not store.has(object_id)
+
+
+def test_a_repository_that_is_not_there_is_named_in_one_line(store: Repository, tmp_path: Path) -> None:
+    with pytest.raises(PassingError, match=f"fetching from file://{tmp_path}/none: ") as refused:
+        store.fetch(release(f"file://{tmp_path}/none", ABSENT))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_git_daemon_that_is_down_is_asked_again_and_serves_when_it_is_up(
+    store: Repository, repository: GitRepository
+) -> None:
+    made = history(repository)
+    (port,) = free_ports(1)
+    with pytest.raises(PassingError, match="Connection refused"):
+        store.fetch(release(f"git://127.0.0.1:{port}/origin", made[1]))
+    with git_daemon(repository, port) as url:
+        assert (deploy(store, url, made[1]) / "index.html").read_text() == "1\n"
+        with pytest.raises(PassingError, match="has no commit"):
+            store.fetch(release(url, ABSENT))
+    assert commits(store) == 1
+
+
+def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_branches(
+    layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_old_ssh(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "false")
+    made = history(repository)
+    store = Repository(layout, Access(("ssh",)))
+    store.open()
+    url = f"ssh://old.example.org{repository.path}"
+    assert (deploy(store, url, made[2]) / "index.html").read_text() == "2\n"
+    assert commits(store) > 1
+    with pytest.raises(PassingError, match="has no commit"):
+        store.fetch(release(url, ABSENT))
+    later = repository.commit({"index.html": "later\n"})
+    repository.commit({"index.html": "latest\n"})
+    assert (deploy(store, url, later) / "index.html").read_text() == "later\n"
+
+
+def test_a_web_server_with_nothing_but_files_will_do(store: Repository, repository: GitRepository) -> None:
+    made = history(repository)
+    repository.git("update-server-info")
+    handler = partial(_Quiet, directory=str(repository.path / ".git"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/"
+            assert (deploy(store, url, made[1]) / "index.html").read_text() == "1\n"
+            with pytest.raises(PassingError, match="has no commit"):
+                store.fetch(release(url, ABSENT))
+        finally:
+            server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """A web server of files that writes nothing to the terminal."""
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+def test_a_protocol_that_the_host_does_not_allow_is_not_used(layout: Layout, repository: GitRepository) -> None:
+    store = Repository(layout, Access(("https",)))
+    store.open()
+    with pytest.raises(PassingError, match="'file' not allowed"):
+        store.fetch(release(repository.url, repository.head))
+    assert commits(store) == 0
+
+
+def test_settings_and_hooks_of_the_agents_user_do_nothing(
+    layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = tmp_path / "ran"
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("post-checkout", "reference-transaction", "post-index-change", "post-merge"):
+        (hooks / name).write_text(f"#!/bin/sh\necho {name} >> {proof}\n")
+        (hooks / name).chmod(0o755)
+    settings = (
+        f"[core]\n\thooksPath = {hooks}\n\tfsmonitor = {hooks}/post-merge\n"
+        f'[filter "evil"]\n\tsmudge = {hooks}/post-merge\n'
+        f'[url "ext::sh -c touch% {proof}"]\n\tinsteadOf = {repository.url}\n'
+    )
+    (tmp_path / ".gitconfig").write_text(settings)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = Repository(layout, Access(("file",)))
+    store.open()
+    shutil.copytree(hooks, layout.repository / "hooks")
+    commit_id = repository.commit({".gitattributes": "* filter=evil\n"})
+    assert (deploy(store, repository.url, commit_id) / "index.html").read_text() == "one\n"
+    assert not proof.exists()
+
+
+def test_hooks_of_the_repository_that_is_fetched_from_do_nothing(store: Repository, repository: GitRepository) -> None:
+    proof = repository.path.with_name("ran")
+    for name in ("post-checkout", "pre-receive", "reference-transaction"):
+        hook = repository.path / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {proof}\n")
+        hook.chmod(0o755)
+    repository.git("config", "uploadpack.packObjectsHook", f"touch {proof}")
+    deploy(store, repository.url, repository.head)
+    assert not proof.exists()
+
+
+def test_a_tree_that_would_write_into_git_is_refused(store: Repository, repository: GitRepository) -> None:
+    inner = repository.git("rev-parse", "HEAD^{tree}")
+    listed = f"040000 tree {inner}\t.git\n"
+    evil = subprocess.run(
+        ["git", "mktree"], cwd=repository.path, input=listed, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    commit_id = repository.git("commit-tree", evil, "-m", "evil")
+    with pytest.raises(DeployError):
+        deploy(store, repository.url, commit_id)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to another user")
+def test_a_repository_of_another_user_on_this_host_is_fetched_from(
+    store: Repository, repository: GitRepository
+) -> None:
+    for place in (repository.path, *repository.path.rglob("*")):
+        os.chown(place, 65534, 65534, follow_symlinks=False)
+    store.fetch(release(repository.url, store.git.ls_remote(repository.url, "HEAD").split()[0]))
+
+
+def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repository, repository: GitRepository) -> None:
+    deploy(store, repository.url, repository.head)
+    later = repository.commit({"index.html": "two\n"})
+    (layout.repository / "packed-refs.lock").touch()
+    (layout.repository / "shallow.lock").touch()
+    (layout.repository / f"refs/zoo/releases/{later}.lock").touch()
+    (layout.repository / "objects/pack/tmp_pack_x").write_text("half a pack")
+    again = Repository(layout, Access(("file",)))
+    again.open()
+    assert (deploy(again, repository.url, later) / "index.html").read_text() == "two\n"
+    assert [path.suffix for path in sorted((layout.repository / "objects/pack").iterdir())].count("") == 0
+
+
+def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitRepository) -> None:
+    (layout.repository / "objects").mkdir(parents=True)
+    store = Repository(layout, Access(("file",)))
+    store.open()
+    deploy(store, repository.url, repository.head)
+
+
+def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repository: GitRepository) -> None:
+    commit_id = repository.head
+    deploy(store, repository.url, commit_id)
+    store.forget([commit_id])
+    assert not store.has(commit_id)
+    store.fetch(release(repository.url, commit_id))
+    assert store.has(commit_id)
