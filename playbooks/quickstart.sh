@@ -3,16 +3,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# The whole of zoo.deploy on one machine, in one folder: bash playbooks/quickstart.sh [up|down]
+# The whole of zoo.deploy on one machine, in one directory: bash playbooks/quickstart.sh [up|down]
 #
 # From the environment: QUICKSTART_DIR (.quickstart in the checkout), QUICKSTART_ZK_PORTS (three, "2181 2182 2183") and
 # QUICKSTART_WEB_PORTS (five, "9095 9096 9097 9098 9099"); where they are not given, a free port stands in for a taken one.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-FOLDER=${QUICKSTART_DIR:-$ROOT/.quickstart}
+DIRECTORY=${QUICKSTART_DIR:-$ROOT/.quickstart}
 PROCESSES=$ROOT/playbooks/quickstart/process.sh
-BIN=$FOLDER/venv/bin
+BIN=$DIRECTORY/venv/bin
 STEPS=9
 FOUR=(server1 server2 server3 server4)
 FIVE=("${FOUR[@]}" server5)
@@ -44,33 +44,33 @@ fail() {
 # Run a command with its output in a file; where it fails, show the end of that and stop.
 quietly() {
     local status=0
-    "$@" >"$FOLDER/step.log" 2>&1 </dev/null || status=$?
+    "$@" >"$DIRECTORY/step.log" 2>&1 </dev/null || status=$?
     [ "$status" = 0 ] && return
-    tail -n 40 "$FOLDER/step.log" >&2
-    fail "step $number did not come out: ${1##*/} ended with status $status; its whole output is in $FOLDER/step.log"
+    tail -n 40 "$DIRECTORY/step.log" >&2
+    fail "step $number did not come out: ${1##*/} ended with status $status; its whole output is in $DIRECTORY/step.log"
 }
 
 # Run a playbook of ours, show the command, and of its output the rows of its tables.
 play() {
-    local shown=${*//"$FOLDER"/"${FOLDER#"$PWD/"}"}
+    local shown=${*//"$DIRECTORY"/"${DIRECTORY#"$PWD/"}"}
     say "\$ ansible-playbook $shown"
-    quietly "$BIN/ansible-playbook" -i "$FOLDER/inventory.yml" "$@"
-    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$FOLDER/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
+    quietly "$BIN/ansible-playbook" -i "$DIRECTORY/inventory.yml" "$@"
+    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$DIRECTORY/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
 }
 
 # Look at the outcome without the collection.
 prove() {
-    quietly "$BIN/python" "$ROOT/playbooks/quickstart/proof.py" "$FOLDER" "$@"
-    sed 's/^/      /' "$FOLDER/step.log"
+    quietly "$BIN/python" "$ROOT/playbooks/quickstart/proof.py" "$DIRECTORY" "$@"
+    sed 's/^/      /' "$DIRECTORY/step.log"
 }
 
 # The inventory as it is found in ZooKeeper; stops where it has not just the servers of the words.
 graph() {
-    say "\$ ansible-inventory -i ${FOLDER#"$PWD/"}/discovered.zk_services.yml --graph"
-    quietly "$BIN/ansible-inventory" -i "$FOLDER/discovered.zk_services.yml" --graph
-    sed 's/^/        /' "$FOLDER/step.log"
+    say "\$ ansible-inventory -i ${DIRECTORY#"$PWD/"}/discovered.zk_services.yml --graph"
+    quietly "$BIN/ansible-inventory" -i "$DIRECTORY/discovered.zk_services.yml" --graph
+    sed 's/^/        /' "$DIRECTORY/step.log"
     local found
-    found=$(grep -o 'server[0-9]' "$FOLDER/step.log" | sort -u | tr '\n' ' ')
+    found=$(grep -o 'server[0-9]' "$DIRECTORY/step.log" | sort -u | tr '\n' ' ')
     [ "$found" = "$* " ] || fail "the inventory has ${found:-nothing}, not $*"
 }
 
@@ -113,35 +113,35 @@ install_packages() {
     {
         as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    } >"$FOLDER/step.log" 2>&1 </dev/null || status=$?
+    } >"$DIRECTORY/step.log" 2>&1 </dev/null || status=$?
     [ -z "$ours" ] || as_root rm -f "$policy"
     if [ "$status" != 0 ]; then
-        tail -n 20 "$FOLDER/step.log" >&2
-        fail "apt-get ended with status $status; its whole output is in $FOLDER/step.log"
+        tail -n 20 "$DIRECTORY/step.log" >&2
+        fail "apt-get ended with status $status; its whole output is in $DIRECTORY/step.log"
     fi
     case " ${missing[*]} " in *' nginx '*) as_root systemctl disable --quiet nginx 2>/dev/null || true ;; esac
 }
 
 make_environment() {
     local wanted=('ansible-core>=2.17' 'kazoo>=2.9' 'GitPython>=3.1.30')
-    "$BIN/python" -c 'import ansible, kazoo, git' 2>/dev/null && [ -d "$FOLDER/wheels" ] && return
-    quietly "$1" -m venv --clear "$FOLDER/venv"
-    quietly "$BIN/python" -m pip download --disable-pip-version-check -q -d "$FOLDER/wheels" "${wanted[@]:1}"
-    quietly "$BIN/python" -m pip install --disable-pip-version-check -q --find-links "$FOLDER/wheels" "${wanted[@]}"
+    "$BIN/python" -c 'import ansible, kazoo, git' 2>/dev/null && [ -d "$DIRECTORY/wheels" ] && return
+    quietly "$1" -m venv --clear "$DIRECTORY/venv"
+    quietly "$BIN/python" -m pip download --disable-pip-version-check -q -d "$DIRECTORY/wheels" "${wanted[@]:1}"
+    quietly "$BIN/python" -m pip install --disable-pip-version-check -q --find-links "$DIRECTORY/wheels" "${wanted[@]}"
 }
 
 in_checkout() { git -c safe.directory="$ROOT" -C "$ROOT" "$@"; }
-in_bare() { git -C "$FOLDER/repository.git" "$@"; }
+in_bare() { git -C "$DIRECTORY/repository.git" "$@"; }
 
 # A bare repository for the servers to fetch from. `first` and `next` are its two commits to publish.
 make_repository() {
-    [ -d "$FOLDER/repository.git" ] || quietly git init -q --bare "$FOLDER/repository.git"
+    [ -d "$DIRECTORY/repository.git" ] || quietly git init -q --bare "$DIRECTORY/repository.git"
     in_bare config receive.shallowUpdate true
     in_bare config uploadpack.allowAnySHA1InWant true
     in_bare symbolic-ref HEAD refs/heads/main
     next=$(in_checkout rev-parse HEAD)
     first=$(in_checkout rev-parse -q --verify 'HEAD^' || echo "$next")
-    quietly in_checkout push -q -f "$FOLDER/repository.git" "$next:refs/heads/next"
+    quietly in_checkout push -q -f "$DIRECTORY/repository.git" "$next:refs/heads/next"
     if [ "$first" = "$next" ]; then
         say 'the history of this checkout has one commit; the next one is made on top of it, in the bare repository only'
         next=$(commit_on_top "$first")
@@ -169,7 +169,7 @@ described() { in_bare show -s --format='%h %s' "$1"; }
 publish() {
     in_bare update-ref refs/heads/main "$1"
     say "main is at $(described "$1")"
-    play playbooks/deploy.yml -e "@$FOLDER/vars.yml" -e ref=main -e "min_agents=$2" -e wait_timeout=60
+    play playbooks/deploy.yml -e "@$DIRECTORY/vars.yml" -e ref=main -e "min_agents=$2" -e wait_timeout=60
 }
 
 up() {
@@ -177,9 +177,9 @@ up() {
     command -v git >/dev/null || fail 'no git on PATH; install it'
     in_checkout rev-parse -q --verify HEAD >/dev/null 2>&1 ||
         fail "$ROOT is no git checkout with a commit; the quickstart deploys this project's own history, so run it in a clone of it"
-    mkdir -p "$FOLDER"
-    FOLDER=$(cd "$FOLDER" && pwd) BIN=$FOLDER/venv/bin
-    printf '%szoo.deploy on one machine%s, all of it in %s\n' "$bold" "$plain" "$FOLDER"
+    mkdir -p "$DIRECTORY"
+    DIRECTORY=$(cd "$DIRECTORY" && pwd) BIN=$DIRECTORY/venv/bin
+    printf '%szoo.deploy on one machine%s, all of it in %s\n' "$bold" "$plain" "$DIRECTORY"
 
     step 'Java, ZooKeeper and nginx from Debian; ansible-core, kazoo and GitPython in an environment of their own'
     local python missing
@@ -193,21 +193,21 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     came_out
     began=$EPOCHREALTIME
 
-    export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_HOME=$FOLDER/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
-    "$BIN/python" playbooks/quickstart/prepare.py "$FOLDER" || exit 1
+    export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_HOME=$DIRECTORY/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
+    "$BIN/python" playbooks/quickstart/prepare.py "$DIRECTORY" || exit 1
     # shellcheck source=/dev/null
-    . "$FOLDER/env"
+    . "$DIRECTORY/env"
     # A fifth server of an earlier run would be no newcomer.
-    end_processes "$FOLDER"/server5/{agent,nginx}.pid >/dev/null
-    rm -rf "$FOLDER/server5"
+    end_processes "$DIRECTORY"/server5/{agent,nginx}.pid >/dev/null
+    rm -rf "$DIRECTORY/server5"
 
     step 'An ensemble of three'
     play playbooks/ensemble.yml
     came_out
 
-    step 'Four folders become servers: the role zoo.deploy.watcher, an nginx, an agent'
+    step 'Four directories become servers: the role zoo.deploy.watcher, an nginx, an agent'
     play playbooks/quickstart/servers.yml -l servers
-    say "$(tail -n 5 "$FOLDER/step.log" | grep -c 'failed=0') of 4 hosts are ready, each in ${FOLDER#"$PWD/"}/server1 ... server4"
+    say "$(tail -n 5 "$DIRECTORY/step.log" | grep -c 'failed=0') of 4 hosts are ready, each in ${DIRECTORY#"$PWD/"}/server1 ... server4"
     came_out
 
     step 'Publish a commit; every server fetches it, brings it live and proves it'
@@ -227,10 +227,10 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     came_out
 
     step "Stop server4's nginx: it leaves the inventory; start it again: it is back"
-    quietly sh "$PROCESSES" end "$FOLDER/server4/nginx"
+    quietly sh "$PROCESSES" end "$DIRECTORY/server4/nginx"
     prove registered "${FOUR[@]:0:3}"
     graph "${FOUR[@]:0:3}"
-    quietly sh "$PROCESSES" start "$FOLDER/server4/nginx" nginx -p "$FOLDER/server4/" -c "$FOLDER/server4/nginx.conf"
+    quietly sh "$PROCESSES" start "$DIRECTORY/server4/nginx" nginx -p "$DIRECTORY/server4/" -c "$DIRECTORY/server4/nginx.conf"
     prove registered "${FOUR[@]}"
     came_out
 
@@ -249,17 +249,17 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
 }
 
 farewell() {
-    local folder
-    folder=$(printf %q "${FOLDER#"$PWD/"}")
+    local directory
+    directory=$(printf %q "${DIRECTORY#"$PWD/"}")
     printf '\n%sAll of it came out, in %s.%s It stays up. Some things to try:\n\n' "$bold" "$(seconds_since "$began")" "$plain"
     [ "$started_in" = "$PWD" ] || printf '    cd %q\n' "$PWD"
     printf '    %-66s # %s\n' \
-        ". $folder/env" 'ansible-playbook and ZK_HOSTS for this shell' \
+        ". $directory/env" 'ansible-playbook and ZK_HOSTS for this shell' \
         'ansible-playbook playbooks/status.yml' 'who runs what' \
         "ansible-playbook playbooks/deploy.yml -e ref=$(in_bare rev-parse --short "$first")" 'any commit, an earlier one too' \
-        "ansible-inventory -i $folder/discovered.zk_services.yml --list" 'the hosts with their variables' \
-        "ls -l $folder/server1/www" 'the link that is swapped' \
-        "kill \$(cat $folder/server2/nginx.pid)" 'a server leaves the inventory' \
+        "ansible-inventory -i $directory/discovered.zk_services.yml --list" 'the hosts with their variables' \
+        "ls -l $directory/server1/www" 'the link that is swapped' \
+        "kill \$(cat $directory/server2/nginx.pid)" 'a server leaves the inventory' \
         'bash playbooks/quickstart.sh' 'all of it again, over what runs' \
         'bash playbooks/quickstart.sh down' 'the end'
 }
@@ -275,16 +275,16 @@ end_processes() {
 }
 
 down() {
-    [ -d "$FOLDER" ] || fail "nothing is in $FOLDER"
-    FOLDER=$(cd "$FOLDER" && pwd)
+    [ -d "$DIRECTORY" ] || fail "nothing is in $DIRECTORY"
+    DIRECTORY=$(cd "$DIRECTORY" && pwd)
     local ended
-    ended=$(end_processes "$FOLDER"/server?/{agent,nginx}.pid "$FOLDER"/zk?/zookeeper.pid)
-    rm -rf "$FOLDER"/server? "$FOLDER"/zk? "$FOLDER"/{agent,ansible,repository.git,inventory.yml,discovered.zk_services.yml,vars.yml,env,ports.json,step.log}
-    printf '%s processes ended; only the downloads are left, in %s\n' "$ended" "$FOLDER"
+    ended=$(end_processes "$DIRECTORY"/server?/{agent,nginx}.pid "$DIRECTORY"/zk?/zookeeper.pid)
+    rm -rf "$DIRECTORY"/server? "$DIRECTORY"/zk? "$DIRECTORY"/{agent,ansible,repository.git,inventory.yml,discovered.zk_services.yml,vars.yml,env,ports.json,step.log}
+    printf '%s processes ended; only the downloads are left, in %s\n' "$ended" "$DIRECTORY"
 }
 
 case ${1:-up} in
 up) up ;;
 down) down ;;
-*) fail "want up or down, got $1" ;;
+*) fail "expected up or down, got $1" ;;
 esac

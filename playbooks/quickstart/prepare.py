@@ -1,10 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Choose the quickstart's ports and write its inventories: `prepare.py FOLDER`.
+"""Choose the quickstart's ports and write its inventories: `prepare.py DIRECTORY`.
 
 The ports are those of the environment (QUICKSTART_ZK_PORTS, three, and QUICKSTART_WEB_PORTS, five, separated by
-blanks), else those of the run before in this folder, else the articles', and a free one instead of each that is taken.
+blanks), else those of the run before in this directory, else the articles', and a free one instead of each that is
+taken.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ CLASSPATH = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
 
 
 def main() -> None:
-    """Write FOLDER's `ports.json`, `inventory.yml`, `discovered.zk_services.yml`, `vars.yml` and `env`."""
-    folder = Path(sys.argv[1])
+    """Write DIRECTORY's `ports.json`, `inventory.yml`, `discovered.zk_services.yml`, `vars.yml` and `env`."""
+    directory = Path(sys.argv[1])
     try:
-        ports = choose(folder / "ports.json")
+        ports = choose(directory / "ports.json")
     except ValueError as exc:
         sys.exit(f"quickstart: {exc}")
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports["zk"])
-    write(folder / "ports.json", ports)
-    write(folder / "inventory.yml", inventory(folder, ports, hosts))
+    write(directory / "ports.json", ports)
+    write(directory / "inventory.yml", inventory(directory, ports, hosts))
     registries = [{"path": REGISTRY, "group": "what"}]
-    write(folder / "discovered.zk_services.yml", {"plugin": "zoo.deploy.zk_services", "registries": registries})
-    write(folder / "vars.yml", {"url": f"file://{folder}/repository.git", "relative_path": "site"})
-    (folder / "env").write_text(
+    write(directory / "discovered.zk_services.yml", {"plugin": "zoo.deploy.zk_services", "registries": registries})
+    write(directory / "vars.yml", {"url": f"file://{directory}/repository.git", "relative_path": "site"})
+    (directory / "env").write_text(
         "# For the shell in which to try things: the quickstart's programs, and its ensemble.\n"
-        f"PATH={shlex.quote(str(folder / 'venv/bin'))}:$PATH\n"
+        f"PATH={shlex.quote(str(directory / 'venv/bin'))}:$PATH\n"
         f"ZK_HOSTS={hosts}\n"
         "export PATH ZK_HOSTS\n"
     )
@@ -67,7 +68,7 @@ def given(variable: str, count: int) -> list[int]:
         return []
     ports = {int(word) for word in words if word.isdigit() and 0 < int(word) < 65536}
     if len(words) != count or len(ports) != count:
-        raise ValueError(f"{variable}: want {count} different ports, separated by blanks, got {' '.join(words)!r}")
+        raise ValueError(f"{variable}: expected {count} different ports, separated by blanks, got {' '.join(words)!r}")
     return [int(word) for word in words]
 
 
@@ -85,14 +86,14 @@ def free(stack: contextlib.ExitStack, wanted: Sequence[int]) -> list[int]:
     return found
 
 
-def inventory(folder: Path, ports: dict[str, list[int]], hosts: str) -> dict[str, Any]:
-    """The members of the ensemble, and the servers: each a host that is a folder."""
+def inventory(directory: Path, ports: dict[str, list[int]], hosts: str) -> dict[str, Any]:
+    """The members of the ensemble, and the servers: each a host that is a directory."""
     members = {f"zk{i + 1}": {"zk_number": i + 1, "zk_port": port} for i, port in enumerate(ports["zk"])}
     peers = enumerate(zip(ports["peer"], ports["election"]), start=1)
     ensemble = {
         "hosts": members,
         "vars": {
-            "zk_folder": str(folder),
+            "zk_directory": str(directory),
             "zk_members": [f"server.{number}=localhost:{peer}:{election}" for number, (peer, election) in peers],
             "zk_classpath": CLASSPATH,
         },
@@ -101,28 +102,28 @@ def inventory(folder: Path, ports: dict[str, list[int]], hosts: str) -> dict[str
     newcomer = {"server5": servers.pop("server5")}
     fleet = {
         "children": {"servers": {"hosts": servers}, "newcomers": {"hosts": newcomer}},
-        "vars": {**server_variables(folder, hosts)},
+        "vars": {**server_variables(directory, hosts)},
     }
     connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
     return {"all": {"vars": connection, "children": {"ensemble": ensemble, "fleet": fleet}}}
 
 
-def server_variables(folder: Path, hosts: str) -> dict[str, Any]:
+def server_variables(directory: Path, hosts: str) -> dict[str, Any]:
     """What every server of the fleet is told; they are on one machine, so they share one environment of the agent's."""
     check = {"type": "http", "path": "/", "interval": 0.5, "fall": 1}
     service = {"path": REGISTRY, "address": "127.0.0.1", "port": "{{ web_port }}", "check": check}
     return {
-        "server_folder": f"{folder}/{{{{ inventory_hostname }}}}",
+        "server_directory": f"{directory}/{{{{ inventory_hostname }}}}",
         "relative_path": "site",
         "watcher_hosts": hosts.split(","),
         "watcher_name": "{{ inventory_hostname }}",
-        "watcher_base": "{{ server_folder }}/www",
+        "watcher_base": "{{ server_directory }}/www",
         "watcher_services": [service],
         "watcher_allowed_schemes": ["file"],
-        "watcher_install_dir": f"{folder}/agent",
-        "watcher_config_dir": "{{ server_folder }}/etc",
+        "watcher_install_dir": f"{directory}/agent",
+        "watcher_config_dir": "{{ server_directory }}/etc",
         "watcher_python": "{{ ansible_playbook_python }}",
-        "watcher_pip_args": ["--no-index", f"--find-links={folder}/wheels"],
+        "watcher_pip_args": ["--no-index", f"--find-links={directory}/wheels"],
         "watcher_manage_service": False,
     }
 

@@ -10,7 +10,7 @@ set -u
 verb=$1 name=$2
 shift 2
 
-# A number in a file may be another process's by now: ours has the folder of its pid file in its command line.
+# A number in a file may be another process's by now: ours has the directory of its pid file in its command line.
 runs() {
     pid=$(cat "$name.pid" 2>/dev/null) && [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] &&
         tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(dirname "$name")/" &&
@@ -43,7 +43,7 @@ end)
     rm -f "$name.pid"
     ;;
 *)
-    echo "process.sh: want start or end, got $verb" >&2
+    echo "process.sh: expected start or end, got $verb" >&2
     exit 2
     ;;
 esac

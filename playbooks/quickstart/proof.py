@@ -1,10 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the quickstart shows, looked at without the collection: ZooKeeper by kazoo, the folders, HTTP.
+"""What the quickstart shows, looked at without the collection: ZooKeeper by kazoo, the directories, HTTP.
 
-`proof.py FOLDER serves COMMIT FILE SERVER...`: each server's link is at the commit, and over HTTP it gives FILE as git
-has it there. `proof.py FOLDER registered SERVER...`: within 15 seconds just these servers are registered. Both print
+`proof.py DIRECTORY serves COMMIT FILE SERVER...`: each server's link is at the commit, and over HTTP it gives FILE as
+git
+has it there. `proof.py DIRECTORY registered SERVER...`: within 15 seconds just these servers are registered. Both print
 what they saw, and end with status 1 and the reason where it is not so.
 """
 
@@ -29,14 +30,14 @@ WITHIN = 15.0
 
 def main() -> None:
     """Do what the words say."""
-    folder, verb, *words = Path(sys.argv[1]), *sys.argv[2:]
-    ports = json.loads((folder / "ports.json").read_text())
+    directory, verb, *words = Path(sys.argv[1]), *sys.argv[2:]
+    ports = json.loads((directory / "ports.json").read_text())
     web = {f"server{i + 1}": port for i, port in enumerate(ports["web"])}
     if verb == "serves":
         commit, name, *servers = words
-        wanted = in_git(folder / "repository.git", commit, name)
+        wanted = in_git(directory / "repository.git", commit, name)
         for server in servers:
-            serves(folder / server, web[server], commit, name, wanted)
+            serves(directory / server, web[server], commit, name, wanted)
     else:
         registered([f"127.0.0.1:{port}" for port in ports["zk"]], {server: web[server] for server in words})
 
@@ -47,15 +48,15 @@ def in_git(repository: Path, commit: str, name: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def serves(folder: Path, port: int, commit: str, name: str, wanted: bytes | None) -> None:
+def serves(directory: Path, port: int, commit: str, name: str, wanted: bytes | None) -> None:
     """Print that a server has the commit; end the program where it has not."""
-    live = (folder / "www" / "site").resolve().name
+    live = (directory / "www" / "site").resolve().name
     url = f"http://127.0.0.1:{port}/{quote(name)}"
     got = over_http(url)
     if live != commit:
-        sys.exit(f"{folder.name}: its link is at {live}, not at {commit}")
+        sys.exit(f"{directory.name}: its link is at {live}, not at {commit}")
     if got != wanted:
-        sys.exit(f"{folder.name}: {url} is not what git has at {commit}")
+        sys.exit(f"{directory.name}: {url} is not what git has at {commit}")
     seen = "not there, as in git" if wanted is None else f"{len(wanted)} bytes, as in git"
     print(f"seen by HTTP: {url}  {seen}")
 

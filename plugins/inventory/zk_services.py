@@ -105,7 +105,7 @@ options:
     default: fail
 notes:
   - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
-    holds; so it is never older than the run. Folders are told apart by their C(pzxid), children by reading them
+    holds; so it is never older than the run. Directories are told apart by their C(pzxid), children by reading them
     again.
   - O(cache_timeout) also says for how long there is a last good answer; V(0) means for ever. The V(memory) cache ends
     with the process.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: config_znodes
-short_description: A folder of files, or nested dictionaries, as entries for zk_znode
+short_description: A directory of files, or nested dictionaries, as entries for zk_znode
 version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
@@ -20,13 +20,14 @@ options:
     description: The znode below which everything is to be; one.
     type: str
     required: true
-  folder:
+  directory:
     description:
-      - A folder on the controller. A file is a znode that holds the file's bytes, a sub-folder is a znode with deeper
+      - A directory on the controller. A file is a znode that holds the file's bytes, a sub-directory is a znode with
+      deeper
         ones.
-      - A relative path is below the folder where C(ansible-playbook) was started.
+      - A relative path is below the directory where C(ansible-playbook) was started.
       - Files of Ansible Vault are decrypted. What is named C(.git) is left out, all else is published.
-      - One of O(folder) and O(values) is needed.
+      - One of O(directory) and O(values) is needed.
     type: str
   values:
     description:
@@ -46,11 +47,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A folder's files as znodes
+- name: A directory's files as znodes
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     recursive: true
-    znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', folder='files/shop') }}"
+    znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', directory='files/shop') }}"
 
 - name: Variables as znodes
   zoo.deploy.zk_znode:
@@ -78,7 +79,7 @@ from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_folder, from_values, pruned
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_directory, from_values, pruned
 
 
 class LookupModule(LookupBase):
@@ -94,12 +95,12 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
 
     def _wanted(self, path: str) -> list[dict[str, Any]]:
-        folder, values = self.get_option("folder"), self.get_option("values")
-        if (folder is None) == (values is None):
-            raise InvalidRecord("want one of folder and values")
+        directory, values = self.get_option("directory"), self.get_option("values")
+        if (directory is None) == (values is None):
+            raise InvalidRecord("expected one of directory and values")
         if values is not None:
             return from_values(path, values)
-        return from_folder(path, os.path.abspath(os.path.expanduser(folder)), self._read)
+        return from_directory(path, os.path.abspath(os.path.expanduser(directory)), self._read)
 
     def _read(self, path: str) -> bytes:
         """The bytes of a file, decrypted where Ansible Vault has encrypted it."""
@@ -117,8 +118,8 @@ class LookupModule(LookupBase):
 
 def _path(terms: Sequence[Any]) -> str:
     if len(terms) != 1 or not isinstance(terms[0], str):
-        raise InvalidRecord("want the path of one znode")
+        raise InvalidRecord("expected the path of one znode")
     path = check_path(terms[0])
     if path == "/":
-        raise InvalidRecord("path: want a znode below the root, such as /config/shop")
+        raise InvalidRecord("path: expected a znode below the root, such as /config/shop")
     return path

@@ -102,7 +102,7 @@ class LookupModule(LookupBase):
 
 def _path(term: Any) -> str:
     if not isinstance(term, str):
-        raise ZooKeeperError(f"want the path of a znode, got {term!r}")
+        raise ZooKeeperError(f"expected the path of a znode, got {term!r}")
     return checked_path(term)
 
 

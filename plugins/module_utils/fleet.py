@@ -154,7 +154,7 @@ def _failures(outcome: Outcome, proof: Proof) -> str:
 def _overdue(outcome: Outcome, proof: Proof, limits: Limits) -> str:
     live, pending = len(outcome.agents), outcome.verdict.pending
     if live < limits.min_agents:
-        return f"published, but {live} {proof.kind} are live in time, want at least {limits.min_agents}"
+        return f"published, but {live} {proof.kind} are live in time, expected at least {limits.min_agents}"
     return f"not proved in time by {len(pending)} of {live}: {_said(outcome, proof, pending)}"
 
 

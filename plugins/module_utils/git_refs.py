@@ -42,7 +42,7 @@ def resolve(url: str, ref: str) -> str:
         raise CommitError(missing_required_lib("GitPython"))
     check_url(url)
     if not ref or ref.startswith("-"):
-        raise CommitError(f"ref: want a branch, a tag or a commit of {url}, got {ref!r}")
+        raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
     if COMMIT_ID.fullmatch(ref.lower()):
         return _resolve_in_copy(url, ref.lower())
     found = _advertised(url, ref)
@@ -70,8 +70,8 @@ def _advertised(url: str, ref: str) -> str | None:
 
 def _resolve_in_copy(url: str, commit_id: str) -> str:
     """Only a fetch shows that a commit exists: of the commit alone, else of the history without its files."""
-    with tempfile.TemporaryDirectory(prefix="zk_release-") as folder:
-        copy = _git(folder)
+    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
+        copy = _git(directory)
         with _questions(url):
             copy.init("--bare", "--quiet", "--template=")
             if not COMMIT_ID.fullmatch(commit_id) or not _fetch(copy, url, "--depth=1", commit_id):
@@ -95,8 +95,8 @@ def _fetch(copy: git.Git, url: str, *words: str) -> bool:
     return True
 
 
-def _git(folder: str | None) -> git.Git:
-    command = git.Git(folder)
+def _git(directory: str | None) -> git.Git:
+    command = git.Git(directory)
     command.update_environment(**ENVIRONMENT)
     return command
 

@@ -53,12 +53,12 @@ def held_now(client: Any, paths: Sequence[str]) -> list[Holding]:
     while level:
         listed = list(zip(level, list_many(client, level)))
         level = []
-        for path, folder in listed:
-            if isinstance(folder, ZooKeeperError):
-                raise folder
-            if folder is not None:
-                found += [Holding(path, "value", folder.stat.mzxid), Holding(path, "children", folder.stat.pzxid)]
-                level += [child(path, name) for name in folder.names]
+        for path, directory in listed:
+            if isinstance(directory, ZooKeeperError):
+                raise directory
+            if directory is not None:
+                found += [Holding(path, "value", directory.stat.mzxid), Holding(path, "children", directory.stat.pzxid)]
+                level += [child(path, name) for name in directory.names]
             elif path in paths:
                 found += _held_by_none(client, path)
     return found

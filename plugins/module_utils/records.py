@@ -47,7 +47,7 @@ FILE_STATES = ("current", "missing", "pending", "failed")
 """The states of a file that an agent keeps like a znode."""
 
 AGENT_DIRECTORY = ".zoo"
-"""The agent's own folder below the base; no release may be put there."""
+"""The agent's own directory below the base; no release may be put there."""
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -69,7 +69,7 @@ class AppPaths:
     def __post_init__(self) -> None:
         check_path(self.root)
         if self.root == "/":
-            raise InvalidRecord("app: want a znode path such as /app/business, got /")
+            raise InvalidRecord("app: expected a znode path such as /app/business, got /")
 
     @property
     def config(self) -> str:
@@ -99,17 +99,17 @@ class AppPaths:
 def parse_object(data: bytes | None) -> dict[str, Any]:
     """The JSON object in a node's bytes. Raises `InvalidRecord` where there is none."""
     if not data:
-        raise InvalidRecord("no data: want a JSON object")
+        raise InvalidRecord("no data: expected a JSON object")
     if len(data) > MAX_NODE_BYTES:
-        raise InvalidRecord(f"{len(data)} bytes: want at most {MAX_NODE_BYTES}")
+        raise InvalidRecord(f"{len(data)} bytes: expected at most {MAX_NODE_BYTES}")
     try:
         found = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as exc:
-        raise InvalidRecord(f"not UTF-8 at byte {exc.start}: want a JSON object") from exc
+        raise InvalidRecord(f"not UTF-8 at byte {exc.start}: expected a JSON object") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidRecord(f"not JSON: {exc}") from exc
     if not isinstance(found, dict):
-        raise InvalidRecord(f"want a JSON object, got {shown(found)}")
+        raise InvalidRecord(f"expected a JSON object, got {shown(found)}")
     return found
 
 
@@ -124,7 +124,7 @@ def url_scheme(url: str) -> str:
 def check_url(url: object) -> str:
     """`url` itself where git may be given it; `InvalidRelease` otherwise. The host says which protocols it allows."""
     if not isinstance(url, str) or not url:
-        raise InvalidRelease(f"url: want a repository's address, got {shown(url)}")
+        raise InvalidRelease(f"url: expected a repository's address, got {shown(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
             f"url: {shown(url)} is no repository's address (no leading dash, no transport helper, no control character)"
@@ -144,21 +144,21 @@ def check_commit_id(commit_id: object) -> str:
     """`commit_id` in lower case where it is a full one; `InvalidRelease` otherwise."""
     if isinstance(commit_id, str) and COMMIT_ID.fullmatch(commit_id.lower()):
         return commit_id.lower()
-    raise InvalidRelease(f"commitId: want 40 or 64 hex digits, got {shown(commit_id)}")
+    raise InvalidRelease(f"commitId: expected 40 or 64 hex digits, got {shown(commit_id)}")
 
 
 def check_relative_path(path: object) -> str:
     """`path` itself where a release may be put there, below a host's base; `InvalidRelease` otherwise."""
     if not isinstance(path, str) or not path:
-        raise InvalidRelease(f"relativePath: want a relative path, got {shown(path)}")
+        raise InvalidRelease(f"relativePath: expected a relative path, got {shown(path)}")
     segments = path.split("/")
     if any(segment in {"", ".", ".."} for segment in segments) or has_control(path):
         raise InvalidRelease(
-            f"relativePath: want a normalised relative path (no leading or double slash, no . or .., "
+            f"relativePath: expected a normalised relative path (no leading or double slash, no . or .., "
             f"no control character), got {shown(path)}"
         )
     if segments[0] == AGENT_DIRECTORY:
-        raise InvalidRelease(f"relativePath: {AGENT_DIRECTORY} is the agent's own folder, got {shown(path)}")
+        raise InvalidRelease(f"relativePath: {AGENT_DIRECTORY} is the agent's own directory, got {shown(path)}")
     if len(path.encode()) > 1024 or any(len(segment.encode()) > 255 for segment in segments):
         raise InvalidRelease(f"relativePath: longer than a file system takes, got {shown(path)}")
     return path
@@ -264,9 +264,9 @@ class FileStatus(_Record):
     def __post_init__(self) -> None:
         check_path(self.znode)
         if self.state not in FILE_STATES:
-            raise InvalidRecord(f"state: want one of {', '.join(FILE_STATES)}, got {shown(self.state)}")
+            raise InvalidRecord(f"state: expected one of {', '.join(FILE_STATES)}, got {shown(self.state)}")
         if not isinstance(self.zxid, int):
-            raise InvalidRecord(f"zxid: want a whole number, got {shown(self.zxid)}")
+            raise InvalidRecord(f"zxid: expected a whole number, got {shown(self.zxid)}")
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class AgentStatus(_Record):
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
-            raise InvalidRecord(f"state: want one of {', '.join(STATES)}, got {shown(self.state)}")
+            raise InvalidRecord(f"state: expected one of {', '.join(STATES)}, got {shown(self.state)}")
         if self.message is not None:
             clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
             object.__setattr__(self, "message", clean[-MAX_MESSAGE:])

@@ -74,9 +74,9 @@ def publish(client: KazooClient, paths: AppPaths, release: Release) -> int:
     data = release.to_node()
     if len(data) > MAX_NODE_BYTES:
         raise ZooKeeperError(f"{paths.config}: {len(data)} bytes, more than a znode takes ({MAX_NODE_BYTES})")
-    for folder in (paths.history, paths.agents):
-        with translated(folder):
-            client.ensure_path(folder)
+    for directory in (paths.history, paths.agents):
+        with translated(directory):
+            client.ensure_path(directory)
     for _try in range(TRIES):
         generation = _publish_once(client, paths, data)
         if generation is not None:

@@ -24,7 +24,7 @@ class InvalidRecord(ValueError):
 def check_path(path: str) -> str:
     """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
     if not path.startswith("/"):
-        raise InvalidRecord(f"path: want one that begins with /, got {shown(path)}")
+        raise InvalidRecord(f"path: expected one that begins with /, got {shown(path)}")
     if path != "/":
         for segment in path[1:].split("/"):
             check_node_name(segment, f"path {shown(path)}")

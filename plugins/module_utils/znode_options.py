@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
         elif self.sequence and self.version is not None:
             why = "sequence makes a new znode, so there is no version to compare; leave one of them out"
         elif self.version is not None and self.version < 0:
-            why = f"version: want 0 or more, got {self.version}"
+            why = f"version: expected 0 or more, got {self.version}"
         if why:
             raise ZooKeeperError(f"{self.path}: {why}", path=self.path)
 
@@ -82,7 +82,7 @@ def _completed(given: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, A
 
 def _check_together(wanted: Sequence[Wanted]) -> None:
     if not wanted:
-        raise ZooKeeperError("znodes: want at least one entry")
+        raise ZooKeeperError("znodes: expected at least one entry")
     absent = {one.path for one in wanted if not one.present}
     seen: set[str] = set()
     for one in wanted:

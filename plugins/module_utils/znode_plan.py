@@ -173,7 +173,8 @@ def _version(one: Wanted) -> int:
 def _check_version(one: Wanted, before: Found) -> None:
     if one.version not in {None, before.stat.version}:
         raise _refused(
-            one, f"has version {before.stat.version}, want {one.version} (BadVersion); read it again and decide anew"
+            one,
+            f"has version {before.stat.version}, expected {one.version} (BadVersion); read it again and decide anew",
         )
 
 

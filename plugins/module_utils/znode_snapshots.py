@@ -89,13 +89,13 @@ class Condition(NamedTuple):
         """Why `seen` does not meet it, for a message; empty where it does."""
         if seen.stat is None or not self.present:
             there = seen.stat is not None
-            return "" if there == self.present else f"is {_state(there)}, want {_state(self.present)}"
+            return "" if there == self.present else f"is {_state(there)}, expected {_state(self.present)}"
         if self.value is not None and not self.value.matches(seen.data):
-            return f"holds {_brief(seen.data)}, want {_brief(self.value.data)}"
+            return f"holds {_brief(seen.data)}, expected {_brief(self.value.data)}"
         if len(seen.children) < self.min_children:
-            return f"has {len(seen.children)} children, want {self.min_children} or more"
+            return f"has {len(seen.children)} children, expected {self.min_children} or more"
         if self.newer_than is not None and seen.stat.mzxid <= self.newer_than:
-            return f"was last set by transaction {seen.stat.mzxid}, want one after {self.newer_than}"
+            return f"was last set by transaction {seen.stat.mzxid}, expected one after {self.newer_than}"
         return ""
 
 
@@ -171,8 +171,8 @@ def below(client: Any, path: str, depth: int, limit: int, timeout: float) -> lis
     level = [path]
     for _level in range(depth):
         listed = zip(level, list_many(client, level, timeout))
-        folders = [(above, _read(folder)) for above, folder in listed]
-        level = [child(above, name) for above, folder in folders if folder for name in folder.names]
+        directories = [(above, _read(directory)) for above, directory in listed]
+        level = [child(above, name) for above, directory in directories if directory for name in directory.names]
         if len(found) + len(level) > limit:
             raise ZooKeeperError(
                 f"{path}: more than {limit} znodes below it; raise max_znodes or lower depth", path=path

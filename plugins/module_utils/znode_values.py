@@ -71,7 +71,7 @@ def _from_text(text: str, encoding: str) -> Value:
 
 def _from_data(data: Any, encoding: str) -> Value:
     if encoding != "text":
-        raise ValueError(f"want a string for encoding {encoding}, got {shown(data, 40)}")
+        raise ValueError(f"expected a string for encoding {encoding}, got {shown(data, 40)}")
     return Value(_utf8(json.dumps(data, ensure_ascii=False, allow_nan=False)), _canonical(data))
 
 
@@ -148,7 +148,7 @@ def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], whe
     and a later run has to recognise it.
     """
     if not given:
-        raise ZooKeeperError(f"{where}: acl: want at least one entry")
+        raise ZooKeeperError(f"{where}: acl: expected at least one entry")
     return tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
 
 

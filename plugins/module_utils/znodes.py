@@ -17,7 +17,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wa
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import Found, Planned, Step, Tree, plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_results import forecast, outcome, told
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    Folder,
+    Listing,
     Node,
     ZooKeeperError,
     explain,
@@ -125,12 +125,12 @@ def descendants(client: Any, path: str, timeout: float) -> list[str]:
     level = [path]
     while level:
         listed = zip(level, list_many(client, level, timeout))
-        level = [child(above, name) for above, folder in listed for name in _names(folder)]
+        level = [child(above, name) for above, directory in listed for name in _names(directory)]
         found += level
     return found[::-1]
 
 
-def _names(listed: Folder | ZooKeeperError | None) -> Sequence[str]:
+def _names(listed: Listing | ZooKeeperError | None) -> Sequence[str]:
     if isinstance(listed, ZooKeeperError):
         raise listed
     return listed.names if listed else []

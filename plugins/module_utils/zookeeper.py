@@ -99,7 +99,7 @@ class Node(NamedTuple):
     stat: Any
 
 
-class Folder(NamedTuple):
+class Listing(NamedTuple):
     """A znode with the names of its children, in no order, and its `ZnodeStat`."""
 
     path: str
@@ -332,13 +332,13 @@ def read_many(
 
 def list_many(
     client: KazooClient, paths: Sequence[str], timeout: float = READ_TIMEOUT
-) -> list[Folder | ZooKeeperError | None]:
-    """Every znode of `paths` with its children's names, in order: a `Folder`, or None and errors as in `read_many`.
+) -> list[Listing | ZooKeeperError | None]:
+    """Every znode of `paths` with its children's names, in order: a `Directory`, or None and errors as in `read_many`.
 
     The stat may be a little older than the names, never newer: as long as `pzxid` stays, the names do.
     """
     answers = _bulk_read(client, [(kind, path) for path in paths for kind in (GET_DATA, GET_CHILDREN)], timeout)
-    return [_folder(path, node, names) for path, node, names in zip(paths, answers, answers)]
+    return [_directory(path, node, names) for path, node, names in zip(paths, answers, answers)]
 
 
 def _node(path: str, answer: Any) -> Node | ZooKeeperError | None:
@@ -347,11 +347,11 @@ def _node(path: str, answer: Any) -> Node | ZooKeeperError | None:
     return Node(path, answer[0] or b"", answer[1])
 
 
-def _folder(path: str, node: Any, names: Any) -> Folder | ZooKeeperError | None:
+def _directory(path: str, node: Any, names: Any) -> Listing | ZooKeeperError | None:
     for answer in (node, names):
         if isinstance(answer, Exception):
             return _failure(path, answer)
-    return Folder(path, names, node[1])
+    return Listing(path, names, node[1])
 
 
 def _failure(path: str, exc: Exception) -> ZooKeeperError | None:

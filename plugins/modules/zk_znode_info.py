@@ -287,7 +287,7 @@ def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     paths = [checked_path(path) for path in (options["paths"] if several else [options["path"]])]
     condition = None if options["wait_for"] is None else Condition.from_options(options["wait_for"])
     if options["depth"] < 0:
-        raise ZooKeeperError(f"depth: want 0 or more, got {options['depth']}")
+        raise ZooKeeperError(f"depth: expected 0 or more, got {options['depth']}")
     with connect(options) as client:
         began = time.monotonic()
         if condition is None:

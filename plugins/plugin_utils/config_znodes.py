@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a folder of files, or from nested dictionaries, to the entries of `zk_znode`'s option `znodes`.
+"""From a directory of files, or from nested dictionaries, to the entries of `zk_znode`'s option `znodes`.
 
-A name of a file, a folder or a key is the name of a znode. All errors are `InvalidRecord`s that say where.
+A name of a file, a directory or a key is the name of a znode. All errors are `InvalidRecord`s that say where.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import Inva
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import ancestors, child
 
 LEFT_OUT = frozenset({".git"})
-"""Names in a folder that are not part of a configuration."""
+"""Names in a directory that are not part of a configuration."""
 
 MAX_BYTES = 1_400_000
 """More base64 than 1,040,000 bytes make, all that one transaction holds; `zk_znode` itself counts to the byte."""
@@ -25,28 +25,28 @@ MAX_BYTES = 1_400_000
 Entry = dict[str, Any]
 
 
-def from_folder(path: str, folder: str, read: Callable[[str], bytes]) -> list[Entry]:
-    """The files of `folder` as znodes below `path`, an empty folder as an empty one. `read` gives a file's bytes."""
-    if not os.path.isdir(folder):
-        raise InvalidRecord(f"{folder}: no such folder")
-    return _wanted(_files(path, folder, read), folder)
+def from_directory(path: str, directory: str, read: Callable[[str], bytes]) -> list[Entry]:
+    """The files of `directory` as znodes below `path`, an empty one as an empty znode. `read` gives a file's bytes."""
+    if not os.path.isdir(directory):
+        raise InvalidRecord(f"{directory}: no such directory")
+    return _wanted(_files(path, directory, read), directory)
 
 
-def _files(path: str, folder: str, read: Callable[[str], bytes]) -> Iterator[Entry]:
-    """The entries of one folder and those below it."""
+def _files(path: str, directory: str, read: Callable[[str], bytes]) -> Iterator[Entry]:
+    """The entries of one directory and those below it."""
     try:
-        found = sorted((one for one in os.scandir(folder) if one.name not in LEFT_OUT), key=lambda one: one.name)
+        found = sorted((one for one in os.scandir(directory) if one.name not in LEFT_OUT), key=lambda one: one.name)
     except OSError as exc:
-        raise InvalidRecord(f"{folder}: {exc.strerror}") from exc
+        raise InvalidRecord(f"{directory}: {exc.strerror}") from exc
     for one in found:
-        znode = child(path, check_node_name(one.name, folder))
+        znode = child(path, check_node_name(one.name, directory))
         if one.is_dir(follow_symlinks=False):
             yield from _or_empty(znode, _files(znode, one.path, read))
         elif one.is_file():
             yield {"path": znode, "value": base64.b64encode(_content(one.path, read)).decode(), "encoding": "base64"}
         else:
             raise InvalidRecord(
-                f"{one.path}: want a file or a folder, not a link to a folder or to nothing, a pipe, ..."
+                f"{one.path}: expected a file or a directory, not a link to a directory or to nothing, a pipe, ..."
             )
 
 
@@ -60,7 +60,7 @@ def _content(path: str, read: Callable[[str], bytes]) -> bytes:
 def from_values(path: str, values: Any) -> list[Entry]:
     """The keys of `values` as znodes below `path`, a nested dictionary's as deeper ones; none is an empty znode."""
     if not isinstance(values, Mapping):
-        raise InvalidRecord(f"values for {path}: want a dictionary")
+        raise InvalidRecord(f"values for {path}: expected a dictionary")
     return _wanted(_items(path, values), path)
 
 
@@ -77,20 +77,20 @@ def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
 
 
 def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
-    """What is inside of a folder; where nothing is, the folder itself."""
+    """What is inside of a directory; where nothing is, the directory itself."""
     yield next(inside, {"path": path})
     yield from inside
 
 
 def _wanted(entries: Iterable[Entry], where: str) -> list[Entry]:
-    """All the entries. Stops at the first too many: the folder may be a whole disk, by mistake."""
+    """All the entries. Stops at the first too many: the directory may be a whole disk, by mistake."""
     found, size = [], 0
     for entry in entries:
         found.append(entry)
         size += len(entry["path"]) + len(str(entry.get("value", "")))
         if size > MAX_BYTES:
             raise InvalidRecord(
-                f"{where}: over the 1 MB of one transaction; publish its folders each below a path of its own"
+                f"{where}: over the 1 MB of one transaction; publish its directories each below a path of its own"
             )
     if not found:
         raise InvalidRecord(f"{where}: there is nothing in it to publish")

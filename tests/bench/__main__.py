@@ -52,7 +52,7 @@ def _goal(text: str) -> str:
 
 def _pairs(text: str) -> int:
     if not text.isdigit() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"want a number of 2 or more, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of 2 or more, got {text!r}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What the goals run on, made when first used: a folder, an ensemble, registries, Ansible's commands."""
+"""What the goals run on, made when first used: a directory, an ensemble, registries, Ansible's commands."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ class Registry:
 class Workbench:
     """The surroundings of a run; `opened` makes one and takes it down."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
 
     @classmethod
     @contextlib.contextmanager
     def opened(cls) -> Iterator[Workbench]:
-        """A workbench in a temporary folder, for the length of the block."""
-        with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
-            bench = cls(Path(folder))
+        """A workbench in a temporary directory, for the length of the block."""
+        with tempfile.TemporaryDirectory(prefix="zoo-bench-") as directory:
+            bench = cls(Path(directory))
             with bench._ending:
                 yield bench
 
     @cached_property
     def ensemble(self) -> Ensemble:
         """Three servers of ZooKeeper."""
-        servers = Ensemble(self.folder / "ensemble")
+        servers = Ensemble(self.directory / "ensemble")
         self._ending.callback(servers.stop)
         return servers.start()
 
@@ -104,8 +104,8 @@ class Workbench:
                 raise BenchError(f"{registry.path}: can't register: {failed[0]!r}")
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
-        """A file in the folder."""
-        path = self.folder / name
+        """A file in the directory."""
+        path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(mode)
@@ -118,7 +118,7 @@ class Workbench:
         """
         done = subprocess.run(
             [Path(sys.executable).parent / command, *map(str, words)],
-            cwd=self.folder,
+            cwd=self.directory,
             env={**self._environment, **surroundings},
             capture_output=True,
             text=True,
@@ -139,6 +139,6 @@ class Workbench:
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            "ANSIBLE_LOCAL_TEMP": str(self.folder / "ansible"),
+            "ANSIBLE_LOCAL_TEMP": str(self.directory / "ansible"),
             "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}",
         }

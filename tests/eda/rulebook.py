@@ -20,16 +20,16 @@ PATIENCE = 240.0
 
 
 class Rulebook:
-    """A running rulebook: a path, or its name in the collection. Its inventory is the folder `inventory`."""
+    """A running rulebook: a path, or its name in the collection. Its inventory is the directory `inventory`."""
 
-    def __init__(self, folder: Path, rulebook: str, **variables: Any) -> None:
-        self.folder = folder
-        self._log = folder / "log"
+    def __init__(self, directory: Path, rulebook: str, **variables: Any) -> None:
+        self.directory = directory
+        self._log = directory / "log"
         self._rulebook = rulebook
-        self._variables = folder / "vars.yml"
+        self._variables = directory / "vars.yml"
         self._variables.write_text(json.dumps(variables))
-        (folder / "inventory").mkdir(exist_ok=True)
-        (folder / "inventory" / "hosts").write_text("localhost ansible_connection=local\n")
+        (directory / "inventory").mkdir(exist_ok=True)
+        (directory / "inventory" / "hosts").write_text("localhost ansible_connection=local\n")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Rulebook:
@@ -40,12 +40,12 @@ class Rulebook:
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "PATH": f"{COMMAND.parent}:{os.environ['PATH']}:/usr/sbin",
-            "TMPDIR": str(self.folder),
+            "TMPDIR": str(self.directory),
         }
         words = ["-r", self._rulebook, "-i", "inventory", "-e", str(self._variables)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(COMMAND), *words], cwd=self.folder, env=surroundings, stdout=log, stderr=log
+                [str(COMMAND), *words], cwd=self.directory, env=surroundings, stdout=log, stderr=log
             )
         return self
 

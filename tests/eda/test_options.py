@@ -46,15 +46,18 @@ def refusal(**args: Any) -> str:
         ({"data": ["/a"]}, "missing required arguments: hosts"),
         ({"hosts": "", "data": ["/a"]}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ({"hosts": "h"}, "nothing to watch: give at least one of data, children, subtrees, registries, session"),
-        ({"hosts": "h", "data": ["a"]}, 'data: path: want one that begins with /, got "a"'),
+        ({"hosts": "h", "data": ["a"]}, 'data: path: expected one that begins with /, got "a"'),
         ({"hosts": "h", "subtrees": ["/a/../b"]}, 'subtrees: path "/a/../b": ".." can\'t name a znode'),
         ({"hosts": "h", "children": {"a": 1}}, "children"),
         ({"hosts": "h", "path": "/a", "session": True}, "path"),
-        ({"hosts": "h", "registries": [{"path": "/a", "format": "xml"}]}, "registries: /a: format: want one of auto"),
+        (
+            {"hosts": "h", "registries": [{"path": "/a", "format": "xml"}]},
+            "registries: /a: format: expected one of auto",
+        ),
         ({"hosts": "h", "registries": [{"path": "/a", "name": "b"}]}, "registries: /a has an unknown key name"),
-        ({"hosts": "h", "registries": [7]}, "registries: want a path, or a mapping"),
-        ({"hosts": "h", "registries": ["/a"], "settle": -1}, "settle: want seconds, 0 or more, got -1"),
-        ({"hosts": "h", "registries": ["/a"], "settle": "inf"}, "settle: want seconds, 0 or more, got inf"),
+        ({"hosts": "h", "registries": [7]}, "registries: expected a path, or a mapping"),
+        ({"hosts": "h", "registries": ["/a"], "settle": -1}, "settle: expected seconds, 0 or more, got -1"),
+        ({"hosts": "h", "registries": ["/a"], "settle": "inf"}, "settle: expected seconds, 0 or more, got inf"),
         ({"hosts": "h", "data": ["/a"], "settle": 1}, "settle: it is about services"),
         ({"hosts": "h", "session": "maybe"}, "session"),
         ({"hosts": "h", "session": True, "sasl_mechanism": "PLAIN"}, "sasl_mechanism"),
@@ -117,7 +120,10 @@ def test_it_speaks_tls(tmp_path: Path, app: str) -> None:
     certificates = Certificates.create(tmp_path / "certificates")
     servers = Ensemble.with_tls(tmp_path / "zk", certificates)
     args = {"hosts": servers.secure_hosts, "tls": True, "tls_ca": str(certificates.ca), "session": True}
-    client = {"tls_cert": str(certificates.folder / "client.crt"), "tls_key": str(certificates.folder / "client.key")}
+    client = {
+        "tls_cert": str(certificates.directory / "client.crt"),
+        "tls_key": str(certificates.directory / "client.key"),
+    }
     try:
         servers.start()
         source = Source(**args, **client, subtrees=["/"], initial=True).start()
@@ -182,8 +188,8 @@ print(watch_loop.__file__)
 @pytest.mark.parametrize("place", ["installed", "checkout"])
 def test_it_finds_its_own_collection_beside_another_package_of_collections(place: str, tmp_path: Path) -> None:
     own = tmp_path / "ansible_collections" / "zoo" / "deploy" if place == "installed" else tmp_path / "checkout"
-    for folder in ("plugins", "extensions"):
-        shutil.copytree(ROOT / folder, own / folder)
+    for directory in ("plugins", "extensions"):
+        shutil.copytree(ROOT / directory, own / directory)
     if place == "checkout":
         shutil.copytree(ROOT / "collections", own / "collections", symlinks=True)
     other = tmp_path / "site" / "ansible_collections"

@@ -340,7 +340,9 @@ def tree(zk: KazooClient, root: str) -> dict[str, str]:
 def services(zk: KazooClient, root: str) -> set[str]:
     """The entries of every registry below `root`."""
     return {
-        f"{root}/{folder}/{name}" for folder in zk.get_children(root) for name in zk.get_children(f"{root}/{folder}")
+        f"{root}/{directory}/{name}"
+        for directory in zk.get_children(root)
+        for name in zk.get_children(f"{root}/{directory}")
     }
 
 

@@ -19,12 +19,12 @@ from support.waiting import wait_for
 PLAYBOOK = ROOT / "extensions" / "eda" / "playbooks" / "server_gone.yml"
 
 NGINX = """
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
 events {{}}
 http {{
     access_log off;
-    include {folder}/upstreams/*.conf;
+    include {directory}/upstreams/*.conf;
 }}
 """
 
@@ -73,7 +73,7 @@ def test_the_load_balancer_has_a_server_that_joins(
     inventory = tmp_path / "inventory"
     (inventory / "group_vars").mkdir(parents=True)
     (tmp_path / "upstreams").mkdir()
-    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path))
+    (tmp_path / "nginx.conf").write_text(NGINX.format(directory=tmp_path))
     upstream = tmp_path / "upstreams" / "web.conf"
     source = {"plugin": "zoo.deploy.zk_services", "hosts": ensemble.hosts, "registries": [registry]}
     options = {
@@ -130,5 +130,5 @@ def test_a_mistake_in_the_options_is_one_line(run: Callable[..., Rulebook], ense
     (tmp_path / "any.yml").write_text(yaml.safe_dump([rulebook]))
     running = run(str(tmp_path / "any.yml"))
     assert running.end() != 0
-    assert 'data: path: want one that begins with /, got "config"' in running.log
+    assert 'data: path: expected one that begins with /, got "config"' in running.log
     assert "Traceback" not in running.log

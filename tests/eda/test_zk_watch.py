@@ -160,7 +160,7 @@ def test_a_serverset_member_joins_when_it_says_that_it_is_alive(watch: Watch, zk
     assert [change for change, _path in source.changes(address="h1")] == ["joined", "left"]
 
 
-def test_a_service_below_a_folder_that_comes_later_is_found(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_a_service_below_a_directory_that_comes_later_is_found(watch: Watch, zk: KazooClient, app: str) -> None:
     source = watch(registries=[f"{app}/dubbo/*/providers"])
     zk.create(f"{app}/dubbo/api", makepath=True)
     zk.create(f"{app}/other/providers", makepath=True)

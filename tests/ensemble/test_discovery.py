@@ -27,9 +27,9 @@ def root(zk: KazooClient, app: str) -> str:
     return app
 
 
-def fill(zk: KazooClient, folder: str, count: int, data: bytes = b'["10.0.0.1", "80"]') -> None:
-    zk.ensure_path(folder)
-    for one in [zk.create_async(f"{folder}/n{number:05}", data) for number in range(count)]:
+def fill(zk: KazooClient, directory: str, count: int, data: bytes = b'["10.0.0.1", "80"]') -> None:
+    zk.ensure_path(directory)
+    for one in [zk.create_async(f"{directory}/n{number:05}", data) for number in range(count)]:
         one.get()
 
 
@@ -50,16 +50,16 @@ def names(reading: Reading) -> list[str]:
     return [child.name for child in reading.children]
 
 
-def test_children_are_read_with_their_folder_in_the_order_of_their_names(
+def test_children_are_read_with_their_directory_in_the_order_of_their_names(
     client: KazooClient, zk: KazooClient, root: str
 ) -> None:
     fill(zk, f"{root}/a", 20)
     zk.ensure_path(f"{root}/b")
     first, second, gone = discover(client, [Registry(f"{root}/{name}") for name in "abc"], [None] * 3)
     assert names(first) == [f"n{number:05}" for number in range(20)]
-    assert first.folders == {f"{root}/a": zk.exists(f"{root}/a").pzxid}
+    assert first.directories == {f"{root}/a": zk.exists(f"{root}/a").pzxid}
     assert (names(second), second.problems) == ([], [])
-    assert gone.folders == {f"{root}/c": None}
+    assert gone.directories == {f"{root}/c": None}
     assert gone.problems == [f"{root}/c: no such znode, so nothing is registered there"]
 
 
@@ -152,7 +152,7 @@ def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: K
         {
             "version": 1,
             "hosts": "zk1:2181",
-            "registries": {"/a auto": {"live": 1, "folders": {}, "problems": [], "children": [[1]]}},
+            "registries": {"/a auto": {"live": 1, "directories": {}, "problems": [], "children": [[1]]}},
         },
     ],
 )

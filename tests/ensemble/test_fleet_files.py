@@ -196,7 +196,9 @@ def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooCl
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     report(other, app, "b")
     error = Waiting(zk, app, held, min_agents=2, wait_timeout=0.3).error()
-    assert str(error) == (f"{top}: published, but 1 agents with a file from there are live in time, want at least 2")
+    assert str(error) == (
+        f"{top}: published, but 1 agents with a file from there are live in time, expected at least 2"
+    )
     assert [agent["name"] for agent in error.details["agents"]] == ["a"]
     assert error.details["timed_out"]
 
@@ -253,5 +255,5 @@ def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
 
 
 def test_a_bad_application_is_one_line(zk: KazooClient) -> None:
-    with pytest.raises(ZooKeeperError, match=r"^app: want a znode path such as /app/business, got /$"):
+    with pytest.raises(ZooKeeperError, match=r"^app: expected a znode path such as /app/business, got /$"):
         prove_files(zk, [], "x", {"app": "/"})

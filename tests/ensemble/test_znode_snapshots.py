@@ -30,13 +30,13 @@ def condition(**given: Any) -> Condition:
     ("wanted", "why"),
     [
         ({}, ""),
-        ({"state": "absent"}, "is present, want absent"),
+        ({"state": "absent"}, "is present, expected absent"),
         ({"value": {"a": 1}}, ""),
-        ({"value": "b"}, 'holds "{\\"a\\":1}", want "b"'),
+        ({"value": "b"}, 'holds "{\\"a\\":1}", expected "b"'),
         ({"min_children": 2}, ""),
-        ({"min_children": 3}, "has 2 children, want 3 or more"),
+        ({"min_children": 3}, "has 2 children, expected 3 or more"),
         ({"newer_than": 0}, ""),
-        ({"newer_than": 2**62}, f"want one after {2**62}"),
+        ({"newer_than": 2**62}, f"expected one after {2**62}"),
         ({"value": {"a": 1}, "min_children": 2, "newer_than": 1}, ""),
     ],
 )
@@ -52,8 +52,8 @@ def test_it_says_why_a_znode_does_not_meet_it(zk: KazooClient, app: str, wanted:
 def test_a_znode_that_is_not_there_meets_absent_only() -> None:
     nothing = Snapshot("/a")
     assert condition(state="absent").unmet(nothing) == ""
-    assert condition().unmet(nothing) == "is absent, want present"
-    assert condition(newer_than=0).unmet(nothing) == "is absent, want present"
+    assert condition().unmet(nothing) == "is absent, expected present"
+    assert condition(newer_than=0).unmet(nothing) == "is absent, expected present"
 
 
 def test_absent_with_anything_else_is_refused() -> None:
@@ -96,7 +96,7 @@ def test_the_watch_tells_of_each_change(zk: KazooClient, app: str, wanted: dict[
 
 def test_several_znodes_must_meet_it_together(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
-    with pytest.raises(ZooKeeperError, match=rf"^{app}/b: is absent, want present; not within 0.3 s$"):
+    with pytest.raises(ZooKeeperError, match=rf"^{app}/b: is absent, expected present; not within 0.3 s$"):
         wait(zk, [f"{app}/a", f"{app}/b"], condition(), 0.3)
 
 
@@ -186,6 +186,6 @@ def test_waiting_asks_nothing_of_the_ensemble(tmp_path: Path) -> None:
             return int(next(line for line in lines if line.startswith("Received")).split()[1])
 
         before = received()
-        with pytest.raises(ZooKeeperError, match=r"^/nothing: is absent, want present; not within 1.5 s$"):
+        with pytest.raises(ZooKeeperError, match=r"^/nothing: is absent, expected present; not within 1.5 s$"):
             wait(client, ["/nothing"], condition(), 1.5)
         assert received() - before < 12  # one look of five requests, the pings, and our own question

@@ -69,15 +69,15 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
 @pytest.mark.parametrize(
     ("given_options", "said"),
     [
-        ({"path": "a"}, 'path: want one that begins with /, got "a"'),
+        ({"path": "a"}, 'path: expected one that begins with /, got "a"'),
         ({"path": "/a/"}, "can't name a znode"),
         ({"path": "/a/../b"}, "can't name a znode"),
         ({"path": "/", "state": "absent"}, "/: the root can't be deleted"),
         ({"path": "/a", "state": "absent", "value": "x"}, "/a: value, acl and sequence go with state present only"),
         ({"path": "/a-", "sequence": True, "version": 1}, "/a-: sequence makes a new znode"),
-        ({"path": "/a", "version": -1}, "/a: version: want 0 or more, got -1"),
-        ({"path": "/a", "acl": []}, "/a: acl: want at least one entry"),
-        ({"znodes": []}, "znodes: want at least one entry"),
+        ({"path": "/a", "version": -1}, "/a: version: expected 0 or more, got -1"),
+        ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
+        ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
         (
             {"znodes": [{"path": "/a", "state": "absent"}, {"path": "/a/b/c"}]},
@@ -196,7 +196,7 @@ def test_another_version_is_refused_unless_nothing_is_to_be_done(zk: KazooClient
     zk.create(app, b"one", makepath=True)
     zk.set(app, b"two")
     said = refusal(zk, check=check, path=app, value="three", version=0)
-    assert said == f"{app}: has version 1, want 0 (BadVersion); read it again and decide anew"
+    assert said == f"{app}: has version 1, expected 0 (BadVersion); read it again and decide anew"
     assert "BadVersion" in refusal(zk, check=check, path=app, state="absent", version=0)
     assert not converge(zk, check=check, path=app, value="two", version=0)["changed"]
     assert "NoNode" in refusal(zk, check=check, path=f"{app}/new", version=0)
@@ -408,10 +408,10 @@ def test_a_znode_that_another_deleted_meanwhile_is_created_instead(zk: KazooClie
 def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     said = refusal(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours", version=0)
-    assert "has version 1, want 0 (BadVersion)" in said
+    assert "has version 1, expected 0 (BadVersion)" in said
     assert zk.get(app)[0] == b"theirs"
     said = refusal(Rival(zk, lambda: zk.set(app, b"again")), path=app, state="absent", version=1)
-    assert "has version 2, want 1 (BadVersion)" in said
+    assert "has version 2, expected 1 (BadVersion)" in said
 
 
 def test_a_child_that_another_created_meanwhile_goes_with_the_subtree(zk: KazooClient, app: str) -> None:

@@ -12,7 +12,7 @@ from kazoo.security import make_acl, make_digest_acl
 from ansible_collections.zoo.deploy.plugins.module_utils import zookeeper
 from ansible_collections.zoo.deploy.plugins.module_utils.multi_read import GET_DATA, MultiRead
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    Folder,
+    Listing,
     Node,
     ZooKeeperError,
     connect,
@@ -105,18 +105,18 @@ def test_the_stat_is_the_one_that_kazoo_reads(client: KazooClient) -> None:
     assert found.stat.ephemeralOwner == client.client_id[0]
 
 
-def test_folders_are_listed_with_their_children_and_their_stat(client: KazooClient) -> None:
-    paths = filled(client, "/folders/many", [b""] * 1500)
-    client.ensure_path("/folders/none")
-    many, none, gone, root = list_many(client, ["/folders/many", "/folders/none", "/folders/gone", "/"])
-    assert isinstance(many, Folder)
+def test_directories_are_listed_with_their_children_and_their_stat(client: KazooClient) -> None:
+    paths = filled(client, "/directories/many", [b""] * 1500)
+    client.ensure_path("/directories/none")
+    many, none, gone, root = list_many(client, ["/directories/many", "/directories/none", "/directories/gone", "/"])
+    assert isinstance(many, Listing)
     assert sorted(many.names) == [path.rpartition("/")[2] for path in paths]
-    assert many.stat == client.get("/folders/many")[1]
-    assert isinstance(none, Folder)
+    assert many.stat == client.get("/directories/many")[1]
+    assert isinstance(none, Listing)
     assert none.names == []
     assert gone is None
-    assert isinstance(root, Folder)
-    assert "folders" in root.names
+    assert isinstance(root, Listing)
+    assert "directories" in root.names
 
 
 def test_what_is_asked_for_lies_below_the_chroot(server: Ensemble, client: KazooClient) -> None:
@@ -127,7 +127,7 @@ def test_what_is_asked_for_lies_below_the_chroot(server: Ensemble, client: Kazoo
         (root,) = list_many(below, ["/"])
     assert isinstance(found, Node)
     assert (found.path, found.data) == ("/inner", b"here")
-    assert isinstance(root, Folder)
+    assert isinstance(root, Listing)
     assert root.names == ["inner"]
 
 
@@ -137,9 +137,9 @@ def test_names_that_are_long_or_not_ascii_fit(client: KazooClient) -> None:
     for start in range(0, len(names), 100):
         for one in [client.create_async(f"/names/{name}", b"v") for name in names[start : start + 100]]:
             one.get()
-    (folder,) = list_many(client, ["/names"])
-    assert isinstance(folder, Folder)
-    assert sorted(folder.names) == sorted(names)
+    (directory,) = list_many(client, ["/names"])
+    assert isinstance(directory, Listing)
+    assert sorted(directory.names) == sorted(names)
     assert all(isinstance(one, Node) for one in read_many(client, [f"/names/{name}" for name in names]))
 
 
@@ -162,9 +162,9 @@ def test_where_multi_read_is_not_known_znodes_are_read_one_by_one(
     assert isinstance(second, Node)
     assert (first.data, gone, second.data) == (b"a", None, b"b")
     assert isinstance(closed, ZooKeeperError)
-    (folder,) = list_many(client, ["/unknown"])
-    assert isinstance(folder, Folder)
-    assert sorted(folder.names) == ["closed", "n00000", "n00001"]
+    (directory,) = list_many(client, ["/unknown"])
+    assert isinstance(directory, Listing)
+    assert sorted(directory.names) == ["closed", "n00000", "n00001"]
 
 
 def test_an_ensemble_that_dies_is_an_error_in_time(tmp_path_factory: pytest.TempPathFactory) -> None:

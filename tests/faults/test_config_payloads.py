@@ -41,9 +41,9 @@ class Reader:
 
 
 def outside(root: Path, base: Path) -> trees.Contents:
-    """All that is in the folder around a base, but for the base and the agent's log."""
+    """All that is in the directory around a base, but for the base and the agent's log."""
     inside = (bytes(base.relative_to(root)) + b"/", b"server1/agent.log")
-    return {path: facts for path, facts in trees.folder_contents(root).items() if not path.startswith(inside)}
+    return {path: facts for path, facts in trees.directory_contents(root).items() if not path.startswith(inside)}
 
 
 # kazoo's threads use `random` while Hypothesis draws.

@@ -1,4 +1,4 @@
-"""A disk is full or read-only, a folder is where the symlink belongs: the old release stays, the host recovers."""
+"""A disk is full or read-only, a directory is where the symlink belongs: the old release stays, the host recovers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Hosts = Callable[..., Host]
 
 
 def mount(stack: ExitStack, place: Path, *words: str) -> None:
-    """Mount something at a folder until the stack ends; skips the test where that is not allowed here."""
+    """Mount something at a directory until the stack ends; skips the test where that is not allowed here."""
     place.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *words, str(place)], check=False, capture_output=True, text=True)
     if done.returncode:
@@ -118,13 +118,13 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
     one.settle()
 
 
-def test_a_folder_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:
+def test_a_directory_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:
     one = host().start()
     one.settle()
     precious = one.agent.base / "elsewhere" / "precious"
     precious.parent.mkdir()
     precious.write_text("mine\n")
-    ledger.inject("a folder where the symlink belongs")
+    ledger.inject("a directory where the symlink belongs")
     status = one.outcome(one.publish(relativePath="elsewhere"))
     assert status["state"] == "failed"
     assert str(precious.parent) in status["message"]

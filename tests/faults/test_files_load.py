@@ -59,7 +59,7 @@ def is_whole(value: bytes) -> bool:
 
 
 class Fleet:
-    """Agents that all keep all files, each in a folder of its own; what they run notes when it began."""
+    """Agents that all keep all files, each in a directory of its own; what they run notes when it began."""
 
     def __init__(self, root: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> None:
         self.znodes = [f"{app}/files/{number:03}.conf" for number in range(ZNODES)]
@@ -71,8 +71,8 @@ class Fleet:
     def start(self) -> None:
         """Start all, each with a stand-in for systemctl."""
         for agent in self.agents:
-            for folder in ("etc", "notes", "bin"):
-                (agent.root / folder).mkdir(parents=True)
+            for directory in ("etc", "notes", "bin"):
+                (agent.root / directory).mkdir(parents=True)
             command = agent.root / "bin" / "systemctl"
             command.write_text(f'#!/bin/sh\ndate +%s.%N >>"{agent.root}/notes/$2"\n')
             command.chmod(0o755)

@@ -97,7 +97,7 @@ def test_a_git_server_that_answers_with_another_commit_is_not_believed(server: S
     wrong = server.host.origin.commit({"index.html": "wrong\n"})
     wanted = server.host.origin.commit({"index.html": "wanted\n"})
     ledger.inject("git server: the pack of another commit")
-    server.way.edit_request = lambda data: data.replace(b"want " + wanted.encode(), b"want " + wrong.encode())
+    server.way.edit_request = lambda data: data.replace(b"expected " + wanted.encode(), b"expected " + wrong.encode())
     generation = server.publish(wanted)
     server.host.says("tried again in")
     server.host.check_live(before)
@@ -247,7 +247,7 @@ def test_a_commit_of_odd_things_is_deployed_byte_for_byte_and_runs_nothing(
     odd = commit_all(repository, submodule)
     ledger.inject("a commit with symlinks out of its tree, names of 255 bytes, submodules, attributes that filter")
     one.settle(odd)
-    # The work tree has no folder for a submodule: git would take its absence for a removal.
+    # The work tree has no directory for a submodule: git would take its absence for a removal.
     (repository.path / "index.html").write_text("after\n")
     repository.git("commit", "-q", "-m", "one file", "--", "index.html")
     ledger.inject("the same by difference from the release before")
@@ -255,19 +255,19 @@ def test_a_commit_of_odd_things_is_deployed_byte_for_byte_and_runs_nothing(
     assert not evil.exists()
 
 
-def test_files_that_become_folders_and_symlinks_and_back_are_followed_byte_for_byte(
+def test_files_that_become_directories_and_symlinks_and_back_are_followed_byte_for_byte(
     host: Hosts, repository: GitRepository, ledger: Ledger
 ) -> None:
     one = host().start()
     files: dict[str, str | None] = {f"same/{number}": f"{number}\n" for number in range(8)}
     repository.commit({**files, "thing": "file\n", "swap/x": "x\n"})
     one.settle()
-    ledger.inject("a commit that makes a folder of a file, a symlink of a folder")
+    ledger.inject("a commit that makes a directory of a file, a symlink of a directory")
     repository.git("rm", "-q", "thing", "swap/x")
     (repository.path / "swap").symlink_to("same")
-    repository.commit({"thing/inner": "folder\n"})
+    repository.commit({"thing/inner": "directory\n"})
     one.settle()
-    ledger.inject("a commit that makes a file of a folder, a folder of a symlink")
+    ledger.inject("a commit that makes a file of a directory, a directory of a symlink")
     repository.git("rm", "-q", "thing/inner", "swap")
     repository.commit({"thing": "file again\n", "swap/0": "new\n"})
     (repository.path / "same/0").chmod(0o755)

@@ -32,12 +32,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 
 class Stage:
-    """A host with one release live, whose folders can be put back to that state; a second release is to come."""
+    """A host with one release live, whose directories can be put back to that state; a second release is to come."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: Host, directory: Path) -> None:
         self.host = host
-        self.saved = folder / "saved"
-        self.log = folder / "strace.log"
+        self.saved = directory / "saved"
+        self.log = directory / "strace.log"
         self.old = self._commit_old(host.origin)
         host.start().settle(self.old)
         host.agent.end()
@@ -68,7 +68,7 @@ class Stage:
         return json.dumps(stage_job(config, release, [self.old]))
 
     def reset(self) -> None:
-        """Put the host's folders back."""
+        """Put the host's directories back."""
         shutil.rmtree(self.host.agent.base, ignore_errors=True)
         shutil.copytree(self.saved, self.host.agent.base, symlinks=True)
 
@@ -93,7 +93,7 @@ class Stage:
 
 @pytest.fixture
 def stage(host: Hosts, tmp_path: Path) -> Stage:
-    """The host and the states of its folders."""
+    """The host and the states of its directories."""
     if not shutil.which("strace"):
         pytest.skip("there is no strace here")
     return Stage(host(), tmp_path)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run molecule on the scenarios of this folder, in the network of the lab that LAB names:
+# Run molecule on the scenarios of this directory, in the network of the lab that LAB names:
 # bash tests/hosts/molecule.sh test -s watcher
 set -euo pipefail
 

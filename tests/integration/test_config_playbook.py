@@ -22,19 +22,19 @@ HIDDEN = "the-hidden-word"
 
 
 class Shop:
-    """A configuration in a folder, and where it is published."""
+    """A configuration in a directory, and where it is published."""
 
-    def __init__(self, hosts: str, app: str, folder: Path) -> None:
+    def __init__(self, hosts: str, app: str, directory: Path) -> None:
         self.hosts = hosts
         self.app = app
         self.path = f"{app}-config/shop"
-        self.folder = folder
+        self.directory = directory
         self.write("colour", "green\n")
         self.write("db/host", "db1\nsecond\n")
 
     def write(self, name: str, text: str) -> None:
-        """Write a file of the folder."""
-        path = self.folder / name
+        """Write a file of the directory."""
+        path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
@@ -43,8 +43,8 @@ class Shop:
     ) -> subprocess.CompletedProcess[str]:
         """Run the playbook with these extra variables, and those that are the same each time."""
         common = {"zk_hosts": self.hosts, "app": self.app, "config_path": self.path, "wait_timeout": 60}
-        folder = {"config_from": str(self.folder)} if source else {}
-        return run_playbook(playbook, "-e", json.dumps({**common, **folder, **variables}), *words)
+        directory = {"config_from": str(self.directory)} if source else {}
+        return run_playbook(playbook, "-e", json.dumps({**common, **directory, **variables}), *words)
 
     def publish(self, *words: str, **variables: Any) -> str:
         """Run the playbook, which is to end well; what it printed."""
@@ -76,10 +76,10 @@ def fleet(agents: Callable[..., Agent], shop: Shop, etc: Path) -> list[Agent]:
     return [agent.start().wait_live() for agent in made]
 
 
-def files(folder: Path) -> dict[str, str]:
-    """What is in the files of a folder."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_text() for path in found}
+def files(directory: Path) -> dict[str, str]:
+    """What is in the files of a directory."""
+    found = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_text() for path in found}
 
 
 def changes(output: str) -> int:
@@ -95,7 +95,7 @@ def transactions(client: KazooClient, *paths: str) -> set[int]:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_folder_is_published_once_with_its_diff_and_proved_by_every_server(
+def test_a_directory_is_published_once_with_its_diff_and_proved_by_every_server(
     shop: Shop, etc: Path, zk: KazooClient
 ) -> None:
     foretold = shop.publish("--check", "--diff")
@@ -122,7 +122,7 @@ def test_what_has_changed_is_written_and_what_is_gone_is_pruned_only_where_asked
 ) -> None:
     shop.publish(min_agents=2)
     shop.write("db/host", "db2\nsecond\n")
-    (shop.folder / "colour").unlink()
+    (shop.directory / "colour").unlink()
     said = shop.publish("--diff", min_agents=1)
     assert files(etc) == {"colour": "green\n", "shop/colour": "green\n", "shop/db/host": "db2\nsecond\n"}
     assert re.findall(r'([+-]) +"(db\d)\\n"', said) == [("-", "db1"), ("+", "db2")]
@@ -181,7 +181,7 @@ def test_values_that_are_secret_are_in_no_output_and_in_no_log(
     ]
     assert files(etc)["colour"] == HIDDEN
     assert [done.returncode for done in said] == [0, 2]
-    assert "2 agents with a file from there are live in time, want at least 3" in said[1].stdout
+    assert "2 agents with a file from there are live in time, expected at least 3" in said[1].stdout
     for printed in (log.read_text(), *(done.stdout + done.stderr for done in said)):
         assert HIDDEN not in printed
         assert "server2" in printed
@@ -196,7 +196,7 @@ def test_more_than_a_transaction_holds_is_refused_before_anything_is_written(sho
         assert "one transaction holds 1040000" in done.stdout, done.stdout
     shop.write("big3", "x" * 348_000)
     done = shop.play(min_agents=0)
-    assert "over the 1 MB of one transaction; publish its folders each below a path of its own" in done.stdout
+    assert "over the 1 MB of one transaction; publish its directories each below a path of its own" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert zk.exists(shop.path) is None
 
@@ -205,7 +205,7 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: Ka
     password = tmp_path / "password"
     password.write_text("open sesame")
     vault = Path(sys.executable).with_name("ansible-vault")
-    command = [str(vault), "encrypt", "--vault-password-file", str(password), str(shop.folder / "colour")]
+    command = [str(vault), "encrypt", "--vault-password-file", str(password), str(shop.directory / "colour")]
     subprocess.run(command, check=True, capture_output=True)
     done = shop.play(min_agents=0)
     assert done.returncode != 0
@@ -218,15 +218,15 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: Ka
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({}, "want config_path, as in -e config_path=/config/shop, and one of config_from (a folder)"),
-        ({"config_from": "/x", "config_values": {}}, "and one of config_from (a folder) and config_values"),
-        ({"config_from": "/no/where"}, "config_from: /no/where is no folder here"),
-        ({"config_values": "a=b"}, "config_values: want a dictionary; on the command line, name a file"),
+        ({}, "expected config_path, as in -e config_path=/config/shop, and one of config_from (a directory)"),
+        ({"config_from": "/x", "config_values": {}}, "and one of config_from (a directory) and config_values"),
+        ({"config_from": "/no/where"}, "config_from: /no/where is no directory here"),
+        ({"config_values": "a=b"}, "config_values: expected a dictionary; on the command line, name a file"),
         ({"config_values": {}}, "there is nothing in it to publish"),
         ({"config_values": {"a/b": 1}}, "can't name a znode"),
-        ({"config_values": {"a": 1}, "config_path": "config"}, "path: want one that begins with /"),
+        ({"config_values": {"a": 1}, "config_path": "config"}, "path: expected one that begins with /"),
         ({"config_values": {"a": 1}, "config_path": "/app"}, "is the znode of the application itself"),
-        ({"config_values": {"a": 1}, "config_path": "/"}, "want a znode below the root, such as /config/shop"),
+        ({"config_values": {"a": 1}, "config_path": "/"}, "expected a znode below the root, such as /config/shop"),
     ],
 )
 def test_what_can_not_be_published_is_refused_in_one_line(shop: Shop, variables: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""The role git_hook: a real `git push`, over SSH and to a folder, and what it comes to in ZooKeeper and on servers."""
+"""The role git_hook: a real `git push`, over SSH and to a path, and what it comes to in ZooKeeper and on servers."""
 
 from __future__ import annotations
 
@@ -444,7 +444,7 @@ def test_a_fleet_that_does_not_prove_it_is_told_with_its_own_words(
     assert "no room" in done.said[-1]
     server.clone.commit({"index.html": "two\n"})
     done = server.installed(wait=True, wait_timeout=0.5, min_agents=3).push()
-    assert "1 agents are live in time, want at least 3" in done.said[-1] or "not deployed" in done.said[-1]
+    assert "1 agents are live in time, expected at least 3" in done.said[-1] or "not deployed" in done.said[-1]
 
 
 def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Server, zk: KazooClient) -> None:
@@ -485,7 +485,7 @@ def test_a_hook_that_took_the_place_of_ours_is_not_lost(server: Server) -> None:
     assert server.files == before
 
 
-def test_a_hook_that_runs_a_folder_of_hooks_stays_as_it_is(server: Server, zk: KazooClient) -> None:
+def test_a_hook_that_runs_a_directory_of_hooks_stays_as_it_is(server: Server, zk: KazooClient) -> None:
     write_hook(server, GITEA)
     before = server.files
     assert server.apply().failed == 0
@@ -521,8 +521,8 @@ def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"git_hook_repository": "/nonexistent.git"}, "want a bare repository, got /nonexistent.git"),
-        ({"git_hook_hosts": []}, "want git_hook_hosts, git_hook_url and git_hook_branches"),
+        ({"git_hook_repository": "/nonexistent.git"}, "expected a bare repository, got /nonexistent.git"),
+        ({"git_hook_hosts": []}, "expected git_hook_hosts, git_hook_url and git_hook_branches"),
         ({"git_hook_url": "ext::sh -c evil"}, "is no repository's address"),
         (
             {
@@ -531,10 +531,10 @@ def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp
                     {"branch": "b", "app": "/a", "relative_path": "x"},
                 ]
             },
-            "branches[0]: relativePath: want a normalised relative path",
+            "branches[0]: relativePath: expected a normalised relative path",
         ),
         ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
-        ({"git_hook_wait_timeout": 0}, "wait_timeout: want more than 0 seconds, got 0"),
+        ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 seconds, got 0"),
         ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
     ],
 )

@@ -35,17 +35,17 @@ SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 NGINX = """
 daemon off;
 worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/upstreams/*.conf;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/upstreams/*.conf;
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -58,7 +58,7 @@ http {{
 
 HAPROXY = """
 global
-    pidfile {folder}/haproxy.pid
+    pidfile {directory}/haproxy.pid
 defaults
     mode http
     timeout connect 2s
@@ -152,16 +152,18 @@ def get(port: int) -> str:
 
 
 class Balancer:
-    """The playbook with the options of one balancer, whose files are all in `folder`."""
+    """The playbook with the options of one balancer, whose files are all in `directory`."""
 
-    def __init__(self, folder: Path, kind: str, registry: str, hosts: str) -> None:
-        self.folder, self.kind, self.registry = folder, kind, registry
+    def __init__(self, directory: Path, kind: str, registry: str, hosts: str) -> None:
+        self.directory, self.kind, self.registry = directory, kind, registry
         (self.port,) = free_ports(1)
-        (folder / "upstreams").mkdir()
-        self.main_config = folder / f"{kind}.conf"
-        self.main_config.write_text({"nginx": NGINX, "haproxy": HAPROXY}[kind].format(folder=folder, port=self.port))
-        self.file = folder / "upstreams" / ("web.conf" if kind == "nginx" else "web.cfg")
-        self.reload_log = folder / "reloads"
+        (directory / "upstreams").mkdir()
+        self.main_config = directory / f"{kind}.conf"
+        self.main_config.write_text(
+            {"nginx": NGINX, "haproxy": HAPROXY}[kind].format(directory=directory, port=self.port)
+        )
+        self.file = directory / "upstreams" / ("web.conf" if kind == "nginx" else "web.cfg")
+        self.reload_log = directory / "reloads"
         self.inventory(hosts)
 
     def inventory(self, hosts: str) -> None:
@@ -172,7 +174,7 @@ class Balancer:
             "connect_timeout": 5,
             "registries": [{"path": self.registry, "group": UPSTREAM}],
         }
-        (self.folder / "zk_services.yml").write_text(yaml.safe_dump(source))
+        (self.directory / "zk_services.yml").write_text(yaml.safe_dump(source))
 
     def services(self, *services: tuple[Any, Any]) -> None:
         """Write an inventory that names addresses and ports itself, as no plugin of ours would."""
@@ -180,7 +182,7 @@ class Balancer:
             f"h{number}": {"zk_services": [{"address": address, "port": port, "path": f"{self.registry}/h{number}"}]}
             for number, (address, port) in enumerate(services)
         }
-        (self.folder / "zk_services.yml").write_text(json.dumps({"all": {"children": {UPSTREAM: {"hosts": hosts}}}}))
+        (self.directory / "zk_services.yml").write_text(json.dumps({"all": {"children": {UPSTREAM: {"hosts": hosts}}}}))
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the playbook; where `loadbalancer_reload_command` does not say otherwise, reloads are only counted."""
@@ -192,7 +194,7 @@ class Balancer:
             "loadbalancer_reload_command": f"sh -c 'echo reloaded >> {self.reload_log}'",
             **options,
         }
-        inventory = str(self.folder / "zk_services.yml")
+        inventory = str(self.directory / "zk_services.yml")
         return run_playbook(PLAYBOOK, "-i", inventory, "-e", json.dumps(variables), *words, env={"PATH": SEARCH_PATH})
 
     def apply(self, **options: Any) -> str:
@@ -234,10 +236,10 @@ class Nginx:
     """A running nginx."""
 
     def __init__(self, balancer: Balancer) -> None:
-        self.command = ["nginx", "-e", f"{balancer.folder}/error.log", "-c", str(balancer.main_config)]
+        self.command = ["nginx", "-e", f"{balancer.directory}/error.log", "-c", str(balancer.main_config)]
         self.reload_command = " ".join([*self.command, "-s", "reload"])
         self.process = subprocess.Popen(self.command, env={**os.environ, "PATH": SEARCH_PATH})
-        wait_for(lambda: (balancer.folder / "nginx.pid").exists() and self.workers, "nginx is up")
+        wait_for(lambda: (balancer.directory / "nginx.pid").exists() and self.workers, "nginx is up")
 
     @property
     def workers(self) -> set[int]:
@@ -394,7 +396,7 @@ def test_a_file_that_breaks_the_rest_of_the_configuration_is_taken_back(
 ) -> None:
     register(zk, registry, "10.0.0.1")
     balancer.apply()
-    (balancer.folder / "upstreams" / "other.conf").write_text("upstream other { server 10.1.1.1; }\n")
+    (balancer.directory / "upstreams" / "other.conf").write_text("upstream other { server 10.1.1.1; }\n")
     text = balancer.file.read_text()
     done = balancer.run(loadbalancer_upstream="other")
     assert done.returncode == 2
@@ -448,7 +450,7 @@ def test_only_the_given_registries_count_where_a_host_is_in_several(
         {"address": "10.0.0.1", "port": port, "path": f"{app}/{name}/h"} for name, port in (("web", 80), ("db", 5432))
     ]
     inventory = {"all": {"children": {UPSTREAM: {"hosts": {"h": {"zk_services": services}}}}}}
-    (balancer.folder / "zk_services.yml").write_text(json.dumps(inventory))
+    (balancer.directory / "zk_services.yml").write_text(json.dumps(inventory))
     assert f"{app}/db, {app}/web" in balancer.refuse()
     balancer.apply(loadbalancer_registries=registry)
     assert balancer.servers == ["10.0.0.1:80"]
@@ -457,11 +459,11 @@ def test_only_the_given_registries_count_where_a_host_is_in_several(
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("loadbalancer_kind", "apache", 'want nginx or haproxy, got "apache"'),
+        ("loadbalancer_kind", "apache", 'expected nginx or haproxy, got "apache"'),
         ("loadbalancer_group", "", "name the inventory group"),
-        ("loadbalancer_upstream", "web; evil", "want a name of letters"),
-        ("loadbalancer_file", "../web.conf", "want a file's absolute path"),
-        ("loadbalancer_shrink_limit", 101, "want a percentage from 0 to 100"),
+        ("loadbalancer_upstream", "web; evil", "expected a name of letters"),
+        ("loadbalancer_file", "../web.conf", "expected a file's absolute path"),
+        ("loadbalancer_shrink_limit", 101, "expected a percentage from 0 to 100"),
     ],
 )
 def test_a_wrong_option_is_named(balancer: Balancer, option: str, value: object, message: str) -> None:

@@ -26,9 +26,9 @@ Agents = Callable[..., Agent]
 class Running(threading.Thread):
     """A playbook of one task that runs beside the test."""
 
-    def __init__(self, folder: Path, module: str, options: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, module: str, options: dict[str, Any]) -> None:
         super().__init__(daemon=True)
-        self.playbook = folder / "play.yml"
+        self.playbook = directory / "play.yml"
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [{module: options}]}
         self.playbook.write_text(json.dumps([play]))
         self.done: CompletedProcess[str] | None = None

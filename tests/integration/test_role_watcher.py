@@ -35,7 +35,7 @@ EXPOSURE = re.compile(r"Overall exposure level for \S+: (\d+\.\d)")
 
 @dataclass
 class Host:
-    """A folder as a host. The virtual environment in `install` is shared, because making one takes seconds."""
+    """A directory as a host. The virtual environment in `install` is shared, because making one takes seconds."""
 
     root: Path
     install: Path
@@ -85,7 +85,7 @@ class Host:
 
 @pytest.fixture(scope="module")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that this module's hosts are installed in."""
+    """The directory that this module's hosts are installed in."""
     return tmp_path_factory.mktemp("role") / "opt"
 
 
@@ -167,7 +167,7 @@ def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is
     before = host.config.read_bytes()
     run = host.apply(watcher_keep_releases=1)
     assert run.failed == 1
-    assert "keep_releases: want a whole number from 2 to" in run.output
+    assert "keep_releases: expected a whole number from 2 to" in run.output
     assert host.config.read_bytes() == before
 
 
@@ -193,7 +193,7 @@ def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(host: H
     host.current.symlink_to("0.0.9")
     run = host.apply(watcher_keep_releases=1)
     assert run.failed == 1
-    assert "keep_releases: want a whole number from 2 to" in run.output
+    assert "keep_releases: expected a whole number from 2 to" in run.output
     assert os.readlink(host.current) == "0.0.9"
 
 
@@ -212,9 +212,9 @@ def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(h
     assert sorted(path.name for path in host.install.glob("0.*")) == sorted(["0.0.8", "0.0.9", VERSION])
 
 
-def _pretend_version(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "pyvenv.cfg").touch()
+def _pretend_version(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "pyvenv.cfg").touch()
 
 
 def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_the_base_alone(tmp_path: Path) -> None:
@@ -302,18 +302,18 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
             "there is no wheel in /proc/self on the controller",
         ),
         (
-            {"watcher_files": [{"znode": "/x", "dest": "/no/such/folder/app.conf"}]},
-            "no folder /no/such/folder on this host",
+            {"watcher_files": [{"znode": "/x", "dest": "/no/such/directory/app.conf"}]},
+            "no directory /no/such/directory on this host",
         ),
         (
             {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},
-            '(got folders ["/tmp"])',
+            '(got directories ["/tmp"])',
         ),
         ({"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"}, "watcher_remove_base wants"),
         ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
         ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
         ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
-        ({"watcher_restart_units": ["nginx"]}, "restart_units: want a list of units such as nginx.service"),
+        ({"watcher_restart_units": ["nginx"]}, "restart_units: expected a list of units such as nginx.service"),
         ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
         (
             {"watcher_manage_service": True, "watcher_base": "/var/tmp/site"},
@@ -529,7 +529,7 @@ TREE = {"znode": "/x", "dest": "/etc/app.d", "format": "directory", "group": "ad
 
 
 @pytest.mark.parametrize(
-    ("files", "foreign", "capabilities", "folders"),
+    ("files", "foreign", "capabilities", "directories"),
     [
         ([OWN], [], "", ["/srv/conf"]),
         ([OWN], ["/srv/conf"], "CAP_DAC_OVERRIDE", ["/srv/conf"]),
@@ -538,7 +538,7 @@ TREE = {"znode": "/x", "dest": "/etc/app.d", "format": "directory", "group": "ad
     ],
 )
 def test_the_unit_may_do_what_its_files_take_and_no_more(
-    tmp_path: Path, files: list[Any], foreign: list[str], capabilities: str, folders: list[str]
+    tmp_path: Path, files: list[Any], foreign: list[str], capabilities: str, directories: list[str]
 ) -> None:
     said = {"stdout": json.dumps({"foreign": foreign, "systemd": 252})}
     unit = _unit(tmp_path, watcher_files=files, _watcher_installed=said)
@@ -546,7 +546,7 @@ def test_the_unit_may_do_what_its_files_take_and_no_more(
     assert {f"CapabilityBoundingSet={capabilities}", f"AmbientCapabilities={capabilities}"} <= set(lines)
     assert f"PrivateUsers={'false' if capabilities else 'true'}" in lines
     writable = [line for line in lines if line.startswith("ReadWritePaths=")]
-    assert writable == [f'ReadWritePaths="{path}"' for path in ["/srv/business", *folders]]
+    assert writable == [f'ReadWritePaths="{path}"' for path in ["/srv/business", *directories]]
     assert ("ProcSubset=all" in lines) == (OWN in files)
     assert _exposure(unit) <= (2.9 if capabilities else 2.0)
 

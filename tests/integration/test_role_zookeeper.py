@@ -21,10 +21,10 @@ STATUS = ROLE / "files" / "ensemble_status.py"
 LOOK = ROLE / "files" / "member_look.py"
 
 
-def refusal(folder: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
+def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
     """What the role says when it refuses these variables, in check mode: nothing on this machine is changed."""
     hostvars = {f"zk{number}": {"ansible_connection": "local"} for number in range(1, hosts + 1)}
-    (folder / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hostvars}}))
+    (directory / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hostvars}}))
     play = {
         "hosts": "all",
         "gather_facts": False,
@@ -32,8 +32,8 @@ def refusal(folder: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> 
         "serial": serial,
         "vars": variables,
     }
-    (folder / "play.yml").write_text(json.dumps([play]))
-    done = run_playbook(folder / "play.yml", "--check", "-i", str(folder / "inventory.json"))
+    (directory / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(directory / "play.yml", "--check", "-i", str(directory / "inventory.json"))
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -63,13 +63,13 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         zookeeper_quorum_tls=True,
     )
     for wanted in (
-        "want zookeeper_tick_time from 100 ms on, got 5",
-        "want different ports from 1 to 65535, got 2181, 2181, 3888, 7000",
+        "expected zookeeper_tick_time from 100 ms on, got 5",
+        "expected different ports from 1 to 65535, got 2181, 2181, 3888, 7000",
         "got /srv/a b",
-        "want srvr among zookeeper_four_letter_words",
+        "expected srvr among zookeeper_four_letter_words",
         "nothing that the role has a variable for, got tickTime, ssl.keyStore.password",
-        "want zookeeper_tarball with zookeeper_metrics_port",
-        "want zookeeper_tls_certificate and zookeeper_tls_ca with TLS",
+        "expected zookeeper_tarball with zookeeper_metrics_port",
+        "expected zookeeper_tls_certificate and zookeeper_tls_ca with TLS",
     ):
         assert wanted in said
     assert "hidden" not in said
@@ -79,13 +79,13 @@ def test_two_members_can_not_have_one_id(tmp_path: Path) -> None:
     (tmp_path / "host_vars").mkdir()
     (tmp_path / "host_vars" / "zk3.json").write_text('{"zookeeper_id": 2}')
     said = refusal(tmp_path, 3)
-    assert "want a different zookeeper_id from 1 to 255 for each member" in said
+    assert "expected a different zookeeper_id from 1 to 255 for each member" in said
     assert r"got {\"zk1\": 1, \"zk2\": 2, \"zk3\": 2}" in said
 
 
 def test_members_that_come_one_after_the_other_are_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path, 3, serial=1)
-    assert "want the members in one batch, without serial" in said
+    assert "expected the members in one batch, without serial" in said
 
 
 def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     assert "quo" not in said.replace("quotation", "")
 
 
-def look(folder: Path) -> dict[str, Any]:
-    """What is found of a member in a folder."""
+def look(directory: Path) -> dict[str, Any]:
+    """What is found of a member in a directory."""
     words = [
-        str(folder / "etc"),
-        str(folder / "data"),
-        str(folder / "log"),
-        str(folder / "home"),
+        str(directory / "etc"),
+        str(directory / "data"),
+        str(directory / "log"),
+        str(directory / "home"),
         "root",
         "/bin/sh",
         "/nowhere",

@@ -213,7 +213,8 @@ def test_the_info_waits_for_what_is_there_and_shows_the_files(story: Story) -> N
 
 def test_agents_without_such_a_file_are_not_waited_for(story: Story) -> None:
     assert error(story["nobody"]) == (
-        f"{story.app}-config-other: published, but 0 agents with a file from there are live in time, want at least 1"
+        f"{story.app}-config-other: published, but 0 agents with a file from there are live in "
+        f"time, expected at least 1"
     )
     assert story["nobody"]["changed"]
     assert (story["nobody_needed"]["agents"], story["nobody_needed"].get("failed")) == ([], False)
@@ -221,9 +222,9 @@ def test_agents_without_such_a_file_are_not_waited_for(story: Story) -> None:
 
 
 def test_options_that_make_no_sense_are_one_line(story: Story) -> None:
-    assert error(story["bad_path"]) == 'path: want one that begins with /, got "limits"'
+    assert error(story["bad_path"]) == 'path: expected one that begins with /, got "limits"'
     assert error(story["bad_both"]) == "wait_for_files: does not go with wait; use a task for each"
-    assert error(story["bad_app"]).startswith("path: want one that begins with /")
+    assert error(story["bad_app"]).startswith("path: expected one that begins with /")
     assert not story["bad_app"].get("changed"), "it is known before anything is written"
 
 

@@ -86,14 +86,14 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     book.info("before_bad")
 
 
-def bad_tasks(book: Book, folder: str) -> None:
+def bad_tasks(book: Book, directory: str) -> None:
     """Everything that is refused."""
     closed_port = free_ports(1)[0]
     wrong: dict[str, dict[str, Any]] = {
         "bad_ref": {"ref": "no-such-branch"},
         "bad_commit": {"ref": ABSENT},
         "bad_option": {"ref": "--upload-pack=x"},
-        "bad_url": {"url": f"file://{folder}/none"},
+        "bad_url": {"url": f"file://{directory}/none"},
         "bad_url_option": {"url": "--upload-pack=x"},
         "bad_helper": {"url": "ext::sh -c touch% /tmp/owned"},
         "bad_password": {"url": "https://user:hidden-word@example.org/x.git"},
@@ -255,17 +255,17 @@ def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) 
     [
         ("bad_ref", "ref: {url} has no branch, tag or commit no-such-branch"),
         ("bad_commit", f"ref: {{url}} has no commit {ABSENT}"),
-        ("bad_option", "ref: want a branch, a tag or a commit"),
+        ("bad_option", "ref: expected a branch, a tag or a commit"),
         ("bad_url", "url: can't read file://"),
         ("bad_url_option", 'url: "--upload-pack=x" is no repository\'s address'),
         ("bad_helper", "no transport helper"),
         ("bad_password", "url: carries a password"),
         ("bad_server", "url: can't read git://127.0.0.1:"),
-        ("bad_parent", "relativePath: want a normalised relative path"),
-        ("bad_absolute", "relativePath: want a normalised relative path"),
-        ("bad_own", "relativePath: .zoo is the agent's own folder"),
-        ("bad_app", "want one that begins with /"),
-        ("bad_root", "app: want a znode path such as /app/business"),
+        ("bad_parent", "relativePath: expected a normalised relative path"),
+        ("bad_absolute", "relativePath: expected a normalised relative path"),
+        ("bad_own", "relativePath: .zoo is the agent's own directory"),
+        ("bad_app", "expected one that begins with /"),
+        ("bad_root", "app: expected a znode path such as /app/business"),
         ("bad_fresh", "url: give it; no release is published yet"),
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
         ("bad_number", "min_agents"),
@@ -283,7 +283,7 @@ def test_after_all_bad_input_nothing_is_lost_and_nothing_was_published(story: St
 
 def test_too_few_live_agents_fail_the_task_and_the_release_stays_published(story: Story) -> None:
     too_few = story["too_few"]
-    assert "published, but 1 agents are live in time, want at least 2" in error(too_few)
+    assert "published, but 1 agents are live in time, expected at least 2" in error(too_few)
     assert too_few["commit_id"] == story.commits["two"]
     assert story["mended"]["release"]["commitId"] == too_few["commit_id"]
 
@@ -291,7 +291,7 @@ def test_too_few_live_agents_fail_the_task_and_the_release_stays_published(story
 def test_an_agent_that_gives_up_fails_the_task_with_its_reason(story: Story) -> None:
     failing = story["failing"]
     message = error(failing)
-    assert "not deployed on 1 of 1: server1 is failed (a folder is at " in message
+    assert "not deployed on 1 of 1: server1 is failed (a directory is at " in message
     assert failing["generation"] == failing["agents"][0]["generation"]
 
 

@@ -51,21 +51,21 @@ class Outcome(NamedTuple):
 
 
 class Inventory:
-    """An inventory file in a folder of its own, with a cache beside it."""
+    """An inventory file in a directory of its own, with a cache beside it."""
 
-    def __init__(self, folder: Path, hosts: str) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, hosts: str) -> None:
+        self.directory = directory
         self.options: dict[str, Any] = {"plugin": "zoo.deploy.zk_services", "hosts": hosts}
         self.cached = {
             "cache": True,
             "cache_plugin": "ansible.builtin.jsonfile",
-            "cache_connection": str(folder / "cache"),
+            "cache_connection": str(directory / "cache"),
             "cache_timeout": 0,
         }
 
     def file(self, **options: Any) -> Path:
         """The file with these options."""
-        path = self.folder / "test.zk_services.yml"
+        path = self.directory / "test.zk_services.yml"
         path.write_text(yaml.safe_dump({**self.options, **options}))
         return path
 
@@ -187,8 +187,8 @@ def test_an_example_finds_what_its_software_registers(
 ) -> None:
     options = yaml.safe_load((ROOT / "docs" / "inventory" / f"{name}.zk_services.yml").read_text())
     _unused, child, _unused, port = next(one for one in AS_WRITTEN if one[0] == EXAMPLES[name])
-    folder = options["registries"][0]["path"].replace("*", "x.y")
-    register(zk, f"{root}{folder}/{child[0]}", child[1])
+    directory = options["registries"][0]["path"].replace("*", "x.y")
+    register(zk, f"{root}{directory}/{child[0]}", child[1])
     found = inventory.read(**{**options, "hosts": f"{inventory.options['hosts']}{root}", "app": None})
     assert [variables["zk_port"] for variables in found.hosts.values()] == [port]
     assert found.said == ""
@@ -364,11 +364,11 @@ def test_a_star_stands_for_any_segment_and_names_the_group(inventory: Inventory,
 @pytest.mark.parametrize(
     ("registries", "complaint"),
     [
-        ([5], "want a path, or a mapping"),
+        ([5], "expected a path, or a mapping"),
         ([{"path": "no/slash"}], "begins with /"),
-        ([{"path": "/a", "format": "json"}], "format: want one of auto, seed"),
+        ([{"path": "/a", "format": "json"}], "format: expected one of auto, seed"),
         ([{"path": "/a", "gruop": "x"}], "unknown key gruop"),
-        ([{"path": "/a", "group": 5}], "group: want a name"),
+        ([{"path": "/a", "group": 5}], "group: expected a name"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_said_in_one_line(
@@ -400,8 +400,8 @@ def hbase_server(number: int) -> tuple[str, bytes]:
 def test_a_thousand_entries_are_a_thousand_hosts(inventory: Inventory, zk: KazooClient, root: str, kind: str) -> None:
     children = {"kafka": kafka_broker, "dubbo": dubbo_provider, "hbase": hbase_server}[kind]
     made = [children(number) for number in range(1000)]
-    for folder in {path.rpartition("/")[0] for path, _data in made}:
-        zk.ensure_path(f"{root}/{folder}")
+    for directory in {path.rpartition("/")[0] for path, _data in made}:
+        zk.ensure_path(f"{root}/{directory}")
     for start in range(0, 1000, 200):
         batch = made[start : start + 200]
         for one in [zk.create_async(f"{root}/{path}", data, ephemeral=True) for path, data in batch]:
@@ -575,6 +575,6 @@ def test_a_registry_that_may_not_be_listed_is_an_error_and_not_an_empty_group(
 )
 def test_a_file_is_known_by_its_name(inventory: Inventory, zk: KazooClient, root: str, name: str, ours: bool) -> None:
     seed(zk, f"{root}/web1", "10.0.0.1")
-    path = inventory.file(registries=[root]).rename(inventory.folder / name)
+    path = inventory.file(registries=[root]).rename(inventory.directory / name)
     done = run("ansible-inventory", "-i", str(path), "--graph")
     assert ("web1" in done.stdout) is ours

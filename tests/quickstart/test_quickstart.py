@@ -1,4 +1,4 @@
-"""The README's first command, run for real: on ports and in a folder of its own, over a running one, and its end."""
+"""The README's first command, run for real: on ports and in a directory of its own, over a running one, and its end."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ DEADLINE = 600
 
 @dataclass
 class Quickstart:
-    """A quickstart's folder and ports, and the tree that it runs from."""
+    """A quickstart's directory and ports, and the tree that it runs from."""
 
-    folder: Path
+    directory: Path
     zk_ports: list[int]
     web_ports: list[int]
     root: Path = ROOT
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """What `bash playbooks/quickstart.sh words` printed and returned, from the tree's folder."""
+        """What `bash playbooks/quickstart.sh words` printed and returned, from the tree's directory."""
         surroundings = {
             **os.environ,
-            "QUICKSTART_DIR": str(self.folder),
+            "QUICKSTART_DIR": str(self.directory),
             "QUICKSTART_ZK_PORTS": " ".join(map(str, self.zk_ports)),
             "QUICKSTART_WEB_PORTS": " ".join(map(str, self.web_ports)),
             **environment,
@@ -62,19 +62,19 @@ class Quickstart:
         found = {}
         for process in psutil.process_iter(["cmdline", "status"]):
             line = " ".join(process.info["cmdline"] or [])
-            if f"{self.folder}/" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+            if f"{self.directory}/" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
                 found[process.pid] = line
         return found
 
     def git(self, *words: str) -> str:
         """Run git in the repository that the servers fetch from."""
-        command = ["git", "-C", str(self.folder / "repository.git"), *words]
+        command = ["git", "-C", str(self.directory / "repository.git"), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quickstart]:
-    """A quickstart in a folder with a blank in its name, ended at last."""
+    """A quickstart in a directory with a blank in its name, ended at last."""
     ports = free_ports(8)
     made = Quickstart(tmp_path_factory.mktemp("quick start"), ports[:3], ports[3:])
     try:
@@ -107,7 +107,7 @@ def assert_came_out(quickstart: Quickstart, zk: KazooClient) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/galaxy.yml", timeout=5) as answer:
             assert answer.read().decode().strip() == quickstart.git("show", "main:galaxy.yml")
     assert sorted(zk.get_children("/service/business/what")) == SERVERS
-    assert len(list(quickstart.folder.glob("**/*.pid"))) == 13 + len(SERVERS)  # nginx writes one of its own too
+    assert len(list(quickstart.directory.glob("**/*.pid"))) == 13 + len(SERVERS)  # nginx writes one of its own too
 
 
 def test_it_ends_with_five_servers_that_serve_the_published_commit(
@@ -133,7 +133,7 @@ def test_its_members_have_the_configuration_of_the_article(
     quickstart: Quickstart, first: subprocess.CompletedProcess[str]
 ) -> None:
     assert first.returncode == 0
-    lines = (quickstart.folder / "zk2" / "zoo.cfg").read_text().splitlines()
+    lines = (quickstart.directory / "zk2" / "zoo.cfg").read_text().splitlines()
     keys = [line.partition("=")[0] for line in lines]
     article = "tickTime initLimit syncLimit dataDir dataLogDir clientPort server.1 server.2 server.3"
     assert [key for key in keys if key != "clientPortAddress"] == article.split()
@@ -157,7 +157,7 @@ def test_a_step_that_does_not_come_out_ends_it_with_an_error_and_says_which(
 ) -> None:
     assert first.returncode == 0
     # server1's web server can't be had: something else answers on its port.
-    end = ["sh", str(ROOT / "playbooks/quickstart/process.sh"), "end", str(quickstart.folder / "server1" / "nginx")]
+    end = ["sh", str(ROOT / "playbooks/quickstart/process.sh"), "end", str(quickstart.directory / "server1" / "nginx")]
     subprocess.run(end, check=True, capture_output=True)
     squatter = subprocess.Popen(["python3", "-m", "http.server", str(quickstart.web_ports[0]), "--bind", "127.0.0.1"])
     try:
@@ -178,15 +178,15 @@ def test_down_ends_every_process_and_leaves_only_the_downloads(
     done = quickstart.run("down")
     assert done.returncode == 0, done.stdout
     assert quickstart.processes == {}
-    assert sorted(path.name for path in quickstart.folder.iterdir()) == ["venv", "wheels"]
+    assert sorted(path.name for path in quickstart.directory.iterdir()) == ["venv", "wheels"]
 
 
 @pytest.mark.parametrize(
     ("words", "environment", "said"),
     [
-        (("sideways",), {}, "want up or down, got sideways"),
-        ((), {"QUICKSTART_ZK_PORTS": "2181"}, "QUICKSTART_ZK_PORTS: want 3 different ports"),
-        ((), {"QUICKSTART_WEB_PORTS": "1 2 3 4 x"}, "QUICKSTART_WEB_PORTS: want 5 different ports"),
+        (("sideways",), {}, "expected up or down, got sideways"),
+        ((), {"QUICKSTART_ZK_PORTS": "2181"}, "QUICKSTART_ZK_PORTS: expected 3 different ports"),
+        ((), {"QUICKSTART_WEB_PORTS": "1 2 3 4 x"}, "QUICKSTART_WEB_PORTS: expected 5 different ports"),
     ],
 )
 def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
@@ -200,7 +200,7 @@ def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
 
 def test_a_tree_that_is_no_checkout_is_told_so(quickstart: Quickstart, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks")
-    done = Quickstart(tmp_path / "folder", quickstart.zk_ports, quickstart.web_ports, tmp_path).run()
+    done = Quickstart(tmp_path / "directory", quickstart.zk_ports, quickstart.web_ports, tmp_path).run()
     assert done.returncode == 1
     assert "is no git checkout with a commit" in done.stdout
-    assert not (tmp_path / "folder").exists()
+    assert not (tmp_path / "directory").exists()

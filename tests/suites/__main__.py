@@ -14,11 +14,11 @@ from typing import Callable
 from suites import hosts, lint, pytests, sanity
 from suites.outcome import Outcome
 
-FOLDERS = ("unit", "ensemble", "agent", "integration", "quickstart", "eda", "faults")
+DIRECTORIES = ("unit", "ensemble", "agent", "integration", "quickstart", "eda", "faults")
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "lint": lint.run,
     "sanity": sanity.run,
-    **{folder: partial(pytests.run, folder) for folder in FOLDERS if pytests.exists(folder)},
+    **{directory: partial(pytests.run, directory) for directory in DIRECTORIES if pytests.exists(directory)},
     "hosts": hosts.run,
 }
 

@@ -1,4 +1,4 @@
-"""The suites that pytest runs: one folder under `tests` each."""
+"""The suites that pytest runs: one directory under `tests` each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from suites.outcome import CACHE, ROOT, Outcome, read_junit
 
 
 def exists(suite: str) -> bool:
-    """Whether the suite's folder holds a test."""
+    """Whether the suite's directory holds a test."""
     return any((ROOT / "tests" / suite).rglob("test_*.py"))
 
 
 def run(suite: str, words: list[str]) -> Outcome:
-    """Run a suite's folder with `words` for pytest. Ending without a report is one failure."""
+    """Run a suite's directory with `words` for pytest. Ending without a report is one failure."""
     report = CACHE / "results" / f"{suite}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junitxml={report}", *words]

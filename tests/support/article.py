@@ -150,10 +150,10 @@ def _filled(text: str, **values: str) -> str:
 
 
 @contextmanager
-def running_client(folder: Path, hosts: str) -> Iterator[Path]:
-    """Run `client.py` in a server's folder inside the block; the file with what it prints."""
-    folder.mkdir(parents=True)
-    program, log = folder / "client.py", folder / "client.log"
+def running_client(directory: Path, hosts: str) -> Iterator[Path]:
+    """Run `client.py` in a server's directory inside the block; the file with what it prints."""
+    directory.mkdir(parents=True)
+    program, log = directory / "client.py", directory / "client.log"
     program.write_text(_filled(CLIENT, hosts=hosts), encoding="utf-8")
     with log.open("wb") as output:
         client = subprocess.Popen([sys.executable, "-X", "utf8", "-u", str(program)], stdout=output, stderr=output)

@@ -12,46 +12,46 @@ PASSWORD = "a passphrase of the tests"
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files in `folder`. The servers' certificate is for the host name `localhost`, and not for any address."""
+    """PEM files in `directory`. The servers' certificate is for the host name `localhost`, and not for any address."""
 
-    folder: Path
+    directory: Path
 
     @classmethod
-    def create(cls, folder: Path) -> Certificates:
+    def create(cls, directory: Path) -> Certificates:
         """A new authority and what it signs."""
-        folder.mkdir(parents=True)
-        made = cls(folder)
+        directory.mkdir(parents=True)
+        made = cls(directory)
         made._openssl("req", "-x509", "-subj", "/CN=authority", *_NEW_KEY, "-keyout", "authority.key", "-out", "ca.pem")
         made._sign("server", "subjectAltName=DNS:localhost")
         made._sign("client", "subjectAltName=DNS:client.example.org")
         made._openssl("pkey", "-in", "client.key", "-aes256", "-passout", f"pass:{PASSWORD}", "-out", "locked.key")
-        made.server.write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
+        made.server.write_text((directory / "server.key").read_text() + (directory / "server.crt").read_text())
         return made
 
     @property
     def ca(self) -> Path:
         """The authority's certificate."""
-        return self.folder / "ca.pem"
+        return self.directory / "ca.pem"
 
     @property
     def server(self) -> Path:
         """The servers' key and certificate in one file, as ZooKeeper reads them."""
-        return self.folder / "server.pem"
+        return self.directory / "server.pem"
 
     @property
     def client(self) -> Path:
         """The clients' certificate."""
-        return self.folder / "client.crt"
+        return self.directory / "client.crt"
 
     @property
     def key(self) -> Path:
         """The clients' private key."""
-        return self.folder / "client.key"
+        return self.directory / "client.key"
 
     @property
     def locked_key(self) -> Path:
         """The same key, locked with `PASSWORD`."""
-        return self.folder / "locked.key"
+        return self.directory / "locked.key"
 
     def _sign(self, name: str, extension: str) -> None:
         authority = ["-CA", "ca.pem", "-CAkey", "authority.key"]
@@ -61,7 +61,7 @@ class Certificates:
         )
 
     def _openssl(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
+        subprocess.run(["openssl", *words], cwd=self.directory, check=True, capture_output=True)
 
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2")

@@ -23,20 +23,20 @@ JVM = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.pre
 
 @dataclass
 class Member:
-    """One server: its folder, its client port, its process while it runs."""
+    """One server: its directory, its client port, its process while it runs."""
 
     number: int
-    folder: Path
+    directory: Path
     client_port: int
     jvm: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start the process; it serves once the ensemble has a quorum."""
-        classpath = f"{self.folder}:{JARS}"
+        classpath = f"{self.directory}:{JARS}"
         command = ["java", *JVM, *self.jvm, "-cp", classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
-        with (self.folder / "zookeeper.log").open("ab") as log:
-            self.process = subprocess.Popen([*command, str(self.folder / "zoo.cfg")], stdout=log, stderr=log)
+        with (self.directory / "zookeeper.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, str(self.directory / "zoo.cfg")], stdout=log, stderr=log)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process (SIGSTOP and SIGCONT included)."""
@@ -115,13 +115,13 @@ class Ensemble:
 
     @staticmethod
     def _configure(member: Member, tick: int, peers: list[str], extra: tuple[str, ...]) -> None:
-        (member.folder / "data").mkdir(parents=True)
-        (member.folder / "data" / "myid").write_text(f"{member.number}\n")
+        (member.directory / "data").mkdir(parents=True)
+        (member.directory / "data" / "myid").write_text(f"{member.number}\n")
         lines = [
             f"tickTime={tick}",
             "initLimit=20",
             "syncLimit=10",
-            f"dataDir={member.folder}/data",
+            f"dataDir={member.directory}/data",
             f"clientPort={member.client_port}",
             "clientPortAddress=127.0.0.1",
             "admin.enableServer=false",
@@ -130,7 +130,7 @@ class Ensemble:
             *peers,
             *extra,
         ]
-        (member.folder / "zoo.cfg").write_text("\n".join(lines) + "\n")
+        (member.directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
 
     @property
     def hosts(self) -> str:

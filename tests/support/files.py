@@ -164,7 +164,7 @@ class Reader:
             try:
                 found = self.path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
-                # A folder's znode that has no children yet is an empty file.
+                # A directory's znode that has no children yet is an empty file.
                 continue
             word = found[:7]
             self._seen.add(word)

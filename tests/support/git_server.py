@@ -43,9 +43,9 @@ def git_daemon(repository: GitRepository, port: int | None = None) -> Iterator[s
         daemon.wait()
 
 
-def install_old_ssh(folder: Path) -> None:
-    """Put a command `ssh` into a folder, for PATH, that reaches this machine as an old server."""
-    folder.mkdir()
-    command = folder / "ssh"
+def install_old_ssh(directory: Path) -> None:
+    """Put a command `ssh` into a directory, for PATH, that reaches this machine as an old server."""
+    directory.mkdir()
+    command = directory / "ssh"
     command.write_text(OLD_SSH)
     command.chmod(0o755)

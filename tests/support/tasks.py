@@ -22,10 +22,10 @@ class Run:
         return self.results[name]
 
 
-def run_tasks(folder: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
+def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
     """Run tasks on the controller, one after the other, whatever becomes of each; `register` names a task's result."""
     names = ", ".join(f"'{task['register']}': {task['register']}" for task in tasks)
-    answer = folder / "results.json"
+    answer = directory / "results.json"
     dump = {
         "ansible.builtin.copy": {
             "dest": str(answer),
@@ -40,7 +40,7 @@ def run_tasks(folder: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
         "gather_facts": False,
         "tasks": [*({"ignore_errors": True, **task} for task in tasks), dump],
     }
-    playbook = folder / "playbook.yml"
+    playbook = directory / "playbook.yml"
     playbook.write_text(json.dumps([play]))
     # A module is piped into the interpreter: that is most of what a task on this machine costs.
     done = run_playbook(playbook, *words, env={"ANSIBLE_PIPELINING": "true"})

@@ -25,7 +25,7 @@ from zoo_watcher.zookeeper.session_states import ACTIONS
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration-centre.md"
 COMMAND = "ZOO_WRITE_CENTRE=1 .venv/bin/pytest tests/integration/test_configuration_centre.py"
 HOSTS = "zk1:2181,zk2:2181,zk3:2181"
-FOLDER = "/srv/server1"
+DIRECTORY = "/srv/server1"
 WRITTEN = re.compile(r'(mzxid(?:=|": ))(\d+)')
 """The id of a transaction that wrote the value, in a log or a status."""
 
@@ -43,8 +43,8 @@ All output is of a real run on an ensemble of three, written by
     {COMMAND}
 
 The tests run all of it again and compare. What differs from run to run has a name instead: the ensemble's addresses
-(`zk1:2181` and so on), the host's folder (`{FOLDER}`), `<session>`, `<server>`, and the ids of transactions, `<zxid>`,
-those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`.
+(`zk1:2181` and so on), the host's directory (`{DIRECTORY}`), `<session>`, `<server>`, and the ids of transactions,
+`<zxid>`, those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`.
 """
 
 
@@ -115,7 +115,7 @@ STEPS = (
 STATES = """\
 ## When the connection is not as it should be
 
-The states are ZooKeeper's own. The agent's log says each with what it does; `status.json` in its folder `.zoo` and
+The states are ZooKeeper's own. The agent's log says each with what it does; `status.json` in its directory `.zoo` and
 `python -m zoo_watcher status` say which one it is (`session`) and when each was last entered (`sessionStates`); the
 metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
 the ensemble is ephemeral: it is there as long as the session is.
@@ -147,7 +147,7 @@ A file is never touched because of a state: it keeps the last value that was pro
 class Walkthrough:
     """Does the steps on a real ensemble with a real agent, both already started, and notes what there is to see."""
 
-    folder: Path
+    directory: Path
     ensemble: Ensemble
     agent: Agent
     parts: list[str] = field(default_factory=list)
@@ -184,7 +184,7 @@ class Walkthrough:
     def _run(self, step: Step) -> None:
         """Run the tasks, and note what they print."""
         self.parts.append(f"## {step.title}\n\n{step.text}\n\n{_block('yaml', step.tasks)}")
-        playbook = self.folder / "playbook.yml"
+        playbook = self.directory / "playbook.yml"
         tasks = yaml.safe_load(step.tasks.replace(HOSTS, self.ensemble.hosts))
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
         playbook.write_text(json.dumps([play]))
@@ -208,7 +208,7 @@ class Walkthrough:
         """A part of the page, with names for what differs from run to run."""
         for number, member in enumerate(self.ensemble.members, 1):
             part = part.replace(f"127.0.0.1:{member.client_port}", f"zk{number}:2181")
-        part = part.replace(str(self.agent.root), FOLDER)
+        part = part.replace(str(self.agent.root), DIRECTORY)
         part = re.sub(r"server=zk\d:2181 session=0x[0-9a-f]+", "server=<server> session=<session>", part)
         part = re.sub(r'"zxid": \d+', '"zxid": <zxid>', part)
         return WRITTEN.sub(lambda found: f"{found[1]}<mzxid {self._number(found[2])}>", part)

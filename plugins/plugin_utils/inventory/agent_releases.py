@@ -20,10 +20,10 @@ def deployments(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[
         paths = AppPaths(app)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"app: {exc}") from exc
-    (folder,) = list_many(client, [paths.agents])
-    if isinstance(folder, ZooKeeperError):
-        raise folder
-    names = sorted(folder.names) if folder else []
+    (directory,) = list_many(client, [paths.agents])
+    if isinstance(directory, ZooKeeperError):
+        raise directory
+    names = sorted(directory.names) if directory else []
     config, *nodes = read_many(client, [paths.config, *(paths.agent(name) for name in names)])
     if isinstance(config, ZooKeeperError):
         raise config

@@ -18,7 +18,7 @@ def to_cache(hosts: str, registries: Sequence[Registry], kept: Sequence[Kept | N
     entries = {
         _key(registry): {
             "live": one.live,
-            "folders": dict(one.reading.folders),
+            "directories": dict(one.reading.directories),
             "children": [
                 [
                     child.path,
@@ -59,4 +59,4 @@ def _kept(entry: Mapping[str, Any] | None) -> Kept | None:
         Child(str(path), tuple(segments), data.encode("latin-1"), int(created), int(modified), int(owner))
         for path, segments, data, created, modified, owner in entry["children"]
     ]
-    return Kept(Reading(dict(entry["folders"]), children, list(entry["problems"])), int(entry["live"]))
+    return Kept(Reading(dict(entry["directories"]), children, list(entry["problems"])), int(entry["live"]))

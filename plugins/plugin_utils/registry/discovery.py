@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is registered now: the children of every registry, read in bulk.
 
-The folders are listed first, level by level where a path has a `*`, then all children are read. Where an earlier
-reading is at hand, one pass over what it knows tells whether it still holds: a folder whose `pzxid` is the same has the
-same children, and those are read again, since a change of a child's data does not show in its folder.
+The directories are listed first, level by level where a path has a `*`, then all children are read. Where an earlier
+reading is at hand, one pass over what it knows tells whether it still holds: a directory whose `pzxid` is the same
+has the same children, and those are read again, since a change of a child's data does not show in its directory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, shown
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    Folder,
+    Listing,
     Node,
     ZooKeeperError,
     list_many,
@@ -46,7 +46,7 @@ class Registry(NamedTuple):
         wanted = {"path": given} if isinstance(given, str) else given
         if not isinstance(wanted, Mapping) or not isinstance(wanted.get("path"), str):
             raise InvalidRegistry(
-                f"registries: want a path, or a mapping with path, format and group, got {shown(given)}"
+                f"registries: expected a path, or a mapping with path, format and group, got {shown(given)}"
             )
         unknown = sorted(set(map(str, wanted)) - {"path", "format", "group"})
         if unknown:
@@ -54,11 +54,12 @@ class Registry(NamedTuple):
         registry_format = wanted.get("format") or "auto"
         if registry_format not in FORMATS:
             raise InvalidRegistry(
-                f"registries: {wanted['path']}: format: want one of {', '.join(FORMATS)}, got {shown(registry_format)}"
+                f"registries: {wanted['path']}: format: expected one of {', '.join(FORMATS)}, got "
+                f"{shown(registry_format)}"
             )
         group = wanted.get("group")
         if group is not None and (not isinstance(group, str) or not group):
-            raise InvalidRegistry(f"registries: {wanted['path']}: group: want a name, got {shown(group)}")
+            raise InvalidRegistry(f"registries: {wanted['path']}: group: expected a name, got {shown(group)}")
         try:
             path = check_path(str(wanted["path"]))
         except InvalidRecord as exc:
@@ -100,12 +101,12 @@ class Child(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One registry as it was read: its children, and the `pzxid` of every folder that was listed.
+    """One registry as it was read: its children, and the `pzxid` of every directory that was listed.
 
-    It is None for a folder that isn't there. `problems` are texts for warnings.
+    It is None for a directory that isn't there. `problems` are texts for warnings.
     """
 
-    folders: Mapping[str, int | None]
+    directories: Mapping[str, int | None]
     children: Sequence[Child]
     problems: Sequence[str] = ()
 
@@ -118,9 +119,9 @@ class Kept(NamedTuple):
 
 
 def discover(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading]:
-    """What every registry holds now, in order. A folder that isn't there, or a child that can't be read, is a problem.
+    """What every registry holds now, in order. A parent that isn't there, or a child that can't be read, is a problem.
 
-    `known` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a folder can't be
+    `known` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a directory can't be
     listed, or the ensemble does not answer.
     """
     client.sync_async("/")  # answered before what is asked next: nothing older than this moment is read
@@ -131,7 +132,7 @@ def discover(client: Any, registries: Sequence[Registry], known: Sequence[Readin
 
 
 def _still_true(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading | None]:
-    """The earlier readings brought up to date, None where a folder has changed."""
+    """The earlier readings brought up to date, None where a directory has changed."""
     paths = {path for registry, reading in zip(registries, known) if reading for path in _what_tells(registry, reading)}
     if not paths:
         return [None] * len(registries)
@@ -141,13 +142,13 @@ def _still_true(client: Any, registries: Sequence[Registry], known: Sequence[Rea
 
 def _what_tells(registry: Registry, reading: Reading) -> Iterator[str]:
     """The znodes that must be read to know whether a reading still holds."""
-    yield from reading.folders
+    yield from reading.directories
     if registry.format not in NAMES_ONLY:
         yield from (child.path for child in reading.children)
 
 
 def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
-    for path, pzxid in reading.folders.items():
+    for path, pzxid in reading.directories.items():
         node = nodes[path]
         if isinstance(node, ZooKeeperError) or (node.stat.pzxid if node else None) != pzxid:
             return None
@@ -157,7 +158,7 @@ def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
         if node is None or isinstance(node, ZooKeeperError):
             return None
         children.append(child if node is child else _child(node, child.segments))
-    return Reading(reading.folders, children, reading.problems)
+    return Reading(reading.directories, children, reading.problems)
 
 
 def _child(node: Node, segments: tuple[str, ...]) -> Child:
@@ -172,29 +173,29 @@ def _read_anew(client: Any, registries: Sequence[Registry]) -> list[Reading]:
 
 
 class _Listing(NamedTuple):
-    """The folders of a registry (path and pzxid), its children's paths with what each `*` stood for, and problems."""
+    """The parents in a registry (path and pzxid), its children's paths with what each `*` stood for, and problems."""
 
-    folders: dict[str, int | None]
+    directories: dict[str, int | None]
     children: dict[str, tuple[str, ...]]
     problems: list[str]
 
 
 def _list(client: Any, registry: Registry) -> _Listing:
     """List what a registry's path stands for, one level for each `*` and one for the children."""
-    folders: dict[str, int | None] = {}
+    directories: dict[str, int | None] = {}
     found: dict[str, tuple[str, ...]] = {"": ()}
     for fixed, pattern in levels(registry.path):
         paths = {f"{path}{fixed}" or "/": segments for path, segments in found.items()}
         listed = dict(zip(paths, list_many(client, list(paths))))
-        folders.update((path, folder.stat.pzxid if folder else None) for path, folder in _checked(listed))
+        directories.update((path, directory.stat.pzxid if directory else None) for path, directory in _checked(listed))
         found = {
             f"{path.rstrip('/')}/{name}": (*paths[path], name) if pattern else paths[path]
-            for path, folder in _checked(listed)
-            for name in sorted(folder.names if folder else ())
+            for path, directory in _checked(listed)
+            for name in sorted(directory.names if directory else ())
             if pattern is None or pattern.fullmatch(name)
         }
-    gone = [path for path in list(folders)[:1] if folders[path] is None]
-    return _Listing(folders, found, [f"{path}: no such znode, so nothing is registered there" for path in gone])
+    gone = [path for path in list(directories)[:1] if directories[path] is None]
+    return _Listing(directories, found, [f"{path}: no such znode, so nothing is registered there" for path in gone])
 
 
 def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
@@ -209,11 +210,11 @@ def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
     yield fixed, None
 
 
-def _checked(listed: Mapping[str, Folder | ZooKeeperError | None]) -> Iterator[tuple[str, Folder | None]]:
-    for path, folder in listed.items():
-        if isinstance(folder, ZooKeeperError):
-            raise folder
-        yield path, folder
+def _checked(listed: Mapping[str, Listing | ZooKeeperError | None]) -> Iterator[tuple[str, Listing | None]]:
+    for path, directory in listed.items():
+        if isinstance(directory, ZooKeeperError):
+            raise directory
+        yield path, directory
 
 
 def _reading(listing: _Listing, nodes: Sequence[Node | ZooKeeperError | None]) -> Reading:
@@ -221,4 +222,4 @@ def _reading(listing: _Listing, nodes: Sequence[Node | ZooKeeperError | None]) -
     children = [
         _child(node, segments) for node, segments in zip(nodes, listing.children.values()) if isinstance(node, Node)
     ]
-    return Reading(listing.folders, children, [*listing.problems, *problems])
+    return Reading(listing.directories, children, [*listing.problems, *problems])

@@ -211,8 +211,8 @@ class WatchLoop:
     def _found(self, client: Any, path: str, want: Want, asked: tuple[Any, Any]) -> Found | Exception | None:
         try:
             data, stat = self._answer(client, asked[0]) if asked[0] else (b"", None)
-            names, folder = self._answer(client, asked[1]) if asked[1] else ((), None)
-            return Found(stat or folder, data or b"", set(names))
+            names, directory = self._answer(client, asked[1]) if asked[1] else ((), None)
+            return Found(stat or directory, data or b"", set(names))
         except kazoo_errors.NoNodeError:
             if want.awaited:
                 self._await(client, path)

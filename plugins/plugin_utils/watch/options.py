@@ -83,7 +83,7 @@ def _path_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list
 def _service_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
     settle = found["settle"]
     if not 0 <= settle < math.inf:
-        raise InvalidOptions(f"settle: want seconds, 0 or more, got {settle:g}")
+        raise InvalidOptions(f"settle: expected seconds, 0 or more, got {settle:g}")
     if settle and not found["registries"]:
         raise InvalidOptions("settle: it is about services, and registries names none")
     registries = [Registry.from_option(one) for one in found["registries"]]

@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations 
 class Key(NamedTuple):
     """What makes a service the same one."""
 
-    folder: str
+    directory: str
     name: str
     address: str
     port: int | None

@@ -265,7 +265,7 @@ class ChildrenWatch(Watch):
 
 
 class ServiceWatch(Watch):
-    """The services of a registry: the folders that its path stands for, and their children."""
+    """The services of a registry: the directories that its path stands for, and their children."""
 
     kind = "service"
 
@@ -276,7 +276,7 @@ class ServiceWatch(Watch):
         self._attendance = Attendance(settle)
 
     def want(self, path: str) -> Want | None:
-        """The children of a folder, which is waited for unless the one above names it; the value of an entry."""
+        """The children of a directory, which is waited for unless the one above names it; the value of an entry."""
         spot = self._spots.get(path)
         if spot is None:
             return None

@@ -29,8 +29,8 @@ class InstallError(Exception):
 def main(order_text: str) -> None:
     """Carry out an order, and print the report.
 
-    The order is a JSON object with `check`, `environment` and `program` (folders), `packages`, `pip_args`, and `files`,
-    the program's files by their paths below its folder.
+    The order is a JSON object with `check`, `environment` and `program` (directories), `packages`, `pip_args`, and
+    `files`, the program's files by their paths below its directory.
     """
     order = json.loads(order_text)
     os.umask(0o022)
@@ -57,28 +57,36 @@ def _problems() -> list[str]:
 
 def _make_environment(order: dict[str, Any]) -> bool:
     """Make the environment where it is not of these packages. Whether it was not."""
-    folder = Path(order["environment"])
+    directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:
-        found = json.loads((folder / STAMP).read_text())
+        found = json.loads((directory / STAMP).read_text())
     except (FileNotFoundError, ValueError):
         found = {}
     if found == wanted or order["check"]:
         return bool(found != wanted)
     if found.get("python") != wanted["python"]:
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)], "install python3-venv, or set git_hook_python")
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
+        _run([sys.executable, "-m", "venv", "--clear", str(directory)], "install python3-venv, or set git_hook_python")
+    pip = [
+        str(directory / "bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--quiet",
+    ]
     _run([*pip, *order["pip_args"], *order["packages"]], "look at git_hook_packages and git_hook_pip_args")
-    _write(folder / STAMP, json.dumps(wanted))
+    _write(directory / STAMP, json.dumps(wanted))
     return True
 
 
 def _place_files(order: dict[str, Any]) -> bool:
     """Write the files that are not there or differ, and remove others. Whether there were any."""
-    folder = Path(order["program"])
-    wanted = {folder / name: text for name, text in order["files"].items()}
+    directory = Path(order["program"])
+    wanted = {directory / name: text for name, text in order["files"].items()}
     differing = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
-    strangers = [path for path in folder.rglob("*.py") if path not in wanted]
+    strangers = [path for path in directory.rglob("*.py") if path not in wanted]
     if order["check"] or not differing + strangers:
         return bool(differing + strangers)
     for path in differing:
@@ -86,7 +94,7 @@ def _place_files(order: dict[str, Any]) -> bool:
     for path in strangers:
         path.unlink()
     # The repository's user can't write here, so it would compile anew at each push.
-    _run([f"{order['environment']}/bin/python", "-m", "compileall", "-q", str(folder)], "report this")
+    _run([f"{order['environment']}/bin/python", "-m", "compileall", "-q", str(directory)], "report this")
     return True
 
 

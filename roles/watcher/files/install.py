@@ -11,8 +11,8 @@ The role sends this text to the host's Python, with a call of `main` behind it. 
 and whether its group is its alone, `alone`;
 `running`: whether the unit is active, `outdated`: since before its files were written, or starting in vain,
 `connected`: to the ensemble;
-`there`: which of the order's `places` are there; `emptied`: which of the role's folders have nothing besides these and
-the environments; `foreign`: in which of its `folders` the user can't write, and
+`there`: which of the order's `places` are there; `emptied`: which of the role's directories have nothing besides
+these and the environments; `foreign`: in which of its `directories` the user can't write, and
 `lacking`: which are not there;
 `missing`: what a package can bring, by what it is, with a line each; `problems`: what else is wrong, a line each;
 `changed`: whether an environment was made or changed.
@@ -60,7 +60,7 @@ def main(order_text: str) -> None:
     """Carry out an order, and print the report.
 
     The order is a JSON object: `check`, `managed`, `state`, `source` (index, wheels, distribution), `needs` (polkit,
-    ssh, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `folders`,
+    ssh, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `directories`,
     `places`, `name` (of the environment), `version`, `packages` and `pip_args` (for pip), and `files`, the package's
     files by name.
     """
@@ -90,7 +90,7 @@ def survey(order: dict[str, Any]) -> dict[str, Any]:
     links = [path for path in install_dir.glob("current-*") if path.is_symlink()]
     instances = {path.name.replace("current-", "", 1): os.readlink(path) for path in links}
     there = [path for place in order["places"] for path in _with_backups(place)]
-    folders = [order["install_dir"], order["config_dir"], *["/run/zoo-watcher"] * order["managed"]]
+    directories = [order["install_dir"], order["config_dir"], *["/run/zoo-watcher"] * order["managed"]]
     return {
         "host": socket.gethostname(),
         "systemd": _systemd_version(),
@@ -100,9 +100,9 @@ def survey(order: dict[str, Any]) -> dict[str, Any]:
         "units": _units(),
         "user": _user(order["user"]),
         "there": there,
-        "emptied": [path for path in folders if _is_spent(path, there, environments)],
-        "foreign": [path for path in order["folders"] if os.path.isdir(path) and not _writable(path, order)],
-        "lacking": [path for path in order["folders"] if not os.path.isdir(path)],
+        "emptied": [path for path in directories if _is_spent(path, there, environments)],
+        "foreign": [path for path in order["directories"] if os.path.isdir(path) and not _writable(path, order)],
+        "lacking": [path for path in order["directories"] if not os.path.isdir(path)],
         **_service(order),
     }
 
@@ -112,9 +112,9 @@ def _with_backups(path: str) -> list[str]:
     return [path] * os.path.lexists(path) + glob.glob(glob.escape(path) + ".*~")
 
 
-def _is_spent(folder: str, there: list[str], environments: list[Path]) -> bool:
-    """Whether a folder has nothing but what goes with its last instance."""
-    found = {os.path.join(folder, name) for name in os.listdir(folder)} if os.path.isdir(folder) else {""}
+def _is_spent(directory: str, there: list[str], environments: list[Path]) -> bool:
+    """Whether a directory has nothing but what goes with its last instance."""
+    found = {os.path.join(directory, name) for name in os.listdir(directory)} if os.path.isdir(directory) else {""}
     return found <= {*there, *map(str, environments)}
 
 
@@ -147,9 +147,9 @@ def _user(name: str) -> dict[str, bool]:
     return {"exists": True, "ours": user.pw_gecos == COMMENT, "alone": sharing == {name}}
 
 
-def _writable(folder: str, order: dict[str, Any]) -> bool:
+def _writable(directory: str, order: dict[str, Any]) -> bool:
     """Whether the agent can make a file there without being let to by a capability."""
-    stat = os.stat(folder)
+    stat = os.stat(directory)
     try:
         if stat.st_uid == pwd.getpwnam(order["user"]).pw_uid:
             return bool(stat.st_mode & 0o200)
@@ -243,11 +243,11 @@ def polkit_problem() -> str:
 
 def install(order: dict[str, Any]) -> bool:
     """Make what is not there or not as ordered. Whether there was anything; with `check`, nothing is done."""
-    lacking = [folder for folder in (order["install_dir"], order["config_dir"]) if not os.path.isdir(folder)]
+    lacking = [directory for directory in (order["install_dir"], order["config_dir"]) if not os.path.isdir(directory)]
     if order["check"] and lacking:
         return True
-    for folder in lacking:
-        os.makedirs(folder, 0o755, exist_ok=True)
+    for directory in lacking:
+        os.makedirs(directory, 0o755, exist_ok=True)
     with _locked(order["install_dir"]):
         environment = _environment(order)
         package = _package(order)
@@ -257,9 +257,9 @@ def install(order: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
+def _locked(directory: str) -> Iterator[None]:
     """One at a time: several instances may be installed on one host at once."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -268,10 +268,10 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def _environment(order: dict[str, Any]) -> bool:
-    folder = _folder(order)
+    directory = _directory(order)
     python = list(sys.version_info[:2])
     try:
-        found = json.loads((folder / STAMP).read_text())
+        found = json.loads((directory / STAMP).read_text())
     except (FileNotFoundError, ValueError):
         found = {}
     # Each instance has its own wishes: one with metrics must not make one without differ.
@@ -281,20 +281,20 @@ def _environment(order: dict[str, Any]) -> bool:
         return differs
     if not asked:
         options = ["--system-site-packages", "--without-pip"] if order["source"] == "distribution" else []
-        command = [sys.executable, "-m", "venv", "--clear", *options, str(folder)]
+        command = [sys.executable, "-m", "venv", "--clear", *options, str(directory)]
         _run(command, "install python3-venv, or set watcher_python")
     if order["source"] != "distribution":
-        pip = [str(folder / "bin/python"), "-m", "pip", "install", *QUIETLY]
+        pip = [str(directory / "bin/python"), "-m", "pip", "install", *QUIETLY]
         advice = "look at watcher_packages, watcher_wheels and watcher_pip_args"
         _run([*pip, *order["pip_args"], *order["packages"]], advice)
     asked[order["instance"]] = order["packages"]
-    _write(folder / STAMP, json.dumps({"python": python, "instances": asked}))
+    _write(directory / STAMP, json.dumps({"python": python, "instances": asked}))
     return True
 
 
 def _package(order: dict[str, Any]) -> bool:
-    folder = _folder(order)
-    site = folder / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
+    directory = _directory(order)
+    site = directory / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
     wanted = {site / "zoo_watcher" / name: text for name, text in order["files"].items()}
     wanted[site / "zoo_watcher" / "VERSION"] = order["version"] + "\n"
     differing = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
@@ -306,17 +306,22 @@ def _package(order: dict[str, Any]) -> bool:
     for path in strangers:
         path.unlink()
     # The agent's user can't write here, so it would compile anew at each start.
-    _run([str(folder / "bin/python"), "-m", "compileall", "-q", str(site / "zoo_watcher")], "report this")
+    _run([str(directory / "bin/python"), "-m", "compileall", "-q", str(site / "zoo_watcher")], "report this")
     return True
 
 
 def _try(order: dict[str, Any]) -> None:
     """Import all that the agent and its child import, before an instance is moved to it."""
-    command = [str(_folder(order) / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.releases.apply"]
+    command = [
+        str(_directory(order) / "bin/python"),
+        "-I",
+        "-c",
+        "import zoo_watcher.watcher, zoo_watcher.releases.apply",
+    ]
     _run(command, "look at where the Python packages come from, watcher_install_from; no instance was touched")
 
 
-def _folder(order: dict[str, Any]) -> Path:
+def _directory(order: dict[str, Any]) -> Path:
     return Path(order["install_dir"], order["name"])
 
 

@@ -255,7 +255,7 @@ def test_an_agent_without_files_says_nothing_of_them(agents: Agents) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
     loaded = {name.removeprefix("zoo_watcher.") for name in done.stdout.split()}
     assert "deployment" in loaded
-    assert not loaded & {"actions", "folder", "keeper", "ledger", "look", "placing", "rendering"}
+    assert not loaded & {"actions", "directory", "keeper", "ledger", "look", "placing", "rendering"}
 
 
 def test_a_chroot_is_where_the_znodes_are(
@@ -328,5 +328,5 @@ def described(said: dict[str, Any]) -> str:
 def test_a_value_of_more_than_a_million_bytes_is_refused_by_name(host: Host) -> None:
     host.write("a.conf", b"x" * 1_000_001)
     host.keep("a.conf").start()
-    assert described(host.wait_proved("a.conf", "failed")) == "failed: 1000001 bytes: want at most 1000000"
+    assert described(host.wait_proved("a.conf", "failed")) == "failed: 1000001 bytes: expected at most 1000000"
     assert not host.dest("a.conf").exists()

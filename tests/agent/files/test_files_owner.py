@@ -26,9 +26,9 @@ AS_DAEMON = [
 @pytest.fixture
 def unprivileged(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Iterator[Host]:
     """A host whose agent runs as daemon, as the role's unit lets it, and which is its own to start."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents[:2]):
         # Commands of the agent's must get there without capabilities.
-        folder.chmod(0o711)
+        directory.chmod(0o711)
     host = Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
     yield host
     if host.agent.process is not None:

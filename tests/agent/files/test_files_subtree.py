@@ -1,4 +1,4 @@
-"""All that is below a znode as one folder, or as one rendered file."""
+"""All that is below a znode as one directory, or as one rendered file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
     return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    """The files in a folder, by their paths in it."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def files_below(directory: Path) -> dict[str, bytes]:
+    """The files in a directory, by their paths in it."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_children_are_files_and_their_children_are_in_folders(host: Host) -> None:
+def test_children_are_files_and_their_children_are_in_directories(host: Host) -> None:
     host.keep("conf.d", format="directory").start()
     host.wait("conf.d", "missing")
     host.write("conf.d/a.conf", b"one")
@@ -45,14 +45,14 @@ def test_children_are_files_and_their_children_are_in_folders(host: Host) -> Non
     assert host.dest("conf.d/sites/deep/c.conf").read_bytes() == b"three"
 
 
-def test_a_znode_with_nothing_below_it_is_an_empty_folder(host: Host) -> None:
+def test_a_znode_with_nothing_below_it_is_an_empty_directory(host: Host) -> None:
     host.write("conf.d", b"its own value is no part of it")
     host.keep("conf.d", format="directory").start()
     host.wait_proved("conf.d")
     assert os.listdir(host.dest("conf.d")) == []
 
 
-def test_what_is_foreign_in_a_folder_stays_and_what_was_the_agents_goes_where_that_is_asked_for(host: Host) -> None:
+def test_what_is_foreign_in_a_directory_stays_and_what_was_the_agents_goes_where_that_is_asked_for(host: Host) -> None:
     host.dest("conf.d/own").mkdir(parents=True)
     host.dest("conf.d/foreign.conf").write_bytes(b"foreign")
     host.dest("conf.d/own/foreign.conf").write_bytes(b"foreign")
@@ -80,7 +80,7 @@ def test_what_is_foreign_in_a_folder_stays_and_what_was_the_agents_goes_where_th
     assert files_below(host.dest("conf.d")) == {**foreign, "a.conf": b"again"}
 
 
-def test_a_folder_that_the_agent_made_goes_with_its_last_file(host: Host) -> None:
+def test_a_directory_that_the_agent_made_goes_with_its_last_file(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
     host.keep("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
@@ -89,7 +89,7 @@ def test_a_folder_that_the_agent_made_goes_with_its_last_file(host: Host) -> Non
     assert os.listdir(host.etc) == []
 
 
-def test_a_folder_whose_znodes_go_one_by_one_goes_too(host: Host) -> None:
+def test_a_directory_whose_znodes_go_one_by_one_goes_too(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
     host.keep("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
@@ -113,7 +113,7 @@ def test_files_of_deleted_znodes_are_kept_unless_told_otherwise(host: Host) -> N
     assert files_below(host.dest("conf.d")) == {"a.conf": b"one", "b.conf": b"two"}
 
 
-def test_a_file_becomes_a_folder_and_a_folder_a_file(host: Host) -> None:
+def test_a_file_becomes_a_directory_and_a_directory_a_file(host: Host) -> None:
     host.write("conf.d/x", b"")
     host.keep("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
@@ -127,7 +127,7 @@ def test_a_file_becomes_a_folder_and_a_folder_a_file(host: Host) -> None:
     assert files_below(host.dest("conf.d")) == {"x": b"two"}
 
 
-def test_modes_are_given_to_files_and_folders(host: Host) -> None:
+def test_modes_are_given_to_files_and_directories(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
     host.keep("conf.d", format="directory", mode="0640", owner="daemon", group="games").start()
     host.wait_proved("conf.d")
@@ -148,7 +148,7 @@ def test_only_what_has_changed_is_written(host: Host) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_validate_is_shown_the_whole_new_folder(host: Host) -> None:
+def test_validate_is_shown_the_whole_new_directory(host: Host) -> None:
     host.write("conf.d/a", b"good")
     host.write("conf.d/sub/b", b"good")
     # Both must be the same.
@@ -162,14 +162,14 @@ def test_validate_is_shown_the_whole_new_folder(host: Host) -> None:
     assert files_below(host.dest("conf.d")) == {"a": b"bad", "sub/b": b"bad"}
 
 
-def test_a_symlink_in_the_folder_is_not_followed(host: Host) -> None:
+def test_a_symlink_in_the_directory_is_not_followed(host: Host) -> None:
     outside = host.etc.parent / "outside"
     outside.mkdir()
     host.dest("conf.d").mkdir()
     host.dest("conf.d/sub").symlink_to(outside)
     host.write("conf.d/sub/a.conf", b"one")
     host.keep("conf.d", format="directory", on_delete="remove").start()
-    assert "what is at sub in it is no folder" in host.wait_proved("conf.d", "failed")["message"]
+    assert "what is at sub in it is no directory" in host.wait_proved("conf.d", "failed")["message"]
     assert os.listdir(outside) == []
     host.dest("conf.d/sub").unlink()
     host.wait_proved("conf.d")

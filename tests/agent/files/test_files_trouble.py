@@ -49,17 +49,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_the_folder_of_a_file_is_not_made_but_waited_for(host: Host) -> None:
+def test_the_directory_of_a_file_is_not_made_but_waited_for(host: Host) -> None:
     host.write("sub", b"one")
     host.keep("sub")
-    folder = host.etc / "later"
-    host.agent.config["files"][0]["dest"] = f"{folder}/a.conf"
+    directory = host.etc / "later"
+    host.agent.config["files"][0]["dest"] = f"{directory}/a.conf"
     host.start()
-    said = wait_for(lambda: failed(host, f"{folder}/a.conf"), "it is told of")
-    assert said == f"folder {folder}: No such file or directory"
-    assert not folder.exists()
-    folder.mkdir()
-    wait_for((folder / "a.conf").exists, "it is tried again")
+    said = wait_for(lambda: failed(host, f"{directory}/a.conf"), "it is told of")
+    assert said == f"directory {directory}: No such file or directory"
+    assert not directory.exists()
+    directory.mkdir()
+    wait_for((directory / "a.conf").exists, "it is tried again")
 
 
 def failed(host: Host, dest: str) -> str | None:
@@ -68,13 +68,13 @@ def failed(host: Host, dest: str) -> str | None:
     return said["message"] if said.get("state") == "failed" else None
 
 
-@pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
 def test_what_is_no_file_is_left_alone_and_named(host: Host, kind: str) -> None:
     dest, other = host.dest("a.conf"), host.etc / "other"
     other.write_bytes(b"other")
     make: dict[str, Callable[[], None]] = {
         "symlink": lambda: dest.symlink_to(other),
-        "folder": dest.mkdir,
+        "directory": dest.mkdir,
         "fifo": lambda: os.mkfifo(dest),
     }
     make[kind]()
@@ -189,7 +189,7 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_look_waits_and_does_no
     (member,) = servers.members
     try:
         servers.start()
-        # Its folder is not there, so the agent looks again and again, sooner than it sees that nobody answers.
+        # Its directory is not there, so the agent looks again and again, sooner than it sees that nobody answers.
         files = [{"znode": "/", "dest": str(tmp_path / "nowhere" / "a")}]
         agent = agents(hosts=servers.hosts, files=files, session_timeout=10).start()
         wait_for(lambda: "No such file" in agent.log, "it has looked")

@@ -37,15 +37,15 @@ class Host:
         return {"url": self.repository.url, "commitId": self.repository.head, "relativePath": "site", **changes}
 
     def disk(self) -> dict[str, str]:
-        """Every folder, link and file below the host's root that a release is made of, with what it holds."""
+        """Every directory, link and file below the host's root that a release is made of, with what it holds."""
         found = {}
-        for folder, folders, files in os.walk(self.agent.root):
-            for name in (*folders, *files):
-                path = Path(folder, name)
+        for directory, directories, files in os.walk(self.agent.root):
+            for name in (*directories, *files):
+                path = Path(directory, name)
                 if path.is_symlink():
                     found[str(path)] = f"-> {path.readlink()}"
                 elif path.is_dir():
-                    found[str(path)] = "folder"
+                    found[str(path)] = "directory"
                 elif path.suffix not in {".log", ".json", ".lock"}:
                     found[str(path)] = path.read_bytes().hex()
         return found
@@ -74,8 +74,8 @@ def nested(depth: int) -> bytes:
 
 
 BAD_KEYS = [
-    ({"url": None}, "url: want a repository's address"),
-    ({"url": ["https://example.org"]}, "url: want a repository's address"),
+    ({"url": None}, "url: expected a repository's address"),
+    ({"url": ["https://example.org"]}, "url: expected a repository's address"),
     ({"url": "--upload-pack=x"}, "no leading dash"),
     ({"url": "ssh://-oProxyCommand=x/repository"}, "host that begins with a dash"),
     ({"url": "-oProxyCommand=x:repository"}, "no leading dash"),
@@ -87,25 +87,25 @@ BAD_KEYS = [
     ({"url": "https://example.org/x.git"}, "https is not allowed on this host, only file"),
     ({"url": "ftp://example.org/x.git"}, "ftp is not allowed on this host"),
     ({"url": "example.org:x.git"}, "ssh is not allowed on this host"),
-    ({"commitId": "main"}, 'want 40 or 64 hex digits, got "main"'),
-    ({"commitId": "a" * 39}, "want 40 or 64 hex digits"),
-    ({"commitId": "a" * 41}, "want 40 or 64 hex digits"),
-    ({"commitId": "a" * 39 + "\n"}, "want 40 or 64 hex digits"),
-    ({"commitId": 1234567890}, "want 40 or 64 hex digits"),
-    ({"relativePath": "../outside"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "a/../../outside"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "/etc/outside"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "."}, "relativePath: want a normalised relative path"),
-    ({"relativePath": ""}, "relativePath: want a relative path"),
-    ({"relativePath": "a//b"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "a/"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "a\x00b"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": "a\ud800b"}, "relativePath: want a normalised relative path"),
-    ({"relativePath": ".zoo/releases"}, ".zoo is the agent's own folder"),
-    ({"relativePath": ".zoo"}, ".zoo is the agent's own folder"),
+    ({"commitId": "main"}, 'expected 40 or 64 hex digits, got "main"'),
+    ({"commitId": "a" * 39}, "expected 40 or 64 hex digits"),
+    ({"commitId": "a" * 41}, "expected 40 or 64 hex digits"),
+    ({"commitId": "a" * 39 + "\n"}, "expected 40 or 64 hex digits"),
+    ({"commitId": 1234567890}, "expected 40 or 64 hex digits"),
+    ({"relativePath": "../outside"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "a/../../outside"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "/etc/outside"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "."}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": ""}, "relativePath: expected a relative path"),
+    ({"relativePath": "a//b"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "a/"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "a\x00b"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": "a\ud800b"}, "relativePath: expected a normalised relative path"),
+    ({"relativePath": ".zoo/releases"}, ".zoo is the agent's own directory"),
+    ({"relativePath": ".zoo"}, ".zoo is the agent's own directory"),
     ({"relativePath": "a" * 256}, "longer than a file system takes"),
     ({"relativePath": "site/below"}, "is a symlink"),
-    ({"relativePath": 7}, "relativePath: want a relative path"),
+    ({"relativePath": 7}, "relativePath: expected a relative path"),
 ]
 
 
@@ -127,15 +127,15 @@ def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: di
         (b"main", "not JSON"),
         (b"{", "not JSON"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b'["https://example.org", "site"]', "want a JSON object"),
-        (b"null", "want a JSON object"),
+        (b'["https://example.org", "site"]', "expected a JSON object"),
+        (b"null", "expected a JSON object"),
         (b"{}", "url, commitId, relativePath: missing"),
         (b'{"url": "https://example.org/x.git", "commitId": "%s"}' % (b"a" * 40), "relativePath: missing"),
         (b"[" * 200_000, "not JSON"),
         (b'{"a":' * 100_000, "not JSON"),
         (b"9" * 10_000, "not JSON"),
-        (nested(300), "url: want a repository's address"),
-        (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: want at most 1000000"),
+        (nested(300), "url: expected a repository's address"),
+        (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: expected at most 1000000"),
     ],
 )
 def test_data_that_is_no_release_is_refused(host: Host, data: bytes, said: str) -> None:
@@ -147,13 +147,13 @@ def test_data_that_is_no_release_is_refused(host: Host, data: bytes, said: str) 
     assert host.disk() == before
 
 
-def test_a_place_that_is_taken_by_a_folder_is_refused_and_the_folder_stays(host: Host) -> None:
+def test_a_place_that_is_taken_by_a_directory_is_refused_and_the_directory_stays(host: Host) -> None:
     precious = host.agent.base / "data"
     precious.mkdir()
     (precious / "file").write_text("mine")
     status = host.publish(host.good(relativePath="data"))
     assert status["state"] == "failed"
-    assert f"a folder is at {precious}" in status["message"]
+    assert f"a directory is at {precious}" in status["message"]
     assert (precious / "file").read_text() == "mine"
 
 

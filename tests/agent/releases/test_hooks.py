@@ -24,7 +24,7 @@ NOTE = """\
 import json, os, pathlib, sys
 told = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
 site = pathlib.Path(sys.argv[2])
-told.update(hook=sys.argv[3], folder=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
+told.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
 with open(sys.argv[1], "a") as file:
     file.write(json.dumps(told) + "\\n")
 """
@@ -59,7 +59,7 @@ def test_hooks_run_around_the_swap_and_are_told_what_changes(
     last = told[-1]
     assert (last["ZOO_COMMIT"], last["ZOO_GENERATION"]) == (second, str(generation))
     assert (last["ZOO_RELEASE"], last["ZOO_PREVIOUS"]) == (str(releases / second), str(releases / first))
-    assert last["folder"] == str(releases / second)
+    assert last["directory"] == str(releases / second)
     assert set(names) <= status["timings"].keys()
 
 

@@ -23,9 +23,9 @@ from zoo_watcher.wire.records import Release
 PASSWORD = "correct-horse"
 
 
-def fetch(folder: Path, access: Access, url: str, repository: GitRepository) -> bool:
+def fetch(directory: Path, access: Access, url: str, repository: GitRepository) -> bool:
     """Fetch the head of the repository into a store of its own; whether it is there then. Raises `PassingError`."""
-    layout = Layout(folder)
+    layout = Layout(directory)
     layout.make()
     store = Repository(layout, access)
     store.open()
@@ -43,13 +43,13 @@ def sshd(tmp_path: Path) -> Iterator[SshServer]:
 
 
 def test_a_key_and_a_known_host_are_what_ssh_needs(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
-    access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "known_hosts"))
+    access = Access(("ssh",), ssh_key=str(sshd.directory / "key"), ssh_known_hosts=str(sshd.directory / "known_hosts"))
     assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
 def test_a_host_that_is_not_known_is_not_spoken_to(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
-    (sshd.folder / "nobody").write_text("")
-    access = Access(("ssh",), ssh_key=str(sshd.folder / "key"), ssh_known_hosts=str(sshd.folder / "nobody"))
+    (sshd.directory / "nobody").write_text("")
+    access = Access(("ssh",), ssh_key=str(sshd.directory / "key"), ssh_known_hosts=str(sshd.directory / "nobody"))
     with pytest.raises(PassingError, match="Host key verification failed"):
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
@@ -59,7 +59,7 @@ def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
 ) -> None:
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
-    access = Access(("ssh",), ssh_key=str(other), ssh_known_hosts=str(sshd.folder / "known_hosts"))
+    access = Access(("ssh",), ssh_key=str(other), ssh_known_hosts=str(sshd.directory / "known_hosts"))
     with pytest.raises(PassingError, match="Permission denied"):
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 

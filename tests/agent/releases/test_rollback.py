@@ -38,7 +38,7 @@ def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
     broken = repository.commit({"index.html": "broken\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], status["commitId"]) == ("rolled_back", first)
-    assert "status 500, want 200" in status["message"]
+    assert "status 500, expected 200" in status["message"]
     assert first in status["message"]
     assert agent.live() == first
     mended = repository.commit({"index.html": "mended\n"})

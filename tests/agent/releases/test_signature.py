@@ -18,9 +18,9 @@ Publish = Callable[..., int]
 class Signer:
     """Somebody with an SSH key."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         self.name = name
-        self.key = folder / name
+        self.key = directory / name
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
 
     @property

@@ -71,5 +71,5 @@ def _refuse_two_megabytes(agent: Agent, release: dict[str, str]) -> None:
     data = json.dumps({**release, "padding": "x" * 2_000_000}).encode()
     status = agent.wait_outcome(publish(agent.zk, agent.app, data))
     assert status["state"] == "failed"
-    assert f"{len(data)} bytes: want at most 1000000" in status["message"]
+    assert f"{len(data)} bytes: expected at most 1000000" in status["message"]
     assert agent.live() == release["commitId"]

@@ -198,7 +198,7 @@ def test_a_server_without_a_quorum_is_read_only_and_nothing_is_lost_when_the_oth
 def make_deaf(member: Member) -> None:
     """Start a member again so that it and the others look for each other at ports where nobody is."""
     member.kill()
-    config = member.folder / "zoo.cfg"
+    config = member.directory / "zoo.cfg"
     nobody = iter(free_ports(6))
     config.write_text(
         re.sub(

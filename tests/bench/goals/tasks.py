@@ -79,7 +79,7 @@ def _run(bench: Workbench, name: str, task: Callable[[int], Task]) -> Side:
 
 def _task(bench: Workbench, name: str, task: Callable[[int], Task]) -> Side:
     """The median time of a task, of a few in one run."""
-    seconds = bench.folder / "task-seconds"
+    seconds = bench.directory / "task-seconds"
     surroundings = {
         "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
         "ANSIBLE_CALLBACKS_ENABLED": "task_seconds",

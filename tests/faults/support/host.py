@@ -118,7 +118,7 @@ class Host:
     def check_live(self, *allowed: str | None) -> str | None:
         """One of the `allowed` commits is live and whole, byte for byte (None: nothing was yet); which."""
         live = self.agent.live()
-        trouble = "" if live in allowed else f"{live} is live, want one of {allowed}"
+        trouble = "" if live in allowed else f"{live} is live, expected one of {allowed}"
         if live and not trouble:
             trouble = trees.difference(self.agent.base / "site", self.origin.path, live)
         self.ledger.judge(COMMITS, trouble)
@@ -147,7 +147,7 @@ class Host:
         """Its registration is still the very znode that was made at zxid `created`."""
         now = patiently(lambda: self.zk.exists(self.registration))
         found = now.czxid if now else None
-        self.ledger.judge(FLAPS, "" if found == created else f"made at {found}, want {created}")
+        self.ledger.judge(FLAPS, "" if found == created else f"made at {found}, expected {created}")
 
     def settle(self, commit_id: str | None = None, generation: int | None = None) -> int:
         """Publish a commit (unless its generation is given) and see the host converge; its registration's zxid."""
@@ -158,7 +158,7 @@ class Host:
         self._unless_stuck(lambda: own_word in self.agent.log[self.logged :], own_word, 30)
         status = self.outcome(generation)
         trouble = (
-            "" if (status["state"], status["commitId"]) == ("active", wanted) else f"{status}, want {wanted} active"
+            "" if (status["state"], status["commitId"]) == ("active", wanted) else f"{status}, expected {wanted} active"
         )
         self.ledger.judge(HOSTS, trouble)
         self.check_live(wanted)

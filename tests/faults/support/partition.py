@@ -28,7 +28,7 @@ class PartitionedEnsemble(Ensemble):
 
     def _reroute(self, member: Member) -> None:
         """Rewrite the lines of the other members in one member's zoo.cfg."""
-        path = member.folder / "zoo.cfg"
+        path = member.directory / "zoo.cfg"
         lines = []
         for line in path.read_text().splitlines():
             key, _unused, place = line.partition("=127.0.0.1:")

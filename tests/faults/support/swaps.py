@@ -1,4 +1,4 @@
-"""Counts, by inotify(7), what is renamed into a folder: no swap of a symlink goes unseen."""
+"""Counts, by inotify(7), what is renamed into a directory: no swap of a symlink goes unseen."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EVENT = struct.Struct("iIII")
 
 
 class Swaps:
-    """What has been renamed into `folder` since."""
+    """What has been renamed into `directory` since."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if library.inotify_add_watch(self._descriptor, os.fsencode(folder), IN_MOVED_TO) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+        if library.inotify_add_watch(self._descriptor, os.fsencode(directory), IN_MOVED_TO) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
         self._names: list[str] = []
 
     def count(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Whether a folder is, byte for byte, a commit: its files, their modes, its symlinks, its folders, and nothing else."""
+"""Whether a directory is, byte for byte, a commit: files, modes, symlinks, directories, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import stat
 import subprocess
 from pathlib import Path
 
-FOLDER = "040000"
+DIRECTORY = "040000"
 FILE = "100644"
 PROGRAM = "100755"
 SYMLINK = "120000"
 GITLINK = "160000"
 
 Contents = dict[bytes, tuple[str, str]]
-"""By path: the mode as git writes it, and the hash of the contents; a folder has none."""
+"""By path: the mode as git writes it, and the hash of the contents; a directory has none."""
 
 
 @functools.cache
 def commit_contents(repository: Path, commit_id: str) -> Contents:
-    """What git says that a commit has; a submodule is an empty folder."""
+    """What git says that a commit has; a submodule is an empty directory."""
     command = ["git", "-C", str(repository), "ls-tree", "-r", "-z", commit_id]
     listed = subprocess.run(command, check=True, capture_output=True).stdout
     contents: Contents = {}
     for line in filter(None, listed.split(b"\0")):
         facts, _tab, path = line.partition(b"\t")
         mode, _type, object_id = facts.decode().split()
-        contents[path] = (FOLDER, "") if mode == GITLINK else (mode, object_id)
+        contents[path] = (DIRECTORY, "") if mode == GITLINK else (mode, object_id)
         parents = path.split(b"/")[:-1]
-        contents.update({b"/".join(parents[: depth + 1]): (FOLDER, "") for depth in range(len(parents))})
+        contents.update({b"/".join(parents[: depth + 1]): (DIRECTORY, "") for depth in range(len(parents))})
     return contents
 
 
-def folder_contents(root: Path) -> Contents:
-    """What is below a folder on disk."""
+def directory_contents(root: Path) -> Contents:
+    """What is below a directory on disk."""
     top = os.fsencode(root)
     contents: Contents = {}
-    for folder, folders, files in os.walk(top):
-        for name in [*folders, *files]:
-            path = os.path.join(folder, name)
+    for directory, directories, files in os.walk(top):
+        for name in [*directories, *files]:
+            path = os.path.join(directory, name)
             contents[os.path.relpath(path, top)] = _facts(path)
     return contents
 
@@ -48,7 +48,7 @@ def folder_contents(root: Path) -> Contents:
 def _facts(path: bytes) -> tuple[str, str]:
     mode = os.lstat(path).st_mode
     if stat.S_ISDIR(mode):
-        return (FOLDER, "")
+        return (DIRECTORY, "")
     if stat.S_ISLNK(mode):
         return (SYMLINK, _hash(os.readlink(path)))
     with open(path, "rb") as file:
@@ -60,9 +60,9 @@ def _hash(data: bytes) -> str:
 
 
 def difference(root: Path, repository: Path, commit_id: str) -> str:
-    """The first thing at which a folder is not the commit; empty where there is none."""
-    wanted, found = commit_contents(repository, commit_id), folder_contents(root)
+    """The first thing at which a directory is not the commit; empty where there is none."""
+    wanted, found = commit_contents(repository, commit_id), directory_contents(root)
     for path in sorted(wanted.keys() | found.keys()):
         if wanted.get(path) != found.get(path):
-            return f"{root}: {path!r} is {found.get(path)}, want {wanted.get(path)}"
+            return f"{root}: {path!r} is {found.get(path)}, expected {wanted.get(path)}"
     return ""

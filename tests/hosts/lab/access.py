@@ -16,9 +16,9 @@ CONNECT = Path(__file__).with_name("connect.py")
 ANY_HOST = """\
 Host *
   User root
-  IdentityFile "{folder}/key"
+  IdentityFile "{directory}/key"
   IdentitiesOnly yes
-  UserKnownHostsFile "{folder}/known_hosts"
+  UserKnownHostsFile "{directory}/known_hosts"
   StrictHostKeyChecking yes
   ConnectTimeout 5
   ServerAliveInterval 5
@@ -35,14 +35,14 @@ Host {name} {address}
 """
 
 
-def make_key(folder: Path) -> str:
+def make_key(directory: Path) -> str:
     """Make the lab's key, and give what a host needs to know of it."""
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(folder / "key")]
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(directory / "key")]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
-    return (folder / "key.pub").read_text()
+    return (directory / "key.pub").read_text()
 
 
-def write(folder: Path, network: list[str], hosts: Iterable[Host]) -> None:
+def write(directory: Path, network: list[str], hosts: Iterable[Host]) -> None:
     """Write what SSH is to know of the hosts. `network` are the words that run a command in the bridge's network."""
     proxy = shlex.join([*network, sys.executable, "-IS", str(CONNECT)])
     config, known = "", ""
@@ -50,23 +50,23 @@ def write(folder: Path, network: list[str], hosts: Iterable[Host]) -> None:
         config += ONE_HOST.format(name=host.name, address=host.address)
         key = TREES / host.tree / "etc" / "ssh" / "ssh_host_ed25519_key.pub"
         known += f"{host.name} {key.read_text()}"
-    (folder / "ssh_config").write_text(config + ANY_HOST.format(folder=folder, proxy=proxy))
-    (folder / "known_hosts").write_text(known)
+    (directory / "ssh_config").write_text(config + ANY_HOST.format(directory=directory, proxy=proxy))
+    (directory / "known_hosts").write_text(known)
 
 
-def inventory(folder: Path, run: str, hosts: Iterable[Host]) -> dict[str, Any]:
+def inventory(directory: Path, run: str, hosts: Iterable[Host]) -> dict[str, Any]:
     """An Ansible inventory of the hosts, in a group for each suite. `run` tells a lab from an earlier one."""
-    found: dict[str, Any] = {"all": {"hosts": {}, "vars": _variables(folder, run), "children": {}}}
+    found: dict[str, Any] = {"all": {"hosts": {}, "vars": _variables(directory, run), "children": {}}}
     for host in hosts:
         found["all"]["hosts"][host.name] = {"ansible_host": host.address}
         found["all"]["children"].setdefault(host.suite, {"hosts": {}})["hosts"][host.name] = {}
     return found
 
 
-def _variables(folder: Path, run: str) -> dict[str, Any]:
+def _variables(directory: Path, run: str) -> dict[str, Any]:
     return {
         "ansible_user": "root",
-        "ansible_ssh_common_args": f"-F {shlex.quote(str(folder / 'ssh_config'))}",
+        "ansible_ssh_common_args": f"-F {shlex.quote(str(directory / 'ssh_config'))}",
         # Labs have the same addresses: a connection that is kept open must be known by its lab.
         "ansible_control_path_dir": "~/.ansible/cp",
         "ansible_control_path": f"%(directory)s/{run}-%%h",

@@ -19,37 +19,37 @@ def hierarchy() -> Path | None:
 
 
 def group(name: str) -> Path:
-    """The folder of a group by its path from the root, such as `zoo-lab.a/web1`."""
+    """The directory of a group by its path from the root, such as `zoo-lab.a/web1`."""
     root = hierarchy()
     if root is None:
         raise LabError("no cgroup version 2 is mounted on this machine")
     return root / name
 
 
-def processes(folder: Path) -> list[int]:
+def processes(directory: Path) -> list[int]:
     """The processes of a group itself, without those of the groups in it, the oldest first."""
     try:
-        return [int(line) for line in (folder / "cgroup.procs").read_text().split()]
+        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
     except OSError:
         return []
 
 
-def kill(folder: Path) -> None:
+def kill(directory: Path) -> None:
     """Kill every process in a group at one instant, and those of the groups in it, and remove them all."""
-    if not folder.exists():
+    if not directory.exists():
         return
-    (folder / "cgroup.kill").write_text("1")
+    (directory / "cgroup.kill").write_text("1")
     deadline = time.monotonic() + 20
-    while not _removed(folder):
+    while not _removed(directory):
         if time.monotonic() > deadline:
-            raise LabError(f"processes in {folder} do not end: {(folder / 'cgroup.events').read_text()}")
+            raise LabError(f"processes in {directory} do not end: {(directory / 'cgroup.events').read_text()}")
         time.sleep(0.02)
 
 
-def _removed(folder: Path) -> bool:
+def _removed(directory: Path) -> bool:
     """Remove a group that has become empty; False where something in it has not ended yet."""
     try:
-        for path, _folders, _files in os.walk(folder, topdown=False):
+        for path, _directories, _files in os.walk(directory, topdown=False):
             Path(path).rmdir()
     except OSError:
         return False

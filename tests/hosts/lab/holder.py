@@ -30,7 +30,7 @@ ip link add lab type bridge
 ip address add "$3" dev lab
 ip link set lab up
 """
-"""Makes the lab's folder `/run/lab`, and gives it a `/run` and `/tmp` of its own, a cgroup of version 2 alone (newer
+"""Makes the lab's directory `/run/lab`, and gives it a `/run` and `/tmp` of its own, a cgroup of version 2 alone (newer
 systemd wants no other), and the bridge."""
 
 
@@ -46,8 +46,8 @@ class Holder:
         # The first process in the group is `unshare`, which waits for the one that it made.
         return next(iter(cgroup.processes(self.group)[1:]), None)
 
-    def start(self, folder: Path, address: str) -> None:
-        """Begin to hold, with `folder` as the lab's folder and `address` (with its prefix length) on the bridge."""
+    def start(self, directory: Path, address: str) -> None:
+        """Begin to hold, with the lab in `directory` and `address` (with its prefix length) on the bridge."""
         self.group.mkdir(parents=True, exist_ok=True)
         TREES.mkdir(parents=True, exist_ok=True)
         subprocess.Popen(
@@ -58,7 +58,7 @@ class Holder:
             start_new_session=True,
         )
         self._wait()
-        self.run("sh", "-c", PREPARE, "sh", str(folder), str(TREES), address)
+        self.run("sh", "-c", PREPARE, "sh", str(directory), str(TREES), address)
 
     def _wait(self) -> None:
         """Wait until it sleeps, in its own namespaces."""

@@ -32,13 +32,13 @@ MOUNT = "lowerdir=/run/trees/{tree},upperdir={place}/upper,workdir={place}/work,
 
 @dataclass(frozen=True)
 class Host:
-    """A host of a lab, whether it runs or not. `folder` is where it is kept, `group` the cgroup that it runs in."""
+    """A host of a lab, whether it runs or not. `directory` is where it is kept, `group` the cgroup that it runs in."""
 
     name: str
     number: int
     suite: str
     tree: str
-    folder: Path
+    directory: Path
     group: str
     holder: Holder
 
@@ -49,7 +49,7 @@ class Host:
 
     @property
     def place(self) -> str:
-        """Its folder as it is called inside the lab."""
+        """Its directory as it is called inside the lab."""
         return f"/run/lab/hosts/{self.name}"
 
     @property
@@ -72,10 +72,10 @@ class Host:
         """Make its disk, which lets the owner of an SSH key in as root, and plug it in."""
         self.remove()
         for path, mode in (("upper/etc", 0o755), ("upper/root/.ssh", 0o700), ("work", 0o755), ("root", 0o755)):
-            (self.folder / path).mkdir(parents=True, mode=mode)
-        (self.folder / "upper" / "root").chmod(0o700)
-        (self.folder / "upper" / "etc" / "hostname").write_text(f"{self.name}\n")
-        (self.folder / "upper" / "root" / ".ssh" / "authorized_keys").write_text(key)
+            (self.directory / path).mkdir(parents=True, mode=mode)
+        (self.directory / "upper" / "root").chmod(0o700)
+        (self.directory / "upper" / "etc" / "hostname").write_text(f"{self.name}\n")
+        (self.directory / "upper" / "root" / ".ssh" / "authorized_keys").write_text(key)
         options = MOUNT.format(tree=self.tree, place=self.place)
         self.holder.run("mount", "-t", "overlay", "-o", options, "overlay", f"{self.place}/root")
         network.plug(self.holder, self.name, self.number)
@@ -83,10 +83,10 @@ class Host:
     def remove(self) -> None:
         """End it and take everything of it away, however much there is."""
         self.crash()
-        if self.folder.exists():
+        if self.directory.exists():
             network.unplug(self.holder, self.name, self.number)
             self.holder.run("sh", "-c", 'if mountpoint -q "$0"; then umount "$0"; fi', f"{self.place}/root")
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.directory)
 
     def start(self) -> None:
         """Begin to boot, where it does not run."""
@@ -94,7 +94,7 @@ class Host:
         if cgroup.processes(group) or self.init:
             return
         group.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "console.log").open("ab") as console:
+        with (self.directory / "console.log").open("ab") as console:
             subprocess.Popen(
                 [*self.holder.inside(), "sh", "-c", BOOT, "sh", self.group, *self._nspawn()],
                 stdin=subprocess.DEVNULL,
@@ -127,7 +127,9 @@ class Host:
         deadline = time.monotonic() + BOOT_SECONDS
         while self._state() not in {"running", "degraded"}:
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} has not booted within {BOOT_SECONDS} s; see {self.folder / 'console.log'}")
+                raise LabError(
+                    f"{self.name} has not booted within {BOOT_SECONDS} s; see {self.directory / 'console.log'}"
+                )
             time.sleep(0.05)
 
     def _state(self) -> str:
@@ -151,7 +153,7 @@ class Host:
         while self.init in {before, None}:
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"{self.name} has not gone down within {BOOT_SECONDS} s; see {self.folder / 'console.log'}"
+                    f"{self.name} has not gone down within {BOOT_SECONDS} s; see {self.directory / 'console.log'}"
                 )
             time.sleep(0.05)
         self.wait()

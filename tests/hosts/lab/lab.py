@@ -32,7 +32,7 @@ class Lab:
         if not LAB_NAME.fullmatch(name):
             raise LabError(f"a lab's name is of letters, digits, _ and -, got {name!r}")
         self.name = name
-        self.folder = LABS / name
+        self.directory = LABS / name
         self.group = f"zoo-lab.{CHECKOUT}.{name}"
         self.holder = Holder(self.group)
 
@@ -44,21 +44,21 @@ class Lab:
     @property
     def inventory_file(self) -> Path:
         """Its Ansible inventory, which is kept current."""
-        return self.folder / "inventory.json"
+        return self.directory / "inventory.json"
 
     @property
     def _record(self) -> Path:
-        return self.folder / "lab.json"
+        return self.directory / "lab.json"
 
     def open(self) -> None:
         """Make its network, where there is none, with nothing on it. What an earlier run left is taken away."""
         if self.up:
             return
         self.destroy()
-        (self.folder / "hosts").mkdir(parents=True)
-        (self.folder / "hosts.txt").touch()
-        access.make_key(self.folder)
-        self.holder.start(self.folder, network.BRIDGE)
+        (self.directory / "hosts").mkdir(parents=True)
+        (self.directory / "hosts.txt").touch()
+        access.make_key(self.directory)
+        self.holder.start(self.directory, network.BRIDGE)
         self._write(uuid.uuid4().hex[:8], [])
 
     def create(self, wanted: dict[str, str]) -> None:
@@ -84,14 +84,14 @@ class Lab:
         hosts = list(self.hosts())
         number = next(number for number in NUMBERS if number not in {host.number for host in hosts})
         host = self._host(name, {"number": number, "suite": suite, "tree": tree(suite).name})
-        host.make((self.folder / "key.pub").read_text())
+        host.make((self.directory / "key.pub").read_text())
         self._write(self._read()["run"], [*hosts, host])
 
     def destroy(self) -> None:
         """Take everything of it away, however much there is of it."""
         cgroup.kill(cgroup.group(self.group))
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
 
     def remove(self, names: Sequence[str]) -> None:
         """Take some of its hosts away; those that are not there are away."""
@@ -114,8 +114,8 @@ class Lab:
         return [found[name] for name in names]
 
     def _host(self, name: str, fields: dict[str, Any]) -> Host:
-        folder = self.folder / "hosts" / name
-        return Host(name=name, folder=folder, group=f"{self.group}/{name}", holder=self.holder, **fields)
+        directory = self.directory / "hosts" / name
+        return Host(name=name, directory=directory, group=f"{self.group}/{name}", holder=self.holder, **fields)
 
     def _read(self) -> dict[str, Any]:
         if not self.up:
@@ -128,6 +128,6 @@ class Lab:
         self._record.write_text(json.dumps({"run": run, "hosts": fields}))
         names = "".join(f"{host.address} {host.name}\n" for host in hosts)
         # In place: the hosts have this very file as their /etc/hosts.
-        (self.folder / "hosts.txt").write_text(f"127.0.0.1 localhost\n::1 localhost\n{names}")
-        access.write(self.folder, self.holder.network(), hosts)
-        self.inventory_file.write_text(json.dumps(access.inventory(self.folder, run, hosts), indent=2))
+        (self.directory / "hosts.txt").write_text(f"127.0.0.1 localhost\n::1 localhost\n{names}")
+        access.write(self.directory, self.holder.network(), hosts)
+        self.inventory_file.write_text(json.dumps(access.inventory(self.directory, run, hosts), indent=2))

@@ -82,7 +82,7 @@ def _run(command: list[str], log: Path, output: int) -> None:
 
 
 def _wheels() -> Path:
-    """The folder with the wheels that the agent needs on a host without a package index."""
+    """The directory with the wheels that the agent needs on a host without a package index."""
     with locked("wheels"):
         environment = CACHE / "pip"
         if not WHEELS.exists():

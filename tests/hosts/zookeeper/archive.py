@@ -26,15 +26,17 @@ JARS = (
 
 
 def main() -> None:
-    """Write the archive, a folder of its name with the jars in `lib`."""
+    """Write the archive, a directory of its name with the jars in `lib`."""
     archive = Path(sys.argv[1])
     offered = tree("trixie") / "srv" / "apt"
-    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
         for package in PACKAGES:
             (deb,) = offered.glob(f"{package}_*.deb")
-            subprocess.run(["dpkg-deb", "--extract", str(deb), folder], check=True)
+            subprocess.run(["dpkg-deb", "--extract", str(deb), directory], check=True)
         with tarfile.open(archive, "w:gz", compresslevel=1, dereference=True) as made:
-            for jar in sorted({jar for name in JARS for jar in (Path(folder) / "usr/share/java").glob(f"{name}.jar")}):
+            for jar in sorted(
+                {jar for name in JARS for jar in (Path(directory) / "usr/share/java").glob(f"{name}.jar")}
+            ):
                 made.add(jar, f"{archive.name.removesuffix('.tar.gz')}/lib/{jar.name}")
 
 

@@ -31,14 +31,14 @@ class Account:
 
 
 @contextmanager
-def writing(ensemble: Ensemble, folder: str) -> Iterator[Account]:
+def writing(ensemble: Ensemble, directory: str) -> Iterator[Account]:
     """Write and count for as long as the block lasts; what is lost is known after it."""
     account = Account()
     over = threading.Event()
     with connected(ensemble.hosts, **ensemble.client_options) as client:
-        client.ensure_path(folder)
+        client.ensure_path(directory)
         threads = [
-            threading.Thread(target=_write, args=(client, folder, account, over)),
+            threading.Thread(target=_write, args=(client, directory, account, over)),
             threading.Thread(target=_count, args=(ensemble, account, over)),
         ]
         for thread in threads:
@@ -49,16 +49,16 @@ def writing(ensemble: Ensemble, folder: str) -> Iterator[Account]:
             over.set()
             for thread in threads:
                 thread.join()
-        client.sync(folder)
-        account.lost = set(account.acknowledged) - set(client.get_children(folder))
+        client.sync(directory)
+        account.lost = set(account.acknowledged) - set(client.get_children(directory))
 
 
-def _write(client: KazooClient, folder: str, account: Account, over: threading.Event) -> None:
+def _write(client: KazooClient, directory: str, account: Account, over: threading.Event) -> None:
     number, last = 0, time.monotonic()
     while not over.wait(PAUSE):
         number += 1
         try:
-            client.create(f"{folder}/{number}", b"")
+            client.create(f"{directory}/{number}", b"")
         except (KazooException, KazooTimeoutError):
             # Perhaps written, but nobody was told so.
             continue

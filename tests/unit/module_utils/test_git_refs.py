@@ -146,7 +146,7 @@ def test_a_git_daemon_answers_and_one_that_is_down_is_named(repository: GitRepos
 
 @pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x"])
 def test_a_ref_that_git_could_take_for_an_option_is_refused(repository: GitRepository, ref: str) -> None:
-    assert refusal(repository.url, ref).startswith("ref: want a branch, a tag or a commit")
+    assert refusal(repository.url, ref).startswith("ref: expected a branch, a tag or a commit")
 
 
 @pytest.mark.parametrize("ref", ["no-such", "main~1", "*", "refs/heads/*", "ma*", "a b", "main:index.html", "..", "ä"])

@@ -125,7 +125,7 @@ def test_a_full_commit_id_is_taken_and_written_in_lower_case(commit_id: str) -> 
     ],
 )
 def test_anything_but_40_or_64_hex_digits_is_no_commit(commit_id: str) -> None:
-    with pytest.raises(InvalidRelease, match=r"^commitId: want 40 or 64 hex digits, got "):
+    with pytest.raises(InvalidRelease, match=r"^commitId: expected 40 or 64 hex digits, got "):
         Release.from_node(node(commitId=commit_id))
 
 
@@ -159,7 +159,7 @@ def test_a_normalised_relative_path_is_taken(path: str) -> None:
         ".zoo/releases",
     ],
 )
-def test_a_path_that_could_leave_the_base_or_touch_the_agents_folder_is_refused(path: str) -> None:
+def test_a_path_that_could_leave_the_base_or_touch_the_agents_directory_is_refused(path: str) -> None:
     with pytest.raises(InvalidRelease, match=r"^relativePath: "):
         check_relative_path(path)
 
@@ -240,12 +240,12 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
         (b"{", "not JSON"),
         (b"now", "not JSON"),
         (b"\xff{}", "not UTF-8 at byte 0"),
-        (b"[]", "want a JSON object, got"),
-        (b'"text"', "want a JSON object, got"),
-        (b"null", "want a JSON object, got null"),
+        (b"[]", "expected a JSON object, got"),
+        (b'"text"', "expected a JSON object, got"),
+        (b"null", "expected a JSON object, got null"),
         (b"[" * 200_000, "not JSON"),
-        (b"{" + b" " * MAX_NODE_BYTES + b"}", "bytes: want at most"),
-        (b"x" * 2_000_000, "2000000 bytes: want at most"),
+        (b"{" + b" " * MAX_NODE_BYTES + b"}", "bytes: expected at most"),
+        (b"x" * 2_000_000, "2000000 bytes: expected at most"),
     ],
 )
 def test_data_that_is_no_json_object_is_refused_by_one_short_line(data: bytes | None, problem: str) -> None:
@@ -296,7 +296,7 @@ def test_a_status_is_written_with_its_keys_and_without_those_not_set() -> None:
 
 @pytest.mark.parametrize("state", ["", "ACTIVE", "done", None, 1, [], {}])
 def test_a_state_that_is_none_is_refused(state: Any) -> None:
-    with pytest.raises(InvalidRecord, match=r"^state: want one of idle, "):
+    with pytest.raises(InvalidRecord, match=r"^state: expected one of idle, "):
         AgentStatus.from_object({"name": "web1", "state": state})
 
 

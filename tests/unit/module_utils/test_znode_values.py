@@ -76,7 +76,7 @@ def test_any_bytes_come_through_base64_and_back(data: bytes) -> None:
     ("given_value", "encoding", "said"),
     [
         ("not base64!", "base64", "/a: value: not base64"),
-        ({"a": 1}, "base64", "/a: value: want a string for encoding base64"),
+        ({"a": 1}, "base64", "/a: value: expected a string for encoding base64"),
         ("\ud800", "text", "/a: value: character 0 can't be written in UTF-8"),
         ({"a": float("nan")}, "text", "/a: value: "),
         ("x" * (MAX_NODE_BYTES + 1), "text", "/a: the value has 1000001 bytes; a znode holds at most 1000000"),

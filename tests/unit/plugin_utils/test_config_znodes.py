@@ -1,4 +1,4 @@
-"""From a folder or a dictionary to the entries of zk_znode."""
+"""From a directory or a dictionary to the entries of zk_znode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_folder, from_values, pruned
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_directory, from_values, pruned
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1
@@ -32,7 +32,7 @@ def decoded(entries: list[dict[str, Any]]) -> dict[str, bytes | None]:
     }
 
 
-def test_a_folder_s_files_are_znodes_byte_for_byte_and_its_folders_are_deeper(tmp_path: Path) -> None:
+def test_a_directory_s_files_are_znodes_byte_for_byte_and_its_directories_are_deeper(tmp_path: Path) -> None:
     wanted = {"colour": b"green\n", "db/host": b"\xff\x00{{ no_template }}", "db/deep/er": b"", ".hidden": b"1"}
     for name, data in wanted.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,44 +42,47 @@ def test_a_folder_s_files_are_znodes_byte_for_byte_and_its_folders_are_deeper(tm
     (tmp_path / ".git" / "HEAD").write_text("x")
     (tmp_path / "link").symlink_to("colour")
     expected = {f"/c/{name}": data for name, data in wanted.items()}
-    assert decoded(from_folder("/c", str(tmp_path), read)) == {**expected, "/c/empty": None, "/c/link": b"green\n"}
+    assert decoded(from_directory("/c", str(tmp_path), read)) == {**expected, "/c/empty": None, "/c/link": b"green\n"}
 
 
-def pipe(folder: Path) -> None:
+def pipe(directory: Path) -> None:
     """A pipe, which nobody writes to."""
-    os.mkfifo(folder / "pipe")
+    os.mkfifo(directory / "pipe")
 
 
-def big(folder: Path) -> None:
+def big(directory: Path) -> None:
     """More than a transaction holds, in files that are each small enough."""
     for number in range(12):
-        (folder / f"f{number}").write_bytes(b"x" * 100_000)
+        (directory / f"f{number}").write_bytes(b"x" * 100_000)
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda _folder: None, "there is nothing in it to publish"),
-        (lambda folder: (folder / "loop").symlink_to("."), "loop: want a file or a folder, not a link to a folder"),
-        (lambda folder: (folder / "gone").symlink_to("nowhere"), "gone: want a file or a folder"),
-        (pipe, "pipe: want a file or a folder"),
-        (lambda folder: (folder / "a\nb").touch(), "can't name a znode"),
-        (lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).touch(), "can't name a znode"),
+        (lambda _directory: None, "there is nothing in it to publish"),
+        (
+            lambda directory: (directory / "loop").symlink_to("."),
+            "loop: expected a file or a directory, not a link to a directory",
+        ),
+        (lambda directory: (directory / "gone").symlink_to("nowhere"), "gone: expected a file or a directory"),
+        (pipe, "pipe: expected a file or a directory"),
+        (lambda directory: (directory / "a\nb").touch(), "can't name a znode"),
+        (lambda directory: Path(os.fsdecode(os.fsencode(directory) + b"/\xff")).touch(), "can't name a znode"),
         (big, "over the 1 MB of one transaction"),
     ],
 )
 def test_what_can_not_be_published_is_refused_with_its_place(tmp_path: Path, make: Any, said: str) -> None:
     make(tmp_path)
     with pytest.raises(InvalidRecord) as caught:
-        from_folder("/c", str(tmp_path), read)
+        from_directory("/c", str(tmp_path), read)
     assert said in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRecord, match="none: no such folder"):
-        from_folder("/c", str(tmp_path / "none"), read)
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecord, match="none: no such directory"):
+        from_directory("/c", str(tmp_path / "none"), read)
 
 
 def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
@@ -98,8 +101,8 @@ def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
     ("values", "said"),
     [
         ({}, "/c: there is nothing in it to publish"),
-        ("a=b", "values for /c: want a dictionary"),
-        (["a"], "values for /c: want a dictionary"),
+        ("a=b", "values for /c: expected a dictionary"),
+        (["a"], "values for /c: expected a dictionary"),
         ({"a": {8080: "x"}}, "/c/a: the key 8080 is no text; quote it"),
         ({"a/b": "x"}, '/c: "a/b" can\'t name a znode'),
         ({"..": "x"}, '/c: ".." can\'t name a znode'),

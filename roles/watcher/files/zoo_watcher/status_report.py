@@ -76,11 +76,11 @@ def _file(said: Mapping[str, Any]) -> str:
 def _live(layout: Layout) -> dict[str, str]:
     """The commit at each place below the base where one of the releases is live."""
     found = {}
-    for folder, folders, files in os.walk(layout.base):
-        if Path(folder) == layout.base and layout.own.name in folders:
-            folders.remove(layout.own.name)
-        for name in [*folders, *files]:
-            relative = os.path.relpath(os.path.join(folder, name), layout.base)
+    for directory, directories, files in os.walk(layout.base):
+        if Path(directory) == layout.base and layout.own.name in directories:
+            directories.remove(layout.own.name)
+        for name in [*directories, *files]:
+            relative = os.path.relpath(os.path.join(directory, name), layout.base)
             commit_id = live_commit(layout, relative)
             if commit_id:
                 found[relative] = commit_id

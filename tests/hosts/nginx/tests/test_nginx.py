@@ -23,23 +23,23 @@ from support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[4]
 LAB = os.environ["LAB"]
-FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-HOSTS = json.loads((FOLDER / "inventory" / "lab.json").read_text())["all"]
+DIRECTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+HOSTS = json.loads((DIRECTORY / "inventory" / "lab.json").read_text())["all"]
 BALANCER = HOSTS["hosts"]["balancer"]["ansible_host"]
 ENVIRONMENT = {
     **os.environ,
-    "ANSIBLE_CONFIG": str(FOLDER / "ansible.cfg"),
+    "ANSIBLE_CONFIG": str(DIRECTORY / "ansible.cfg"),
     "ANSIBLE_NOCOLOR": "1",
     "GIT_SSH_COMMAND": f"ssh {HOSTS['vars']['ansible_ssh_common_args']}",
 }
-INVENTORIES = ["-i", str(FOLDER / "inventory"), "-i", str(FOLDER / "business.zk_services.yml")]
+INVENTORIES = ["-i", str(DIRECTORY / "inventory"), "-i", str(DIRECTORY / "business.zk_services.yml")]
 
 
-def run(*words: str, folder: Path = ROOT) -> str:
+def run(*words: str, directory: Path = ROOT) -> str:
     """What a command of the controller's prints, both ways."""
     done = subprocess.run(
         words,
-        cwd=folder,
+        cwd=directory,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -64,7 +64,7 @@ def lab(*words: str) -> None:
 
 def discovered() -> set[str]:
     """Who is found in ZooKeeper."""
-    found = json.loads(run("ansible-inventory", "-i", str(FOLDER / "business.zk_services.yml"), "--list"))
+    found = json.loads(run("ansible-inventory", "-i", str(DIRECTORY / "business.zk_services.yml"), "--list"))
     return set(found.get("business", {}).get("hosts", []))
 
 
@@ -136,7 +136,7 @@ def test_the_five_servers_are_discovered_and_balanced(servers: set[str]) -> None
 
 def test_a_push_ends_on_every_server_while_requests_go_on(servers: set[str]) -> None:
     with visited() as visitor:
-        (FOLDER / "site" / "index.html").write_text("two\n")
+        (DIRECTORY / "site" / "index.html").write_text("two\n")
         run(
             "git",
             "-c",
@@ -146,9 +146,9 @@ def test_a_push_ends_on_every_server_while_requests_go_on(servers: set[str]) -> 
             "commit",
             "-qam",
             "two",
-            folder=FOLDER / "site",
+            directory=DIRECTORY / "site",
         )
-        said = run("git", "push", "git@balancer:/srv/git/site.git", "main", folder=FOLDER / "site")
+        said = run("git", "push", "git@balancer:/srv/git/site.git", "main", directory=DIRECTORY / "site")
         done = len(visitor.answers)
         wait_for(lambda: len(visitor.answers) > done + 20, "there were answers since")
         # Those two that were under way may be of before.

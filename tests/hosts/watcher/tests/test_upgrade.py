@@ -39,7 +39,7 @@ def converge(collections: Path, *words: str) -> dict[str, int]:
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
-    """A folder of collections with this one as a newer version."""
+    """A directory of collections with this one as a newer version."""
     copy = tmp_path / "ansible_collections" / "zoo" / "deploy"
     copy.mkdir(parents=True)
     for part in PARTS:

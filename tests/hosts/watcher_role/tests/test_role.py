@@ -91,9 +91,9 @@ class Witness:
         return self._zk.exists(self._path, watch=self._look) is not None
 
 
-def collection(folder: Path, version: str, **replaced: str) -> Path:
+def collection(directory: Path, version: str, **replaced: str) -> Path:
     """A newer version of this collection, with a text in the agent's loop replaced; the path for Ansible."""
-    made = folder / "ansible_collections/zoo/deploy"
+    made = directory / "ansible_collections/zoo/deploy"
     for part in ("roles/watcher", "plugins", "meta"):
         shutil.copytree(ROOT / part, made / part, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "galaxy.yml").read_text()
@@ -102,7 +102,7 @@ def collection(folder: Path, version: str, **replaced: str) -> Path:
         text = (made / WATCHER).read_text()
         assert replaced["old"] in text
         (made / WATCHER).write_text(text.replace(replaced["old"], replaced["new"]))
-    return folder
+    return directory
 
 
 def runs(host: str, instance: str = "business") -> str:
@@ -133,7 +133,7 @@ def test_every_way_of_installing_ends_with_the_release_live_and_registered(zk: K
     assert on("role1", "find", "/tmp", "/var/tmp", "-name", "'*.wheels'") == ""
 
 
-def test_a_file_in_a_folder_of_roots_is_roots_and_no_command_of_the_agent_may_more_than_its_user() -> None:
+def test_a_file_in_a_directory_of_roots_is_roots_and_no_command_of_the_agent_may_more_than_its_user() -> None:
     wait_for(lambda: on("role1", "stat", "-c", "%U:%G:%a", "/etc/app/limits") == "root:adm:640", "the file is there")
     wait_for(lambda: on("role1", "systemctl", "is-active", "app") == "active", "its unit has been restarted")
     wait_for(lambda: on("role1", "cat", "/etc/app.d/limits") == "limit=1", "the directory is filled")

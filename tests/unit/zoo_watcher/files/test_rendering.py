@@ -169,11 +169,11 @@ def sourced(rendered: bytes, keys: dict[str, str]) -> dict[str, str]:
         ("json", {"a": b"x", "a/b": b"y"}, '"a" has both a value and znodes below it'),
         ("properties", {"a.b": b"", "a": b"", "a/b": b""}, '"a.b" and "a/b" both get the key "a.b"'),
         ("env", {"a-b": b"", "a_b": b""}, '"a-b" and "a_b" both get the key "A_B"'),
-        ("env", {"1a": b""}, '"1a": want ASCII with no digit first'),
-        ("env", {"straße": b""}, "want ASCII"),
+        ("env", {"1a": b""}, '"1a": expected ASCII with no digit first'),
+        ("env", {"straße": b""}, "expected ASCII"),
         ("env", {"a": b"x\0y"}, "\"a\": a variable's value can't hold a zero byte"),
-        ("json", {"big": b"x" * 1_000_001}, '"big": 1000001 bytes: want at most 1000000'),
-        ("value", {"": b"x" * 1_000_001}, "1000001 bytes: want at most 1000000"),
+        ("json", {"big": b"x" * 1_000_001}, '"big": 1000001 bytes: expected at most 1000000'),
+        ("value", {"": b"x" * 1_000_001}, "1000001 bytes: expected at most 1000000"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_in_one_line_that_names_it(

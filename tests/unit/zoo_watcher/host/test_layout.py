@@ -1,4 +1,4 @@
-"""A base's folders: what is left over goes, what is written is written whole."""
+"""A base's directories: what is left over goes, what is written is written whole."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ COMMIT = "a" * 40
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """A base with its folders."""
+    """A base with its directories."""
     made = Layout(tmp_path / "deep" / "base")
     made.make()
     return made
 
 
-def test_all_that_is_the_agents_own_is_in_one_folder_of_the_base(layout: Layout) -> None:
+def test_all_that_is_the_agents_own_is_in_one_directory_of_the_base(layout: Layout) -> None:
     assert [entry.name for entry in layout.base.iterdir()] == [".zoo"]
     for place in (layout.repository, layout.releases, layout.staging, layout.journal, layout.session):
         assert place.parent == layout.base / ".zoo"
 
 
-def test_making_the_folders_again_changes_nothing(layout: Layout) -> None:
+def test_making_the_directories_again_changes_nothing(layout: Layout) -> None:
     layout.release(COMMIT).mkdir()
     layout.make()
     assert layout.staged() == [COMMIT]
@@ -39,7 +39,7 @@ def test_only_a_commit_is_counted_as_a_release(layout: Layout) -> None:
     assert sorted(layout.staged()) == [COMMIT, "b" * 64]
 
 
-def test_a_base_without_folders_has_no_release(tmp_path: Path) -> None:
+def test_a_base_without_directories_has_no_release(tmp_path: Path) -> None:
     assert Layout(tmp_path / "none").staged() == []
     Layout(tmp_path / "none").clean_staging()
 

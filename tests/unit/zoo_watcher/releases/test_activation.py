@@ -35,7 +35,7 @@ def test_what_was_activated_last_is_live(layout: Layout) -> None:
     assert list(layout.staging.iterdir()) == []
 
 
-def test_a_place_may_be_deep_and_its_folders_are_readable_by_all(layout: Layout) -> None:
+def test_a_place_may_be_deep_and_its_directories_are_readable_by_all(layout: Layout) -> None:
     mask = os.umask(0o022)
     try:
         activate(layout, "srv/www/site", NEW)
@@ -80,10 +80,10 @@ def test_two_places_of_one_base_are_live_beside_each_other(layout: Layout) -> No
     assert (live_commit(layout, "one"), live_commit(layout, "two")) == (OLD, NEW)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("kind", ["directory", "file"])
 def test_what_stands_where_the_link_belongs_is_left_alone_and_named(layout: Layout, kind: str) -> None:
     place = layout.base / "site"
-    if kind == "folder":
+    if kind == "directory":
         place.mkdir()
         (place / "precious").write_text("mine")
     else:
@@ -91,7 +91,7 @@ def test_what_stands_where_the_link_belongs_is_left_alone_and_named(layout: Layo
     with pytest.raises(DeployError, match=f"a {kind} is at {place}.*move it away"):
         activate(layout, "site", NEW)
     assert not place.is_symlink()
-    assert (place / "precious" if kind == "folder" else place).read_text() == "mine"
+    assert (place / "precious" if kind == "directory" else place).read_text() == "mine"
 
 
 def test_a_link_that_points_at_nothing_or_elsewhere_is_replaced(layout: Layout, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def release(url: str, commit_id: str) -> Release:
 
 
 def deploy(store: Repository, url: str, commit_id: str) -> Path:
-    """Fetch and check out; the folder with the commit's files."""
+    """Fetch and check out; the directory with the commit's files."""
     store.fetch(release(url, commit_id))
     assert store.has(commit_id)
     tree = store.layout.staging / commit_id

@@ -59,7 +59,9 @@ def test_an_http_answer_needs_the_wanted_status(service: Service) -> None:
     assert probe(check(service.port, "http", path="/up")) is None
     assert service.asked == ["/up"]
     service.answer = lambda: (503, "fine")
-    assert probe(check(service.port, "http", path="/up")) == (f"http 127.0.0.1:{service.port}/up: status 503, want 200")
+    assert probe(check(service.port, "http", path="/up")) == (
+        f"http 127.0.0.1:{service.port}/up: status 503, expected 200"
+    )
     assert probe(check(service.port, "http", status=503)) is None
 
 

@@ -63,7 +63,7 @@ class Config:
             ) from exc
         except ValueError as exc:
             raise ConfigError(f"{path}: not JSON: {exc}") from exc
-        problems = list(_problems(found)) if isinstance(found, dict) else ["want a JSON object"]
+        problems = list(_problems(found)) if isinstance(found, dict) else ["expected a JSON object"]
         if problems:
             raise ConfigError(f"{path}: {'; '.join(problems)}")
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
@@ -90,25 +90,25 @@ def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator
     wanted, kind = KINDS[spec["type"]]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         # A password is of this kind too.
-        yield f"{name}: want {wanted}" + ("" if spec.get("no_log") else f", got {shown(value)}")
+        yield f"{name}: expected {wanted}" + ("" if spec.get("no_log") else f", got {shown(value)}")
     elif "choices" in spec and value not in spec["choices"]:
-        yield f"{name}: want one of {', '.join(spec['choices'])}, got {shown(value)}"
+        yield f"{name}: expected one of {', '.join(spec['choices'])}, got {shown(value)}"
     elif kind == (int, float) and value <= 0:
-        yield f"{name}: want more than 0 seconds, got {value}"
+        yield f"{name}: expected more than 0 seconds, got {value}"
 
 
 def _branch_problems(branches: Any) -> Iterator[str]:
     if not isinstance(branches, list) or not branches:
-        yield f"branches: want a list of objects with {', '.join(TARGET_KEYS)}, got {shown(branches)}"
+        yield f"branches: expected a list of objects with {', '.join(TARGET_KEYS)}, got {shown(branches)}"
         return
     apps: set[str] = set()
     for index, entry in enumerate(branches):
         where = f"branches[{index}]"
         if not isinstance(entry, dict) or sorted(entry) != sorted(TARGET_KEYS):
-            yield f"{where}: want an object with {', '.join(TARGET_KEYS)}, got {shown(entry)}"
+            yield f"{where}: expected an object with {', '.join(TARGET_KEYS)}, got {shown(entry)}"
             continue
         if not isinstance(entry["branch"], str) or not entry["branch"] or entry["branch"].startswith(("-", "refs/")):
-            yield f"{where}: branch: want a branch's name such as main, got {shown(entry['branch'])}"
+            yield f"{where}: branch: expected a branch's name such as main, got {shown(entry['branch'])}"
         yield from (f"{where}: {problem}" for problem in _refused(lambda: _target(entry)))  # noqa: B023  # used at once
         if shown(entry["app"]) in apps:
             yield f"{where}: app: {shown(entry['app'])} is published by another entry already"
@@ -117,7 +117,7 @@ def _branch_problems(branches: Any) -> Iterator[str]:
 
 def _target(entry: Mapping[str, Any]) -> Target:
     if not isinstance(entry["app"], str):
-        raise InvalidRecord(f"app: want a znode's path, got {shown(entry['app'])}")
+        raise InvalidRecord(f"app: expected a znode's path, got {shown(entry['app'])}")
     return Target(entry["branch"], AppPaths(entry["app"]), check_relative_path(entry["relative_path"]))
 
 

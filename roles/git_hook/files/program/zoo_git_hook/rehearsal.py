@@ -22,7 +22,7 @@ def rehearse(client: Any, paths: AppPaths) -> None:
     A server looks at the operations in order, at each one's ACL first, and takes all back at the first that fails.
     """
     with translated(paths.root):
-        missing = [path for path in _folders(paths) if client.exists(path) is None]
+        missing = [path for path in _directories(paths) if client.exists(path) is None]
         transaction = client.transaction()
         for path in missing:
             transaction.create(path)
@@ -40,7 +40,7 @@ def rehearse(client: Any, paths: AppPaths) -> None:
                 raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
 
 
-def _folders(paths: AppPaths) -> list[str]:
+def _directories(paths: AppPaths) -> list[str]:
     """What a first publication makes, parents first."""
     words = paths.root.split("/")[1:]
     return [*("/" + "/".join(words[: end + 1]) for end in range(len(words))), paths.history, paths.agents]

@@ -134,7 +134,7 @@ class Config:
         except (ValueError, RecursionError) as exc:
             raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
         if not isinstance(found, dict):
-            raise ConfigError([f"{path}: want a JSON object, got {shown(found)}"])
+            raise ConfigError([f"{path}: expected a JSON object, got {shown(found)}"])
         return cls.from_object(found)
 
     @classmethod
@@ -153,9 +153,9 @@ def _config(keys: ObjectReader) -> Config:
     app = keys.checked("app", keys.text("app", DEFAULT_APP), AppPaths)
     base = keys.text("base")
     if base is None:
-        keys.wrong("base", "missing: want the absolute path of the folder that releases go under")
+        keys.wrong("base", "missing: expected the absolute path of the directory that releases go under")
     elif not os.path.isabs(base) or not nameable(base):
-        keys.wrong("base", f"want an absolute path, got {shown(base)}")
+        keys.wrong("base", f"expected an absolute path, got {shown(base)}")
     config = Config(
         connection=_connection(keys),
         base=Path(base or "/"),
@@ -196,11 +196,11 @@ def _connection(keys: ObjectReader) -> Connection:
     given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
     hosts = given if isinstance(given, str) else ",".join(given)
     if not hosts.strip(", ") and not keys.noted("hosts"):
-        keys.wrong("hosts", "missing: want the members of the ensemble as host:port,...")
+        keys.wrong("hosts", "missing: expected the members of the ensemble as host:port,...")
     for host in hosts.split("/")[0].split(","):
         name, _colon, port = host.strip().rpartition(":")
         if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
-            keys.wrong("hosts", f"want a port from 1 to 65535 after {shown(name)}, got {shown(port)}")
+            keys.wrong("hosts", f"expected a port from 1 to 65535 after {shown(name)}, got {shown(port)}")
     texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
     files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
     connection = Connection(

@@ -84,7 +84,7 @@ def _kept_file(keys: ObjectReader) -> ManagedFile:
         min_interval=keys.seconds("min_interval", 0, LONGEST_INTERVAL, 0.0),
     )
     if kept.validate and not any("%s" in word for word in kept.validate):
-        keys.wrong("validate", "want %s in it, where the path of the new file goes")
+        keys.wrong("validate", "expected %s in it, where the path of the new file goes")
     keys.done()
     return kept
 
@@ -100,10 +100,10 @@ def _check_place(keys: ObjectReader, kept: ManagedFile, base: str, status: str) 
     """`dest` can be a file's path, and is not the agent's own; `znode` is not what the agent itself writes."""
     dest = kept.dest
     if dest and (not _is_place(dest) or not nameable(dest)):
-        keys.wrong("dest", f"want an absolute, normalised path with no control character, got {shown(dest)}")
+        keys.wrong("dest", f"expected an absolute, normalised path with no control character, got {shown(dest)}")
     own = os.path.join(base, AGENT_DIRECTORY)
     if _is_within(dest, own) or (kept.format == "directory" and dest and _is_within(own, dest)):
-        keys.wrong("dest", f"{own} is the agent's own folder, got {shown(dest)}")
+        keys.wrong("dest", f"{own} is the agent's own directory, got {shown(dest)}")
     if kept.concerns(status):
         keys.wrong("znode", f"{shown(kept.znode)} holds this agent's own status, which changes with each file")
 
@@ -112,12 +112,12 @@ def _is_place(dest: str) -> bool:
     return os.path.isabs(dest) and os.path.normpath(dest) == dest and dest.strip("/") != "" and not has_control(dest)
 
 
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _check_alone(keys: ObjectReader, kept: ManagedFile, earlier: list[ManagedFile]) -> None:
-    """No file is in the place of another, or in the folder that another makes."""
+    """No file is in the place of another, or in the directory that another makes."""
     for other in earlier if kept.dest else ():
         if kept.dest == other.dest:
             keys.wrong("dest", f"{shown(kept.dest)} is the dest of another file too")

@@ -40,7 +40,7 @@ class ObjectReader:
         if not fits(value):
             # What is secret must not be shown, whatever its type.
             seen = "" if "password" in key else f", got {shown(value)}"
-            self.wrong(key, f"want {wanted}{seen}")
+            self.wrong(key, f"expected {wanted}{seen}")
             return default
         return value
 

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the files of a subtree into one folder, each by a rename; what else is in the folder is left alone.
+"""Puts the files of a subtree into one directory, each by a rename; what else is in the directory is left alone.
 
-New files are made in a hidden folder within it, which is on the same file system wherever the folder itself is mounted
-from. No symlink within the folder is followed.
+New files are made in a hidden directory within it, which is on the same file system wherever the directory itself is
+mounted from. No symlink within the directory is followed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import PassingKeepError
 from zoo_watcher.host.layout import remove_tree
 
-from .file_writer import FOLDER, FileAttributes, disk_trouble, finish, is_same, open_folder, prove, write_new
+from .file_writer import DIRECTORY, FileAttributes, disk_trouble, finish, is_same, open_directory, prove, write_new
 from .rendering import STAGED, leaves
 
 STAGING = f"{STAGED}new"
 ROOT = "/"
-"""How the folder itself is called among what was made; another folder in it ends with a slash."""
+"""How the directory itself is called among what was made; another directory in it ends with a slash."""
 
 
 class DirectoryWriter:
-    """A folder's files on their way to `file.dest`. `prepare`, then `commit` or `discard`.
+    """A directory's files on their way to `file.dest`. `prepare`, then `commit` or `discard`.
 
     `values` is what the znodes hold, None where there are none; `earlier` is what the agent made there before;
-    `proof` is where a folder can be shown to `validate`. `begun` is whether `commit` has changed anything.
+    `proof` is where a directory can be shown to `validate`. `begun` is whether `commit` has changed anything.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class DirectoryWriter:
         self.file = file
         self.proof = proof
         self.timeout = timeout
-        self.folders: set[str] = set()
+        self.directories: set[str] = set()
         self.begun = False
         self._wanted = leaves(values) if values else {}
         self._there = values is not None
         self._manner = FileAttributes.of(file)
         self._earlier = earlier
-        names = {*self._wanted, *(f"{folder}/" for path in self._wanted for folder in _above(path))}
-        # An empty znode without children may as well be a folder whose last child has gone.
+        names = {*self._wanted, *(f"{directory}/" for path in self._wanted for directory in _above(path))}
+        # An empty znode without children may as well be a directory whose last child has gone.
         may_stay = {f"{path}/" for path, value in self._wanted.items() if not value}
-        # Those below come before their folder.
+        # Those below come before their directory.
         gone = sorted(earlier - names - may_stay - {ROOT}, reverse=True)
         self._gone = gone if file.on_delete == "remove" else []
         self._changed: list[str] = []
@@ -85,18 +85,18 @@ class DirectoryWriter:
                 self._prove()
             if ROOT in self.made:
                 os.mkdir(dest, 0o700)
-                with open_folder(dest) as root:
-                    manner.give(root, manner.folder_mode)
+                with open_directory(dest) as root:
+                    manner.give(root, manner.directory_mode)
             self._clear()
             with _open_own(dest) as root:
                 os.mkdir(STAGING, 0o700, dir_fd=root)
                 for path in self._changed:
-                    with self._open_staged(root, path) as folder:
-                        write_new(folder, os.path.basename(path), self._wanted[path])
-                        finish(folder, os.path.basename(path), manner)
+                    with self._open_staged(root, path) as directory:
+                        write_new(directory, os.path.basename(path), self._wanted[path])
+                        finish(directory, os.path.basename(path), manner)
 
     def _prove(self) -> None:
-        """Show all that there will be, in a folder of the agent's own: its commands need not get into `dest`."""
+        """Show all that there will be, in a directory of the agent's own: its commands need not get into `dest`."""
         remove_tree(self.proof)
         try:
             self.proof.mkdir(mode=0o700)
@@ -109,7 +109,7 @@ class DirectoryWriter:
             remove_tree(self.proof)
 
     def commit(self) -> None:
-        """Put each new file in its place, take away what is gone; durable with `sync_folder` alone."""
+        """Put each new file in its place, take away what is gone; durable with `sync_directory` alone."""
         dest = self.file.dest
         with disk_trouble(dest):
             with _open_own(dest) as root:
@@ -118,12 +118,12 @@ class DirectoryWriter:
                 for path in self._changed:
                     self._move(root, path)
             self._clear()
-            self.folders.update({dest, os.path.dirname(dest)})
+            self.directories.update({dest, os.path.dirname(dest)})
             if not self._there and ROOT in self._earlier:
-                # Somebody else's files keep the folder.
+                # Somebody else's files keep the directory.
                 with contextlib.suppress(OSError):
                     os.rmdir(dest)
-            self.folders = {folder for folder in self.folders if os.path.isdir(folder)}
+            self.directories = {directory for directory in self.directories if os.path.isdir(directory)}
 
     def discard(self) -> None:
         """Remove what was prepared, and what a killed agent left."""
@@ -136,71 +136,73 @@ class DirectoryWriter:
         remove_tree(Path(self.file.dest, STAGING))
 
     def _is_there(self, root: int, path: str) -> bool:
-        folders = _above(path)
+        directories = _above(path)
         try:
-            with _open_below(root, folders[-1:], None, make=False) as folder:
+            with _open_below(root, directories[-1:], None, make=False) as directory:
                 name = os.path.basename(path)
-                if _is_folder(folder, name):
+                if _is_directory(directory, name):
                     return not self._wanted[path] or not self._may_replace(f"{path}/")
-                return is_same(folder, name, self._wanted[path], self._manner)
+                return is_same(directory, name, self._wanted[path], self._manner)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def _may_replace(self, folder: str) -> bool:
-        if folder in self._gone:
+    def _may_replace(self, directory: str) -> bool:
+        if directory in self._gone:
             return True
-        raise PassingKeepError(f"a folder is at {folder[:-1]}, where a file belongs: move it away")
+        raise PassingKeepError(f"a directory is at {directory[:-1]}, where a file belongs: move it away")
 
     def _move(self, root: int, path: str) -> None:
         name, above = os.path.basename(path), _above(path)
-        for folder in above:
-            if folder in self._earlier:
+        for directory in above:
+            if directory in self._earlier:
                 # What was a znode without children was a file of the agent's.
-                self._remove(root, folder)
+                self._remove(root, directory)
         with self._open_staged(root, path) as source, _open_below(root, above[-1:], self._manner) as target:
             os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
         self.begun = True
-        self.folders.update(os.path.join(self.file.dest, folder) for folder in above)
+        self.directories.update(os.path.join(self.file.dest, directory) for directory in above)
 
     @staticmethod
     def _open_staged(root: int, path: str) -> contextlib.AbstractContextManager[int]:
-        """The folder that a new file is in until it is in its place."""
+        """The directory that a new file is in until it is in its place."""
         return _open_below(root, (STAGING, *_above(path)[-1:]), None)
 
     def _remove(self, root: int, path: str) -> None:
-        """Remove one file, or a folder where nothing is left in it."""
-        folder_path, name = os.path.split(path.rstrip("/"))
+        """Remove one file, or a directory where nothing is left in it."""
+        directory_path, name = os.path.split(path.rstrip("/"))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with _open_below(root, (folder_path,) if folder_path else (), None, make=False) as folder:
+            with _open_below(root, (directory_path,) if directory_path else (), None, make=False) as directory:
                 if path.endswith("/"):
                     with contextlib.suppress(OSError):
-                        os.rmdir(name, dir_fd=folder)
-                elif not _is_folder(folder, name):
-                    os.unlink(name, dir_fd=folder)
+                        os.rmdir(name, dir_fd=directory)
+                elif not _is_directory(directory, name):
+                    os.unlink(name, dir_fd=directory)
                     self.begun = True
-            self.folders.add(os.path.join(self.file.dest, folder_path))
+            self.directories.add(os.path.join(self.file.dest, directory_path))
 
 
 def _above(path: str) -> list[str]:
-    """The folders that a path is in, the outermost first: "a/b/c" is in "a" and "a/b"."""
+    """The directories that a path is in, the outermost first: "a/b/c" is in "a" and "a/b"."""
     segments = path.split("/")[:-1]
     return ["/".join(segments[: length + 1]) for length in range(len(segments))]
 
 
-def _is_folder(folder: int, name: str) -> bool:
+def _is_directory(directory: int, name: str) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+        return stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode)
     except FileNotFoundError:
         return False
 
 
 @contextlib.contextmanager
 def _open_own(path: str) -> Iterator[int]:
-    """The descriptor of the folder itself, not of what a symlink there points at. Raises `PassingKeepError`."""
+    """The descriptor of the directory itself, not of what a symlink there points at. Raises `PassingKeepError`."""
     try:
-        descriptor = os.open(path, FOLDER | os.O_NOFOLLOW)
+        descriptor = os.open(path, DIRECTORY | os.O_NOFOLLOW)
     except NotADirectoryError as exc:
-        raise PassingKeepError("what is in the folder's place is no folder, and is left alone: move it away") from exc
+        raise PassingKeepError(
+            "what is in the directory's place is no directory, and is left alone: move it away"
+        ) from exc
     try:
         yield descriptor
     finally:
@@ -211,7 +213,7 @@ def _open_own(path: str) -> Iterator[int]:
 def _open_below(
     root: int, paths: tuple[str, ...] | list[str], manner: FileAttributes | None, *, make: bool = True
 ) -> Iterator[int]:
-    """The descriptor of a folder below `root`, made where it is missing. Raises `OSError`, also for a symlink."""
+    """The descriptor of a directory below `root`, made where it is missing. Raises `OSError`, also for a symlink."""
     current = os.dup(root)
     try:
         for segment in filter(None, "/".join(paths).split("/")):
@@ -223,18 +225,18 @@ def _open_below(
         os.close(current)
 
 
-def _step(folder: int, name: str, manner: FileAttributes | None, *, make: bool) -> int:
+def _step(directory: int, name: str, manner: FileAttributes | None, *, make: bool) -> int:
     try:
-        return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
         if not make:
             raise
     except OSError as exc:
         if exc.errno in {errno.ENOTDIR, errno.ELOOP} and make:
-            raise PassingKeepError(f"what is at {name} in it is no folder, and is left alone: move it away") from exc
+            raise PassingKeepError(f"what is at {name} in it is no directory, and is left alone: move it away") from exc
         raise
-    os.mkdir(name, 0o700, dir_fd=folder)
-    made = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    os.mkdir(name, 0o700, dir_fd=directory)
+    made = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     if manner:
-        manner.give(made, manner.folder_mode)
+        manner.give(made, manner.directory_mode)
     return made

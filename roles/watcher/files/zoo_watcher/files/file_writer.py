@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Puts a file in its place: written beside it, with its owner and mode, proved, durable, and then renamed over it.
 
-No symlink is followed at a file's own place: what it points at is somebody else's. Folders are held open, so that
+No symlink is followed at a file's own place: what it points at is somebody else's. Directories are held open, so that
 nobody who may write in one of them can make the agent write in another.
 """
 
@@ -24,7 +24,7 @@ from zoo_watcher.host import command
 
 from .rendering import STAGED
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class FileAttributes:
         return cls(owner, group, file.mode)
 
     @property
-    def folder_mode(self) -> int:
-        """Who may read the files may enter the folder."""
+    def directory_mode(self) -> int:
+        """Who may read the files may enter the directory."""
         return self.mode | (self.mode & 0o444) >> 2 | 0o300
 
     def is_of(self, found: os.stat_result) -> bool:
@@ -79,25 +79,25 @@ class FileWriter:
         self.made = self.left = {""}
         self.begun = False
         self._manner = FileAttributes.of(file)
-        self._folder, self._name = os.path.split(file.dest)
+        self._directory, self._name = os.path.split(file.dest)
         self._beside = os.path.basename(staged_path(file.dest))
 
     def differs(self) -> bool:
         """Whether the file is not there as it should be. Raises `KeepError`."""
-        with disk_trouble(self.file.dest), open_folder(self._folder) as folder:
-            return not is_same(folder, self._name, self.data, self._manner)
+        with disk_trouble(self.file.dest), open_directory(self._directory) as directory:
+            return not is_same(directory, self._name, self.data, self._manner)
 
     def prepare(self) -> None:
         """Make the new file, have it proved, and durable. Raises `KeepError`."""
-        with disk_trouble(self.file.dest), open_folder(self._folder) as folder:
-            write_new(folder, self._beside, self.data)
-            prove(self.file, os.path.join(self._folder, self._beside), self.timeout)
-            finish(folder, self._beside, self._manner)
+        with disk_trouble(self.file.dest), open_directory(self._directory) as directory:
+            write_new(directory, self._beside, self.data)
+            prove(self.file, os.path.join(self._directory, self._beside), self.timeout)
+            finish(directory, self._beside, self._manner)
 
     def commit(self) -> None:
-        """Put the new file in its place; durable with `sync_folder` alone. Raises `KeepError`."""
-        with disk_trouble(self.file.dest), open_folder(self._folder) as folder:
-            os.replace(self._beside, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+        """Put the new file in its place; durable with `sync_directory` alone. Raises `KeepError`."""
+        with disk_trouble(self.file.dest), open_directory(self._directory) as directory:
+            os.replace(self._beside, self._name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def discard(self) -> None:
         """Remove what was prepared, and what a killed agent left."""
@@ -105,9 +105,9 @@ class FileWriter:
             os.unlink(staged_path(self.file.dest))
 
     @property
-    def folders(self) -> set[str]:
-        """The folders that have changed entries."""
-        return {self._folder}
+    def directories(self) -> set[str]:
+        """The directories that have changed entries."""
+        return {self._directory}
 
 
 class FileRemover:
@@ -118,7 +118,7 @@ class FileRemover:
         self.made: set[str] = set()
         self.left: set[str] = set()
         self.begun = False
-        self.folders = {os.path.dirname(file.dest)}
+        self.directories = {os.path.dirname(file.dest)}
 
     def differs(self) -> bool:
         """Whether there is a file. Raises `KeepError` for what is none."""
@@ -148,44 +148,44 @@ def staged_path(dest: str) -> str:
 
 
 @contextlib.contextmanager
-def open_folder(path: str) -> Iterator[int]:
-    """A folder's descriptor. Raises `OSError`."""
-    descriptor = os.open(path, FOLDER)
+def open_directory(path: str) -> Iterator[int]:
+    """A directory's descriptor. Raises `OSError`."""
+    descriptor = os.open(path, DIRECTORY)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def is_same(folder: int, name: str, data: bytes, manner: FileAttributes) -> bool:
+def is_same(directory: int, name: str, data: bytes, manner: FileAttributes) -> bool:
     """Whether the file `name` has these bytes, owner and mode. Raises `OSError`, `KeepError` for what is no file."""
     try:
-        found = os.lstat(name, dir_fd=folder)
+        found = os.lstat(name, dir_fd=directory)
         _check_kind(found)
         if found.st_size != len(data) or not manner.is_of(found):
             return False
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
             return file.read(len(data) + 1) == data
     except (FileNotFoundError, PermissionError):
-        # What can't be read is replaced, where the folder lets it be.
+        # What can't be read is replaced, where the directory lets it be.
         return False
 
 
-def write_new(folder: int, name: str, data: bytes) -> None:
+def write_new(directory: int, name: str, data: bytes) -> None:
     """Make the file `name`, which is the agent's alone until `finish`: what proves it runs as the agent does.
 
     Raises `OSError`.
     """
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        os.unlink(name, dir_fd=directory)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 
 
-def finish(folder: int, name: str, manner: FileAttributes) -> None:
+def finish(directory: int, name: str, manner: FileAttributes) -> None:
     """Give a new file its owner and mode, and make it durable. Raises `OSError`."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
     try:
         manner.give(descriptor, manner.mode)
         os.fsync(descriptor)
@@ -214,11 +214,11 @@ def disk_trouble(dest: str) -> Iterator[None]:
 
 def _where(dest: str, exc: OSError) -> str:
     named = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else ""
-    return f"folder {named}" if named == os.path.dirname(dest) else dest
+    return f"directory {named}" if named == os.path.dirname(dest) else dest
 
 
 def _check_kind(found: os.stat_result) -> None:
-    kinds = {stat.S_IFLNK: "symlink", stat.S_IFDIR: "folder"}
+    kinds = {stat.S_IFLNK: "symlink", stat.S_IFDIR: "directory"}
     if not stat.S_ISREG(found.st_mode):
         kind = kinds.get(stat.S_IFMT(found.st_mode), "special file")
         raise PassingKeepError(f"a {kind} is in the file's place, and is left alone: move it away")

@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class FileJournal:
-    """`made` has, by dest, the paths that the agent made there ("" is dest itself, a folder's path ends with a slash).
+    """What the agent remembers of its files across restarts. Safe to use from any thread.
 
+    `made` has, by dest, the paths that the agent made there ("" is dest itself, a directory's path ends with a slash).
     `owed` has the dests that were changed and whose actions have not all ended well. `runs` has, by action, the time
-    (of `time.time()`) at which it last ended, or began. Safe to use from any thread.
+    (of `time.time()`) at which it last ended, or began.
     """
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:

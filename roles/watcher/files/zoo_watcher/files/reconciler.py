@@ -250,11 +250,11 @@ class FileReconciler(threading.Thread):
             if self._try(kept, placing, note) and self._try(kept, placing, placing.commit):
                 placed.append((kept, seen, placing))
             elif placing.begun:
-                # A folder of which some files are new already.
+                # A directory of which some files are new already.
                 self._actions.owe([kept.file.dest])
             else:
                 self._actions.withdraw(kept.file.dest)
-        _sync({folder for _kept, _seen, placing in placed for folder in placing.folders})
+        _sync({directory for _kept, _seen, placing in placed for directory in placing.directories})
         for kept, seen, placing in placed:
             self._journal.note_made(kept.file.dest, placing.left)
             kept.settle(seen, removed=not seen.nodes)
@@ -306,9 +306,9 @@ def _is_due(kept: FileState, now: float) -> bool:
     return kept.again is not None and kept.again <= now
 
 
-def _sync(folders: Iterable[str]) -> None:
-    for folder in folders:
+def _sync(directories: Iterable[str]) -> None:
+    for directory in directories:
         try:
-            sync_directory(Path(folder))
+            sync_directory(Path(directory))
         except OSError as exc:
-            log.warning("folder not made durable, path=%s: %s", folder, exc.strerror)
+            log.warning("directory not made durable, path=%s: %s", directory, exc.strerror)

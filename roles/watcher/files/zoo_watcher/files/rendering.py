@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What znodes hold as the bytes of files: one file's, or those of a folder's files.
+"""What znodes hold as the bytes of files: one file's, or those of a directory's files.
 
 `values` are bytes by path below the watched znode: "" is itself, "db/host" is two below. A znode that has others
-below it is a folder, or an object: it can't have a value of its own. The value of the watched znode itself is no part
-of what is below it. Every value is a text: nothing guesses that "8080" is a number.
+below it is a directory, or an object: it can't have a value of its own. The value of the watched znode itself is no
+part of what is below it. Every value is a text: nothing guesses that "8080" is a number.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def render(form: str, values: Mapping[str, bytes]) -> bytes:
 
 def leaves(values: Mapping[str, bytes]) -> dict[str, bytes]:
     """The znodes with nothing below them, in the order of their paths. Raises `InvalidRecord`."""
-    folders = {path.rpartition("/")[0] for path in values}
+    directories = {path.rpartition("/")[0] for path in values}
     for path in values:
-        if path and path in folders and values[path]:
+        if path and path in directories and values[path]:
             raise InvalidRecord(f"{shown(path)} has both a value and znodes below it: delete one of the two")
-    return {path: _sized(path, values[path]) for path in sorted(values) if path and path not in folders}
+    return {path: _sized(path, values[path]) for path in sorted(values) if path and path not in directories}
 
 
 def check_name(name: str) -> str:
@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
 def _sized(path: str, value: bytes) -> bytes:
     if len(value) > MAX_NODE_BYTES:
         where = f"{shown(path)}: " if path else ""
-        raise InvalidRecord(f"{where}{len(value)} bytes: want at most {MAX_NODE_BYTES}")
+        raise InvalidRecord(f"{where}{len(value)} bytes: expected at most {MAX_NODE_BYTES}")
     return value
 
 
@@ -67,10 +67,10 @@ def _text(path: str, value: bytes) -> str:
 def _tree(found: Mapping[str, bytes]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path, value in found.items():
-        *folders, name = path.split("/")
+        *directories, name = path.split("/")
         inner = tree
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
+        for directory in directories:
+            inner = inner.setdefault(directory, {})
         inner[name] = _text(path, value)
     return tree
 
@@ -139,7 +139,7 @@ def _env(found: Mapping[str, bytes]) -> str:
     keys = _keys(found, lambda path: re.sub(r"[^A-Z0-9_]", "_", path.upper()))
     for key, path in keys.items():
         if not _ENV_KEY.fullmatch(key) or not path.isascii():
-            raise InvalidRecord(f"{shown(path)}: want ASCII with no digit first, to be the name of a variable")
+            raise InvalidRecord(f"{shown(path)}: expected ASCII with no digit first, to be the name of a variable")
     return "".join(f"{key}={_env_text(path, _text(path, found[path]))}\n" for key, path in keys.items())
 
 

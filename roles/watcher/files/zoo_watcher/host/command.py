@@ -40,7 +40,9 @@ def inherited() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
 
 
-def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, folder: str = "/") -> Ended:
+def run(
+    words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
+) -> Ended:
     """Run a command to its end, for `seconds` at the most."""
     try:
         # A file, not a pipe: what the command leaves running in the background may go on writing.
@@ -55,7 +57,7 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | N
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                cwd=folder,
+                cwd=directory,
                 env={**inherited(), **(environment or {})},
             )
         except (OSError, ValueError) as exc:

@@ -20,18 +20,18 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 READABLE = 0o755
-"""Mode of the folders on the way to a release: the application's own user reads them."""
+"""Mode of the directories on the way to a release: the application's own user reads them."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders under one base."""
+    """The directories under one base."""
 
     base: Path
 
     @property
     def own(self) -> Path:
-        """The agent's own folder."""
+        """The agent's own directory."""
         return self.base / AGENT_DIRECTORY
 
     @property
@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def proof(self) -> Path:
-        """Where the new contents of a folder are shown to the command that proves them."""
+        """Where the new contents of a directory are shown to the command that proves them."""
         return self.own / "proof"
 
     @property
@@ -102,10 +102,10 @@ class Layout:
         return self.base / relative_path
 
     def make(self) -> None:
-        """Make the folders. Raises `OSError`."""
+        """Make the directories. Raises `OSError`."""
         self.base.mkdir(mode=READABLE, parents=True, exist_ok=True)
-        for folder in (self.own, self.releases, self.manifests, self.staging):
-            folder.mkdir(mode=READABLE, exist_ok=True)
+        for directory in (self.own, self.releases, self.manifests, self.staging):
+            directory.mkdir(mode=READABLE, exist_ok=True)
 
     def clean_staging(self) -> None:
         """Remove what an interrupted deployment left."""
@@ -120,7 +120,7 @@ class Layout:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder or file, whatever its contents' modes; what can't be removed stays for the next time."""
+    """Remove a directory or file, whatever its contents' modes; what can't be removed stays for the next time."""
     if path.is_symlink() or not path.is_dir():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -129,7 +129,7 @@ def remove_tree(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a folder's entries durable."""
+    """Make a directory's entries durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -150,7 +150,7 @@ def sync_file_system(path: Path) -> None:
 
 
 def replace_tree(made: Path, place: Path) -> None:
-    """Put a folder in the place of another, at one instant (renameat2(2)); the other is then at `made`."""
+    """Put a directory in the place of another, at one instant (renameat2(2)); the other is then at `made`."""
     library = ctypes.CDLL(None, use_errno=True)
     words = (AT_FDCWD, os.fsencode(made), AT_FDCWD, os.fsencode(place), RENAME_EXCHANGE)
     if library.renameat2(*words) != 0:

@@ -28,6 +28,6 @@ def watchdog_interval() -> float | None:
 
 
 def runtime_directory() -> str | None:
-    """The unit's own folder under /run; None where it has none."""
+    """The unit's own directory under /run; None where it has none."""
     found = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return found or None

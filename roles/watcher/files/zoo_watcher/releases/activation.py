@@ -42,19 +42,19 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
 
 
 def _make_parents(layout: Layout, place: Path) -> None:
-    """Make the folders above the symlink; none of them may be a symlink, which could lead out of the base."""
-    folder = layout.base
+    """Make the directories above the symlink; none of them may be a symlink, which could lead out of the base."""
+    directory = layout.base
     for segment in place.parent.relative_to(layout.base).parts:
-        folder = folder / segment
-        if folder.is_symlink():
-            raise DeployError(f"{folder} is a symlink: a release can't be put below it; choose another relativePath")
-        folder.mkdir(mode=READABLE, exist_ok=True)
+        directory = directory / segment
+        if directory.is_symlink():
+            raise DeployError(f"{directory} is a symlink: a release can't be put below it; choose another relativePath")
+        directory.mkdir(mode=READABLE, exist_ok=True)
 
 
 def _check_free(place: Path) -> None:
     if place.is_symlink() or not place.exists():
         return
-    kind = "folder" if place.is_dir() else "file"
+    kind = "directory" if place.is_dir() else "file"
     raise DeployError(
         f"a {kind} is at {place}, where the symlink to the release belongs: move it away, then publish again"
     )

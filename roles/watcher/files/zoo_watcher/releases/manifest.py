@@ -58,13 +58,13 @@ class Manifest:
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file and symlink below `root`, with its path relative to it; folders are passed through."""
+    """Every file and symlink below `root`, with its path relative to it; directories are passed through."""
     pending = [""]
     while pending:
-        folder = pending.pop()
-        with os.scandir(root / folder) as entries:
+        directory = pending.pop()
+        with os.scandir(root / directory) as entries:
             for entry in entries:
-                path = f"{folder}{entry.name}"
+                path = f"{directory}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(f"{path}/")
                 else:

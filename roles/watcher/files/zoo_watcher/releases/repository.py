@@ -239,7 +239,7 @@ class Repository:
             raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {said}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
-        """Every file of a commit by its path, and every submodule, which is an empty folder."""
+        """Every file of a commit by its path, and every submodule, which is an empty directory."""
         listed = _run("ls_tree", self.git, "-r", "-l", "-z", commit_id, stdout_as_string=False)
         entries = {}
         for line in os.fsdecode(listed).split("\0"):

@@ -128,10 +128,10 @@ def reflink(source: str, target: str) -> None:
 def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
     made = {""}
     for path in paths:
-        folder = os.path.dirname(path)
-        if folder not in made:
-            os.makedirs(tree / folder, exist_ok=True)
-            made.add(folder)
+        directory = os.path.dirname(path)
+        if directory not in made:
+            os.makedirs(tree / directory, exist_ok=True)
+            made.add(directory)
         take(f"{source}/{path}", f"{tree}/{path}")
 
 
@@ -160,7 +160,7 @@ def _link_shared(making: Making, tree: Path) -> None:
             shared.parent.mkdir(parents=True, exist_ok=True)
             _begin_shared(place, shared)
         remove_tree(place)
-        _make_folder(tree, place.parent)
+        _make_directory(tree, place.parent)
         target = making.layout.release(making.commit_id) / path
         os.symlink(os.path.relpath(shared, target.parent), place)
 
@@ -182,10 +182,10 @@ def _begin_shared(place: Path, shared: Path) -> None:
     sync_directory(shared.parent)
 
 
-def _make_folder(tree: Path, folder: Path) -> None:
-    """Make the folders above a shared path; a symlink of the commit's among them could lead out of the tree."""
+def _make_directory(tree: Path, directory: Path) -> None:
+    """Make the directories above a shared path; a symlink of the commit's among them could lead out of the tree."""
     current = tree
-    for segment in folder.relative_to(tree).parts:
+    for segment in directory.relative_to(tree).parts:
         current = current / segment
         if current.is_symlink():
             raise DeployError(f"shared_paths: {current.relative_to(tree)} is a symlink in this commit")

@@ -46,7 +46,7 @@ def _probe_http(check: Check) -> str | None:
     finally:
         connection.close()
     if answer.status != check.status:
-        return f"http {check.host}:{check.port}{check.path}: status {answer.status}, want {check.status}"
+        return f"http {check.host}:{check.port}{check.path}: status {answer.status}, expected {check.status}"
     if check.body and check.body.encode() not in body:
         return f"http {check.host}:{check.port}{check.path}: the body lacks {check.body!r}"
     return None
