@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from .config.config import Config
 from .errors import AgentError, ConfigError, NameTakenError, SessionTroubleError
 from .host import systemd
-from .host.layout import Layout, write_whole
+from .host.filesystem import write_whole
+from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.journal import ReleaseJournal

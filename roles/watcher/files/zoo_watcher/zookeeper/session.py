@@ -22,7 +22,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.host.filesystem import write_durably
 
 from .connector import Connector
 from .kazoo_client import make_client
