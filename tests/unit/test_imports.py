@@ -23,7 +23,8 @@ AGENT_ORDER = (
     {"zookeeper"},
     {"services"},
     {"files", "releases"},
-    {"metrics", "status_report"},
+    {"desired", "metrics", "status_report"},
+    {"status_board"},
     {"watcher"},
     {"__main__"},
 )

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .config.config import Config
+from .host.base_lock import is_locked
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
@@ -26,7 +26,7 @@ def host_report(config: Config) -> dict[str, Any]:
         "name": config.name,
         "app": config.app.root,
         "base": str(config.base),
-        "running": _is_running(layout),
+        "running": is_locked(layout),
         "live": _live(layout),
         "healthy": list(journal.healthy),
         "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
@@ -85,22 +85,6 @@ def _live(layout: Layout) -> dict[str, str]:
             if commit_id:
                 found[relative] = commit_id
     return found
-
-
-def _is_running(layout: Layout) -> bool:
-    """Whether an agent holds the lock of the base."""
-    try:
-        descriptor = os.open(layout.lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
 
 
 def _last_status(layout: Layout) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from zoo_watcher.wire.records import Release
 
 from .activation import activate, live_commit
 from .apply_process import ApplyProcess, stage_job, tidy_job
+from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
 from .release_directory import allowed_signers, is_deployable
 
@@ -35,8 +36,8 @@ LONGEST_PAUSE = 30.0
 SPREAD = 0.01
 """Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
 LONGEST_SPREAD = 10.0
-LEAVING = 10.0
-"""Seconds that the loop gets to take the registrations away before a drain goes on without that."""
+WITHDRAWAL = 10.0
+"""Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
 
 log = logging.getLogger(__name__)
 
@@ -70,23 +71,15 @@ class Deployment(threading.Thread):
         self.generation = generation
         self.fleet = fleet
         self.health = health
-        self.ended = False
-        self.swapped = False
-        self.draining = False
-        self.drained = threading.Event()
-        self.awaits_contact = False
-        self.contact = threading.Event()
+        self.handshake = Handshake()
         self._report = report
-        self._cancelled = threading.Event()
         self._child = ApplyProcess(config)
         self._timings: dict[str, float] = {}
         self._previous: str | None = None
 
     def cancel(self) -> None:
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
-        self._cancelled.set()
-        self.drained.set()
-        self.contact.set()
+        self.handshake.cancel()
         self.health.wake()
         self._child.end()
 
@@ -104,7 +97,7 @@ class Deployment(threading.Thread):
             if untidy:
                 self._tidy()
         finally:
-            self.ended = True
+            self.handshake.enter(Phase.ENDED)
             self._report(None)
 
     def _tidy(self) -> None:
@@ -133,8 +126,7 @@ class Deployment(threading.Thread):
             self._take_up()
         self._prove(may_go_back=not proved_before)
         self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
-        self.draining = False
-        self.report("active")
+        self._settle("active")
         return untidy
 
     def report(self, state: str, message: str | None = None) -> None:
@@ -156,18 +148,18 @@ class Deployment(threading.Thread):
             return False
         self._spread()
         job = stage_job(self.config, self.release, self._kept())
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
             try:
                 done = self._child.run(job, self.report)
             except PassingError as exc:
-                if self._cancelled.is_set():
-                    break
+                self.handshake.check()
+                pause = next(backoff)
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
-                self._sleep(pause)
+                self.handshake.sleep(pause)
             else:
                 self._timings.update(done["done"])
                 return bool(done["untidy"])
-        raise CancelledError
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -180,27 +172,22 @@ class Deployment(threading.Thread):
         if self.fleet > 1:
             self.report("queued")
             # Only spreads load: nothing to guess.
-            self._sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
-
-    def _sleep(self, seconds: float) -> None:
-        if self._cancelled.wait(seconds):
-            raise CancelledError
+            self.handshake.sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
 
     def _drain(self) -> None:
-        """Have the registrations taken away, and wait until no request should come any more."""
+        """Have the registrations withdrawn, and wait until no request should come any more."""
         if not self.config.drain_seconds or not self.config.services:
             return
-        self.draining = True
+        self.handshake.enter(Phase.DRAINING)
         self.report("draining")
-        if not self.drained.wait(LEAVING):
-            log.warning("registrations not taken away within %g s, going on", LEAVING)
-        self._sleep(self.config.drain_seconds)
+        if not self.handshake.wait_answered(WITHDRAWAL):
+            log.warning("registrations not withdrawn within %g s, continuing", WITHDRAWAL)
+        self.handshake.sleep(self.config.drain_seconds)
 
     def _activate(self) -> None:
-        if self._cancelled.is_set():
-            raise CancelledError
+        self.handshake.check()
         self.report("activating")
-        self.swapped = True
+        self.handshake.enter(Phase.ACTIVATED)
         begin = time.monotonic()
         activate(self.layout, self.release.relative_path, self.release.commit_id)
         self._timings["activating"] = round(time.monotonic() - begin, 4)
@@ -240,26 +227,24 @@ class Deployment(threading.Thread):
         self.report("checking")
         begin = time.monotonic()
         self.health.begin_proof()
-        if not self.health.wait_proved(self._cancelled, self.config.health_timeout):
+        if not self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled):
             reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
             if may_go_back and self._previous is not None:
                 raise UnhealthyError(reason)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
             self.report("checking", reason)
-            self.health.wait_proved(self._cancelled, None)
+            self.health.wait_proved(None, self.handshake.is_cancelled)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
-        if self._cancelled.is_set():
-            raise CancelledError
+        self.handshake.check()
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
-        self.awaits_contact = True
+        self.handshake.enter(Phase.AWAITING_CONTACT)
         self.report("checking", "waiting for an answer of the ensemble")
-        if not self.contact.wait(seconds) and self._previous is not None:
+        if not self.handshake.wait_answered(seconds) and self._previous is not None:
             raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
-        self.awaits_contact = False
 
     def _go_back(self, reason: str) -> None:
         """Make the previous release live again; that needs no git."""
@@ -281,7 +266,11 @@ class Deployment(threading.Thread):
     def _give_up(self, state: str, message: str) -> None:
         journal = ReleaseJournal.load(self.layout.journal)
         self._remember(journal.with_failure(Failure(self.generation, state, message)))
-        self.draining = False
+        self._settle(state, message)
+
+    def _settle(self, state: str, message: str | None = None) -> None:
+        """Report the outcome; the loop may hold registrations again."""
+        self.handshake.enter(Phase.SETTLED)
         self.report(state, message)
 
     def _remember(self, journal: ReleaseJournal) -> None:

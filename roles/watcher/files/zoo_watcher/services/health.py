@@ -163,8 +163,8 @@ class Health:
         for checker in self.checkers:
             checker.prove()
 
-    def wait_proved(self, cancelled: threading.Event, seconds: float | None) -> bool:
-        """Wait until all is proved, for `seconds` (None: for ever) or until `cancelled`; whether it is proved."""
+    def wait_proved(self, seconds: float | None, is_cancelled: Callable[[], bool]) -> bool:
+        """Wait until all is proved, for `seconds` (None: for ever), or `is_cancelled` after `wake`; whether it is."""
         with self._condition:
-            self._condition.wait_for(lambda: self.proved or cancelled.is_set(), seconds)
+            self._condition.wait_for(lambda: self.proved or is_cancelled(), seconds)
         return self.proved
