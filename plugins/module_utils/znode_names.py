@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can name a znode, how much it holds, and how a message shows a value that it refuses.
+"""What can name a znode, what is above and below it, how much it holds, and how a message quotes a value.
 
 Standard library only: the agent carries this same file. It is apart from the records because most plugins need no more
 of them, and Ansible compiles every file of a collection anew at each start.
@@ -10,6 +10,7 @@ of them, and Ansible compiles every file of a collection anew at each start.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_APP = "/app/business"
 """The znode of an application where nobody says another."""
@@ -38,6 +39,34 @@ def check_node_name(name: str, where: str) -> str:
             f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
         )
     return name
+
+
+def ancestors(path: str) -> list[str]:
+    """The znodes above `path`, the root first."""
+    cuts = [index for index, letter in enumerate(path) if letter == "/"]
+    return [] if path == "/" else ["/", *(path[:cut] for cut in cuts[1:])]
+
+
+def parent(path: str) -> str:
+    """The znode right above `path`."""
+    return path.rpartition("/")[0] or "/"
+
+
+def child(path: str, name: str) -> str:
+    """The znode `name` right below `path`."""
+    return f"/{name}" if path == "/" else f"{path}/{name}"
+
+
+def walk(roots: Iterable[str], list_level: Callable[[list[str]], Iterable[Iterable[str]]]) -> Iterator[list[str]]:
+    """The znodes below `roots`, one level at a time; `list_level` gives the names of the children of each of its paths.
+
+    A level is listed when the next one is asked for: who takes only some of the levels has only those listed.
+    """
+    level = list(roots)
+    while level:
+        level = [child(path, name) for path, names in zip(level, list_level(level)) for name in names]
+        if level:
+            yield level
 
 
 def has_control(text: str) -> bool:
