@@ -25,10 +25,10 @@ class InvalidRecord(ValueError):
 def check_path(path: str) -> str:
     """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
     if not path.startswith("/"):
-        raise InvalidRecord(f"path: expected one that begins with /, got {shown(path)}")
+        raise InvalidRecord(f"path: expected one that begins with /, got {quote(path)}")
     if path != "/":
         for segment in path[1:].split("/"):
-            check_node_name(segment, f"path {shown(path)}")
+            check_node_name(segment, f"path {quote(path)}")
     return path
 
 
@@ -36,7 +36,7 @@ def check_node_name(name: str, where: str) -> str:
     """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
     if name in {"", ".", ".."} or "/" in name or has_control(name):
         raise InvalidRecord(
-            f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
+            f"{where}: {quote(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
         )
     return name
 
@@ -79,11 +79,11 @@ def _is_control(letter: str) -> bool:
     return letter < "\x20" or "\x7f" <= letter <= "\x9f" or "\ud800" <= letter <= "\udfff"
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """`value` as a message may show it: printable, quoted, at most `limit` characters."""
+def quote(value: object, limit: int = 80) -> str:
+    """`value` as a message quotes it: printable, in quotation marks, at most `limit` characters."""
     try:
         text = json.dumps(value, default=repr)
     except RecursionError:
         # What could just be read at the stack's depth then may be too deep to be written at the depth now.
-        return f"a {type(value).__name__} that is nested too deeply to be shown"
+        return f"a {type(value).__name__} that is nested too deeply to be quoted"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown, walk
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     Value,
     acl_fields,
@@ -106,7 +106,7 @@ def _state(there: bool) -> str:
 
 
 def _brief(data: bytes) -> str:
-    return shown(value_fields(data)["value"], 40)
+    return quote(value_fields(data)["value"], 40)
 
 
 def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[Snapshot]:
