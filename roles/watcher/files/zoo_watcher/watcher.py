@@ -75,7 +75,7 @@ class Watcher:
     def run(self) -> None:
         """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
         lock = lock_base(self.layout)
-        # After the lock: a second agent of this base is told so, not that its port is taken.
+        # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(number, self._on_signal)
@@ -142,7 +142,7 @@ class Watcher:
         if self.reconciler is None:
             return
         if not self.reconciler.works:
-            raise AgentError("the thread that keeps files has ended; the log says why")
+            raise AgentError("the thread that reconciles files has stopped; see the log")
         if self.session.usable:
             self.reconciler.wake()
         self.board.set_files(self.reconciler.statuses)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One release on its way to be live and proved, in a thread of its own; git and disk work is the apply child's.
+"""One release, staged, activated and proved in a thread of its own; git and disk work is done by the apply process.
 
 A deployment tries again what may pass, gives up on what will not, and goes back to the previous release where
 the new one does not become healthy. A newer release cancels it at any instant.
@@ -53,7 +53,7 @@ class Progress:
 
 
 class Deployment(threading.Thread):
-    """Brings `release` live and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
+    """Activates `release` and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
 
     def __init__(  # what one deployment is made of
         self,
@@ -73,7 +73,7 @@ class Deployment(threading.Thread):
         self.health = health
         self.handshake = Handshake()
         self._report = report
-        self._child = ApplyProcess(config)
+        self._process = ApplyProcess(config)
         self._timings: dict[str, float] = {}
         self._previous: str | None = None
 
@@ -81,7 +81,7 @@ class Deployment(threading.Thread):
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
         self.handshake.cancel()
         self.health.wake()
-        self._child.end()
+        self._process.end()
 
     def run(self) -> None:
         """The whole deployment. What it comes to is in its last report, and in the journal."""
@@ -103,14 +103,14 @@ class Deployment(threading.Thread):
     def _tidy(self) -> None:
         """Pack the object store. The release is live and proved: what goes wrong here takes nothing of that back."""
         try:
-            self._child.run(tidy_job(self.config))
+            self._process.run(tidy_job(self.config))
         except CancelledError:
             pass
         except DeployError as exc:
             log.warning("object store not packed: %s", exc)
 
     def _deploy(self) -> bool:
-        """Bring the release live and prove it; whether the object store wants to be tidied. Raises `DeployError`."""
+        """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
         journal = ReleaseJournal.load(self.layout.journal)
         self._previous = self._fallback(journal)
         was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
@@ -123,18 +123,18 @@ class Deployment(threading.Thread):
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = was_live and journal.healthy[:1] == (self.release.commit_id,)
         if not proved_before:
-            self._take_up()
+            self._restart()
         self._prove(may_go_back=not proved_before)
         self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
         self._settle("active")
         return untidy
 
     def report(self, state: str, message: str | None = None) -> None:
-        """Say where the deployment is."""
+        """Report where the deployment is."""
         self._report(Progress(state, message, dict(self._timings), self._previous))
 
     def _fallback(self, journal: ReleaseJournal) -> str | None:
-        """The commit to go back to: the last that was healthy, still whole on disk; else what is live now."""
+        """The commit to go back to: the last that was healthy, still on disk; else what is live now."""
         staged = set(self.layout.staged())
         earlier = [commit_id for commit_id in journal.healthy if commit_id in staged]
         live = live_commit(self.layout, self.release.relative_path)
@@ -142,7 +142,7 @@ class Deployment(threading.Thread):
         return next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
     def _stage(self) -> bool:
-        """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
+        """See to it that the release directory is there, complete; whether the object store is untidy."""
         signers = allowed_signers(self.config.require_signature)
         if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
             return False
@@ -151,15 +151,15 @@ class Deployment(threading.Thread):
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                done = self._child.run(job, self.report)
+                result = self._process.run(job, self.report)
             except PassingError as exc:
                 self.handshake.check()
                 pause = next(backoff)
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
                 self.handshake.sleep(pause)
             else:
-                self._timings.update(done["done"])
-                return bool(done["untidy"])
+                self._timings.update(result["done"])
+                return bool(result["untidy"])
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -192,8 +192,8 @@ class Deployment(threading.Thread):
         activate(self.layout, self.release.relative_path, self.release.commit_id)
         self._timings["activating"] = round(time.monotonic() - begin, 4)
 
-    def _take_up(self) -> None:
-        """Let the host take the live release up: its hook, its units. Raises `UnhealthyError`."""
+    def _restart(self) -> None:
+        """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
         self._run_hook("after_activate", UnhealthyError)
         self._restart_units(UnhealthyError)
 
@@ -259,7 +259,7 @@ class Deployment(threading.Thread):
             activate(self.layout, self.release.relative_path, self._previous)
             self._restart_units(DeployError)
         except DeployError as exc:
-            self._give_up("failed", f"{reason}; and going back failed: {exc}")
+            self._give_up("failed", f"{reason}; and the rollback failed: {exc}")
         else:
             self._give_up("rolled_back", f"{reason}; went back to {self._previous}")
 
