@@ -22,9 +22,8 @@ AGENT_ORDER = (
     {"config", "host"},
     {"zookeeper"},
     {"services"},
-    {"files", "releases"},
-    {"desired", "metrics", "status_report"},
-    {"status_board"},
+    {"desired", "files", "metrics", "releases"},
+    {"status_board", "status_report"},
     {"watcher"},
     {"__main__"},
 )
