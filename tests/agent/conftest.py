@@ -44,11 +44,11 @@ def registrations(zk: KazooClient, app: str) -> Callable[[], dict[str, list[str]
     def read() -> dict[str, list[str]]:
         if not zk.exists(f"{app}/service"):
             return {}
-        found = {}
+        values = {}
         for name in zk.get_children(f"{app}/service"):
             # One may go between the two reads.
             with contextlib.suppress(NoNodeError):
-                found[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
-        return found
+                values[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
+        return values
 
     return read

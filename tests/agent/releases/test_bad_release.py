@@ -38,17 +38,17 @@ class Host:
 
     def disk(self) -> dict[str, str]:
         """Every directory, link and file below the host's root that a release is made of, with what it holds."""
-        found = {}
+        contents = {}
         for directory, directories, files in os.walk(self.agent.root):
             for name in (*directories, *files):
                 path = Path(directory, name)
                 if path.is_symlink():
-                    found[str(path)] = f"-> {path.readlink()}"
+                    contents[str(path)] = f"-> {path.readlink()}"
                 elif path.is_dir():
-                    found[str(path)] = "directory"
+                    contents[str(path)] = "directory"
                 elif path.suffix not in {".log", ".json", ".lock"}:
-                    found[str(path)] = path.read_bytes().hex()
-        return found
+                    contents[str(path)] = path.read_bytes().hex()
+        return contents
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +109,19 @@ BAD_KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "said"), BAD_KEYS)
-def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("keys", "message"), BAD_KEYS)
+def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: dict[str, Any], message: str) -> None:
     before = host.disk()
     status = host.publish(host.good(**keys))
     assert status["state"] == "failed"
-    assert said in status["message"]
+    assert message in status["message"]
     assert "\n" not in status["message"]
     assert "secret" not in status["message"]
     assert host.disk() == before
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "no data"),
         (b"main", "not JSON"),
@@ -138,11 +138,11 @@ def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: di
         (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: expected at most 1000000"),
     ],
 )
-def test_data_that_is_no_release_is_refused(host: Host, data: bytes, said: str) -> None:
+def test_data_that_is_no_release_is_refused(host: Host, data: bytes, message: str) -> None:
     before = host.disk()
     status = host.publish(data)
     assert status["state"] == "failed"
-    assert said in status["message"]
+    assert message in status["message"]
     assert status["commitId"] == host.repository.head
     assert host.disk() == before
 

@@ -22,11 +22,11 @@ Registrations = Callable[[], dict[str, list[str]]]
 
 NOTE = """\
 import json, os, pathlib, sys
-told = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
+call = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
 site = pathlib.Path(sys.argv[2])
-told.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
+call.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
 with open(sys.argv[1], "a") as file:
-    file.write(json.dumps(told) + "\\n")
+    file.write(json.dumps(call) + "\\n")
 """
 """A hook that writes down what it was told, where it ran, and what was live then."""
 
@@ -48,15 +48,15 @@ def test_hooks_run_around_the_swap_and_are_told_what_changes(
     second = repository.commit({"index.html": "two\n"})
     generation = release()
     status = agent.wait_outcome(generation)
-    told = [json.loads(line) for line in notes.read_text().splitlines()]
-    assert [(one["hook"], one["live"]) for one in told] == [
+    calls = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert [(call["hook"], call["live"]) for call in calls] == [
         ("before_activate", None),
         ("after_activate", first),
         ("before_activate", first),
         ("after_activate", second),
     ]
     releases = agent.base / ".zoo" / "releases"
-    last = told[-1]
+    last = calls[-1]
     assert (last["ZOO_COMMIT"], last["ZOO_GENERATION"]) == (second, str(generation))
     assert (last["ZOO_RELEASE"], last["ZOO_PREVIOUS"]) == (str(releases / second), str(releases / first))
     assert last["directory"] == str(releases / second)
