@@ -72,5 +72,5 @@ def _stanzas(text: str) -> Iterator[_Source]:
     for stanza in text.split("\n\n"):
         fields = email.message_from_string(stanza.strip())
         if "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes") != "no":
-            words = [fields.get(name, "").split() for name in ("URIs", "Suites", "Components")]
-            yield _Source(*words, fields.get("Signed-By", "").strip())
+            urls, suites, components = (fields.get(name, "").split() for name in ("URIs", "Suites", "Components"))
+            yield _Source(urls, suites, components, fields.get("Signed-By", "").strip())
