@@ -11,9 +11,10 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from support.agent import publish
+from support.agent import Agent, publish
 from support.repository import GitRepository
 from support.service import Service
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -35,6 +36,44 @@ def release(zk: KazooClient, app: str, repository: GitRepository) -> Callable[..
         )
 
     return make
+
+
+@pytest.fixture
+def serving(
+    agents: Callable[..., Agent],
+    registered: dict[str, Any],
+    service: Service,
+    registrations: Callable[[], dict[str, list[str]]],
+) -> Callable[..., Agent]:
+    """Starts an agent whose open `service` is registered, with further keys of its configuration."""
+
+    def start(**config: Any) -> Agent:
+        agent = agents(**registered, **config).start()
+        service.open()
+        wait_for(registrations, "it is registered")
+        return agent
+
+    return start
+
+
+@pytest.fixture
+def deployed(
+    agents: Callable[..., Agent],
+    registered: dict[str, Any],
+    service: Service,
+    release: Callable[..., int],
+    registrations: Callable[[], dict[str, list[str]]],
+) -> Callable[..., Agent]:
+    """Starts an agent that has the repository's head live, and its open `service` registered."""
+
+    def start(**config: Any) -> Agent:
+        agent = agents(**registered, **config).start()
+        service.open()
+        agent.wait_outcome(release())
+        wait_for(registrations, "it is registered")
+        return agent
+
+    return start
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 
 from support.agent import Agent, publish
+from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import GitRepository
 from zoo_watcher.desired import Desired
@@ -55,17 +55,14 @@ class Host:
 def host(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host with the repository's head live, shared by the tests of this file."""
     root = tmp_path_factory.mktemp("host")
-    client = KazooClient(hosts=ensemble.hosts)
-    client.start(timeout=20)
-    agent = Agent(root / "server1", ensemble.hosts, f"/app/test-{uuid.uuid4().hex[:12]}", client)
-    made = Host(agent.start(), GitRepository.create(root / "origin"))
-    try:
-        assert made.publish(made.good())["state"] == "active"
-        yield made
-    finally:
-        agent.end()
-        client.stop()
-        client.close()
+    with connected(ensemble.hosts) as client:
+        agent = Agent(root / "server1", ensemble.hosts, f"/app/test-{uuid.uuid4().hex[:12]}", client)
+        made = Host(agent.start(), GitRepository.create(root / "origin"))
+        try:
+            assert made.publish(made.good())["state"] == "active"
+            yield made
+        finally:
+            agent.end()
 
 
 def nested(depth: int) -> bytes:

@@ -7,13 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.repository import GitRepository
-from support.service import Service
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -80,11 +78,9 @@ def test_a_hook_that_an_earlier_agent_did_not_finish_is_run_again(
 
 
 def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
-    agents: Agents,
+    deployed: Agents,
     repository: GitRepository,
     release: Publish,
-    service: Service,
-    registered: dict[str, Any],
     registrations: Registrations,
     zk: KazooClient,
     app: str,
@@ -92,10 +88,7 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
 ) -> None:
     notes = tmp_path / "notes"
     site = tmp_path / "server1" / "base" / "site"
-    service.open()
-    agent = agents(drain_seconds=0.3, hooks={"before_activate": noting(notes, site, "before")}, **registered).start()
-    agent.wait_outcome(release())
-    wait_for(registrations, "it is registered")
+    agent = deployed(drain_seconds=0.3, hooks={"before_activate": noting(notes, site, "before")})
     deleted: list[float] = []
     zk.exists(f"{app}/service/server1", watch=lambda _event: deleted.append(os.stat(notes).st_mtime))
     lines = len(notes.read_text().splitlines())

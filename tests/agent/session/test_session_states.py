@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from faults.support.proxy import Proxy
-from support.agent import Agent, publish
+from support.agent import Agent, expire_session, publish
 from support.client import connected
 from support.ensemble import Ensemble, Member
 from support.lonely import RETRY, lonely_ensemble
@@ -49,9 +48,7 @@ def ended(agent: Agent) -> Iterator[Agent]:
     try:
         yield agent
     finally:
-        if agent.process is not None:
-            agent.process.kill()
-            agent.process.wait()
+        agent.kill()
 
 
 def wait_state(agent: Agent, state: str) -> dict[str, Any]:
@@ -108,11 +105,7 @@ def test_a_session_that_another_client_ends_is_expired_and_told_after_it_is_made
     wait_state(agent, "SyncConnected")
     path = f"{app}/service/server1"
     before = wait_for(lambda: zk.exists(path), "it is registered", PATIENCE)
-    memory = json.loads((agent.base / ".zoo/session.json").read_text())
-    thief = KazooClient(hosts=agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"])))
-    thief.start(timeout=20)
-    thief.stop()
-    thief.close()
+    expire_session(agent)
     wait_for(lambda: (zk.exists(path) or before).czxid != before.czxid, "it is registered in another session", PATIENCE)
     status = wait_state(agent, "SyncConnected")
     assert status["sessionStates"]["Expired"] < status["sessionStates"]["SyncConnected"]

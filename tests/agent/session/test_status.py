@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from support.agent import SOURCE, Agent
 from support.ports import free_ports
@@ -29,19 +28,10 @@ def status_of(agent: Agent, *words: str) -> str:
 
 
 def test_status_says_what_is_live_while_the_agent_runs_and_after(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
-    app: str,
+    deployed: Agents, repository: GitRepository, app: str
 ) -> None:
-    service.open()
-    agent = agents(**registered).start()
-    generation = release()
-    agent.wait_outcome(generation)
-    wait_for(registrations, "it is registered")
+    agent = deployed()
+    generation = agent.status["generation"]
     report = wait_for(
         lambda: next(filter(lambda item: item["status"]["registered"], [json.loads(status_of(agent, "--json"))]), None),
         "the registration is told",
