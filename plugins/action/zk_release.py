@@ -16,13 +16,13 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import CONNECTION_OPTIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUPERSEDED
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
-INFO_OPTIONS = (*ARGSPEC, "app", "min_agents", "max_failures")
+INFO_OPTIONS = (*CONNECTION_OPTIONS, "app", "min_agents", "max_failures")
 """The options that `zk_release_info` takes too."""
 INFO_RESULTS = ("agents", "failed_agents", "pending_agents", "lost_agents", "timed_out", "msg", "exception")
 """What `zk_release_info` knows better than the module did before."""
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
         """Seconds to wait; None where nothing is waited for, or where the module is to refuse the options itself."""
         try:
             wanted = boolean(options.get("wait", True)) and not self._task.check_mode
-            return float(options.get("wait_timeout") or WAITING["wait_timeout"]["default"]) if wanted else None
+            return float(options.get("wait_timeout") or WAITING_OPTIONS["wait_timeout"]["default"]) if wanted else None
         except (TypeError, ValueError):
             return None
 

@@ -12,8 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 
-from ansible.module_utils.basic import missing_required_lib
-
+from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_url
 
@@ -37,9 +36,9 @@ class CommitError(Exception):
 
 
 def resolve(url: str, ref: str) -> str:
-    """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError` and `InvalidRelease`."""
+    """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError`, `InvalidRelease`."""
     if GIT_IMPORT_ERROR is not None:
-        raise CommitError(missing_required_lib("GitPython"))
+        raise MissingLibraryError("GitPython", exception=GIT_IMPORT_ERROR)
     check_url(url)
     if not ref or ref.startswith("-"):
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, translated
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     Value,
@@ -22,12 +23,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
-    ZooKeeperError,
     checked,
     children,
     list_many,
     read_many,
-    translated,
 )
 
 try:
@@ -40,7 +39,7 @@ SHORTEST_READ = 0.5
 """Seconds that a read may take in any case, also one at the end of a wait."""
 
 
-class Snapshot(NamedTuple):
+class ZnodeSnapshot(NamedTuple):
     """One znode as it was; `stat` is None where there was none."""
 
     path: str
@@ -87,7 +86,7 @@ class Condition(NamedTuple):
             raise ZooKeeperError("wait_for: a znode that is absent has no value, children or zxid; leave them out")
         return made
 
-    def unmet(self, seen: Snapshot) -> str:
+    def unmet(self, seen: ZnodeSnapshot) -> str:
         """Why `seen` does not meet it, for a message; empty where it does."""
         if seen.stat is None or not self.present:
             there = seen.stat is not None
@@ -109,7 +108,7 @@ def _brief(data: bytes) -> str:
     return quote(value_fields(data)["value"], 40)
 
 
-def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[Snapshot]:
+def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[ZnodeSnapshot]:
     """All of `paths` in one pipelined round; with `watch`, a function, it is told of the next change to each.
 
     `timeout` is in seconds, for each answer. Raises `ZooKeeperError`.
@@ -124,16 +123,16 @@ def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -
     return [_snapshot(path, reads, timeout) for path, reads in asked]
 
 
-def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> Snapshot:
+def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> ZnodeSnapshot:
     with translated(path):
         try:
             (data, stat), children, (acl, _stat) = (read.get(timeout=timeout) for read in reads)
         except kazoo_errors.NoNodeError:
-            return Snapshot(path)
-    return Snapshot(path, stat, data or b"", tuple(children), tuple(acl))
+            return ZnodeSnapshot(path)
+    return ZnodeSnapshot(path, stat, data or b"", tuple(children), tuple(acl))
 
 
-def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[Snapshot]:
+def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[ZnodeSnapshot]:
     """The snapshots in which every one of `paths` met `condition`. Raises `ZooKeeperError` after `seconds`.
 
     A connection or session that is lost meanwhile is no error as long as another one comes in time.
@@ -154,7 +153,7 @@ def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float
 
 def _look(
     client: Any, paths: Sequence[str], condition: Condition, timeout: float, watch: Any
-) -> tuple[list[Snapshot], str]:
+) -> tuple[list[ZnodeSnapshot], str]:
     """The snapshots, and why they do not meet the condition."""
     try:
         snapshots = take(client, paths, timeout, watch)

@@ -412,12 +412,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
 
 ACL_SPEC: dict[str, dict[str, Any]] = {
     "scheme": {"type": "str", "required": True},
@@ -451,7 +452,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "znodes": {"type": "list", "elements": "dict", "options": entry},
         "wait_for_files": {"type": "bool", "default": False},
         "app": {"type": "str", "default": DEFAULT_APP},
-        **WAITING,
+        **WAITING_OPTIONS,
     }
 
 
@@ -466,19 +467,19 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
 
 
 def waiting_parts() -> Any:
-    """`module_utils.holdings`: most tasks wait for nothing, and it takes time to be loaded."""
-    from ansible_collections.zoo.deploy.plugins.module_utils import holdings  # noqa: PLC0415
+    """`module_utils.fleet_files`: most tasks wait for nothing, and it takes time to be loaded."""
+    from ansible_collections.zoo.deploy.plugins.module_utils import fleet_files  # noqa: PLC0415
 
-    return holdings
+    return fleet_files
 
 
 def wait(client: Any, results: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
     """Wait until the fleet has the files of these znodes; what is known of it then. Raises `ZooKeeperError`."""
-    holdings = waiting_parts()
+    fleet_files = waiting_parts()
     begin = time.monotonic()
-    subject = holdings.named([result["path"] for result in results])
+    subject = fleet_files.summarize_paths([result["path"] for result in results])
     try:
-        waited = holdings.prove_files(client, holdings.held_after(client, results), subject, options)
+        waited = fleet_files.prove_files(client, fleet_files.states_after(client, results), subject, options)
     except ZooKeeperError as exc:
         exc.details["elapsed"] = elapsed(begin)
         raise
@@ -497,7 +498,7 @@ def main() -> None:
     waits = options["wait_for_files"] and not module.check_mode
     result: dict[str, Any] = {}
     try:
-        wanted = wanted_znodes(options)
+        wanted = desired_znodes(options)
         if waits:
             waiting_parts().application(options)  # refused before anything is written
         with connect(options, outage(options, waits=waits)) as client:
@@ -506,7 +507,7 @@ def main() -> None:
             if waits:
                 result.update(wait(client, results, options))
     except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **{**result, **exc.details})
+        module.fail(exc, **result)
     if result.get("lost_agents"):
         module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
     module.exit_json(**result)

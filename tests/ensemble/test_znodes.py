@@ -16,12 +16,12 @@ from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, child, parent
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode
 from support.client import connected
 from support.ensemble import Ensemble
@@ -40,7 +40,7 @@ def options(**given: Any) -> dict[str, Any]:
 def converge(client: Any, *, check: bool = False, **given: Any) -> dict[str, Any]:
     """What the task reports, always with its diff."""
     task = options(**given)
-    results = znodes.converge(client, wanted_znodes(task), check=check, timeout=TIMEOUT)
+    results = znodes.converge(client, desired_znodes(task), check=check, timeout=TIMEOUT)
     return zk_znode.report(results, several=task["znodes"] is not None, diff=True)
 
 
@@ -81,12 +81,12 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
 )
 def test_a_contradiction_is_one_clear_line(given_options: dict[str, Any], said: str) -> None:
     with pytest.raises(ZooKeeperError) as caught:
-        wanted_znodes(options(**given_options))
+        desired_znodes(options(**given_options))
     assert said in str(caught.value)
 
 
 def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
-    one, other = wanted_znodes(
+    one, other = desired_znodes(
         options(
             recursive=True,
             encoding="base64",
@@ -474,13 +474,13 @@ def test_an_ensemble_that_stops_answering_is_said_within_the_timeout(tmp_path: P
         kill(servers, client)
         began = time.monotonic()
         with pytest.raises(ZooKeeperError, match=r"did not answer in time|connection was lost"):
-            znodes.converge(client, wanted_znodes(options(path="/a")), check=False, timeout=1)
+            znodes.converge(client, desired_znodes(options(path="/a")), check=False, timeout=1)
         assert time.monotonic() - began < 5
 
 
 def test_a_plan_does_nothing_for_what_is_as_it_should_be(zk: KazooClient, app: str) -> None:
     zk.create(app, b"x", makepath=True)
-    wanted = wanted_znodes(options(znodes=[{"path": app, "value": "x"}, {"path": f"{app}/no", "state": "absent"}]))
+    wanted = desired_znodes(options(znodes=[{"path": app, "value": "x"}, {"path": f"{app}/no", "state": "absent"}]))
     planned = plan(wanted, znodes.read(zk, wanted, TIMEOUT))
     assert not any(one.changed or one.steps for one in planned)
     assert zk.exists(f"{app}/no") is None
