@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, quote
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
     ZooKeeperError,
@@ -45,7 +45,7 @@ class Registry(NamedTuple):
         entry = {"path": option} if isinstance(option, str) else option
         if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
             raise InvalidRegistry(
-                f"registries: expected a path, or a mapping with path, format and group, got {shown(option)}"
+                f"registries: expected a path, or a mapping with path, format and group, got {quote(option)}"
             )
         unknown = sorted(set(map(str, entry)) - {"path", "format", "group"})
         if unknown:
@@ -54,11 +54,11 @@ class Registry(NamedTuple):
         if registry_format not in FORMATS:
             raise InvalidRegistry(
                 f"registries: {entry['path']}: format: expected one of {', '.join(FORMATS)}, got "
-                f"{shown(registry_format)}"
+                f"{quote(registry_format)}"
             )
         group = entry.get("group")
         if group is not None and (not isinstance(group, str) or not group):
-            raise InvalidRegistry(f"registries: {entry['path']}: group: expected a name, got {shown(group)}")
+            raise InvalidRegistry(f"registries: {entry['path']}: group: expected a name, got {quote(group)}")
         try:
             path = check_path(str(entry["path"]))
         except InvalidRecord as exc:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
 
 MAX_DEPTH = 32
 """How deep an entry's JSON may be nested."""
@@ -92,7 +92,7 @@ def read(registry_format: str, name: str, data: bytes) -> Endpoint:
     """The endpoint in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`."""
     endpoint = FORMATS[registry_format].read(name, data)
     if not is_address(endpoint.address):
-        raise InvalidEntry(f"{shown(endpoint.address)} is no host name and no IP address")
+        raise InvalidEntry(f"{quote(endpoint.address)} is no host name and no IP address")
     return endpoint
 
 
@@ -133,7 +133,7 @@ def read_seed(_name: str, data: bytes) -> Endpoint:
     """`["127.0.0.1", "9099"]`; a host without a port is `["127.0.0.1"]`. The child's name is the host's."""
     entry = _json(data)
     if not isinstance(entry, list) or not 1 <= len(entry) <= 2:
-        raise InvalidEntry(f'expected ["address", "port"], got {shown(entry)}')
+        raise InvalidEntry(f'expected ["address", "port"], got {quote(entry)}')
     return Endpoint(_address(entry[0]), _port(entry[1] if len(entry) > 1 else None), entry, names_host=True)
 
 
@@ -157,9 +157,9 @@ def read_dubbo(name: str, _data: bytes) -> Endpoint:
         parts = urlsplit(url)
         address, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise InvalidEntry(f"{shown(url)} is no provider URL: {exc}") from exc
+        raise InvalidEntry(f"{quote(url)} is no provider URL: {exc}") from exc
     if not parts.scheme or not address:
-        raise InvalidEntry(f"{shown(url)} is no provider URL")
+        raise InvalidEntry(f"{quote(url)} is no provider URL")
     parameters = dict(parse_qsl(_printable(parts.query), keep_blank_values=True))
     alive = parameters.get("disabled") != "true" and parameters.get("enabled") != "false" and parts.scheme != "empty"
     provider = {"protocol": parts.scheme, "path": _printable(parts.path).lstrip("/"), "parameters": parameters}
@@ -171,7 +171,7 @@ def read_hiveserver2(name: str, _data: bytes) -> Endpoint:
     """`serverUri=x1:10000;version=2.3.2;sequence=0000000792` as the child's name."""
     fields = dict(part.split("=", 1) for part in name.split(";") if "=" in part)
     if "serverUri" not in fields:
-        raise InvalidEntry(f"{shown(name)}: expected serverUri=host:port;version=...;sequence=...")
+        raise InvalidEntry(f"{quote(name)}: expected serverUri=host:port;version=...;sequence=...")
     address, port = _host_port(fields["serverUri"])
     return Endpoint(address, port, fields)
 
@@ -184,7 +184,7 @@ def read_hbase(name: str, _data: bytes) -> Endpoint:
     """A region server, `www.example.org,1234,1212121212` (host, port, start code) as the child's name."""
     parts = _HBASE.fullmatch(name)
     if not parts:
-        raise InvalidEntry(f"{shown(name)}: expected host,port,startcode")
+        raise InvalidEntry(f"{quote(name)}: expected host,port,startcode")
     return Endpoint(_address(parts[1]), _port(parts[2]), {"startcode": int(parts[3])})
 
 
@@ -194,7 +194,7 @@ def read_serverset(_name: str, data: bytes) -> Endpoint:
     member = _object(data)
     endpoint = member.get("serviceEndpoint")
     if not isinstance(endpoint, dict):
-        raise InvalidEntry(f"serviceEndpoint: expected an object, got {shown(endpoint)}")
+        raise InvalidEntry(f"serviceEndpoint: expected an object, got {quote(endpoint)}")
     alive = str(member.get("status", "ALIVE")).upper() == "ALIVE"
     return Endpoint(_address(endpoint.get("host")), _port(endpoint.get("port")), member, alive=alive)
 
@@ -207,7 +207,7 @@ def read_kafka(_name: str, data: bytes) -> Endpoint:
         return Endpoint(_address(broker["host"]), _port(broker.get("port")), broker)
     endpoints = broker.get("endpoints")
     if not isinstance(endpoints, list) or not endpoints or not isinstance(endpoints[0], str):
-        raise InvalidEntry(f"host is null and endpoints names none: {shown(endpoints)}")
+        raise InvalidEntry(f"host is null and endpoints names none: {quote(endpoints)}")
     address, port = _host_port(endpoints[0].partition("://")[2])
     return Endpoint(address, port, broker)
 
@@ -230,7 +230,7 @@ def read_solr(name: str, _data: bytes) -> Endpoint:
     """A live node, `192.168.1.123:8080_solr` (host, port, context) as the child's name."""
     parts = _SOLR.fullmatch(name)
     if not parts:
-        raise InvalidEntry(f"{shown(name)}: expected host:port_context")
+        raise InvalidEntry(f"{quote(name)}: expected host:port_context")
     address, port = _host_port(parts[1])
     return Endpoint(address, port, {"context": _printable(unquote(parts[2]))})
 
@@ -254,7 +254,7 @@ def read_clickhouse(_name: str, data: bytes) -> Endpoint:
     """A discovered server: `{"version": 1, "address": "host:9000", "shard_id": 1}`."""
     server = _object(data)
     if not isinstance(server.get("address"), str):
-        raise InvalidEntry(f"address: expected host:port, got {shown(server.get('address'))}")
+        raise InvalidEntry(f"address: expected host:port, got {quote(server.get('address'))}")
     address, port = _host_port(server["address"])
     return Endpoint(address, port, server)
 
@@ -308,7 +308,7 @@ def _inside(value: Any) -> Sequence[Any]:
 def _object(data: bytes) -> dict[str, Any]:
     value = _json(data)
     if not isinstance(value, dict):
-        raise InvalidEntry(f"expected a JSON object, got {shown(value)}")
+        raise InvalidEntry(f"expected a JSON object, got {quote(value)}")
     return value
 
 
@@ -325,7 +325,7 @@ def _decoded(data: bytes) -> Any:
 
 def _address(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidEntry(f"expected a host name or an IP address, got {shown(value)}")
+        raise InvalidEntry(f"expected a host name or an IP address, got {quote(value)}")
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 
@@ -336,7 +336,7 @@ def _port(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
-        raise InvalidEntry(f"expected a port from 0 to 65535, got {shown(value)}")
+        raise InvalidEntry(f"expected a port from 0 to 65535, got {quote(value)}")
     return value
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.host.filesystem import write_durably
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from typing import Any, Callable, Union
 from zoo_watcher.config.config import Config
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import KeepError, PassingKeepError, SessionTroubleError
-from zoo_watcher.host.layout import Layout, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import remove_tree, sync_directory
+from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.znode_names import InvalidRecord
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
