@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .fleet import demand
 from .fleet_files import FileProof, Holding
 from .records import AppPaths, InvalidRecord
-from .znode_options import ancestors, child
-from .zookeeper import ZooKeeperError, list_many, translated
+from .znode_names import ancestors, walk
+from .zookeeper import ZooKeeperError, checked, list_many, translated
 
 
 def prove_files(client: Any, holdings: Sequence[Holding], subject: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,19 +49,19 @@ def held_now(client: Any, paths: Sequence[str]) -> list[Holding]:
     """What the znodes and all below them hold; asks the leader, so that the last write is seen. `ZooKeeperError`."""
     with translated(None):
         client.sync("/")
-    found = []
-    level = list(paths)
-    while level:
-        listed = list(zip(level, list_many(client, level)))
-        level = []
-        for path, directory in listed:
-            if isinstance(directory, ZooKeeperError):
-                raise directory
-            if directory is not None:
-                found += [Holding(path, "value", directory.stat.mzxid), Holding(path, "children", directory.stat.pzxid)]
-                level += [child(path, name) for name in directory.names]
+    found: list[Holding] = []
+
+    def list_level(level: list[str]) -> Iterator[list[str]]:
+        for path, answer in zip(level, list_many(client, level)):
+            listing = checked(answer)
+            if listing is not None:
+                found.append(Holding(path, "value", listing.stat.mzxid))
+                found.append(Holding(path, "children", listing.stat.pzxid))
             elif path in paths:
-                found += _held_by_none(client, path)
+                found.extend(_held_by_none(client, path))
+            yield listing.names if listing else []
+
+    collections.deque(walk(paths, list_level), maxlen=0)
     return found
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .znode_names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, shown
+from .znode_names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, quote
 
-__all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "shown"]
+__all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "quote"]
 """Who knows the records need not know that these are elsewhere."""
 
 HISTORY_LIMIT = 50
@@ -109,7 +109,7 @@ def parse_object(data: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise InvalidRecord(f"not JSON: {exc}") from exc
     if not isinstance(found, dict):
-        raise InvalidRecord(f"expected a JSON object, got {shown(found)}")
+        raise InvalidRecord(f"expected a JSON object, got {quote(found)}")
     return found
 
 
@@ -124,10 +124,10 @@ def url_scheme(url: str) -> str:
 def check_url(url: object) -> str:
     """`url` itself where git may be given it; `InvalidRelease` otherwise. The host says which protocols it allows."""
     if not isinstance(url, str) or not url:
-        raise InvalidRelease(f"url: expected a repository's address, got {shown(url)}")
+        raise InvalidRelease(f"url: expected a repository's address, got {quote(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
-            f"url: {shown(url)} is no repository's address (no leading dash, no transport helper, no control character)"
+            f"url: {quote(url)} is no repository's address (no leading dash, no transport helper, no control character)"
         )
     try:
         parts = urlsplit(url) if _SCHEME.match(url) else None
@@ -136,7 +136,7 @@ def check_url(url: object) -> str:
     if parts is not None and parts.password is not None:
         raise InvalidRelease("url: carries a password; put it into the credentials of the hosts")
     if parts is not None and (parts.hostname or "").startswith("-"):
-        raise InvalidRelease(f"url: {shown(url)} has a host that begins with a dash")
+        raise InvalidRelease(f"url: {quote(url)} has a host that begins with a dash")
     return url
 
 
@@ -144,23 +144,23 @@ def check_commit_id(commit_id: object) -> str:
     """`commit_id` in lower case where it is a full one; `InvalidRelease` otherwise."""
     if isinstance(commit_id, str) and COMMIT_ID.fullmatch(commit_id.lower()):
         return commit_id.lower()
-    raise InvalidRelease(f"commitId: expected 40 or 64 hex digits, got {shown(commit_id)}")
+    raise InvalidRelease(f"commitId: expected 40 or 64 hex digits, got {quote(commit_id)}")
 
 
 def check_relative_path(path: object) -> str:
     """`path` itself where a release may be put there, below a host's base; `InvalidRelease` otherwise."""
     if not isinstance(path, str) or not path:
-        raise InvalidRelease(f"relativePath: expected a relative path, got {shown(path)}")
+        raise InvalidRelease(f"relativePath: expected a relative path, got {quote(path)}")
     segments = path.split("/")
     if any(segment in {"", ".", ".."} for segment in segments) or has_control(path):
         raise InvalidRelease(
             f"relativePath: expected a normalised relative path (no leading or double slash, no . or .., "
-            f"no control character), got {shown(path)}"
+            f"no control character), got {quote(path)}"
         )
     if segments[0] == AGENT_DIRECTORY:
-        raise InvalidRelease(f"relativePath: {AGENT_DIRECTORY} is the agent's own directory, got {shown(path)}")
+        raise InvalidRelease(f"relativePath: {AGENT_DIRECTORY} is the agent's own directory, got {quote(path)}")
     if len(path.encode()) > 1024 or any(len(segment.encode()) > 255 for segment in segments):
-        raise InvalidRelease(f"relativePath: longer than a file system takes, got {shown(path)}")
+        raise InvalidRelease(f"relativePath: longer than a file system takes, got {quote(path)}")
     return path
 
 
@@ -264,9 +264,9 @@ class FileStatus(_Record):
     def __post_init__(self) -> None:
         check_path(self.znode)
         if self.state not in FILE_STATES:
-            raise InvalidRecord(f"state: expected one of {', '.join(FILE_STATES)}, got {shown(self.state)}")
+            raise InvalidRecord(f"state: expected one of {', '.join(FILE_STATES)}, got {quote(self.state)}")
         if not isinstance(self.zxid, int):
-            raise InvalidRecord(f"zxid: expected a whole number, got {shown(self.zxid)}")
+            raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class AgentStatus(_Record):
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
-            raise InvalidRecord(f"state: expected one of {', '.join(STATES)}, got {shown(self.state)}")
+            raise InvalidRecord(f"state: expected one of {', '.join(STATES)}, got {quote(self.state)}")
         if self.message is not None:
             clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
             object.__setattr__(self, "message", clean[-MAX_MESSAGE:])

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can name a znode, how much it holds, and how a message shows a value that it refuses.
+"""What can name a znode, what is above and below it, how much it holds, and how a message quotes a value.
 
 Standard library only: the agent carries this same file. It is apart from the records because most plugins need no more
 of them, and Ansible compiles every file of a collection anew at each start.
@@ -10,6 +10,7 @@ of them, and Ansible compiles every file of a collection anew at each start.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_APP = "/app/business"
 """The znode of an application where nobody says another."""
@@ -24,10 +25,10 @@ class InvalidRecord(ValueError):
 def check_path(path: str) -> str:
     """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
     if not path.startswith("/"):
-        raise InvalidRecord(f"path: expected one that begins with /, got {shown(path)}")
+        raise InvalidRecord(f"path: expected one that begins with /, got {quote(path)}")
     if path != "/":
         for segment in path[1:].split("/"):
-            check_node_name(segment, f"path {shown(path)}")
+            check_node_name(segment, f"path {quote(path)}")
     return path
 
 
@@ -35,9 +36,37 @@ def check_node_name(name: str, where: str) -> str:
     """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
     if name in {"", ".", ".."} or "/" in name or has_control(name):
         raise InvalidRecord(
-            f"{where}: {shown(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
+            f"{where}: {quote(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
         )
     return name
+
+
+def ancestors(path: str) -> list[str]:
+    """The znodes above `path`, the root first."""
+    cuts = [index for index, letter in enumerate(path) if letter == "/"]
+    return [] if path == "/" else ["/", *(path[:cut] for cut in cuts[1:])]
+
+
+def parent(path: str) -> str:
+    """The znode right above `path`."""
+    return path.rpartition("/")[0] or "/"
+
+
+def child(path: str, name: str) -> str:
+    """The znode `name` right below `path`."""
+    return f"/{name}" if path == "/" else f"{path}/{name}"
+
+
+def walk(roots: Iterable[str], list_level: Callable[[list[str]], Iterable[Iterable[str]]]) -> Iterator[list[str]]:
+    """The znodes below `roots`, one level at a time; `list_level` gives the names of the children of each of its paths.
+
+    A level is listed when the next one is asked for: who takes only some of the levels has only those listed.
+    """
+    level = list(roots)
+    while level:
+        level = [child(path, name) for path, names in zip(level, list_level(level)) for name in names]
+        if level:
+            yield level
 
 
 def has_control(text: str) -> bool:
@@ -50,11 +79,11 @@ def _is_control(letter: str) -> bool:
     return letter < "\x20" or "\x7f" <= letter <= "\x9f" or "\ud800" <= letter <= "\udfff"
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """`value` as a message may show it: printable, quoted, at most `limit` characters."""
+def quote(value: object, limit: int = 80) -> str:
+    """`value` as a message quotes it: printable, in quotation marks, at most `limit` characters."""
     try:
         text = json.dumps(value, default=repr)
     except RecursionError:
         # What could just be read at the stack's depth then may be too deep to be written at the depth now.
-        return f"a {type(value).__name__} that is nested too deeply to be shown"
+        return f"a {type(value).__name__} that is nested too deeply to be quoted"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

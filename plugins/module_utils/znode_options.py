@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, ancestors, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
@@ -100,19 +100,3 @@ def checked_path(path: str) -> str:
         return check_path(path)
     except InvalidRecord as exc:
         raise ZooKeeperError(str(exc)) from exc
-
-
-def ancestors(path: str) -> list[str]:
-    """The znodes above `path`, the root first."""
-    cuts = [index for index, letter in enumerate(path) if letter == "/"]
-    return [] if path == "/" else ["/", *(path[:cut] for cut in cuts[1:])]
-
-
-def parent(path: str) -> str:
-    """The znode right above `path`."""
-    return path.rpartition("/")[0] or "/"
-
-
-def child(path: str, name: str) -> str:
-    """The znode `name` right below `path`."""
-    return f"/{name}" if path == "/" else f"{path}/{name}"

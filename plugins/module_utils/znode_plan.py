@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted, ancestors, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import child
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     Value,
     acl_fields,
@@ -23,6 +23,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
     ZooKeeperError,
+    checked,
+    children,
     list_many,
     read_many,
     translated,
@@ -104,7 +106,7 @@ def _state(there: bool) -> str:
 
 
 def _brief(data: bytes) -> str:
-    return shown(value_fields(data)["value"], 40)
+    return quote(value_fields(data)["value"], 40)
 
 
 def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[Snapshot]:
@@ -167,22 +169,12 @@ def _look(
 
 def below(client: Any, path: str, depth: int, limit: int, timeout: float) -> list[Node]:
     """The znodes down to `depth` levels below `path`, by path. Raises `ZooKeeperError`, also for more than `limit`."""
-    found: list[Node] = []
-    level = [path]
-    for _level in range(depth):
-        listed = zip(level, list_many(client, level, timeout))
-        directories = [(above, _read(directory)) for above, directory in listed]
-        level = [child(above, name) for above, directory in directories if directory for name in directory.names]
-        if len(found) + len(level) > limit:
+    nodes: list[Node] = []
+    levels = walk([path], lambda level: map(children, list_many(client, level, timeout)))
+    for level in itertools.islice(levels, depth):
+        if len(nodes) + len(level) > limit:
             raise ZooKeeperError(
                 f"{path}: more than {limit} znodes below it; raise max_znodes or lower depth", path=path
             )
-        nodes = [_read(node) for node in read_many(client, level, timeout)]
-        found += [node for node in nodes if node is not None]
-    return sorted(found)
-
-
-def _read(answer: Any) -> Any:
-    if isinstance(answer, ZooKeeperError):
-        raise answer
-    return answer
+        nodes += filter(None, map(checked, read_many(client, level, timeout)))
+    return sorted(nodes)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, quote
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
 DIFF_LIMIT = 65_536
@@ -71,7 +71,7 @@ def _from_text(text: str, encoding: str) -> Value:
 
 def _from_data(data: Any, encoding: str) -> Value:
     if encoding != "text":
-        raise ValueError(f"expected a string for encoding {encoding}, got {shown(data, 40)}")
+        raise ValueError(f"expected a string for encoding {encoding}, got {quote(data, 40)}")
     return Value(_utf8(json.dumps(data, ensure_ascii=False, allow_nan=False)), _canonical(data))
 
 

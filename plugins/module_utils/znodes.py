@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted, ancestors, child, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import Found, Planned, Step, Tree, plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_results import forecast, outcome, told
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    Listing,
     Node,
     ZooKeeperError,
+    children,
     explain,
     list_many,
     read_many,
@@ -121,19 +122,8 @@ def _acl(asked: Any, path: str, timeout: float) -> tuple[Any, ...]:
 
 def descendants(client: Any, path: str, timeout: float) -> list[str]:
     """Every znode below `path`, children before their parents. Raises `ZooKeeperError`."""
-    found: list[str] = []
-    level = [path]
-    while level:
-        listed = zip(level, list_many(client, level, timeout))
-        level = [child(above, name) for above, directory in listed for name in _names(directory)]
-        found += level
-    return found[::-1]
-
-
-def _names(listed: Listing | ZooKeeperError | None) -> Sequence[str]:
-    if isinstance(listed, ZooKeeperError):
-        raise listed
-    return listed.names if listed else []
+    levels = walk([path], lambda level: map(children, list_many(client, level, timeout)))
+    return [one for level in levels for one in level][::-1]
 
 
 def commit(client: Any, planned: Sequence[Planned], timeout: float) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
@@ -339,6 +339,22 @@ def list_many(
     """
     answers = _bulk_read(client, [(kind, path) for path in paths for kind in (GET_DATA, GET_CHILDREN)], timeout)
     return [_directory(path, node, names) for path, node, names in zip(paths, answers, answers)]
+
+
+Answer = TypeVar("Answer", Node, Listing)
+
+
+def checked(answer: Answer | ZooKeeperError | None) -> Answer | None:
+    """An answer of `read_many` or `list_many`; raises the `ZooKeeperError` that it may be instead."""
+    if isinstance(answer, ZooKeeperError):
+        raise answer
+    return answer
+
+
+def children(answer: Listing | ZooKeeperError | None) -> list[str]:
+    """The names in an answer of `list_many`: none of a znode that is gone. Raises the `ZooKeeperError` it may be."""
+    listing = checked(answer)
+    return listing.names if listing else []
 
 
 def _node(path: str, answer: Any) -> Node | ZooKeeperError | None:

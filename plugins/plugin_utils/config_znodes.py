@@ -13,8 +13,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_node_name
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import ancestors, child
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
+    InvalidRecord,
+    ancestors,
+    check_node_name,
+    child,
+)
 
 LEFT_OUT = frozenset({".git"})
 """Names in a directory that are not part of a configuration."""

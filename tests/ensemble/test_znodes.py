@@ -17,12 +17,8 @@ from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import (
-    ancestors,
-    child,
-    parent,
-    wanted_znodes,
-)
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, child, parent
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError

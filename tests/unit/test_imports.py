@@ -18,7 +18,7 @@ AGENT = ROOT / "roles" / "watcher" / "files" / "zoo_watcher"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
-    {"__init__", "errors", "wire"},
+    {"__init__", "backoff", "errors", "wire"},
     {"config", "host"},
     {"zookeeper"},
     {"services"},

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, quote
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Listing,
     Node,
@@ -46,7 +46,7 @@ class Registry(NamedTuple):
         wanted = {"path": given} if isinstance(given, str) else given
         if not isinstance(wanted, Mapping) or not isinstance(wanted.get("path"), str):
             raise InvalidRegistry(
-                f"registries: expected a path, or a mapping with path, format and group, got {shown(given)}"
+                f"registries: expected a path, or a mapping with path, format and group, got {quote(given)}"
             )
         unknown = sorted(set(map(str, wanted)) - {"path", "format", "group"})
         if unknown:
@@ -55,11 +55,11 @@ class Registry(NamedTuple):
         if registry_format not in FORMATS:
             raise InvalidRegistry(
                 f"registries: {wanted['path']}: format: expected one of {', '.join(FORMATS)}, got "
-                f"{shown(registry_format)}"
+                f"{quote(registry_format)}"
             )
         group = wanted.get("group")
         if group is not None and (not isinstance(group, str) or not group):
-            raise InvalidRegistry(f"registries: {wanted['path']}: group: expected a name, got {shown(group)}")
+            raise InvalidRegistry(f"registries: {wanted['path']}: group: expected a name, got {quote(group)}")
         try:
             path = check_path(str(wanted["path"]))
         except InvalidRecord as exc:

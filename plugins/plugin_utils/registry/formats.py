@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
 
 MAX_DEPTH = 32
 """How deep an entry's JSON may be nested."""
@@ -55,7 +55,7 @@ def read(registry_format: str, name: str, data: bytes) -> Service:
     """The service in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`."""
     service = FORMATS[registry_format](name, data)
     if not is_address(service.address):
-        raise InvalidEntry(f"{shown(service.address)} is no host name and no IP address")
+        raise InvalidEntry(f"{quote(service.address)} is no host name and no IP address")
     return service
 
 
@@ -74,7 +74,7 @@ def read_seed(_name: str, data: bytes) -> Service:
     """`["127.0.0.1", "9099"]`; a host without a port is `["127.0.0.1"]`. The child's name is the host's."""
     found = _json(data)
     if not isinstance(found, list) or not 1 <= len(found) <= 2:
-        raise InvalidEntry(f'expected ["address", "port"], got {shown(found)}')
+        raise InvalidEntry(f'expected ["address", "port"], got {quote(found)}')
     return Service(_address(found[0]), _port(found[1] if len(found) > 1 else None), found, named=True)
 
 
@@ -95,7 +95,7 @@ def read_serverset(_name: str, data: bytes) -> Service:
     found = _object(data)
     endpoint = found.get("serviceEndpoint")
     if not isinstance(endpoint, dict):
-        raise InvalidEntry(f"serviceEndpoint: expected an object, got {shown(endpoint)}")
+        raise InvalidEntry(f"serviceEndpoint: expected an object, got {quote(endpoint)}")
     alive = str(found.get("status", "ALIVE")).upper() == "ALIVE"
     return Service(_address(endpoint.get("host")), _port(endpoint.get("port")), found, alive=alive)
 
@@ -114,9 +114,9 @@ def read_dubbo(name: str, _data: bytes) -> Service:
         parts = urlsplit(url)
         address, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise InvalidEntry(f"{shown(url)} is no provider URL: {exc}") from exc
+        raise InvalidEntry(f"{quote(url)} is no provider URL: {exc}") from exc
     if not parts.scheme or not address:
-        raise InvalidEntry(f"{shown(url)} is no provider URL")
+        raise InvalidEntry(f"{quote(url)} is no provider URL")
     parameters = dict(parse_qsl(_printable(parts.query), keep_blank_values=True))
     alive = parameters.get("disabled") != "true" and parameters.get("enabled") != "false" and parts.scheme != "empty"
     found = {"protocol": parts.scheme, "path": _printable(parts.path).lstrip("/"), "parameters": parameters}
@@ -130,7 +130,7 @@ def read_kafka(_name: str, data: bytes) -> Service:
         return Service(_address(found["host"]), _port(found.get("port")), found)
     endpoints = found.get("endpoints")
     if not isinstance(endpoints, list) or not endpoints or not isinstance(endpoints[0], str):
-        raise InvalidEntry(f"host is null and endpoints names none: {shown(endpoints)}")
+        raise InvalidEntry(f"host is null and endpoints names none: {quote(endpoints)}")
     address, port = _host_port(endpoints[0].partition("://")[2])
     return Service(address, port, found)
 
@@ -139,7 +139,7 @@ def read_hbase(name: str, _data: bytes) -> Service:
     """A region server, `www.example.org,1234,1212121212` (host, port, start code) as the child's name."""
     parts = _HBASE.fullmatch(name)
     if not parts:
-        raise InvalidEntry(f"{shown(name)}: expected host,port,startcode")
+        raise InvalidEntry(f"{quote(name)}: expected host,port,startcode")
     return Service(_address(parts[1]), _port(parts[2]), {"startcode": int(parts[3])})
 
 
@@ -147,7 +147,7 @@ def read_solr(name: str, _data: bytes) -> Service:
     """A live node, `192.168.1.123:8080_solr` (host, port, context) as the child's name."""
     parts = _SOLR.fullmatch(name)
     if not parts:
-        raise InvalidEntry(f"{shown(name)}: expected host:port_context")
+        raise InvalidEntry(f"{quote(name)}: expected host:port_context")
     address, port = _host_port(parts[1])
     return Service(address, port, {"context": _printable(unquote(parts[2]))})
 
@@ -156,7 +156,7 @@ def read_hiveserver2(name: str, _data: bytes) -> Service:
     """`serverUri=x1:10000;version=2.3.2;sequence=0000000792` as the child's name."""
     found = dict(part.split("=", 1) for part in name.split(";") if "=" in part)
     if "serverUri" not in found:
-        raise InvalidEntry(f"{shown(name)}: expected serverUri=host:port;version=...;sequence=...")
+        raise InvalidEntry(f"{quote(name)}: expected serverUri=host:port;version=...;sequence=...")
     address, port = _host_port(found["serverUri"])
     return Service(address, port, found)
 
@@ -165,7 +165,7 @@ def read_clickhouse(_name: str, data: bytes) -> Service:
     """A discovered server: `{"version": 1, "address": "host:9000", "shard_id": 1}`."""
     found = _object(data)
     if not isinstance(found.get("address"), str):
-        raise InvalidEntry(f"address: expected host:port, got {shown(found.get('address'))}")
+        raise InvalidEntry(f"address: expected host:port, got {quote(found.get('address'))}")
     address, port = _host_port(found["address"])
     return Service(address, port, found)
 
@@ -239,7 +239,7 @@ def _inside(value: Any) -> Sequence[Any]:
 def _object(data: bytes) -> dict[str, Any]:
     found = _json(data)
     if not isinstance(found, dict):
-        raise InvalidEntry(f"expected a JSON object, got {shown(found)}")
+        raise InvalidEntry(f"expected a JSON object, got {quote(found)}")
     return found
 
 
@@ -256,7 +256,7 @@ def _decoded(data: bytes) -> Any:
 
 def _address(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidEntry(f"expected a host name or an IP address, got {shown(value)}")
+        raise InvalidEntry(f"expected a host name or an IP address, got {quote(value)}")
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 
@@ -267,7 +267,7 @@ def _port(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
-        raise InvalidEntry(f"expected a port from 0 to 65535, got {shown(value)}")
+        raise InvalidEntry(f"expected a port from 0 to 65535, got {quote(value)}")
     return value
 
 

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import shown
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import stat_fields
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Reading, Registry, levels
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration, registrations
@@ -148,7 +148,7 @@ class Watch(ABC):
         refused = set(names) - kept
         if refused and path not in self._warned:
             self._warned.add(path)
-            self._warn(f"{path}: {shown(min(refused))} and others like it are left out: their names are templates")
+            self._warn(f"{path}: {quote(min(refused))} and others like it are left out: their names are templates")
         return kept
 
     def _descend(self, path: str, names: set[str]) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,10 @@ import pytest
 
 from support.repository import GitRepository
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.activation import whole
+from zoo_watcher.host.linux import reflink
+from zoo_watcher.releases.release_directory import is_deployable
 from zoo_watcher.releases.repository import Access, Repository
-from zoo_watcher.releases.staging import Making, make_release, reflink
+from zoo_watcher.releases.staging import Making, make_release
 from zoo_watcher.wire.records import Release
 
 
@@ -38,7 +39,7 @@ def make(layout: Layout, url: str, commit_id: str, earlier: tuple[str, ...] = ()
     store.open()
     store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
     make_release(Making(layout, commit_id, (), hard_links, None, earlier), store)
-    assert whole(layout, commit_id, ())
+    assert is_deployable(layout, commit_id, ())
     return layout.release(commit_id)
 
 
@@ -68,7 +69,7 @@ def test_a_release_that_somebody_has_touched_is_not_linked_from(
     before = make(layout, repository.url, two[0])
     os.chmod(before / "a", 0o644)
     (before / "a").write_text("x\n")
-    assert not whole(layout, two[0], ())
+    assert not is_deployable(layout, two[0], ())
     after = make(layout, repository.url, two[1], (two[0],))
     assert texts(after) == SECOND
     assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino

@@ -24,7 +24,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     check_relative_path,
     check_url,
     parse_object,
-    shown,
+    quote,
     url_scheme,
 )
 
@@ -280,7 +280,7 @@ def test_wrong_values_under_the_right_keys_are_refused_too(found: dict[str, Any]
 
 @given(json_values | st.text(max_size=500))
 def test_a_value_is_shown_on_one_short_line(value: Any) -> None:
-    text = shown(value)
+    text = quote(value)
     assert len(text) <= 80
     assert text.isprintable()
 

@@ -73,11 +73,10 @@ def _status(words: argparse.Namespace) -> int:
 
 def _run(words: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
-    from .host.capabilities import keep_from_children  # noqa: PLC0415
+    from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
     from .watcher import Watcher  # noqa: PLC0415
 
-    keep_from_children()
-
+    drop_ambient_capabilities()
     config = Config.from_file(words.config)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))

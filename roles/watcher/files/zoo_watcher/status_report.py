@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .config.config import Config
+from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.journal import ReleaseJournal
@@ -104,8 +104,4 @@ def _is_running(layout: Layout) -> bool:
 
 
 def _last_status(layout: Layout) -> dict[str, Any] | None:
-    try:
-        found = json.loads(layout.status.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return load_json(layout.status, lambda status: status if isinstance(status, dict) else None, None)

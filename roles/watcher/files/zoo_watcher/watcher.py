@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any
 from .config.config import Config
 from .errors import AgentError, ConfigError, NameTakenError, SessionTroubleError
 from .host import systemd
-from .host.layout import Layout, write_whole
+from .host.filesystem import write_whole
+from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.journal import ReleaseJournal
 from .services.health import Health
-from .services.registration import Ephemerals, TakenError, service_path, service_value, source_address
+from .services.registration import service_path, service_value, source_address
 from .wire.records import AgentStatus, InvalidRecord, Release
-from .zookeeper.session import Node, Session, session_memory, session_trouble
+from .zookeeper.ephemerals import Ephemerals, TakenError
+from .zookeeper.session import Node, Session, session_trouble
+from .zookeeper.session_memory import session_memory
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler

@@ -10,7 +10,7 @@ import pytest
 
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.activation import activate, live_commit, prune
+from zoo_watcher.releases.activation import activate, live_commit
 
 OLD, NEW, OTHER = "a" * 40, "b" * 40, "c" * 64
 
@@ -132,10 +132,3 @@ def test_a_release_that_is_gone_from_disk_is_not_live(layout: Layout) -> None:
     (layout.release(OLD) / "commit").unlink()
     layout.release(OLD).rmdir()
     assert live_commit(layout, "site") is None
-
-
-def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
-    assert prune(layout, frozenset({NEW})) != []
-    assert layout.staged() == [NEW]
-    assert list(layout.staging.iterdir()) == []
-    assert prune(layout, frozenset({NEW})) == []

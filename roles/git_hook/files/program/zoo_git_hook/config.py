@@ -13,7 +13,7 @@ from typing import Any
 
 from .fleet_options import WAITING
 from .records import AppPaths, check_relative_path, check_url
-from .znode_names import InvalidRecord, shown
+from .znode_names import InvalidRecord, quote
 from .zookeeper import ARGSPEC, ConnectError, host_string
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {**ARGSPEC, "wait": {"type": "bool", "default": False}, **WAITING}
@@ -90,34 +90,34 @@ def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator
     wanted, kind = KINDS[spec["type"]]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         # A password is of this kind too.
-        yield f"{name}: expected {wanted}" + ("" if spec.get("no_log") else f", got {shown(value)}")
+        yield f"{name}: expected {wanted}" + ("" if spec.get("no_log") else f", got {quote(value)}")
     elif "choices" in spec and value not in spec["choices"]:
-        yield f"{name}: expected one of {', '.join(spec['choices'])}, got {shown(value)}"
+        yield f"{name}: expected one of {', '.join(spec['choices'])}, got {quote(value)}"
     elif kind == (int, float) and value <= 0:
         yield f"{name}: expected more than 0 seconds, got {value}"
 
 
 def _branch_problems(branches: Any) -> Iterator[str]:
     if not isinstance(branches, list) or not branches:
-        yield f"branches: expected a list of objects with {', '.join(TARGET_KEYS)}, got {shown(branches)}"
+        yield f"branches: expected a list of objects with {', '.join(TARGET_KEYS)}, got {quote(branches)}"
         return
     apps: set[str] = set()
     for index, entry in enumerate(branches):
         where = f"branches[{index}]"
         if not isinstance(entry, dict) or sorted(entry) != sorted(TARGET_KEYS):
-            yield f"{where}: expected an object with {', '.join(TARGET_KEYS)}, got {shown(entry)}"
+            yield f"{where}: expected an object with {', '.join(TARGET_KEYS)}, got {quote(entry)}"
             continue
         if not isinstance(entry["branch"], str) or not entry["branch"] or entry["branch"].startswith(("-", "refs/")):
-            yield f"{where}: branch: expected a branch's name such as main, got {shown(entry['branch'])}"
+            yield f"{where}: branch: expected a branch's name such as main, got {quote(entry['branch'])}"
         yield from (f"{where}: {problem}" for problem in _refused(lambda: _target(entry)))  # noqa: B023  # used at once
-        if shown(entry["app"]) in apps:
-            yield f"{where}: app: {shown(entry['app'])} is published by another entry already"
-        apps.add(shown(entry["app"]))
+        if quote(entry["app"]) in apps:
+            yield f"{where}: app: {quote(entry['app'])} is published by another entry already"
+        apps.add(quote(entry["app"]))
 
 
 def _target(entry: Mapping[str, Any]) -> Target:
     if not isinstance(entry["app"], str):
-        raise InvalidRecord(f"app: expected a znode's path, got {shown(entry['app'])}")
+        raise InvalidRecord(f"app: expected a znode's path, got {quote(entry['app'])}")
     return Target(entry["branch"], AppPaths(entry["app"]), check_relative_path(entry["relative_path"]))
 
 

@@ -20,7 +20,7 @@ from zoo_watcher.wire.records import (
     check_node_name,
     check_path,
     check_relative_path,
-    shown,
+    quote,
 )
 
 from .managed_file import ManagedFile, managed_files
@@ -134,7 +134,7 @@ class Config:
         except (ValueError, RecursionError) as exc:
             raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
         if not isinstance(found, dict):
-            raise ConfigError([f"{path}: expected a JSON object, got {shown(found)}"])
+            raise ConfigError([f"{path}: expected a JSON object, got {quote(found)}"])
         return cls.from_object(found)
 
     @classmethod
@@ -155,7 +155,7 @@ def _config(keys: ObjectReader) -> Config:
     if base is None:
         keys.wrong("base", "missing: expected the absolute path of the directory that releases go under")
     elif not os.path.isabs(base) or not nameable(base):
-        keys.wrong("base", f"expected an absolute path, got {shown(base)}")
+        keys.wrong("base", f"expected an absolute path, got {quote(base)}")
     config = Config(
         connection=_connection(keys),
         base=Path(base or "/"),
@@ -200,7 +200,7 @@ def _connection(keys: ObjectReader) -> Connection:
     for host in hosts.split("/")[0].split(","):
         name, _colon, port = host.strip().rpartition(":")
         if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
-            keys.wrong("hosts", f"expected a port from 1 to 65535 after {shown(name)}, got {shown(port)}")
+            keys.wrong("hosts", f"expected a port from 1 to 65535 after {quote(name)}, got {quote(port)}")
     texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
     files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
     connection = Connection(

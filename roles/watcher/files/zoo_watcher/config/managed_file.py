@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo_watcher.wire.records import AGENT_DIRECTORY
-from zoo_watcher.wire.znode_names import check_path, has_control, shown
+from zoo_watcher.wire.znode_names import check_path, has_control, quote
 
 from .object_reader import ObjectReader, command_words, nameable, unit_names
 
@@ -100,12 +100,12 @@ def _check_place(keys: ObjectReader, kept: ManagedFile, base: str, status: str) 
     """`dest` can be a file's path, and is not the agent's own; `znode` is not what the agent itself writes."""
     dest = kept.dest
     if dest and (not _is_place(dest) or not nameable(dest)):
-        keys.wrong("dest", f"expected an absolute, normalised path with no control character, got {shown(dest)}")
+        keys.wrong("dest", f"expected an absolute, normalised path with no control character, got {quote(dest)}")
     own = os.path.join(base, AGENT_DIRECTORY)
     if _is_within(dest, own) or (kept.format == "directory" and dest and _is_within(own, dest)):
-        keys.wrong("dest", f"{own} is the agent's own directory, got {shown(dest)}")
+        keys.wrong("dest", f"{own} is the agent's own directory, got {quote(dest)}")
     if kept.concerns(status):
-        keys.wrong("znode", f"{shown(kept.znode)} holds this agent's own status, which changes with each file")
+        keys.wrong("znode", f"{quote(kept.znode)} holds this agent's own status, which changes with each file")
 
 
 def _is_place(dest: str) -> bool:
@@ -120,6 +120,6 @@ def _check_alone(keys: ObjectReader, kept: ManagedFile, earlier: list[ManagedFil
     """No file is in the place of another, or in the directory that another makes."""
     for other in earlier if kept.dest else ():
         if kept.dest == other.dest:
-            keys.wrong("dest", f"{shown(kept.dest)} is the dest of another file too")
+            keys.wrong("dest", f"{quote(kept.dest)} is the dest of another file too")
         elif _is_within(kept.dest, other.dest) or _is_within(other.dest, kept.dest):
-            keys.wrong("dest", f"one of {shown(kept.dest)} and {shown(other.dest)} is in the other; part them")
+            keys.wrong("dest", f"one of {quote(kept.dest)} and {quote(other.dest)} is in the other; part them")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from zoo_watcher.wire.znode_names import InvalidRecord, shown
+from zoo_watcher.wire.znode_names import InvalidRecord, quote
 
 UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(?:service|socket|timer|target|path)")
 
@@ -25,7 +25,7 @@ class ObjectReader:
 
     def wrong(self, key: str, text: str) -> None:
         """Note a mistake."""
-        name = key if key.isprintable() else shown(key)
+        name = key if key.isprintable() else quote(key)
         self.mistakes.append(f"{self.where}{name}: {text}")
 
     def noted(self, key: str) -> bool:
@@ -39,7 +39,7 @@ class ObjectReader:
             return default
         if not fits(value):
             # What is secret must not be shown, whatever its type.
-            seen = "" if "password" in key else f", got {shown(value)}"
+            seen = "" if "password" in key else f", got {quote(value)}"
             self.wrong(key, f"expected {wanted}{seen}")
             return default
         return value

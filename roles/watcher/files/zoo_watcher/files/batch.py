@@ -13,7 +13,7 @@ from typing import Callable, Union
 
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
-from zoo_watcher.host.layout import sync_directory
+from zoo_watcher.host.filesystem import sync_directory
 from zoo_watcher.wire.znode_names import InvalidRecord
 
 from .actions import Actions
@@ -62,7 +62,7 @@ class Batch:
             if unchanged and state.problem and state.retry_at is None:
                 # What failed for good fails until its znodes change.
                 continue
-            if isinstance(snapshot.problem, TransientFileError) and not state.tries:
+            if isinstance(snapshot.problem, TransientFileError) and not state.backoff.tries:
                 # After a reconnect, a server may answer before it knows who asks.
                 state.fail(snapshot.problem)
                 state.postpone()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import TransientFileError
-from zoo_watcher.host.layout import remove_tree
+from zoo_watcher.host.filesystem import remove_tree
 
 from .file_writer import DIRECTORY, FileAttributes, disk_trouble, finish, is_same, open_directory, validate, write_new
 from .rendering import STAGED, leaves

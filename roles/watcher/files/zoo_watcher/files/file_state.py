@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
 from zoo_watcher.wire.records import FileStatus
@@ -19,7 +19,7 @@ from .snapshot import Snapshot
 
 AGAIN = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries of what may pass; doubled from `AGAIN` to `LONGEST_PAUSE`."""
+"""Seconds between two tries of what may pass: at first, and at the most."""
 PATIENCE = 5.0
 """Seconds for which a subtree that changes all the time is read again, to have a consistent snapshot of it. Then it is
 taken as it is."""
@@ -43,7 +43,7 @@ class FileState:
     mzxid: int | None = None
     problem: FileError | None = None
     pending: bool = True
-    tries: int = 0
+    backoff: Backoff = field(default_factory=lambda: Backoff(AGAIN, LONGEST_PAUSE))
     retry_at: float | None = None
     logged: str = ""
     inconsistent_since: float | None = None
@@ -81,7 +81,8 @@ class FileState:
 
     def settle(self, snapshot: Snapshot, *, removed: bool) -> None:
         """The file matches its znodes."""
-        self.problem, self.tries, self.retry_at, self.pending, self.logged = None, 0, None, False, ""
+        self.problem, self.retry_at, self.pending, self.logged = None, None, False, ""
+        self.backoff.reset()
         self.present = bool(snapshot.nodes)
         if self.present:
             self.mzxid = snapshot.newest
@@ -97,9 +98,7 @@ class FileState:
         """The file can't be made to match its znodes; what may pass is tried again."""
         self.problem, self.pending, self.retry_at = problem, False, None
         if isinstance(problem, TransientFileError):
-            pause = min(AGAIN * 2 ** min(self.tries, 10), LONGEST_PAUSE)
-            self.retry_at = time.monotonic() + pause * random.uniform(0.7, 1.0)  # noqa: S311
-            self.tries += 1
+            self.retry_at = time.monotonic() + next(self.backoff)
 
 
 def _shortened(message: str) -> str:

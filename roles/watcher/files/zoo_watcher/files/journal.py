@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.host.filesystem import load_json, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class FileJournal:
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
         self.path = path
-        saved = _load(path)
+        saved = load_json(path, _from_object, _from_object({"made": {}, "owed": [], "runs": {}}))
         configured = set(dests)
         self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
         self.pending = saved["owed"] & configured
@@ -94,14 +94,10 @@ class FileJournal:
             log.warning("journal of files not written, path=%s: %s", self.path, exc.strerror)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """What the file holds, in the right types; nothing where it can't be read, for it is only a memory."""
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "made": {str(dest): set(map(str, paths)) for dest, paths in saved["made"].items()},
-            "owed": set(map(str, saved["owed"])),
-            "runs": {str(action): float(when) for action, when in saved["runs"].items()},
-        }
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        return {"made": {}, "owed": set(), "runs": {}}
+def _from_object(saved: Any) -> dict[str, Any]:
+    """What the file holds, in the right types."""
+    return {
+        "made": {str(dest): set(map(str, paths)) for dest, paths in saved["made"].items()},
+        "owed": set(map(str, saved["owed"])),
+        "runs": {str(action): float(when) for action, when in saved["runs"].items()},
+    }

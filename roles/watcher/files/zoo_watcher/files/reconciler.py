@@ -20,7 +20,8 @@ from typing import Any, Callable
 from zoo_watcher.config.config import Config
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.host.layout import Layout, remove_tree
+from zoo_watcher.host.filesystem import remove_tree
+from zoo_watcher.host.layout import Layout
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
 from .actions import Actions

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from zoo_watcher.wire.znode_names import MAX_NODE_BYTES, InvalidRecord, check_node_name, shown
+from zoo_watcher.wire.znode_names import MAX_NODE_BYTES, InvalidRecord, check_node_name, quote
 
 STAGED = ".zoo-"
 """The prefix of the names that new files have before they are in place."""
@@ -38,7 +38,7 @@ def leaves(values: Mapping[str, bytes]) -> dict[str, bytes]:
     directories = {path.rpartition("/")[0] for path in values}
     for path in values:
         if path and path in directories and values[path]:
-            raise InvalidRecord(f"{shown(path)} has both a value and znodes below it: delete one of the two")
+            raise InvalidRecord(f"{quote(path)} has both a value and znodes below it: delete one of the two")
     return {path: _sized(path, values[path]) for path in sorted(values) if path and path not in directories}
 
 
@@ -46,13 +46,13 @@ def check_name(name: str) -> str:
     """`name` itself where a file can have it; `InvalidRecord` otherwise."""
     check_node_name(name, "name")
     if len(name.encode("utf-8")) > LONGEST_NAME or name.startswith(STAGED):
-        raise InvalidRecord(f"name: {shown(name)} can't name a file (at most {LONGEST_NAME} bytes, no {STAGED}...)")
+        raise InvalidRecord(f"name: {quote(name)} can't name a file (at most {LONGEST_NAME} bytes, no {STAGED}...)")
     return name
 
 
 def _sized(path: str, value: bytes) -> bytes:
     if len(value) > MAX_NODE_BYTES:
-        where = f"{shown(path)}: " if path else ""
+        where = f"{quote(path)}: " if path else ""
         raise InvalidRecord(f"{where}{len(value)} bytes: expected at most {MAX_NODE_BYTES}")
     return value
 
@@ -61,7 +61,7 @@ def _text(path: str, value: bytes) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise InvalidRecord(f"{shown(path)}: not UTF-8 at byte {exc.start}: this format holds texts only") from exc
+        raise InvalidRecord(f"{quote(path)}: not UTF-8 at byte {exc.start}: this format holds texts only") from exc
 
 
 def _tree(values: Mapping[str, bytes]) -> dict[str, Any]:
@@ -139,13 +139,13 @@ def _env(values: Mapping[str, bytes]) -> str:
     keys = _keys(values, lambda path: re.sub(r"[^A-Z0-9_]", "_", path.upper()))
     for key, path in keys.items():
         if not _ENV_KEY.fullmatch(key) or not path.isascii():
-            raise InvalidRecord(f"{shown(path)}: expected ASCII with no digit first, to be the name of a variable")
+            raise InvalidRecord(f"{quote(path)}: expected ASCII with no digit first, to be the name of a variable")
     return "".join(f"{key}={_env_text(path, _text(path, values[path]))}\n" for key, path in keys.items())
 
 
 def _env_text(path: str, text: str) -> str:
     if "\0" in text:
-        raise InvalidRecord(f"{shown(path)}: a variable's value can't hold a zero byte")
+        raise InvalidRecord(f"{quote(path)}: a variable's value can't hold a zero byte")
     if not text or _PLAIN.fullmatch(text):
         return text
     # Shells and systemd agree on these four inside double quotes; not on what ends a single-quoted text.
@@ -158,7 +158,7 @@ def _keys(values: Mapping[str, bytes], name: Callable[[str], str]) -> dict[str, 
     for path in values:
         other = keys.setdefault(name(path), path)
         if other != path:
-            raise InvalidRecord(f"{shown(other)} and {shown(path)} both get the key {shown(name(path))}: rename one")
+            raise InvalidRecord(f"{quote(other)} and {quote(path)} both get the key {quote(name(path))}: rename one")
     return keys
 
 

@@ -10,13 +10,13 @@ Where something is, it is read once more: what has not changed between both is w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
-from zoo_watcher.wire.znode_names import InvalidRecord
+from zoo_watcher.wire.znode_names import InvalidRecord, walk
 from zoo_watcher.zookeeper.session import Node, Session, session_trouble
 
 from .rendering import check_name
@@ -119,38 +119,35 @@ class _Subtree:
 
     def read(self) -> None:
         """Raises `InvalidRecord` for a name that no file can have, `FileError` for what can't be read."""
-        level = [""]
-        while level:
-            below: list[str] = []
-            for start in range(0, len(level), AT_ONCE):
-                below += self._read_some(level[start : start + AT_ONCE])
-            level = below
+        for _level in walk([self.root], self._read_level):
+            pass
 
-    def _read_some(self, paths: list[str]) -> list[str]:
-        listed = self._request(self.session.list_all, paths)
+    def _read_level(self, znodes: list[str]) -> Iterator[list[str]]:
+        for start in range(0, len(znodes), AT_ONCE):
+            yield from self._read_some(znodes[start : start + AT_ONCE])
+
+    def _read_some(self, znodes: list[str]) -> list[list[str]]:
+        """Read some znodes of one level; the names of the children of each."""
+        listed = self._request(self.session.list_all, znodes)
         self._count(stat for _names, stat in listed.values())
-        for path, node in self._request(self.session.read_all, list(listed)).items():
-            self.nodes[path] = node
-            self.newest = max(self.newest, node.stat.mzxid, listed[path][1].pzxid)
-        return [
-            f"{path}/{check_name(name)}" if path else check_name(name)
-            for path, (names, _stat) in listed.items()
-            for name in sorted(names)
-        ]
+        for znode, node in self._request(self.session.read_all, list(listed)).items():
+            self.nodes[self._below(znode)] = node
+            self.newest = max(self.newest, node.stat.mzxid, listed[znode][1].pzxid)
+        return [[check_name(name) for name in sorted(listed[znode][0])] for znode in znodes if znode in listed]
 
-    def _request(self, request: Callable[[Iterable[str], Watch], dict[str, Any]], paths: list[str]) -> dict[str, Any]:
-        """The answers by path. Where the subtree's own znode does not exist, there is none."""
-        by_znode = {self._znode(path): path for path in paths}
-        answers = {by_znode[znode]: answer for znode, answer in request(by_znode, self.watch).items()}
-        for path, answer in answers.items():
+    def _request(self, request: Callable[[Iterable[str], Watch], dict[str, Any]], znodes: list[str]) -> dict[str, Any]:
+        """The answers by znode. Where the root itself does not exist, there is none."""
+        answers = request(znodes, self.watch)
+        for znode, answer in answers.items():
             if isinstance(answer, Exception):
                 raise TransientFileError(str(answer))
-            if answer is None and (path or self.nodes):
-                raise _changing(self._znode(path))
-        return {path: answer for path, answer in answers.items() if answer is not None}
+            if answer is None and (znode != self.root or self.nodes):
+                raise _changing(znode)
+        return {znode: answer for znode, answer in answers.items() if answer is not None}
 
-    def _znode(self, path: str) -> str:
-        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+    def _below(self, znode: str) -> str:
+        """The path below the root, which is "" itself."""
+        return znode[len(self.root.rstrip("/")) + 1 :]
 
     def _count(self, stats: Iterable[Any]) -> None:
         """Checked before the values are asked for: what is too large never fills this host's memory."""

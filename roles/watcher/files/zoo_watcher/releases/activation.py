@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.layout import READABLE, Layout, disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.layout import READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
-
-from .manifest import Manifest
 
 
 def live_commit(layout: Layout, relative_path: str) -> str | None:
@@ -58,41 +55,3 @@ def _check_free(place: Path) -> None:
     raise DeployError(
         f"a {kind} is at {place}, where the symlink to the release belongs: move it away, then publish again"
     )
-
-
-def whole(layout: Layout, commit_id: str, shared_paths: Sequence[str], signers: str | None = None) -> bool:
-    """Whether a release directory may go live as it is: untouched, and verified against these signers if any."""
-    manifest = _untouched(layout, commit_id, shared_paths)
-    return manifest is not None and manifest.signers == signers
-
-
-def untouched(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
-    """Whether a commit's release directory is there as it was made, with these shared paths."""
-    return _untouched(layout, commit_id, shared_paths) is not None
-
-
-def _untouched(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> Manifest | None:
-    manifest = Manifest.load(layout.manifest(commit_id))
-    if manifest is None or manifest.shared != tuple(shared_paths):
-        return None
-    return manifest if manifest.matches(layout.release(commit_id)) else None
-
-
-def allowed_signers(path: str | None) -> str | None:
-    """The digest of a file of allowed signers: with another one, a signature is verified anew. Raises `DeployError`."""
-    if path is None:
-        return None
-    with disk_errors("require_signature"):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
-    """Remove the release directories of all commits but those in `keep`; the commits that went."""
-    gone = [commit_id for commit_id in layout.staged() if commit_id not in keep]
-    for commit_id in gone:
-        # Renamed first: a directory under its commit's name is complete, also if this is cut short.
-        leaving = layout.staging / f"leaving-{commit_id}"
-        os.replace(layout.release(commit_id), leaving)
-        remove_tree(layout.manifest(commit_id))
-        remove_tree(leaving)
-    return gone

@@ -10,12 +10,10 @@ line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -24,19 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, PassingError
-from zoo_watcher.host.layout import Layout, disk_errors
+from zoo_watcher.host.filesystem import disk_errors
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.wire.records import Release
 
-from .activation import prune
+from .release_directory import prune
 from .repository import Access, CorruptError, Repository
 from .staging import Making, make_release
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Do the job on standard input. 0 where it was done, 1 where not; no release can bring a traceback about."""
-    _die_with_parent()
+    # Nobody would hear what this child has done.
+    die_with_parent()
     os.umask(0o022)
     question = sys.stdin.read()
     if not question:
@@ -136,8 +135,3 @@ def _alone(layout: Layout) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _die_with_parent() -> None:
-    """Be killed when the agent is (prctl(2)): nobody would hear what this child has done."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -22,7 +22,7 @@ from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.command import inherited
 from zoo_watcher.wire.records import Release
 
-from .activation import allowed_signers
+from .release_directory import allowed_signers
 
 Job = dict[str, Any]
 

@@ -13,10 +13,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Callable
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, PassingError, UnhealthyError
 from zoo_watcher.host import command
@@ -24,13 +24,14 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-from .activation import activate, allowed_signers, live_commit, whole
+from .activation import activate, live_commit
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .journal import Failure, ReleaseJournal
+from .release_directory import allowed_signers, is_deployable
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds between tries of what may pass; doubled from the first to the longest, with jitter."""
+"""Seconds between tries of what may pass, from the first pause to the longest."""
 SPREAD = 0.01
 """Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
 LONGEST_SPREAD = 10.0
@@ -151,11 +152,11 @@ class Deployment(threading.Thread):
     def _stage(self) -> bool:
         """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
         signers = allowed_signers(self.config.require_signature)
-        if whole(self.layout, self.release.commit_id, self.config.shared_paths, signers):
+        if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
             return False
         self._spread()
         job = stage_job(self.config, self.release, self._kept())
-        for pause in _pauses():
+        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
             try:
                 done = self._child.run(job, self.report)
             except PassingError as exc:
@@ -172,7 +173,7 @@ class Deployment(threading.Thread):
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
         live = live_commit(self.layout, self.release.relative_path)
         healthy = ReleaseJournal.load(self.layout.journal).healthy[: self.config.keep_releases - 1]
-        return list(dict.fromkeys(one for one in (live, self._previous, *healthy) if one))
+        return list(dict.fromkeys(commit_id for commit_id in (live, self._previous, *healthy) if commit_id))
 
     def _spread(self) -> None:
         """Wait a random moment, longer in a larger fleet: many at once make a git server refuse."""
@@ -289,10 +290,3 @@ class Deployment(threading.Thread):
             journal.save(self.layout.journal)
         except OSError as exc:
             log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
-
-
-def _pauses() -> Iterator[float]:
-    pause = FIRST_PAUSE
-    while True:
-        yield pause * random.uniform(0.7, 1.3)  # noqa: S311
-        pause = min(pause * 2, LONGEST_PAUSE)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.host.filesystem import load_json, write_durably
 from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP
 
 
@@ -34,11 +34,11 @@ class ReleaseJournal:
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
         """The journal in a file; an empty one where none can be read, for it is only a memory."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(tuple(_commits(found)), _failure(found.get("failure")))
-        except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-            return cls()
+        return load_json(path, cls._from_object, cls())
+
+    @classmethod
+    def _from_object(cls, record: Mapping[str, Any]) -> ReleaseJournal:
+        return cls(tuple(_commits(record)), _failure(record.get("failure")))
 
     def save(self, path: Path) -> None:
         """Write the journal, durably. Raises `OSError`."""
@@ -58,11 +58,11 @@ class ReleaseJournal:
         return self.failure if self.failure and self.failure.generation == generation else None
 
 
-def _commits(found: Mapping[str, Any]) -> list[str]:
-    return [commit_id for commit_id in found["healthy"] if COMMIT_ID.fullmatch(commit_id)]
+def _commits(record: Mapping[str, Any]) -> list[str]:
+    return [commit_id for commit_id in record["healthy"] if COMMIT_ID.fullmatch(commit_id)]
 
 
-def _failure(found: Mapping[str, Any] | None) -> Failure | None:
-    if not found or found["state"] not in GAVE_UP:
+def _failure(record: Mapping[str, Any] | None) -> Failure | None:
+    if not record or record["state"] not in GAVE_UP:
         return None
-    return Failure(int(found["generation"]), str(found["state"]), str(found["message"]))
+    return Failure(int(record["generation"]), str(record["state"]), str(record["message"]))

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.host.filesystem import load_json, write_durably
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
         """The manifest in a file; None where there is none that can be read."""
-        try:
-            found = json.loads(os.fsdecode(path.read_bytes()))
-            files = {name: (int(mode), int(size), int(time)) for name, (mode, size, time) in found["files"].items()}
-            return cls(files, tuple(found["shared"]), found.get("signers"))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return None
+        return load_json(path, cls._from_object, None)
+
+    @classmethod
+    def _from_object(cls, record: Mapping[str, Any]) -> Manifest:
+        files = {name: (int(mode), int(size), int(time)) for name, (mode, size, time) in record["files"].items()}
+        return cls(files, tuple(record["shared"]), record.get("signers"))
 
     def save(self, path: Path) -> None:
         """Write the manifest, durably. Raises `OSError`."""

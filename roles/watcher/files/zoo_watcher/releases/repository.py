@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, PassingError
-from zoo_watcher.host.layout import Layout, disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release
 

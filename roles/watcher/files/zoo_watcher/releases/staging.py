@@ -10,8 +10,6 @@ verified untouched is linked from.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.layout import Layout, disk_errors, remove_tree, replace_tree, sync_directory, sync_file_system
+from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory, sync_file_system
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.linux import NO_REFLINK, exchange, reflink
 
-from .activation import untouched
 from .manifest import Manifest, walk
+from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
-
-FICLONE = 0x40049409
-"""ioctl_ficlone(2)."""
-NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def make_release(making: Making, repository: Repository) -> None:
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
     """Take what is the same from an earlier release. Whether that came out; where not, `tree` is empty again."""
-    before = next((one for one in making.earlier if untouched(making.layout, one, making.shared_paths)), None)
+    before = _unmodified_release(making)
     if before is None or not repository.has(before):
         return False
     take = _way_to_take(making, before)
@@ -82,6 +78,14 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
     repository.check_out(making.commit_id, tree, fresh)
     _prove(tree, files)
     return True
+
+
+def _unmodified_release(making: Making) -> str | None:
+    """The earlier commit to take files from, the likeliest first."""
+    return next(
+        (commit_id for commit_id in making.earlier if is_unmodified(making.layout, commit_id, making.shared_paths)),
+        None,
+    )
 
 
 def _is_shared(path: str, shared_paths: Sequence[str]) -> bool:
@@ -115,16 +119,6 @@ def hard_link(source: str, target: str) -> None:
     os.link(source, target, follow_symlinks=False)
 
 
-def reflink(source: str, target: str) -> None:
-    """A copy that shares the blocks until one of the two is written to. Raises `OSError` where that can't be."""
-    if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-        return
-    with open(source, "rb") as origin, open(target, "xb") as copy:
-        fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
-        os.fchmod(copy.fileno(), os.fstat(origin.fileno()).st_mode & 0o777)
-
-
 def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
     made = {""}
     for path in paths:
@@ -137,10 +131,10 @@ def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
 
 def _prove(tree: Path, files: dict[str, Entry]) -> None:
     """The tree has the commit's files, each of its size, and nothing else."""
-    found = {path: entry.stat(follow_symlinks=False).st_size for path, entry in walk(tree)}
-    wanted = {path: entry.size for path, entry in files.items()}
-    if found != wanted:
-        wrong = sorted({path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path)})
+    sizes = {path: entry.stat(follow_symlinks=False).st_size for path, entry in walk(tree)}
+    expected = {path: entry.size for path, entry in files.items()}
+    if sizes != expected:
+        wrong = sorted({path for path in sizes.keys() | expected.keys() if sizes.get(path) != expected.get(path)})
         raise DeployError(f"staging: {len(wrong)} files are not as the commit has them, the first is {wrong[0]!r}")
 
 
@@ -198,7 +192,7 @@ def _put_in_place(making: Making, tree: Path) -> None:
     Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
-        replace_tree(tree, release)
+        exchange(tree, release)
     else:
         os.replace(tree, release)
     sync_directory(layout.releases)

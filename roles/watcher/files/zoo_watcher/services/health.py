@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Callable
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Check
 from zoo_watcher.host import command
 
@@ -82,7 +83,7 @@ class Checker(threading.Thread):
         self._changed = changed
         self._in_a_row = 0
         self._epoch = 0
-        self._pause = EAGER
+        self._backoff = Backoff(EAGER, check.interval, SLOWER, jitter=0)
         self._again = threading.Event()
         self._lock = threading.Lock()
 
@@ -92,7 +93,7 @@ class Checker(threading.Thread):
             self._epoch += 1
             self.proved = False
             self._in_a_row = 0
-            self._pause = EAGER
+            self._backoff.reset()
         self._again.set()
 
     def run(self) -> None:
@@ -105,8 +106,7 @@ class Checker(threading.Thread):
 
     def _next_pause(self) -> float:
         with self._lock:
-            pause, self._pause = self._pause, self._pause * SLOWER
-            return self.check.interval if self.proved else min(pause, self.check.interval)
+            return self.check.interval if self.proved else next(self._backoff)
 
     def _note(self, problem: str | None, epoch: int) -> None:
         passed = problem is None

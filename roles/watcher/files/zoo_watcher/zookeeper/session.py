@@ -11,35 +11,28 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionDropped, KazooException, NoAuthError, NoNodeError, SessionExpiredError
+from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.config.config import Connection
-from zoo_watcher.errors import ConfigError, SessionTroubleError
-from zoo_watcher.host.layout import write_durably
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.host.filesystem import write_durably
 
-from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
+from .connector import Connector
+from .kazoo_client import make_client
+from .session_memory import recall
+from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
-LONGEST_PAUSE = 2.0
-"""Seconds between two tries to connect, at the most."""
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
-SEEK_PAUSE = 1.0
-"""Seconds between two looks for a server that can write, and those that one of them has to answer."""
-AUTH_PAUSE = 1.5
-"""How many session timeouts lie between two tries of credentials that no server has taken: so the session ends, and
-with it registrations that could not be taken back any more."""
 
 NOT_CONNECTED = {
     KeeperState.CONNECTING: DISCONNECTED,
@@ -51,8 +44,6 @@ NOT_CONNECTED = {
 credentials."""
 
 log = logging.getLogger(__name__)
-quiet = logging.getLogger(f"{__name__}.quiet")
-quiet.disabled = True
 
 
 class Node(NamedTuple):
@@ -70,10 +61,10 @@ class Session:
         self.earlier: set[int] = set()
         self._changed = changed
         self._known: tuple[int, bytes] | None = None
-        handed_over, self.held = _recall(memory)
+        handed_over, self.held = recall(memory)
         if handed_over:
             self.earlier.add(handed_over[0])
-        self.client = _client(connection, handed_over)
+        self.client = make_client(connection, handed_over)
         self.states = SessionStates()
         self._connector = Connector(self.client, connection.session_timeout, self._enter)
         self.client.add_listener(self._on_kazoo_state)
@@ -227,124 +218,6 @@ class Session:
             self.client.close()
 
 
-Server = tuple[str, str, int]
-"""A server's name, address and port."""
-
-
-class Connector:
-    """Stands before kazoo's `_connect`: it knows when a server has really taken the session, and which.
-
-    kazoo by itself ends for ever where credentials are refused. It asks a read-only server to take its session, which
-    such a server never does ("Refusing global session reconnection in RO mode", ZooKeeper 3.8), and it looks for a
-    better one at the first of the hosts only. `timeout` is the negotiated session timeout in seconds.
-    """
-
-    def __init__(self, client: KazooClient, timeout: float, enter: Callable[[str, str], None]) -> None:
-        self.timeout = timeout
-        self._client = client
-        self._enter = enter
-        self._handler = client._connection
-        self._kazoo_connect = self._handler._connect
-        self._handler._connect = self._connect
-        self._missed = 0
-        self._refused = 0
-        self._writer: Server | None = None
-
-    def _connect(self, *server: Any) -> tuple[float, float]:
-        """Kazoo's read and connect timeouts in milliseconds, once a server has taken connection and credentials."""
-        # One more than there are servers: one that ends while it is asked refuses nothing, but seems to.
-        if self._refused > len(self._client.hosts):
-            self._client._stopped.wait(AUTH_PAUSE * self.timeout)
-        better, self._writer = self._writer, None
-        host, address, port = better or server
-        try:
-            timeouts = self._try(host, address, port)
-        except SessionExpiredError:
-            # A new session is worth a try of its own.
-            self._refused = min(self._refused, len(self._client.hosts))
-            raise
-        except (ConnectionDropped, KazooTimeoutError):
-            self._missed += 1
-            raise
-        except KazooException as exc:
-            self._refused += 1
-            self._enter(AUTH_FAILED, f"server={host}:{port} ({type(exc).__name__} {exc}".rstrip() + ")")
-            raise ConnectionDropped("the credentials were not taken") from exc
-        self._missed = self._refused = 0
-        self._tell(host, port, timeouts[0])
-        return timeouts
-
-    def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
-        """Connect for reading and writing; where no server gave that, and this one is there, for reading."""
-        try:
-            return self._kazoo_connect(host, address, port)
-        except ConnectionDropped:
-            if self._missed < len(self._client.hosts) or self._handler._socket is None:
-                raise
-            self._handler._socket.close()
-            return self._connect_read_only(host, address, port)
-
-    def _connect_read_only(self, host: str, address: str, port: int) -> tuple[float, float]:
-        """Connect without the session, which waits for a server that can write."""
-        client = self._client
-        session, logger = (client._session_id, client._session_passwd), self._handler.logger
-        client._reset_session()
-        client.read_only = True
-        # A server where localSessionsEnabled is false answers with what is no answer: kazoo would log a traceback.
-        self._handler.logger = quiet
-        try:
-            timeouts = self._kazoo_connect(host, address, port)
-        finally:
-            self._handler.logger = logger
-            client.read_only = False
-            client._session_id, client._session_passwd = session
-        if client.client_state == KeeperState.CONNECTED:
-            raise ConnectionDropped("this server can write again")
-        return timeouts
-
-    def _tell(self, host: str, port: int, read_timeout: float) -> None:
-        client = self._client
-        if client.client_state == KeeperState.CONNECTED_RO:
-            self._enter(CONNECTED_READ_ONLY, f"server={host}:{port}")
-            self._handler._ro_mode = None
-            threading.Thread(target=self._seek_writer, args=(self._handler._socket,), daemon=True).start()
-            return
-        # What kazoo calls read timeout is two thirds of the negotiated one.
-        self.timeout = read_timeout * 1.5 / 1000
-        session = client._session_id or 0
-        self._enter(SYNC_CONNECTED, f"server={host}:{port} session=0x{session:x} timeout={self.timeout:g} s")
-
-    def _seek_writer(self, connection: Any) -> None:
-        """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
-        while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
-            self._writer = next((one for one in self._handler._expand_client_hosts() if self._can_write(*one)), None)
-            if self._writer:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-                return
-
-    def _can_write(self, host: str, address: str, port: int) -> bool:
-        """What the server itself says; `isro` is open at every server that may be a read-only one."""
-        client = self._client
-        checked = {"hostname": host, "check_hostname": True} if getattr(client, "check_hostname", False) else {}
-        try:
-            with client.handler.create_connection(
-                address=(address, port),
-                timeout=SEEK_PAUSE,
-                use_ssl=client.use_ssl,
-                keyfile=client.keyfile,
-                certfile=client.certfile,
-                ca=client.ca,
-                keyfile_password=client.keyfile_password,
-                verify_certs=client.verify_certs,
-                **checked,
-            ) as question:
-                question.sendall(b"isro")
-                return bool(question.recv(16) == b"rw")
-        except OSError:
-            return False
-
-
 @contextlib.contextmanager
 def session_trouble(path: str) -> Any:
     """Turn kazoo's errors inside the block into a `SessionTroubleError` that names `path`."""
@@ -352,71 +225,3 @@ def session_trouble(path: str) -> Any:
         yield
     except KazooException as exc:
         raise SessionTroubleError(f"{path}: {type(exc).__name__} {exc}".rstrip()) from exc
-
-
-def _client(connection: Connection, client_id: tuple[int, bytes] | None) -> KazooClient:
-    try:
-        return KazooClient(
-            hosts=connection.hosts,
-            timeout=connection.session_timeout,
-            client_id=client_id,
-            auth_data=_auth_data(connection),
-            sasl_options=_sasl_options(connection),
-            use_ssl=connection.tls,
-            ca=connection.tls_ca,
-            certfile=connection.tls_cert,
-            keyfile=connection.tls_key,
-            keyfile_password=connection.tls_key_password,
-            verify_certs=connection.tls_verify,
-            **_hostname_check(connection),
-            connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": _longest_pause(connection)},
-        )
-    except (ValueError, TypeError, KazooException) as exc:
-        raise ConfigError([f"hosts: {exc}"]) from exc
-
-
-def _hostname_check(connection: Connection) -> dict[str, bool]:
-    """Asked for only where it is wanted: kazoo knows it from 2.11 on. Raises `ConfigError` for an older one."""
-    if not (connection.tls and connection.tls_verify and connection.tls_check_hostname):
-        return {}
-    if "check_hostname" not in KazooClient.__init__.__code__.co_varnames:
-        raise ConfigError(["tls_check_hostname: this kazoo can't do it; install 2.11 or later, or set it to false"])
-    return {"check_hostname": True}
-
-
-def _longest_pause(connection: Connection) -> float:
-    """Seconds between two tries to connect. A new leader gives each session one more timeout to come back in."""
-    return min(LONGEST_PAUSE, connection.session_timeout / 10)
-
-
-def _auth_data(connection: Connection) -> list[tuple[str, str]]:
-    if not connection.digest_username:
-        return []
-    return [("digest", f"{connection.digest_username}:{connection.digest_password}")]
-
-
-def _sasl_options(connection: Connection) -> dict[str, str] | None:
-    if not connection.sasl_mechanism:
-        return None
-    wanted = {
-        "mechanism": connection.sasl_mechanism,
-        "service": connection.sasl_service,
-        "username": connection.sasl_username,
-        "password": connection.sasl_password,
-        "principal": connection.sasl_principal,
-    }
-    return {key: value for key, value in wanted.items() if value}
-
-
-def _recall(memory: Path) -> tuple[tuple[int, bytes] | None, set[str]]:
-    """The session that the agent had when it last ended without closing it, and the ephemerals that it held."""
-    try:
-        found = json.loads(memory.read_text(encoding="utf-8"))
-        return (int(found["id"]), bytes.fromhex(found["password"])), {str(path) for path in found.get("held", [])}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None, set()
-
-
-def session_memory(runtime_directory: str | None, fallback: Path) -> Path:
-    """Where the session is remembered: a file that only the agent's user can read."""
-    return Path(os.path.join(runtime_directory, "session.json")) if runtime_directory else fallback

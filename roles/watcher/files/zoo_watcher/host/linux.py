@@ -1,0 +1,69 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of the kernel and Python has no function for: the only file with ctypes and numbers of ioctls."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+"""prctl(2)."""
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+"""renameat2(2)."""
+FICLONE = 0x40049409
+"""ioctl_ficlone(2)."""
+NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
+"""What `reflink` fails with where the file system has no reflinks, or none between these two files."""
+
+
+def drop_ambient_capabilities() -> None:
+    """Let no program that is started from now on have this process's ambient capabilities: no git, hook or command.
+
+    To be called before there is a second thread: each has its own (capabilities(7)).
+    """
+    _libc().prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends."""
+    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Make all that was written to the file system of an open file durable (syncfs(2)). Raises `OSError`."""
+    _check(_libc().syncfs(descriptor))
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Exchange two paths at one instant. Raises `OSError`."""
+    words = (AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE)
+    _check(_libc().renameat2(*words), second)
+
+
+def reflink(source: str, target: str) -> None:
+    """A copy that shares the blocks until one of the two is written to. Raises `OSError`, also of `NO_REFLINK`."""
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        return
+    with open(source, "rb") as origin, open(target, "xb") as copy:
+        fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
+        os.fchmod(copy.fileno(), os.fstat(origin.fileno()).st_mode & 0o777)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: Path | None = None) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), *([str(path)] if path else []))

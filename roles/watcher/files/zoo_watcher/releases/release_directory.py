@@ -1,0 +1,54 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The complete release directories of a host: whether one is as it was made, and the removal of those not kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo_watcher.host.filesystem import disk_errors, remove_tree
+from zoo_watcher.host.layout import Layout
+
+from .manifest import Manifest
+
+
+def is_deployable(layout: Layout, commit_id: str, shared_paths: Sequence[str], signers: str | None = None) -> bool:
+    """Whether a release directory may go live as it is: unmodified, and verified against these signers if any."""
+    manifest = _manifest_if_unmodified(layout, commit_id, shared_paths)
+    return manifest is not None and manifest.signers == signers
+
+
+def is_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
+    """Whether a commit's release directory is there as it was made, with these shared paths."""
+    return _manifest_if_unmodified(layout, commit_id, shared_paths) is not None
+
+
+def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> Manifest | None:
+    manifest = Manifest.load(layout.manifest(commit_id))
+    if manifest is None or manifest.shared != tuple(shared_paths):
+        return None
+    return manifest if manifest.matches(layout.release(commit_id)) else None
+
+
+def allowed_signers(path: str | None) -> str | None:
+    """The digest of a file of allowed signers: with another one, a signature is verified anew. Raises `DeployError`."""
+    if path is None:
+        return None
+    with disk_errors("require_signature"):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
+    """Remove the release directories of all commits but those in `keep`; the removed commits. Raises `OSError`."""
+    removed = [commit_id for commit_id in layout.staged() if commit_id not in keep]
+    for commit_id in removed:
+        # Renamed first: a directory under its commit's name is complete, also if this is cut short.
+        leaving = layout.staging / f"leaving-{commit_id}"
+        os.replace(layout.release(commit_id), leaving)
+        remove_tree(layout.manifest(commit_id))
+        remove_tree(leaving)
+    return removed

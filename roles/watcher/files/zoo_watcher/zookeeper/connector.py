@@ -1,0 +1,145 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stands before kazoo's own way to connect: knows when a server has really taken the session, and which."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from typing import Any, Callable
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionDropped, KazooException, SessionExpiredError
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KeeperState
+
+from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
+
+SEEK_PAUSE = 1.0
+"""Seconds between two looks for a server that can write, and those that one of them has to answer."""
+AUTH_PAUSE = 1.5
+"""How many session timeouts lie between two tries of credentials that no server has taken: so the session ends, and
+with it registrations that could not be taken back any more."""
+
+quiet = logging.getLogger(f"{__name__}.quiet")
+quiet.disabled = True
+
+Server = tuple[str, str, int]
+"""A server's name, address and port."""
+
+
+class Connector:
+    """Stands before kazoo's `_connect`: it knows when a server has really taken the session, and which.
+
+    kazoo by itself ends for ever where credentials are refused. It asks a read-only server to take its session, which
+    such a server never does ("Refusing global session reconnection in RO mode", ZooKeeper 3.8), and it looks for a
+    better one at the first of the hosts only. `timeout` is the negotiated session timeout in seconds.
+    """
+
+    def __init__(self, client: KazooClient, timeout: float, enter: Callable[[str, str], None]) -> None:
+        self.timeout = timeout
+        self._client = client
+        self._enter = enter
+        self._handler = client._connection
+        self._kazoo_connect = self._handler._connect
+        self._handler._connect = self._connect
+        self._missed = 0
+        self._refused = 0
+        self._writer: Server | None = None
+
+    def _connect(self, *server: Any) -> tuple[float, float]:
+        """Kazoo's read and connect timeouts in milliseconds, once a server has taken connection and credentials."""
+        # One more than there are servers: one that ends while it is asked refuses nothing, but seems to.
+        if self._refused > len(self._client.hosts):
+            self._client._stopped.wait(AUTH_PAUSE * self.timeout)
+        better, self._writer = self._writer, None
+        host, address, port = better or server
+        try:
+            timeouts = self._try(host, address, port)
+        except SessionExpiredError:
+            # A new session is worth a try of its own.
+            self._refused = min(self._refused, len(self._client.hosts))
+            raise
+        except (ConnectionDropped, KazooTimeoutError):
+            self._missed += 1
+            raise
+        except KazooException as exc:
+            self._refused += 1
+            self._enter(AUTH_FAILED, f"server={host}:{port} ({type(exc).__name__} {exc}".rstrip() + ")")
+            raise ConnectionDropped("the credentials were not taken") from exc
+        self._missed = self._refused = 0
+        self._tell(host, port, timeouts[0])
+        return timeouts
+
+    def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
+        """Connect for reading and writing; where no server gave that, and this one is there, for reading."""
+        try:
+            return self._kazoo_connect(host, address, port)
+        except ConnectionDropped:
+            if self._missed < len(self._client.hosts) or self._handler._socket is None:
+                raise
+            self._handler._socket.close()
+            return self._connect_read_only(host, address, port)
+
+    def _connect_read_only(self, host: str, address: str, port: int) -> tuple[float, float]:
+        """Connect without the session, which waits for a server that can write."""
+        client = self._client
+        session, logger = (client._session_id, client._session_passwd), self._handler.logger
+        client._reset_session()
+        client.read_only = True
+        # A server where localSessionsEnabled is false answers with what is no answer: kazoo would log a traceback.
+        self._handler.logger = quiet
+        try:
+            timeouts = self._kazoo_connect(host, address, port)
+        finally:
+            self._handler.logger = logger
+            client.read_only = False
+            client._session_id, client._session_passwd = session
+        if client.client_state == KeeperState.CONNECTED:
+            raise ConnectionDropped("this server can write again")
+        return timeouts
+
+    def _tell(self, host: str, port: int, read_timeout: float) -> None:
+        client = self._client
+        if client.client_state == KeeperState.CONNECTED_RO:
+            self._enter(CONNECTED_READ_ONLY, f"server={host}:{port}")
+            self._handler._ro_mode = None
+            threading.Thread(target=self._seek_writer, args=(self._handler._socket,), daemon=True).start()
+            return
+        # What kazoo calls read timeout is two thirds of the negotiated one.
+        self.timeout = read_timeout * 1.5 / 1000
+        session = client._session_id or 0
+        self._enter(SYNC_CONNECTED, f"server={host}:{port} session=0x{session:x} timeout={self.timeout:g} s")
+
+    def _seek_writer(self, connection: Any) -> None:
+        """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
+        while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
+            self._writer = next((one for one in self._handler._expand_client_hosts() if self._can_write(*one)), None)
+            if self._writer:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                return
+
+    def _can_write(self, host: str, address: str, port: int) -> bool:
+        """What the server itself says; `isro` is open at every server that may be a read-only one."""
+        client = self._client
+        checked = {"hostname": host, "check_hostname": True} if getattr(client, "check_hostname", False) else {}
+        try:
+            with client.handler.create_connection(
+                address=(address, port),
+                timeout=SEEK_PAUSE,
+                use_ssl=client.use_ssl,
+                keyfile=client.keyfile,
+                certfile=client.certfile,
+                ca=client.ca,
+                keyfile_password=client.keyfile_password,
+                verify_certs=client.verify_certs,
+                **checked,
+            ) as question:
+                question.sendall(b"isro")
+                return bool(question.recv(16) == b"rw")
+        except OSError:
+            return False

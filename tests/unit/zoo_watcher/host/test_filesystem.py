@@ -1,0 +1,67 @@
+"""Files are written whole, removed without following links, and read back where that can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.filesystem import disk_errors, load_json, remove_tree, sync_file_system, write_durably
+
+
+def test_removing_a_link_leaves_what_it_points_at(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("kept")
+    remove_tree(tmp_path / "link")
+    remove_tree(tmp_path / "never there")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+
+
+def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(tmp_path: Path) -> None:
+    file = tmp_path / "journal.json"
+    write_durably(file, "old" * 10_000)
+    with file.open() as reader:
+        write_durably(file, "new")
+        assert reader.read() == "old" * 10_000
+    assert file.read_text() == "new"
+
+
+def test_a_file_is_written_with_the_mode_that_is_asked_for_also_over_another(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    write_durably(file, "old")
+    write_durably(file, "new", mode=0o600)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == "new"
+    assert os.listdir(tmp_path) == ["session.json"]
+
+
+def test_an_error_of_the_disk_says_what_was_being_done_and_where(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DeployError, match=f"^staging: {tmp_path}/none No such file or directory$"),
+        disk_errors("staging"),
+    ):
+        sync_file_system(tmp_path / "none")
+
+
+def count_of(record: Mapping[str, Any]) -> int:
+    """The number under `count`."""
+    return int(record["count"])
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('{"count": 3}')
+    assert load_json(tmp_path / "file", count_of, 0) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff"]
+)
+def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp_path: Path, text: str | bytes) -> None:
+    (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert load_json(tmp_path / "file", count_of, 7) == 7
+    assert load_json(tmp_path / "none", count_of, 7) == 7

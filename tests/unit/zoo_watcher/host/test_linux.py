@@ -1,0 +1,34 @@
+"""What the kernel is asked for: paths that change places, blocks that are shared, errors that carry their number."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.host import linux
+
+
+def test_two_directories_change_places(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    linux.exchange(tmp_path / "new", tmp_path / "old")
+    assert os.listdir(tmp_path / "old") == ["new"]
+    assert os.listdir(tmp_path / "new") == ["old"]
+
+
+def test_what_can_not_change_places_is_named(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "old")):
+        linux.exchange(tmp_path / "new", tmp_path / "old")
+
+
+def test_a_file_system_is_synced_by_an_open_file_of_it(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        linux.sync_file_system(file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        linux.sync_file_system(-1)
+    assert caught.value.errno == errno.EBADF

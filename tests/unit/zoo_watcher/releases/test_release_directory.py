@@ -1,0 +1,66 @@
+"""A release directory goes live only as it was made; those that nobody needs are removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.manifest import Manifest
+from zoo_watcher.releases.release_directory import allowed_signers, is_deployable, is_unmodified, prune
+
+OLD, NEW, OTHER = "a" * 40, "b" * 40, "c" * 64
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A base with three complete releases, each with its own name in the file `commit`."""
+    made = Layout(tmp_path / "base")
+    made.make()
+    for commit_id in (OLD, NEW, OTHER):
+        made.release(commit_id).mkdir()
+        (made.release(commit_id) / "commit").write_text(commit_id)
+        Manifest.of(made.release(commit_id), ("data",), "signers").save(made.manifest(commit_id))
+    return made
+
+
+def test_a_release_as_it_was_made_is_deployable_for_the_same_signers_and_shared_paths_only(layout: Layout) -> None:
+    assert is_deployable(layout, NEW, ["data"], "signers")
+    assert not is_deployable(layout, NEW, ["data"], "other signers")
+    assert not is_deployable(layout, NEW, ["data"])
+    assert not is_deployable(layout, NEW, [], "signers")
+
+
+def test_a_release_that_was_changed_is_neither_unmodified_nor_deployable(layout: Layout) -> None:
+    assert is_unmodified(layout, NEW, ["data"])
+    (layout.release(NEW) / "commit").write_text("changed")
+    assert not is_unmodified(layout, NEW, ["data"])
+    assert not is_deployable(layout, NEW, ["data"], "signers")
+
+
+def test_a_release_without_a_manifest_that_can_be_read_is_not_unmodified(layout: Layout) -> None:
+    layout.manifest(NEW).write_text("{")
+    layout.manifest(OLD).unlink()
+    assert not is_unmodified(layout, NEW, ["data"])
+    assert not is_unmodified(layout, OLD, ["data"])
+
+
+def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "signers"
+    file.write_text("one")
+    before = allowed_signers(str(file))
+    file.write_text("two")
+    assert allowed_signers(str(file)) != before
+    assert allowed_signers(None) is None
+    with pytest.raises(DeployError, match=r"^require_signature: /nowhere No such file"):
+        allowed_signers("/nowhere")
+
+
+def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
+    assert prune(layout, frozenset({NEW})) != []
+    assert layout.staged() == [NEW]
+    assert list(layout.staging.iterdir()) == []
+    assert prune(layout, frozenset({NEW})) == []
+    assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
