@@ -15,6 +15,8 @@ from typing import Any
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
 from zoo_watcher.host.filesystem import load_json, write_durably
 
+EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}}
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,7 @@ class FileJournal:
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
         self.path = path
-        saved = load_json(path, _from_object, _from_object({"made": {}, "owed": [], "runs": {}}))
+        saved = load_json(path, _from_object, _from_object(EMPTY))
         configured = set(dests)
         self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
         self.pending = saved["owed"] & configured
