@@ -18,11 +18,13 @@ from pathlib import Path
 
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import TransientFileError
-from zoo_watcher.host.filesystem import remove_tree
+from zoo_watcher.host.filesystem import open_directory, remove_tree
 
-from .file_writer import DIRECTORY, FileAttributes, disk_trouble, finish, is_same, open_directory, validate, write_new
+from .file_writer import FileAttributes, disk_trouble, finish, is_same, validate, write_new
 from .rendering import STAGED, leaves
 
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+"""Opens a directory, and nothing that a symlink points at."""
 STAGING = f"{STAGED}new"
 ROOT = "/"
 """What the directory itself is called among the paths that the agent created; one within it ends with a slash."""
@@ -201,7 +203,7 @@ def _is_directory(directory: int, name: str) -> bool:
 def _open_dest(path: str) -> Iterator[int]:
     """The descriptor of the directory itself, not of what a symlink there points at. Raises `TransientFileError`."""
     try:
-        descriptor = os.open(path, DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(path, DIRECTORY)
     except NotADirectoryError as exc:
         raise TransientFileError("dest is not a directory, and is left untouched: move it away") from exc
     try:
@@ -226,7 +228,7 @@ def _open_below(root: int, path: str, attributes: FileAttributes | None, *, crea
 
 def _open_child(directory: int, name: str, attributes: FileAttributes | None, *, create: bool) -> int:
     try:
-        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        return os.open(name, DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
         if not create:
             raise
@@ -235,7 +237,7 @@ def _open_child(directory: int, name: str, attributes: FileAttributes | None, *,
             raise TransientFileError(f"{name} in it is not a directory, and is left untouched: move it away") from exc
         raise
     os.mkdir(name, 0o700, dir_fd=directory)
-    child = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    child = os.open(name, DIRECTORY, dir_fd=directory)
     if attributes:
         attributes.apply(child, attributes.directory_mode)
     return child

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
 from zoo_watcher.host import command
+from zoo_watcher.host.filesystem import open_directory
 
 from .rendering import STAGED
-
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -142,16 +141,6 @@ def staged_path(dest: str) -> str:
     """Where the new file is until it is renamed: beside `dest`, hidden from every glob, the same after a crash."""
     name = f"{STAGED}{hashlib.sha256(os.fsencode(dest)).hexdigest()[:16]}.new"
     return os.path.join(os.path.dirname(dest), name)
-
-
-@contextlib.contextmanager
-def open_directory(path: str) -> Iterator[int]:
-    """A directory's descriptor. Raises `OSError`."""
-    descriptor = os.open(path, DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def is_same(directory: int, name: str, data: bytes, attributes: FileAttributes) -> bool:
