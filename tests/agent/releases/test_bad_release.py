@@ -17,8 +17,8 @@ from kazoo.protocol.states import ZnodeStat
 from support.agent import Agent, publish
 from support.ensemble import Ensemble
 from support.repository import GitRepository
-from zoo_watcher.watcher import Desired
-from zoo_watcher.zookeeper.session import Node
+from zoo_watcher.desired import Desired
+from zoo_watcher.zookeeper.session import Znode
 
 
 @dataclass
@@ -178,6 +178,6 @@ def test_a_refused_release_is_refused_again_after_a_restart_and_the_last_good_on
 def test_lists_in_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
     stat = ZnodeStat(*[1] * len(ZnodeStat._fields))
     for depth in range(600, 1010):
-        desired = Desired.from_node(Node(nested(depth), stat), 1, ("file",))
+        desired = Desired.from_znode(Znode(nested(depth), stat), 1, ("file",))
         assert desired.release is None
         assert desired.problem

@@ -14,7 +14,7 @@ from zoo_watcher.files.batch import Batch
 from zoo_watcher.files.file_state import FileState
 from zoo_watcher.files.journal import FileJournal
 from zoo_watcher.files.snapshot import Snapshot
-from zoo_watcher.zookeeper.session import Node
+from zoo_watcher.zookeeper.session import Znode
 
 
 class Host:
@@ -44,7 +44,7 @@ def host(tmp_path: Path) -> Host:
 
 def value(data: bytes, zxid: int = 11) -> Snapshot:
     """A snapshot of a znode that was written by `zxid`."""
-    return Snapshot({"": Node(data, SimpleNamespace(mzxid=zxid, version=0))}, zxid, zxid)
+    return Snapshot({"": Znode(data, SimpleNamespace(mzxid=zxid, version=0))}, zxid, zxid)
 
 
 def test_a_new_value_is_written_and_pending_until_its_action_has_run(host: Host) -> None:

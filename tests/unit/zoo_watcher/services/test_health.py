@@ -176,12 +176,12 @@ def test_a_proof_waits_for_every_check_and_names_those_that_do_not_pass(service:
     health.start()
     health.begin_proof()
     never = threading.Event()
-    assert not health.wait_proved(never, 0.3)
+    assert not health.wait_proved(0.3, never.is_set)
     assert str(closed.port) in health.reason
     assert str(service.port) not in health.reason
     closed.open()
     try:
-        assert health.wait_proved(never, 10)
+        assert health.wait_proved(10, never.is_set)
     finally:
         closed.close()
     assert health.reason == ""
@@ -190,7 +190,7 @@ def test_a_proof_waits_for_every_check_and_names_those_that_do_not_pass(service:
 def test_a_host_without_checks_is_proved_at_once() -> None:
     health = Health([], lambda: None)
     health.begin_proof()
-    assert health.wait_proved(threading.Event(), 0)
+    assert health.wait_proved(0, threading.Event().is_set)
 
 
 def test_waiting_for_a_proof_ends_when_it_is_cancelled(service: Service) -> None:
@@ -202,7 +202,7 @@ def test_waiting_for_a_proof_ends_when_it_is_cancelled(service: Service) -> None
         health.wake()
 
     threading.Timer(0.05, cancel).start()
-    assert not health.wait_proved(cancelled, None)
+    assert not health.wait_proved(None, cancelled.is_set)
 
 
 def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Service) -> None:
@@ -212,5 +212,5 @@ def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Serv
     wait_for(lambda: health.proved, "the first answer")
     began = time.monotonic()
     health.begin_proof()
-    assert health.wait_proved(threading.Event(), 10)
+    assert health.wait_proved(10, threading.Event().is_set)
     assert time.monotonic() - began < 5

@@ -85,7 +85,7 @@ def _managed_file(reader: ObjectReader) -> ManagedFile:
     )
     if file.validate and not any("%s" in word for word in file.validate):
         reader.wrong("validate", "expected %s in it, which stands for the path of the new file")
-    reader.done()
+    reader.reject_unknown()
     return file
 
 

@@ -38,11 +38,11 @@ def make_client(connection: Connection, client_id: tuple[int, bytes] | None) -> 
 
 
 def _hostname_check(connection: Connection) -> dict[str, bool]:
-    """Asked for only where it is wanted: kazoo knows it from 2.11 on. Raises `ConfigError` for an older one."""
+    """The option for kazoo, which has it from 2.11 on. Raises `ConfigError` for an older one."""
     if not (connection.tls and connection.tls_verify and connection.tls_check_hostname):
         return {}
     if "check_hostname" not in KazooClient.__init__.__code__.co_varnames:
-        raise ConfigError(["tls_check_hostname: this kazoo can't do it; install 2.11 or later, or set it to false"])
+        raise ConfigError(["tls_check_hostname: this kazoo can't check it; install 2.11 or later, or set it to false"])
     return {"check_hostname": True}
 
 
@@ -60,11 +60,11 @@ def _auth_data(connection: Connection) -> list[tuple[str, str]]:
 def _sasl_options(connection: Connection) -> dict[str, str] | None:
     if not connection.sasl_mechanism:
         return None
-    wanted = {
+    options = {
         "mechanism": connection.sasl_mechanism,
         "service": connection.sasl_service,
         "username": connection.sasl_username,
         "password": connection.sasl_password,
         "principal": connection.sasl_principal,
     }
-    return {key: value for key, value in wanted.items() if value}
+    return {key: value for key, value in options.items() if value}
