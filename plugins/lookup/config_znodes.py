@@ -23,8 +23,7 @@ options:
   directory:
     description:
       - A directory on the controller. A file is a znode that holds the file's bytes, a sub-directory is a znode with
-      deeper
-        ones.
+        deeper ones.
       - A relative path is below the directory where C(ansible-playbook) was started.
       - Files of Ansible Vault are decrypted. What is named C(.git) is left out, all else is published.
       - One of O(directory) and O(values) is needed.

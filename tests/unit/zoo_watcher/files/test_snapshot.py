@@ -11,7 +11,7 @@ import pytest
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import KeepError, PassingKeepError, SessionTroubleError
 from zoo_watcher.files.snapshot import PASSES, Snapshot, look
-from zoo_watcher.zookeeper.session import Node
+from zoo_watcher.zookeeper.session import Znode
 
 Change = Callable[["Server"], None]
 
@@ -85,12 +85,12 @@ class Server:
         if change:
             change(self)
 
-    def _read(self, path: str) -> Node | None:
+    def _read(self, path: str) -> Znode | None:
         self._ask()
         if path not in self.nodes:
             return None
         data, stat = self.nodes[path]
-        return Node(data, Stat(**vars(stat)))
+        return Znode(data, Stat(**vars(stat)))
 
     def _list(self, path: str) -> tuple[list[str], Stat] | None:
         self._ask()

@@ -85,7 +85,7 @@ def _kept_file(keys: ObjectReader) -> ManagedFile:
     )
     if kept.validate and not any("%s" in word for word in kept.validate):
         keys.wrong("validate", "expected %s in it, where the path of the new file goes")
-    keys.done()
+    keys.reject_unknown()
     return kept
 
 

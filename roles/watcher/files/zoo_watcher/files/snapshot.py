@@ -17,7 +17,7 @@ from typing import Any, Callable
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import KeepError, PassingKeepError
 from zoo_watcher.wire.znode_names import InvalidRecord
-from zoo_watcher.zookeeper.session import Node, Session, session_trouble
+from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
 from .rendering import check_name
 
@@ -40,7 +40,7 @@ class Snapshot:
     be newer. `newest` is the newest transaction in it. `problem` is why it can't be read.
     """
 
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    nodes: Mapping[str, Znode] = field(default_factory=dict)
     newest: int = 0
     zxid: int = 0
     problem: KeepError | None = None
@@ -84,7 +84,7 @@ def _read(session: Session, files: list[ManagedFile], watch: Watch, floor: int) 
     values = session.read_all({file.znode for file in plain}, watch)
     for file in plain:
         node = values[file.znode]
-        if isinstance(node, Node):
+        if isinstance(node, Znode):
             found[file] = Snapshot({"": node}, node.stat.mzxid, floor)
         else:
             found[file] = Snapshot(zxid=floor, problem=node and PassingKeepError(str(node)))
@@ -117,7 +117,7 @@ class _Subtree:
         self.session = session
         self.root = root
         self.watch = watch
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, Znode] = {}
         self.newest = 0
         self._bytes = 0
 
