@@ -185,12 +185,12 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    ARGSPEC,
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    CONNECTION_OPTIONS,
     ZooKeeperError,
-    connect,
     host_string,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import Host, merge, untrusted
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
@@ -260,7 +260,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
-        return {name: self.templar.template(self.get_option(name)) for name in ARGSPEC}
+        return {name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS}
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, ZooKeeperError, list_many, read_many
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, list_many, read_many
 
 
 def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, quote
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
-    ZooKeeperError,
     list_many,
     read_many,
 )

@@ -19,12 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    ConnectError,
-    ZooKeeperError,
-    connect,
-    explain,
-)
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError, ZooKeeperError, explain
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import session_event
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import Options
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.reader import PAUSE, StoppedError, ZnodeReader

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import host_string
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, host_string
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import InvalidRegistry, Registry
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.service_watch import ServiceWatch
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watch import Watch

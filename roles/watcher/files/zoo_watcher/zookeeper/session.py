@@ -24,8 +24,9 @@ from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.host.filesystem import write_durably
 
+from .connection import explain
 from .connector import Connector
-from .kazoo_client import make_client
+from .kazoo_client import new_client
 from .session_memory import recall
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
@@ -64,7 +65,7 @@ class Session:
         handed_over, self.held = recall(memory)
         if handed_over:
             self.earlier.add(handed_over[0])
-        self.client = make_client(connection, handed_over)
+        self.client = new_client(connection, handed_over)
         self.states = SessionStates()
         self._connector = Connector(self.client, connection.session_timeout, self._enter)
         self.client.add_listener(self._on_kazoo_state)
@@ -224,4 +225,4 @@ def session_trouble(path: str) -> Any:
     try:
         yield
     except KazooException as exc:
-        raise SessionTroubleError(f"{path}: {type(exc).__name__} {exc}".rstrip()) from exc
+        raise SessionTroubleError(f"{path}: {explain(exc)}") from exc
