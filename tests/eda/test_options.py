@@ -120,24 +120,20 @@ def test_it_speaks_tls(tmp_path: Path, app: str) -> None:
         "tls_cert": str(certificates.directory / "client.crt"),
         "tls_key": str(certificates.directory / "client.key"),
     }
-    try:
-        servers.start()
+    with servers:
         source = Source(**args, **client, subtrees=["/"], initial=True).start()
         source.one(change="present", path="/")
         with connected(servers.hosts) as zk:
             zk.create(app, b"1", makepath=True)
             source.one(change="created", path=app)
         source.stop()
-    finally:
-        servers.stop()
 
 
 def test_credentials_that_are_refused_later_on_end_it(tmp_path: Path) -> None:
     servers = Ensemble.with_sasl(tmp_path / "zk", {"rulebook": "first"})
     login = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "rulebook", "sasl_password": "first"}
     jaas = tmp_path / "zk" / "jaas.conf"
-    try:
-        servers.start()
+    with servers:
         source = Source(hosts=servers.hosts, data=["/a"], session=True, initial=True, **login).start()
         source.one(change="connected")
         servers.members[0].kill()
@@ -147,8 +143,6 @@ def test_credentials_that_are_refused_later_on_end_it(tmp_path: Path) -> None:
         error = wait_for(lambda: source.error, "the source has ended")
         assert str(error) == "ZooKeeper refused the credentials; nothing can be watched any more"
         source.stop()
-    finally:
-        servers.stop()
 
 
 SHOW = """

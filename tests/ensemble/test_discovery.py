@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from kazoo.client import KazooClient
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, from_cache, to_cache
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Reading, Registry, discover
+from support.client import connected
 from support.ensemble import Ensemble
 
 
@@ -114,20 +116,12 @@ def test_what_changed_since_an_earlier_reading_is_seen(client: KazooClient, zk: 
 
 
 def test_a_write_that_was_answered_is_read_through_any_member(ensemble: Ensemble, zk: KazooClient, root: str) -> None:
-    clients = []
-    try:
-        for member in ensemble.members:
-            with_one = KazooClient(hosts=f"127.0.0.1:{member.client_port}")
-            with_one.start(timeout=20)
-            clients.append(with_one)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(f"127.0.0.1:{member.client_port}")) for member in ensemble.members]
         for number in range(20):
             zk.create(f"{root}/n{number}", b"")
             for one in clients:
                 assert len(discover(one, [Registry(root)], [None])[0].children) == number + 1
-    finally:
-        for one in clients:
-            one.stop()
-            one.close()
 
 
 def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: KazooClient, root: str) -> None:

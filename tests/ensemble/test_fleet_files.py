@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,16 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Value
-from support.client import connected
-from support.ensemble import Ensemble
 from support.waiting import wait_for
-
-
-@pytest.fixture
-def other(ensemble: Ensemble) -> Iterator[KazooClient]:
-    """The agents' own client."""
-    with connected(ensemble.hosts) as client:
-        yield client
 
 
 @pytest.fixture

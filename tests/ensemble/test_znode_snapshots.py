@@ -19,6 +19,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import 
     wait,
 )
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode_info
+from support.client import connected
 from support.lonely import kill, lonely_ensemble
 from support.waiting import wait_for
 
@@ -169,10 +170,8 @@ def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:
         wait_for(lambda: "/a" in servers.members[0].ask("wchp"), "the watch is set")
         kill(servers, client)
         servers.start()
-        other = KazooClient(hosts=servers.hosts)
-        other.start(timeout=20)
-        other.set("/a", b"go")
-        other.stop()
+        with connected(servers.hosts) as other:
+            other.set("/a", b"go")
         waiter.join(60)
         assert [one.data for one in found] == [b"go"]
 

@@ -24,6 +24,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import de
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode
+from support.client import connected
 from support.ensemble import Ensemble
 from support.lonely import kill, lonely_ensemble
 
@@ -56,11 +57,8 @@ def refusal(client: Any, *, check: bool = False, **given: Any) -> str:
 @pytest.fixture
 def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
     """A client that is logged in as the digest user `user`."""
-    client = KazooClient(hosts=ensemble.hosts, auth_data=[("digest", "user:secret")])
-    client.start(timeout=20)
-    yield client
-    client.stop()
-    client.close()
+    with connected(ensemble.hosts, auth_data=[("digest", "user:secret")]) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -209,29 +207,19 @@ def test_a_sequence_makes_a_new_znode_each_time(zk: KazooClient, app: str) -> No
 
 @pytest.mark.filterwarnings("ignore:No chroot path exists")
 def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
-    inside = KazooClient(hosts=f"{ensemble.hosts}/{app.rpartition('/')[2]}")
-    inside.start(timeout=20)
-    try:
+    with connected(f"{ensemble.hosts}/{app.rpartition('/')[2]}") as inside:
         made = converge(inside, path="/q/job-", sequence=True, recursive=True)
         assert made["path"] == "/q/job-0000000000"
         assert zk.exists(f"/{app.rpartition('/')[2]}/q/job-0000000000")
         assert converge(inside, path="/", value="root")["changed"]
         assert converge(inside, path="/q", state="absent", recursive=True)["changed"]
-    finally:
-        inside.stop()
-        inside.close()
 
 
 @pytest.mark.filterwarnings("ignore:No chroot path exists")
 def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -> None:
-    inside = KazooClient(hosts=f"{ensemble.hosts}{app}-none/deep")
-    inside.start(timeout=20)
-    try:
+    with connected(f"{ensemble.hosts}{app}-none/deep") as inside:
         assert "there is no chroot to be its parent" in refusal(inside, path="/a")
         assert f"nothing is above the chroot {app}-none/deep" in refusal(inside, path="/a", recursive=True)
-    finally:
-        inside.stop()
-        inside.close()
 
 
 def test_an_ephemeral_parent_is_a_clear_error(zk: KazooClient, app: str) -> None:
@@ -460,9 +448,7 @@ def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: Kazoo
     assert zk.exists(f"{app}/kept")
 
 
-def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, app: str, ensemble: Ensemble) -> None:
-    other = KazooClient(hosts=ensemble.hosts)
-    other.start(timeout=20)
+def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, other: KazooClient, app: str) -> None:
     failures: list[str] = []
 
     def create() -> None:
@@ -480,8 +466,6 @@ def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, a
         except ZooKeeperError as exc:
             failures.append(str(exc))
     worker.join(60)
-    other.stop()
-    other.close()
     assert not worker.is_alive()
     assert all("another client was faster" in failure for failure in failures)
 

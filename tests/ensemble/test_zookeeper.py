@@ -63,11 +63,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
     """A server that speaks TLS."""
-    servers = Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates)
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates) as servers:
+        yield servers
 
 
 @pytest.fixture
@@ -84,11 +81,8 @@ def tls(certificates: Certificates) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """A server at which `deployer` can log in by SASL."""
-    servers = Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"})
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"}) as servers:
+        yield servers
 
 
 SASL = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_password": "sesame"}
@@ -97,11 +91,8 @@ SASL = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_passw
 @pytest.fixture
 def own_ensemble(tmp_path: Path) -> Iterator[Ensemble]:
     """An ensemble of three that the test may destroy."""
-    servers = Ensemble(tmp_path / "own")
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble(tmp_path / "own") as servers:
+        yield servers
 
 
 # --- addresses

@@ -18,6 +18,7 @@ import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
+from support.client import connected
 from support.ensemble import Ensemble
 from support.registry_entries import AS_WRITTEN, DUBBO_2
 
@@ -488,16 +489,10 @@ def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
     servers = Ensemble(tmp_path_factory.mktemp("down"), size=1)
     inventory = Inventory(tmp_path, servers.hosts)
     options: dict[str, Any] = {"registries": ["/service/web"], "connect_timeout": 2, **inventory.cached}
-    try:
-        servers.start()
-        client = KazooClient(hosts=servers.hosts)
-        client.start(timeout=20)
-        client.create("/service/web/web1", b'["10.0.0.1", "80"]', makepath=True)
-        client.stop()
-        client.close()
+    with servers:
+        with connected(servers.hosts) as client:
+            client.create("/service/web/web1", b'["10.0.0.1", "80"]', makepath=True)
         assert set(inventory.read(**options).hosts) == {"web1"}
-    finally:
-        servers.stop()
     started = time.monotonic()
     refused = inventory.read(**options)
     assert time.monotonic() - started < 15

@@ -23,8 +23,8 @@ AGENT_ORDER = (
     {"config", "host"},
     {"zookeeper"},
     {"services"},
-    {"files", "releases"},
-    {"metrics", "status_report"},
+    {"desired", "files", "metrics", "releases"},
+    {"status_board", "status_report"},
     {"watcher"},
     {"__main__"},
 )

@@ -1,4 +1,20 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The deploy agent of zoo.deploy: watches the desired release in ZooKeeper, brings it live on this host, proves it."""
+"""The agent of zoo.deploy: follows the desired release in ZooKeeper, activates it on this host, proves and reports it.
+
+What is further down imports only what is further up.
+
+    errors, backoff     what can go wrong; the pauses between tries
+    wire/               records and names of znodes, as the collection's modules write and read them
+    config/             the configuration file
+    host/               the machine: its files, processes, service manager and kernel
+    zookeeper/          the session and the ephemerals in it; nothing else imports kazoo
+    services/           health checks and registrations
+    releases/           one release: fetched, staged, activated, proved, rolled back; only `repository` runs git
+    files/              files that are rendered from znodes
+    desired             the desired release, followed in ZooKeeper
+    metrics, status_*   what the agent shows of itself; the report of the command `status`
+    watcher             the loop
+    __main__            the commands
+"""

@@ -21,16 +21,16 @@ EXIT_NAME_TAKEN = 3
 
 def main() -> int:
     """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration, 3 another agent of this name lives."""
-    words = _parser().parse_args()
-    if words.command == "apply":
+    arguments = _parser().parse_args()
+    if arguments.command == "apply":
         from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
 
         return apply()
     try:
-        return _COMMANDS[words.command](words)
+        return _COMMANDS[arguments.command](arguments)
     except ConfigError as exc:
         for mistake in exc.mistakes:
-            print(f"{words.config}: {mistake}", file=sys.stderr)  # noqa: T201
+            print(f"{arguments.config}: {mistake}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     except AgentError as exc:
         print(f"zoo_watcher: {exc}", file=sys.stderr)  # noqa: T201
@@ -43,43 +43,43 @@ def _parser() -> argparse.ArgumentParser:
     texts = {
         "run": "watch, deploy and register until SIGTERM",
         "check": "validate a configuration",
-        "status": "say what is live on this host",
+        "status": "show what is live on this host",
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
         if name == "status":
             command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    commands.add_parser("apply", help="bring one release live; `run` starts it and speaks with it")
+    commands.add_parser("apply", help="fetch and stage one release; started by `run`")
     return parser
 
 
-def _check(words: argparse.Namespace) -> int:
+def _check(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
-    config = Config.from_file(words.config)
+    config = Config.from_file(arguments.config)
     check_connection(config.connection)
-    print(f"{words.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
+    print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
     return 0
 
 
-def _status(words: argparse.Namespace) -> int:
+def _status(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
     from .status_report import as_table, host_report  # noqa: PLC0415
 
-    report = host_report(Config.from_file(words.config))
-    print(json.dumps(report, indent=2) if words.json else as_table(report))  # noqa: T201
+    report = host_report(Config.from_file(arguments.config))
+    print(json.dumps(report, indent=2) if arguments.json else as_table(report))  # noqa: T201
     return 0
 
 
-def _run(words: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
     from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
     from .watcher import Watcher  # noqa: PLC0415
 
     drop_ambient_capabilities()
-    config = Config.from_file(words.config)
+    config = Config.from_file(arguments.config)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))
     watcher = Watcher(config, _version())

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .config.config import Config
+from .host.base_lock import is_locked
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
@@ -19,14 +19,14 @@ from .releases.journal import ReleaseJournal
 
 
 def host_report(config: Config) -> dict[str, Any]:
-    """What is live, what could be gone back to, whether an agent runs, and its last status."""
+    """What is live, what a rollback could activate, whether an agent runs, and its last status."""
     layout = Layout(config.base)
     journal = ReleaseJournal.load(layout.journal)
     return {
         "name": config.name,
         "app": config.app.root,
         "base": str(config.base),
-        "running": _is_running(layout),
+        "running": is_locked(layout),
         "live": _live(layout),
         "healthy": list(journal.healthy),
         "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
@@ -51,7 +51,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("session", _session(status)),
         ("registered", ", ".join(status.get("registered", [])) or "nothing"),
         ("message", status.get("message") or "none"),
-        *[("file", f"{dest} {_file(said)}") for dest, said in sorted(status.get("files", {}).items())],
+        *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),
         ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
     ]
@@ -61,21 +61,23 @@ def as_table(report: Mapping[str, Any]) -> str:
 def _session(status: Mapping[str, Any]) -> str:
     """The state of the session, and when each other state was last entered."""
     state, entered = status.get("session", "unknown"), status.get("sessionStates", {})
-    others = [f"{other} at {when}" for other, when in sorted(entered.items(), key=lambda one: one[1]) if other != state]
+    others = [
+        f"{other} at {when}" for other, when in sorted(entered.items(), key=lambda item: item[1]) if other != state
+    ]
     since = f" since {entered[state]}" if state in entered else ""
     return f"{state}{since}{'; before: ' if others else ''}{', '.join(others)}"
 
 
-def _file(said: Mapping[str, Any]) -> str:
+def _file(file: Mapping[str, Any]) -> str:
     """A file's state, which value it has, and as of when."""
-    has = ", ".join(f"{key} {said[key]}" for key in ("version", "mzxid") if key in said) or "no value"
-    message = f": {said['message']}" if said.get("message") else ""
-    return f"is {said.get('state')} as of {said.get('zxid')}, it has {has} of {said.get('znode')}{message}"
+    has = ", ".join(f"{key} {file[key]}" for key in ("version", "mzxid") if key in file) or "no value"
+    message = f": {file['message']}" if file.get("message") else ""
+    return f"is {file.get('state')} as of {file.get('zxid')}, it has {has} of {file.get('znode')}{message}"
 
 
 def _live(layout: Layout) -> dict[str, str]:
     """The commit at each place below the base where one of the releases is live."""
-    found = {}
+    live = {}
     for directory, directories, files in os.walk(layout.base):
         if Path(directory) == layout.base and layout.own.name in directories:
             directories.remove(layout.own.name)
@@ -83,24 +85,8 @@ def _live(layout: Layout) -> dict[str, str]:
             relative = os.path.relpath(os.path.join(directory, name), layout.base)
             commit_id = live_commit(layout, relative)
             if commit_id:
-                found[relative] = commit_id
-    return found
-
-
-def _is_running(layout: Layout) -> bool:
-    """Whether an agent holds the lock of the base."""
-    try:
-        descriptor = os.open(layout.lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+                live[relative] = commit_id
+    return live
 
 
 def _last_status(layout: Layout) -> dict[str, Any] | None:

@@ -106,9 +106,9 @@ def test_a_host_that_no_resolver_knows_is_named() -> None:
     assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
 
 
-def counted(wanted: Check, answers: str) -> str:
+def counted(settings: Check, answers: str) -> str:
     """Whether a checker that gets these answers (`+` passed, `-` failed) is healthy after each (`1` yes, `0` no)."""
-    checker = Checker(wanted, lambda: None)
+    checker = Checker(settings, lambda: None)
     healthy = ""
     for answer in answers:
         checker._note(None if answer == "+" else "down", checker._epoch)
@@ -131,16 +131,16 @@ def test_answers_in_a_row_are_counted(rise: int, fall: int, answers: str, health
 
 def test_a_check_follows_its_service_down_and_up(service: Service) -> None:
     service.open()
-    told = threading.Event()
-    checker = Checker(check(service.port), told.set)
+    changed = threading.Event()
+    checker = Checker(check(service.port), changed.set)
     assert not checker.healthy
     checker.start()
     wait_for(lambda: checker.healthy, "the service is seen to be up")
-    assert told.wait(5)
-    told.clear()
+    assert changed.wait(5)
+    changed.clear()
     service.close()
     wait_for(lambda: not checker.healthy, "the service is seen to be down")
-    assert told.wait(5)
+    assert changed.wait(5)
     assert "Connection refused" in checker.reason
     service.open()
     wait_for(lambda: checker.healthy, "the service is seen to be up again")
@@ -176,12 +176,12 @@ def test_a_proof_waits_for_every_check_and_names_those_that_do_not_pass(service:
     health.start()
     health.begin_proof()
     never = threading.Event()
-    assert not health.wait_proved(never, 0.3)
+    assert not health.wait_proved(0.3, never.is_set)
     assert str(closed.port) in health.reason
     assert str(service.port) not in health.reason
     closed.open()
     try:
-        assert health.wait_proved(never, 10)
+        assert health.wait_proved(10, never.is_set)
     finally:
         closed.close()
     assert health.reason == ""
@@ -190,7 +190,7 @@ def test_a_proof_waits_for_every_check_and_names_those_that_do_not_pass(service:
 def test_a_host_without_checks_is_proved_at_once() -> None:
     health = Health([], lambda: None)
     health.begin_proof()
-    assert health.wait_proved(threading.Event(), 0)
+    assert health.wait_proved(0, threading.Event().is_set)
 
 
 def test_waiting_for_a_proof_ends_when_it_is_cancelled(service: Service) -> None:
@@ -202,7 +202,7 @@ def test_waiting_for_a_proof_ends_when_it_is_cancelled(service: Service) -> None
         health.wake()
 
     threading.Timer(0.05, cancel).start()
-    assert not health.wait_proved(cancelled, None)
+    assert not health.wait_proved(None, cancelled.is_set)
 
 
 def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Service) -> None:
@@ -212,5 +212,5 @@ def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Serv
     wait_for(lambda: health.proved, "the first answer")
     began = time.monotonic()
     health.begin_proof()
-    assert health.wait_proved(threading.Event(), 10)
+    assert health.wait_proved(10, threading.Event().is_set)
     assert time.monotonic() - began < 5

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
+from typing import cast
 
 import pytest
 
 from zoo_watcher.config.config import Config, Service
-from zoo_watcher.services.registration import service_path, service_value, source_address
+from zoo_watcher.services.health import Health
+from zoo_watcher.services.registration import Registrations, service_path, service_value, source_address
+from zoo_watcher.zookeeper.ephemerals import Ephemerals
 
 
 def service(kind: str, identity: str = "web1", path: str = "/service/business/what") -> Service:
@@ -39,9 +42,14 @@ def test_a_serverset_member_is_alive_at_an_endpoint() -> None:
 
 def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> None:
     assert service_path(service("curator")) == "/service/business/what/web1"
-    found = json.loads(service_value(service("curator"), "10.0.0.1"))
-    assert (found["name"], found["id"], found["address"], found["port"]) == ("what", "web1", "10.0.0.1", 9099)
-    assert (found["serviceType"], found["enabled"]) == ("DYNAMIC", True)
+    instance = json.loads(service_value(service("curator"), "10.0.0.1"))
+    assert (instance["name"], instance["id"], instance["address"], instance["port"]) == (
+        "what",
+        "web1",
+        "10.0.0.1",
+        9099,
+    )
+    assert (instance["serviceType"], instance["enabled"]) == ("DYNAMIC", True)
 
 
 @pytest.mark.parametrize("kind", ["seed", "nerve", "serverset", "curator"])
@@ -75,3 +83,37 @@ def own_address() -> str | None:
 @pytest.mark.skipif(own_address() is None, reason="this machine has no network")
 def test_an_ensemble_elsewhere_gives_the_address_on_the_way_there() -> None:
     assert source_address("127.0.0.1:2181, 192.0.2.1:2181/chroot") == own_address()
+
+
+class Held(set[str]):
+    """Ephemerals of which only the paths count; `configured` is what nothing else may be held than."""
+
+    configured: set[str]
+
+    def hold(self, path: str, _value: bytes) -> None:
+        """As in `Ephemerals`."""
+        self.add(path)
+
+    def let_go(self, path: str) -> None:
+        """As in `Ephemerals`."""
+        self.discard(path)
+
+    def let_go_of_others(self, configured: set[str]) -> None:
+        """As in `Ephemerals`."""
+        self.configured = configured
+
+
+def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_stay_as_they_are() -> None:
+    services = [{"path": "/service", "port": 80, "id": name} for name in ("a", "b")]
+    config = Config.from_object({"hosts": "zk1", "base": "/srv", "name": "web1", "app": "/app", "services": services})
+    health = Health([service.check for service in config.services], lambda: None)
+    first, second = health.checkers
+    held = Held()
+    registrations = Registrations(config, health, cast(Ephemerals, held))
+    rounds = []
+    for serving, healthy in ((False, True), (True, True), (True, None), (True, False), (True, True), (False, True)):
+        first.healthy, second.healthy = healthy, None
+        registrations.update(serving=serving)
+        rounds.append(sorted(held))
+    assert rounds == [[], ["/service/a"], ["/service/a"], [], ["/service/a"], []]
+    assert held.configured == {"/service/a", "/service/b", config.app.agent("web1")}

@@ -33,7 +33,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True)
 class Check:
-    """How a service is known to be healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
+    """What proves a service healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
 
     Times are seconds; `rise` and `fall` count answers in a row.
     """
@@ -62,7 +62,7 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Service:
-    """One registration: the ephemeral `path`/`id`, held while `check` passes. `address` None is found out."""
+    """One registration: the ephemeral `path`/`id`, held while `check` passes. `address` None: the host's own."""
 
     path: str
     id: str
@@ -96,7 +96,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Config:
-    """All that the agent is told. Times are seconds."""
+    """The whole configuration of an agent. Times are seconds."""
 
     connection: Connection
     base: Path
@@ -128,201 +128,201 @@ class Config:
     def from_file(cls, path: str) -> Config:
         """The configuration in a file. Raises `ConfigError` with every mistake in it."""
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as exc:
             raise ConfigError([f"{path}: {exc.strerror}"]) from exc
         except (ValueError, RecursionError) as exc:
             raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
-        if not isinstance(found, dict):
-            raise ConfigError([f"{path}: expected a JSON object, got {quote(found)}"])
-        return cls.from_object(found)
+        if not isinstance(document, dict):
+            raise ConfigError([f"{path}: expected a JSON object, got {quote(document)}"])
+        return cls.from_object(document)
 
     @classmethod
-    def from_object(cls, found: Mapping[str, Any]) -> Config:
+    def from_object(cls, document: Mapping[str, Any]) -> Config:
         """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
         mistakes: list[str] = []
-        config = _config(ObjectReader(found, "", mistakes))
+        config = _config(ObjectReader(document, "", mistakes))
         if mistakes:
             raise ConfigError(mistakes)
         return config
 
 
-def _config(keys: ObjectReader) -> Config:
-    name = keys.text("name") or socket.gethostname()
-    keys.checked("name", name, lambda value: check_node_name(value, "name"))
-    app = keys.checked("app", keys.text("app", DEFAULT_APP), AppPaths)
-    base = keys.text("base")
+def _config(reader: ObjectReader) -> Config:
+    name = reader.text("name") or socket.gethostname()
+    reader.checked("name", name, lambda value: check_node_name(value, "name"))
+    app = reader.checked("app", reader.text("app", DEFAULT_APP), AppPaths)
+    base = reader.text("base")
     if base is None:
-        keys.wrong("base", "missing: expected the absolute path of the directory that releases go under")
+        reader.wrong("base", "missing: expected the absolute path of the directory that releases go under")
     elif not os.path.isabs(base) or not nameable(base):
-        keys.wrong("base", f"expected an absolute path, got {quote(base)}")
+        reader.wrong("base", f"expected an absolute path, got {quote(base)}")
     config = Config(
-        connection=_connection(keys),
+        connection=_connection(reader),
         base=Path(base or "/"),
         name=name,
         app=app,
-        services=_services(keys, name),
-        allowed_schemes=_schemes(keys),
-        keep_releases=keys.whole("keep_releases", 2, 1000, 5),
-        health_timeout=keys.seconds("health_timeout", 0.1, 86400, 30.0),
-        fetch_timeout=keys.seconds("fetch_timeout", 1, 86400, 300.0),
-        max_release_bytes=keys.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
-        ssh_key=_secret_file(keys, "ssh_key"),
-        ssh_known_hosts=keys.text("ssh_known_hosts"),
-        git_credentials=_secret_file(keys, "git_credentials"),
-        require_signature=_readable_file(keys, "require_signature"),
-        hard_links=keys.flag("hard_links", default=True),
-        shared_paths=_shared_paths(keys),
-        hooks=_hooks(keys),
-        hook_timeout=keys.seconds("hook_timeout", 0.1, 86400, 60.0),
-        restart_units=unit_names(keys),
-        drain_seconds=keys.seconds("drain_seconds", 0, 3600, 0.0),
-        rollback_when_isolated=keys.seconds("rollback_when_isolated", 0, 86400, 0.0),
-        metrics_port=keys.whole("metrics_port", 1, 65535),
-        metrics_address=keys.text("metrics_address", "127.0.0.1"),
-        files=managed_files(keys, base or "/", _status_path(app, name)),
-        log_level=keys.choice("log_level", LOG_LEVELS, "info"),
+        services=_services(reader, name),
+        allowed_schemes=_schemes(reader),
+        keep_releases=reader.whole("keep_releases", 2, 1000, 5),
+        health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
+        fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
+        max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        ssh_key=_secret_file(reader, "ssh_key"),
+        ssh_known_hosts=reader.text("ssh_known_hosts"),
+        git_credentials=_secret_file(reader, "git_credentials"),
+        require_signature=_readable_file(reader, "require_signature"),
+        hard_links=reader.flag("hard_links", default=True),
+        shared_paths=_shared_paths(reader),
+        hooks=_hooks(reader),
+        hook_timeout=reader.seconds("hook_timeout", 0.1, 86400, 60.0),
+        restart_units=unit_names(reader),
+        drain_seconds=reader.seconds("drain_seconds", 0, 3600, 0.0),
+        rollback_when_isolated=reader.seconds("rollback_when_isolated", 0, 86400, 0.0),
+        metrics_port=reader.whole("metrics_port", 1, 65535),
+        metrics_address=reader.text("metrics_address", "127.0.0.1"),
+        files=managed_files(reader, base or "/", _status_path(app, name)),
+        log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
-    keys.done()
+    reader.reject_unknown()
     return config
 
 
 def _status_path(app: AppPaths | str, name: str) -> str:
-    # What is no application's path is a mistake that has been noted.
+    # What is not a path is a mistake that has been noted.
     return app.agent(name) if isinstance(app, AppPaths) else ""
 
 
-def _connection(keys: ObjectReader) -> Connection:
-    given = keys.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
+def _connection(reader: ObjectReader) -> Connection:
+    given = reader.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
     hosts = given if isinstance(given, str) else ",".join(given)
-    if not hosts.strip(", ") and not keys.noted("hosts"):
-        keys.wrong("hosts", "missing: expected the members of the ensemble as host:port,...")
+    if not hosts.strip(", ") and not reader.noted("hosts"):
+        reader.wrong("hosts", "missing: expected the members of the ensemble as host:port,...")
     for host in hosts.split("/")[0].split(","):
         name, _colon, port = host.strip().rpartition(":")
         if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
-            keys.wrong("hosts", f"expected a port from 1 to 65535 after {quote(name)}, got {quote(port)}")
+            reader.wrong("hosts", f"expected a port from 1 to 65535 after {quote(name)}, got {quote(port)}")
     texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")
     files = ("tls_ca", "tls_cert", "tls_key", "tls_key_password")
     connection = Connection(
         hosts=hosts,
-        session_timeout=keys.seconds("session_timeout", 0.1, 3600, 10.0),
-        sasl_mechanism=keys.choice("sasl_mechanism", ("DIGEST-MD5", "GSSAPI")),
-        sasl_service=keys.text("sasl_service", "zookeeper"),
-        tls=keys.flag("tls", default=False),
-        tls_verify=keys.flag("tls_verify", default=True),
-        tls_check_hostname=keys.flag("tls_check_hostname", default=True),
-        **{key: keys.text(key) for key in (*texts, *files)},
+        session_timeout=reader.seconds("session_timeout", 0.1, 3600, 10.0),
+        sasl_mechanism=reader.choice("sasl_mechanism", ("DIGEST-MD5", "GSSAPI")),
+        sasl_service=reader.text("sasl_service", "zookeeper"),
+        tls=reader.flag("tls", default=False),
+        tls_verify=reader.flag("tls_verify", default=True),
+        tls_check_hostname=reader.flag("tls_check_hostname", default=True),
+        **{key: reader.text(key) for key in (*texts, *files)},
     )
     if bool(connection.digest_username) != bool(connection.digest_password):
-        keys.wrong("digest_username", "goes with digest_password: give both or neither")
+        reader.wrong("digest_username", "goes with digest_password: give both or neither")
     return connection
 
 
-def _secret_file(keys: ObjectReader, key: str) -> str | None:
+def _secret_file(reader: ObjectReader, key: str) -> str | None:
     """A file that holds a secret: whoever else could read it, could use it."""
-    path: str | None = keys.text(key)
+    path: str | None = reader.text(key)
     if path is None:
         return None
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
-        keys.wrong(key, f"{path}: {exc.strerror}")
+        reader.wrong(key, f"{path}: {exc.strerror}")
         return path
     if mode & 0o077:
-        keys.wrong(key, f"{path} can be read by others (mode {mode & 0o777:04o}); make it 0600")
+        reader.wrong(key, f"{path} can be read by others (mode {mode & 0o777:04o}); make it 0600")
     return path
 
 
-def _readable_file(keys: ObjectReader, key: str) -> str | None:
-    path: str | None = keys.text(key)
+def _readable_file(reader: ObjectReader, key: str) -> str | None:
+    path: str | None = reader.text(key)
     if path is not None and not os.path.isfile(path):
-        keys.wrong(key, f"no file at {path}")
+        reader.wrong(key, f"no file at {path}")
     return path
 
 
-def _hooks(keys: ObjectReader) -> Hooks:
-    found = keys.take("hooks", "an object", lambda value: isinstance(value, dict), {})
-    inner = ObjectReader(found, "hooks.", keys.mistakes)
+def _hooks(reader: ObjectReader) -> Hooks:
+    entry = reader.take("hooks", "an object", lambda value: isinstance(value, dict), {})
+    inner = ObjectReader(entry, "hooks.", reader.mistakes)
     hooks = Hooks(*(command_words(inner, key) for key in ("before_activate", "after_activate", "before_rollback")))
-    inner.done()
+    inner.reject_unknown()
     return hooks
 
 
-def _shared_paths(keys: ObjectReader) -> tuple[str, ...]:
+def _shared_paths(reader: ObjectReader) -> tuple[str, ...]:
     def fits(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
-    paths = tuple(keys.take("shared_paths", "a list of relative paths", fits, ()))
+    paths = tuple(reader.take("shared_paths", "a list of relative paths", fits, ()))
     for path in paths:
-        keys.checked("shared_paths", path, check_relative_path)
+        reader.checked("shared_paths", path, check_relative_path)
         if any(path != other and path.startswith(f"{other}/") for other in paths) or paths.count(path) > 1:
-            keys.wrong("shared_paths", f"{path} is in another of them")
+            reader.wrong("shared_paths", f"{path} is repeated, or below another of them")
     return paths
 
 
 def _is_hosts(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _schemes(keys: ObjectReader) -> tuple[str, ...]:
+def _schemes(reader: ObjectReader) -> tuple[str, ...]:
     def fits(value: Any) -> bool:
-        return isinstance(value, list) and bool(value) and all(one in SCHEMES for one in value)
+        return isinstance(value, list) and bool(value) and all(item in SCHEMES for item in value)
 
-    return tuple(keys.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+    return tuple(reader.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
 
 
-def _services(keys: ObjectReader, name: str) -> tuple[Service, ...]:
+def _services(reader: ObjectReader, name: str) -> tuple[Service, ...]:
     def fits(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+        return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
-    listed = keys.take("services", "a list of objects", fits, [])
+    entries = reader.take("services", "a list of objects", fits, [])
     services = [
-        _service(ObjectReader(found, f"services[{number}].", keys.mistakes), name)
-        for number, found in enumerate(listed)
+        _service(ObjectReader(entry, f"services[{number}].", reader.mistakes), name)
+        for number, entry in enumerate(entries)
     ]
-    places = [(service.path, service.id) for service in services]
-    for path, identity in sorted({place for place in places if places.count(place) > 1}):
-        keys.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
+    znodes = [(service.path, service.id) for service in services]
+    for path, identity in sorted({znode for znode in znodes if znodes.count(znode) > 1}):
+        reader.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
     return tuple(services)
 
 
-def _service(keys: ObjectReader, name: str) -> Service:
+def _service(reader: ObjectReader, name: str) -> Service:
     for key in ("path", "port"):
-        if keys.left.get(key) is None:
-            keys.wrong(key, "missing")
-    path = keys.checked("path", keys.text("path", "/"), check_path)
-    identity = keys.checked("id", keys.text("id", name), lambda value: check_node_name(value, "id"))
-    port = keys.whole("port", 1, 65535, 0)
-    address = keys.text("address")
-    found = keys.take("check", "an object", lambda value: isinstance(value, dict), {})
+        if reader.left.get(key) is None:
+            reader.wrong(key, "missing")
+    path = reader.checked("path", reader.text("path", "/"), check_path)
+    identity = reader.checked("id", reader.text("id", name), lambda value: check_node_name(value, "id"))
+    port = reader.whole("port", 1, 65535, 0)
+    address = reader.text("address")
+    entry = reader.take("check", "an object", lambda value: isinstance(value, dict), {})
     service = Service(
         path=path,
         id=identity,
         port=port,
         address=address,
-        format=keys.choice("format", FORMATS, "seed"),
-        check=_check(ObjectReader(found, f"{keys.where}check.", keys.mistakes), port),
+        format=reader.choice("format", FORMATS, "seed"),
+        check=_check(ObjectReader(entry, f"{reader.where}check.", reader.mistakes), port),
     )
-    keys.done()
+    reader.reject_unknown()
     return service
 
 
-def _check(keys: ObjectReader, port: int) -> Check:
-    command = command_words(keys, "command")
+def _check(reader: ObjectReader, port: int) -> Check:
+    command = command_words(reader, "command")
     check = Check(
-        type=keys.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
-        host=keys.text("host", "127.0.0.1"),
-        port=keys.whole("port", 1, 65535, port),
-        path=keys.text("path", "/"),
-        status=keys.whole("status", 100, 599, 200),
-        body=keys.text("body"),
-        interval=keys.seconds("interval", 0.05, 3600, 2.0),
-        timeout=keys.seconds("timeout", 0.05, 600, 1.0),
-        rise=keys.whole("rise", 1, 1000, 1),
-        fall=keys.whole("fall", 1, 1000, 2),
+        type=reader.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
+        host=reader.text("host", "127.0.0.1"),
+        port=reader.whole("port", 1, 65535, port),
+        path=reader.text("path", "/"),
+        status=reader.whole("status", 100, 599, 200),
+        body=reader.text("body"),
+        interval=reader.seconds("interval", 0.05, 3600, 2.0),
+        timeout=reader.seconds("timeout", 0.05, 600, 1.0),
+        rise=reader.whole("rise", 1, 1000, 1),
+        fall=reader.whole("fall", 1, 1000, 2),
         command=command,
     )
     if bool(command) != (check.type == "command"):
-        keys.wrong("command", "goes with the type command")
-    keys.done()
+        reader.wrong("command", "goes with the type command")
+    reader.reject_unknown()
     return check

@@ -18,8 +18,8 @@ UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(?:service|socket|timer|tar
 class ObjectReader:
     """Takes typed values out of a JSON object by key, and notes each mistake with where it is."""
 
-    def __init__(self, found: Mapping[str, Any], where: str, mistakes: list[str]) -> None:
-        self.left = dict(found)
+    def __init__(self, values: Mapping[str, Any], where: str, mistakes: list[str]) -> None:
+        self.left = dict(values)
         self.where = where
         self.mistakes = mistakes
 
@@ -32,15 +32,15 @@ class ObjectReader:
         """Whether a mistake of this key has been noted."""
         return any(mistake.startswith(f"{self.where}{key}: ") for mistake in self.mistakes)
 
-    def take(self, key: str, wanted: str, fits: Callable[[Any], bool], default: Any) -> Any:
+    def take(self, key: str, expected: str, fits: Callable[[Any], bool], default: Any) -> Any:
         """The value of `key` where it `fits`; `default` where there is none, or a mistake."""
         value = self.left.pop(key, None)
         if value is None:
             return default
         if not fits(value):
             # What is secret must not be shown, whatever its type.
-            seen = "" if "password" in key else f", got {quote(value)}"
-            self.wrong(key, f"expected {wanted}{seen}")
+            got = "" if "password" in key else f", got {quote(value)}"
+            self.wrong(key, f"expected {expected}{got}")
             return default
         return value
 
@@ -80,30 +80,32 @@ class ObjectReader:
             self.wrong(key, str(exc))
             return value
 
-    def done(self) -> None:
-        """Every key that nobody took is a mistake."""
+    def reject_unknown(self) -> None:
+        """Note every key that was not taken as a mistake."""
         for key in self.left:
             self.wrong(key, "no such key")
 
 
-def command_words(keys: ObjectReader, key: str) -> tuple[str, ...]:
+def command_words(reader: ObjectReader, key: str) -> tuple[str, ...]:
     """A command as a list of words."""
 
     def fits(value: Any) -> bool:
         return (
-            isinstance(value, list) and bool(value) and all(isinstance(one, str) and "\0" not in one for one in value)
+            isinstance(value, list)
+            and bool(value)
+            and all(isinstance(item, str) and "\0" not in item for item in value)
         )
 
-    return tuple(keys.take(key, "a command as a list of words", fits, ()))
+    return tuple(reader.take(key, "a command as a list of words", fits, ()))
 
 
-def unit_names(keys: ObjectReader) -> tuple[str, ...]:
+def unit_names(reader: ObjectReader) -> tuple[str, ...]:
     """The units under `restart_units`."""
 
     def fits(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(one, str) and UNIT.fullmatch(one) for one in value)
+        return isinstance(value, list) and all(isinstance(item, str) and UNIT.fullmatch(item) for item in value)
 
-    return tuple(keys.take("restart_units", "a list of units such as nginx.service", fits, ()))
+    return tuple(reader.take("restart_units", "a list of units such as nginx.service", fits, ()))
 
 
 def nameable(path: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What the service manager tells the agent alone."""
+"""What the service manager sets only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
 LONGEST = 64_000
@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 
 
 def inherited() -> dict[str, str]:
-    """The agent's environment without what is the agent's alone."""
+    """The agent's environment without what is only for the agent."""
     return {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
 
 

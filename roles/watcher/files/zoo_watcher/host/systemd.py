@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the service manager is told, by sd_notify(3): a datagram to the socket in NOTIFY_SOCKET."""
+"""Notifies the service manager as sd_notify(3) does: a datagram to the socket in NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 
 
 def notify(*words: str) -> None:
-    """Tell it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; nothing where there is none."""
+    """Send it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; nothing where there is none."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -22,12 +22,12 @@ def notify(*words: str) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what is granted; None where none are wanted."""
+    """Seconds between two signs of life, half of what is granted; None where it expects none."""
     granted = os.environ.get("WATCHDOG_USEC", "")
     return int(granted) / 2_000_000 if granted.isdigit() and int(granted) else None
 
 
 def runtime_directory() -> str | None:
     """The unit's own directory under /run; None where it has none."""
-    found = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return found or None
+    directories = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
+    return directories[0] or None

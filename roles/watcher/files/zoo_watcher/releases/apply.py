@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The apply child: fetch and stage one release, in a process that may be killed at any instant.
+"""The apply process: fetches and stages one release, and may be killed at any instant.
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
@@ -33,30 +33,30 @@ from .staging import Making, make_release
 
 
 def main() -> int:
-    """Do the job on standard input. 0 where it was done, 1 where not; no release can bring a traceback about."""
-    # Nobody would hear what this child has done.
+    """Do the job on standard input. 0 where it was done, 1 where not; no release can cause a traceback."""
+    # Nobody would read what this process sends.
     die_with_parent()
     os.umask(0o022)
-    question = sys.stdin.read()
-    if not question:
-        # The agent was killed before it could ask.
+    text = sys.stdin.read()
+    if not text:
+        # The agent was killed before it could send the job.
         return 1
-    job = json.loads(question)
+    job = json.loads(text)
     resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
     try:
-        say(tidy(job) if job.get("tidy") else stage(job))
+        send(tidy(job) if job.get("tidy") else stage(job))
     except DeployError as exc:
-        say({"error": str(exc), "passing": isinstance(exc, PassingError)})
+        send({"error": str(exc), "passing": isinstance(exc, PassingError)})
         return 1
     return 0
 
 
 def stage(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the job's release directory; what the child says last. Raises `DeployError`."""
+    """Make the job's release directory; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     release = Release.from_object(job["release"])
     clock = _Clock()
-    with _alone(layout):
+    with _locked(layout):
         with disk_errors("cleaning"):
             layout.clean_staging()
         repository = Repository(layout, _access(job))
@@ -90,10 +90,10 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Pack the object store; what the child says last. Raises `DeployError`."""
+    """Pack the object store; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     os.nice(10)
-    with _alone(layout):
+    with _locked(layout):
         repository = Repository(layout, _access(job))
         repository.open()
         repository.tidy()
@@ -112,21 +112,21 @@ class _Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        say({"step": name})
+        send({"step": name})
         begin = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - begin, 4)
 
 
-def say(what: Mapping[str, Any]) -> None:
-    """Tell the agent."""
-    sys.stdout.write(json.dumps(what) + "\n")
+def send(message: Mapping[str, Any]) -> None:
+    """Send the agent a message."""
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 @contextmanager
-def _alone(layout: Layout) -> Iterator[None]:
-    """Hold the lock of the host's object store: a child of a killed agent may still be ending."""
+def _locked(layout: Layout) -> Iterator[None]:
+    """Hold the lock of the host's object store: the process of a killed agent may still be ending."""
     with disk_errors("locking"):
         layout.make()
         descriptor = os.open(layout.own / "apply.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's side of the apply child: starts it, gives it a job, hears its steps, ends it."""
+"""The agent's side of the apply process: starts it, sends it a job, reads its steps, ends it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Job = dict[str, Any]
 
 
 def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
-    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` go."""
+    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed."""
     return {
         **tidy_job(config),
         "tidy": False,
@@ -54,7 +54,7 @@ def tidy_job(config: Config) -> Job:
 
 
 class ApplyProcess:
-    """Runs one child at a time. `end` may be called from any thread, and forbids a further one."""
+    """Runs one process at a time. `end` may be called from any thread, and forbids a further one."""
 
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
@@ -63,12 +63,12 @@ class ApplyProcess:
         self._lock = threading.Lock()
 
     def end(self) -> None:
-        """Kill the child with all that it has started, and let no other begin."""
+        """Kill the process with all that it has started, and let no other begin."""
         self._forbidden = True
         self._kill()
 
     def run(self, job: Job, step: Callable[[str], None] = lambda _name: None) -> dict[str, Any]:
-        """Do a job; what the child said last. Raises `PassingError`, `DeployError`, after `end` `CancelledError`."""
+        """Do a job; its last message. Raises `PassingError`, `DeployError`, after `end` `CancelledError`."""
         with self._lock:
             if self._forbidden:
                 raise CancelledError
@@ -77,14 +77,14 @@ class ApplyProcess:
         overdue.start()
         begin = time.monotonic()
         try:
-            said = _converse(process, job, step)
+            message = _converse(process, job, step)
         finally:
             overdue.cancel()
             self._kill()
             process.wait()
         if self._forbidden:
             raise CancelledError
-        return self._judge(said, time.monotonic() - begin)
+        return self._judge(message, time.monotonic() - begin)
 
     def _kill(self) -> None:
         with self._lock:
@@ -93,18 +93,18 @@ class ApplyProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 
-    def _judge(self, said: dict[str, Any], seconds: float) -> dict[str, Any]:
-        if "done" in said:
-            return said
-        if "error" in said:
-            raise (PassingError if said["passing"] else DeployError)(said["error"])
+    def _judge(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if "done" in message:
+            return message
+        if "error" in message:
+            raise (PassingError if message["passing"] else DeployError)(message["error"])
         if seconds >= self.timeout:
             raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)")
-        raise PassingError("the apply child ended without a word; the log says why")
+        raise PassingError("the apply process ended without a result; see the agent's log")
 
 
 def _start() -> subprocess.Popen[str]:
-    # A group of its own, so that git goes with it when it is ended.
+    # A group of its own, so that git is killed with it.
     return subprocess.Popen(  # our own program
         [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
         stdin=subprocess.PIPE,
@@ -117,22 +117,22 @@ def _start() -> subprocess.Popen[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The child's environment: this one's, with this package importable as it is here."""
-    found = str(Path(__file__).resolve().parents[2])
-    paths = [found, *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Its environment: this one's, with this package importable as it is here."""
+    directory = str(Path(__file__).resolve().parents[2])
+    paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**inherited(), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _converse(process: subprocess.Popen[str], job: Job, step: Callable[[str], None]) -> dict[str, Any]:
-    """Give the child its job and pass its steps on; what it said last."""
+    """Send the process its job and pass its steps on; its last message."""
     assert process.stdin is not None  # noqa: S101  # both are pipes
     assert process.stdout is not None  # noqa: S101
-    said: dict[str, Any] = {}
-    with process.stdout as answers:
-        with contextlib.suppress(BrokenPipeError), process.stdin as question:
-            question.write(json.dumps(job))
-        for line in answers:
-            said = json.loads(line)
-            if "step" in said:
-                step(said["step"])
-    return said
+    message: dict[str, Any] = {}
+    with process.stdout as lines:
+        with contextlib.suppress(BrokenPipeError), process.stdin as input_:
+            input_.write(json.dumps(job))
+        for line in lines:
+            message = json.loads(line)
+            if "step" in message:
+                step(message["step"])
+    return message

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One release on its way to be live and proved, in a thread of its own; git and disk work is the apply child's.
+"""One release, staged, activated and proved in a thread of its own; git and disk work is done by the apply process.
 
 A deployment tries again what may pass, gives up on what will not, and goes back to the previous release where
 the new one does not become healthy. A newer release cancels it at any instant.
@@ -26,6 +26,7 @@ from zoo_watcher.wire.records import Release
 
 from .activation import activate, live_commit
 from .apply_process import ApplyProcess, stage_job, tidy_job
+from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
 from .release_directory import allowed_signers, is_deployable
 
@@ -35,8 +36,8 @@ LONGEST_PAUSE = 30.0
 SPREAD = 0.01
 """Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
 LONGEST_SPREAD = 10.0
-LEAVING = 10.0
-"""Seconds that the loop gets to take the registrations away before a drain goes on without that."""
+WITHDRAWAL = 10.0
+"""Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Progress:
 
 
 class Deployment(threading.Thread):
-    """Brings `release` live and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
+    """Activates `release` and proves it. `report` gets, in this thread, each `Progress`, and None at its end."""
 
     def __init__(  # what one deployment is made of
         self,
@@ -70,25 +71,17 @@ class Deployment(threading.Thread):
         self.generation = generation
         self.fleet = fleet
         self.health = health
-        self.ended = False
-        self.swapped = False
-        self.draining = False
-        self.drained = threading.Event()
-        self.awaits_contact = False
-        self.contact = threading.Event()
+        self.handshake = Handshake()
         self._report = report
-        self._cancelled = threading.Event()
-        self._child = ApplyProcess(config)
+        self._process = ApplyProcess(config)
         self._timings: dict[str, float] = {}
         self._previous: str | None = None
 
     def cancel(self) -> None:
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
-        self._cancelled.set()
-        self.drained.set()
-        self.contact.set()
+        self.handshake.cancel()
         self.health.wake()
-        self._child.end()
+        self._process.end()
 
     def run(self) -> None:
         """The whole deployment. What it comes to is in its last report, and in the journal."""
@@ -104,20 +97,20 @@ class Deployment(threading.Thread):
             if untidy:
                 self._tidy()
         finally:
-            self.ended = True
+            self.handshake.enter(Phase.ENDED)
             self._report(None)
 
     def _tidy(self) -> None:
         """Pack the object store. The release is live and proved: what goes wrong here takes nothing of that back."""
         try:
-            self._child.run(tidy_job(self.config))
+            self._process.run(tidy_job(self.config))
         except CancelledError:
             pass
         except DeployError as exc:
             log.warning("object store not packed: %s", exc)
 
     def _deploy(self) -> bool:
-        """Bring the release live and prove it; whether the object store wants to be tidied. Raises `DeployError`."""
+        """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
         journal = ReleaseJournal.load(self.layout.journal)
         self._previous = self._fallback(journal)
         was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
@@ -130,19 +123,18 @@ class Deployment(threading.Thread):
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = was_live and journal.healthy[:1] == (self.release.commit_id,)
         if not proved_before:
-            self._take_up()
+            self._restart()
         self._prove(may_go_back=not proved_before)
         self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
-        self.draining = False
-        self.report("active")
+        self._settle("active")
         return untidy
 
     def report(self, state: str, message: str | None = None) -> None:
-        """Say where the deployment is."""
+        """Report where the deployment is."""
         self._report(Progress(state, message, dict(self._timings), self._previous))
 
     def _fallback(self, journal: ReleaseJournal) -> str | None:
-        """The commit to go back to: the last that was healthy, still whole on disk; else what is live now."""
+        """The commit to go back to: the last that was healthy, still on disk; else what is live now."""
         staged = set(self.layout.staged())
         earlier = [commit_id for commit_id in journal.healthy if commit_id in staged]
         live = live_commit(self.layout, self.release.relative_path)
@@ -150,24 +142,24 @@ class Deployment(threading.Thread):
         return next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
     def _stage(self) -> bool:
-        """See to it that the release directory is there, whole; whether the object store wants to be tidied."""
+        """See to it that the release directory is there, complete; whether the object store is untidy."""
         signers = allowed_signers(self.config.require_signature)
         if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
             return False
         self._spread()
         job = stage_job(self.config, self.release, self._kept())
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
             try:
-                done = self._child.run(job, self.report)
+                result = self._process.run(job, self.report)
             except PassingError as exc:
-                if self._cancelled.is_set():
-                    break
+                self.handshake.check()
+                pause = next(backoff)
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
-                self._sleep(pause)
+                self.handshake.sleep(pause)
             else:
-                self._timings.update(done["done"])
-                return bool(done["untidy"])
-        raise CancelledError
+                self._timings.update(result["done"])
+                return bool(result["untidy"])
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -180,33 +172,28 @@ class Deployment(threading.Thread):
         if self.fleet > 1:
             self.report("queued")
             # Only spreads load: nothing to guess.
-            self._sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
-
-    def _sleep(self, seconds: float) -> None:
-        if self._cancelled.wait(seconds):
-            raise CancelledError
+            self.handshake.sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
 
     def _drain(self) -> None:
-        """Have the registrations taken away, and wait until no request should come any more."""
+        """Have the registrations withdrawn, and wait until no request should come any more."""
         if not self.config.drain_seconds or not self.config.services:
             return
-        self.draining = True
+        self.handshake.enter(Phase.DRAINING)
         self.report("draining")
-        if not self.drained.wait(LEAVING):
-            log.warning("registrations not taken away within %g s, going on", LEAVING)
-        self._sleep(self.config.drain_seconds)
+        if not self.handshake.wait_answered(WITHDRAWAL):
+            log.warning("registrations not withdrawn within %g s, continuing", WITHDRAWAL)
+        self.handshake.sleep(self.config.drain_seconds)
 
     def _activate(self) -> None:
-        if self._cancelled.is_set():
-            raise CancelledError
+        self.handshake.check()
         self.report("activating")
-        self.swapped = True
+        self.handshake.enter(Phase.ACTIVATED)
         begin = time.monotonic()
         activate(self.layout, self.release.relative_path, self.release.commit_id)
         self._timings["activating"] = round(time.monotonic() - begin, 4)
 
-    def _take_up(self) -> None:
-        """Let the host take the live release up: its hook, its units. Raises `UnhealthyError`."""
+    def _restart(self) -> None:
+        """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
         self._run_hook("after_activate", UnhealthyError)
         self._restart_units(UnhealthyError)
 
@@ -240,26 +227,24 @@ class Deployment(threading.Thread):
         self.report("checking")
         begin = time.monotonic()
         self.health.begin_proof()
-        if not self.health.wait_proved(self._cancelled, self.config.health_timeout):
+        if not self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled):
             reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
             if may_go_back and self._previous is not None:
                 raise UnhealthyError(reason)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
             self.report("checking", reason)
-            self.health.wait_proved(self._cancelled, None)
+            self.health.wait_proved(None, self.handshake.is_cancelled)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
-        if self._cancelled.is_set():
-            raise CancelledError
+        self.handshake.check()
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
-        self.awaits_contact = True
+        self.handshake.enter(Phase.AWAITING_CONTACT)
         self.report("checking", "waiting for an answer of the ensemble")
-        if not self.contact.wait(seconds) and self._previous is not None:
+        if not self.handshake.wait_answered(seconds) and self._previous is not None:
             raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
-        self.awaits_contact = False
 
     def _go_back(self, reason: str) -> None:
         """Make the previous release live again; that needs no git."""
@@ -274,14 +259,18 @@ class Deployment(threading.Thread):
             activate(self.layout, self.release.relative_path, self._previous)
             self._restart_units(DeployError)
         except DeployError as exc:
-            self._give_up("failed", f"{reason}; and going back failed: {exc}")
+            self._give_up("failed", f"{reason}; and the rollback failed: {exc}")
         else:
             self._give_up("rolled_back", f"{reason}; went back to {self._previous}")
 
     def _give_up(self, state: str, message: str) -> None:
         journal = ReleaseJournal.load(self.layout.journal)
         self._remember(journal.with_failure(Failure(self.generation, state, message)))
-        self.draining = False
+        self._settle(state, message)
+
+    def _settle(self, state: str, message: str | None = None) -> None:
+        """Report the outcome; the loop may hold registrations again."""
+        self.handshake.enter(Phase.SETTLED)
         self.report(state, message)
 
     def _remember(self, journal: ReleaseJournal) -> None:

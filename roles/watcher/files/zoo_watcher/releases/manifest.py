@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a complete release directory was made of: by it a release is known to be whole and untouched, without git.
+"""What a complete release directory was made of: it shows that a release is complete and unmodified, without git.
 
 A manifest is a JSON object: `shared`, the shared paths that are linked into the release, `signers`, by whom its
 signature had to be when it was verified (null where none was demanded), and `files`, for each file and symlink below it
@@ -50,7 +50,7 @@ class Manifest:
         write_durably(path, json.dumps({"shared": self.shared, "signers": self.signers, "files": self.files}))
 
     def matches(self, root: Path) -> bool:
-        """Whether below `root` is exactly what the manifest says, untouched."""
+        """Whether below `root` is exactly what the manifest lists, unmodified."""
         left = dict(self.files)
         try:
             return all(left.pop(path, None) == _facts(entry) for path, entry in walk(root)) and not left
@@ -73,7 +73,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int, int]:
-    found = entry.stat(follow_symlinks=False)
+    facts = entry.stat(follow_symlinks=False)
     # A symlink's own mode says nothing.
-    mode = stat.S_IFMT(found.st_mode) if entry.is_symlink() else found.st_mode
-    return (mode, found.st_size, found.st_mtime_ns)
+    mode = stat.S_IFMT(facts.st_mode) if entry.is_symlink() else facts.st_mode
+    return (mode, facts.st_size, facts.st_mtime_ns)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The object store of one host, and the only file that knows git. It runs in the apply child alone."""
+"""The object store of one host, and the only file that knows git. It runs only in the apply process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release
 
-# GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
+# GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
 from git.exc import CommandError
@@ -72,7 +72,7 @@ OWNERS = """\
 [safe]
 directory = *
 """
-"""Said to git where `file` is allowed: a repository on this host belongs to another user than the agent's."""
+"""Configured where `file` is allowed: a repository on this host belongs to another user than the agent's."""
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 """Over any `.gitattributes`: a file is, byte for byte, what the commit has, and no program runs to make it."""
 
@@ -97,7 +97,7 @@ class Access:
 
     @property
     def ssh(self) -> str:
-        """The command by which git speaks SSH: it never asks, and speaks to known hosts alone."""
+        """The command by which git speaks SSH: it never prompts, and connects only to known hosts."""
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
         if self.ssh_known_hosts:
             options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
@@ -172,31 +172,33 @@ class Repository:
         sync_directory(self.layout.own)
 
     def discard(self) -> None:
-        """Throw a broken object store away and begin a new one; the release directories stay."""
+        """Delete a broken object store and make a new one; the release directories stay."""
         remove_tree(self.layout.repository)
         self.open()
 
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
         try:
-            found = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
+            resolved = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
         except CommandError:
             return False
         # An annotated tag's id leads to a commit, and is not its id.
-        return bool(found == commit_id)
+        return bool(resolved == commit_id)
 
     def fetch(self, release: Release) -> None:
         """Get the release's commit, and no more than it where the server can do that."""
-        wanted = f"+{release.commit_id}:{KEPT}/{release.commit_id}"
+        refspec = f"+{release.commit_id}:{KEPT}/{release.commit_id}"
         try:
-            self._fetch(release.url, "--depth=1", wanted)
+            self._fetch(release.url, "--depth=1", refspec)
         except CommandError as exc:
             if not says(exc.stderr, REFUSED):
                 raise self._trouble(release, exc) from exc
             self._fetch_all(release)
         if not self.has(release.commit_id):
             self.forget([release.commit_id])
-            raise DeployError(f"{release.url} has {release.commit_id}, and it is no commit; publish a commit's id")
+            raise DeployError(
+                f"{release.url} has {release.commit_id}, which is not a commit; publish the id of a commit"
+            )
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
         self.git.fetch(
@@ -232,12 +234,12 @@ class Repository:
         try:
             self.git.verify_commit(commit_id)
         except CommandError as exc:
-            said = (
+            cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
                 else reason(exc.stderr)
             )
-            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {said}") from exc
+            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {cause}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""

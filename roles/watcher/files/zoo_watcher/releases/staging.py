@@ -5,7 +5,7 @@
 
 By difference, a file that two commits share is the same inode (a hard link), or the same blocks (a reflink, where the
 file system has them). Links share every later write, so a linked file is made read-only, and only a release that is
-verified untouched is linked from.
+verified to be unmodified is linked from.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _link_shared(making: Making, tree: Path) -> None:
 
 
 def _begin_shared(place: Path, shared: Path) -> None:
-    """Copied beside and renamed, so that a shared path is whole or not there. The application writes into it."""
+    """Copied beside and renamed, so that a shared path is complete or not there. The application writes into it."""
     beside = shared.with_name(f".{shared.name}.new")
     remove_tree(beside)
     if place.is_dir() and not place.is_symlink():
@@ -187,7 +187,7 @@ def _make_directory(tree: Path, directory: Path) -> None:
 
 
 def _put_in_place(making: Making, tree: Path) -> None:
-    """The manifest comes first: a directory under its commit's name is whole, also where a touched one is replaced."""
+    """The manifest is first: a directory under its commit's name is complete, also where a modified one is replaced."""
     layout = making.layout
     Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the services of this host are healthy: one thread a check, which asks, counts and says when that changes."""
+"""Whether the services of this host are healthy: one thread a check, which probes, counts and reports a change."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def _probe_command(check: Check) -> str | None:
     ended = command.run(check.command, check.timeout)
     if ended.problem is None:
         return None
-    said = f": {ended.tail}" if ended.tail else ""
-    return f"{check.command[0]} {ended.problem}{said}"
+    output = f": {ended.tail}" if ended.tail else ""
+    return f"{check.command[0]} {ended.problem}{output}"
 
 
 PROBES: dict[str, Callable[[Check], str | None]] = {
@@ -79,7 +79,7 @@ class Checker(threading.Thread):
         self.check = check
         self.healthy: bool | None = None
         self.proved = False
-        self.reason = "not asked yet"
+        self.reason = "not checked yet"
         self._changed = changed
         self._in_a_row = 0
         self._epoch = 0
@@ -131,7 +131,7 @@ class Health:
 
     def __init__(self, checks: Sequence[Check], changed: Callable[[], None]) -> None:
         self._condition = threading.Condition()
-        self._tell = changed
+        self._changed = changed
         self.checkers = [Checker(check, self._on_change) for check in checks]
 
     def start(self) -> None:
@@ -141,7 +141,7 @@ class Health:
 
     def _on_change(self) -> None:
         self.wake()
-        self._tell()
+        self._changed()
 
     def wake(self) -> None:
         """Let whoever waits for a proof look again."""
@@ -163,8 +163,8 @@ class Health:
         for checker in self.checkers:
             checker.prove()
 
-    def wait_proved(self, cancelled: threading.Event, seconds: float | None) -> bool:
-        """Wait until all is proved, for `seconds` (None: for ever) or until `cancelled`; whether it is proved."""
+    def wait_proved(self, seconds: float | None, is_cancelled: Callable[[], bool]) -> bool:
+        """Wait until all is proved, for `seconds` (None: for ever), or `is_cancelled` after `wake`; whether it is."""
         with self._condition:
-            self._condition.wait_for(lambda: self.proved or cancelled.is_set(), seconds)
+            self._condition.wait_for(lambda: self.proved or is_cancelled(), seconds)
         return self.proved

@@ -69,9 +69,9 @@ class Connector:
         except KazooException as exc:
             self._refused += 1
             self._enter(AUTH_FAILED, f"server={host}:{port} ({type(exc).__name__} {exc}".rstrip() + ")")
-            raise ConnectionDropped("the credentials were not taken") from exc
+            raise ConnectionDropped("the credentials were not accepted") from exc
         self._missed = self._refused = 0
-        self._tell(host, port, timeouts[0])
+        self._note_connected(host, port, timeouts[0])
         return timeouts
 
     def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class Connector:
             raise ConnectionDropped("this server can write again")
         return timeouts
 
-    def _tell(self, host: str, port: int, read_timeout: float) -> None:
+    def _note_connected(self, host: str, port: int, read_timeout: float) -> None:
         client = self._client
         if client.client_state == KeeperState.CONNECTED_RO:
             self._enter(CONNECTED_READ_ONLY, f"server={host}:{port}")
@@ -117,16 +117,20 @@ class Connector:
     def _seek_writer(self, connection: Any) -> None:
         """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
         while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
-            self._writer = next((one for one in self._handler._expand_client_hosts() if self._can_write(*one)), None)
+            self._writer = self._find_writer()
             if self._writer:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
                 return
 
+    def _find_writer(self) -> Server | None:
+        servers = self._handler._expand_client_hosts()
+        return next((server for server in servers if self._can_write(*server)), None)
+
     def _can_write(self, host: str, address: str, port: int) -> bool:
         """What the server itself says; `isro` is open at every server that may be a read-only one."""
         client = self._client
-        checked = {"hostname": host, "check_hostname": True} if getattr(client, "check_hostname", False) else {}
+        hostname_check = {"hostname": host, "check_hostname": True} if getattr(client, "check_hostname", False) else {}
         try:
             with client.handler.create_connection(
                 address=(address, port),
@@ -137,9 +141,9 @@ class Connector:
                 ca=client.ca,
                 keyfile_password=client.keyfile_password,
                 verify_certs=client.verify_certs,
-                **checked,
-            ) as question:
-                question.sendall(b"isro")
-                return bool(question.recv(16) == b"rw")
+                **hostname_check,
+            ) as connection:
+                connection.sendall(b"isro")
+                return bool(connection.recv(16) == b"rw")
         except OSError:
             return False

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import Any
 
 from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
@@ -14,6 +15,7 @@ from kazoo.protocol.states import EventType
 from zoo_watcher.errors import AgentError, SessionTroubleError
 
 from .session import Session, session_trouble
+from .session_memory import ClientId, SessionMemory
 
 
 class TakenError(AgentError):
@@ -27,82 +29,134 @@ class TakenError(AgentError):
 
 
 class Ephemerals:
-    """Holds ephemerals in the session of the moment, and asks the ensemble only where something differs."""
+    """Holds ephemerals in the present session, and asks the ensemble only where something differs.
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._held: dict[str, tuple[int | None, bytes]] = {}
+    The record of what is held has, by the id of each session of this agent's, the values by path; None for one that may
+    be there, or with another value: it was held by an earlier process, or a request for it has not been answered.
+    """
+
+    def __init__(self, session: Session, memory: SessionMemory) -> None:
+        self._session = session
+        self._memory = memory
+        self._client_id: ClientId | None = None
+        self._held: dict[int, dict[str, bytes | None]] = {}
+        if memory.client_id:
+            self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
+        self._deleted: deque[str] = deque()
+
+    def follow_session(self) -> bool:
+        """Whether there is another session than at the last call. It is remembered for the next start."""
+        client_id = self._session.client_id
+        if client_id is None or client_id == self._client_id:
+            return False
+        self._client_id = client_id
+        self._held.setdefault(client_id[0], {})
+        self._save()
+        return True
+
+    @property
+    def held(self) -> set[str]:
+        """The paths of the ephemerals that the present session holds."""
+        self._note_deleted()
+        return {path for path, value in self._present.items() if value is not None}
 
     def hold(self, path: str, value: bytes) -> None:
         """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
-        mine = (self.session.id, value)
-        if self._held.get(path) == mine:
+        self._note_deleted()
+        before = self._present.get(path)
+        if before == value:
             return
-        self.session.note_held(path)
+        self._present[path] = None
+        self._save()
         with session_trouble(path):
-            if self._held.pop(path, (None, b""))[0] == self.session.id:
-                self._set(path, value)
-            else:
+            if before is None:
                 self._create(path, value)
-            self._held[path] = mine
-            # Somebody may delete it: then it is made again.
-            self.session.ask(self.session.client.exists_async, path, watch=self._on_event)
+            else:
+                self._set(path, value)
+            self._forget(path)
+            self._present[path] = value
+            # Somebody may delete it: then it is created again.
+            self._session.ask(self._session.client.exists_async, path, watch=self._on_event)
 
     def let_go(self, path: str) -> None:
         """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
-        if path not in self.session.held:
+        if path not in self._paths:
             return
         with session_trouble(path), contextlib.suppress(NoNodeError):
-            if path in self._held or self._left_by_earlier(path):
-                self.session.ask(self.session.client.delete_async, path)
-        self._held.pop(path, None)
-        self.session.note_let_go(path)
+            if path in self.held or self._is_ours(path):
+                self._session.ask(self._session.client.delete_async, path)
+        self._forget(path)
+        self._save()
 
-    def let_go_of_others(self, wanted: set[str]) -> None:
-        """Take back what an earlier process held and the configuration does not name any more."""
-        for path in sorted(self.session.held - wanted):
+    def let_go_of_others(self, configured: set[str]) -> None:
+        """Let go of what an earlier process held and the configuration does not name any more."""
+        for path in sorted(self._paths - configured):
             self.let_go(path)
 
-    def _left_by_earlier(self, path: str) -> bool:
-        stat = self.session.ask(self.session.client.exists_async, path)
-        return stat is not None and stat.ephemeralOwner in {self.session.id, *self.session.earlier}
+    @property
+    def _present(self) -> dict[str, bytes | None]:
+        return self._held[self._client_id[0]] if self._client_id else {}
+
+    @property
+    def _paths(self) -> set[str]:
+        """What any of the sessions may hold."""
+        return {path for paths in self._held.values() for path in paths}
+
+    def _forget(self, path: str) -> None:
+        for paths in self._held.values():
+            paths.pop(path, None)
+
+    def _save(self) -> None:
+        if self._client_id:
+            self._memory.save(self._client_id, self._paths)
+
+    def _is_ours(self, path: str) -> bool:
+        stat = self._session.ask(self._session.client.exists_async, path)
+        return stat is not None and stat.ephemeralOwner in self._held
 
     def _on_event(self, event: Any) -> None:
-        if event.type == EventType.DELETED and self._held.pop(event.path, None):
-            self.session.wake()
+        if event.type == EventType.DELETED:
+            self._deleted.append(event.path)
+            self._session.wake()
+
+    def _note_deleted(self) -> None:
+        """Take in what watches have seen: they are called in kazoo's thread, and the record is the loop's."""
+        while self._deleted:
+            path = self._deleted.popleft()
+            if path in self._present:
+                self._present[path] = None
 
     def _set(self, path: str, value: bytes) -> None:
         try:
-            self.session.ask(self.session.client.set_async, path, value)
+            self._session.ask(self._session.client.set_async, path, value)
         except NoNodeError:
             self._create(path, value)
 
     def _create(self, path: str, value: bytes) -> None:
         try:
-            self.session.ask(self.session.client.create_async, path, value, ephemeral=True, makepath=True)
+            self._session.ask(self._session.client.create_async, path, value, ephemeral=True, makepath=True)
         except NodeExistsError:
             self._take_over(path, value)
 
     def _take_over(self, path: str, value: bytes) -> None:
         """What is there is ours, of this session or of an earlier one, or it stays."""
         try:
-            found, stat = self.session.ask(self.session.client.get_async, path)
+            present, stat = self._session.ask(self._session.client.get_async, path)
         except NoNodeError as exc:
-            raise SessionTroubleError(f"{path} has just gone") from exc
-        if stat.ephemeralOwner == self.session.id:
-            # After a restart nothing need have changed: whoever watches it then sees no event.
-            if found != value:
-                self.session.ask(self.session.client.set_async, path, value)
-        elif stat.ephemeralOwner in self.session.earlier:
-            self._replace(path, value, stat.version)
-        else:
+            raise SessionTroubleError(f"{path} has just been deleted") from exc
+        if stat.ephemeralOwner not in self._held:
             raise TakenError(path, stat.ephemeralOwner)
+        if self._client_id is None or stat.ephemeralOwner != self._client_id[0]:
+            self._replace(path, value, stat.version)
+        elif present != value:
+            # After a restart nothing need have changed: whoever watches it then sees no event.
+            self._session.ask(self._session.client.set_async, path, value)
 
     def _replace(self, path: str, value: bytes, version: int) -> None:
-        """An ephemeral of an earlier session would go when that expires: this session's takes its place in one step."""
-        transaction = self.session.client.transaction()
+        """Let this session's take the place of an earlier session's, in one step: that is deleted when it expires."""
+        transaction = self._session.client.transaction()
         transaction.delete(path, version)
         transaction.create(path, value, ephemeral=True)
-        for result in self.session.answer(transaction.commit_async()):
+        for result in self._session.answer(transaction.commit_async()):
             if isinstance(result, KazooException):
                 raise SessionTroubleError(f"{path} changed while it was replaced")

@@ -9,11 +9,8 @@ A watch and a change of state only wake the loop: it reads anew what counts.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
@@ -22,12 +19,11 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.host.filesystem import write_durably
 
 from .connection import explain
 from .connector import Connector
 from .kazoo_client import new_client
-from .session_memory import recall
+from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
 ANSWER_TIMEOUT = 10.0
@@ -44,10 +40,8 @@ NOT_CONNECTED = {
 """ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has taken the
 credentials."""
 
-log = logging.getLogger(__name__)
 
-
-class Node(NamedTuple):
+class Znode(NamedTuple):
     """A znode as it was read: its value and its `ZnodeStat`."""
 
     data: bytes
@@ -57,23 +51,17 @@ class Node(NamedTuple):
 class Session:
     """One session after another. `changed` is called, from kazoo's threads, when there is something to look at."""
 
-    def __init__(self, connection: Connection, memory: Path, changed: Callable[[], None]) -> None:
-        self.memory = memory
-        self.earlier: set[int] = set()
+    def __init__(self, connection: Connection, client_id: ClientId | None, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._known: tuple[int, bytes] | None = None
-        handed_over, self.held = recall(memory)
-        if handed_over:
-            self.earlier.add(handed_over[0])
-        self.client = new_client(connection, handed_over)
+        self.client = new_client(connection, client_id)
         self.states = SessionStates()
         self._connector = Connector(self.client, connection.session_timeout, self._enter)
         self.client.add_listener(self._on_kazoo_state)
 
     def _on_kazoo_state(self, _state: str) -> None:
-        word = NOT_CONNECTED.get(self.client.client_state)
-        if word:
-            self._enter(word)
+        state = NOT_CONNECTED.get(self.client.client_state)
+        if state:
+            self._enter(state)
 
     def _enter(self, state: str, detail: str = "") -> None:
         if self.states.enter(state, detail):
@@ -103,46 +91,13 @@ class Session:
         return self.states.seconds_left(self.timeout)
 
     @property
-    def id(self) -> int | None:
-        """The session's id while there is one."""
-        return self.client.client_id[0] if self.client.client_id else None
+    def client_id(self) -> ClientId | None:
+        """The session's id and password while there is a connection."""
+        return self.client.client_id
 
-    def renewed(self) -> bool:
-        """Whether this is another session than at the last call; the new one is remembered for the next start."""
-        current = self.client.client_id
-        if current is None or current == self._known:
-            return False
-        if self._known is not None:
-            self.earlier.add(self._known[0])
-        self._known = current
-        self._remember()
-        return True
-
-    def note_held(self, path: str) -> None:
-        """Remember, across restarts, that the session may hold the ephemeral `path`."""
-        if path not in self.held:
-            self.held.add(path)
-            self._remember()
-
-    def note_let_go(self, path: str) -> None:
-        """Forget an ephemeral that the session holds no more."""
-        if path in self.held:
-            self.held.remove(path)
-            self._remember()
-
-    def _remember(self) -> None:
-        if self._known is None:
-            return
-        identity, password = self._known
-        memory = {"id": identity, "password": password.hex(), "held": sorted(self.held)}
-        try:
-            write_durably(self.memory, json.dumps(memory), mode=0o600)
-        except OSError as exc:
-            log.warning("session not remembered, path=%s: %s", self.memory, exc.strerror)
-
-    def ask(self, request: Callable[..., Any], *words: Any, **options: Any) -> Any:
+    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """The answer to one of the client's `..._async` requests. Raises `SessionTroubleError`, or kazoo's own."""
-        return self.answer(request(*words, **options))
+        return self.answer(request(*arguments, **options))
 
     @staticmethod
     def answer(pending: Any) -> Any:
@@ -152,23 +107,23 @@ class Session:
         except KazooTimeoutError as exc:
             raise SessionTroubleError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
 
-    def read(self, path: str, watch: Callable[[Any], None]) -> Node | None:
+    def read(self, path: str, watch: Callable[[Any], None]) -> Znode | None:
         """A znode, or None where there is none; `watch` is called once when that has changed."""
         while True:
             try:
-                return Node(*self.ask(self.client.get_async, path, watch=watch))
+                return Znode(*self.ask(self.client.get_async, path, watch=watch))
             except NoNodeError:
                 if self.ask(self.client.exists_async, path, watch=watch) is None:
                     return None
 
     def read_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> dict[str, Any]:
-        """Znodes by path, all asked for at once: each a `Node`, or None, or the `SessionTroubleError` that forbids it.
+        """Znodes by path, all asked for at once: each a `Znode`, or None, or the `SessionTroubleError` that forbids it.
 
         `watch` is called once when one that there is has changed.
         """
         pending = {path: self.client.get_async(path, watch=watch) for path in paths}
         answers = self._answers(pending)
-        return {path: Node(*found) if isinstance(found, tuple) else found for path, found in answers}
+        return {path: Znode(*answer) if isinstance(answer, tuple) else answer for path, answer in answers}
 
     def list_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> dict[str, Any]:
         """The children of znodes, as `read_all` reads values: the names and the `ZnodeStat` of the moment."""
@@ -178,7 +133,7 @@ class Session:
     def await_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> set[str]:
         """Those of `paths` at which there is no znode; `watch` is called once when one is created there."""
         pending = {path: self.client.exists_async(path, watch=watch) for path in paths}
-        return {path for path, found in self._answers(pending) if found is None}
+        return {path for path, stat in self._answers(pending) if stat is None}
 
     def _answers(self, pending: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for path, request in pending.items():
@@ -205,13 +160,11 @@ class Session:
             self.ask(self.client.exists_async, path)
 
     def stop(self) -> None:
-        """End the session, so that its ephemerals go at once."""
+        """End the session, so that its ephemerals are deleted at once."""
         self.client.remove_listener(self._on_kazoo_state)
         ender = threading.Thread(target=self._close, daemon=True)
         ender.start()
         ender.join(STOP_TIMEOUT)
-        with contextlib.suppress(OSError):
-            self.memory.unlink()
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):

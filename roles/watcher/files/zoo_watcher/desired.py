@@ -1,0 +1,83 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The desired release, and how its znode is followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from .config.config import Config
+from .errors import SessionTroubleError
+from .wire.records import InvalidRecord, Release
+from .zookeeper.session import Session, Znode, session_trouble
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The desired release as its znode has it: `release`, or the `problem` with it; `fleet` agents were live then."""
+
+    generation: int
+    fleet: int
+    release: Release | None = None
+    problem: str | None = None
+
+    @classmethod
+    def from_znode(cls, znode: Znode, fleet: int, schemes: tuple[str, ...]) -> Desired:
+        """What a znode asks for, as far as this host allows it."""
+        generation = znode.stat.mzxid
+        try:
+            release = Release.from_node(znode.data)
+        except InvalidRecord as exc:
+            return cls(generation, fleet, problem=f"the published release is not valid: {exc}")
+        if release.scheme not in schemes:
+            allowed = ", ".join(schemes)
+            return cls(generation, fleet, problem=f"url: {release.scheme} is not allowed on this host, only {allowed}")
+        return cls(generation, fleet, release)
+
+
+class DesiredRelease:
+    """Follows the znode: `current` is what it held when it was last read, None where there was none.
+
+    `is_read` is whether it has ever been. `changed` is called, from kazoo's thread, when it is to be read again.
+    """
+
+    def __init__(self, config: Config, session: Session, changed: Callable[[], None]) -> None:
+        self.current: Desired | None = None
+        self.is_read = False
+        self._app = config.app
+        self._schemes = config.allowed_schemes
+        self._session = session
+        self._changed = changed
+        self._stale = True
+
+    def mark_stale(self) -> None:
+        """Have it read again: a watch that was lost with the connection says nothing."""
+        self._stale = True
+
+    def refresh(self) -> None:
+        """Read it where it may have changed. Raises `SessionTroubleError`."""
+        if not self._stale:
+            return
+        self._stale = False
+        try:
+            desired = self._read()
+        except SessionTroubleError:
+            self._stale = True
+            raise
+        self.is_read = True
+        if desired is None or self.current is None or desired.generation != self.current.generation:
+            self.current = desired
+
+    def _read(self) -> Desired | None:
+        with session_trouble(self._app.config):
+            # Both are asked for at once: what is desired must not wait for a number.
+            agents = self._session.client.exists_async(self._app.agents)
+            znode = self._session.read(self._app.config, self._on_event)
+            fleet = getattr(self._session.answer(agents), "numChildren", 0)
+        return Desired.from_znode(znode, fleet, self._schemes) if znode else None
+
+    def _on_event(self, _event: Any) -> None:
+        self._stale = True
+        self._changed()

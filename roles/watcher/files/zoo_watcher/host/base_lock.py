@@ -1,0 +1,46 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lock of a base: two agents in one would take releases from under each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from zoo_watcher.errors import AgentError, NameTakenError
+
+from .layout import Layout
+
+
+def lock_base(layout: Layout) -> int:
+    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, `NameTakenError`."""
+    try:
+        layout.make()
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+    if not _try_lock(descriptor):
+        os.close(descriptor)
+        raise NameTakenError(f"another agent works in {layout.base}; this one ends")
+    return descriptor
+
+
+def is_locked(layout: Layout) -> bool:
+    """Whether an agent works in the base."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent shows of itself: to the ensemble, in the status file, to the service manager, as metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .config.config import Config
+from .errors import ConfigError, NameTakenError
+from .host import systemd
+from .host.filesystem import write_whole
+from .host.layout import Layout
+from .wire.records import AgentStatus
+from .zookeeper.ephemerals import Ephemerals, TakenError
+from .zookeeper.session import Session
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
+
+OUTCOMES = ("active", "failed", "rolled_back")
+
+log = logging.getLogger(__name__)
+
+
+class StatusBoard:
+    """Keeps the agent's `status`, and shows it wherever somebody may look."""
+
+    def __init__(self, config: Config, layout: Layout, session: Session, ephemerals: Ephemerals, version: str) -> None:
+        self.status = AgentStatus(name=config.name, version=version, since=_now())
+        self._config = config
+        self._file = layout.status
+        self._session = session
+        self._ephemerals = ephemerals
+        self._znode = config.app.agent(config.name)
+        self._metrics: Metrics | None = None
+        self._written: dict[str, Any] = {}
+        self._taken_since: dict[tuple[str, int], float] = {}
+
+    def start(self) -> None:
+        """Serve metrics, where the configuration says so. Raises `ConfigError`."""
+        self._metrics = _metrics(self._config)
+
+    def count(self, state: str) -> None:
+        """Count a deployment where `state` is an outcome, before that is entered."""
+        if self._metrics and state in OUTCOMES:
+            self._metrics.count(state, self.status.state)
+
+    def enter(self, state: str, live: str | None, **changes: Any) -> None:
+        """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
+        since = self.status.since if state == self.status.state else _now()
+        commit_id = live or self.status.commit_id
+        self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
+        systemd.notify(f"STATUS={state} {live or 'no release'}")
+
+    def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over how it is with the files."""
+        if self.status.files != statuses:
+            self.status = self.status.with_changes(files=statuses)
+
+    def show(self) -> None:
+        """Show the present on this host: metrics, and the status file where it has changed."""
+        states = self._session.states
+        registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
+        if self._metrics:
+            self._metrics.update(self.status, states, len(registered))
+        shown = {
+            **self.status.to_object(),
+            "session": states.current,
+            "sessionStates": dict(states.entered),
+            "registered": registered,
+        }
+        if shown == self._written:
+            return
+        try:
+            write_whole(self._file, json.dumps(shown))
+            self._written = shown
+        except OSError as exc:
+            log.warning("status not written, path=%s: %s", self._file, exc.strerror)
+
+    def report(self) -> None:
+        """Write the status into the agent's znode, where it has changed.
+
+        Raises `TakenError` while another session holds that, `NameTakenError` where that one lives.
+        """
+        try:
+            self._ephemerals.hold(self._znode, self.status.to_node())
+        except TakenError as exc:
+            self._check_name(exc)
+            raise
+        self._taken_since.clear()
+
+    def _check_name(self, taken: TakenError) -> None:
+        """An agent of this name is there: its session may be a dead one's, that ends, or it lives."""
+        since = self._taken_since.setdefault((taken.path, taken.owner), time.monotonic())
+        if not taken.owner or time.monotonic() - since > 2 * self._session.timeout:
+            raise NameTakenError(
+                f"another agent is named {self._config.name}: {taken}; this one takes nothing over and ends"
+            )
+
+
+def _metrics(config: Config) -> Metrics | None:
+    if config.metrics_port is None:
+        return None
+    try:
+        # Imported here: an agent that serves no metrics needs no prometheus-client.
+        from .metrics import Metrics  # noqa: PLC0415
+    except ImportError as exc:
+        raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
+    return Metrics(config.metrics_port, config.metrics_address)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,30 @@
+"""One agent works in a base: the second ends, and whoever looks sees whether one runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.errors import AgentError, NameTakenError
+from zoo_watcher.host.base_lock import is_locked, lock_base
+from zoo_watcher.host.layout import Layout
+
+
+def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    assert not is_locked(layout)
+    lock = lock_base(layout)
+    assert is_locked(layout)
+    with pytest.raises(NameTakenError, match=f"another agent works in {layout.base}; this one ends"):
+        lock_base(layout)
+    os.close(lock)
+    assert not is_locked(layout)
+    os.close(lock_base(layout))
+
+
+def test_a_base_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AgentError, match=f"^base: {tmp_path}/file/base: Not a directory$"):
+        lock_base(Layout(tmp_path / "file" / "base"))

@@ -1,0 +1,132 @@
+"""The desired release is read where it may have changed, and read again where that did not come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.desired import Desired, DesiredRelease
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.zookeeper.session import Session, Znode
+
+COMMIT = "a" * 40
+
+
+def znode(generation: int, **changes: Any) -> Znode:
+    """The config znode as the publisher writes it."""
+    release = {"url": "https://git.example/site.git", "commitId": COMMIT, "relativePath": "site", **changes}
+    return Znode(json.dumps(release).encode(), SimpleNamespace(mzxid=generation))
+
+
+@dataclass
+class Server:
+    """Has one config znode, and counts how often that is read."""
+
+    znode: Znode | None = None
+    reads: int = 0
+    watches: list[Callable[[Any], None]] = field(default_factory=list)
+    silent: bool = False
+
+    @property
+    def client(self) -> Any:
+        """As in `Session`: five agents are live."""
+        return SimpleNamespace(exists_async=lambda _path: SimpleNamespace(numChildren=5))
+
+    def read(self, _path: str, watch: Callable[[Any], None]) -> Znode | None:
+        """As in `Session`."""
+        if self.silent:
+            raise SessionTroubleError("no answer")
+        self.reads += 1
+        self.watches.append(watch)
+        return self.znode
+
+    @staticmethod
+    def answer(pending: Any) -> Any:
+        """As in `Session`."""
+        return pending
+
+
+@pytest.fixture
+def server() -> Server:
+    """One without a config znode."""
+    return Server()
+
+
+@pytest.fixture
+def wakes() -> list[None]:
+    """Has an item for each time that the loop was woken."""
+    return []
+
+
+@pytest.fixture
+def desired(server: Server, wakes: list[None]) -> DesiredRelease:
+    """That of an agent that has just been started."""
+    config = Config.from_object({"hosts": "zk1", "base": "/srv"})
+    return DesiredRelease(config, cast(Session, server), lambda: wakes.append(None))
+
+
+def test_a_release_is_desired_with_its_generation_and_the_number_of_live_agents() -> None:
+    desired = Desired.from_znode(znode(7), 5, ("https",))
+    assert (desired.generation, desired.fleet, desired.problem) == (7, 5, None)
+    assert desired.release is not None
+    assert desired.release.commit_id == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"commitId": "main"}, "the published release is not valid: commitId"),
+        ({"url": "http://git.example/site.git"}, "url: http is not allowed on this host, only https, ssh"),
+    ],
+)
+def test_what_this_host_may_not_deploy_is_a_problem(changes: dict[str, Any], problem: str) -> None:
+    desired = Desired.from_znode(znode(7, **changes), 5, ("https", "ssh"))
+    assert desired.release is None
+    assert desired.problem is not None
+    assert desired.problem.startswith(problem)
+
+
+def test_it_is_read_once_until_its_watch_fires(desired: DesiredRelease, server: Server, wakes: list[None]) -> None:
+    assert not desired.is_read
+    desired.refresh()
+    desired.refresh()
+    assert (server.reads, desired.is_read, desired.current) == (1, True, None)
+    server.znode = znode(7)
+    server.watches[0](None)
+    assert len(wakes) == 1
+    desired.refresh()
+    assert desired.current is not None
+    assert desired.current.generation == 7
+
+
+def test_it_is_read_again_where_there_was_no_answer_or_the_watch_may_be_lost(
+    desired: DesiredRelease, server: Server
+) -> None:
+    server.silent = True
+    with pytest.raises(SessionTroubleError):
+        desired.refresh()
+    assert not desired.is_read
+    server.silent = False
+    desired.refresh()
+    desired.mark_stale()
+    desired.refresh()
+    assert server.reads == 2
+
+
+def test_the_same_generation_stays_as_it_was_first_read(desired: DesiredRelease, server: Server) -> None:
+    server.znode = znode(7)
+    desired.refresh()
+    before = desired.current
+    desired.mark_stale()
+    desired.refresh()
+    assert desired.current is before
+    server.znode = None
+    desired.mark_stale()
+    desired.refresh()
+    assert desired.current is None

@@ -1,0 +1,145 @@
+"""What the agent shows of itself is written where it has changed, and its name is its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import NameTakenError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.status_board import StatusBoard
+from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import Session
+from zoo_watcher.zookeeper.session_states import SYNC_CONNECTED, SessionStates
+
+COMMIT = "a" * 40
+
+
+class Connected:
+    """A session with a timeout of 10 s."""
+
+    timeout = 10.0
+    seconds_left = 10.0
+
+    def __init__(self) -> None:
+        self.states = SessionStates()
+        self.states.enter(SYNC_CONNECTED)
+
+
+class Held:
+    """Ephemerals: `values` by path; `owner` is who has taken all of them, if anybody."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.owner: int | None = None
+
+    @property
+    def held(self) -> set[str]:
+        """As in `Ephemerals`."""
+        return set(self.values)
+
+    def hold(self, path: str, value: bytes) -> None:
+        """As in `Ephemerals`."""
+        if self.owner is not None:
+            raise TakenError(path, self.owner)
+        self.values[path] = value
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A base with its directories."""
+    made = Layout(tmp_path / "base")
+    made.make()
+    return made
+
+
+@pytest.fixture
+def session() -> Connected:
+    """A session that is connected."""
+    return Connected()
+
+
+@pytest.fixture
+def held() -> Held:
+    """Ephemerals, none of them held."""
+    return Held()
+
+
+@pytest.fixture
+def board(layout: Layout, session: Connected, held: Held) -> StatusBoard:
+    """That of the agent `web1` of the application `/app`."""
+    config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "name": "web1", "app": "/app"})
+    return StatusBoard(config, layout, cast(Session, session), cast(Ephemerals, held), "1.0")
+
+
+def shown(layout: Layout) -> dict[str, Any]:
+    """The status file."""
+    status: dict[str, Any] = json.loads(layout.status.read_text())
+    return status
+
+
+def test_a_state_has_the_time_of_its_beginning_and_the_last_live_commit(board: StatusBoard) -> None:
+    board.enter("fetching", None, generation=7)
+    since = board.status.since
+    board.enter("fetching", None, message="no route to host")
+    assert (board.status.since, board.status.generation, board.status.commit_id) == (since, 7, None)
+    board.enter("active", COMMIT, message=None)
+    board.enter("failed", None)
+    assert (board.status.state, board.status.commit_id) == ("failed", COMMIT)
+
+
+def test_the_status_file_has_session_and_registrations_while_the_session_lasts(
+    board: StatusBoard, layout: Layout, session: Connected, held: Held
+) -> None:
+    held.values["/service/web1"] = b"x"
+    board.report()
+    board.show()
+    assert shown(layout)["session"] == SYNC_CONNECTED
+    assert shown(layout)["registered"] == ["/service/web1"]
+    session.seconds_left = 0
+    board.show()
+    assert shown(layout)["registered"] == []
+
+
+def test_the_status_file_is_written_again_only_where_something_has_changed(board: StatusBoard, layout: Layout) -> None:
+    board.show()
+    layout.status.unlink()
+    board.show()
+    assert not layout.status.exists()
+    board.set_files({"/etc/a": {"state": "current"}})
+    board.show()
+    assert shown(layout)["files"] == {"/etc/a": {"state": "current"}}
+
+
+def test_the_status_is_in_the_agents_znode(board: StatusBoard, held: Held) -> None:
+    board.enter("active", COMMIT, generation=7)
+    board.report()
+    (status,) = (json.loads(value) for value in held.values.values())
+    assert (status["name"], status["state"], status["generation"]) == ("web1", "active", 7)
+
+
+def test_a_session_that_holds_the_name_is_waited_for_until_it_must_have_ended(
+    board: StatusBoard, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    held.owner = 0x99
+    with pytest.raises(TakenError):
+        board.report()
+    now += 19
+    with pytest.raises(TakenError):
+        board.report()
+    now += 2
+    with pytest.raises(NameTakenError, match=r"another agent is named web1: .* session 0x99 holds it"):
+        board.report()
+
+
+def test_a_persistent_znode_of_the_agents_name_is_not_waited_for(board: StatusBoard, held: Held) -> None:
+    held.owner = 0
+    with pytest.raises(NameTakenError, match="it is a persistent znode"):
+        board.report()

@@ -1,0 +1,215 @@
+"""What the record of ephemerals vouches for when sessions change and others delete or take a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from kazoo.exceptions import ConnectionLoss, NodeExistsError, NoNodeError
+from kazoo.protocol.states import EventType
+
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import Session
+from zoo_watcher.zookeeper.session_memory import SessionMemory
+
+FIRST, SECOND, FOREIGN = 0x1, 0x2, 0x99
+
+
+@dataclass
+class Ensemble:
+    """Ephemerals in memory behind the requests of a `Session`: path to owner and value. `requests` is what it got."""
+
+    client_id: tuple[int, bytes] = (FIRST, b"secret")
+    znodes: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    watches: dict[str, Callable[[Any], None]] = field(default_factory=dict)
+    broken: bool = False
+    woken: int = 0
+
+    @property
+    def client(self) -> Ensemble:
+        """As in `Session`."""
+        return self
+
+    def wake(self) -> None:
+        """As in `Session`."""
+        self.woken += 1
+
+    def ask(self, request: Callable[..., Any], path: str, *arguments: Any, **options: Any) -> Any:
+        """As in `Session`."""
+        if self.broken:
+            raise ConnectionLoss
+        self.requests.append((request.__name__.removesuffix("_async"), path))
+        return request(path, *arguments, **options)
+
+    @staticmethod
+    def answer(results: Any) -> Any:
+        """As in `Session`."""
+        return results
+
+    def _stat(self, path: str) -> Any:
+        return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=0)
+
+    def exists_async(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
+        """As in kazoo's client, with the answer at once; so are those below."""
+        if watch:
+            self.watches[path] = watch
+        return self._stat(path) if path in self.znodes else None
+
+    def create_async(self, path: str, value: bytes, **_options: Any) -> None:  # noqa: D102
+        if path in self.znodes:
+            raise NodeExistsError
+        self.znodes[path] = (self.client_id[0], value)
+
+    def set_async(self, path: str, value: bytes) -> None:  # noqa: D102
+        if path not in self.znodes:
+            raise NoNodeError
+        self.znodes[path] = (self.znodes[path][0], value)
+
+    def get_async(self, path: str) -> tuple[bytes, Any]:  # noqa: D102
+        return self.znodes[path][1], self._stat(path)
+
+    def delete_async(self, path: str) -> None:  # noqa: D102
+        if path not in self.znodes:
+            raise NoNodeError
+        self.delete(path)
+
+    def transaction(self) -> Any:
+        """One that deletes and creates at once."""
+
+        def create(path: str, value: bytes, **_options: Any) -> None:
+            self.requests.append(("replace", path))
+            self.znodes[path] = (self.client_id[0], value)
+
+        return SimpleNamespace(delete=lambda _path, _version: None, create=create, commit_async=list)
+
+    def delete(self, path: str) -> None:
+        """Somebody deletes a znode."""
+        del self.znodes[path]
+        if path in self.watches:
+            self.watches.pop(path)(SimpleNamespace(type=EventType.DELETED, path=path))
+
+
+@pytest.fixture
+def ensemble() -> Ensemble:
+    """One without znodes."""
+    return Ensemble()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the session is remembered."""
+    return tmp_path / "session.json"
+
+
+@pytest.fixture
+def ephemerals(ensemble: Ensemble, file: Path) -> Ephemerals:
+    """Those of an agent that has just got its first session."""
+    return start(ensemble, file)
+
+
+def start(ensemble: Ensemble, file: Path) -> Ephemerals:
+    """The ephemerals of an agent that starts, and has a session."""
+    ephemerals = Ephemerals(cast(Session, ensemble), SessionMemory(file))
+    assert ephemerals.follow_session()
+    return ephemerals
+
+
+def test_what_is_held_with_its_value_is_not_asked_for_again(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+    ephemerals.hold("/a", b"one")
+    ephemerals.hold("/a", b"one")
+    assert ensemble.requests == [("create", "/a"), ("exists", "/a")]
+    ephemerals.hold("/a", b"two")
+    assert ensemble.znodes == {"/a": (FIRST, b"two")}
+    assert ("create", "/a") not in ensemble.requests[1:]
+    assert ephemerals.held == {"/a"}
+
+
+def test_what_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+    ephemerals.hold("/a", b"one")
+    ensemble.delete("/a")
+    assert ensemble.woken == 1
+    assert ephemerals.held == set()
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+
+
+def test_in_a_new_session_all_is_held_anew_and_an_earlier_sessions_is_replaced(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    ephemerals.hold("/a", b"one")
+    assert not ephemerals.follow_session()
+    ensemble.client_id = (SECOND, b"other")
+    assert ephemerals.follow_session()
+    assert ephemerals.held == set()
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (SECOND, b"one")}
+    assert ("replace", "/a") in ensemble.requests
+
+
+@pytest.mark.parametrize("owner", [FOREIGN, 0])
+def test_what_is_somebody_elses_is_neither_replaced_nor_deleted(
+    ephemerals: Ephemerals, ensemble: Ensemble, owner: int
+) -> None:
+    ensemble.znodes["/a"] = (owner, b"theirs")
+    with pytest.raises(TakenError, match=r"^/a is taken: ") as caught:
+        ephemerals.hold("/a", b"mine")
+    assert caught.value.owner == owner
+    ephemerals.let_go("/a")
+    assert ensemble.znodes == {"/a": (owner, b"theirs")}
+    assert ephemerals.held == set()
+
+
+def test_what_was_deleted_and_taken_by_another_is_not_let_go_of(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+    ephemerals.hold("/a", b"one")
+    ensemble.delete("/a")
+    ensemble.znodes["/a"] = (FOREIGN, b"theirs")
+    ephemerals.let_go("/a")
+    assert ensemble.znodes == {"/a": (FOREIGN, b"theirs")}
+
+
+def test_a_restarted_agent_takes_over_what_its_session_holds_without_a_change(
+    ephemerals: Ephemerals, ensemble: Ensemble, file: Path
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ensemble.requests.clear()
+    later = start(ensemble, file)
+    assert later.held == set()
+    later.hold("/a", b"one")
+    assert later.held == {"/a"}
+    assert {name for name, _path in ensemble.requests} == {"create", "get", "exists"}
+
+
+def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
+    ephemerals: Ephemerals, ensemble: Ensemble, file: Path
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ephemerals.hold("/b", b"one")
+    ensemble.client_id = (SECOND, b"other")
+    start(ensemble, file).let_go_of_others({"/a"})
+    assert set(ensemble.znodes) == {"/a"}
+    assert SessionMemory(file).paths == {"/a"}
+
+
+def test_a_path_is_remembered_before_it_is_created(ephemerals: Ephemerals, ensemble: Ensemble, file: Path) -> None:
+    ensemble.broken = True
+    with pytest.raises(SessionTroubleError, match=r"^/a: ConnectionLoss"):
+        ephemerals.hold("/a", b"one")
+    assert SessionMemory(file).paths == {"/a"}
+    assert ephemerals.held == set()
+
+
+def test_what_was_let_go_of_is_gone_and_remembered_no_more(
+    ephemerals: Ephemerals, ensemble: Ensemble, file: Path
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ephemerals.let_go("/a")
+    assert (ensemble.znodes, ephemerals.held, SessionMemory(file).paths) == ({}, set(), frozenset())
+    ensemble.requests.clear()
+    ephemerals.let_go("/a")
+    assert ensemble.requests == []

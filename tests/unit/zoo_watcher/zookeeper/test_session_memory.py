@@ -1,0 +1,72 @@
+"""A session is remembered across restarts, in the form that earlier versions have written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.zookeeper.session_memory import SessionMemory, memory_file
+
+CLIENT_ID = (0x1234, b"\x00secret")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the session is remembered."""
+    return tmp_path / "session.json"
+
+
+def test_the_next_agent_has_what_was_saved_last(file: Path) -> None:
+    memory = SessionMemory(file)
+    assert (memory.client_id, memory.paths) == (None, frozenset())
+    memory.save(CLIENT_ID, {"/a"})
+    memory.save(CLIENT_ID, ["/b", "/a"])
+    later = SessionMemory(file)
+    assert (later.client_id, later.paths) == (CLIENT_ID, frozenset({"/a", "/b"}))
+
+
+def test_the_file_has_the_session_and_the_paths_and_is_for_nobody_else_to_read(file: Path) -> None:
+    SessionMemory(file).save(CLIENT_ID, {"/b", "/a"})
+    assert json.loads(file.read_text()) == {"id": 0x1234, "password": CLIENT_ID[1].hex(), "held": ["/a", "/b"]}
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_without_paths_is_of_a_session_that_held_nothing(file: Path) -> None:
+    file.write_text('{"id": 7, "password": "00ff"}')
+    assert SessionMemory(file).client_id == (7, b"\x00\xff")
+    assert SessionMemory(file).paths == frozenset()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"id": 7}', '{"id": "x", "password": ""}', '{"id": 7, "password": "zz"}'])
+def test_what_can_not_be_read_is_as_if_there_were_no_session(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert SessionMemory(file).client_id is None
+
+
+def test_what_has_not_changed_is_not_written_again(file: Path) -> None:
+    memory = SessionMemory(file)
+    memory.save(CLIENT_ID, {"/a"})
+    file.unlink()
+    memory.save(CLIENT_ID, ["/a"])
+    assert not file.exists()
+
+
+def test_a_file_that_can_not_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    SessionMemory(tmp_path / "none" / "session.json").save(CLIENT_ID, {"/a"})
+    assert "session not remembered" in caplog.text
+    assert CLIENT_ID[1].hex() not in caplog.text
+
+
+def test_what_is_forgotten_is_gone_and_may_be_forgotten_twice(file: Path) -> None:
+    memory = SessionMemory(file)
+    memory.save(CLIENT_ID, ())
+    memory.forget()
+    memory.forget()
+    assert SessionMemory(file).client_id is None
+
+
+def test_the_file_is_in_the_units_directory_where_it_has_one(tmp_path: Path) -> None:
+    assert memory_file("/run/zoo-watcher/a", tmp_path) == Path("/run/zoo-watcher/a/session.json")
+    assert memory_file(None, tmp_path / "session.json") == tmp_path / "session.json"
