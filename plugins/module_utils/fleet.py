@@ -20,7 +20,7 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 class Verdict(NamedTuple):
-    """Who has proved it, who gave up on it, who is still at it; names, sorted. Who is not asked is in none of them."""
+    """The names, sorted, of those who have proved it, who gave up on it, who are still at it; of no others."""
 
     proved: list[str]
     failed: list[str]
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """All who are asked."""
+        """All who are to prove it."""
         return sorted([*self.proved, *self.failed, *self.pending])
 
 
@@ -87,7 +87,7 @@ class Limits(NamedTuple):
 class WaitResult(NamedTuple):
     """How waiting ended. `problem` is None where the proof is there; `lost` were live and are not.
 
-    `agents` are those that were asked. `timed_out` tells a problem that more time could solve from another one.
+    `agents` are those that are to prove it. `timed_out` tells a problem that more time could solve from another one.
     """
 
     agents: Mapping[str, AgentStatus]
@@ -124,12 +124,12 @@ def wait_for_fleet(client: KazooClient, paths: AppPaths, proof: Proof, limits: L
     """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
     deadline = time.monotonic() + seconds
     fleet = Fleet(client, paths)
-    asked: set[str] = set()
+    seen: set[str] = set()
     while True:
         fleet.refresh()
         verdict = proof.judge(fleet.agents)
-        asked.update(verdict.names)
-        lost = sorted(asked - set(fleet.agents))
+        seen.update(verdict.names)
+        lost = sorted(seen - set(fleet.agents))
         result = WaitResult({name: fleet.agents[name] for name in verdict.names}, verdict, lost)
         if len(verdict.failed) > limits.max_failures:
             return result._replace(problem=_failures(result, proof))
@@ -232,8 +232,8 @@ class Fleet:
         if not stale:
             return
         names = self._names()
-        for gone in set(self.agents) - names:
-            del self.agents[gone]
+        for name in set(self.agents) - names:
+            del self.agents[name]
         with self._lock:
             self._stale |= names - set(self.agents)
 

@@ -85,15 +85,15 @@ class FileProof:
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by its files' states; an agent without a file from these znodes is not asked."""
+        """Sort a fleet by its files' states; an agent without a file from these znodes need not prove anything."""
         verdict = Verdict([], [], [])
         for name in sorted(agents):
-            asked = self._asked(agents[name])
-            if any(need.failed_by(file) for need, file in asked.values()):
+            files = self._concerned(agents[name])
+            if any(need.failed_by(file) for need, file in files.values()):
                 verdict.failed.append(name)
-            elif not all(need.met_by(file) for need, file in asked.values()):
+            elif not all(need.met_by(file) for need, file in files.values()):
                 verdict.pending.append(name)
-            elif asked:
+            elif files:
                 verdict.proved.append(name)
         return verdict
 
@@ -104,20 +104,20 @@ class FileProof:
         """How the first file is that an agent has not proved, those that failed before the others."""
         undone = sorted(
             (not need.failed_by(file), dest, file)
-            for dest, (need, file) in self._asked(status).items()
+            for dest, (need, file) in self._concerned(status).items()
             if not need.met_by(file)
         )
         _unused, dest, file = undone[0]
         more = f", and {len(undone) - 1} more files of its" if len(undone) > 1 else ""
         return f"{dest} on {status.name} is {_state(file)}{more}"
 
-    def _asked(self, status: AgentStatus) -> dict[str, tuple[Need, FileStatus]]:
+    def _concerned(self, status: AgentStatus) -> dict[str, tuple[Need, FileStatus]]:
         """The files from these znodes, by dest, each with what it must show."""
         needs = ((dest, self._need(file), file) for dest, file in files_of(status).items())
         return {dest: (need, file) for dest, need, file in needs if need is not None}
 
     def _need(self, file: FileStatus) -> Need | None:
-        """What the file must show; None where the znodes make no difference to it. Kept: it is asked at each event."""
+        """What the file must show; None where the znodes make no difference to it. Remembered for the next event."""
         key = (file.znode, file.format)
         if key not in self._needs:
             concerning = [state for state in self._states if state.concerns(file)]

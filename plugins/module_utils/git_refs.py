@@ -44,9 +44,9 @@ def resolve(url: str, ref: str) -> str:
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
     if COMMIT_ID.fullmatch(ref.lower()):
         return _resolve_in_copy(url, ref.lower())
-    found = _advertised(url, ref)
-    if found:
-        return found
+    commit_id = _advertised(url, ref)
+    if commit_id:
+        return commit_id
     if ABBREVIATED.fullmatch(ref):
         return _resolve_in_copy(url, ref.lower())
     raise CommitError(f"ref: {url} has no branch, tag or commit {ref}")
@@ -57,14 +57,14 @@ def _advertised(url: str, ref: str) -> str | None:
     with _questions(url):
         answer = _git(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
     refs = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
-    found = {
+    candidates = {
         name: refs.get(f"{name}^{{}}", refs[name])
         for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}")
         if name in refs
     }
-    if len(set(found.values())) > 1:
+    if len(set(candidates.values())) > 1:
         raise CommitError(f"ref: {ref} is a branch and a tag of {url}; say refs/heads/{ref} or refs/tags/{ref}")
-    return next(iter(found.values()), None)
+    return next(iter(candidates.values()), None)
 
 
 def _resolve_in_copy(url: str, commit_id: str) -> str:

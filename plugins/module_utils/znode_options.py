@@ -59,7 +59,7 @@ class DesiredZnode(NamedTuple):
 
     @property
     def turn(self) -> tuple[bool, int]:
-        """What comes first in a transaction: what goes, from the bottom; then what comes, from the top."""
+        """What comes first in a transaction: what is deleted, from the bottom; then what is created, from the top."""
         depth = len(ancestors(self.path))
         return (self.present, depth if self.present else -depth)
 

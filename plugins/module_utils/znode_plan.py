@@ -18,7 +18,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Acl
 
 
 class CurrentZnode(NamedTuple):
-    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read."""
+    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read.
+
+    `stat` is None where it is new, and where ZooKeeper shows it to nobody who may not read the znode (3.9 and later);
+    how many children it has is not known then.
+    """
 
     data: bytes | None = None
     stat: Any = None
@@ -58,7 +62,7 @@ class Tree:
 
 
 class Step(NamedTuple):
-    """One operation of a transaction: `create`, `set`, `check` or `delete`."""
+    """One operation of a transaction: `create`, `set`, `check` or `delete`. `unseen` is of a znode without a stat."""
 
     verb: str
     path: str
@@ -66,6 +70,7 @@ class Step(NamedTuple):
     version: int = -1
     acl: tuple[AclEntry, ...] | None = None
     sequence: bool = False
+    unseen: bool = False
 
     @property
     def size(self) -> int:
@@ -162,9 +167,8 @@ def _plan_absent(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree
     steps = [Step("delete", path) for path in below if path in tree.nodes]
     for path in (*below, one.path):
         tree.remove(path)
-    return ZnodePlan(
-        place, one, before, None, (*steps, Step("delete", one.path, version=_version(one))), thinning=thinning
-    )
+    last = Step("delete", one.path, version=_version(one), unseen=before.stat is None)
+    return ZnodePlan(place, one, before, None, (*steps, last), thinning=thinning)
 
 
 def _version(one: DesiredZnode) -> int:
@@ -172,7 +176,9 @@ def _version(one: DesiredZnode) -> int:
 
 
 def _check_version(one: DesiredZnode, before: CurrentZnode) -> None:
-    if one.version not in {None, before.stat.version}:
+    if one.version is not None and before.stat is None:
+        raise _refused(one, "permission denied (NoAuth) to see its version; leave version out")
+    if one.version not in {None, before.stat and before.stat.version}:
         raise _refused(
             one,
             f"has version {before.stat.version}, expected {one.version} (BadVersion); read it again and decide anew",

@@ -52,8 +52,8 @@ class ZnodeSnapshot(NamedTuple):
         """As a module returns it."""
         if self.stat is None:
             return {"path": self.path, "exists": False}
-        known = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
-        return {**node_fields(Node(self.path, self.data, self.stat)), "exists": True, **known}
+        more = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
+        return {**node_fields(Node(self.path, self.data, self.stat)), "exists": True, **more}
 
 
 def node_fields(node: Node) -> dict[str, Any]:
@@ -86,17 +86,17 @@ class Condition(NamedTuple):
             raise ZooKeeperError("wait_for: a znode that is absent has no value, children or zxid; leave them out")
         return made
 
-    def unmet(self, seen: ZnodeSnapshot) -> str:
-        """Why `seen` does not meet it, for a message; empty where it does."""
-        if seen.stat is None or not self.present:
-            there = seen.stat is not None
+    def unmet(self, znode: ZnodeSnapshot) -> str:
+        """Why `znode` does not meet it, for a message; empty where it does."""
+        if znode.stat is None or not self.present:
+            there = znode.stat is not None
             return "" if there == self.present else f"is {_state(there)}, expected {_state(self.present)}"
-        if self.value is not None and not self.value.matches(seen.data):
-            return f"holds {_brief(seen.data)}, expected {_brief(self.value.data)}"
-        if len(seen.children) < self.min_children:
-            return f"has {len(seen.children)} children, expected {self.min_children} or more"
-        if self.newer_than is not None and seen.stat.mzxid <= self.newer_than:
-            return f"was last set by transaction {seen.stat.mzxid}, expected one after {self.newer_than}"
+        if self.value is not None and not self.value.matches(znode.data):
+            return f"holds {_brief(znode.data)}, expected {_brief(self.value.data)}"
+        if len(znode.children) < self.min_children:
+            return f"has {len(znode.children)} children, expected {self.min_children} or more"
+        if self.newer_than is not None and znode.stat.mzxid <= self.newer_than:
+            return f"was last set by transaction {znode.stat.mzxid}, expected one after {self.newer_than}"
         return ""
 
 
@@ -114,13 +114,13 @@ def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -
     `timeout` is in seconds, for each answer. Raises `ZooKeeperError`.
     """
     client.sync_async("/")
-    asked = []
+    requests = []
     for path in paths:
         if watch:  # leaves a watch also where there is no znode yet
             client.exists_async(path, watch=watch)
         reads = (client.get_async(path), client.get_children_async(path, watch=watch), client.get_acls_async(path))
-        asked.append((path, reads))
-    return [_snapshot(path, reads, timeout) for path, reads in asked]
+        requests.append((path, reads))
+    return [_snapshot(path, reads, timeout) for path, reads in requests]
 
 
 def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> ZnodeSnapshot:
@@ -162,7 +162,7 @@ def _look(
         if isinstance(exc.__cause__, passing):
             return [], str(exc)
         raise
-    reasons = ((seen.path, condition.unmet(seen)) for seen in snapshots)
+    reasons = ((znode.path, condition.unmet(znode)) for znode in snapshots)
     return snapshots, next((f"{path}: {why}" for path, why in reasons if why), "")
 
 

@@ -41,7 +41,7 @@ FIRST_PAUSE = 0.01
 """Seconds, doubled before each further attempt."""
 MAX_TRANSACTION_BYTES = 1_040_000
 """What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
-SHOWN_PATHS = 20
+MOST_PATHS = 20
 """How many created parents or deleted descendants a diff names."""
 MAX_THINNING = 1000
 """A subtree of more znodes is thinned out first, so many in a transaction."""
@@ -89,7 +89,7 @@ def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
     acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
     nodes = dict(zip(named, read_many(client, list(named), timeout)))
     _answer(synced, "/", timeout)
-    tree = Tree({path: _without_value(_answer(request, path, timeout)) for path, request in stats.items()})
+    tree = Tree({path: _without_value(request, path, timeout) for path, request in stats.items()})
     for path, one in named.items():
         current = _current(client, one, nodes[path], timeout)
         if current and path in acls:
@@ -105,7 +105,13 @@ def _answer(request: Any, path: str, timeout: float) -> Any:
         return request.get(timeout=timeout)
 
 
-def _without_value(stat: Any) -> CurrentZnode | None:
+def _without_value(request: Any, path: str, timeout: float) -> CurrentZnode | None:
+    """The answer to `exists`. Who may not read a znode gets no stat of it from ZooKeeper 3.9 on; but it is there."""
+    with translated(path):
+        try:
+            stat = request.get(timeout=timeout)
+        except kazoo_errors.NoAuthError:
+            return CurrentZnode()
     return None if stat is None else CurrentZnode(stat=stat, children=stat.numChildren)
 
 
@@ -114,7 +120,7 @@ def _current(client: Any, one: DesiredZnode, node: Node | ZooKeeperError | None,
     if isinstance(node, ZooKeeperError) and one.value is not None:
         raise node
     if isinstance(node, ZooKeeperError):
-        return _without_value(_answer(client.exists_async(one.path), one.path, timeout))
+        return _without_value(client.exists_async(one.path), one.path, timeout)
     return None if node is None else CurrentZnode(node.data, node.stat, children=node.stat.numChildren)
 
 
@@ -216,6 +222,8 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
         return ZooKeeperError(
             f"hosts: nothing is above the chroot {client.chroot}; make it first, by a task without a chroot"
         )
+    if step.unseen and isinstance(exc, kazoo_errors.NotEmptyError):
+        return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
     passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")
     if isinstance(exc, tuple(getattr(kazoo_errors, name) for name in passing)):
         return Overtaken(f"{step.path}: another client was faster ({type(exc).__name__[:-5]})", path=step.path)
@@ -243,9 +251,14 @@ def _format_committed(
         fresh = one.after is not None and (one.before is None or one.acl is not None or path in moved)
         pending.append((one, path, answer, client.exists_async(path) if fresh else None))
     return [
-        format_result(one, path, _answer(request, path, timeout) if request else _stat(one, answer))
+        format_result(one, path, _stat_now(request, path, timeout) if request else _stat(one, answer))
         for one, path, answer, request in pending
     ]
+
+
+def _stat_now(request: Any, path: str, timeout: float) -> Any:
+    current = _without_value(request, path, timeout)
+    return current and current.stat
 
 
 def _stat(one: ZnodePlan, answer: Any) -> Any:
@@ -286,8 +299,8 @@ def diff(one: ZnodePlan) -> dict[str, Any]:
 
 
 def _list_paths(name: str, paths: Sequence[str]) -> dict[str, Any]:
-    more = [f"and {len(paths) - SHOWN_PATHS} more"] if len(paths) > SHOWN_PATHS else []
-    return {name: [*sorted(paths)[:SHOWN_PATHS], *more]} if paths else {}
+    more = [f"and {len(paths) - MOST_PATHS} more"] if len(paths) > MOST_PATHS else []
+    return {name: [*sorted(paths)[:MOST_PATHS], *more]} if paths else {}
 
 
 def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:

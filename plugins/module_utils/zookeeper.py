@@ -64,7 +64,7 @@ _STAT = struct.Struct("!qqqqiiiqiiq")
 
 
 class _LastWords(logging.Handler):
-    """Keeps kazoo's last warning: the reason why it can't connect is said nowhere else."""
+    """Keeps kazoo's last warning: the reason why it can't connect is logged nowhere else."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -115,7 +115,7 @@ def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWor
     where = ",".join(f"{host}:{port}" for host, port in client.hosts)
     try:
         with warnings.catch_warnings():
-            # Of a chroot that is not there kazoo warns on the terminal; what is then asked for says so too.
+            # Of a chroot that is not there kazoo warns on the terminal; what is then asked for tells that too.
             warnings.simplefilter("ignore")
             client.start(timeout=seconds)
         if options.get("sasl_mechanism"):
@@ -332,20 +332,20 @@ def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int
 def _one_by_one(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
     """Ask for each by itself, all at once; once more where the connection was lost: who refuses multiRead hangs up."""
     ask = {GET_DATA: client.get_async, GET_CHILDREN: client.get_children_async}
-    found: dict[int, Any] = {}
-    while len(found) < len(operations):
-        asked = [(index, ask[kind](path)) for index, (kind, path) in enumerate(operations) if index not in found]
-        for index, one in asked:
+    answers: dict[int, Any] = {}
+    while len(answers) < len(operations):
+        left = [(index, ask[kind](path)) for index, (kind, path) in enumerate(operations) if index not in answers]
+        for index, request in left:
             try:
-                found[index] = _settled(one, deadline)
+                answers[index] = _settled(request, deadline)
             except (kazoo_errors.NoNodeError, kazoo_errors.NoAuthError) as exc:
-                found[index] = exc
+                answers[index] = exc
             except kazoo_errors.ConnectionLoss:
                 if time.monotonic() > deadline:
                     raise
-    return [found[index] for index in range(len(operations))]
+    return [answers[index] for index in range(len(operations))]
 
 
-def _settled(asked: Any, deadline: float) -> Any:
+def _settled(request: Any, deadline: float) -> Any:
     """The answer; kazoo holds a request back for ever while there is no connection, so the wait has an end."""
-    return asked.get(timeout=max(deadline - time.monotonic(), 0.001))
+    return request.get(timeout=max(deadline - time.monotonic(), 0.001))

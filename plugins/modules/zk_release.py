@@ -255,7 +255,7 @@ def argument_spec() -> dict[str, Any]:
 def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
     """The release that the options ask for. Raises `InvalidRecord`, `CommitError`."""
     if options["to"] and options["state"] != "rolled_back":
-        raise InvalidRecord("to: goes with the state rolled_back")
+        raise InvalidRecord("to: only with the state rolled_back")
     if options["state"] == "rolled_back":
         release = rollback_target(read_history(client, paths), published.release, options["to"])
     else:
@@ -309,9 +309,9 @@ def describe(published: Published, release: Release, *, changed: bool) -> dict[s
     return result
 
 
-def pretty(found: dict[str, Any] | None) -> str:
+def pretty(release: dict[str, Any] | None) -> str:
     """A release as a diff shows it."""
-    return f"{json.dumps(found, indent=2)}\n" if found else ""
+    return f"{json.dumps(release, indent=2)}\n" if release else ""
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ options:
     default: false
   wait_for_files:
     description:
-      - Znodes, to wait until every live agent that keeps a file like one of them, like one below them, or like a
+      - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
         subtree that they are in, has in place what they hold now; fails where it has not.
       - The paths are as the agents see them, so O(hosts) has the same chroot as theirs.
       - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
@@ -141,7 +141,7 @@ agents:
       returned: when there is something to say
     files:
       description:
-        - The files that it keeps like znodes, by their path on its host.
+        - The files that it renders from znodes, by their path on its host.
         - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict

@@ -293,18 +293,18 @@ def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     with connect(options) as client:
         began = time.monotonic()
         if condition is None:
-            seen, waited = take(client, paths, options["connect_timeout"]), {}
+            snapshots, waited = take(client, paths, options["connect_timeout"]), {}
         else:
-            seen = wait(client, paths, condition, options["wait_timeout"])
+            snapshots = wait(client, paths, condition, options["wait_timeout"])
             waited = {"elapsed": elapsed(began)}
-        found = [{**one.fields(), **_descendants(client, one, options)} for one in seen]
-    return {**({"znodes": found} if several else found[0]), **waited}
+        znodes = [{**znode.fields(), **_descendants(client, znode, options)} for znode in snapshots]
+    return {**({"znodes": znodes} if several else znodes[0]), **waited}
 
 
-def _descendants(client: Any, seen: ZnodeSnapshot, options: Mapping[str, Any]) -> dict[str, Any]:
-    if seen.stat is None or not options["depth"]:
+def _descendants(client: Any, snapshot: ZnodeSnapshot, options: Mapping[str, Any]) -> dict[str, Any]:
+    if snapshot.stat is None or not options["depth"]:
         return {}
-    nodes = below(client, seen.path, options["depth"], options["max_znodes"], options["connect_timeout"])
+    nodes = below(client, snapshot.path, options["depth"], options["max_znodes"], options["connect_timeout"])
     return {"descendants": [node_fields(node) for node in nodes]}
 
 

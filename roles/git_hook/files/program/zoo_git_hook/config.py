@@ -60,34 +60,34 @@ class HookConfig:
         """The configuration in a file. Raises `HookConfigError`."""
         try:
             with open(path, encoding="utf-8") as file:
-                found = json.load(file)
+                content = json.load(file)
         except OSError as exc:
             raise HookConfigError(
                 f"{path}: {exc.strerror}; only the repository's owner may push where it publishes"
             ) from exc
         except ValueError as exc:
             raise HookConfigError(f"{path}: not JSON: {exc}") from exc
-        problems = list(_problems(found)) if isinstance(found, dict) else ["expected a JSON object"]
+        problems = list(_problems(content)) if isinstance(content, dict) else ["expected a JSON object"]
         if problems:
             raise HookConfigError(f"{path}: {'; '.join(problems)}")
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
-        options = {**defaults, **{name: value for name, value in found.items() if name in OPTIONS}}
-        return cls(os.path.realpath(path), found["url"], tuple(map(_target, found["branches"])), options)
+        options = {**defaults, **{name: value for name, value in content.items() if name in OPTIONS}}
+        return cls(os.path.realpath(path), content["url"], tuple(map(_target, content["branches"])), options)
 
     def targets_of(self, branch: str) -> list[Target]:
         """Where a branch's commits go; nowhere, mostly."""
         return [target for target in self.targets if target.branch == branch]
 
 
-def _problems(found: dict[str, Any]) -> Iterator[str]:
-    for name in sorted(set(found) - {*OPTIONS, "url", "branches"}):
+def _problems(content: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(set(content) - {*OPTIONS, "url", "branches"}):
         yield f"{name}: no such key"
-    for name, value in found.items():
+    for name, value in content.items():
         if name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
-    yield from _refused(lambda: check_url(found.get("url")))
-    yield from _refused(lambda: host_string(found.get("hosts")))
-    yield from _branch_problems(found.get("branches"))
+    yield from _refused(lambda: check_url(content.get("url")))
+    yield from _refused(lambda: host_string(content.get("hosts")))
+    yield from _branch_problems(content.get("branches"))
 
 
 def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[str]:

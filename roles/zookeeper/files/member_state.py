@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at what a host has of a member, and change nothing.
+"""Print the state of a member on its host, and change nothing.
 
-`member_look.py CONFIG_DIR DATA_DIR DATA_LOG_DIR HOME USER NEEDED...` prints a JSON object: `myid`, the text of that
+`member_state.py CONFIG_DIR DATA_DIR DATA_LOG_DIR HOME USER NEEDED...` prints a JSON object: `myid`, the text of that
 file, empty where there is none; `data`, whether the member has any; `settings`, those of zoo.cfg that can't be changed
 at will, as an object, empty where there is no zoo.cfg; whether there are a login file (`login`), the directory HOME
 (`unpacked`) and the user USER (`user`); and which of the files NEEDED are not there (`lacking`). The role sends this
@@ -26,7 +26,7 @@ PLACEHOLDER = re.compile(r"replace this text")
 
 
 def main() -> None:
-    """Print what is there."""
+    """Print the state."""
     config, data, log, home = map(Path, sys.argv[1:5])
     myid = text(data / "myid").strip()
     report = {

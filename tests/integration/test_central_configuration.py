@@ -28,7 +28,7 @@ def walkthrough(tmp_path: Path) -> Iterator[Walkthrough]:
 def test_the_page_shows_what_the_articles_run_shows_today(walkthrough: Walkthrough) -> None:
     page = walkthrough.walk()
     write_if_asked(page)
-    assert page == PAGE.read_text(encoding="utf-8"), "write it anew, as it says itself"
+    assert page == PAGE.read_text(encoding="utf-8"), "write it anew with the command that it names"
     for value in ("muxiaonong666", "muxiaonong6969"):
         assert f"The file holds `{value}`." in page
-    assert page.index("The file is not there.") < page.index("The file holds")
+    assert page.index("The file does not exist.") < page.index("The file holds")
