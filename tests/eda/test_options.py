@@ -173,9 +173,9 @@ def test_the_documentation_is_what_the_options_are() -> None:
 SHOW = """
 import runpy, sys
 runpy.run_path(sys.argv[1])["find_collection"]()
-from ansible_collections.zoo.deploy.plugins.plugin_utils import watch_loop
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch import loop
 import ansible_collections.other.thing.plugins
-print(watch_loop.__file__)
+print(loop.__file__)
 """
 
 
@@ -198,4 +198,4 @@ def test_it_finds_its_own_collection_beside_another_package_of_collections(place
         capture_output=True,
         text=True,
     )
-    assert Path(done.stdout.strip()).resolve() == own / "plugins" / "plugin_utils" / "watch_loop.py"
+    assert Path(done.stdout.strip()).resolve() == own / "plugins" / "plugin_utils" / "watch" / "loop.py"

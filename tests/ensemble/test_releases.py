@@ -14,10 +14,11 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import make_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     Limits,
-    Outcome,
     Verdict,
+    WaitResult,
     read_agents,
     wait_for_fleet,
 )
@@ -28,7 +29,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -54,7 +54,7 @@ def report(client: KazooClient, paths: AppPaths, name: str, state: str, generati
         client.create(paths.agent(name), data, ephemeral=True, makepath=True)
 
 
-def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> Outcome:
+def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> WaitResult:
     """Wait for a fleet to prove a generation."""
     return wait_for_fleet(client, paths, ReleaseProof(paths.config, generation), limits, seconds)
 
@@ -68,13 +68,13 @@ class Waiting:
     """Waits for a fleet in a thread of its own."""
 
     def __init__(self, client: KazooClient, paths: AppPaths, generation: int, limits: Limits) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[WaitResult] = []
         self._thread = threading.Thread(
             target=lambda: self.outcomes.append(wait(client, paths, generation, limits, 30)), daemon=True
         )
         self._thread.start()
 
-    def end(self) -> Outcome:
+    def end(self) -> WaitResult:
         """The outcome."""
         self._thread.join(30)
         return self.outcomes[0]

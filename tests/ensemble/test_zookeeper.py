@@ -17,14 +17,14 @@ from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    ARGSPEC,
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     ConnectError,
     ZooKeeperError,
-    connect,
     host_string,
     translated,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
 from support.ports import free_ports
@@ -263,12 +263,13 @@ def test_a_mechanism_whose_library_is_missing_says_which_one(ensemble: Ensemble)
 import sys
 sys.path.insert(0, {str(Path("collections").resolve())!r})
 sys.modules.update(kerberos=None, winkerberos=None, gssapi=None)
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ConnectError, connect
-options = {{name: spec.get("default") for name, spec in ARGSPEC.items()}}
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import CONNECTION_OPTIONS, MissingLibraryError
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+options = {{name: spec.get("default") for name, spec in CONNECTION_OPTIONS.items()}}
 try:
     with connect({{**options, "hosts": {ensemble.hosts!r}, "connect_timeout": 2.0, "sasl_mechanism": "GSSAPI"}}):
         pass
-except ConnectError as exc:
+except MissingLibraryError as exc:
     print(exc)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

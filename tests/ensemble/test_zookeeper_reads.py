@@ -10,11 +10,12 @@ from kazoo.exceptions import UnimplementedError
 from kazoo.security import make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import zookeeper
-from ansible_collections.zoo.deploy.plugins.module_utils.multi_read import GET_DATA, MultiRead
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    GET_DATA,
     Listing,
+    MultiRead,
     Node,
-    ZooKeeperError,
     connect,
     list_many,
     read_many,

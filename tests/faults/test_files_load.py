@@ -37,7 +37,7 @@ WRITERS = 4
 INTERVAL = 5.0
 """Seconds of `min_interval`."""
 DOWN = 4.0
-"""Seconds that a killed member stays away, and that all are there before the next is killed."""
+"""Seconds that a killed member is down, and that all are up before the next is killed."""
 PATIENCE = 300
 """Seconds after which what was started is lost; it comes late where everything else is busy, too."""
 SOON = 60
@@ -59,7 +59,7 @@ def is_whole(value: bytes) -> bool:
 
 
 class Fleet:
-    """Agents that all keep all files, each in a directory of its own; what they run notes when it began."""
+    """Agents that all have all files, each in a directory of its own; their actions note when they began."""
 
     def __init__(self, root: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> None:
         self.znodes = [f"{app}/files/{number:03}.conf" for number in range(ZNODES)]
@@ -76,17 +76,17 @@ class Fleet:
             command = agent.root / "bin" / "systemctl"
             command.write_text(f'#!/bin/sh\ndate +%s.%N >>"{agent.root}/notes/$2"\n')
             command.chmod(0o755)
-            files = [self._kept(agent, znode, number) for number, znode in enumerate(self.znodes)]
+            files = [self._entry(agent, znode, number) for number, znode in enumerate(self.znodes)]
             agent.config = {"files": files, "session_timeout": 10}
             agent.start(PATH=f"{agent.root}/bin:/usr/bin:/bin")
         for agent in self.agents:
             wait_for(functools.partial(getattr, agent, "status"), f"{agent.name} is live", PATIENCE)
 
-    def _kept(self, agent: Agent, znode: str, number: int) -> dict[str, Any]:
-        kept = {"znode": znode, "dest": str(self.place(agent, znode)), "min_interval": INTERVAL}
+    def _entry(self, agent: Agent, znode: str, number: int) -> dict[str, Any]:
+        entry = {"znode": znode, "dest": str(self.place(agent, znode)), "min_interval": INTERVAL}
         if number % 2:
-            return {**kept, "restart_units": [f"odd{number % 5}.service"]}
-        return {**kept, "on_change": [str(agent.root / "bin" / "systemctl"), "note", "command"]}
+            return {**entry, "restart_units": [f"odd{number % 5}.service"]}
+        return {**entry, "on_change": [str(agent.root / "bin" / "systemctl"), "note", "command"]}
 
     @staticmethod
     def place(agent: Agent, znode: str) -> Path:
@@ -154,7 +154,7 @@ class Killing:
         self.killed = 0
 
     def kill_one(self) -> None:
-        """One is away for a while, then all are there for a while."""
+        """One is down for a while, then all are up for a while."""
         member = self.ensemble.members[self.killed % len(self.ensemble.members)]
         self.ledger.inject("SIGKILL of a member of the ensemble under 1,000 changes of files a minute")
         member.kill()
@@ -170,25 +170,25 @@ class Changing:
 
     def __init__(self, zk: KazooClient, znodes: list[str]) -> None:
         self.zk = zk
-        self.wanted: dict[str, bytes | None] = dict.fromkeys(znodes)
+        self.expected: dict[str, bytes | None] = dict.fromkeys(znodes)
         self._pace = itertools.count()
         self._begun = time.monotonic()
 
     def change_all(self) -> float:
         """Make all changes; what the ensemble's outages have held up is made up for. The seconds that it took."""
-        # Each has znodes of its own: what is changed last, and is wanted, has an order.
+        # Each has znodes of its own: what is changed last, and expected, has an order.
         with ThreadPoolExecutor(WRITERS) as writers:
             for _done in writers.map(self._change_some, range(WRITERS)):
                 pass
         return time.monotonic() - self._begun
 
     def _change_some(self, number: int) -> None:
-        own = list(self.wanted)[number::WRITERS]
+        own = list(self.expected)[number::WRITERS]
         while (serial := next(self._pace)) < CHANGES:
             time.sleep(max(0.0, self._begun + SECONDS * serial / CHANGES - time.monotonic()))
             znode = random.choice(own)
             value = None if random.random() < DELETED else checked(serial, znode)
-            self.wanted[znode] = value
+            self.expected[znode] = value
             patiently(functools.partial(self._change, znode, value))
 
     def _change(self, znode: str, value: bytes | None) -> None:
@@ -204,14 +204,14 @@ class Changing:
 
 
 def troubles(fleet: Fleet, changing: Changing) -> Iterator[tuple[Path, str]]:
-    """Each file, and what is wrong with it or with what is said of it; a deleted znode's file keeps an older value."""
+    """Each file, and what is wrong with it or with its status; a deleted znode's file keeps an older value."""
     for agent in fleet.agents:
-        told = patiently(functools.partial(getattr, agent, "status")).get("files", {})
-        for znode, value in changing.wanted.items():
+        statuses = patiently(functools.partial(getattr, agent, "status")).get("files", {})
+        for znode, value in changing.expected.items():
             place = fleet.place(agent, znode)
-            state = told.get(str(place), {}).get("state")
+            state = statuses.get(str(place), {}).get("state")
             if state != ("missing" if value is None else "current"):
-                yield place, f"said to be {state}"
+                yield place, f"its state is {state}"
             elif value is not None and place.read_bytes() != value:
                 yield place, "another value"
             else:

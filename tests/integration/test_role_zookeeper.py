@@ -18,7 +18,7 @@ from support.playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
 STATUS = ROLE / "files" / "ensemble_status.py"
-LOOK = ROLE / "files" / "member_look.py"
+LOOK = ROLE / "files" / "member_state.py"
 
 
 def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:

@@ -1,4 +1,4 @@
-"""A host whose agent keeps files as znodes are, and what can be seen of that."""
+"""A host whose agent renders files from znodes, and what can be observed of that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ date +%s.%N >> "{notes}/$2.restarts"
 
 
 class Host:
-    """An agent that keeps files under `etc`, from the znodes below `root`; a stand-in for systemctl notes restarts."""
+    """An agent with files under `etc`, from the znodes below `root`; a stand-in for systemctl notes restarts."""
 
     def __init__(self, agents: Callable[..., Agent], zk: KazooClient, root: str, etc: Path) -> None:
         self.zk = zk
@@ -48,8 +48,8 @@ class Host:
         """What a file holds."""
         return self.dest(name).read_bytes()
 
-    def keep(self, name: str, **keys: Any) -> Host:
-        """Have the agent keep a znode as a file of the same name."""
+    def add(self, name: str, **keys: Any) -> Host:
+        """Have the agent render a file from the znode of the same name."""
         entry = {"znode": self.path(name), "dest": str(self.dest(name)), **keys}
         self.agent.config["files"].append(entry)
         return self
@@ -87,18 +87,18 @@ class Host:
         return [*itertools.chain.from_iterable(below), path]
 
     def status(self, name: str) -> dict[str, Any]:
-        """What the agent says of a file; empty where it says nothing."""
+        """A file's part of the agent's status; empty where there is none."""
         return dict(self.agent.status.get("files", {}).get(str(self.dest(name)), {}))
 
     def wait(self, name: str, state: str, zxid: int = 0) -> dict[str, Any]:
-        """Wait until a file is in a state as of `zxid`, or later; what is said of it."""
+        """Wait until a file is in a state as of `zxid`, or later; its status."""
 
-        def there() -> dict[str, Any] | None:
-            said = self.status(name)
-            return said if said.get("state") == state and said.get("zxid", -1) >= zxid else None
+        def reached() -> dict[str, Any] | None:
+            status = self.status(name)
+            return status if status.get("state") == state and status.get("zxid", -1) >= zxid else None
 
         try:
-            return wait_for(there, f"{name} is {state} as of {zxid}") or {}
+            return wait_for(reached, f"{name} is {state} as of {zxid}") or {}
         except AssertionError as exc:
             raise AssertionError(f"{exc}\nstatus: {self.agent.status}\nlog:\n{self.agent.log}") from exc
 
@@ -106,22 +106,22 @@ class Host:
         """Wait until a file is in a state as of the last change that this class has made to its znodes."""
         return self.wait(name, state, self.written[name])
 
-    def wait_seen(self, name: str) -> None:
-        """Wait until the agent has looked at the last change, whatever has come of it."""
-        wait_for(lambda: self.status(name).get("zxid", -1) >= self.written[name], f"{name} is looked at")
+    def wait_read(self, name: str) -> None:
+        """Wait until the agent has read the last change, whatever has come of it."""
+        wait_for(lambda: self.status(name).get("zxid", -1) >= self.written[name], f"{name} is read")
 
     def note(self, name: str) -> list[str]:
         """A command that notes that it was run, and for which files."""
         return ["sh", "-c", f'echo "$ZOO_FILES" | tr "\\n" " " >> {self._notes}/{name}; echo >> {self._notes}/{name}']
 
-    def said(self, name: str) -> list[str]:
+    def noted(self, name: str) -> list[str]:
         """For which files the command of `note` was run, a line for each time."""
         path = self._notes / name
         return path.read_text().splitlines() if path.exists() else []
 
     def notes(self, name: str) -> int:
         """How often the command of `note` was run."""
-        return len(self.said(name))
+        return len(self.noted(name))
 
     def wait_notes(self, name: str, times: int) -> None:
         """Wait until it was."""
@@ -162,11 +162,11 @@ class Reader:
     def _read(self) -> None:
         while not self._ended.is_set():
             try:
-                found = self.path.read_bytes()
+                content = self.path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 # A directory's znode that has no children yet is an empty file.
                 continue
-            word = found[:7]
+            word = content[:7]
             self._seen.add(word)
-            if found != word * 2_000:
-                self.broken.append(found[:40])
+            if content != word * 2_000:
+                self.broken.append(content[:40])

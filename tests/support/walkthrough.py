@@ -1,4 +1,4 @@
-"""The run of the article about the configuration centre, done by an agent and tasks, as a page of the documentation.
+"""The run of an article about central configuration, done by an agent and tasks, as a page of the documentation.
 
 The article: http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a. Its program is connected to `/mxn`, and prints what
 `/mxn/myZNode` holds while that is not there, created, changed, deleted, and created again.
@@ -22,27 +22,27 @@ from support.sight import shown
 from support.waiting import wait_for
 from zoo_watcher.zookeeper.session_states import ACTIONS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration-centre.md"
-COMMAND = "ZOO_WRITE_CENTRE=1 .venv/bin/pytest tests/integration/test_configuration_centre.py"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "central-configuration.md"
+COMMAND = "ZOO_WRITE_GUIDE=1 .venv/bin/pytest tests/integration/test_central_configuration.py"
 HOSTS = "zk1:2181,zk2:2181,zk3:2181"
 DIRECTORY = "/srv/server1"
 WRITTEN = re.compile(r'(mzxid(?:=|": ))(\d+)')
 """The id of a transaction that wrote the value, in a log or a status."""
 
 HEAD = f"""\
-# A configuration centre
+# Central configuration
 
-A value is changed in one znode, and each machine has it in a file a moment later, checked, acted on, and told of.
+A value is changed in one znode, and a moment later each host has it in a file, validated, acted on, and reported.
 This page walks through the run of an
-[article about ZooKeeper as a configuration centre](http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a): its program
-is connected to `/mxn`, and prints what `/mxn/myZNode` holds while that is not there, created, changed, deleted and
-created again. Here no program has to be written: an agent keeps the value in a file, and tasks change it.
+[article about central configuration with ZooKeeper](http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a): its program
+is connected to `/mxn`, and prints what `/mxn/myZNode` holds: before it exists, and when it is created, changed, deleted
+and created again. Here no program has to be written: an agent renders the value to a file, and tasks change it.
 
 All output is of a real run on an ensemble of three, written by
 
     {COMMAND}
 
-The tests run all of it again and compare. What differs from run to run has a name instead: the ensemble's addresses
+The tests run all of it again and compare. What differs from run to run is replaced by a name: the ensemble's addresses
 (`zk1:2181` and so on), the host's directory (`{DIRECTORY}`), `<session>`, `<server>`, and the ids of transactions,
 `<zxid>`, those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`.
 """
@@ -50,7 +50,7 @@ The tests run all of it again and compare. What differs from run to run has a na
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the run: its title, what to say of it, and its tasks, as a user would write them."""
+    """A part of the run: its title, its explanation, and its tasks, as a user would write them."""
 
     title: str
     text: str
@@ -78,8 +78,8 @@ def _write(name: str, options: str) -> str:
 
 STEPS = (
     Step(
-        "The node is not there",
-        "As in the article, `/mxn` has to be there, for it is the chroot of everybody's connection, and it is empty.\n"
+        "The znode does not exist",
+        "As in the article, `/mxn` has to exist, since it is the chroot of every connection, and it is empty.\n"
         "The agent waits.",
         f"""\
 - name: The chroot
@@ -90,24 +90,24 @@ STEPS = (
     ),
     Step(
         "It is created",
-        "The task ends when each live agent that keeps the znode has proved that its file is in place and acted on.",
+        "The task ends when each live agent with a file of this znode has proved that it is in place and acted on.",
         _write("Create it", "value: muxiaonong666"),
     ),
     Step(
         "It is changed",
-        "The new value is written beside the file and renamed over it: a reader has the old one or the new one, whole.",
+        "The new value is written beside the file and renamed over it: a reader sees the old or the new one, whole.",
         _write("Change it", "value: muxiaonong6969"),
     ),
     Step(
         "It is deleted",
-        "The file stays, since `on_delete` is `keep` unless told otherwise, and the agent says that there is no\n"
-        "znode. With `on_delete: remove` the file would go, too.",
+        "The file stays, since `on_delete` is `keep` by default, and the agent reports that there is no znode.\n"
+        "With `on_delete: remove` it would be deleted, too.",
         _write("Delete it", "state: absent"),
     ),
     Step(
         "It is created again",
-        "The agent never stopped waiting. A znode that is new begins with version 0: what tells one value from the\n"
-        "other is the transaction that wrote it.",
+        "The agent never stopped waiting. A new znode begins with version 0: what distinguishes the values is the\n"
+        "transaction that wrote them.",
         _write("Create it again", "value: muxiaonong666"),
     ),
 )
@@ -115,17 +115,17 @@ STEPS = (
 STATES = """\
 ## When the connection is not as it should be
 
-The states are ZooKeeper's own. The agent's log says each with what it does; `status.json` in its directory `.zoo` and
-`python -m zoo_watcher status` say which one it is (`session`) and when each was last entered (`sessionStates`); the
+The states are ZooKeeper's own. The agent logs each with what it does; `status.json` in its directory `.zoo` and
+`python -m zoo_watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
 metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
-the ensemble is ephemeral: it is there as long as the session is.
+the ensemble is ephemeral: it exists as long as the session.
 
 | State | What the agent does |
 |---|---|
 """
 
 NOTES = """
-A file is never touched because of a state: it keeps the last value that was proved.
+No state changes a file: it has the last value that was proved.
 
 - **Disconnected**: `registered` in the status stays as it is for one session timeout, and is empty from then on,
   because the ensemble may have ended the session.
@@ -145,7 +145,7 @@ A file is never touched because of a state: it keeps the last value that was pro
 
 @dataclass
 class Walkthrough:
-    """Does the steps on a real ensemble with a real agent, both already started, and notes what there is to see."""
+    """Runs the steps on a real ensemble with a real agent, and notes what there is to see."""
 
     directory: Path
     ensemble: Ensemble
@@ -159,7 +159,7 @@ class Walkthrough:
         return self.agent.root / "etc" / "address"
 
     def walk(self) -> str:
-        """Do all steps; the page."""
+        """Run all steps; the page."""
         first, *others = STEPS
         self._run(first)
         self._start_agent()
@@ -172,9 +172,9 @@ class Walkthrough:
 
     def _start_agent(self) -> None:
         self.dest.parent.mkdir(parents=True)
-        kept = {"znode": "/myZNode", "dest": str(self.dest), "on_change": ["cat", str(self.dest)]}
-        self.agent.config["files"] = [kept]
-        variables = {"watcher_hosts": f"{HOSTS}/mxn", "watcher_app": "/business", "watcher_files": [kept]}
+        file = {"znode": "/myZNode", "dest": str(self.dest), "on_change": ["cat", str(self.dest)]}
+        self.agent.config["files"] = [file]
+        variables = {"watcher_hosts": f"{HOSTS}/mxn", "watcher_app": "/business", "watcher_files": [file]}
         self.parts.append(
             "The role `zoo.deploy.watcher` installs an agent with these variables. Like the article's program, it\n"
             f"prints the value: `on_change` does.\n\n{_block('yaml', yaml.safe_dump(variables, sort_keys=False))}"
@@ -198,11 +198,11 @@ class Walkthrough:
         dest = str(self.dest)
         wait_for(lambda: shown(self.agent).get("files", {}).get(dest, {}).get("state") == state, f"{dest} is {state}")
         log = self.agent.log
-        news, self._logged = log[self._logged :], len(log)
-        held = f"holds `{self.dest.read_text()}`" if self.dest.exists() else "is not there"
+        new_lines, self._logged = log[self._logged :], len(log)
+        content = f"holds `{self.dest.read_text()}`" if self.dest.exists() else "does not exist"
         status = json.dumps(shown(self.agent)["files"], indent=2)
-        said = f"The agent's log:\n\n{_block('', news)}" if news else "The agent's log says nothing new.\n"
-        self.parts.append(f"{said}\nThe file {held}. Its status:\n\n{_block('json', status)}")
+        logged = f"The agent's log:\n\n{_block('', new_lines)}" if new_lines else "The agent logs nothing new.\n"
+        self.parts.append(f"{logged}\nThe file {content}. Its status:\n\n{_block('json', status)}")
 
     def _named(self, part: str) -> str:
         """A part of the page, with names for what differs from run to run."""
@@ -211,12 +211,12 @@ class Walkthrough:
         part = part.replace(str(self.agent.root), DIRECTORY)
         part = re.sub(r"server=zk\d:2181 session=0x[0-9a-f]+", "server=<server> session=<session>", part)
         part = re.sub(r'"zxid": \d+', '"zxid": <zxid>', part)
-        return WRITTEN.sub(lambda found: f"{found[1]}<mzxid {self._number(found[2])}>", part)
+        return WRITTEN.sub(lambda match: f"{match[1]}<mzxid {self._number(match[2])}>", part)
 
     def _number(self, mzxid: str) -> int:
         """The number of a transaction that wrote the value, the first being 1."""
-        known = {int(found[2]) for part in self.parts for found in WRITTEN.finditer(part)}
-        return sorted(known).index(int(mzxid)) + 1
+        mzxids = {int(match[2]) for part in self.parts for match in WRITTEN.finditer(part)}
+        return sorted(mzxids).index(int(mzxid)) + 1
 
 
 def _block(language: str, text: str) -> str:
@@ -225,5 +225,5 @@ def _block(language: str, text: str) -> str:
 
 def write_if_asked(page: str) -> None:
     """Write the page where the environment asks for it."""
-    if os.environ.get("ZOO_WRITE_CENTRE") == "1":
+    if os.environ.get("ZOO_WRITE_GUIDE") == "1":
         PAGE.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A znode's value as a file of the host: created, changed, deleted, created again, each arrives and is told of."""
+"""A znode's value as a file of the host: created, changed, deleted, created again, each arrives and is published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.ensemble import Ensemble
 from support.files import Host, Reader
 from support.repository import GitRepository
 from support.waiting import wait_for
-from zoo_watcher.files.reconciler import BURST, QUIET
+from zoo_watcher.files.reconciler import STATUS_BURST, STATUS_INTERVAL
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
@@ -29,32 +29,32 @@ Publish = Callable[..., int]
 
 @pytest.fixture
 def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
-    """A host whose agent keeps files, and the znodes of an application's configuration."""
+    """A host whose agent renders files, and the znodes of an application's configuration."""
     return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
 
 
 def test_a_value_arrives_as_it_is_when_it_is_created_changed_deleted_and_created_again(host: Host) -> None:
-    host.keep("a.conf").start()
+    host.add("a.conf").start()
     assert host.wait("a.conf", "missing")["znode"] == host.path("a.conf")
     assert not host.dest("a.conf").exists()
     host.write("a.conf", b"muxiaonong666\r\n\x00\xff")
     host.wait_proved("a.conf")
     assert host.read("a.conf") == b"muxiaonong666\r\n\x00\xff"
     host.write("a.conf", b"muxiaonong6969")
-    said = host.wait_proved("a.conf")
-    assert (host.read("a.conf"), said["version"]) == (b"muxiaonong6969", 1)
+    status = host.wait_proved("a.conf")
+    assert (host.read("a.conf"), status["version"]) == (b"muxiaonong6969", 1)
     host.delete("a.conf")
     host.wait_proved("a.conf", "missing")
-    assert host.read("a.conf") == b"muxiaonong6969", "on_delete is keep unless told otherwise"
+    assert host.read("a.conf") == b"muxiaonong6969", "on_delete is keep by default"
     host.write("a.conf", b"again")
-    said = host.wait_proved("a.conf")
-    assert (host.read("a.conf"), said["version"]) == (b"again", 0)
+    status = host.wait_proved("a.conf")
+    assert (host.read("a.conf"), status["version"]) == (b"again", 0)
 
 
 def test_a_file_has_its_mode_and_owner_and_nothing_is_left_beside_it(host: Host) -> None:
     host.write("a.conf", b"one")
     host.write("b.conf", b"two")
-    host.keep("a.conf", mode="0640", owner="daemon", group="games").keep("b.conf").start()
+    host.add("a.conf", mode="0640", owner="daemon", group="games").add("b.conf").start()
     host.wait_proved("a.conf")
     host.wait_proved("b.conf")
     found = host.dest("a.conf").stat()
@@ -65,14 +65,14 @@ def test_a_file_has_its_mode_and_owner_and_nothing_is_left_beside_it(host: Host)
 
 def test_an_empty_value_is_an_empty_file(host: Host) -> None:
     host.write("a.conf", b"")
-    host.keep("a.conf").start()
+    host.add("a.conf").start()
     host.wait_proved("a.conf")
     assert host.read("a.conf") == b""
 
 
-def test_a_file_whose_znode_is_deleted_goes_where_that_is_asked_for(host: Host) -> None:
+def test_a_file_whose_znode_is_deleted_is_removed_where_that_is_asked_for(host: Host) -> None:
     host.write("a.conf", b"one")
-    host.keep("a.conf", on_delete="remove", on_change=host.note("a")).start()
+    host.add("a.conf", on_delete="remove", on_change=host.note("a")).start()
     host.wait_proved("a.conf")
     host.wait_notes("a", 1)
     host.delete("a.conf")
@@ -86,14 +86,14 @@ def test_a_file_whose_znode_is_deleted_goes_where_that_is_asked_for(host: Host) 
 
 def test_a_file_that_the_agent_did_not_make_is_never_removed(host: Host) -> None:
     host.dest("a.conf").write_bytes(b"the package's own")
-    host.keep("a.conf", on_delete="remove").start()
+    host.add("a.conf", on_delete="remove").start()
     host.wait("a.conf", "missing")
     assert host.read("a.conf") == b"the package's own"
 
 
-def test_a_file_whose_znode_was_deleted_while_the_agent_was_away_goes_when_it_is_back(host: Host) -> None:
+def test_a_file_whose_znode_was_deleted_while_no_agent_ran_is_removed_by_the_next_one(host: Host) -> None:
     host.write("a.conf", b"one")
-    agent = host.keep("a.conf", on_delete="remove").start()
+    agent = host.add("a.conf", on_delete="remove").start()
     host.wait_proved("a.conf")
     agent.end(signal.SIGKILL)
     host.delete("a.conf")
@@ -104,7 +104,7 @@ def test_a_file_whose_znode_was_deleted_while_the_agent_was_away_goes_when_it_is
 
 def test_a_file_that_is_right_is_not_written_again_and_nothing_acts(host: Host) -> None:
     host.write("a.conf", b"one")
-    agent = host.keep("a.conf", on_change=host.note("a")).start()
+    agent = host.add("a.conf", on_change=host.note("a")).start()
     host.wait_notes("a", 1)
     host.wait_proved("a.conf")
     before = host.dest("a.conf").stat()
@@ -123,7 +123,7 @@ def test_what_was_there_before_the_agent_is_taken_over_without_a_write(host: Hos
     host.dest("a.conf").chmod(0o644)
     before = host.dest("a.conf").stat()
     host.write("a.conf", b"one")
-    host.keep("a.conf", on_delete="remove", on_change=host.note("a")).start()
+    host.add("a.conf", on_delete="remove", on_change=host.note("a")).start()
     host.wait_proved("a.conf")
     assert host.dest("a.conf").stat().st_mtime_ns == before.st_mtime_ns
     assert host.notes("a") == 0
@@ -135,7 +135,7 @@ def test_what_was_there_before_the_agent_is_taken_over_without_a_write(host: Hos
 def test_files_that_change_together_are_acted_on_once(host: Host) -> None:
     names = [f"{number}.conf" for number in range(20)]
     for name in names:
-        host.keep(name, on_change=host.note("all"))
+        host.add(name, on_change=host.note("all"))
     host.start()
     for name in names:
         host.wait(name, "missing")
@@ -147,12 +147,12 @@ def test_files_that_change_together_are_acted_on_once(host: Host) -> None:
     for name in names:
         host.wait(name, "current", written)
     assert host.notes("all") == 1
-    (said,) = host.said("all")
-    assert said.split() == sorted(str(host.dest(name)) for name in names)
+    (dests,) = host.noted("all")
+    assert dests.split() == sorted(str(host.dest(name)) for name in names)
 
 
-def test_of_many_changes_in_one_instant_the_newest_counts_and_a_reader_sees_whole_values_alone(host: Host) -> None:
-    host.keep("a.conf").start()
+def test_of_many_changes_in_one_instant_the_newest_counts_and_a_reader_sees_only_whole_values(host: Host) -> None:
+    host.add("a.conf").start()
     host.wait("a.conf", "missing")
     status = f"{host.agent.app}/agents/server1"
     written, begin = host.zk.get(status)[1].version, time.monotonic()
@@ -163,18 +163,18 @@ def test_of_many_changes_in_one_instant_the_newest_counts_and_a_reader_sees_whol
         assert host.read("a.conf") == b"000199 " * 2_000
     assert reader.values > 1
     assert reader.broken == []
-    most = BURST + (time.monotonic() - begin) / QUIET + 1
-    assert host.zk.get(status)[1].version - written <= most, "not each change is told of"
+    most = STATUS_BURST + (time.monotonic() - begin) / STATUS_INTERVAL + 1
+    assert host.zk.get(status)[1].version - written <= most, "not each change is published"
 
 
 def test_a_value_that_validate_refuses_changes_nothing_until_the_next_one(host: Host) -> None:
     host.write("a.json", b"{}")
-    host.keep("a.json", validate=["python3", "-m", "json.tool", "%s"], on_change=host.note("a")).start()
+    host.add("a.json", validate=["python3", "-m", "json.tool", "%s"], on_change=host.note("a")).start()
     host.wait_proved("a.json")
     host.write("a.json", b"{")
-    said = host.wait_proved("a.json", "failed")
-    assert "Expecting property name" in said["message"]
-    assert said["version"] == 0
+    status = host.wait_proved("a.json", "failed")
+    assert "Expecting property name" in status["message"]
+    assert status["version"] == 0
     assert host.read("a.json") == b"{}"
     host.write("a.json", b'{"a": 1}')
     host.wait_proved("a.json")
@@ -182,11 +182,11 @@ def test_a_value_that_validate_refuses_changes_nothing_until_the_next_one(host: 
     assert sorted(os.listdir(host.etc)) == ["a.json"]
 
 
-def test_an_action_that_fails_is_told_of_and_the_next_change_acts_again(host: Host) -> None:
-    host.keep("a.conf", on_change=["sh", "-c", 'grep good "$ZOO_FILES"']).start()
+def test_an_action_that_fails_is_in_the_status_and_the_next_change_acts_again(host: Host) -> None:
+    host.add("a.conf", on_change=["sh", "-c", 'grep good "$ZOO_FILES"']).start()
     host.write("a.conf", b"bad")
-    said = host.wait_proved("a.conf", "failed")
-    assert "on_change sh ended with status 1" in said["message"]
+    status = host.wait_proved("a.conf", "failed")
+    assert "on_change sh ended with status 1" in status["message"]
     assert host.read("a.conf") == b"bad"
     host.write("a.conf", b"good")
     assert "message" not in host.wait_proved("a.conf")
@@ -195,15 +195,15 @@ def test_an_action_that_fails_is_told_of_and_the_next_change_acts_again(host: Ho
 def test_units_are_restarted_by_the_longest_of_their_intervals_and_the_newest_state_gets_its_restart(
     host: Host,
 ) -> None:
-    host.keep("a.conf", restart_units=["web.service"], min_interval=1)
-    host.keep("b.conf", restart_units=["web.service"])
+    host.add("a.conf", restart_units=["web.service"], min_interval=1)
+    host.add("b.conf", restart_units=["web.service"])
     host.start()
     host.wait("a.conf", "missing")
     number = 0
     while len(host.restarts("web.service")) < 3:
         name = "ab"[number % 2] + ".conf"
         host.write(name, str(number).encode())
-        host.wait_seen(name)
+        host.wait_read(name)
         number += 1
     assert number > 3, "there were more changes than restarts"
     host.wait_proved("a.conf")
@@ -214,7 +214,7 @@ def test_units_are_restarted_by_the_longest_of_their_intervals_and_the_newest_st
 
 
 def test_an_interval_holds_across_a_restart_of_the_agent(host: Host) -> None:
-    agent = host.keep("a.conf", restart_units=["web.service"], min_interval=3).start()
+    agent = host.add("a.conf", restart_units=["web.service"], min_interval=3).start()
     host.write("a.conf", b"one")
     host.wait_proved("a.conf")
     agent.end(signal.SIGKILL)
@@ -225,10 +225,10 @@ def test_an_interval_holds_across_a_restart_of_the_agent(host: Host) -> None:
     assert second - first >= 2.99
 
 
-def test_an_action_that_was_owed_when_the_agent_was_killed_is_done_by_the_next(host: Host) -> None:
+def test_an_action_that_was_pending_when_the_agent_was_killed_is_run_by_the_next(host: Host) -> None:
     host.write("a.conf", b"one")
     gate = host.etc.parent / "gate"
-    agent = host.keep("a.conf", on_change=["sh", "-c", f"test -e {gate} || exec sleep 60; echo x >> {gate}"]).start()
+    agent = host.add("a.conf", on_change=["sh", "-c", f"test -e {gate} || exec sleep 60; echo x >> {gate}"]).start()
     wait_for(lambda: host.dest("a.conf").exists(), "the file is in place")
     wait_for(lambda: json.loads((agent.base / ".zoo/files.json").read_text())["owed"], "the action is noted")
     agent.end(signal.SIGKILL)
@@ -238,8 +238,8 @@ def test_an_action_that_was_owed_when_the_agent_was_killed_is_done_by_the_next(h
     assert gate.read_text() == "x\n"
 
 
-def test_files_and_a_release_go_side_by_side(host: Host, repository: GitRepository, release: Publish) -> None:
-    agent = host.keep("a.conf", on_change=["sleep", "60"]).start()
+def test_files_and_a_release_are_handled_side_by_side(host: Host, repository: GitRepository, release: Publish) -> None:
+    agent = host.add("a.conf", on_change=["sleep", "60"]).start()
     host.write("a.conf", b"one")
     host.wait("a.conf", "pending")
     assert agent.wait_outcome(release())["state"] == "active"
@@ -247,15 +247,15 @@ def test_files_and_a_release_go_side_by_side(host: Host, repository: GitReposito
     assert agent.status["files"][str(host.dest("a.conf"))]["state"] == "pending"
 
 
-def test_an_agent_without_files_says_nothing_of_them(agents: Agents) -> None:
+def test_an_agent_without_files_has_none_in_its_status(agents: Agents) -> None:
     assert "files" not in agents().start().wait_live().status
-    # What keeps files is not even in its memory.
+    # What renders files is not even in its memory.
     loads = "import sys, zoo_watcher.watcher as _; print(*(name for name in sys.modules if 'zoo_watcher.' in name))"
     command = [sys.executable, "-c", loads]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
     loaded = {name.removeprefix("zoo_watcher.") for name in done.stdout.split()}
-    assert "deployment" in loaded
-    assert not loaded & {"actions", "directory", "keeper", "ledger", "look", "placing", "rendering"}
+    assert "releases.deployment" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] == "files"}
 
 
 def test_a_chroot_is_where_the_znodes_are(
@@ -274,7 +274,7 @@ def test_a_chroot_is_where_the_znodes_are(
 @pytest.mark.parametrize("trouble", ["killed", "expired"])
 def test_what_changes_while_there_is_no_session_arrives_after_it(host: Host, ensemble: Ensemble, trouble: str) -> None:
     host.write("a.conf", b"one")
-    agent = host.keep("a.conf", on_delete="remove").keep("b.conf").start(session_timeout=1)
+    agent = host.add("a.conf", on_delete="remove").add("b.conf").start(session_timeout=1)
     host.wait_proved("a.conf")
     assert agent.process is not None
     agent.process.send_signal(signal.SIGSTOP)
@@ -298,9 +298,9 @@ def test_what_changes_while_there_is_no_session_arrives_after_it(host: Host, ens
     assert host.read("a.conf") == b"three"
 
 
-def test_status_tells_of_files_also_where_no_agent_runs(host: Host) -> None:
+def test_the_status_command_lists_files_also_where_no_agent_runs(host: Host) -> None:
     host.write("a.conf", b"one")
-    host.keep("a.conf").keep("b.conf", validate=["sh", "-c", "echo no; echo never; false", "%s"])
+    host.add("a.conf").add("b.conf", validate=["sh", "-c", "echo no; echo never; false", "%s"])
     agent = host.start()
     host.write("b.conf", b"two")
     a, b = host.wait_proved("a.conf"), host.wait_proved("b.conf", "failed")
@@ -308,8 +308,8 @@ def test_status_tells_of_files_also_where_no_agent_runs(host: Host) -> None:
     agent.end()
     command = [sys.executable, "-m", "zoo_watcher", "status", "--config", str(agent.root / "agent.json")]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    assert [line.split(maxsplit=1)[1] for line in told.splitlines() if line.startswith("file ")] == [
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert [line.split(maxsplit=1)[1] for line in output.splitlines() if line.startswith("file ")] == [
         f"{host.dest('a.conf')} is current as of {a['zxid']}, it has version 0, mzxid {a['mzxid']} of {a['znode']}",
         f"{host.dest('b.conf')} is failed as of {b['zxid']}, it has no value of {b['znode']}: {b['message']}",
     ]
@@ -320,13 +320,13 @@ def zk_of(zk: KazooClient, path: str) -> int:
     return int(zk.get(path)[1].mzxid)
 
 
-def described(said: dict[str, Any]) -> str:
+def described(status: dict[str, Any]) -> str:
     """A file's status in one line."""
-    return f"{said['state']}: {said.get('message')}"
+    return f"{status['state']}: {status.get('message')}"
 
 
 def test_a_value_of_more_than_a_million_bytes_is_refused_by_name(host: Host) -> None:
     host.write("a.conf", b"x" * 1_000_001)
-    host.keep("a.conf").start()
+    host.add("a.conf").start()
     assert described(host.wait_proved("a.conf", "failed")) == "failed: 1000001 bytes: expected at most 1000000"
     assert not host.dest("a.conf").exists()

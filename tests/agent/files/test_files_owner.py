@@ -43,7 +43,7 @@ def start(host: Host) -> None:
         )
 
 
-def test_a_file_of_roots_alone_is_kept_by_an_agent_that_is_not_root_and_whose_commands_can_do_nothing(
+def test_a_file_only_for_root_is_written_by_an_agent_that_is_not_root_and_whose_commands_can_do_nothing(
     unprivileged: Host,
 ) -> None:
     host = unprivileged
@@ -51,17 +51,17 @@ def test_a_file_of_roots_alone_is_kept_by_an_agent_that_is_not_root_and_whose_co
     host.write("conf.d/sub/b.conf", b"two")
     tell = ["sh", "-c", "id -un; grep Cap[EPA] /proc/self/status"]
     root = {"owner": "root", "group": "root", "mode": "0600"}
-    host.keep("a.conf", **root, validate=["grep", "-q", "one", "%s"], on_change=tell, on_delete="remove")
-    host.keep("conf.d", **root, format="directory", validate=["test", "-s", "%s/sub/b.conf"], on_delete="remove")
+    host.add("a.conf", **root, validate=["grep", "-q", "one", "%s"], on_change=tell, on_delete="remove")
+    host.add("conf.d", **root, format="directory", validate=["test", "-s", "%s/sub/b.conf"], on_delete="remove")
     start(host)
     host.wait_proved("a.conf")
     host.wait_proved("conf.d")
     for name, mode in (("a.conf", 0o600), ("conf.d/sub/b.conf", 0o600), ("conf.d/sub", 0o700), ("conf.d", 0o700)):
         found = host.dest(name).stat()
         assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (mode, 0, 0)
-    wait_for(lambda: "on_change sh ended well" in host.agent.log, "it has acted")
-    said = [line.split(": ", 1)[1] for line in host.agent.log.splitlines() if " on_change sh: " in line]
-    assert said == ["daemon", *(f"{kind}:\t{0:016x}" for kind in ("CapPrm", "CapEff", "CapAmb"))]
+    wait_for(lambda: "on_change sh succeeded" in host.agent.log, "it has acted")
+    output = [line.split(": ", 1)[1] for line in host.agent.log.splitlines() if " on_change sh: " in line]
+    assert output == ["daemon", *(f"{kind}:\t{0:016x}" for kind in ("CapPrm", "CapEff", "CapAmb"))]
     assert host.agent.process is not None
     before = host.dest("a.conf").stat()
     host.agent.end()

@@ -21,7 +21,7 @@ Agents = Callable[..., Agent]
 
 @pytest.fixture
 def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
-    """A host whose agent keeps files, and the znodes of an application's configuration."""
+    """A host whose agent renders files, and the znodes of an application's configuration."""
     return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
 
 
@@ -31,15 +31,15 @@ def files_below(directory: Path) -> dict[str, bytes]:
 
 
 def test_children_are_files_and_their_children_are_in_directories(host: Host) -> None:
-    host.keep("conf.d", format="directory").start()
+    host.add("conf.d", format="directory").start()
     host.wait("conf.d", "missing")
     host.write("conf.d/a.conf", b"one")
     host.write("conf.d/sites/b.conf", b"two\xff")
     host.write("conf.d/sites/deep/c.conf", b"")
-    said = host.wait_proved("conf.d")
+    status = host.wait_proved("conf.d")
     assert files_below(host.dest("conf.d")) == {"a.conf": b"one", "sites/b.conf": b"two\xff", "sites/deep/c.conf": b""}
-    assert "version" not in said
-    assert said["mzxid"] == host.written["conf.d"]
+    assert "version" not in status
+    assert status["mzxid"] == host.written["conf.d"]
     host.write("conf.d/sites/deep/c.conf", b"three")
     host.wait_proved("conf.d")
     assert host.dest("conf.d/sites/deep/c.conf").read_bytes() == b"three"
@@ -47,19 +47,19 @@ def test_children_are_files_and_their_children_are_in_directories(host: Host) ->
 
 def test_a_znode_with_nothing_below_it_is_an_empty_directory(host: Host) -> None:
     host.write("conf.d", b"its own value is no part of it")
-    host.keep("conf.d", format="directory").start()
+    host.add("conf.d", format="directory").start()
     host.wait_proved("conf.d")
     assert os.listdir(host.dest("conf.d")) == []
 
 
-def test_what_is_foreign_in_a_directory_stays_and_what_was_the_agents_goes_where_that_is_asked_for(host: Host) -> None:
+def test_foreign_files_in_a_directory_stay_and_the_agents_are_removed_where_that_is_asked_for(host: Host) -> None:
     host.dest("conf.d/own").mkdir(parents=True)
     host.dest("conf.d/foreign.conf").write_bytes(b"foreign")
     host.dest("conf.d/own/foreign.conf").write_bytes(b"foreign")
     host.write("conf.d/a.conf", b"one")
     host.write("conf.d/own/b.conf", b"two")
     host.write("conf.d/sub/c.conf", b"three")
-    host.keep("conf.d", format="directory", on_delete="remove", on_change=host.note("conf")).start()
+    host.add("conf.d", format="directory", on_delete="remove", on_change=host.note("conf")).start()
     host.wait_proved("conf.d")
     foreign = {"foreign.conf": b"foreign", "own/foreign.conf": b"foreign"}
     assert files_below(host.dest("conf.d")) == {
@@ -80,18 +80,18 @@ def test_what_is_foreign_in_a_directory_stays_and_what_was_the_agents_goes_where
     assert files_below(host.dest("conf.d")) == {**foreign, "a.conf": b"again"}
 
 
-def test_a_directory_that_the_agent_made_goes_with_its_last_file(host: Host) -> None:
+def test_a_directory_that_the_agent_created_is_removed_with_its_last_file(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
-    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.add("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
     host.delete("conf.d")
     host.wait_proved("conf.d", "missing")
     assert os.listdir(host.etc) == []
 
 
-def test_a_directory_whose_znodes_go_one_by_one_goes_too(host: Host) -> None:
+def test_a_directory_whose_znodes_are_deleted_one_by_one_is_removed_too(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
-    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.add("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
     for name in ("conf.d/sub/a.conf", "conf.d/sub"):
         host.delete(name)
@@ -101,10 +101,10 @@ def test_a_directory_whose_znodes_go_one_by_one_goes_too(host: Host) -> None:
     assert os.listdir(host.etc) == []
 
 
-def test_files_of_deleted_znodes_are_kept_unless_told_otherwise(host: Host) -> None:
+def test_files_of_deleted_znodes_are_kept_by_default(host: Host) -> None:
     host.write("conf.d/a.conf", b"one")
     host.write("conf.d/b.conf", b"two")
-    host.keep("conf.d", format="directory").start()
+    host.add("conf.d", format="directory").start()
     host.wait_proved("conf.d")
     host.delete("conf.d/a.conf")
     host.wait_proved("conf.d")
@@ -115,7 +115,7 @@ def test_files_of_deleted_znodes_are_kept_unless_told_otherwise(host: Host) -> N
 
 def test_a_file_becomes_a_directory_and_a_directory_a_file(host: Host) -> None:
     host.write("conf.d/x", b"")
-    host.keep("conf.d", format="directory", on_delete="remove").start()
+    host.add("conf.d", format="directory", on_delete="remove").start()
     host.wait_proved("conf.d")
     host.write("conf.d/x/y", b"one")
     host.wait_proved("conf.d")
@@ -129,17 +129,17 @@ def test_a_file_becomes_a_directory_and_a_directory_a_file(host: Host) -> None:
 
 def test_modes_are_given_to_files_and_directories(host: Host) -> None:
     host.write("conf.d/sub/a.conf", b"one")
-    host.keep("conf.d", format="directory", mode="0640", owner="daemon", group="games").start()
+    host.add("conf.d", format="directory", mode="0640", owner="daemon", group="games").start()
     host.wait_proved("conf.d")
-    found = {name: host.dest(name).stat() for name in ("conf.d", "conf.d/sub", "conf.d/sub/a.conf")}
-    assert [oct(one.st_mode & 0o7777) for one in found.values()] == ["0o750", "0o750", "0o640"]
-    assert {(one.st_uid, one.st_gid) for one in found.values()} == {(1, 60)}
+    statuses = {name: host.dest(name).stat() for name in ("conf.d", "conf.d/sub", "conf.d/sub/a.conf")}
+    assert [oct(one.st_mode & 0o7777) for one in statuses.values()] == ["0o750", "0o750", "0o640"]
+    assert {(one.st_uid, one.st_gid) for one in statuses.values()} == {(1, 60)}
 
 
 def test_only_what_has_changed_is_written(host: Host) -> None:
     host.write("conf.d/a.conf", b"one")
     host.write("conf.d/b.conf", b"two")
-    host.keep("conf.d", format="directory", validate=["test", "-d", "%s"]).start()
+    host.add("conf.d", format="directory", validate=["test", "-d", "%s"]).start()
     host.wait_proved("conf.d")
     before = host.dest("conf.d/a.conf").stat()
     host.write("conf.d/b.conf", b"three")
@@ -152,7 +152,7 @@ def test_validate_is_shown_the_whole_new_directory(host: Host) -> None:
     host.write("conf.d/a", b"good")
     host.write("conf.d/sub/b", b"good")
     # Both must be the same.
-    host.keep("conf.d", format="directory", validate=["sh", "-c", 'cmp "$0/a" "$0/sub/b"', "%s"]).start()
+    host.add("conf.d", format="directory", validate=["sh", "-c", 'cmp "$0/a" "$0/sub/b"', "%s"]).start()
     host.wait_proved("conf.d")
     host.write("conf.d/sub/b", b"bad")
     assert "differ" in host.wait_proved("conf.d", "failed")["message"]
@@ -168,8 +168,8 @@ def test_a_symlink_in_the_directory_is_not_followed(host: Host) -> None:
     host.dest("conf.d").mkdir()
     host.dest("conf.d/sub").symlink_to(outside)
     host.write("conf.d/sub/a.conf", b"one")
-    host.keep("conf.d", format="directory", on_delete="remove").start()
-    assert "what is at sub in it is no directory" in host.wait_proved("conf.d", "failed")["message"]
+    host.add("conf.d", format="directory", on_delete="remove").start()
+    assert "sub in it is not a directory" in host.wait_proved("conf.d", "failed")["message"]
     assert os.listdir(outside) == []
     host.dest("conf.d/sub").unlink()
     host.wait_proved("conf.d")
@@ -177,9 +177,9 @@ def test_a_symlink_in_the_directory_is_not_followed(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", [".zoo-new", "x" * 256])
-def test_a_name_that_no_file_can_have_is_refused_and_told_of(host: Host, name: str) -> None:
+def test_a_name_that_no_file_can_have_is_refused_by_name(host: Host, name: str) -> None:
     host.write("conf.d/a.conf", b"one")
-    host.keep("conf.d", format="directory").start()
+    host.add("conf.d", format="directory").start()
     host.wait_proved("conf.d")
     host.write(f"conf.d/{name}", b"two")
     assert "can't name a file" in host.wait_proved("conf.d", "failed")["message"]
@@ -189,7 +189,7 @@ def test_a_name_that_no_file_can_have_is_refused_and_told_of(host: Host, name: s
 
 def test_a_subtree_is_one_rendered_file_through_all_that_happens_to_it(host: Host) -> None:
     for form in ("json", "yaml", "properties", "env"):
-        host.keep("shop", format=form)
+        host.add("shop", format=form)
         host.agent.config["files"][-1]["dest"] += f".{form}"
     host.start()
     host.write("shop/db/host", 'größe\n"x"'.encode())
@@ -220,18 +220,18 @@ def read_proved(host: Host, form: str) -> bytes:
     return host.read(f"shop.{form}")
 
 
-def test_what_one_transaction_changed_is_never_seen_by_halves(host: Host) -> None:
+def test_what_one_transaction_changed_is_never_half_there(host: Host) -> None:
     host.write("shop/a", b"0")
     host.write("shop/z", b"0")
-    host.keep("shop", format="json").start()
+    host.add("shop", format="json").start()
     host.wait_proved("shop")
-    seen = set()
+    states = set()
     number = 0
 
-    def look() -> None:
-        found = json.loads(host.read("shop"))
-        assert found["a"] == found["z"]
-        seen.add(found["a"])
+    def read() -> None:
+        shop = json.loads(host.read("shop"))
+        assert shop["a"] == shop["z"]
+        states.add(shop["a"])
 
     def change() -> bool:
         nonlocal number
@@ -240,21 +240,21 @@ def test_what_one_transaction_changed_is_never_seen_by_halves(host: Host) -> Non
         transaction.set_data(host.path("shop/a"), b"%d" % number)
         transaction.set_data(host.path("shop/z"), b"%d" % number)
         transaction.commit()
-        look()
-        return len(seen) > 2
+        read()
+        return len(states) > 2
 
     for _time in range(150):
         change()
-    wait_for(change, "a state is seen in between, while changes go on")
+    wait_for(change, "a state in between is read, while changes go on")
     host.written["shop"] = host.zk.last_zxid
     host.wait_proved("shop")
-    look()
-    assert f"{number}" in seen
+    read()
+    assert f"{number}" in states
 
 
-def test_what_a_format_cannot_hold_is_told_of_and_the_file_stays(host: Host) -> None:
+def test_what_a_format_cannot_hold_is_in_the_status_and_the_file_stays(host: Host) -> None:
     host.write("shop/a", b"one")
-    host.keep("shop", format="env").start()
+    host.add("shop", format="env").start()
     host.wait_proved("shop")
     host.write("shop/b", b"\xff")
     assert host.wait_proved("shop", "failed")["message"] == '"b": not UTF-8 at byte 0: this format holds texts only'

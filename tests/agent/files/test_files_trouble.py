@@ -29,7 +29,7 @@ Agents = Callable[..., Agent]
 
 @pytest.fixture
 def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
-    """A host whose agent keeps files, and the znodes of an application's configuration."""
+    """A host whose agent renders files, and the znodes of an application's configuration."""
     return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
 
 
@@ -51,12 +51,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_directory_of_a_file_is_not_made_but_waited_for(host: Host) -> None:
     host.write("sub", b"one")
-    host.keep("sub")
+    host.add("sub")
     directory = host.etc / "later"
     host.agent.config["files"][0]["dest"] = f"{directory}/a.conf"
     host.start()
-    said = wait_for(lambda: failed(host, f"{directory}/a.conf"), "it is told of")
-    assert said == f"directory {directory}: No such file or directory"
+    message = wait_for(lambda: failed(host, f"{directory}/a.conf"), "it is in the status")
+    assert message == f"directory {directory}: No such file or directory"
     assert not directory.exists()
     directory.mkdir()
     wait_for((directory / "a.conf").exists, "it is tried again")
@@ -64,12 +64,12 @@ def test_the_directory_of_a_file_is_not_made_but_waited_for(host: Host) -> None:
 
 def failed(host: Host, dest: str) -> str | None:
     """Why a file failed."""
-    said = host.agent.status.get("files", {}).get(dest, {})
-    return said["message"] if said.get("state") == "failed" else None
+    status = host.agent.status.get("files", {}).get(dest, {})
+    return status["message"] if status.get("state") == "failed" else None
 
 
 @pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
-def test_what_is_no_file_is_left_alone_and_named(host: Host, kind: str) -> None:
+def test_what_is_no_file_is_left_untouched_and_named(host: Host, kind: str) -> None:
     dest, other = host.dest("a.conf"), host.etc / "other"
     other.write_bytes(b"other")
     make: dict[str, Callable[[], None]] = {
@@ -79,9 +79,9 @@ def test_what_is_no_file_is_left_alone_and_named(host: Host, kind: str) -> None:
     }
     make[kind]()
     host.write("a.conf", b"one")
-    host.keep("a.conf", on_delete="remove").start()
-    said = host.wait_proved("a.conf", "failed")
-    assert "is in the file's place, and is left alone: move it away" in said["message"]
+    host.add("a.conf", on_delete="remove").start()
+    status = host.wait_proved("a.conf", "failed")
+    assert "is in the file's place, and is left untouched: move it away" in status["message"]
     assert other.read_bytes() == b"other"
     assert dest.is_symlink() == (kind == "symlink")
     dest.rename(host.etc / "moved")
@@ -91,7 +91,7 @@ def test_what_is_no_file_is_left_alone_and_named(host: Host, kind: str) -> None:
 
 def test_a_full_disk_is_named_and_the_value_comes_when_there_is_room(host: Host, small_disk: Path) -> None:
     host.write("a.conf", b"x" * 300_000)
-    host.keep("a.conf")
+    host.add("a.conf")
     dest = small_disk / "a.conf"
     host.agent.config["files"][0]["dest"] = str(dest)
     agent = host.start()
@@ -99,7 +99,7 @@ def test_a_full_disk_is_named_and_the_value_comes_when_there_is_room(host: Host,
     full = small_disk / "full"
     full.write_bytes(b"\0" * 600_000)
     host.write("a.conf", b"y" * 300_000)
-    assert "No space left on device" in wait_for(lambda: failed(host, str(dest)), "it is told of")
+    assert "No space left on device" in wait_for(lambda: failed(host, str(dest)), "it is in the status")
     assert dest.read_bytes() == b"x" * 300_000
     assert sorted(os.listdir(small_disk)) == ["a.conf", "full"], "nothing half made takes room"
     full.unlink()
@@ -109,20 +109,20 @@ def test_a_full_disk_is_named_and_the_value_comes_when_there_is_room(host: Host,
 def test_a_read_only_disk_is_named_and_the_value_comes_when_it_is_not(host: Host, small_disk: Path) -> None:
     host.write("conf.d/a.conf", b"one")
     dest = small_disk / "conf.d"
-    host.keep("conf.d", format="directory")
+    host.add("conf.d", format="directory")
     host.agent.config["files"][0]["dest"] = str(dest)
     host.start()
     wait_for((dest / "a.conf").exists, "the first value is there")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     host.write("conf.d/a.conf", b"two")
-    assert "Read-only file system" in wait_for(lambda: failed(host, str(dest)), "it is told of")
+    assert "Read-only file system" in wait_for(lambda: failed(host, str(dest)), "it is in the status")
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     wait_for(lambda: (dest / "a.conf").read_bytes() == b"two", "it is tried again")
 
 
 def test_a_user_who_is_not_there_is_named(host: Host) -> None:
     host.write("a.conf", b"one")
-    host.keep("a.conf", owner="nobody-of-this-name").start()
+    host.add("a.conf", owner="nobody-of-this-name").start()
     assert "nobody-of-this-name" in host.wait_proved("a.conf", "failed")["message"]
     assert os.listdir(host.etc) == []
 
@@ -130,7 +130,7 @@ def test_a_user_who_is_not_there_is_named(host: Host) -> None:
 def test_a_znode_that_may_not_be_read_is_named_and_read_when_it_may(host: Host) -> None:
     host.write("a.conf", b"one")
     host.zk.set_acls(host.path("a.conf"), [make_acl("world", "anyone", admin=True)])
-    host.keep("a.conf").start()
+    host.add("a.conf").start()
     assert "ACL does not let" in host.wait_proved("a.conf", "failed")["message"]
     host.zk.set_acls(host.path("a.conf"), [make_acl("world", "anyone", all=True)])
     host.wait_proved("a.conf")
@@ -141,7 +141,7 @@ def test_a_command_that_hangs_is_ended_and_stops_neither_session_nor_registratio
     host: Host, service: Service, registered: dict[str, object], registrations: Callable[[], dict[str, list[str]]]
 ) -> None:
     host.write("a.conf", b"one")
-    host.keep("a.conf", validate=["sh", "-c", "sleep 60", "%s"])
+    host.add("a.conf", validate=["sh", "-c", "sleep 60", "%s"])
     agent = host.start(hook_timeout=3, session_timeout=1, **registered)
     wait_for(lambda: host.status("a.conf").get("state") == "pending", "it is being proved")
     service.open()
@@ -151,9 +151,9 @@ def test_a_command_that_hangs_is_ended_and_stops_neither_session_nor_registratio
     assert "Expired" not in agent.log
 
 
-def test_a_broken_ledger_is_begun_anew(host: Host) -> None:
+def test_a_broken_journal_is_begun_anew(host: Host) -> None:
     host.write("a.conf", b"one")
-    agent = host.keep("a.conf").start()
+    agent = host.add("a.conf").start()
     host.wait_proved("a.conf")
     agent.end(signal.SIGKILL)
     for text in ("", "[1]", '{"made": 1}', '{"made": {}, "owed": [[]], "runs": {"x": "y"}}'):
@@ -164,36 +164,36 @@ def test_a_broken_ledger_is_begun_anew(host: Host) -> None:
         agent.end(signal.SIGKILL)
 
 
-def test_no_file_changes_while_it_cannot_be_noted_what_is_owed_for_it(host: Host) -> None:
-    ledger = host.agent.base / ".zoo/files.json"
-    (ledger / "in its place").mkdir(parents=True)
+def test_no_file_changes_while_its_pending_actions_cannot_be_recorded(host: Host) -> None:
+    journal = host.agent.base / ".zoo/files.json"
+    (journal / "in its place").mkdir(parents=True)
     host.write("a.conf", b"one")
-    host.keep("a.conf", on_change=host.note("a")).start()
-    assert host.wait_proved("a.conf", "failed")["message"].startswith(f"{ledger}: ")
+    host.add("a.conf", on_change=host.note("a")).start()
+    assert host.wait_proved("a.conf", "failed")["message"].startswith(f"{journal}: ")
     assert os.listdir(host.etc) == []
-    shutil.rmtree(ledger)
+    shutil.rmtree(journal)
     host.wait_proved("a.conf")
     host.wait_notes("a", 1)
 
 
 def wakes(pid: int) -> int:
     """How often the threads of a process have gone to sleep, since they were started."""
-    found = (status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status"))
-    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[0]) for text in found)
+    statuses = (status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status"))
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[0]) for text in statuses)
 
 
-def test_an_agent_that_lost_its_server_in_the_middle_of_a_look_waits_and_does_not_spin(
+def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_not_spin(
     agents: Agents, tmp_path: Path
 ) -> None:
     servers = Ensemble(tmp_path / "ensemble", size=1)
     (member,) = servers.members
     with servers:
-        # Its directory is not there, so the agent looks again and again, sooner than it sees that nobody answers.
+        # Its directory is not there, so the agent reads again and again, sooner than it sees that nobody answers.
         files = [{"znode": "/", "dest": str(tmp_path / "nowhere" / "a")}]
         agent = agents(hosts=servers.hosts, files=files, session_timeout=10).start()
-        wait_for(lambda: "No such file" in agent.log, "it has looked")
+        wait_for(lambda: "No such file" in agent.log, "it has read")
         member.signal(signal.SIGSTOP)
-        wait_for(lambda: "trouble with ZooKeeper, tried again: files" in agent.log, "a look is not answered", 60)
+        wait_for(lambda: "trouble with ZooKeeper, tried again: files" in agent.log, "a read is not answered", 60)
         member.kill()
         wait_for(lambda: "session Disconnected" in agent.log, "the connection is lost")
         assert agent.process is not None
@@ -206,8 +206,8 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_look_waits_and_does_no
 
 
 def test_killed_at_any_instant_it_leaves_whole_files_and_the_next_agent_the_newest(host: Host) -> None:
-    host.keep("a.conf", on_change=host.note("a")).keep("b.conf", validate=["test", "-s", "%s"])
-    host.keep("conf.d", format="directory", on_delete="remove")
+    host.add("a.conf", on_change=host.note("a")).add("b.conf", validate=["test", "-s", "%s"])
+    host.add("conf.d", format="directory", on_delete="remove")
     names = ("a.conf", "b.conf", "conf.d/c.conf", "conf.d/sub/d.conf")
     agent = host.start(session_timeout=10)
     host.wait("a.conf", "missing")

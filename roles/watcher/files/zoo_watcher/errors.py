@@ -42,9 +42,9 @@ class CancelledError(DeployError):
     """A newer release counts, or the agent ends."""
 
 
-class KeepError(AgentError):
-    """A file can't be what its znodes hold; trying the same again will not help."""
+class FileError(AgentError):
+    """A file can't be made to match its znodes; trying the same again will not help."""
 
 
-class PassingKeepError(KeepError):
-    """A file can't be what its znodes hold now; what stands in the way may pass, so it is tried again."""
+class TransientFileError(FileError):
+    """A file can't be made to match its znodes now; what stands in the way may pass, so it is tried again."""

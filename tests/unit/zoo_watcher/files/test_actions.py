@@ -20,12 +20,12 @@ Run = Callable[..., Actions]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Starts the actions of some files, with the ledger of the test."""
+    """Starts the actions of some files, with the journal of the test."""
     started: list[Actions] = []
 
     def start(*files: ManagedFile) -> Actions:
-        ledger = FileJournal(tmp_path / "ledger.json", [file.dest for file in files])
-        started.append(Actions(files, ledger, 10, threading.Event().set))
+        journal = FileJournal(tmp_path / "journal.json", [file.dest for file in files])
+        started.append(Actions(files, journal, 10, threading.Event().set))
         started[-1].start()
         return started[-1]
 
@@ -47,71 +47,71 @@ def noted(path: Path) -> list[list[str]]:
 
 def change(actions: Actions, *dests: str) -> None:
     """Files change."""
-    actions.journal.expect({}, actions.promise(dests))
-    actions.owe(dests)
+    actions.journal.record_intent({}, actions.announce(dests))
+    actions.request(dests)
 
 
-def owed(tmp_path: Path) -> list[str]:
-    """What is owed by the ledger on the disk."""
-    return list(json.loads((tmp_path / "ledger.json").read_text())["owed"])
+def pending(tmp_path: Path) -> list[str]:
+    """The files whose actions are pending by the journal on the disk."""
+    return list(json.loads((tmp_path / "journal.json").read_text())["owed"])
 
 
 def test_a_change_while_the_action_runs_gets_one_of_its_own_after_the_interval(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes, "sleep 0.5"), min_interval=1.0))
     change(actions, "/etc/a")
-    wait_for(lambda: actions.journal.runs, "it runs")
+    wait_for(lambda: actions.journal.last_runs, "it runs")
     change(actions, "/etc/a")
     change(actions, "/etc/a")
-    wait_for(lambda: not actions.owes("/etc/a"), "all is done")
+    wait_for(lambda: not actions.is_pending("/etc/a"), "all is done")
     (_begin, end, _file), (begin, *_rest) = noted(notes)
     assert float(begin) - float(end) >= 1.0
-    assert owed(tmp_path) == []
+    assert pending(tmp_path) == []
 
 
-def test_what_a_file_is_owed_is_kept_until_all_its_actions_have_ended_well(run: Run, tmp_path: Path) -> None:
+def test_a_file_is_pending_until_all_its_actions_have_succeeded(run: Run, tmp_path: Path) -> None:
     notes, ok = tmp_path / "notes", tmp_path / "ok"
     a = ManagedFile("/a", "/etc/a", on_change=noting(notes, f"test -e {ok} || exit 7"))
     b = ManagedFile("/b", "/etc/b", on_change=noting(notes))
     actions = run(a, b)
     change(actions, "/etc/a", "/etc/b")
-    wait_for(lambda: not actions.owes("/etc/a") and not actions.owes("/etc/b"), "both have run")
+    wait_for(lambda: not actions.is_pending("/etc/a") and not actions.is_pending("/etc/b"), "both have run")
     assert "ended with status 7" in (actions.problem("/etc/a") or "")
-    assert (actions.problem("/etc/b"), owed(tmp_path)) == (None, ["/etc/a"])
+    assert (actions.problem("/etc/b"), pending(tmp_path)) == (None, ["/etc/a"])
     ok.touch()
     actions.end()
     later = run(a, b)
-    later.owe(later.journal.owed.copy())
-    wait_for(lambda: not later.owes("/etc/a"), "it is done by the next agent")
-    assert (later.problem("/etc/a"), owed(tmp_path)) == (None, [])
+    later.request(later.journal.pending.copy())
+    wait_for(lambda: not later.is_pending("/etc/a"), "it is done by the next agent")
+    assert (later.problem("/etc/a"), pending(tmp_path)) == (None, [])
     assert [files for _begin, _end, *files in noted(notes)] == [["/etc/b"], ["/etc/a"]]
 
 
-def test_a_change_that_did_not_come_takes_nothing_from_what_was_owed_before(run: Run, tmp_path: Path) -> None:
+def test_a_change_that_did_not_happen_withdraws_no_action_of_an_earlier_one(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes), min_interval=1.0))
     change(actions, "/etc/a")
-    wait_for(lambda: noted(notes) and not actions.owes("/etc/a"), "the first has run")
+    wait_for(lambda: noted(notes) and not actions.is_pending("/etc/a"), "the first has run")
     change(actions, "/etc/a")
-    actions.journal.expect({}, actions.promise(["/etc/a"]))
+    actions.journal.record_intent({}, actions.announce(["/etc/a"]))
     actions.withdraw("/etc/a")
-    assert actions.owes("/etc/a")
-    assert owed(tmp_path) == ["/etc/a"]
-    wait_for(lambda: len(noted(notes)) == 2 and not actions.owes("/etc/a"), "the second has run")
-    actions.journal.expect({}, actions.promise(["/etc/a"]))
-    assert owed(tmp_path) == ["/etc/a"]
+    assert actions.is_pending("/etc/a")
+    assert pending(tmp_path) == ["/etc/a"]
+    wait_for(lambda: len(noted(notes)) == 2 and not actions.is_pending("/etc/a"), "the second has run")
+    actions.journal.record_intent({}, actions.announce(["/etc/a"]))
+    assert pending(tmp_path) == ["/etc/a"]
     actions.withdraw("/etc/a")
-    assert owed(tmp_path) == []
+    assert pending(tmp_path) == []
 
 
-def test_a_promise_outlives_the_end_of_an_earlier_action(run: Run, tmp_path: Path) -> None:
+def test_an_announced_change_stays_in_the_journal_when_an_earlier_action_ends(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes, "sleep 0.5")))
     change(actions, "/etc/a")
-    wait_for(lambda: not actions._due, "it runs")
-    actions.journal.expect({}, actions.promise(["/etc/a"]))
-    wait_for(lambda: noted(notes) and not actions.owes("/etc/a"), "it has ended")
-    assert owed(tmp_path) == ["/etc/a"], "the file may be in place at any instant now"
+    wait_for(lambda: not any(action.due for action in actions._actions), "it runs")
+    actions.journal.record_intent({}, actions.announce(["/etc/a"]))
+    wait_for(lambda: noted(notes) and not actions.is_pending("/etc/a"), "it has ended")
+    assert pending(tmp_path) == ["/etc/a"], "the file may be in place at any instant now"
 
 
 def test_commands_come_before_restarts_and_a_clock_that_was_set_back_holds_nothing_for_ever(
@@ -123,10 +123,10 @@ def test_commands_come_before_restarts_and_a_clock_that_was_set_back_holds_nothi
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     restarted = ManagedFile("/a", "/etc/a", restart_units=("web.service",), min_interval=1.0)
-    told = ManagedFile("/b", "/etc/b", on_change=("sh", "-c", f"echo told >> {notes}"))
-    ledger = {"made": {}, "owed": [], "runs": {"systemctl restart web.service": time.time() + 86_000}}
-    (tmp_path / "ledger.json").write_text(json.dumps(ledger))
-    actions = run(restarted, told)
+    notified = ManagedFile("/b", "/etc/b", on_change=("sh", "-c", f"echo notified >> {notes}"))
+    journal = {"made": {}, "owed": [], "runs": {"systemctl restart web.service": time.time() + 86_000}}
+    (tmp_path / "journal.json").write_text(json.dumps(journal))
+    actions = run(restarted, notified)
     change(actions, "/etc/a", "/etc/b")
     wait_for(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "both have run", 5)
-    assert notes.read_text().splitlines() == ["told", "restart web.service"]
+    assert notes.read_text().splitlines() == ["notified", "restart web.service"]

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The entries of `files` in the configuration: which znode is kept as which file of this host."""
+"""The entries of `files` in the configuration: which file of this host is rendered from which znode."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .object_reader import ObjectReader, command_words, nameable, unit_names
 FORMATS = ("value", "directory", "json", "yaml", "properties", "env")
 MODE = re.compile(r"0?[0-7]{3}")
 LONGEST_INTERVAL = 86_400.0
-"""Seconds that two actions may be kept apart."""
-MOST_FILES = 1_000
-"""Entries of one agent: what is said of each has room in the agent's status."""
+"""Seconds that may have to lie between two runs of an action."""
+MAX_FILES = 1_000
+"""Entries of one agent: each of them needs room in the agent's status."""
 
 
 @dataclass(frozen=True)
 class ManagedFile:
-    """What `znode` holds is kept at `dest`. `owner` and `group` are names, None where the file is just the agent's."""
+    """The file `dest` is rendered from `znode`. `owner` and `group` are names, None for the agent's own."""
 
     znode: str
     dest: str
@@ -41,71 +41,71 @@ class ManagedFile:
 
     @property
     def is_subtree(self) -> bool:
-        """Whether all that is below the znode counts, and not its value alone."""
+        """Whether it is rendered from all znodes below, and not only from the value of its own."""
         return self.format != "value"
 
     def concerns(self, path: str) -> bool:
-        """Whether the znode at `path` counts for this file."""
+        """Whether the file is rendered from the znode `path`, among others."""
         return path == self.znode or (self.is_subtree and path.startswith(f"{self.znode.rstrip('/')}/"))
 
 
-def managed_files(keys: ObjectReader, base: str, status: str) -> tuple[ManagedFile, ...]:
-    """What is listed under `files`; `status` is the path of this agent's status."""
+def managed_files(reader: ObjectReader, base: str, status: str) -> tuple[ManagedFile, ...]:
+    """The entries of `files`; `status` is the path of this agent's status."""
 
     def fits(value: Any) -> bool:
-        return isinstance(value, list) and len(value) <= MOST_FILES and all(isinstance(one, dict) for one in value)
+        return isinstance(value, list) and len(value) <= MAX_FILES and all(isinstance(entry, dict) for entry in value)
 
-    listed = keys.take("files", f"a list of at most {MOST_FILES} objects", fits, [])
+    entries = reader.take("files", f"a list of at most {MAX_FILES} objects", fits, [])
     files: list[ManagedFile] = []
-    for number, found in enumerate(listed):
-        inner = ObjectReader(found, f"files[{number}].", keys.mistakes)
-        kept = _kept_file(inner)
-        _check_place(inner, kept, base, status)
-        _check_alone(inner, kept, files)
-        files.append(kept)
+    for number, entry in enumerate(entries):
+        inner = ObjectReader(entry, f"files[{number}].", reader.mistakes)
+        file = _managed_file(inner)
+        _check_place(inner, file, base, status)
+        _check_overlap(inner, file, files)
+        files.append(file)
     return tuple(files)
 
 
-def _kept_file(keys: ObjectReader) -> ManagedFile:
-    missing = [key for key in ("znode", "dest") if keys.left.get(key) is None]
+def _managed_file(reader: ObjectReader) -> ManagedFile:
+    missing = [key for key in ("znode", "dest") if reader.left.get(key) is None]
     for key in missing:
-        keys.wrong(key, "missing")
-    kept = ManagedFile(
-        znode=keys.checked("znode", keys.text("znode", "/"), check_path),
-        dest=keys.text("dest", ""),
-        format=keys.choice("format", FORMATS, "value"),
-        owner=keys.text("owner"),
-        group=keys.text("group"),
-        mode=_mode(keys),
-        validate=command_words(keys, "validate"),
-        restart_units=unit_names(keys),
-        on_change=command_words(keys, "on_change"),
-        on_delete=keys.choice("on_delete", ("keep", "remove"), "keep"),
-        min_interval=keys.seconds("min_interval", 0, LONGEST_INTERVAL, 0.0),
+        reader.wrong(key, "missing")
+    file = ManagedFile(
+        znode=reader.checked("znode", reader.text("znode", "/"), check_path),
+        dest=reader.text("dest", ""),
+        format=reader.choice("format", FORMATS, "value"),
+        owner=reader.text("owner"),
+        group=reader.text("group"),
+        mode=_mode(reader),
+        validate=command_words(reader, "validate"),
+        restart_units=unit_names(reader),
+        on_change=command_words(reader, "on_change"),
+        on_delete=reader.choice("on_delete", ("keep", "remove"), "keep"),
+        min_interval=reader.seconds("min_interval", 0, LONGEST_INTERVAL, 0.0),
     )
-    if kept.validate and not any("%s" in word for word in kept.validate):
-        keys.wrong("validate", "expected %s in it, where the path of the new file goes")
-    keys.reject_unknown()
-    return kept
+    if file.validate and not any("%s" in word for word in file.validate):
+        reader.wrong("validate", "expected %s in it, which stands for the path of the new file")
+    reader.reject_unknown()
+    return file
 
 
-def _mode(keys: ObjectReader) -> int:
+def _mode(reader: ObjectReader) -> int:
     def fits(value: Any) -> bool:
         return isinstance(value, str) and bool(MODE.fullmatch(value))
 
-    return int(keys.take("mode", 'permissions as a text such as "0640"', fits, "0644"), 8)
+    return int(reader.take("mode", 'permissions as a text such as "0640"', fits, "0644"), 8)
 
 
-def _check_place(keys: ObjectReader, kept: ManagedFile, base: str, status: str) -> None:
+def _check_place(reader: ObjectReader, file: ManagedFile, base: str, status: str) -> None:
     """`dest` can be a file's path, and is not the agent's own; `znode` is not what the agent itself writes."""
-    dest = kept.dest
+    dest = file.dest
     if dest and (not _is_place(dest) or not nameable(dest)):
-        keys.wrong("dest", f"expected an absolute, normalised path with no control character, got {quote(dest)}")
+        reader.wrong("dest", f"expected an absolute, normalised path with no control character, got {quote(dest)}")
     own = os.path.join(base, AGENT_DIRECTORY)
-    if _is_within(dest, own) or (kept.format == "directory" and dest and _is_within(own, dest)):
-        keys.wrong("dest", f"{own} is the agent's own directory, got {quote(dest)}")
-    if kept.concerns(status):
-        keys.wrong("znode", f"{quote(kept.znode)} holds this agent's own status, which changes with each file")
+    if _is_within(dest, own) or (file.format == "directory" and dest and _is_within(own, dest)):
+        reader.wrong("dest", f"{own} is the agent's own directory, got {quote(dest)}")
+    if file.concerns(status):
+        reader.wrong("znode", f"{quote(file.znode)} holds this agent's own status, which changes with each file")
 
 
 def _is_place(dest: str) -> bool:
@@ -116,10 +116,10 @@ def _is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
-def _check_alone(keys: ObjectReader, kept: ManagedFile, earlier: list[ManagedFile]) -> None:
-    """No file is in the place of another, or in the directory that another makes."""
-    for other in earlier if kept.dest else ():
-        if kept.dest == other.dest:
-            keys.wrong("dest", f"{quote(kept.dest)} is the dest of another file too")
-        elif _is_within(kept.dest, other.dest) or _is_within(other.dest, kept.dest):
-            keys.wrong("dest", f"one of {quote(kept.dest)} and {quote(other.dest)} is in the other; part them")
+def _check_overlap(reader: ObjectReader, file: ManagedFile, earlier: list[ManagedFile]) -> None:
+    """No file has the path of another, or one in the directory that another creates."""
+    for other in earlier if file.dest else ():
+        if file.dest == other.dest:
+            reader.wrong("dest", f"{quote(file.dest)} is the dest of another file too")
+        elif _is_within(file.dest, other.dest) or _is_within(other.dest, file.dest):
+            reader.wrong("dest", f"one of {quote(file.dest)} and {quote(other.dest)} is in the other: separate them")

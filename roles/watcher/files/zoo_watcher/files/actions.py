@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What follows the change of files: commands and restarts of units, in a thread of their own, one at a time.
+"""What follows a changed file: commands and restarts of units, in a thread of their own, one at a time.
 
-An action that several files ask for runs once for all that changed together. What is owed is in the journal before a
-file changes, and stays there until the action has ended well: an agent that was killed in between does it later.
+An action that several files ask for runs once for all that changed together. The journal names the files whose actions
+are pending before a file changes, and until the actions have succeeded: a killed agent's successor runs them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable
 
 from zoo_watcher.config.managed_file import ManagedFile
@@ -23,32 +23,72 @@ from zoo_watcher.host import command
 from .journal import FileJournal
 
 SETTLE = 0.05
-"""Seconds between a change and its action: what one transaction or playbook changes comes in that time."""
+"""Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Action:
-    """A command that follows a change; `doing` names it in messages."""
+    """A command that follows a change, and how it stands; `label` names it in messages.
 
-    words: tuple[str, ...]
-    doing: str
+    `interval` is the least number of seconds between two runs. `last_run` and `due` are times of `time.monotonic()`;
+    `due` is None where no run is due. `waiting` are the files whose change has to be followed by a run, `running` those
+    of the present run, `problems` says of which files the last run failed.
+    """
+
+    command: tuple[str, ...]
+    label: str
+    interval: float = 0.0
+    last_run: float = 0.0
+    due: float | None = None
+    waiting: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Its name in the journal."""
-        return shlex.join(self.words)
+        return shlex.join(self.command)
+
+    @property
+    def is_restart(self) -> bool:
+        """Whether it restarts a unit."""
+        return self.command[:2] == ("systemctl", "restart")
+
+    def is_pending(self, dest: str) -> bool:
+        """Whether it has to run for a file, or runs."""
+        return dest in self.waiting or dest in self.running
+
+    def request(self, dest: str, due: float) -> None:
+        """The file has changed."""
+        self.problems.pop(dest, None)
+        self.waiting.add(dest)
+        self.due = due if self.due is None else self.due
+
+    def begin(self) -> None:
+        """It runs for all that wait for it."""
+        self.running, self.waiting, self.due = self.waiting, set(), None
+
+    def finish(self, problem: str | None) -> None:
+        """It has run. Of a file that has changed meanwhile, the next run counts."""
+        if problem:
+            self.problems.update(dict.fromkeys(self.running - self.waiting, problem))
+        self.running = set()
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until it may run; None where no run is due."""
+        return None if self.due is None else max(self.due - now, self.last_run + self.interval - now, 0.0)
 
 
-def actions_of(file: ManagedFile) -> list[Action]:
-    """What a file's change asks for: its command, then its units."""
-    commands = [Action(file.on_change, f"on_change {file.on_change[0]}")] if file.on_change else []
-    return [*commands, *(Action(("systemctl", "restart", unit), f"restarting {unit}") for unit in file.restart_units)]
+def commands_of(file: ManagedFile) -> list[tuple[str, tuple[str, ...]]]:
+    """What a file's change asks for, each with its label: its command, then the restarts of its units."""
+    commands = [(f"on_change {file.on_change[0]}", file.on_change)] if file.on_change else []
+    return [*commands, *((f"restarting {unit}", ("systemctl", "restart", unit)) for unit in file.restart_units)]
 
 
 class Actions(threading.Thread):
-    """Runs what is owed. `changed` is called, in this thread, when an action has ended, or all has (`works`)."""
+    """Runs what is due. `changed` is called, in this thread, when an action has ended, or the thread has (`works`)."""
 
     def __init__(
         self, files: Sequence[ManagedFile], journal: FileJournal, timeout: float, changed: Callable[[], None]
@@ -56,66 +96,65 @@ class Actions(threading.Thread):
         super().__init__(name="actions", daemon=True)
         self.timeout = timeout
         self.journal = journal
-        self._changed = changed
-        self._wanted = {file.dest: actions_of(file) for file in files}
-        self._znodes = {file.dest: file.znode for file in files}
-        self._intervals: dict[Action, float] = {}
-        for file in files:
-            for action in self._wanted[file.dest]:
-                self._intervals[action] = max(file.min_interval, self._intervals.get(action, 0.0))
-        # Commands before restarts, whatever the order of the files.
-        self._order = sorted(self._intervals, key=lambda action: action.words[:2] == ("systemctl", "restart"))
-        self._ran = {action: self._last_run(action) for action in self._order}
-        self._state = threading.Condition()
-        self._ended = False
         self.works = True
-        self._promised: set[str] = set()
-        self._owing: dict[Action, set[str]] = {}
-        self._due: dict[Action, float] = {}
-        self._open: dict[str, set[Action]] = {}
-        self._problems: dict[str, dict[Action, str]] = {}
+        self._changed = changed
+        self._znodes = {file.dest: file.znode for file in files}
+        self._by_file: dict[str, list[Action]] = {file.dest: [] for file in files}
+        actions: dict[tuple[str, tuple[str, ...]], Action] = {}
+        for file in files:
+            for label, words in commands_of(file):
+                action = actions.setdefault((label, words), Action(words, label))
+                action.interval = max(action.interval, file.min_interval)
+                action.last_run = _monotonic(journal.last_runs.get(action.key, 0.0))
+                self._by_file[file.dest].append(action)
+        # Commands before restarts, whatever the order of the files.
+        self._actions = sorted(actions.values(), key=lambda action: action.is_restart)
+        self._announced: set[str] = set()
+        self._condition = threading.Condition()
+        self._ended = False
 
-    def owes(self, dest: str) -> bool:
+    def is_pending(self, dest: str) -> bool:
         """Whether an action of this file's has to run, or runs."""
-        with self._state:
-            return bool(self._open.get(dest))
+        with self._condition:
+            return self._is_pending(dest)
+
+    def _is_pending(self, dest: str) -> bool:
+        return any(action.is_pending(dest) for action in self._by_file[dest])
 
     def problem(self, dest: str) -> str | None:
-        """Why an action of this file's last change did not end well."""
-        with self._state:
-            return "; ".join(self._problems.get(dest, {}).values()) or None
+        """Why an action of this file's last change failed."""
+        with self._condition:
+            problems = [action.problems.get(dest) for action in self._by_file[dest]]
+            return "; ".join(filter(None, problems)) or None
 
-    def promise(self, dests: Iterable[str]) -> list[str]:
-        """Before files change: those among them that will be owed an action, for the journal."""
-        with self._state:
-            promised = [dest for dest in dests if self._wanted[dest]]
-            self._promised.update(promised)
-            return promised
+    def announce(self, dests: Iterable[str]) -> list[str]:
+        """Before files change: those among them whose change asks for an action, for the journal."""
+        with self._condition:
+            announced = [dest for dest in dests if self._by_file[dest]]
+            self._announced.update(announced)
+            return announced
 
     def withdraw(self, dest: str) -> None:
         """The file did not change after all."""
-        with self._state:
-            self._promised.discard(dest)
-            self._pay([dest], {})
+        with self._condition:
+            self._announced.discard(dest)
+            self._complete([dest], {})
 
-    def owe(self, dests: Iterable[str]) -> None:
+    def request(self, dests: Iterable[str]) -> None:
         """The files have changed, together: their actions run soon, or when they may run again."""
-        now = time.monotonic()
-        with self._state:
+        due = time.monotonic() + SETTLE
+        with self._condition:
             for dest in dests:
-                self._promised.discard(dest)
-                self._problems.pop(dest, None)
-                self._open[dest] = set(self._wanted[dest])
-                for action in self._wanted[dest]:
-                    self._owing.setdefault(action, set()).add(dest)
-                    self._due.setdefault(action, now + SETTLE)
-            self._state.notify()
+                self._announced.discard(dest)
+                for action in self._by_file[dest]:
+                    action.request(dest, due)
+            self._condition.notify()
 
     def end(self) -> None:
-        """Begin no further action. What is owed stays in the journal."""
-        with self._state:
+        """Begin no further action. What is pending stays in the journal."""
+        with self._condition:
             self._ended = True
-            self._state.notify()
+            self._condition.notify()
 
     def run(self) -> None:
         """Run each action when it is due, until the end."""
@@ -127,70 +166,54 @@ class Actions(threading.Thread):
 
     def _run(self) -> None:
         while True:
-            with self._state:
+            with self._condition:
                 action = self._await_due()
                 if action is None:
                     return
-                del self._due[action]
-                dests = self._owing.pop(action)
-            problem = self._act(action, sorted(dests))
-            with self._state:
-                self._note(action, dests, problem)
+                action.begin()
+            dests = sorted(action.running)
+            problem = self._execute(action, dests)
+            with self._condition:
+                action.finish(problem)
+                # The interval begins with the action's end; where nobody saw that, with its beginning.
+                self._complete(dests, {action.key: time.time()} if action.interval else {})
             self._changed()
 
-    def _last_run(self, action: Action) -> float:
-        """When it last ran, by `time.monotonic()`. A clock that was set back since must not hold it back for long."""
-        past = time.time() - self.journal.runs.get(action.key, 0.0)
-        return time.monotonic() - max(past, 0.0)
-
-    def _rest(self, action: Action) -> float:
-        """Seconds until the action, which is owed, may run."""
-        free = max(self._ran[action] + self._intervals[action], self._due[action])
-        return max(free - time.monotonic(), 0.0)
-
     def _await_due(self) -> Action | None:
-        """The first action that is due; None at the end."""
+        """The first action that may run; None at the end."""
         while not self._ended:
-            rests = {action: self._rest(action) for action in self._order if action in self._due}
-            due = next((action for action, rest in rests.items() if not rest), None)
-            if due is not None:
-                return due
-            self._state.wait(min(rests.values(), default=None))
+            now = time.monotonic()
+            remaining = {action: seconds for action in self._actions if (seconds := action.remaining(now)) is not None}
+            ready = next((action for action, seconds in remaining.items() if not seconds), None)
+            if ready is not None:
+                return ready
+            self._condition.wait(min(remaining.values(), default=None))
         return None
 
-    def _act(self, action: Action, dests: Sequence[str]) -> str | None:
-        """Run it; why it did not end well, or None."""
-        if self._intervals[action]:
-            self.journal.note_run(action.key, time.time())
+    def _execute(self, action: Action, dests: Sequence[str]) -> str | None:
+        """Run it; why it failed, or None."""
+        if action.interval:
+            self.journal.record_run(action.key, time.time())
         environment = {
             "ZOO_FILES": "\n".join(dests),
             "ZOO_ZNODES": "\n".join(self._znodes[dest] for dest in dests),
         }
-        ended = command.run(action.words, self.timeout, environment)
-        self._ran[action] = time.monotonic()
+        ended = command.run(action.command, self.timeout, environment)
+        action.last_run = time.monotonic()
         for line in ended.output.splitlines():
-            log.info("%s: %s", action.doing, line)
-        log.info("%s %s, files=%s", action.doing, ended.problem or "ended well", ",".join(dests))
-        return f"{action.doing} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None
+            log.info("%s: %s", action.label, line)
+        log.info("%s %s, files=%s", action.label, ended.problem or "succeeded", ",".join(dests))
+        return f"{action.label} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None
 
-    def _note(self, action: Action, dests: Iterable[str], problem: str | None) -> None:
-        for dest in dests:
-            if dest in self._owing.get(action, ()):
-                # It has changed again meanwhile: what counts is how that ends.
-                continue
-            self._open[dest].discard(action)
-            if problem:
-                self._problems.setdefault(dest, {})[action] = problem
-        # The interval begins with the action's end; where nobody saw that, with its beginning.
-        self._pay(dests, {action.key: time.time()} if self._intervals[action] else {})
+    def _complete(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
+        # While the lock is held: the journal must not forget what is announced at this moment.
+        self.journal.complete([dest for dest in dests if self._is_complete(dest)], runs)
 
-    def _pay(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
-        # While the lock is held: the journal must not forget what is promised at this moment.
-        self.journal.pay(
-            [
-                dest
-                for dest in dests
-                if not self._open.get(dest) and not self._problems.get(dest) and dest not in self._promised
-            ],
-            runs,
-        )
+    def _is_complete(self, dest: str) -> bool:
+        failed = any(dest in action.problems for action in self._by_file[dest])
+        return not failed and not self._is_pending(dest) and dest not in self._announced
+
+
+def _monotonic(when: float) -> float:
+    """A time of `time.time()` by `time.monotonic()`. A clock that was set back since must not hold back for long."""
+    return time.monotonic() - max(time.time() - when, 0.0)

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the files of a subtree into one directory, each by a rename; what else is in the directory is left alone.
+"""Writes the files of a subtree into one directory, each by a rename. What else is in the directory stays as it is.
 
-New files are made in a hidden directory within it, which is on the same file system wherever the directory itself is
+New files are written in a hidden directory within it, which is on the same file system wherever the directory itself is
 mounted from. No symlink within the directory is followed.
 """
 
@@ -17,22 +17,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import PassingKeepError
-from zoo_watcher.host.filesystem import remove_tree
+from zoo_watcher.errors import TransientFileError
+from zoo_watcher.host.filesystem import open_directory, remove_tree
 
-from .file_writer import DIRECTORY, FileAttributes, disk_trouble, finish, is_same, open_directory, prove, write_new
+from .file_writer import FileAttributes, disk_trouble, finish, is_same, validate, write_new
 from .rendering import STAGED, leaves
 
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+"""Opens a directory, and nothing that a symlink points at."""
 STAGING = f"{STAGED}new"
 ROOT = "/"
-"""How the directory itself is called among what was made; another directory in it ends with a slash."""
+"""What the directory itself is called among the paths that the agent created; one within it ends with a slash."""
 
 
 class DirectoryWriter:
-    """A directory's files on their way to `file.dest`. `prepare`, then `commit` or `discard`.
+    """Writes the files of one directory. `prepare`, then `commit` or `discard`.
 
-    `values` is what the znodes hold, None where there are none; `earlier` is what the agent made there before;
-    `proof` is where a directory can be shown to `validate`. `begun` is whether `commit` has changed anything.
+    `values` is what the znodes hold, None where there are none; `earlier` are the paths that the agent created there
+    before; `proof` is where the new contents are shown to `validate`. The rest is as in `FileWriter`.
     """
 
     def __init__(
@@ -43,83 +45,82 @@ class DirectoryWriter:
         self.timeout = timeout
         self.directories: set[str] = set()
         self.begun = False
-        self._wanted = leaves(values) if values else {}
-        self._there = values is not None
-        self._manner = FileAttributes.of(file)
+        self._contents = leaves(values) if values else {}
+        self._exists = values is not None
+        self._attributes = FileAttributes.of(file)
         self._earlier = earlier
-        names = {*self._wanted, *(f"{directory}/" for path in self._wanted for directory in _above(path))}
-        # An empty znode without children may as well be a directory whose last child has gone.
-        may_stay = {f"{path}/" for path, value in self._wanted.items() if not value}
-        # Those below come before their directory.
-        gone = sorted(earlier - names - may_stay - {ROOT}, reverse=True)
-        self._gone = gone if file.on_delete == "remove" else []
+        self.created = {*self._contents, *(f"{parent}/" for path in self._contents for parent in _parents(path))}
+        # An empty znode without children may as well be a directory whose last child was deleted.
+        may_stay = {f"{path}/" for path, value in self._contents.items() if not value}
+        # Files come before the directories that they are in.
+        obsolete = sorted(earlier - self.created - may_stay - {ROOT}, reverse=True)
+        self._obsolete = obsolete if file.on_delete == "remove" else []
         self._changed: list[str] = []
-        self.made = names
 
     @property
-    def left(self) -> set[str]:
-        """What there is of the agent's, once it is in place."""
-        return (self._earlier | self.made) - set(self._gone) - (set() if self._there else {ROOT})
+    def remaining(self) -> set[str]:
+        """The agent's paths that there are after `commit`."""
+        return (self._earlier | self.created) - set(self._obsolete) - (set() if self._exists else {ROOT})
 
     def differs(self) -> bool:
-        """Whether something there is not as it should be. Raises `KeepError`."""
+        """Whether something there is not as it should be. Raises `FileError`."""
         dest = self.file.dest
         with disk_trouble(dest):
             if not os.path.lexists(dest):
-                self._changed = list(self._wanted)
-                self.made = self.made | {ROOT} if self._there else self.made
-                return self._there
-            with _open_own(dest) as root:
-                self._changed = [path for path in self._wanted if not self._is_there(root, path)]
-            if not self._there and ROOT in self._earlier:
+                self._changed = list(self._contents)
+                self.created = self.created | {ROOT} if self._exists else self.created
+                return self._exists
+            with _open_dest(dest) as root:
+                self._changed = [path for path in self._contents if not self._is_current(root, path)]
+            if not self._exists and ROOT in self._earlier:
                 return True
-            return bool(self._changed) or any(os.path.lexists(os.path.join(dest, path)) for path in self._gone)
+            return bool(self._changed) or any(os.path.lexists(os.path.join(dest, path)) for path in self._obsolete)
 
     def prepare(self) -> None:
-        """Have the new files proved, and make them, durable. Raises `KeepError`."""
-        if not self._there:
+        """Validate the new contents; write and sync the new files. Raises `FileError`."""
+        if not self._exists:
             return
-        dest, manner = self.file.dest, self._manner
+        dest, attributes = self.file.dest, self._attributes
         with disk_trouble(dest):
             if self.file.validate:
-                self._prove()
-            if ROOT in self.made:
+                self._validate()
+            if ROOT in self.created:
                 os.mkdir(dest, 0o700)
                 with open_directory(dest) as root:
-                    manner.give(root, manner.directory_mode)
+                    attributes.apply(root, attributes.directory_mode)
             self._clear()
-            with _open_own(dest) as root:
+            with _open_dest(dest) as root:
                 os.mkdir(STAGING, 0o700, dir_fd=root)
                 for path in self._changed:
-                    with self._open_staged(root, path) as directory:
-                        write_new(directory, os.path.basename(path), self._wanted[path])
-                        finish(directory, os.path.basename(path), manner)
+                    with self._open_staging(root, path) as directory:
+                        write_new(directory, os.path.basename(path), self._contents[path])
+                        finish(directory, os.path.basename(path), attributes)
 
-    def _prove(self) -> None:
-        """Show all that there will be, in a directory of the agent's own: its commands need not get into `dest`."""
+    def _validate(self) -> None:
+        """Show all new contents, in a directory of the agent's own: its commands need not get into `dest`."""
         remove_tree(self.proof)
         try:
             self.proof.mkdir(mode=0o700)
-            for path, value in self._wanted.items():
+            for path, value in self._contents.items():
                 file = self.proof / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(value)
-            prove(self.file, str(self.proof), self.timeout)
+            validate(self.file, str(self.proof), self.timeout)
         finally:
             remove_tree(self.proof)
 
     def commit(self) -> None:
-        """Put each new file in its place, take away what is gone; durable with `sync_directory` alone."""
+        """Remove obsolete files and put the new ones in place; durable once `directories` are synced."""
         dest = self.file.dest
         with disk_trouble(dest):
-            with _open_own(dest) as root:
-                for path in self._gone:
+            with _open_dest(dest) as root:
+                for path in self._obsolete:
                     self._remove(root, path)
                 for path in self._changed:
                     self._move(root, path)
             self._clear()
             self.directories.update({dest, os.path.dirname(dest)})
-            if not self._there and ROOT in self._earlier:
+            if not self._exists and ROOT in self._earlier:
                 # Somebody else's files keep the directory.
                 with contextlib.suppress(OSError):
                     os.rmdir(dest)
@@ -128,61 +129,65 @@ class DirectoryWriter:
     def discard(self) -> None:
         """Remove what was prepared, and what a killed agent left."""
         self._clear()
-        if ROOT in self.made:
+        if ROOT in self.created:
             with contextlib.suppress(OSError):
                 os.rmdir(self.file.dest)
 
     def _clear(self) -> None:
         remove_tree(Path(self.file.dest, STAGING))
 
-    def _is_there(self, root: int, path: str) -> bool:
-        directories = _above(path)
+    def _is_current(self, root: int, path: str) -> bool:
         try:
-            with _open_below(root, directories[-1:], None, make=False) as directory:
+            with _open_below(root, _parent(path), None, create=False) as directory:
                 name = os.path.basename(path)
                 if _is_directory(directory, name):
-                    return not self._wanted[path] or not self._may_replace(f"{path}/")
-                return is_same(directory, name, self._wanted[path], self._manner)
+                    return not self._contents[path] or not self._may_replace(f"{path}/")
+                return is_same(directory, name, self._contents[path], self._attributes)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _may_replace(self, directory: str) -> bool:
-        if directory in self._gone:
+        if directory in self._obsolete:
             return True
-        raise PassingKeepError(f"a directory is at {directory[:-1]}, where a file belongs: move it away")
+        raise TransientFileError(f"a directory is at {directory[:-1]}, where a file belongs: move it away")
 
     def _move(self, root: int, path: str) -> None:
-        name, above = os.path.basename(path), _above(path)
-        for directory in above:
-            if directory in self._earlier:
+        name = os.path.basename(path)
+        for parent in _parents(path):
+            if parent in self._earlier:
                 # What was a znode without children was a file of the agent's.
-                self._remove(root, directory)
-        with self._open_staged(root, path) as source, _open_below(root, above[-1:], self._manner) as target:
+                self._remove(root, parent)
+        with self._open_staging(root, path) as source, _open_below(root, _parent(path), self._attributes) as target:
             os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
         self.begun = True
-        self.directories.update(os.path.join(self.file.dest, directory) for directory in above)
+        self.directories.update(os.path.join(self.file.dest, parent) for parent in _parents(path))
 
     @staticmethod
-    def _open_staged(root: int, path: str) -> contextlib.AbstractContextManager[int]:
+    def _open_staging(root: int, path: str) -> contextlib.AbstractContextManager[int]:
         """The directory that a new file is in until it is in its place."""
-        return _open_below(root, (STAGING, *_above(path)[-1:]), None)
+        return _open_below(root, f"{STAGING}/{_parent(path)}", None)
 
     def _remove(self, root: int, path: str) -> None:
         """Remove one file, or a directory where nothing is left in it."""
-        directory_path, name = os.path.split(path.rstrip("/"))
+        parent, name = os.path.split(path.rstrip("/"))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with _open_below(root, (directory_path,) if directory_path else (), None, make=False) as directory:
+            with _open_below(root, parent, None, create=False) as directory:
                 if path.endswith("/"):
                     with contextlib.suppress(OSError):
                         os.rmdir(name, dir_fd=directory)
                 elif not _is_directory(directory, name):
                     os.unlink(name, dir_fd=directory)
                     self.begun = True
-            self.directories.add(os.path.join(self.file.dest, directory_path))
+            self.directories.add(os.path.join(self.file.dest, parent))
 
 
-def _above(path: str) -> list[str]:
-    """The directories that a path is in, the outermost first: "a/b/c" is in "a" and "a/b"."""
+def _parent(path: str) -> str:
+    """The directory that a path is in: "a/b/c" is in "a/b", "a" in ""."""
+    return path.rpartition("/")[0]
+
+
+def _parents(path: str) -> list[str]:
+    """All directories that a path is in, the outermost first: "a/b/c" is in "a" and "a/b"."""
     segments = path.split("/")[:-1]
     return ["/".join(segments[: length + 1]) for length in range(len(segments))]
 
@@ -195,14 +200,12 @@ def _is_directory(directory: int, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _open_own(path: str) -> Iterator[int]:
-    """The descriptor of the directory itself, not of what a symlink there points at. Raises `PassingKeepError`."""
+def _open_dest(path: str) -> Iterator[int]:
+    """The descriptor of the directory itself, not of what a symlink there points at. Raises `TransientFileError`."""
     try:
-        descriptor = os.open(path, DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(path, DIRECTORY)
     except NotADirectoryError as exc:
-        raise PassingKeepError(
-            "what is in the directory's place is no directory, and is left alone: move it away"
-        ) from exc
+        raise TransientFileError("dest is not a directory, and is left untouched: move it away") from exc
     try:
         yield descriptor
     finally:
@@ -210,14 +213,12 @@ def _open_own(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _open_below(
-    root: int, paths: tuple[str, ...] | list[str], manner: FileAttributes | None, *, make: bool = True
-) -> Iterator[int]:
-    """The descriptor of a directory below `root`, made where it is missing. Raises `OSError`, also for a symlink."""
+def _open_below(root: int, path: str, attributes: FileAttributes | None, *, create: bool = True) -> Iterator[int]:
+    """The descriptor of a directory below `root`, created where it is missing. Raises `OSError`, also for a symlink."""
     current = os.dup(root)
     try:
-        for segment in filter(None, "/".join(paths).split("/")):
-            below = _step(current, segment, manner, make=make)
+        for segment in filter(None, path.split("/")):
+            below = _open_child(current, segment, attributes, create=create)
             os.close(current)
             current = below
         yield current
@@ -225,18 +226,18 @@ def _open_below(
         os.close(current)
 
 
-def _step(directory: int, name: str, manner: FileAttributes | None, *, make: bool) -> int:
+def _open_child(directory: int, name: str, attributes: FileAttributes | None, *, create: bool) -> int:
     try:
-        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        return os.open(name, DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
-        if not make:
+        if not create:
             raise
     except OSError as exc:
-        if exc.errno in {errno.ENOTDIR, errno.ELOOP} and make:
-            raise PassingKeepError(f"what is at {name} in it is no directory, and is left alone: move it away") from exc
+        if exc.errno in {errno.ENOTDIR, errno.ELOOP} and create:
+            raise TransientFileError(f"{name} in it is not a directory, and is left untouched: move it away") from exc
         raise
     os.mkdir(name, 0o700, dir_fd=directory)
-    made = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-    if manner:
-        manner.give(made, manner.directory_mode)
-    return made
+    child = os.open(name, DIRECTORY, dir_fd=directory)
+    if attributes:
+        attributes.apply(child, attributes.directory_mode)
+    return child

@@ -1,17 +1,17 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How it is with one file: which value it has, as of when, what is the matter, and what is told of it."""
+"""The state of one file: which value it has, as of when, why it has not the newest, and what its status says."""
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import KeepError, PassingKeepError
+from zoo_watcher.errors import FileError, TransientFileError
 from zoo_watcher.wire.records import FileStatus
 
 from .actions import Actions
@@ -19,41 +19,46 @@ from .snapshot import Snapshot
 
 AGAIN = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries of what may pass; doubled from `AGAIN` to `LONGEST_PAUSE`."""
+"""Seconds between two tries of what may pass: at first, and at the most."""
 PATIENCE = 5.0
-"""Seconds for which a subtree that changes all the time is read again, to have it whole. Then it is taken as it is."""
+"""Seconds for which a subtree that changes all the time is read again, to have a consistent snapshot of it. Then it is
+taken as it is."""
 LONGEST_MESSAGE = 300
 """Characters that a file's message may have: there may be many files, and one znode holds the status."""
 
 
 @dataclass
 class FileState:
-    """How it is with one file. `again` is the time (of `time.monotonic()`) of the next try, None where none is due."""
+    """The state of one file.
+
+    `retry_at` is the time (of `time.monotonic()`) of the next try, None where none is due; `inconsistent_since` that
+    of the first of the inconsistent snapshots in a row. `fingerprint` and `zxid` are those of the last snapshot.
+    """
 
     file: ManagedFile
     zxid: int = 0
-    stamp: tuple[Any, ...] | None = None
-    there: bool = False
+    fingerprint: tuple[Any, ...] | None = None
+    present: bool = False
     version: int | None = None
     mzxid: int | None = None
-    problem: KeepError | None = None
+    problem: FileError | None = None
     pending: bool = True
-    tries: int = 0
-    again: float | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(AGAIN, LONGEST_PAUSE))
+    retry_at: float | None = None
     logged: str = ""
-    unsettled: float | None = None
+    inconsistent_since: float | None = None
 
     def status(self, actions: Actions) -> FileStatus:
-        """What the ensemble is told of it."""
+        """Its part of the agent's status."""
         message = str(self.problem) if self.problem else actions.problem(self.file.dest)
         if self.problem:
             state = "failed"
-        elif self.pending or actions.owes(self.file.dest):
+        elif self.pending or actions.is_pending(self.file.dest):
             state = "pending"
         elif message:
             state = "failed"
         else:
-            state = "current" if self.there else "missing"
+            state = "current" if self.present else "missing"
         return FileStatus(
             znode=self.file.znode,
             format=self.file.format,
@@ -64,32 +69,39 @@ class FileState:
             message=_shortened(message) if message and state == "failed" else None,
         )
 
-    def may_take(self, seen: Snapshot) -> bool:
-        """Whether what was seen is to be kept, or rather looked at once more."""
-        now = time.monotonic()
-        self.unsettled = None if seen.whole else self.unsettled or now
-        return self.unsettled is None or now - self.unsettled > PATIENCE
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for the next try."""
+        return self.retry_at is not None and self.retry_at <= now
 
-    def settle(self, seen: Snapshot, *, removed: bool) -> None:
-        """The file is as its znodes are."""
-        self.problem, self.tries, self.again, self.pending, self.logged = None, 0, None, False, ""
-        self.there = bool(seen.nodes)
-        if self.there:
-            self.mzxid = seen.newest
-            self.version = None if self.file.is_subtree else seen.nodes[""].stat.version
+    def accepts(self, snapshot: Snapshot) -> bool:
+        """Whether the file is to be written as of this snapshot, or the znodes read once more."""
+        now = time.monotonic()
+        self.inconsistent_since = None if snapshot.consistent else self.inconsistent_since or now
+        return self.inconsistent_since is None or now - self.inconsistent_since > PATIENCE
+
+    def settle(self, snapshot: Snapshot, *, removed: bool) -> None:
+        """The file matches its znodes."""
+        self.problem, self.retry_at, self.pending, self.logged = None, None, False, ""
+        self.backoff.reset()
+        self.present = bool(snapshot.nodes)
+        if self.present:
+            self.mzxid = snapshot.newest
+            self.version = None if self.file.is_subtree else snapshot.nodes[""].stat.version
         elif removed:
             self.mzxid = self.version = None
 
-    def fail(self, problem: KeepError) -> None:
-        """The file is not as its znodes are; what may pass is tried again."""
-        self.problem, self.pending, self.again = problem, False, None
-        if isinstance(problem, PassingKeepError):
-            pause = min(AGAIN * 2 ** min(self.tries, 10), LONGEST_PAUSE)
-            self.again = time.monotonic() + pause * random.uniform(0.7, 1.0)  # noqa: S311
-            self.tries += 1
+    def postpone(self) -> None:
+        """The file does not match its znodes yet."""
+        self.problem, self.pending = None, True
+
+    def fail(self, problem: FileError) -> None:
+        """The file can't be made to match its znodes; what may pass is tried again."""
+        self.problem, self.pending, self.retry_at = problem, False, None
+        if isinstance(problem, TransientFileError):
+            self.retry_at = time.monotonic() + next(self.backoff)
 
 
 def _shortened(message: str) -> str:
-    """One line, with what happened at its beginning, and the end of what a command said."""
+    """One line, with what happened at its beginning, and the end of a command's output."""
     line = " | ".join(message.encode("utf-8", "backslashreplace").decode("utf-8").splitlines())
     return line if len(line) <= LONGEST_MESSAGE else f"{line[:100]}...{line[103 - LONGEST_MESSAGE :]}"

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent remembers of its files across restarts: what it made, what it still owes, when it last acted."""
+"""What the agent remembers of its files across restarts: what it created, what is pending, when actions last ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
-from zoo_watcher.host.filesystem import write_durably
+from zoo_watcher.host.filesystem import load_json, write_durably
+
+EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}}
 
 log = logging.getLogger(__name__)
 
@@ -21,61 +23,63 @@ log = logging.getLogger(__name__)
 class FileJournal:
     """What the agent remembers of its files across restarts. Safe to use from any thread.
 
-    `made` has, by dest, the paths that the agent made there ("" is dest itself, a directory's path ends with a slash).
-    `owed` has the dests that were changed and whose actions have not all ended well. `runs` has, by action, the time
-    (of `time.time()`) at which it last ended, or began.
+    `created` has, by dest, the paths that the agent created there ("" is dest itself, a directory's path ends with a
+    slash). `pending` has the dests that were changed and whose actions have not all succeeded. `last_runs` has, by
+    action, the time (of `time.time()`) at which it last ended, or began. The file has them as `made`, `owed`, `runs`.
     """
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
         self.path = path
-        found = _load(path)
-        known = set(dests)
-        self.made = {dest: set(map(str, names)) for dest, names in found["made"].items() if dest in known}
-        self.owed = {dest for dest in found["owed"] if dest in known}
-        self.runs = {str(action): float(when) for action, when in found["runs"].items()}
+        saved = load_json(path, _from_object, _from_object(EMPTY))
+        configured = set(dests)
+        self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
+        self.pending = saved["owed"] & configured
+        self.last_runs = saved["runs"]
         self._lock = threading.Lock()
         self._saved = self._text()
 
-    def expect(self, made: Mapping[str, Iterable[str]], owed: Iterable[str]) -> None:
-        """Before files change: these will have been made, and these will be owed an action. Raises `OSError`."""
+    def record_intent(self, created: Mapping[str, Iterable[str]], pending: Iterable[str]) -> None:
+        """Before files change: what will have been created, and whose actions will be pending. Raises `OSError`."""
         with self._lock:
-            for dest, names in made.items():
-                self.made.setdefault(dest, set()).update(names)
-            self.owed.update(owed)
+            self._add_created(created)
+            self.pending.update(pending)
             self._save()
 
-    def note(self, made: Mapping[str, Iterable[str]]) -> None:
-        """This was found to be as the agent would make it: it is the agent's from now on."""
+    def adopt(self, created: Mapping[str, Iterable[str]]) -> None:
+        """What is there already is as the agent would create it: it is the agent's from now on."""
         with self._lock:
-            for dest, names in made.items():
-                self.made.setdefault(dest, set()).update(names)
+            self._add_created(created)
             self._try_to_save()
 
-    def note_made(self, dest: str, names: Iterable[str]) -> None:
-        """After they have changed: this is what there is at `dest` of the agent's."""
+    def set_created(self, dest: str, paths: Iterable[str]) -> None:
+        """After a change: this is all that the agent has created at `dest`."""
         with self._lock:
-            self.made[dest] = set(names)
-            if not self.made[dest]:
-                del self.made[dest]
+            self.created[dest] = set(paths)
+            if not self.created[dest]:
+                del self.created[dest]
             self._try_to_save()
 
-    def pay(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
-        """Nothing is owed for these any more; `runs` are actions that have ended."""
+    def complete(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
+        """No action of these files is pending any more; `runs` are actions that have ended."""
         with self._lock:
-            self.owed.difference_update(dests)
-            self.runs.update(runs)
+            self.pending.difference_update(dests)
+            self.last_runs.update(runs)
             self._try_to_save()
 
-    def note_run(self, action: str, now: float) -> None:
+    def record_run(self, action: str, now: float) -> None:
         """An action begins."""
         with self._lock:
-            self.runs = {other: when for other, when in self.runs.items() if now - when < LONGEST_INTERVAL}
-            self.runs[action] = now
+            self.last_runs = {other: when for other, when in self.last_runs.items() if now - when < LONGEST_INTERVAL}
+            self.last_runs[action] = now
             self._try_to_save()
 
+    def _add_created(self, created: Mapping[str, Iterable[str]]) -> None:
+        for dest, paths in created.items():
+            self.created.setdefault(dest, set()).update(paths)
+
     def _text(self) -> str:
-        made = {dest: sorted(names) for dest, names in sorted(self.made.items())}
-        return json.dumps({"made": made, "owed": sorted(self.owed), "runs": self.runs})
+        created = {dest: sorted(paths) for dest, paths in sorted(self.created.items())}
+        return json.dumps({"made": created, "owed": sorted(self.pending), "runs": self.last_runs})
 
     def _save(self) -> None:
         text = self._text()
@@ -85,21 +89,17 @@ class FileJournal:
             self._saved = text
 
     def _try_to_save(self) -> None:
-        """What is remembered too much makes an action run once more, after a restart: no reason to stop here."""
+        """An outdated journal makes an action run once more, after a restart: no reason to stop here."""
         try:
             self._save()
         except OSError as exc:
-            log.warning("ledger of files not written, path=%s: %s", self.path, exc.strerror)
+            log.warning("journal of files not written, path=%s: %s", self.path, exc.strerror)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """What the file holds, in the right types; nothing where it can't be read, for it is only a memory."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "made": {str(dest): list(map(str, names)) for dest, names in found["made"].items()},
-            "owed": list(map(str, found["owed"])),
-            "runs": {str(action): float(when) for action, when in found["runs"].items()},
-        }
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        return {"made": {}, "owed": [], "runs": {}}
+def _from_object(saved: Any) -> dict[str, Any]:
+    """What the file holds, in the right types."""
+    return {
+        "made": {str(dest): set(map(str, paths)) for dest, paths in saved["made"].items()},
+        "owed": set(map(str, saved["owed"])),
+        "runs": {str(action): float(when) for action, when in saved["runs"].items()},
+    }

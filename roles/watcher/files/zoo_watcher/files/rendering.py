@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What znodes hold as the bytes of files: one file's, or those of a directory's files.
+"""Files rendered from znodes: one file, or those of a directory.
 
 `values` are bytes by path below the watched znode: "" is itself, "db/host" is two below. A znode that has others
-below it is a directory, or an object: it can't have a value of its own. The value of the watched znode itself is no
-part of what is below it. Every value is a text: nothing guesses that "8080" is a number.
+below it is a directory, or an object: it can't have a value of its own. The value of the watched znode itself is not
+rendered together with those below it. Every value is a text: nothing guesses that "8080" is a number.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any, Callable
 from zoo_watcher.wire.znode_names import MAX_NODE_BYTES, InvalidRecord, check_node_name, quote
 
 STAGED = ".zoo-"
-"""What the names begin with that files have before they are in place."""
+"""The prefix of the names that new files have before they are in place."""
 LONGEST_NAME = 255
-"""Bytes of a file's name, by the file systems of Linux; of a key too, so that every format takes the same names."""
+"""Bytes of a file's name on the file systems of Linux; of a key too, so that every format takes the same names."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 _ENV_KEY = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
-def render(form: str, values: Mapping[str, bytes]) -> bytes:
-    """One file: the value itself, or all that is below in one of `_RENDERINGS`. Raises `InvalidRecord`."""
-    if form == "value":
+def render(kind: str, values: Mapping[str, bytes]) -> bytes:
+    """One file: the value itself, or all that is below it by one of `_RENDERERS`. Raises `InvalidRecord`."""
+    if kind == "value":
         return _sized("", values[""])
-    return _RENDERINGS[form](leaves(values)).encode("utf-8")
+    return _RENDERERS[kind](leaves(values)).encode("utf-8")
 
 
 def leaves(values: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -64,9 +64,9 @@ def _text(path: str, value: bytes) -> str:
         raise InvalidRecord(f"{quote(path)}: not UTF-8 at byte {exc.start}: this format holds texts only") from exc
 
 
-def _tree(found: Mapping[str, bytes]) -> dict[str, Any]:
+def _tree(values: Mapping[str, bytes]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for path, value in found.items():
+    for path, value in values.items():
         *directories, name = path.split("/")
         inner = tree
         for directory in directories:
@@ -75,13 +75,13 @@ def _tree(found: Mapping[str, bytes]) -> dict[str, Any]:
     return tree
 
 
-def _json(found: Mapping[str, bytes]) -> str:
-    return json.dumps(_tree(found), indent=2, ensure_ascii=False) + "\n"
+def _json(values: Mapping[str, bytes]) -> str:
+    return json.dumps(_tree(values), indent=2, ensure_ascii=False) + "\n"
 
 
-def _yaml(found: Mapping[str, bytes]) -> str:
+def _yaml(values: Mapping[str, bytes]) -> str:
     """Objects as indented blocks, every key and value in double quotes: YAML 1.1 and 1.2 read them alike."""
-    return "".join(_yaml_lines(_tree(found), "")) or "{}\n"
+    return "".join(_yaml_lines(_tree(values), "")) or "{}\n"
 
 
 def _yaml_lines(tree: Mapping[str, Any], indent: str) -> Iterable[str]:
@@ -105,11 +105,11 @@ def _yaml_letter(letter: str) -> str:
     return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
-def _properties(found: Mapping[str, bytes]) -> str:
+def _properties(values: Mapping[str, bytes]) -> str:
     """The form of `java.util.Properties`, in ASCII: a path's segments are joined by dots."""
-    keys = _keys(found, lambda path: path.replace("/", "."))
+    keys = _keys(values, lambda path: path.replace("/", "."))
     return "".join(
-        f"{_properties_text(key, ' =:#!')}={_properties_text(_text(path, found[path]), '#!=:')}\n"
+        f"{_properties_text(key, ' =:#!')}={_properties_text(_text(path, values[path]), '#!=:')}\n"
         for key, path in keys.items()
     )
 
@@ -131,16 +131,16 @@ def _properties_letter(letter: str, special: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
-def _env(found: Mapping[str, bytes]) -> str:
+def _env(values: Mapping[str, bytes]) -> str:
     """What a shell can source and systemd takes as an EnvironmentFile.
 
-    A path's segments are joined by underscores, in capitals; what no variable's name has is an underscore too.
+    A path's segments are joined by underscores, in capitals; what no variable's name may have becomes one too.
     """
-    keys = _keys(found, lambda path: re.sub(r"[^A-Z0-9_]", "_", path.upper()))
+    keys = _keys(values, lambda path: re.sub(r"[^A-Z0-9_]", "_", path.upper()))
     for key, path in keys.items():
         if not _ENV_KEY.fullmatch(key) or not path.isascii():
             raise InvalidRecord(f"{quote(path)}: expected ASCII with no digit first, to be the name of a variable")
-    return "".join(f"{key}={_env_text(path, _text(path, found[path]))}\n" for key, path in keys.items())
+    return "".join(f"{key}={_env_text(path, _text(path, values[path]))}\n" for key, path in keys.items())
 
 
 def _env_text(path: str, text: str) -> str:
@@ -152,17 +152,17 @@ def _env_text(path: str, text: str) -> str:
     return '"' + re.sub(r'(["\\$`])', r"\\\1", text) + '"'
 
 
-def _keys(found: Mapping[str, bytes], name: Callable[[str], str]) -> dict[str, str]:
+def _keys(values: Mapping[str, bytes], name: Callable[[str], str]) -> dict[str, str]:
     """The paths by the keys that they get. Raises `InvalidRecord` where two get the same."""
     keys: dict[str, str] = {}
-    for path in found:
+    for path in values:
         other = keys.setdefault(name(path), path)
         if other != path:
             raise InvalidRecord(f"{quote(other)} and {quote(path)} both get the key {quote(name(path))}: rename one")
     return keys
 
 
-_RENDERINGS: dict[str, Callable[[Mapping[str, bytes]], str]] = {
+_RENDERERS: dict[str, Callable[[Mapping[str, bytes]], str]] = {
     "json": _json,
     "yaml": _yaml,
     "properties": _properties,

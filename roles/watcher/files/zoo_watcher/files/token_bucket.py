@@ -7,22 +7,22 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """Allows something `most` times at once, and in the long run once in `seconds`."""
+    """Allows something `burst` times at once, and in the long run once in `seconds`."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self.most = most
+    def __init__(self, burst: int, seconds: float) -> None:
+        self.burst = burst
         self.seconds = seconds
         self._used = 0.0
-        self._at = 0.0
+        self._updated = 0.0
 
     def wait(self, now: float) -> float:
         """Seconds until it is allowed, 0 where it is."""
-        return max(self._left(now) - self.most + 1, 0.0) * self.seconds
+        return max(self._used_at(now) - self.burst + 1, 0.0) * self.seconds
 
     def spend(self, now: float) -> None:
-        """It is done."""
-        self._used, self._at = self._left(now) + 1, now
+        """Take a token: it is done now."""
+        self._used, self._updated = self._used_at(now) + 1, now
 
-    def _left(self, now: float) -> float:
-        """How often it was done, less what time has made good."""
-        return max(self._used - (now - self._at) / self.seconds, 0.0)
+    def _used_at(self, now: float) -> float:
+        """The tokens that are used, less those that time has given back."""
+        return max(self._used - (now - self._updated) / self.seconds, 0.0)

@@ -63,19 +63,20 @@ def remove_tree(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make a directory's entries durable."""
-    with _opened(path) as descriptor:
+    with open_directory(path) as descriptor:
         os.fsync(descriptor)
 
 
 def sync_file_system(path: Path) -> None:
     """Make all that was written to the file system of the directory `path` durable, in one call. Raises `OSError`."""
-    with _opened(path) as descriptor:
+    with open_directory(path) as descriptor:
         linux.sync_file_system(descriptor)
 
 
 @contextlib.contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def open_directory(path: Path | str) -> Iterator[int]:
+    """A directory's descriptor, for as long as the block lasts. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:

@@ -1,0 +1,174 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One batch of files whose znodes were read together: planned, prepared, committed, and then acted on together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Union
+
+from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.host.filesystem import sync_directory
+from zoo_watcher.wire.znode_names import InvalidRecord
+
+from .actions import Actions
+from .directory_writer import DirectoryWriter
+from .file_state import FileState
+from .file_writer import FileRemover, FileWriter, disk_trouble
+from .journal import FileJournal
+from .rendering import render
+from .snapshot import Snapshot
+
+Writer = Union[FileWriter, FileRemover, DirectoryWriter]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file that does not match its znodes, and what makes it match them."""
+
+    state: FileState
+    snapshot: Snapshot
+    writer: Writer
+
+    @property
+    def dest(self) -> str:
+        """The file's path."""
+        return self.state.file.dest
+
+
+class Batch:
+    """Files whose znodes were read together: `plan`, then `write`. `proof` is as in `DirectoryWriter`."""
+
+    def __init__(self, journal: FileJournal, actions: Actions, proof: Path, timeout: float) -> None:
+        self.changes: list[Change] = []
+        self._journal = journal
+        self._actions = actions
+        self._proof = proof
+        self._timeout = timeout
+        self._created: dict[str, set[str]] = {}
+
+    def plan(self, snapshots: Iterable[tuple[FileState, Snapshot]]) -> None:
+        """Find out which files have to change."""
+        for state, snapshot in snapshots:
+            unchanged = snapshot.fingerprint == state.fingerprint
+            state.zxid, state.fingerprint = snapshot.zxid, snapshot.fingerprint
+            if unchanged and state.problem and state.retry_at is None:
+                # What failed for good fails until its znodes change.
+                continue
+            if isinstance(snapshot.problem, TransientFileError) and not state.backoff.tries:
+                # After a reconnect, a server may answer before it knows who asks.
+                state.fail(snapshot.problem)
+                state.postpone()
+                continue
+            try:
+                self._plan(state, snapshot)
+            except FileError as exc:
+                _fail(state, exc)
+
+    def _plan(self, state: FileState, snapshot: Snapshot) -> None:
+        if snapshot.problem:
+            raise snapshot.problem
+        writer = self._writer(state.file, snapshot)
+        if writer and writer.differs():
+            state.postpone()
+            self.changes.append(Change(state, snapshot, writer))
+            return
+        if writer and writer.created:
+            self._created[state.file.dest] = writer.created
+        if not snapshot.nodes and (state.present or state.pending):
+            log.info("no znode, dest=%s znode=%s: waiting for it", state.file.dest, state.file.znode)
+        state.settle(snapshot, removed=writer is not None)
+
+    def _writer(self, file: ManagedFile, snapshot: Snapshot) -> Writer | None:
+        """What makes a file match its znodes; None where the file stays whatever it is. Raises `FileError`."""
+        earlier = self._journal.created.get(file.dest, set())
+        if not snapshot.nodes and not (earlier and file.on_delete == "remove"):
+            return None
+        try:
+            if file.format == "directory":
+                values = snapshot.values if snapshot.nodes else None
+                return DirectoryWriter(file, values, earlier, self._proof, self._timeout)
+            if snapshot.nodes:
+                return FileWriter(file, render(file.format, snapshot.values), self._timeout)
+        except InvalidRecord as exc:
+            raise FileError(str(exc)) from exc
+        return FileRemover(file)
+
+    @property
+    def validates(self) -> bool:
+        """Whether a command of a file's has to run before it can be written."""
+        return any(change.state.file.validate for change in self.changes)
+
+    def write(self) -> None:
+        """Write all files that can be written now, and have their changes acted on."""
+        prepared = [change for change in self.changes if _attempt(change, change.writer.prepare)]
+        if prepared:
+            self._commit(prepared)
+        else:
+            self._journal.adopt(self._created)
+
+    def _commit(self, prepared: Sequence[Change]) -> None:
+        """Put what is prepared in place. Before that the journal says, durably, what has to follow."""
+        self._created.update({change.dest: change.writer.created for change in prepared})
+        announced = self._actions.announce(change.dest for change in prepared)
+
+        def record_intent() -> None:
+            with disk_trouble(str(self._journal.path)):
+                self._journal.record_intent(self._created, announced)
+
+        committed = []
+        for change in prepared:
+            if _attempt(change, record_intent) and _attempt(change, change.writer.commit):
+                committed.append(change)
+            elif change.writer.begun:
+                # A directory of which some files are new already.
+                self._actions.request([change.dest])
+            else:
+                self._actions.withdraw(change.dest)
+        _sync({directory for change in committed for directory in change.writer.directories})
+        for change in committed:
+            self._settle(change)
+        self._actions.request(change.dest for change in committed)
+
+    def _settle(self, change: Change) -> None:
+        state, snapshot = change.state, change.snapshot
+        self._journal.set_created(change.dest, change.writer.remaining)
+        state.settle(snapshot, removed=not snapshot.nodes)
+        if snapshot.nodes:
+            log.info("written, dest=%s znode=%s mzxid=%s", change.dest, state.file.znode, state.mzxid)
+        else:
+            log.info("removed, dest=%s znode=%s", change.dest, state.file.znode)
+
+
+def _attempt(change: Change, step: Callable[[], None]) -> bool:
+    """Do a step; where it fails, nothing of the new file is left."""
+    try:
+        step()
+    except FileError as exc:
+        _fail(change.state, exc)
+        change.writer.discard()
+        return False
+    return True
+
+
+def _fail(state: FileState, problem: FileError) -> None:
+    # What is tried again and again is logged once.
+    if str(problem) != state.logged:
+        log.warning("not written, dest=%s znode=%s: %s", state.file.dest, state.file.znode, problem)
+    state.logged = str(problem)
+    state.fail(problem)
+
+
+def _sync(directories: Iterable[str]) -> None:
+    for directory in directories:
+        try:
+            sync_directory(Path(directory))
+        except OSError as exc:
+            log.warning("directory not synced, path=%s: %s", directory, exc.strerror)

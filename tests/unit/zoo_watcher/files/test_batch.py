@@ -1,0 +1,95 @@
+"""What one batch makes of snapshots: which files are written, in which state they are then, and what is recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.files.actions import Actions
+from zoo_watcher.files.batch import Batch
+from zoo_watcher.files.file_state import FileState
+from zoo_watcher.files.journal import FileJournal
+from zoo_watcher.files.snapshot import Snapshot
+from zoo_watcher.zookeeper.session import Znode
+
+
+class Host:
+    """A host with one file, whose actions are requested but never run."""
+
+    def __init__(self, root: Path) -> None:
+        self.dest = root / "a.conf"
+        self.file = ManagedFile("/a", str(self.dest), on_change=("true",), on_delete="remove")
+        self.state = FileState(self.file)
+        self.journal = FileJournal(root / "journal.json", [self.file.dest])
+        self.actions = Actions([self.file], self.journal, 10, lambda: None)
+        self._proof = root / "proof"
+
+    def apply(self, snapshot: Snapshot) -> str:
+        """Run a batch of one; the state of the file afterwards."""
+        batch = Batch(self.journal, self.actions, self._proof, 10)
+        batch.plan([(self.state, snapshot)])
+        batch.write()
+        return self.state.status(self.actions).state
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """The host of one test."""
+    return Host(tmp_path)
+
+
+def value(data: bytes, zxid: int = 11) -> Snapshot:
+    """A snapshot of a znode that was written by `zxid`."""
+    return Snapshot({"": Znode(data, SimpleNamespace(mzxid=zxid, version=0))}, zxid, zxid)
+
+
+def test_a_new_value_is_written_and_pending_until_its_action_has_run(host: Host) -> None:
+    assert host.apply(value(b"one")) == "pending"
+    assert host.dest.read_bytes() == b"one"
+    assert (host.journal.pending, host.journal.created) == ({host.file.dest}, {host.file.dest: {""}})
+
+
+def test_a_file_that_matches_is_adopted_without_a_write_or_an_action(host: Host) -> None:
+    host.dest.write_bytes(b"one")
+    before = host.dest.stat().st_mtime_ns
+    assert host.apply(value(b"one")) == "current"
+    assert host.dest.stat().st_mtime_ns == before
+    assert (host.journal.pending, host.journal.created) == (set(), {host.file.dest: {""}})
+
+
+def test_only_what_the_agent_created_is_removed_with_its_znode(host: Host) -> None:
+    host.dest.write_bytes(b"the package's own")
+    assert host.apply(Snapshot()) == "missing"
+    assert host.dest.exists()
+    host.apply(value(b"one"))
+    host.apply(Snapshot(zxid=12))
+    assert not host.dest.exists()
+    assert host.journal.created == {}
+
+
+def test_a_read_that_fails_for_the_first_time_is_tried_again_before_it_is_reported(host: Host) -> None:
+    snapshot = Snapshot(problem=TransientFileError("/a: its ACL does not let this agent read it"))
+    assert host.apply(snapshot) == "pending"
+    assert host.state.retry_at is not None
+    assert host.apply(snapshot) == "failed"
+
+
+def test_what_failed_for_good_is_not_tried_again_until_its_znodes_change(host: Host) -> None:
+    snapshot = Snapshot(problem=FileError("name: ..."))
+    assert host.apply(snapshot) == "failed"
+    problem = host.state.problem
+    assert host.apply(Snapshot(problem=FileError("name: ..."))) == "failed"
+    assert host.state.problem is problem
+    host.apply(value(b"one"))
+    assert host.dest.read_bytes() == b"one"
+
+
+def test_nothing_is_written_while_the_journal_cannot_be(host: Host) -> None:
+    host.journal.path.mkdir()
+    assert host.apply(value(b"one")) == "failed"
+    assert not [path for path in host.dest.parent.iterdir() if "journal" not in path.name]
+    assert not host.actions.is_pending(host.file.dest)
