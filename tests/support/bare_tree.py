@@ -1,7 +1,7 @@
 """A bare Debian as a stranger has it: a tree of debootstrap's, with git, sudo, and a user who may use it.
 
-The trees are made once, and kept in `.cache/bare`. In a copy of one, an overlay, the user runs commands. It has no
-network but its own loopback interface: the packages and wheels that somebody may want are in the tree.
+The trees are made once, and kept in `.cache/bare`. In a copy of one, an overlay, the user runs commands. The packages
+that they may install are in the tree; the network, the package index and its certificates are the machine's.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,25 @@ from support.waiting import wait_for
 
 CACHE = ROOT / ".cache" / "bare"
 RECIPE = Path(__file__).with_name("bare.sh")
-PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
-"""The suites, and the Python of each."""
+SUITES = ("bookworm", "trixie")
 THERE = ["ca-certificates", "git", "sudo"]
-OFFERED = ["default-jre-headless", "libslf4j-java", "libzookeeper-java", "nginx", "python3", "python3-venv"]
-WHEELS = ["ansible-core>=2.17", "kazoo>=2.9", "GitPython>=3.1.30"]
-PRIVATE = ["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child"]
-PROGRAMS = ["debootstrap", "ip", "nsenter", "unshare"]
+OFFERED = [
+    *(
+        "default-jre-headless",
+        "libnetty-java",
+        "libslf4j-java",
+        "libzookeeper-java",
+        "nginx",
+        "python3",
+        "python3-venv",
+    ),
+    *("e2fsprogs", "haproxy", "iproute2", "openssh-client", "openssh-server", "openssl", "strace", "xfsprogs"),
+]
+"""What the quickstart and `tests/run.sh` install."""
+INDEX = ("PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+"""What may say where this machine has Python packages from; most have none of it."""
+PRIVATE = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+PROGRAMS = ["debootstrap", "nsenter", "unshare"]
 USER = "ann"
 
 
@@ -48,7 +60,7 @@ def lacking() -> str:
 
 def bare_tree(suite: str) -> Path:
     """The suite's tree, made first where there is none of this recipe (some minutes)."""
-    recipe = RECIPE.read_text() + repr((THERE, OFFERED, WHEELS))
+    recipe = RECIPE.read_text() + repr((THERE, OFFERED))
     tree = CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(f"bare-{suite}"):
@@ -70,9 +82,6 @@ def _make(suite: str, tree: Path) -> None:
     shutil.copy(RECIPE, tree / "bare.sh")
     _run("unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", "chroot", str(tree), "sh", "/bare.sh", *OFFERED)
     (tree / "bare.sh").unlink()
-    _run(sys.executable, "-m", "venv", str(CACHE / "pip"))
-    only = ["--only-binary=:all:", f"--python-version={PYTHONS[suite]}", f"--dest={tree}/srv/wheels"]
-    _run(str(CACHE / "pip/bin/pip"), "download", "--quiet", "--disable-pip-version-check", *only, *WHEELS)
 
 
 def _run(*command: str) -> None:
@@ -96,7 +105,7 @@ class BareHost:
 
     def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
         """What a command of the user's printed and returned, run as after a login."""
-        inside = ["nsenter", f"--target={self.process}", "--mount", "--net", "--pid", "chroot", str(self.root)]
+        inside = ["nsenter", f"--target={self.process}", "--mount", "--pid", "chroot", str(self.root)]
         return subprocess.run(
             [*inside, "su", "--login", USER, "--command", command],
             stdin=subprocess.DEVNULL,
@@ -116,7 +125,7 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
     root = directory / "root"
     setup = f"""
         mount -t overlay overlay -o lowerdir={tree},upperdir={directory}/upper,workdir={directory}/work {root} &&
-        mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && ip link set lo up &&
+        mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev &&
         touch {directory}/ready && exec sleep infinity"""
     with (directory / "log").open("w") as log:
         holder = subprocess.Popen([*PRIVATE, "sh", "-c", setup], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -124,7 +133,23 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
         wait_for(lambda: (directory / "ready").exists() or holder.poll() is not None, "the copy of the tree is there")
         assert holder.poll() is None, (directory / "log").read_text()
         (process,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-        yield BareHost(root, int(process))
+        host = BareHost(root, int(process))
+        _let_it_reach_the_index(host)
+        yield host
     finally:
         holder.kill()
         holder.wait()
+
+
+def _let_it_reach_the_index(host: BareHost) -> None:
+    """Give the user what this machine has for its package index: the environment, and the files that it names."""
+    settings = {name: os.environ[name] for name in INDEX if name in os.environ}
+    root = host.home.parent.parent
+    shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
+    for value in settings.values():
+        if os.path.isfile(value):
+            copy = root / value.lstrip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(value, copy)
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    (host.home / ".bash_profile").write_text("".join(lines))
