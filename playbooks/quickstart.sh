@@ -11,6 +11,8 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DIRECTORY=${QUICKSTART_DIR:-$ROOT/.quickstart}
+# nginx is in /usr/sbin, which Debian leaves out of an ordinary user's PATH.
+export PATH=$PATH:/usr/sbin:/sbin
 PROCESSES=$ROOT/playbooks/quickstart/process.sh
 BIN=$DIRECTORY/venv/bin
 STEPS=9
@@ -34,7 +36,7 @@ step() {
 
 say() { printf '      %s\n' "$*"; }
 
-came_out() { printf '      %sdone in %s%s\n' "$dim" "$(seconds_since "$step_began")" "$plain"; }
+report_time() { printf '      %sdone in %s%s\n' "$dim" "$(seconds_since "$step_began")" "$plain"; }
 
 fail() {
     printf '\n%squickstart: %s%s\n' "$red" "$1" "$plain" >&2
@@ -47,18 +49,20 @@ quietly() {
     "$@" >"$DIRECTORY/step.log" 2>&1 </dev/null || status=$?
     [ "$status" = 0 ] && return
     tail -n 40 "$DIRECTORY/step.log" >&2
-    fail "step $number did not come out: ${1##*/} ended with status $status; its whole output is in $DIRECTORY/step.log"
+    fail "step $number failed: ${1##*/} ended with status $status; its whole output is in $DIRECTORY/step.log"
 }
 
 # Run a playbook of ours, show the command, and of its output the rows of its tables.
 play() {
-    local shown=${*//"$DIRECTORY"/"${DIRECTORY#"$PWD/"}"}
-    say "\$ ansible-playbook $shown"
+    local words=${*//"$DIRECTORY"/"${DIRECTORY#"$PWD/"}"}
+    say "\$ ansible-playbook $words"
     quietly "$BIN/ansible-playbook" -i "$DIRECTORY/inventory.yml" "$@"
     sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$DIRECTORY/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
 }
 
-# Look at the outcome without the collection.
+web_port() { sed -nE 's/^ *listen 127\.0\.0\.1:([0-9]+);/\1/p' "$DIRECTORY/$1/nginx.conf"; }
+
+# Check the outcome without the collection.
 prove() {
     quietly "$BIN/python" "$ROOT/playbooks/quickstart/proof.py" "$DIRECTORY" "$@"
     sed 's/^/      /' "$DIRECTORY/step.log"
@@ -69,9 +73,9 @@ graph() {
     say "\$ ansible-inventory -i ${DIRECTORY#"$PWD/"}/discovered.zk_services.yml --graph"
     quietly "$BIN/ansible-inventory" -i "$DIRECTORY/discovered.zk_services.yml" --graph
     sed 's/^/        /' "$DIRECTORY/step.log"
-    local found
-    found=$(grep -o 'server[0-9]' "$DIRECTORY/step.log" | sort -u | tr '\n' ' ')
-    [ "$found" = "$* " ] || fail "the inventory has ${found:-nothing}, not $*"
+    local servers
+    servers=$(grep -o 'server[0-9]' "$DIRECTORY/step.log" | sort -u | tr '\n' ' ')
+    [ "$servers" = "$* " ] || fail "the inventory has ${servers:-nothing}, not $*"
 }
 
 as_root() {
@@ -87,7 +91,7 @@ find_python() {
     for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
         "$candidate" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1)' 2>/dev/null && command -v "$candidate" && return
     done
-    fail 'no Python 3.11 or later on PATH; install one'
+    return 1
 }
 
 # One word for each Debian package that is not there.
@@ -96,7 +100,12 @@ missing_packages() {
     [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java
     command -v nginx >/dev/null || echo nginx
-    "$1" -c 'import ensurepip, venv' 2>/dev/null || "$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+    local python
+    if ! python=$(find_python); then
+        printf '%s\n' python3 python3-venv
+    elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+    fi
 }
 
 # Debian starts what it installs. Nobody asked for an nginx on port 80, so it is told not to, here and at the next boot.
@@ -123,11 +132,11 @@ install_packages() {
 }
 
 make_environment() {
-    local wanted=('ansible-core>=2.17' 'kazoo>=2.9' 'GitPython>=3.1.30')
+    local packages=('ansible-core>=2.17' 'kazoo>=2.9' 'GitPython>=3.1.30')
     "$BIN/python" -c 'import ansible, kazoo, git' 2>/dev/null && [ -d "$DIRECTORY/wheels" ] && return
     quietly "$1" -m venv --clear "$DIRECTORY/venv"
-    quietly "$BIN/python" -m pip download --disable-pip-version-check -q -d "$DIRECTORY/wheels" "${wanted[@]:1}"
-    quietly "$BIN/python" -m pip install --disable-pip-version-check -q --find-links "$DIRECTORY/wheels" "${wanted[@]}"
+    quietly "$BIN/python" -m pip download --disable-pip-version-check -q -d "$DIRECTORY/wheels" "${packages[@]:1}"
+    quietly "$BIN/python" -m pip install --disable-pip-version-check -q --find-links "$DIRECTORY/wheels" "${packages[@]}"
 }
 
 in_checkout() { git -c safe.directory="$ROOT" -C "$ROOT" "$@"; }
@@ -152,7 +161,7 @@ make_repository() {
     [ -n "$file" ] || file=$(in_bare ls-tree -r --name-only "$next" | head -n 1)
 }
 
-# An ordinary file that came (A) or changed (M) from the first to the next commit.
+# An ordinary file that was added (A) or changed (M) from the first to the next commit.
 changed_file() {
     in_bare -c core.quotePath=false diff --raw --no-renames --diff-filter="$1" "$first" "$next" | sed -nE '/^:[0-7]+ 100/{s/^[^\t]*\t//p;q}'
 }
@@ -169,7 +178,7 @@ described() { in_bare show -s --format='%h %s' "$1"; }
 publish() {
     in_bare update-ref refs/heads/main "$1"
     say "main is at $(described "$1")"
-    play playbooks/deploy.yml -e "@$DIRECTORY/vars.yml" -e ref=main -e "min_agents=$2" -e wait_timeout=60
+    play playbooks/deploy.yml -e "@$DIRECTORY/vars.yml" -e zoo_ref=main -e "zoo_min_agents=$2" -e zoo_wait_timeout=60
 }
 
 up() {
@@ -183,14 +192,14 @@ up() {
 
     step 'Java, ZooKeeper and nginx from Debian; ansible-core, kazoo and GitPython in an environment of their own'
     local python missing
-    python=$(find_python)
-    missing=$(missing_packages "$python")
+    missing=$(missing_packages)
     # shellcheck disable=SC2086 # one word for each package
     [ -z "$missing" ] || install_packages $missing
+    python=$(find_python) || fail 'no Python 3.11 or later on PATH; install one'
     make_environment "$python"
     say "$("$BIN/python" -c 'from importlib.metadata import version as v
 print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPython")))'), $(nginx -v 2>&1 | sed 's/.*: //')"
-    came_out
+    report_time
     began=$EPOCHREALTIME
 
     export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_HOME=$DIRECTORY/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
@@ -202,37 +211,39 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     rm -rf "$DIRECTORY/server5"
 
     step 'An ensemble of three'
+    play playbooks/quickstart/ensemble.yml
     play playbooks/ensemble.yml
-    came_out
+    report_time
 
     step 'Four directories become servers: the role zoo.deploy.watcher, an nginx, an agent'
     play playbooks/quickstart/servers.yml -l servers
-    say "$(tail -n 5 "$DIRECTORY/step.log" | grep -c 'failed=0') of 4 hosts are ready, each in ${DIRECTORY#"$PWD/"}/server1 ... server4"
-    came_out
+    prove ready "${FOUR[@]}"
+    say "each is in a directory: ${DIRECTORY#"$PWD/"}/server1 ... server4"
+    report_time
 
-    step 'Publish a commit; every server fetches it, brings it live and proves it'
+    step 'Publish a commit; every server fetches it, activates it and proves it'
     make_repository
     publish "$first" 4
     prove serves "$first" "$file" "${FOUR[@]}"
-    came_out
+    report_time
 
     step 'Publish the next one'
     publish "$next" 4
     prove serves "$next" "$file" "${FOUR[@]}"
-    came_out
+    report_time
 
     step 'The servers are an inventory, found in ZooKeeper'
     prove registered "${FOUR[@]}"
     graph "${FOUR[@]}"
-    came_out
+    report_time
 
     step "Stop server4's nginx: it leaves the inventory; start it again: it is back"
     quietly sh "$PROCESSES" end "$DIRECTORY/server4/nginx"
     prove registered "${FOUR[@]:0:3}"
     graph "${FOUR[@]:0:3}"
-    quietly sh "$PROCESSES" start "$DIRECTORY/server4/nginx" nginx -p "$DIRECTORY/server4/" -c "$DIRECTORY/server4/nginx.conf"
+    quietly sh "$PROCESSES" start "$DIRECTORY/server4/nginx" "$(web_port server4)" nginx -p "$DIRECTORY/server4/" -c "$DIRECTORY/server4/nginx.conf"
     prove registered "${FOUR[@]}"
-    came_out
+    report_time
 
     step 'Apply the role to a fifth server: it comes up with the right commit'
     play playbooks/quickstart/servers.yml -l newcomers
@@ -240,23 +251,23 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     prove serves "$next" "$file" server5
     prove registered "${FIVE[@]}"
     graph "${FIVE[@]}"
-    came_out
+    report_time
 
     step 'Where everything is'
     play playbooks/status.yml
-    came_out
+    report_time
     farewell
 }
 
 farewell() {
     local directory
     directory=$(printf %q "${DIRECTORY#"$PWD/"}")
-    printf '\n%sAll of it came out, in %s.%s It stays up. Some things to try:\n\n' "$bold" "$(seconds_since "$began")" "$plain"
+    printf '\n%sEverything worked, in %s.%s It stays up. Some things to try:\n\n' "$bold" "$(seconds_since "$began")" "$plain"
     [ "$started_in" = "$PWD" ] || printf '    cd %q\n' "$PWD"
     printf '    %-66s # %s\n' \
         ". $directory/env" 'ansible-playbook and ZK_HOSTS for this shell' \
         'ansible-playbook playbooks/status.yml' 'who runs what' \
-        "ansible-playbook playbooks/deploy.yml -e ref=$(in_bare rev-parse --short "$first")" 'any commit, an earlier one too' \
+        "ansible-playbook playbooks/deploy.yml -e zoo_ref=$(in_bare rev-parse --short "$first")" 'any commit, an earlier one too' \
         "ansible-inventory -i $directory/discovered.zk_services.yml --list" 'the hosts with their variables' \
         "ls -l $directory/server1/www" 'the link that is swapped' \
         "kill \$(cat $directory/server2/nginx.pid)" 'a server leaves the inventory' \

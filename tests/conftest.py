@@ -30,18 +30,25 @@ hypothesis.settings.load_profile("tests")
 @pytest.fixture(scope="session")
 def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """A running ensemble of three, shared by the session: use a path of your own in it."""
-    servers = Ensemble(tmp_path_factory.mktemp("ensemble"))
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble(tmp_path_factory.mktemp("ensemble")) as servers:
+        yield servers
 
 
 @pytest.fixture
-def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
+def zk_options() -> dict[str, Any]:
+    """What `zk` and `other` are made with, beside the address; kazoo's own options."""
+    return {}
+
+
+@pytest.fixture
+def zk(ensemble: Ensemble, zk_options: dict[str, Any]) -> Iterator[KazooClient]:
     """A connected client."""
-    with connected(ensemble.hosts) as client:
+    with connected(ensemble.hosts, **zk_options) as client:
         yield client
+
+
+other = zk
+"""A second one."""
 
 
 @pytest.fixture
@@ -61,9 +68,7 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
 
     yield make
     for agent in made:
-        if agent.process is not None:
-            agent.process.kill()
-            agent.process.wait()
+        agent.kill()
 
 
 @pytest.fixture

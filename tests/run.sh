@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Run every test suite, or one: bash tests/run.sh [SUITE [words for pytest]]
+# Usage: bash tests/run.sh                          every suite, about 25 minutes on two cores
+#        bash tests/run.sh --quick                  lint, unit, a smoke test of agent and quickstart: under four minutes
+#        bash tests/run.sh SUITE [words for pytest] one suite: bash tests/run.sh agent -k rollback
+#        bash tests/run.sh --help
 #
 # Makes its own environment on a Debian or Ubuntu: system packages by apt where one is missing (root or sudo), uv under
 # .cache where PATH has none, everything else by `uv sync`. PYTHON names the interpreter; otherwise the oldest of 3.11 or
-# newer on PATH is taken. The suites, their order and what they print are in tests/suites.
+# newer on PATH is taken. tests/README.md has the suites, what each needs, and how to run a single test.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=$PWD/.cache
+# Servers are in /usr/sbin, which an ordinary user's PATH lacks on a Debian.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 die() {
     echo "tests/run.sh: $*" >&2
@@ -31,9 +36,9 @@ missing_packages() {
     command -v nginx >/dev/null || echo nginx-light
     command -v haproxy >/dev/null || echo haproxy
     command -v strace >/dev/null || echo strace
-    [ -x /usr/sbin/mkfs.ext4 ] || echo e2fsprogs
-    [ -x /usr/sbin/mkfs.xfs ] || echo xfsprogs
-    [ -x /usr/sbin/sshd ] || echo openssh-server
+    command -v mkfs.ext4 >/dev/null || echo e2fsprogs
+    command -v mkfs.xfs >/dev/null || echo xfsprogs
+    command -v sshd >/dev/null || echo openssh-server
     command -v ss >/dev/null || echo iproute2
     command -v ssh >/dev/null || echo openssh-client
     if [ "$(id -u)" = 0 ]; then
@@ -41,7 +46,7 @@ missing_packages() {
         command -v debootstrap >/dev/null || echo debootstrap
         [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
         command -v systemd-nspawn >/dev/null || echo systemd-container
-        [ -x /usr/sbin/nft ] || echo nftables
+        command -v nft >/dev/null || echo nftables
     fi
     command -v openssl >/dev/null || echo openssl
     [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
@@ -88,8 +93,18 @@ find_uv() {
     echo "$CACHE/uv/bin/uv"
 }
 
+# The comment at the top of this file.
+usage() {
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' tests/run.sh
+}
+
 main() {
     local python uv
+    case ${1:-} in -h | --help)
+        usage
+        return
+        ;;
+    esac
     install_packages
     python=$(find_python) || die "no Python 3.11 or newer (${PYTHON:-on PATH}); install one, or name it in PYTHON"
     uv=$(find_uv "$python")

@@ -40,7 +40,7 @@ def main() -> None:
     write(directory / "inventory.yml", inventory(directory, ports, hosts))
     registries = [{"path": REGISTRY, "group": "what"}]
     write(directory / "discovered.zk_services.yml", {"plugin": "zoo.deploy.zk_services", "registries": registries})
-    write(directory / "vars.yml", {"url": f"file://{directory}/repository.git", "relative_path": "site"})
+    write(directory / "vars.yml", {"zoo_url": f"file://{directory}/repository.git", "zoo_relative_path": "site"})
     (directory / "env").write_text(
         "# For the shell in which to try things: the quickstart's programs, and its ensemble.\n"
         f"PATH={shlex.quote(str(directory / 'venv/bin'))}:$PATH\n"
@@ -51,13 +51,13 @@ def main() -> None:
 
 def choose(earlier: Path) -> dict[str, list[int]]:
     """The ports by their use. Raises `ValueError` where the environment's can't serve."""
-    found = json.loads(earlier.read_text()) if earlier.is_file() else {}
+    previous = json.loads(earlier.read_text()) if earlier.is_file() else {}
     with contextlib.ExitStack() as stack:
         return {
-            "zk": given("QUICKSTART_ZK_PORTS", 3) or found.get("zk") or free(stack, ZK_PORTS),
-            "peer": found.get("peer") or free(stack, PEER_PORTS),
-            "election": found.get("election") or free(stack, ELECTION_PORTS),
-            "web": given("QUICKSTART_WEB_PORTS", 5) or found.get("web") or free(stack, WEB_PORTS),
+            "zk": given("QUICKSTART_ZK_PORTS", 3) or previous.get("zk") or free(stack, ZK_PORTS),
+            "peer": previous.get("peer") or free(stack, PEER_PORTS),
+            "election": previous.get("election") or free(stack, ELECTION_PORTS),
+            "web": given("QUICKSTART_WEB_PORTS", 5) or previous.get("web") or free(stack, WEB_PORTS),
         }
 
 
@@ -72,56 +72,59 @@ def given(variable: str, count: int) -> list[int]:
     return [int(word) for word in words]
 
 
-def free(stack: contextlib.ExitStack, wanted: Sequence[int]) -> list[int]:
-    """The wanted ports, another one for each that is taken; all stay bound until `stack` ends: none comes twice."""
-    found = []
-    for port in wanted:
+def free(stack: contextlib.ExitStack, preferred: Sequence[int]) -> list[int]:
+    """The preferred ports, and another for each that is taken; all stay bound until `stack` ends."""
+    ports = []
+    for port in preferred:
         listener = stack.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
         except OSError:
             listener.bind(("", 0))
-        found.append(listener.getsockname()[1])
-    return found
+        ports.append(listener.getsockname()[1])
+    return ports
 
 
 def inventory(directory: Path, ports: dict[str, list[int]], hosts: str) -> dict[str, Any]:
     """The members of the ensemble, and the servers: each a host that is a directory."""
-    members = {f"zk{i + 1}": {"zk_number": i + 1, "zk_port": port} for i, port in enumerate(ports["zk"])}
+    clients = enumerate(ports["zk"], start=1)
+    members = {f"zk{number}": {"zoo_quickstart_id": number, "zoo_quickstart_port": port} for number, port in clients}
     peers = enumerate(zip(ports["peer"], ports["election"]), start=1)
     ensemble = {
         "hosts": members,
         "vars": {
-            "zk_directory": str(directory),
-            "zk_members": [f"server.{number}=localhost:{peer}:{election}" for number, (peer, election) in peers],
-            "zk_classpath": CLASSPATH,
+            "zoo_quickstart_directory": str(directory),
+            "zoo_quickstart_members": [
+                f"server.{number}=localhost:{peer}:{election}" for number, (peer, election) in peers
+            ],
+            "zoo_quickstart_classpath": CLASSPATH,
         },
     }
-    servers = {f"server{i + 1}": {"web_port": port} for i, port in enumerate(ports["web"])}
+    servers = {f"server{i + 1}": {"zoo_quickstart_web_port": port} for i, port in enumerate(ports["web"])}
     newcomer = {"server5": servers.pop("server5")}
     fleet = {
         "children": {"servers": {"hosts": servers}, "newcomers": {"hosts": newcomer}},
         "vars": {**server_variables(directory, hosts)},
     }
     connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    return {"all": {"vars": connection, "children": {"ensemble": ensemble, "fleet": fleet}}}
+    return {"all": {"vars": connection, "children": {"members": ensemble, "fleet": fleet}}}
 
 
 def server_variables(directory: Path, hosts: str) -> dict[str, Any]:
-    """What every server of the fleet is told; they are on one machine, so they share one environment of the agent's."""
+    """The variables of every server; they are on one machine, so they share one environment of the agent."""
     check = {"type": "http", "path": "/", "interval": 0.5, "fall": 1}
-    service = {"path": REGISTRY, "address": "127.0.0.1", "port": "{{ web_port }}", "check": check}
+    service = {"path": REGISTRY, "address": "127.0.0.1", "port": "{{ zoo_quickstart_web_port }}", "check": check}
     return {
-        "server_directory": f"{directory}/{{{{ inventory_hostname }}}}",
-        "relative_path": "site",
+        "zoo_quickstart_server": f"{directory}/{{{{ inventory_hostname }}}}",
+        "zoo_relative_path": "site",
         "watcher_hosts": hosts.split(","),
         "watcher_name": "{{ inventory_hostname }}",
-        "watcher_base": "{{ server_directory }}/www",
+        "watcher_base": "{{ zoo_quickstart_server }}/www",
         "watcher_services": [service],
         "watcher_allowed_schemes": ["file"],
         "watcher_install_dir": f"{directory}/agent",
-        "watcher_config_dir": "{{ server_directory }}/etc",
+        "watcher_config_dir": "{{ zoo_quickstart_server }}/etc",
         "watcher_python": "{{ ansible_playbook_python }}",
         "watcher_pip_args": ["--no-index", f"--find-links={directory}/wheels"],
         "watcher_manage_service": False,

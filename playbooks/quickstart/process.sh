@@ -4,8 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # A process of its own, by its pid file: NAME is a path, NAME.pid and NAME.log are made.
-#   process.sh start NAME COMMAND...   start it, unless it runs; says "started" or "runs"
-#   process.sh end NAME                end it where it runs, by TERM and after 15 s by KILL; says "ended" or "was not running"
+#   process.sh start NAME PORT COMMAND...   start it, unless it runs, and wait until it listens on PORT (`-`: until COMMAND runs);
+#                                           prints "started" or "runs", or fails with the end of NAME.log
+#   process.sh end NAME                     end it where it runs, by TERM and after 15 s by KILL; prints "ended" or "was not running"
 set -u
 verb=$1 name=$2
 shift 2
@@ -17,24 +18,54 @@ runs() {
         ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
 }
 
+# Whether the process itself has a socket that listens on the port: another process may have taken it.
+listens() {
+    inodes=$(awk -v port="$(printf '%04X' "$1")" '$4 == "0A" && $2 ~ ":" port "$" { print $10 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+    for socket in "/proc/$pid/fd/"*; do
+        for inode in $inodes; do
+            [ "$(readlink "$socket")" = "socket:[$inode]" ] && return
+        done
+    done
+    return 1
+}
+
+# Whether it is no longer the shell that is to become the command.
+is_the_command() { [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" | head -n 1)" = "$1" ]; }
+
+is_up() { if [ "$1" = - ]; then is_the_command "$2"; else listens "$1"; fi; }
+
+# Wait up to 15 s for what the function given says of a process that runs.
+wait_while_it_runs() {
+    tries=0
+    while runs; do
+        "$@" && return
+        [ "$tries" -lt 150 ] || return 1
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+    return 1
+}
+
 case $verb in
 start)
-    if runs; then
-        echo runs
-        exit 0
+    port=$1 answer=runs
+    shift
+    if ! runs; then
+        setsid nohup "$@" >>"$name.log" 2>&1 </dev/null &
+        echo $! >"$name.pid"
+        answer=started
     fi
-    setsid nohup "$@" >>"$name.log" 2>&1 </dev/null &
-    echo $! >"$name.pid"
-    echo started
+    if ! wait_while_it_runs is_up "$port" "$1"; then
+        if runs; then echo "$name does not listen on port $port; the end of $name.log:"; else echo "$name did not start; the end of $name.log:"; fi >&2
+        tail -n 10 "$name.log" >&2
+        exit 1
+    fi
+    echo "$answer"
     ;;
 end)
     if runs; then
         kill "$pid"
-        tries=0
-        while runs && [ "$tries" -lt 150 ]; do
-            sleep 0.1
-            tries=$((tries + 1))
-        done
+        wait_while_it_runs false
         if runs; then kill -KILL "$pid"; fi
         echo ended
     else

@@ -1,45 +1,67 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the quickstart shows, looked at without the collection: ZooKeeper by kazoo, the directories, HTTP.
+"""The outcome of the quickstart, checked without the collection: ZooKeeper by kazoo, the directories, HTTP.
 
+`proof.py DIRECTORY ready SERVER...`: each server answers over HTTP, and within 15 seconds its agent is in ZooKeeper.
 `proof.py DIRECTORY serves COMMIT FILE SERVER...`: each server's link is at the commit, and over HTTP it gives FILE as
-git
-has it there. `proof.py DIRECTORY registered SERVER...`: within 15 seconds just these servers are registered. Both print
-what they saw, and end with status 1 and the reason where it is not so.
+git has it there.
+`proof.py DIRECTORY registered SERVER...`: within 15 seconds just these servers are registered.
+Each prints what it saw, and ends with status 1 and the reason where it is not so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
 REGISTRY = "/service/business/what"
+AGENTS = "/app/business/agents"
 WITHIN = 15.0
-"""Seconds within which a registration must have come or gone."""
+"""Seconds within which an agent must be live, and a registration made or withdrawn."""
+
+T = TypeVar("T")
 
 
 def main() -> None:
-    """Do what the words say."""
+    """Check what the arguments name."""
     directory, verb, *words = Path(sys.argv[1]), *sys.argv[2:]
     ports = json.loads((directory / "ports.json").read_text())
     web = {f"server{i + 1}": port for i, port in enumerate(ports["web"])}
-    if verb == "serves":
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports["zk"])
+    if verb == "ready":
+        ready(directory, hosts, {server: web[server] for server in words})
+    elif verb == "serves":
         commit, name, *servers = words
-        wanted = in_git(directory / "repository.git", commit, name)
+        content = in_git(directory / "repository.git", commit, name)
         for server in servers:
-            serves(directory / server, web[server], commit, name, wanted)
+            serves(directory / server, web[server], commit, name, content)
     else:
-        registered([f"127.0.0.1:{port}" for port in ports["zk"]], {server: web[server] for server in words})
+        registered(hosts, {server: web[server] for server in words})
+
+
+def ready(directory: Path, hosts: str, web: dict[str, int]) -> None:
+    """Print that all servers answer and that their agents are live; end the program where they are not."""
+    for server, port in web.items():
+        over_http(directory / server, f"http://127.0.0.1:{port}/")
+    with connected(hosts) as client:
+        missing, _seconds = poll(lambda: sorted(set(web) - set(children(client, AGENTS))), lambda names: not names)
+    if missing:
+        logs = ", ".join(f"{directory / server}/agent.log" for server in missing)
+        sys.exit(f"no agent of {', '.join(missing)} is in ZooKeeper after {WITHIN:g} s; see {logs}")
+    print(f"{len(web)} of {len(web)} servers answer over HTTP, and have their agents in ZooKeeper")
 
 
 def in_git(repository: Path, commit: str, name: str) -> bytes | None:
@@ -48,57 +70,76 @@ def in_git(repository: Path, commit: str, name: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def serves(directory: Path, port: int, commit: str, name: str, wanted: bytes | None) -> None:
+def serves(directory: Path, port: int, commit: str, name: str, content: bytes | None) -> None:
     """Print that a server has the commit; end the program where it has not."""
     live = (directory / "www" / "site").resolve().name
     url = f"http://127.0.0.1:{port}/{quote(name)}"
-    got = over_http(url)
+    body = over_http(directory, url)
     if live != commit:
-        sys.exit(f"{directory.name}: its link is at {live}, not at {commit}")
-    if got != wanted:
-        sys.exit(f"{directory.name}: {url} is not what git has at {commit}")
-    seen = "not there, as in git" if wanted is None else f"{len(wanted)} bytes, as in git"
+        sys.exit(f"{directory.name}: its link is at {live}, not at {commit}; see {directory}/agent.log")
+    if body != content:
+        sys.exit(f"{directory.name}: {url} is not what git has at {commit}; see {directory}/nginx.log")
+    seen = "not there, as in git" if content is None else f"{len(content)} bytes, as in git"
     print(f"seen by HTTP: {url}  {seen}")
 
 
-def over_http(url: str) -> bytes | None:
-    """What is at an address; None where nothing is (404)."""
+def over_http(directory: Path, url: str) -> bytes | None:
+    """What a server has at an address; None where there is nothing (404)."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # an address of our own making
             return bytes(answer.read())
-    except urllib.error.HTTPError as exc:
-        if exc.code == 404:
-            return None
-        sys.exit(f"{url}: {exc}")
     except OSError as exc:
-        sys.exit(f"{url}: {exc}")
+        if isinstance(exc, urllib.error.HTTPError) and exc.code == 404:
+            return None
+        sys.exit(f"{directory.name}: {url}: {exc}; see {directory}/nginx.log")
 
 
-def registered(hosts: list[str], wanted: dict[str, int]) -> None:
-    """Wait until the registry has just the wanted servers, by name and port; end the program where it does not come."""
-    client = KazooClient(",".join(hosts))
-    client.start(timeout=WITHIN)
-    began = time.monotonic()
-    try:
-        while (found := registry(client)) != wanted:
-            if time.monotonic() - began > WITHIN:
-                sys.exit(f"registered are {found}, not {wanted}, after {WITHIN:g} s")
-            time.sleep(0.02)
-    finally:
-        client.stop()
-    print(f"seen in ZooKeeper, after {time.monotonic() - began:.2f} s: {' '.join(sorted(found)) or 'no server'}")
+def registered(hosts: str, servers: dict[str, int]) -> None:
+    """Wait until the registry has just these servers, by name and port; end the program where it does not."""
+    with connected(hosts) as client:
+        registrations, seconds = poll(lambda: registry(client), lambda found: found == servers)
+    if registrations != servers:
+        sys.exit(f"registered are {registrations}, not {servers}, after {WITHIN:g} s; see the agents' logs, agent.log")
+    print(f"seen in ZooKeeper, after {seconds:.2f} s: {' '.join(sorted(registrations)) or 'no server'}")
 
 
 def registry(client: KazooClient) -> dict[str, int]:
     """The registered servers and their ports."""
-    found = {}
-    try:
-        for child in client.get_children(REGISTRY):
+    ports = {}
+    for child in children(client, REGISTRY):
+        with contextlib.suppress(NoNodeError):
             _address, port = json.loads(client.get(f"{REGISTRY}/{child}")[0])
-            found[child] = int(port)
+            ports[child] = int(port)
+    return ports
+
+
+def children(client: KazooClient, path: str) -> list[str]:
+    """The names below a znode; none where it does not exist."""
+    try:
+        return list(client.get_children(path))
     except NoNodeError:
-        pass
-    return found
+        return []
+
+
+def poll(read: Callable[[], T], is_done: Callable[[T], bool]) -> tuple[T, float]:
+    """Read until it is done or the time is up; what was read last, and the seconds that it took."""
+    began = time.monotonic()
+    while True:
+        state, seconds = read(), time.monotonic() - began
+        if is_done(state) or seconds > WITHIN:
+            return state, seconds
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def connected(hosts: str) -> Iterator[KazooClient]:
+    """A client that is connected while the block lasts."""
+    client = KazooClient(hosts)
+    client.start(timeout=WITHIN)
+    try:
+        yield client
+    finally:
+        client.stop()
 
 
 if __name__ == "__main__":

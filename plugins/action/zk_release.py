@@ -16,13 +16,13 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import CONNECTION_OPTIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUPERSEDED
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
-INFO_OPTIONS = (*ARGSPEC, "app", "min_agents", "max_failures")
+INFO_OPTIONS = (*CONNECTION_OPTIONS, "app", "min_agents", "max_failures")
 """The options that `zk_release_info` takes too."""
 INFO_RESULTS = ("agents", "failed_agents", "pending_agents", "lost_agents", "timed_out", "msg", "exception")
 """What `zk_release_info` knows better than the module did before."""
@@ -58,8 +58,8 @@ class ActionModule(ActionBase):
     def _limit(self, options: dict[str, Any]) -> float | None:
         """Seconds to wait; None where nothing is waited for, or where the module is to refuse the options itself."""
         try:
-            wanted = boolean(options.get("wait", True)) and not self._task.check_mode
-            return float(options.get("wait_timeout") or WAITING["wait_timeout"]["default"]) if wanted else None
+            waits = boolean(options.get("wait", True)) and not self._task.check_mode
+            return float(options.get("wait_timeout") or WAITING_OPTIONS["wait_timeout"]["default"]) if waits else None
         except (TypeError, ValueError):
             return None
 
@@ -67,14 +67,14 @@ class ActionModule(ActionBase):
         self, result: dict[str, Any], options: dict[str, Any], seconds: float, task_vars: dict[str, Any] | None
     ) -> None:
         """Wait for what is published already; the result becomes what is known then."""
-        asked = {key: value for key, value in options.items() if key in INFO_OPTIONS}
-        asked.update(wait=True, wait_timeout=seconds)
-        found = self._execute_module("zoo.deploy.zk_release_info", asked, task_vars=task_vars)
-        if "agents" in found and found.get("generation") != result["generation"]:
-            found = {"msg": SUPERSEDED, "failed": True}
+        arguments = {key: value for key, value in options.items() if key in INFO_OPTIONS}
+        arguments.update(wait=True, wait_timeout=seconds)
+        info = self._execute_module("zoo.deploy.zk_release_info", arguments, task_vars=task_vars)
+        if "agents" in info and info.get("generation") != result["generation"]:
+            info = {"msg": SUPERSEDED, "failed": True}
         for key in INFO_RESULTS:
             result.pop(key, None)
-        result.update({key: found[key] for key in INFO_RESULTS if key in found}, failed=found.get("failed", False))
+        result.update({key: info[key] for key in INFO_RESULTS if key in info}, failed=info.get("failed", False))
 
 
 def progress(result: dict[str, Any], seconds: float) -> str:

@@ -17,7 +17,7 @@ options:
   hosts:
     description:
       - The members of the ensemble as V(host:port), a list or one comma-separated string.
-      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
+      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
       - Where it is not given, the environment variable E(ZK_HOSTS) counts.
     type: list
     elements: str
@@ -25,11 +25,11 @@ options:
   connect_timeout:
     description:
       - Seconds within which a session must come up; an ensemble that is down is reported after them.
-      - It is also the session timeout that is asked for.
+      - It is also the session timeout that is requested.
     type: float
     default: 10.0
   digest_username:
-    description: User for the V(digest) scheme; goes with O(digest_password).
+    description: User for the V(digest) scheme, together with O(digest_password).
     type: str
   digest_password:
     description: Password for the V(digest) scheme.

@@ -13,8 +13,7 @@ author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
   - The children of a registry, a znode below which services register themselves, become hosts in the registry's group.
-  - Reads what the agent of this collection registers, and what Nerve, Synapse, Finagle and Aurora serversets, Apache
-    Curator, Spring Cloud Zookeeper, Dubbo 2 and 3, Kafka, HBase, Solr, HiveServer2 and ClickHouse write.
+  - Reads what the agent of this collection registers, and what many other programs write; O(registries) has the list.
   - The file's name ends in V(zk_services.yml), V(zk_services.yaml), V(zookeeper.yml) or V(zookeeper.yaml).
   - Every host gets C(ansible_host), C(zk_address), C(zk_port) (null where none is registered), C(zk_id) (the child's
     name), C(zk_path), C(zk_service) (the decoded data), C(zk_ephemeral), C(zk_session) (the owner, V(0x0) for a
@@ -37,10 +36,19 @@ options:
     description:
       - Where services are registered. An entry is a path, or a mapping with C(path), C(format) and C(group).
       - In C(path) a V(*) stands for any part of one segment, as in V(/dubbo/*/providers).
-      - C(format) is one of V(auto), V(seed), V(host_port), V(nerve), V(serverset), V(curator), V(dubbo), V(kafka),
-        V(hbase), V(solr), V(hiveserver2), V(clickhouse); V(auto), the default, tells by name and data of each child.
-        Dubbo 3 and Spring Cloud Zookeeper are V(curator), V(dubbo) is Dubbo 2, and V(seed) is what the agent of this
-        collection writes.
+      - C(format) is one of the following, V(auto) by default.
+      - V(auto) reads each child in the format that its name and data look like.
+      - V(seed) reads what the agent of this collection registers.
+      - V(host_port) reads children that are called by their address, such as V(app.example.com:12345).
+      - V(dubbo) reads the providers of Dubbo 2.
+      - V(hiveserver2) reads HiveServer2's instances.
+      - V(hbase) reads HBase's region servers.
+      - V(serverset) reads the serversets of Finagle and Aurora.
+      - V(kafka) reads Kafka's brokers.
+      - V(nerve) reads the services of Nerve and Synapse.
+      - V(solr) reads SolrCloud's live nodes.
+      - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
+      - V(clickhouse) reads ClickHouse's cluster discovery.
       - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
         matched. By default it is the segment that the last V(*) matched, else the last segment that says something
         (V(kafka) of V(/kafka/ids)).
@@ -105,11 +113,11 @@ options:
     default: fail
 notes:
   - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
-    holds; so it is never older than the run. Directories are told apart by their C(pzxid), children by reading them
-    again.
+    holds; so it is never older than the run. Whether a registry has other children shows in its C(pzxid), and the
+    children are read again.
   - O(cache_timeout) also says for how long there is a last good answer; V(0) means for ever. The V(memory) cache ends
     with the process.
-  - Where this plugin fails, Ansible goes on with an empty inventory, unless C(unparsed_is_failed) or
+  - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
 requirements:
   - ZooKeeper 3.5 or later; from 3.6 on, thousands of children are read in a few requests
@@ -170,40 +178,46 @@ registries:
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    ARGSPEC,
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    CONNECTION_OPTIONS,
     ZooKeeperError,
-    connect,
     host_string,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.trust import untrusted
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import Host, merge, untrusted
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
-    Kept,
     Reading,
     Registry,
     discover,
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import (
-    Host,
     Registration,
     is_host_name,
-    merge,
     registrations,
 )
 
 # Ansible compiles every file of a collection anew at each start, so what only some options need is imported there:
 # ruff: noqa: PLC0415
+if TYPE_CHECKING:
+    from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood
 
 FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
 """How the name of a file for this plugin ends."""
+
+
+class Answer(NamedTuple):
+    """What is live in one registry; stale where that is the last good answer."""
+
+    live: list[Registration]
+    is_stale: bool = False
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -229,14 +243,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(f"{path}: {exc}") from exc
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
-        registries = [Registry.from_option(one) for one in self.get_option("registries")]
-        last = self._last_good(cache_key, registries)
-        readings, releases = self._read(registries, last, use_cache)
-        answers = [self._answer(*one) for one in zip(registries, readings, last)]
-        if any(readings):  # what is old gets no younger by being kept again
-            self._keep(cache_key, registries, [kept for _live, kept in answers])
+        registries = [Registry.from_option(entry) for entry in self.get_option("registries")]
+        last_good = self._load_last_good(cache_key, registries)
+        readings, releases = self._read(registries, last_good, use_cache)
+        answers = [self._answer(*parts) for parts in zip(registries, readings, last_good)]
+        if any(readings):  # an old answer gets no younger by being stored again
+            self._store_last_good(cache_key, registries, readings, answers, last_good)
         self._add_groups(registries)
-        hosts = self._hosts(self._filtered([one for live, _kept in answers for one in live]))
+        hosts = self._hosts(self._filtered([live for answer in answers for live in answer.live]))
         self._add_hosts(hosts, releases)
         if any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
             from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import Constructor
@@ -246,16 +260,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
-        return {name: self.templar.template(self.get_option(name)) for name in ARGSPEC}
+        return {name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS}
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
             self.display.warning(problem)
 
-    # Reading, and what is kept of it
+    # The last good answer
 
-    def _last_good(self, cache_key: str, registries: Sequence[Registry]) -> list[Kept | None]:
-        """The last good answer for each registry; None where there is none, or nothing is kept."""
+    def _load_last_good(self, cache_key: str, registries: Sequence[Registry]) -> list[LastGood | None]:
+        """The last good answer of each registry; None where there is none, or the option `cache` is off."""
         if not self.get_option("cache"):
             for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
                 if self.get_option(option) != off:
@@ -264,67 +278,80 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import from_cache
 
         try:
-            found = self.cache.get(cache_key)
+            cached = self.cache.get(cache_key)
         except KeyError:
-            found = None
-        return from_cache(host_string(self._connection()["hosts"]), registries, found)
+            cached = None
+        return from_cache(host_string(self._connection()["hosts"]), registries, cached)
 
-    def _keep(self, cache_key: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> None:
-        if self.get_option("cache"):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import to_cache
+    def _store_last_good(
+        self,
+        cache_key: str,
+        registries: Sequence[Registry],
+        readings: Sequence[Reading | None],
+        answers: Sequence[Answer],
+        before: Sequence[LastGood | None],
+    ) -> None:
+        if not self.get_option("cache"):
+            return
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, to_cache
 
-            self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, kept)
-            self.update_cache_if_changed()
+        last_good = [
+            old if answer.is_stale or reading is None else LastGood(reading, len(answer.live))
+            for reading, answer, old in zip(readings, answers, before)
+        ]
+        self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, last_good)
+        self.update_cache_if_changed()
+
+    # Reading
 
     def _read(
-        self, registries: Sequence[Registry], last: Sequence[Kept | None], use_cache: bool
+        self, registries: Sequence[Registry], last_good: Sequence[LastGood | None], use_cache: bool
     ) -> tuple[list[Reading | None], dict[str, Any]]:
         """What is registered, None where the last good answer has to do, and what the agents of `app` run."""
         try:
             with connect(self._connection()) as client:
-                known = [one.reading if one and use_cache else None for one in last]
-                readings: list[Reading | None] = list(discover(client, registries, known))
-                releases, problems = self._deployments(client)
+                earlier = [answer.reading if answer and use_cache else None for answer in last_good]
+                readings: list[Reading | None] = list(discover(client, registries, earlier))
+                releases, problems = self._agent_releases(client)
         except ZooKeeperError as exc:
             if self.get_option("unreachable_action") == "fail":
                 raise
-            if None in last:
+            if None in last_good:
                 raise ZooKeeperError(f"{exc}; and there is no last good answer") from exc
             self._warn([f"{exc}; going on with the last good answer"])
             return [None] * len(registries), {}
         self._warn(problems)
         return readings, releases
 
-    def _deployments(self, client: Any) -> tuple[dict[str, Any], list[str]]:
+    def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:
         """What the agents of `app` run, and a text for each that can't be read."""
         if not self.get_option("app"):
             return {}, []
-        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import deployments
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import read_agent_releases
 
-        return deployments(client, self.get_option("app"))
+        return read_agent_releases(client, self.get_option("app"))
 
-    def _answer(
-        self, registry: Registry, reading: Reading | None, before: Kept | None
-    ) -> tuple[list[Registration], Kept | None]:
-        """What is live in a registry, and what is kept of it. Raises `ZooKeeperError` where it has shrunk too far."""
+    def _answer(self, registry: Registry, reading: Reading | None, last_good: LastGood | None) -> Answer:
+        """What is live in a registry. Raises `ZooKeeperError` where it has shrunk too far."""
         if reading is None:
-            return self._stale(registry, before), before
+            return self._stale_answer(registry, last_good)
         live, problems = registrations(registry, reading, time.time())
         self._warn(problems)
-        if before is not None and self._has_shrunk(before.live, len(live)):
-            complaint = f"{registry.path}: {len(live)} entries, {before.live} in the last good answer"
+        if last_good is not None and self._has_shrunk(last_good.live, len(live)):
+            complaint = f"{registry.path}: {len(live)} entries, {last_good.live} in the last good answer"
             if self.get_option("shrink_action") == "fail":
                 raise ZooKeeperError(f"{complaint}; where that is right, run once with ZK_ACCEPT_SHRUNK=true")
             if self.get_option("shrink_action") == "last_good":
                 self._warn([f"{complaint}; going on with that one"])
-                return self._stale(registry, before), before
+                return self._stale_answer(registry, last_good)
             self._warn([f"{complaint}; going on without the others"])
-        return live, Kept(reading, len(live))
+        return Answer(live)
 
-    def _stale(self, registry: Registry, before: Kept | None) -> list[Registration]:
+    def _stale_answer(self, registry: Registry, last_good: LastGood | None) -> Answer:
         """What was live in the last good answer, each with `zk_stale`."""
-        live, _problems = registrations(registry, before.reading, time.time()) if before else ([], [])
-        return [one._replace(variables={**one.variables, "zk_stale": True}) for one in live]
+        live, _problems = registrations(registry, last_good.reading, time.time()) if last_good else ([], [])
+        stale = [entry._replace(variables={**entry.variables, "zk_stale": True}) for entry in live]
+        return Answer(stale, is_stale=True)
 
     def _has_shrunk(self, before: int, now: int) -> bool:
         limit = self.get_option("shrink_limit")
@@ -334,38 +361,45 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     # Names, groups and variables
 
-    def _filtered(self, found: list[Registration]) -> list[Registration]:
+    def _filtered(self, live: list[Registration]) -> list[Registration]:
         """The registrations for which all conditions in `filters` are true."""
         for condition in self.get_option("filters"):
-            answers = self._evaluated(condition, found)
-            found = [one for one, answer in zip(found, answers) if answer is True]
-        return found
+            results = self._evaluated(condition, live)
+            live = [registration for registration, result in zip(live, results) if result is True]
+        return live
 
-    def _hosts(self, found: Sequence[Registration]) -> list[Host]:
+    def _hosts(self, live: Sequence[Registration]) -> list[Host]:
         """The hosts by the names that `hostnames` gives, as plain strings: what a template gave may be marked."""
-        names = [""] * len(found)
+        names = [""] * len(live)
         for preference in self.get_option("hostnames"):
-            answers = self._evaluated(preference, found)
+            results = self._evaluated(preference, live)
             names = [
-                name or (answer if is_host_name(answer, one.variables["zk_address"]) else "")
-                for name, answer, one in zip(names, answers, found)
+                name or (result if is_host_name(result, registration.variables["zk_address"]) else "")
+                for name, result, registration in zip(names, results, live)
             ]
-        hosts, problems = merge(("".join(list(name)) or one.name, one) for name, one in zip(names, found))
+        hosts, problems = merge(
+            ("".join(list(name)) or registration.name, registration) for name, registration in zip(names, live)
+        )
         self._warn(problems)
         return hosts
 
-    def _evaluated(self, expression: str, found: Sequence[Registration]) -> Iterator[Any]:
+    def _evaluated(self, expression: str, live: Sequence[Registration]) -> Iterator[Any]:
         """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
-        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import ASK, FAILS, bulk, evaluate
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
+            ASK,
+            FAILS,
+            bulk_expression,
+            evaluate,
+        )
 
-        rows = [one.variables for one in found]
-        for row, value in zip(rows, evaluate(self.templar, bulk(expression), rows)):
+        rows = [registration.variables for registration in live]
+        for row, value in zip(rows, evaluate(self.templar, bulk_expression(expression), rows)):
             if value is ASK or (value is FAILS and self.get_option("strict")):
-                yield self._evaluated_alone(expression, row)
+                yield self._evaluated_by_ansible(expression, row)
             else:
                 yield value
 
-    def _evaluated_alone(self, expression: str, variables: dict[str, Any]) -> Any:
+    def _evaluated_by_ansible(self, expression: str, variables: dict[str, Any]) -> Any:
         variables = untrusted(variables)
         try:
             if self.templar.is_possibly_template(expression):

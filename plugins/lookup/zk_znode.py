@@ -73,9 +73,10 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, ZooKeeperError, connect, read_many
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, connect, read_many
 
 
 class LookupModule(LookupBase):
@@ -91,7 +92,7 @@ class LookupModule(LookupBase):
                 nodes = read_many(client, paths, self.get_option("connect_timeout"))
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
             return [_value(path, node, as_json=self.get_option("json"), **default) for path, node in zip(paths, nodes)]
-        except ZooKeeperError as exc:
+        except (ZooKeeperError, InvalidRecord) as exc:
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
 
     def _connection_variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class LookupModule(LookupBase):
 def _path(term: Any) -> str:
     if not isinstance(term, str):
         raise ZooKeeperError(f"expected the path of a znode, got {term!r}")
-    return checked_path(term)
+    return check_path(term)
 
 
 def _value(path: str, node: Node | ZooKeeperError | None, *, as_json: bool, **default: Any) -> Any:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple, Protocol
 
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .records import AgentStatus, AppPaths, InvalidRecord
-from .zookeeper import KAZOO_IMPORT_ERROR, Node, ZooKeeperError, read_many, translated
+from .zookeeper import Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -19,7 +20,7 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 class Verdict(NamedTuple):
-    """Who has proved it, who gave up on it, who is still at it; names, sorted. Who is not asked is in none of them."""
+    """The names, sorted, of those who have proved it, who gave up on it, who are still at it; of no others."""
 
     proved: list[str]
     failed: list[str]
@@ -27,7 +28,7 @@ class Verdict(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """All who are asked."""
+        """All who are to prove it."""
         return sorted([*self.proved, *self.failed, *self.pending])
 
 
@@ -47,8 +48,8 @@ class Proof(Protocol):
     def obstacle(self, generation: int | None) -> str | None:
         """Why it can't be proved any more, now that `generation` is the release that is published."""
 
-    def said(self, status: AgentStatus) -> str:
-        """What an agent says of it, for a message."""
+    def describe(self, status: AgentStatus) -> str:
+        """How far an agent is with it, for a message."""
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
@@ -63,11 +64,8 @@ def read_children(client: KazooClient, parent: str) -> list[Node]:
             names = client.get_children(parent)
         except NoNodeError:
             return []
-    found = read_many(client, [f"{parent}/{name}" for name in sorted(names)])
-    for one in found:
-        if isinstance(one, ZooKeeperError):
-            raise one
-    return [one for one in found if isinstance(one, Node)]
+    answers = read_many(client, [f"{parent}/{name}" for name in sorted(names)])
+    return [node for node in map(checked, answers) if node is not None]
 
 
 def _status(node: Node) -> AgentStatus:
@@ -86,10 +84,10 @@ class Limits(NamedTuple):
     max_failures: int
 
 
-class Outcome(NamedTuple):
+class WaitResult(NamedTuple):
     """How waiting ended. `problem` is None where the proof is there; `lost` were live and are not.
 
-    `agents` are those that were asked. `timed_out` tells a problem that more time could solve from another one.
+    `agents` are those that are to prove it. `timed_out` tells a problem that more time could solve from another one.
     """
 
     agents: Mapping[str, AgentStatus]
@@ -110,60 +108,60 @@ class Outcome(NamedTuple):
         }
 
 
-def demand(client: KazooClient, paths: AppPaths, proof: Proof, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait as the options of `WAITING` say; what a module returns of it.
+def wait_for_proof(client: KazooClient, paths: AppPaths, proof: Proof, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Wait as the `WAITING_OPTIONS` say; what a module returns of it.
 
     Where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
     """
     limits = Limits(options["min_agents"], options["max_failures"])
-    outcome = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"])
-    if outcome.problem:
-        raise ZooKeeperError(f"{proof.subject}: {outcome.problem}", **outcome.to_result())
-    return outcome.to_result()
+    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"])
+    if result.problem:
+        raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
+    return result.to_result()
 
 
-def wait_for_fleet(client: KazooClient, paths: AppPaths, proof: Proof, limits: Limits, seconds: float) -> Outcome:
+def wait_for_fleet(client: KazooClient, paths: AppPaths, proof: Proof, limits: Limits, seconds: float) -> WaitResult:
     """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
     deadline = time.monotonic() + seconds
     fleet = Fleet(client, paths)
-    asked: set[str] = set()
+    seen: set[str] = set()
     while True:
         fleet.refresh()
         verdict = proof.judge(fleet.agents)
-        asked.update(verdict.names)
-        lost = sorted(asked - set(fleet.agents))
-        outcome = Outcome({name: fleet.agents[name] for name in verdict.names}, verdict, lost)
+        seen.update(verdict.names)
+        lost = sorted(seen - set(fleet.agents))
+        result = WaitResult({name: fleet.agents[name] for name in verdict.names}, verdict, lost)
         if len(verdict.failed) > limits.max_failures:
-            return outcome._replace(problem=_failures(outcome, proof))
+            return result._replace(problem=_failures(result, proof))
         if not verdict.pending and len(verdict.names) >= limits.min_agents:
-            return outcome
+            return result
         obstacle = proof.obstacle(fleet.generation)
         if obstacle:
-            return outcome._replace(problem=obstacle)
+            return result._replace(problem=obstacle)
         left = deadline - time.monotonic()
         if left <= 0:
-            return outcome._replace(problem=_overdue(outcome, proof, limits), timed_out=True)
+            return result._replace(problem=_overdue(result, proof, limits), timed_out=True)
         fleet.wait(left)
 
 
-def _failures(outcome: Outcome, proof: Proof) -> str:
-    failed = outcome.verdict.failed
-    return f"{proof.undone} on {len(failed)} of {len(outcome.agents)}: {_said(outcome, proof, failed)}"
+def _failures(result: WaitResult, proof: Proof) -> str:
+    failed = result.verdict.failed
+    return f"{proof.undone} on {len(failed)} of {len(result.agents)}: {_describe(result, proof, failed)}"
 
 
-def _overdue(outcome: Outcome, proof: Proof, limits: Limits) -> str:
-    live, pending = len(outcome.agents), outcome.verdict.pending
+def _overdue(result: WaitResult, proof: Proof, limits: Limits) -> str:
+    live, pending = len(result.agents), result.verdict.pending
     if live < limits.min_agents:
         return f"published, but {live} {proof.kind} are live in time, expected at least {limits.min_agents}"
-    return f"not proved in time by {len(pending)} of {live}: {_said(outcome, proof, pending)}"
+    return f"not proved in time by {len(pending)} of {live}: {_describe(result, proof, pending)}"
 
 
-def _said(outcome: Outcome, proof: Proof, names: Iterable[str], most: int = 5) -> str:
-    """What some agents say, for a message."""
+def _describe(result: WaitResult, proof: Proof, names: Iterable[str], most: int = 5) -> str:
+    """How far some agents are, for a message."""
     listed = sorted(names)
-    said = [proof.said(outcome.agents[name]) for name in listed[:most]]
+    descriptions = [proof.describe(result.agents[name]) for name in listed[:most]]
     more = [f"and {len(listed) - most} more"] if len(listed) > most else []
-    return ", ".join([*said, *more])
+    return ", ".join([*descriptions, *more])
 
 
 class Fleet:
@@ -234,8 +232,8 @@ class Fleet:
         if not stale:
             return
         names = self._names()
-        for gone in set(self.agents) - names:
-            del self.agents[gone]
+        for name in set(self.agents) - names:
+            del self.agents[name]
         with self._lock:
             self._stale |= names - set(self.agents)
 
@@ -253,9 +251,9 @@ class Fleet:
         with self._lock:
             names, self._stale = sorted(self._stale), set()
         pending = [(name, self._get(name)) for name in names]
-        for name, one in pending:
+        for name, request in pending:
             try:
-                data, stat = one.get()
+                data, stat = request.get()
             except NoNodeError:
                 self.agents.pop(name, None)
             else:

@@ -1,27 +1,31 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the files that agents keep like znodes are what the znodes hold.
+"""Whether the files that agents render from znodes are what the znodes hold.
 
-Pure: a proof knows only the agents' statuses, and what the znodes hold. Transactions are compared by their ids, which
-grow within one ensemble.
+A proof knows only the agents' statuses, and what the znodes hold. Transactions are compared by their ids, which grow
+within one ensemble.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .fleet import Verdict
-from .records import AgentStatus, FileStatus, InvalidRecord
+from .connection import ZooKeeperError, translated
+from .fleet import Verdict, wait_for_proof
+from .records import AgentStatus, AppPaths, FileStatus, InvalidRecord
+from .znode_names import ancestors, walk
+from .zookeeper import checked, list_many
 
 WHOLE = frozenset({"current"})
 EITHER = frozenset({"current", "missing"})
 GONE = frozenset({"missing"})
 
 
-class Holding(NamedTuple):
+class ZnodeState(NamedTuple):
     """What a znode has held since the transaction `zxid`: a `value`, these `children`, or `nothing`, being absent.
 
     The `zxid` is 0 where it is not known since when there has been nothing.
@@ -39,7 +43,7 @@ class Holding(NamedTuple):
             return self.what == "nothing"
         return file.format != "value" and is_below(self.path, file.znode)
 
-    def states(self, file: FileStatus) -> frozenset[str]:
+    def leads_to(self, file: FileStatus) -> frozenset[str]:
         """The states of the file that it can lead to."""
         if self.what == "nothing" and (file.znode == self.path or is_below(file.znode, self.path)):
             return GONE
@@ -75,50 +79,50 @@ class FileProof:
     undone = "not in place"
     kind = "agents with a file from there"
 
-    def __init__(self, holdings: Sequence[Holding], subject: str) -> None:
+    def __init__(self, states: Sequence[ZnodeState], subject: str) -> None:
         self.subject = subject
-        self._holdings = holdings
+        self._states = states
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by its files' states; an agent without a file from these znodes is not asked."""
+        """Sort a fleet by its files' states; an agent without a file from these znodes need not prove anything."""
         verdict = Verdict([], [], [])
         for name in sorted(agents):
-            asked = self._asked(agents[name])
-            if any(need.failed_by(file) for need, file in asked.values()):
+            files = self._concerned(agents[name])
+            if any(need.failed_by(file) for need, file in files.values()):
                 verdict.failed.append(name)
-            elif not all(need.met_by(file) for need, file in asked.values()):
+            elif not all(need.met_by(file) for need, file in files.values()):
                 verdict.pending.append(name)
-            elif asked:
+            elif files:
                 verdict.proved.append(name)
         return verdict
 
     def obstacle(self, _generation: int | None) -> None:
         """None: a release that is published meanwhile changes nothing of it."""
 
-    def said(self, status: AgentStatus) -> str:
-        """What an agent says of the first file that it has not proved, the ones that failed before the others."""
+    def describe(self, status: AgentStatus) -> str:
+        """How the first file is that an agent has not proved, those that failed before the others."""
         undone = sorted(
             (not need.failed_by(file), dest, file)
-            for dest, (need, file) in self._asked(status).items()
+            for dest, (need, file) in self._concerned(status).items()
             if not need.met_by(file)
         )
         _unused, dest, file = undone[0]
         more = f", and {len(undone) - 1} more files of its" if len(undone) > 1 else ""
         return f"{dest} on {status.name} is {_state(file)}{more}"
 
-    def _asked(self, status: AgentStatus) -> dict[str, tuple[Need, FileStatus]]:
+    def _concerned(self, status: AgentStatus) -> dict[str, tuple[Need, FileStatus]]:
         """The files from these znodes, by dest, each with what it must show."""
-        found = ((dest, self._need(file), file) for dest, file in files_of(status).items())
-        return {dest: (need, file) for dest, need, file in found if need is not None}
+        needs = ((dest, self._need(file), file) for dest, file in files_of(status).items())
+        return {dest: (need, file) for dest, need, file in needs if need is not None}
 
     def _need(self, file: FileStatus) -> Need | None:
-        """What the file must show; None where the znodes make no difference to it. Kept: it is asked at each event."""
+        """What the file must show; None where the znodes make no difference to it. Remembered for the next event."""
         key = (file.znode, file.format)
         if key not in self._needs:
-            found = [one for one in self._holdings if one.concerns(file)]
-            states = frozenset.intersection(EITHER, *(one.states(file) for one in found))
-            self._needs[key] = Need(max(one.zxid for one in found), states) if found else None
+            concerning = [state for state in self._states if state.concerns(file)]
+            allowed = frozenset.intersection(EITHER, *(state.leads_to(file) for state in concerning))
+            self._needs[key] = Need(max(state.zxid for state in concerning), allowed) if concerning else None
         return self._needs[key]
 
 
@@ -128,9 +132,74 @@ def _state(file: FileStatus) -> str:
 
 def files_of(status: AgentStatus) -> dict[str, FileStatus]:
     """An agent's files by dest. An entry that can't be read tells of no znode, so it is left out."""
-    found: dict[str, FileStatus] = {}
+    files: dict[str, FileStatus] = {}
     entries: Any = status.files
     for dest, entry in entries.items() if isinstance(entries, Mapping) else ():
         with contextlib.suppress(InvalidRecord, TypeError, AttributeError):
-            found[dest] = FileStatus.from_object(entry)
-    return found
+            files[dest] = FileStatus.from_object(entry)
+    return files
+
+
+def prove_files(client: Any, states: Sequence[ZnodeState], subject: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Wait, as the `WAITING_OPTIONS` say, until every live agent of `app` has the files.
+
+    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    """
+    return wait_for_proof(client, application(options), FileProof(states, subject), options)
+
+
+def application(options: Mapping[str, Any]) -> AppPaths:
+    """The znodes of `app`. Raises `ZooKeeperError` where it can't be an application's."""
+    try:
+        return AppPaths(options["app"])
+    except InvalidRecord as exc:
+        raise ZooKeeperError(str(exc)) from exc
+
+
+def states_after(client: Any, results: Sequence[Mapping[str, Any]]) -> list[ZnodeState]:
+    """What znodes hold after `znodes.converge` has given these results. Raises `ZooKeeperError`."""
+    states: list[ZnodeState] = []
+    for result in results:
+        if "stat" in result:
+            states.append(ZnodeState(result["path"], "value", result["stat"]["mzxid"]))
+        elif "zxid" in result:
+            states.append(ZnodeState(result["path"], "nothing", result["zxid"]))
+        else:
+            states += _absence(client, result["path"])
+    return states
+
+
+def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:
+    """What the znodes and all below them hold; asks the leader, so that the last write is seen. `ZooKeeperError`."""
+    with translated(None):
+        client.sync("/")
+    states: list[ZnodeState] = []
+
+    def list_level(level: list[str]) -> Iterator[list[str]]:
+        for path, answer in zip(level, list_many(client, level)):
+            listing = checked(answer)
+            if listing is not None:
+                states.append(ZnodeState(path, "value", listing.stat.mzxid))
+                states.append(ZnodeState(path, "children", listing.stat.pzxid))
+            elif path in paths:
+                states.extend(_absence(client, path))
+            yield listing.names if listing else []
+
+    collections.deque(walk(paths, list_level), maxlen=0)
+    return states
+
+
+def _absence(client: Any, path: str) -> Iterator[ZnodeState]:
+    """Of a znode that is not there: nothing since nobody knows when, and what is above it not since later than this."""
+    yield ZnodeState(path, "nothing", 0)
+    for above in reversed(ancestors(path)):
+        with translated(above):
+            stat = client.exists(above)
+        if stat is not None:
+            yield ZnodeState(above, "children", stat.pzxid)
+            return
+
+
+def summarize_paths(paths: Sequence[str]) -> str:
+    """Some znodes, for the beginning of a message."""
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -21,8 +21,8 @@ _BOILERPLATE = ("could not read from remote", "please make sure you have", "and 
 
 def says(stderr: str, words: tuple[str, ...]) -> bool:
     """Whether one of the phrases is in what git wrote to standard error."""
-    found = stderr.lower()
-    return any(word in found for word in words)
+    text = stderr.lower()
+    return any(word in text for word in words)
 
 
 def reason(stderr: str) -> str:

@@ -12,8 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 
-from ansible.module_utils.basic import missing_required_lib
-
+from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_url
 
@@ -37,17 +36,17 @@ class CommitError(Exception):
 
 
 def resolve(url: str, ref: str) -> str:
-    """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError` and `InvalidRelease`."""
+    """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError`, `InvalidRelease`."""
     if GIT_IMPORT_ERROR is not None:
-        raise CommitError(missing_required_lib("GitPython"))
+        raise MissingLibraryError("GitPython", exception=GIT_IMPORT_ERROR)
     check_url(url)
     if not ref or ref.startswith("-"):
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
     if COMMIT_ID.fullmatch(ref.lower()):
         return _resolve_in_copy(url, ref.lower())
-    found = _advertised(url, ref)
-    if found:
-        return found
+    commit_id = _advertised(url, ref)
+    if commit_id:
+        return commit_id
     if ABBREVIATED.fullmatch(ref):
         return _resolve_in_copy(url, ref.lower())
     raise CommitError(f"ref: {url} has no branch, tag or commit {ref}")
@@ -58,14 +57,14 @@ def _advertised(url: str, ref: str) -> str | None:
     with _questions(url):
         answer = _git(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
     refs = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
-    found = {
+    candidates = {
         name: refs.get(f"{name}^{{}}", refs[name])
         for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}")
         if name in refs
     }
-    if len(set(found.values())) > 1:
+    if len(set(candidates.values())) > 1:
         raise CommitError(f"ref: {ref} is a branch and a tag of {url}; say refs/heads/{ref} or refs/tags/{ref}")
-    return next(iter(found.values()), None)
+    return next(iter(candidates.values()), None)
 
 
 def _resolve_in_copy(url: str, commit_id: str) -> str:

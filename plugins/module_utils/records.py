@@ -44,7 +44,7 @@ GAVE_UP = frozenset({"failed", "rolled_back"})
 """The states in which an agent will not try its generation again."""
 
 FILE_STATES = ("current", "missing", "pending", "failed")
-"""The states of a file that an agent keeps like a znode."""
+"""The states of a file that an agent renders from a znode."""
 
 AGENT_DIRECTORY = ".zoo"
 """The agent's own directory below the base; no release may be put there."""
@@ -103,14 +103,14 @@ def parse_object(data: bytes | None) -> dict[str, Any]:
     if len(data) > MAX_NODE_BYTES:
         raise InvalidRecord(f"{len(data)} bytes: expected at most {MAX_NODE_BYTES}")
     try:
-        found = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise InvalidRecord(f"not UTF-8 at byte {exc.start}: expected a JSON object") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidRecord(f"not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidRecord(f"expected a JSON object, got {quote(found)}")
-    return found
+    if not isinstance(content, dict):
+        raise InvalidRecord(f"expected a JSON object, got {quote(content)}")
+    return content
 
 
 def url_scheme(url: str) -> str:
@@ -170,11 +170,11 @@ class _Record:
     extra: Mapping[str, Any]
 
     @classmethod
-    def from_object(cls: type[RecordType], found: Mapping[str, Any]) -> RecordType:
+    def from_object(cls: type[RecordType], content: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
-        known = {spec.metadata["key"]: spec.name for spec in fields(cast(Any, cls)) if "key" in spec.metadata}
-        values: dict[str, Any] = {known[key]: value for key, value in found.items() if key in known}
-        return cls(**values, extra={key: value for key, value in found.items() if key not in known})  # type: ignore[call-arg]
+        names = {spec.metadata["key"]: spec.name for spec in fields(cast(Any, cls)) if "key" in spec.metadata}
+        values: dict[str, Any] = {names[key]: value for key, value in content.items() if key in names}
+        return cls(**values, extra={key: value for key, value in content.items() if key not in names})  # type: ignore[call-arg]
 
     @classmethod
     def from_node(cls: type[RecordType], data: bytes | None) -> RecordType:
@@ -183,12 +183,12 @@ class _Record:
 
     def to_object(self) -> dict[str, Any]:
         """The JSON object, without the optional keys that are not set."""
-        known = {
+        values = {
             spec.metadata["key"]: getattr(self, spec.name)
             for spec in fields(cast(Any, self))
             if "key" in spec.metadata and getattr(self, spec.name) is not None
         }
-        return {**known, **self.extra}
+        return {**values, **self.extra}
 
     def to_node(self) -> bytes:
         """The node's bytes."""
@@ -213,8 +213,6 @@ class Release(_Record):
     ref: str | None = _key("ref", default=None)
     publisher: str | None = _key("publisher", default=None)
     published_at: str | None = _key("publishedAt", default=None)
-    rollout: Mapping[str, Any] | None = _key("rollout", default=None)
-    signature: str | None = _key("signature", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -223,12 +221,12 @@ class Release(_Record):
         object.__setattr__(self, "commit_id", check_commit_id(self.commit_id))
 
     @classmethod
-    def from_object(cls, found: Mapping[str, Any]) -> Release:
+    def from_object(cls, content: Mapping[str, Any]) -> Release:
         """The release in a decoded JSON object. Raises `InvalidRelease`, also for a key that is missing."""
-        missing = [key for key in ("url", "commitId", "relativePath") if key not in found]
+        missing = [key for key in ("url", "commitId", "relativePath") if key not in content]
         if missing:
             raise InvalidRelease(f"{', '.join(missing)}: missing")
-        return super().from_object(found)
+        return super().from_object(content)
 
     @property
     def scheme(self) -> str:
@@ -246,7 +244,7 @@ class Release(_Record):
 
 @dataclass(frozen=True)
 class FileStatus(_Record):
-    """What an agent says of one file that it keeps like a znode: `state` as of the transaction `zxid`.
+    """What an agent says of one file that it renders from a znode: `state` as of the transaction `zxid`.
 
     `format` is `value` where the file is the one znode's value; with any other the znode's whole subtree is in it.
     `version` and `mzxid` are of the value that the file has now; of a subtree the newest `mzxid` or `pzxid` in it.

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from .fleet import Verdict, demand, read_children
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, explain, translated
+from .fleet import Verdict, read_children, wait_for_proof
 from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
-from .zookeeper import KAZOO_IMPORT_ERROR, ZooKeeperError, explain, translated
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -129,11 +129,11 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
 
 
 def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait as the options of `WAITING` say, and note it where the whole fleet has proved the generation.
+    """Wait as the `WAITING_OPTIONS` say, and note it where the whole fleet has proved the generation.
 
     Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
     """
-    result = demand(client, paths, ReleaseProof(paths.config, generation), options)
+    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options)
     if not result["failed_agents"]:
         mark_proved(client, paths, generation, now())
     return result
@@ -198,7 +198,7 @@ class ReleaseProof:
         """Another generation that is published now."""
         return None if generation in {None, self.generation} else SUPERSEDED
 
-    def said(self, status: AgentStatus) -> str:
-        """What an agent says of itself."""
+    def describe(self, status: AgentStatus) -> str:
+        """The agent's state."""
         state = f"{status.name} is {status.state}"
         return f"{state} ({status.message})" if status.message else state

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, ancestors, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
 INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
 
 
-class Wanted(NamedTuple):
+class DesiredZnode(NamedTuple):
     """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them."""
 
     path: str
@@ -28,9 +28,9 @@ class Wanted(NamedTuple):
     sequence: bool = False
 
     @classmethod
-    def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> Wanted:
+    def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> DesiredZnode:
         """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
-        path = checked_path(given["path"])
+        path = _checked(given["path"])
         wanted = cls(
             path=path,
             present=given["state"] == "present",
@@ -59,16 +59,16 @@ class Wanted(NamedTuple):
 
     @property
     def turn(self) -> tuple[bool, int]:
-        """What comes first in a transaction: what goes, from the bottom; then what comes, from the top."""
+        """What comes first in a transaction: what is deleted, from the bottom; then what is created, from the top."""
         depth = len(ancestors(self.path))
         return (self.present, depth if self.present else -depth)
 
 
-def wanted_znodes(options: Mapping[str, Any]) -> list[Wanted]:
+def desired_znodes(options: Mapping[str, Any]) -> list[DesiredZnode]:
     """What a task's options ask for, one znode or a list. Raises `ZooKeeperError`."""
     if options["znodes"] is None:
-        return [Wanted.from_options(options, options)]
-    wanted = [Wanted.from_options(_completed(given, options), options) for given in options["znodes"]]
+        return [DesiredZnode.from_options(options, options)]
+    wanted = [DesiredZnode.from_options(_completed(given, options), options) for given in options["znodes"]]
     _check_together(wanted)
     return wanted
 
@@ -80,7 +80,7 @@ def _completed(given: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, A
     return {**given, **chosen}
 
 
-def _check_together(wanted: Sequence[Wanted]) -> None:
+def _check_together(wanted: Sequence[DesiredZnode]) -> None:
     if not wanted:
         raise ZooKeeperError("znodes: expected at least one entry")
     absent = {one.path for one in wanted if not one.present}
@@ -94,8 +94,7 @@ def _check_together(wanted: Sequence[Wanted]) -> None:
             raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")
 
 
-def checked_path(path: str) -> str:
-    """`path` itself where it can be a znode's. Raises `ZooKeeperError`."""
+def _checked(path: str) -> str:
     try:
         return check_path(path)
     except InvalidRecord as exc:

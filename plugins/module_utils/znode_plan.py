@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
 
-class Found(NamedTuple):
-    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read."""
+class CurrentZnode(NamedTuple):
+    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read.
+
+    `stat` is None where it is new, and where ZooKeeper shows it to nobody who may not read the znode (3.9 and later);
+    how many children it has is not known then.
+    """
 
     data: bytes | None = None
     stat: Any = None
@@ -32,19 +36,19 @@ class Tree:
     A plan changes it as its steps will change the ensemble.
     """
 
-    def __init__(self, nodes: dict[str, Found | None]) -> None:
+    def __init__(self, nodes: dict[str, CurrentZnode | None]) -> None:
         self.nodes = nodes
         self.descendants: dict[str, list[str]] = {}
 
     def holds(self, path: str) -> bool:
         """Whether the znode is there, as far as anybody looked."""
-        return self.nodes.get(path, Found()) is not None
+        return self.nodes.get(path, CurrentZnode()) is not None
 
-    def put(self, path: str, found: Found) -> None:
+    def put(self, path: str, znode: CurrentZnode) -> None:
         """The znode is there now."""
         if not self.holds(path):
             self._count(parent(path), 1)
-        self.nodes[path] = found
+        self.nodes[path] = znode
 
     def remove(self, path: str) -> None:
         """The znode is gone now."""
@@ -58,7 +62,7 @@ class Tree:
 
 
 class Step(NamedTuple):
-    """One operation of a transaction: `create`, `set`, `check` or `delete`."""
+    """One operation of a transaction: `create`, `set`, `check` or `delete`. `unseen` is of a znode without a stat."""
 
     verb: str
     path: str
@@ -66,6 +70,7 @@ class Step(NamedTuple):
     version: int = -1
     acl: tuple[AclEntry, ...] | None = None
     sequence: bool = False
+    unseen: bool = False
 
     @property
     def size(self) -> int:
@@ -74,7 +79,7 @@ class Step(NamedTuple):
         return 100 + len(self.path.encode()) + len(self.data) + names
 
 
-class Planned(NamedTuple):
+class ZnodePlan(NamedTuple):
     """What one wanted znode takes, what was there, and what will be. `place` is its place among all that are wanted.
 
     `thinning` are the steps that may be committed before the others, where one packet can't hold all; `acl` is a change
@@ -82,9 +87,9 @@ class Planned(NamedTuple):
     """
 
     place: int
-    wanted: Wanted
-    before: Found | None
-    after: Found | None
+    wanted: DesiredZnode
+    before: CurrentZnode | None
+    after: CurrentZnode | None
     steps: tuple[Step, ...] = ()
     thinning: tuple[Step, ...] = ()
     acl: tuple[AclEntry, ...] | None = None
@@ -100,22 +105,22 @@ class Planned(NamedTuple):
         return any(step.verb != "check" for step in self.steps)
 
 
-def plan(wanted: Sequence[Wanted], tree: Tree) -> list[Planned]:
+def plan(wanted: Sequence[DesiredZnode], tree: Tree) -> list[ZnodePlan]:
     """What is to be done for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""
     in_turn = sorted(enumerate(wanted), key=lambda entry: entry[1].turn)
     return [_plan_one(place, one, tree) for place, one in in_turn]
 
 
-def _plan_one(place: int, one: Wanted, tree: Tree) -> Planned:
+def _plan_one(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     before = None if one.sequence else tree.nodes[one.path]
     if before is None:
-        return _plan_new(place, one, tree) if one.present else Planned(place, one, None, None)
+        return _plan_new(place, one, tree) if one.present else ZnodePlan(place, one, None, None)
     if one.present:
         return _plan_change(place, one, before, tree)
     return _plan_absent(place, one, before, tree)
 
 
-def _plan_new(place: int, one: Wanted, tree: Tree) -> Planned:
+def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     if one.version is not None:
         raise _refused(
             one, f"no such znode (NoNode), so none with version {one.version}; leave version out to create it"
@@ -123,24 +128,24 @@ def _plan_new(place: int, one: Wanted, tree: Tree) -> Planned:
     missing = [path for path in ancestors(one.path) if not tree.holds(path)]
     if missing and not one.recursive:
         raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode); set recursive to create it")
-    after = Found(one.value.data if one.value else b"", acl=one.acl)
+    after = CurrentZnode(one.value.data if one.value else b"", acl=one.acl)
     for path in missing:
-        tree.put(path, Found(b""))
+        tree.put(path, CurrentZnode(b""))
     tree.put(one.path, after)
     steps = [Step("create", path, acl=one.acl) for path in missing]
     made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
-    return Planned(place, one, None, after, (*steps, made))
+    return ZnodePlan(place, one, None, after, (*steps, made))
 
 
 def _named(path: str) -> str:
     return "chroot" if path == "/" else path
 
 
-def _plan_change(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
+def _plan_change(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree) -> ZnodePlan:
     new_value = one.value is not None and not one.value.matches(before.data or b"")
     new_acl = one.acl is not None and set(one.acl) != set(before.acl or ())
     if not new_value and not new_acl:
-        return Planned(place, one, before, before)
+        return ZnodePlan(place, one, before, before)
     _check_version(one, before)
     after = before._replace(acl=one.acl or before.acl)
     step = None if one.version is None else Step("check", one.path, version=one.version)
@@ -148,10 +153,10 @@ def _plan_change(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
         after = after._replace(data=one.value.data)
         step = Step("set", one.path, data=one.value.data, version=_version(one))
     tree.put(one.path, after)
-    return Planned(place, one, before, after, (step,) if step else (), acl=one.acl if new_acl else None)
+    return ZnodePlan(place, one, before, after, (step,) if step else (), acl=one.acl if new_acl else None)
 
 
-def _plan_absent(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
+def _plan_absent(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree) -> ZnodePlan:
     _check_version(one, before)
     if before.children and not one.recursive:
         some = "a child" if before.children == 1 else f"{before.children} children"
@@ -162,22 +167,23 @@ def _plan_absent(place: int, one: Wanted, before: Found, tree: Tree) -> Planned:
     steps = [Step("delete", path) for path in below if path in tree.nodes]
     for path in (*below, one.path):
         tree.remove(path)
-    return Planned(
-        place, one, before, None, (*steps, Step("delete", one.path, version=_version(one))), thinning=thinning
-    )
+    last = Step("delete", one.path, version=_version(one), unseen=before.stat is None)
+    return ZnodePlan(place, one, before, None, (*steps, last), thinning=thinning)
 
 
-def _version(one: Wanted) -> int:
+def _version(one: DesiredZnode) -> int:
     return -1 if one.version is None else one.version
 
 
-def _check_version(one: Wanted, before: Found) -> None:
-    if one.version not in {None, before.stat.version}:
+def _check_version(one: DesiredZnode, before: CurrentZnode) -> None:
+    if one.version is not None and before.stat is None:
+        raise _refused(one, "permission denied (NoAuth) to see its version; leave version out")
+    if one.version not in {None, before.stat and before.stat.version}:
         raise _refused(
             one,
             f"has version {before.stat.version}, expected {one.version} (BadVersion); read it again and decide anew",
         )
 
 
-def _refused(one: Wanted, why: str) -> ZooKeeperError:
+def _refused(one: DesiredZnode, why: str) -> ZooKeeperError:
     return ZooKeeperError(f"{one.path}: {why}", path=one.path)

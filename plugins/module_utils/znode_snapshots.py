@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, translated
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     Value,
@@ -22,12 +23,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
-    ZooKeeperError,
     checked,
     children,
     list_many,
     read_many,
-    translated,
 )
 
 try:
@@ -40,7 +39,7 @@ SHORTEST_READ = 0.5
 """Seconds that a read may take in any case, also one at the end of a wait."""
 
 
-class Snapshot(NamedTuple):
+class ZnodeSnapshot(NamedTuple):
     """One znode as it was; `stat` is None where there was none."""
 
     path: str
@@ -53,8 +52,8 @@ class Snapshot(NamedTuple):
         """As a module returns it."""
         if self.stat is None:
             return {"path": self.path, "exists": False}
-        known = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
-        return {**node_fields(Node(self.path, self.data, self.stat)), "exists": True, **known}
+        more = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
+        return {**node_fields(Node(self.path, self.data, self.stat)), "exists": True, **more}
 
 
 def node_fields(node: Node) -> dict[str, Any]:
@@ -87,17 +86,17 @@ class Condition(NamedTuple):
             raise ZooKeeperError("wait_for: a znode that is absent has no value, children or zxid; leave them out")
         return made
 
-    def unmet(self, seen: Snapshot) -> str:
-        """Why `seen` does not meet it, for a message; empty where it does."""
-        if seen.stat is None or not self.present:
-            there = seen.stat is not None
+    def unmet(self, znode: ZnodeSnapshot) -> str:
+        """Why `znode` does not meet it, for a message; empty where it does."""
+        if znode.stat is None or not self.present:
+            there = znode.stat is not None
             return "" if there == self.present else f"is {_state(there)}, expected {_state(self.present)}"
-        if self.value is not None and not self.value.matches(seen.data):
-            return f"holds {_brief(seen.data)}, expected {_brief(self.value.data)}"
-        if len(seen.children) < self.min_children:
-            return f"has {len(seen.children)} children, expected {self.min_children} or more"
-        if self.newer_than is not None and seen.stat.mzxid <= self.newer_than:
-            return f"was last set by transaction {seen.stat.mzxid}, expected one after {self.newer_than}"
+        if self.value is not None and not self.value.matches(znode.data):
+            return f"holds {_brief(znode.data)}, expected {_brief(self.value.data)}"
+        if len(znode.children) < self.min_children:
+            return f"has {len(znode.children)} children, expected {self.min_children} or more"
+        if self.newer_than is not None and znode.stat.mzxid <= self.newer_than:
+            return f"was last set by transaction {znode.stat.mzxid}, expected one after {self.newer_than}"
         return ""
 
 
@@ -109,31 +108,31 @@ def _brief(data: bytes) -> str:
     return quote(value_fields(data)["value"], 40)
 
 
-def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[Snapshot]:
+def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[ZnodeSnapshot]:
     """All of `paths` in one pipelined round; with `watch`, a function, it is told of the next change to each.
 
     `timeout` is in seconds, for each answer. Raises `ZooKeeperError`.
     """
     client.sync_async("/")
-    asked = []
+    requests = []
     for path in paths:
         if watch:  # leaves a watch also where there is no znode yet
             client.exists_async(path, watch=watch)
         reads = (client.get_async(path), client.get_children_async(path, watch=watch), client.get_acls_async(path))
-        asked.append((path, reads))
-    return [_snapshot(path, reads, timeout) for path, reads in asked]
+        requests.append((path, reads))
+    return [_snapshot(path, reads, timeout) for path, reads in requests]
 
 
-def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> Snapshot:
+def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> ZnodeSnapshot:
     with translated(path):
         try:
             (data, stat), children, (acl, _stat) = (read.get(timeout=timeout) for read in reads)
         except kazoo_errors.NoNodeError:
-            return Snapshot(path)
-    return Snapshot(path, stat, data or b"", tuple(children), tuple(acl))
+            return ZnodeSnapshot(path)
+    return ZnodeSnapshot(path, stat, data or b"", tuple(children), tuple(acl))
 
 
-def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[Snapshot]:
+def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[ZnodeSnapshot]:
     """The snapshots in which every one of `paths` met `condition`. Raises `ZooKeeperError` after `seconds`.
 
     A connection or session that is lost meanwhile is no error as long as another one comes in time.
@@ -154,7 +153,7 @@ def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float
 
 def _look(
     client: Any, paths: Sequence[str], condition: Condition, timeout: float, watch: Any
-) -> tuple[list[Snapshot], str]:
+) -> tuple[list[ZnodeSnapshot], str]:
     """The snapshots, and why they do not meet the condition."""
     try:
         snapshots = take(client, paths, timeout, watch)
@@ -163,7 +162,7 @@ def _look(
         if isinstance(exc.__cause__, passing):
             return [], str(exc)
         raise
-    reasons = ((seen.path, condition.unmet(seen)) for seen in snapshots)
+    reasons = ((znode.path, condition.unmet(znode)) for znode in snapshots)
     return snapshots, next((f"{path}: {why}" for path, why in reasons if why), "")
 
 

@@ -13,18 +13,21 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, explain, translated
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import Found, Planned, Step, Tree, plan
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_results import forecast, outcome, told
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import CurrentZnode, Step, Tree, ZnodePlan, plan
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
+    acl_fields,
+    stat_fields,
+    value_fields,
+    value_in_diff,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
     Node,
-    ZooKeeperError,
     children,
-    explain,
     list_many,
     read_many,
-    translated,
 )
 
 try:
@@ -38,6 +41,8 @@ FIRST_PAUSE = 0.01
 """Seconds, doubled before each further attempt."""
 MAX_TRANSACTION_BYTES = 1_040_000
 """What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
+MOST_PATHS = 20
+"""How many created parents or deleted descendants a diff names."""
 MAX_THINNING = 1000
 """A subtree of more znodes is thinned out first, so many in a transaction."""
 
@@ -46,14 +51,14 @@ class Overtaken(ZooKeeperError):
     """Somebody else changed a znode between the read and the transaction; it is worth another look."""
 
 
-def converge(client: Any, wanted: Sequence[Wanted], *, check: bool, timeout: float) -> list[dict[str, Any]]:
+def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeout: float) -> list[dict[str, Any]]:
     """Bring the znodes to what is wanted, all or none; with `check`, only say what would be done.
 
     The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, of a znode that is there
     `value`, `encoding` and `stat`, and of one that a transaction changed its `zxid`. `timeout` is in seconds, for one
     answer of the ensemble. Raises `ZooKeeperError`.
     """
-    begun: list[Planned] = []
+    begun: list[ZnodePlan] = []
     for attempt in range(ATTEMPTS):
         time.sleep(FIRST_PAUSE * 2**attempt if attempt else 0)
         planned = plan(wanted, read(client, wanted, timeout))
@@ -61,21 +66,21 @@ def converge(client: Any, wanted: Sequence[Wanted], *, check: bool, timeout: flo
         if check:
             _batches(planned)  # refuses what no transaction holds
         try:
-            results = forecast(planned) if idle else commit(client, planned, timeout)
+            results = predict_results(planned) if idle else commit(client, planned, timeout)
         except Overtaken as exc:
             overtaken = exc
             begun = begun or (planned if exc.details["changed"] else [])
         else:
-            return told(_continued(begun, planned), results)
+            return format_results(_continued(begun, planned), results)
     raise ZooKeeperError(f"{overtaken}; tried {ATTEMPTS} times, run again when it is quiet there", **overtaken.details)
 
 
-def _continued(begun: Sequence[Planned], planned: Sequence[Planned]) -> Sequence[Planned]:
-    """The plan, told from the attempt that had begun to thin out a subtree."""
+def _continued(begun: Sequence[ZnodePlan], planned: Sequence[ZnodePlan]) -> Sequence[ZnodePlan]:
+    """The plan, seen from the attempt that had begun to thin out a subtree."""
     return [then._replace(after=now.after) if then.thinning else now for then, now in zip(begun or planned, planned)]
 
 
-def read(client: Any, wanted: Sequence[Wanted], timeout: float) -> Tree:
+def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
     """The znodes that are wanted, all above them, and all below those that are to go. Raises `ZooKeeperError`."""
     named = {one.path: one for one in wanted if not one.sequence}
     above = {path for one in wanted for path in ancestors(one.path)} - set(named)
@@ -84,36 +89,44 @@ def read(client: Any, wanted: Sequence[Wanted], timeout: float) -> Tree:
     acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
     nodes = dict(zip(named, read_many(client, list(named), timeout)))
     _answer(synced, "/", timeout)
-    tree = Tree({path: _unread(_answer(asked, path, timeout)) for path, asked in stats.items()})
+    tree = Tree({path: _without_value(request, path, timeout) for path, request in stats.items()})
     for path, one in named.items():
-        found = _found(client, one, nodes[path], timeout)
-        tree.nodes[path] = found._replace(acl=_acl(acls[path], path, timeout)) if found and path in acls else found
-        if found and one.recursive and not one.present:
+        current = _current(client, one, nodes[path], timeout)
+        if current and path in acls:
+            current = current._replace(acl=_acl(acls[path], path, timeout))
+        tree.nodes[path] = current
+        if current and one.recursive and not one.present:
             tree.descendants[path] = descendants(client, path, timeout)
     return tree
 
 
-def _answer(asked: Any, path: str, timeout: float) -> Any:
+def _answer(request: Any, path: str, timeout: float) -> Any:
     with translated(path):
-        return asked.get(timeout=timeout)
+        return request.get(timeout=timeout)
 
 
-def _unread(stat: Any) -> Found | None:
-    return None if stat is None else Found(stat=stat, children=stat.numChildren)
+def _without_value(request: Any, path: str, timeout: float) -> CurrentZnode | None:
+    """The answer to `exists`. Who may not read a znode gets no stat of it from ZooKeeper 3.9 on; but it is there."""
+    with translated(path):
+        try:
+            stat = request.get(timeout=timeout)
+        except kazoo_errors.NoAuthError:
+            return CurrentZnode()
+    return None if stat is None else CurrentZnode(stat=stat, children=stat.numChildren)
 
 
-def _found(client: Any, one: Wanted, node: Node | ZooKeeperError | None, timeout: float) -> Found | None:
+def _current(client: Any, one: DesiredZnode, node: Node | ZooKeeperError | None, timeout: float) -> CurrentZnode | None:
     """A value that may not be read stands in the way only of those who want to set it."""
     if isinstance(node, ZooKeeperError) and one.value is not None:
         raise node
     if isinstance(node, ZooKeeperError):
-        return _unread(_answer(client.exists_async(one.path), one.path, timeout))
-    return None if node is None else Found(node.data, node.stat, children=node.stat.numChildren)
+        return _without_value(client.exists_async(one.path), one.path, timeout)
+    return None if node is None else CurrentZnode(node.data, node.stat, children=node.stat.numChildren)
 
 
-def _acl(asked: Any, path: str, timeout: float) -> tuple[Any, ...]:
+def _acl(request: Any, path: str, timeout: float) -> tuple[Any, ...]:
     try:
-        return tuple(asked.get(timeout=timeout)[0])
+        return tuple(request.get(timeout=timeout)[0])
     except kazoo_errors.NoNodeError:  # gone since; the transaction will find out
         return ()
     except kazoo_errors.ZookeeperError as exc:
@@ -126,7 +139,7 @@ def descendants(client: Any, path: str, timeout: float) -> list[str]:
     return [one for level in levels for one in level][::-1]
 
 
-def commit(client: Any, planned: Sequence[Planned], timeout: float) -> list[dict[str, Any]]:
+def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[dict[str, Any]]:
     """Do what is planned; a result for each. Raises `Overtaken`, or the `ZooKeeperError` that another try won't mend.
 
     The error's detail `changed` says whether a part had been done: some of a large subtree deleted, or the values
@@ -146,11 +159,11 @@ def commit(client: Any, planned: Sequence[Planned], timeout: float) -> list[dict
         exc.details["changed"] = begun
         raise
     own = iter(answers[len(answers) - sum(len(one.steps) for one in planned) :])
-    outcomes = _outcomes(client, planned, own, timeout)
-    return [{**told, "zxid": zxid} if one.written else told for one, told in zip(planned, outcomes)]
+    results = _format_committed(client, planned, own, timeout)
+    return [{**result, "zxid": zxid} if one.written else result for one, result in zip(planned, results)]
 
 
-def _batches(planned: Sequence[Planned]) -> list[list[Step]]:
+def _batches(planned: Sequence[ZnodePlan]) -> list[list[Step]]:
     """The transactions: one where it can be; else the thinning in several, and then all the rest in one."""
     thinning = [step for one in planned for step in one.thinning]
     steps = [step for one in planned for step in one.steps]
@@ -209,36 +222,90 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
         return ZooKeeperError(
             f"hosts: nothing is above the chroot {client.chroot}; make it first, by a task without a chroot"
         )
+    if step.unseen and isinstance(exc, kazoo_errors.NotEmptyError):
+        return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
     passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")
     if isinstance(exc, tuple(getattr(kazoo_errors, name) for name in passing)):
         return Overtaken(f"{step.path}: another client was faster ({type(exc).__name__[:-5]})", path=step.path)
     return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
 
 
-def _set_acls(client: Any, planned: Sequence[Planned], timeout: float) -> None:
-    asked = [(one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl))) for one in planned if one.acl]
-    for path, answer in asked:
+def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> None:
+    requests = [(one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl))) for one in planned if one.acl]
+    for path, request in requests:
         try:
-            _answer(answer, path, timeout)
+            _answer(request, path, timeout)
         except ZooKeeperError as exc:
             raise ZooKeeperError(f"{exc}; its ACL is as it was", path=path) from exc
 
 
-def _outcomes(client: Any, planned: Sequence[Planned], answers: Iterator[Any], timeout: float) -> list[dict[str, Any]]:
+def _format_committed(
+    client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], timeout: float
+) -> list[dict[str, Any]]:
     """A result for each. A set's stat is the transaction's own, because nobody else can have been in between."""
     moved = {parent(step.path) for one in planned for step in one.steps if step.verb in {"create", "delete"}}
-    known = []
+    pending = []
     for one in planned:
         answer = [None, *(next(answers) for _step in one.steps)][-1]
         path = answer if isinstance(answer, str) and one.wanted.sequence else one.wanted.path
         fresh = one.after is not None and (one.before is None or one.acl is not None or path in moved)
-        known.append((one, path, answer, client.exists_async(path) if fresh else None))
+        pending.append((one, path, answer, client.exists_async(path) if fresh else None))
     return [
-        outcome(one, path, _answer(asked, path, timeout) if asked else _stat(one, answer))
-        for one, path, answer, asked in known
+        format_result(one, path, _stat_now(request, path, timeout) if request else _stat(one, answer))
+        for one, path, answer, request in pending
     ]
 
 
-def _stat(one: Planned, answer: Any) -> Any:
+def _stat_now(request: Any, path: str, timeout: float) -> Any:
+    current = _without_value(request, path, timeout)
+    return current and current.stat
+
+
+def _stat(one: ZnodePlan, answer: Any) -> Any:
     written = one.steps and one.steps[-1].verb == "set"
     return answer if written else one.before and one.before.stat
+
+
+def format_results(planned: Sequence[ZnodePlan], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results with `changed` and `diff`, in the order in which the znodes were given."""
+    whole = [{"changed": one.changed, **result, "diff": diff(one)} for one, result in zip(planned, results)]
+    places = [one.place for one in planned]
+    return [whole[turn] for turn in sorted(range(len(whole)), key=places.__getitem__)]
+
+
+def predict_results(planned: Sequence[ZnodePlan]) -> list[dict[str, Any]]:
+    """The results as they would be, as far as that is known before."""
+    return [format_result(one, one.wanted.path, one.before and one.before.stat) for one in planned]
+
+
+def format_result(one: ZnodePlan, path: str, stat: Any) -> dict[str, Any]:
+    """One result: `path`, and where the znode is there `value`, `encoding` and `stat`, as far as they are known."""
+    result: dict[str, Any] = {"path": path}
+    if one.after is not None and one.after.data is not None:
+        result.update(value_fields(one.after.data))
+    if one.after is not None and stat is not None:
+        result["stat"] = stat_fields(stat)
+    return result
+
+
+def diff(one: ZnodePlan) -> dict[str, Any]:
+    """`before` and `after` of one znode, as Ansible's diff mode shows them."""
+    before, after = _side(one, one.before), _side(one, one.after)
+    if one.after is None and one.changed:
+        before.update(_list_paths("descendants", [step.path for step in (*one.thinning, *one.steps[:-1])]))
+    if one.before is None and one.changed:
+        after.update(_list_paths("parents", [step.path for step in one.steps[:-1]]))
+    return {"before_header": one.wanted.path, "after_header": one.wanted.path, "before": before, "after": after}
+
+
+def _list_paths(name: str, paths: Sequence[str]) -> dict[str, Any]:
+    more = [f"and {len(paths) - MOST_PATHS} more"] if len(paths) > MOST_PATHS else []
+    return {name: [*sorted(paths)[:MOST_PATHS], *more]} if paths else {}
+
+
+def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:
+    if znode is None:
+        return {"state": "absent"}
+    acl = {"acl": acl_fields(znode.acl)} if one.wanted.acl and znode.acl is not None else {}
+    as_json = one.wanted.value is not None and one.wanted.value.canonical is not None
+    return {"state": "present", "value": value_in_diff(znode.data, as_json), **acl}

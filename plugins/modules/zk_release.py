@@ -220,7 +220,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -232,7 +233,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
 
 
 def argument_spec() -> dict[str, Any]:
@@ -247,14 +248,14 @@ def argument_spec() -> dict[str, Any]:
         "to": {"type": "str"},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
-        **WAITING,
+        **WAITING_OPTIONS,
     }
 
 
 def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
     """The release that the options ask for. Raises `InvalidRecord`, `CommitError`."""
     if options["to"] and options["state"] != "rolled_back":
-        raise InvalidRecord("to: goes with the state rolled_back")
+        raise InvalidRecord("to: only with the state rolled_back")
     if options["state"] == "rolled_back":
         release = rollback_target(read_history(client, paths), published.release, options["to"])
     else:
@@ -308,9 +309,9 @@ def describe(published: Published, release: Release, *, changed: bool) -> dict[s
     return result
 
 
-def pretty(found: dict[str, Any] | None) -> str:
+def pretty(release: dict[str, Any] | None) -> str:
     """A release as a diff shows it."""
-    return f"{json.dumps(found, indent=2)}\n" if found else ""
+    return f"{json.dumps(release, indent=2)}\n" if release else ""
 
 
 def main() -> None:
@@ -319,10 +320,8 @@ def main() -> None:
     try:
         with connect(module.params, outage(module.params, waits=module.params["wait"])) as client:
             result = converge(client, module.params, check=module.check_mode)
-    except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **exc.details)
-    except (InvalidRecord, CommitError) as exc:
-        module.fail_json(msg=str(exc))
+    except (ZooKeeperError, InvalidRecord, CommitError) as exc:
+        module.fail(exc)
     if result.get("lost_agents"):
         module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
     module.exit_json(**result)

@@ -40,7 +40,7 @@ options:
     default: false
   wait_for_files:
     description:
-      - Znodes, to wait until every live agent that keeps a file like one of them, like one below them, or like a
+      - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
         subtree that they are in, has in place what they hold now; fails where it has not.
       - The paths are as the agents see them, so O(hosts) has the same chroot as theirs.
       - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
@@ -141,7 +141,7 @@ agents:
       returned: when there is something to say
     files:
       description:
-        - The files that it keeps like znodes, by their path on its host.
+        - The files that it renders from znodes, by their path on its host.
         - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
@@ -173,9 +173,10 @@ timed_out:
 
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, outage
-from ansible_collections.zoo.deploy.plugins.module_utils.holdings import held_now, named, prove_files
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import prove_files, read_states, summarize_paths
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     HistoryEntry,
@@ -184,8 +185,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
 
 
 def argument_spec() -> dict[str, Any]:
@@ -195,7 +196,7 @@ def argument_spec() -> dict[str, Any]:
         "app": {"type": "str", "default": DEFAULT_APP},
         "wait": {"type": "bool", "default": False},
         "wait_for_files": {"type": "list", "elements": "str"},
-        **WAITING,
+        **WAITING_OPTIONS,
     }
 
 
@@ -225,7 +226,7 @@ def wait(client: Any, paths: AppPaths, published: Published, options: dict[str, 
     """Wait where that is wanted; what is known of the fleet then. Raises `ZooKeeperError` where it proves nothing."""
     if options["wait_for_files"]:
         znodes = options["wait_for_files"]
-        return prove_files(client, held_now(client, znodes), named(znodes), options)
+        return prove_files(client, read_states(client, znodes), summarize_paths(znodes), options)
     return wait_for_release(client, paths, published, options) if options["wait"] else {}
 
 
@@ -241,9 +242,9 @@ def wait_for_release(client: Any, paths: AppPaths, published: Published, options
 
 
 def check(options: dict[str, Any]) -> None:
-    """Raise a `ZooKeeperError` where the options contradict themselves."""
+    """Raise a `ZooKeeperError` or an `InvalidRecord` where the options contradict themselves."""
     for path in options["wait_for_files"] or []:
-        checked_path(path)
+        check_path(path)
     if options["wait_for_files"] and options["wait"]:
         raise ZooKeeperError("wait_for_files: does not go with wait; use a task for each")
 
@@ -266,10 +267,8 @@ def main() -> None:
         check(module.params)
         with connect(module.params, outage(module.params, waits=waits)) as client:
             result = gather(client, module.params)
-    except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **exc.details)
-    except InvalidRecord as exc:
-        module.fail_json(msg=str(exc))
+    except (ZooKeeperError, InvalidRecord) as exc:
+        module.fail(exc)
     module.exit_json(changed=False, **result)
 
 

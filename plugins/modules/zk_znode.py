@@ -17,8 +17,8 @@ description:
     neither the order of keys nor spacing is a change.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
-  - Waits, where asked, until every live agent of an application that keeps a file like one of the znodes has it in
-    place, checked, and acted on.
+  - Waits, where asked, until every live agent of an application that renders a file from one of the znodes has it
+    in place, checked, and acted on.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
@@ -68,17 +68,17 @@ options:
     description:
       - With O(state=present), parents that are missing are created as well, empty and with O(acl).
       - With O(state=absent), everything below the znode is deleted as well. Where that is more than 1,000 znodes,
-        several transactions are needed; the znode itself goes in the last.
+        several transactions are needed; the znode itself is deleted in the last.
     type: bool
     default: false
   version:
     description:
-      - Change or delete the znode only where its data version is this one, as RV(stat.version) told it; fail otherwise.
+      - Change or delete the znode only where its data version is this one, as in RV(stat.version); fail otherwise.
       - A znode that is already as wanted is no failure, whatever its version.
     type: int
   acl:
     description:
-      - Who may do what with the znode, whole; what is not listed here is taken away.
+      - Who may do what with the znode, whole; what is not listed here is revoked.
       - Without it a new znode is open to everybody, and one that is there keeps what it has.
       - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
         that is there; that is done right after the transaction.
@@ -114,7 +114,7 @@ options:
     default: false
   znodes:
     description:
-      - Many znodes, in one transaction. Their order is of no account - those that go, go first, and parents come before
+      - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
         their children.
       - What an entry leaves open of C(state), C(encoding), C(recursive), C(sequence) and C(acl) is as in the task's own
         options.
@@ -170,8 +170,8 @@ options:
         type: bool
   wait_for_files:
     description:
-      - Whether to wait, after the transaction, until every live agent of O(app) that keeps a file like one of the
-        znodes, or like a subtree that they are in, has proved that the file is in place; fails where one has not.
+      - Whether to wait, after the transaction, until every live agent of O(app) that renders a file from one of
+        the znodes, or from a subtree that they are in, has proved that the file is in place; fails where one has not.
       - Where nothing had to be changed, it waits for what the znodes hold already.
       - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
       - The paths are compared with those of the agents, so O(hosts) has the same chroot as theirs.
@@ -182,13 +182,13 @@ options:
     type: str
     default: /app/business
 notes:
-  - Ephemeral znodes can't be made by a task, because they would go with its session, at its end.
+  - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
     Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
     is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
-    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and what goes with it; C(use_tls) is O(tls), which
+    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and its options; C(use_tls) is O(tls), which
     verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
     is M(zoo.deploy.zk_znode_info).
   - >-
@@ -273,7 +273,7 @@ EXAMPLES = r"""
     value: {what: reindex}
   register: job # job.path is /queue/job-0000000017
 
-- name: A subtree goes
+- name: Delete a subtree
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/shop
@@ -299,7 +299,7 @@ encoding:
   sample: text
 stat:
   description: The znode's stat after the task; in check mode the present one.
-  returned: when O(path) is given and the znode is there
+  returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
   type: dict
   contains:
     czxid:
@@ -365,7 +365,7 @@ znodes:
       zxid: 4294967320
 agents:
   description:
-    - The status of each live agent that keeps a file like one of the znodes, by name, in the form of its znode.
+    - The status of each live agent that renders a file from one of the znodes, by name, in the form of its znode.
     - RV(agents[].files) says of each file how it is.
   returned: when O(wait_for_files=true) and not in check mode
   type: list
@@ -377,7 +377,7 @@ agents:
       returned: always
     files:
       description:
-        - The files that it keeps like znodes, by their path on its host.
+        - The files that it renders from znodes, by their path on its host.
         - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
@@ -412,12 +412,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_options import WAITING, elapsed, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import wanted_znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
 
 ACL_SPEC: dict[str, dict[str, Any]] = {
     "scheme": {"type": "str", "required": True},
@@ -451,7 +452,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "znodes": {"type": "list", "elements": "dict", "options": entry},
         "wait_for_files": {"type": "bool", "default": False},
         "app": {"type": "str", "default": DEFAULT_APP},
-        **WAITING,
+        **WAITING_OPTIONS,
     }
 
 
@@ -466,19 +467,19 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
 
 
 def waiting_parts() -> Any:
-    """`module_utils.holdings`: most tasks wait for nothing, and it takes time to be loaded."""
-    from ansible_collections.zoo.deploy.plugins.module_utils import holdings  # noqa: PLC0415
+    """`module_utils.fleet_files`: most tasks wait for nothing, and it takes time to be loaded."""
+    from ansible_collections.zoo.deploy.plugins.module_utils import fleet_files  # noqa: PLC0415
 
-    return holdings
+    return fleet_files
 
 
 def wait(client: Any, results: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
     """Wait until the fleet has the files of these znodes; what is known of it then. Raises `ZooKeeperError`."""
-    holdings = waiting_parts()
+    fleet_files = waiting_parts()
     begin = time.monotonic()
-    subject = holdings.named([result["path"] for result in results])
+    subject = fleet_files.summarize_paths([result["path"] for result in results])
     try:
-        waited = holdings.prove_files(client, holdings.held_after(client, results), subject, options)
+        waited = fleet_files.prove_files(client, fleet_files.states_after(client, results), subject, options)
     except ZooKeeperError as exc:
         exc.details["elapsed"] = elapsed(begin)
         raise
@@ -497,7 +498,7 @@ def main() -> None:
     waits = options["wait_for_files"] and not module.check_mode
     result: dict[str, Any] = {}
     try:
-        wanted = wanted_znodes(options)
+        wanted = desired_znodes(options)
         if waits:
             waiting_parts().application(options)  # refused before anything is written
         with connect(options, outage(options, waits=waits)) as client:
@@ -506,7 +507,7 @@ def main() -> None:
             if waits:
                 result.update(wait(client, results, options))
     except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **{**result, **exc.details})
+        module.fail(exc, **result)
     if result.get("lost_agents"):
         module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
     module.exit_json(**result)

@@ -249,16 +249,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import checked_path
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
     Condition,
-    Snapshot,
+    ZnodeSnapshot,
     below,
     node_fields,
     take,
     wait,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ZnodeModule, ZooKeeperError, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 WAIT_SPEC: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -282,27 +284,27 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def gather(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the module returns. Raises `ZooKeeperError`."""
+    """What the module returns. Raises `ZooKeeperError`, `InvalidRecord`."""
     several = options["paths"] is not None
-    paths = [checked_path(path) for path in (options["paths"] if several else [options["path"]])]
+    paths = [check_path(path) for path in (options["paths"] if several else [options["path"]])]
     condition = None if options["wait_for"] is None else Condition.from_options(options["wait_for"])
     if options["depth"] < 0:
         raise ZooKeeperError(f"depth: expected 0 or more, got {options['depth']}")
     with connect(options) as client:
         began = time.monotonic()
         if condition is None:
-            seen, waited = take(client, paths, options["connect_timeout"]), {}
+            snapshots, waited = take(client, paths, options["connect_timeout"]), {}
         else:
-            seen = wait(client, paths, condition, options["wait_timeout"])
-            waited = {"elapsed": round(time.monotonic() - began, 3)}
-        found = [{**one.fields(), **_descendants(client, one, options)} for one in seen]
-    return {**({"znodes": found} if several else found[0]), **waited}
+            snapshots = wait(client, paths, condition, options["wait_timeout"])
+            waited = {"elapsed": elapsed(began)}
+        znodes = [{**znode.fields(), **_descendants(client, znode, options)} for znode in snapshots]
+    return {**({"znodes": znodes} if several else znodes[0]), **waited}
 
 
-def _descendants(client: Any, seen: Snapshot, options: Mapping[str, Any]) -> dict[str, Any]:
-    if seen.stat is None or not options["depth"]:
+def _descendants(client: Any, snapshot: ZnodeSnapshot, options: Mapping[str, Any]) -> dict[str, Any]:
+    if snapshot.stat is None or not options["depth"]:
         return {}
-    nodes = below(client, seen.path, options["depth"], options["max_znodes"], options["connect_timeout"])
+    nodes = below(client, snapshot.path, options["depth"], options["max_znodes"], options["connect_timeout"])
     return {"descendants": [node_fields(node) for node in nodes]}
 
 
@@ -316,8 +318,8 @@ def main() -> None:
     )
     try:
         result = gather(module.params)
-    except ZooKeeperError as exc:
-        module.fail_json(msg=str(exc), **exc.details)
+    except (ZooKeeperError, InvalidRecord) as exc:
+        module.fail(exc)
     module.exit_json(changed=False, **result)
 
 

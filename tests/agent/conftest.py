@@ -11,9 +11,10 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from support.agent import publish
+from support.agent import Agent, publish
 from support.repository import GitRepository
 from support.service import Service
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -38,17 +39,55 @@ def release(zk: KazooClient, app: str, repository: GitRepository) -> Callable[..
 
 
 @pytest.fixture
+def serving(
+    agents: Callable[..., Agent],
+    registered: dict[str, Any],
+    service: Service,
+    registrations: Callable[[], dict[str, list[str]]],
+) -> Callable[..., Agent]:
+    """Starts an agent whose open `service` is registered, with further keys of its configuration."""
+
+    def start(**config: Any) -> Agent:
+        agent = agents(**registered, **config).start()
+        service.open()
+        wait_for(registrations, "it is registered")
+        return agent
+
+    return start
+
+
+@pytest.fixture
+def deployed(
+    agents: Callable[..., Agent],
+    registered: dict[str, Any],
+    service: Service,
+    release: Callable[..., int],
+    registrations: Callable[[], dict[str, list[str]]],
+) -> Callable[..., Agent]:
+    """Starts an agent that has the repository's head live, and its open `service` registered."""
+
+    def start(**config: Any) -> Agent:
+        agent = agents(**registered, **config).start()
+        service.open()
+        agent.wait_outcome(release())
+        wait_for(registrations, "it is registered")
+        return agent
+
+    return start
+
+
+@pytest.fixture
 def registrations(zk: KazooClient, app: str) -> Callable[[], dict[str, list[str]]]:
     """Reads what is registered below `<app>/service`, by name."""
 
     def read() -> dict[str, list[str]]:
         if not zk.exists(f"{app}/service"):
             return {}
-        found = {}
+        values = {}
         for name in zk.get_children(f"{app}/service"):
             # One may go between the two reads.
             with contextlib.suppress(NoNodeError):
-                found[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
-        return found
+                values[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
+        return values
 
     return read

@@ -124,24 +124,20 @@ def test_it_speaks_tls(tmp_path: Path, app: str) -> None:
         "tls_cert": str(certificates.directory / "client.crt"),
         "tls_key": str(certificates.directory / "client.key"),
     }
-    try:
-        servers.start()
+    with servers:
         source = Source(**args, **client, subtrees=["/"], initial=True).start()
         source.one(change="present", path="/")
         with connected(servers.hosts) as zk:
             zk.create(app, b"1", makepath=True)
             source.one(change="created", path=app)
         source.stop()
-    finally:
-        servers.stop()
 
 
 def test_credentials_that_are_refused_later_on_end_it(tmp_path: Path) -> None:
     servers = Ensemble.with_sasl(tmp_path / "zk", {"rulebook": "first"})
     login = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "rulebook", "sasl_password": "first"}
     jaas = tmp_path / "zk" / "jaas.conf"
-    try:
-        servers.start()
+    with servers:
         source = Source(hosts=servers.hosts, data=["/a"], session=True, initial=True, **login).start()
         source.one(change="connected")
         servers.members[0].kill()
@@ -151,8 +147,6 @@ def test_credentials_that_are_refused_later_on_end_it(tmp_path: Path) -> None:
         error = wait_for(lambda: source.error, "the source has ended")
         assert str(error) == "ZooKeeper refused the credentials; nothing can be watched any more"
         source.stop()
-    finally:
-        servers.stop()
 
 
 def test_the_documentation_is_what_the_options_are() -> None:
@@ -179,9 +173,9 @@ def test_the_documentation_is_what_the_options_are() -> None:
 SHOW = """
 import runpy, sys
 runpy.run_path(sys.argv[1])["find_collection"]()
-from ansible_collections.zoo.deploy.plugins.plugin_utils import watch_loop
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch import loop
 import ansible_collections.other.thing.plugins
-print(watch_loop.__file__)
+print(loop.__file__)
 """
 
 
@@ -204,4 +198,4 @@ def test_it_finds_its_own_collection_beside_another_package_of_collections(place
         capture_output=True,
         text=True,
     )
-    assert Path(done.stdout.strip()).resolve() == own / "plugins" / "plugin_utils" / "watch_loop.py"
+    assert Path(done.stdout.strip()).resolve() == own / "plugins" / "plugin_utils" / "watch" / "loop.py"

@@ -255,13 +255,13 @@ def test_an_outage_is_waited_for_at_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turns: list[float] = []
-    turn = WatchLoop._tell_session
+    turn = WatchLoop._follow_session
 
-    def counted(loop: WatchLoop, client: Any) -> None:
+    def counted(loop: WatchLoop, reader: Any) -> None:
         turns.append(time.monotonic())
-        turn(loop, client)
+        turn(loop, reader)
 
-    monkeypatch.setattr(WatchLoop, "_tell_session", counted)
+    monkeypatch.setattr(WatchLoop, "_follow_session", counted)
     source = watch(**proxied, data=[f"{app}/a", f"{app}/b", f"{app}/c", f"{app}/d"], session=True)
     source.hold()
     make(zk, app, "a", "b", "c", "d")  # more than are under way, so some notices are still there in the outage

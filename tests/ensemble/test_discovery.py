@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import from_cache, to_cache
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Kept, Reading, Registry, discover
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, from_cache, to_cache
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Reading, Registry, discover
+from support.client import connected
 from support.ensemble import Ensemble
 
 
@@ -27,9 +29,9 @@ def root(zk: KazooClient, app: str) -> str:
     return app
 
 
-def fill(zk: KazooClient, directory: str, count: int, data: bytes = b'["10.0.0.1", "80"]') -> None:
-    zk.ensure_path(directory)
-    for one in [zk.create_async(f"{directory}/n{number:05}", data) for number in range(count)]:
+def fill(zk: KazooClient, parent: str, count: int, data: bytes = b'["10.0.0.1", "80"]') -> None:
+    zk.ensure_path(parent)
+    for one in [zk.create_async(f"{parent}/n{number:05}", data) for number in range(count)]:
         one.get()
 
 
@@ -50,16 +52,16 @@ def names(reading: Reading) -> list[str]:
     return [child.name for child in reading.children]
 
 
-def test_children_are_read_with_their_directory_in_the_order_of_their_names(
+def test_children_are_read_with_their_parent_in_the_order_of_their_names(
     client: KazooClient, zk: KazooClient, root: str
 ) -> None:
     fill(zk, f"{root}/a", 20)
     zk.ensure_path(f"{root}/b")
     first, second, gone = discover(client, [Registry(f"{root}/{name}") for name in "abc"], [None] * 3)
     assert names(first) == [f"n{number:05}" for number in range(20)]
-    assert first.directories == {f"{root}/a": zk.exists(f"{root}/a").pzxid}
+    assert first.parents == {f"{root}/a": zk.exists(f"{root}/a").pzxid}
     assert (names(second), second.problems) == ([], [])
-    assert gone.directories == {f"{root}/c": None}
+    assert gone.parents == {f"{root}/c": None}
     assert gone.problems == [f"{root}/c: no such znode, so nothing is registered there"]
 
 
@@ -114,26 +116,18 @@ def test_what_changed_since_an_earlier_reading_is_seen(client: KazooClient, zk: 
 
 
 def test_a_write_that_was_answered_is_read_through_any_member(ensemble: Ensemble, zk: KazooClient, root: str) -> None:
-    clients = []
-    try:
-        for member in ensemble.members:
-            with_one = KazooClient(hosts=f"127.0.0.1:{member.client_port}")
-            with_one.start(timeout=20)
-            clients.append(with_one)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(f"127.0.0.1:{member.client_port}")) for member in ensemble.members]
         for number in range(20):
             zk.create(f"{root}/n{number}", b"")
             for one in clients:
                 assert len(discover(one, [Registry(root)], [None])[0].children) == number + 1
-    finally:
-        for one in clients:
-            one.stop()
-            one.close()
 
 
 def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: KazooClient, root: str) -> None:
     fill(zk, f"{root}/x/a", 2, data=bytes(range(256)))
     registries = [Registry(f"{root}/*/a"), Registry(f"{root}/none", "kafka")]
-    kept = [Kept(reading, 7) for reading in discover(client, registries, [None, None])]
+    kept = [LastGood(reading, 7) for reading in discover(client, registries, [None, None])]
     stored = json.loads(json.dumps(to_cache("zk1:2181", registries, kept)))
     assert from_cache("zk1:2181", registries, stored) == kept
     assert from_cache("zk2:2181", registries, stored) == [None, None]

@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import Holding
-from ansible_collections.zoo.deploy.plugins.module_utils.holdings import held_after, held_now, named, prove_files
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import Wanted
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
+    ZnodeState,
+    prove_files,
+    read_states,
+    states_after,
+    summarize_paths,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Value
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
-from support.client import connected
-from support.ensemble import Ensemble
 from support.waiting import wait_for
-
-
-@pytest.fixture
-def other(ensemble: Ensemble) -> Iterator[KazooClient]:
-    """The agents' own client."""
-    with connected(ensemble.hosts) as client:
-        yield client
 
 
 @pytest.fixture
@@ -35,19 +30,19 @@ def top(app: str) -> str:
     return app.replace("/app/", "/config-")
 
 
-def converge(client: Any, *wanted: Wanted) -> list[dict[str, Any]]:
+def converge(client: Any, *wanted: DesiredZnode) -> list[dict[str, Any]]:
     """Bring znodes to what is wanted; the results."""
     return znodes.converge(client, wanted, check=False, timeout=10)
 
 
-def present(path: str, value: str = "x") -> Wanted:
+def present(path: str, value: str = "x") -> DesiredZnode:
     """A znode with a value."""
-    return Wanted(path, value=Value(value.encode()), recursive=True)
+    return DesiredZnode(path, value=Value(value.encode()), recursive=True)
 
 
-def absent(path: str) -> Wanted:
+def absent(path: str) -> DesiredZnode:
     """A znode that is to go with all below it."""
-    return Wanted(path, present=False, recursive=True)
+    return DesiredZnode(path, present=False, recursive=True)
 
 
 def report(client: KazooClient, app: str, name: str, **files: dict[str, Any]) -> None:
@@ -64,16 +59,16 @@ def report(client: KazooClient, app: str, name: str, **files: dict[str, Any]) ->
 class Waiting:
     """Waits for files in a thread of its own."""
 
-    def __init__(self, client: KazooClient, app: str, held: list[Holding], **options: Any) -> None:
+    def __init__(self, client: KazooClient, app: str, held: list[ZnodeState], **options: Any) -> None:
         self.results: list[dict[str, Any]] = []
         self.errors: list[ZooKeeperError] = []
         given = {"app": app, "wait_timeout": 30.0, "min_agents": 1, "max_failures": 0, **options}
         self._thread = threading.Thread(target=self._run, args=(client, held, given), daemon=True)
         self._thread.start()
 
-    def _run(self, client: KazooClient, held: list[Holding], options: dict[str, Any]) -> None:
+    def _run(self, client: KazooClient, held: list[ZnodeState], options: dict[str, Any]) -> None:
         try:
-            self.results.append(prove_files(client, held, named([one.path for one in held]), options))
+            self.results.append(prove_files(client, held, summarize_paths([one.path for one in held]), options))
         except ZooKeeperError as exc:
             self.errors.append(exc)
 
@@ -132,28 +127,28 @@ def test_the_transaction_of_a_deletion_alone_is_the_one_that_its_parent_knows(
 
 def test_what_is_held_after_a_change_is_known_by_the_change(zk: KazooClient, top: str) -> None:
     made = converge(zk, present(f"{top}/a"), present(f"{top}/b"))
-    assert held_after(zk, made) == [Holding(f"{top}/{name}", "value", made[0]["zxid"]) for name in ("a", "b")]
+    assert states_after(zk, made) == [ZnodeState(f"{top}/{name}", "value", made[0]["zxid"]) for name in ("a", "b")]
     again = converge(zk, present(f"{top}/a"), absent(f"{top}/b"))
-    assert held_after(zk, again) == [
-        Holding(f"{top}/a", "value", made[0]["zxid"]),
-        Holding(f"{top}/b", "nothing", again[1]["zxid"]),
+    assert states_after(zk, again) == [
+        ZnodeState(f"{top}/a", "value", made[0]["zxid"]),
+        ZnodeState(f"{top}/b", "nothing", again[1]["zxid"]),
     ]
-    assert held_after(zk, converge(zk, absent(f"{top}/b/deeper"))) == [
-        Holding(f"{top}/b/deeper", "nothing", 0),
-        Holding(top, "children", again[1]["zxid"]),
+    assert states_after(zk, converge(zk, absent(f"{top}/b/deeper"))) == [
+        ZnodeState(f"{top}/b/deeper", "nothing", 0),
+        ZnodeState(top, "children", again[1]["zxid"]),
     ]
 
 
 def test_what_is_held_now_is_read_with_all_below(zk: KazooClient, top: str) -> None:
     made = converge(zk, present(f"{top}/a/deep"))[0]["zxid"]
     beside = converge(zk, present(f"{top}/b", ""))[0]["zxid"]
-    assert sorted(held_now(zk, [f"{top}/a", f"{top}/none"])) == [
-        Holding(top, "children", beside),
-        Holding(f"{top}/a", "children", made),
-        Holding(f"{top}/a", "value", made),
-        Holding(f"{top}/a/deep", "children", made),
-        Holding(f"{top}/a/deep", "value", made),
-        Holding(f"{top}/none", "nothing", 0),
+    assert sorted(read_states(zk, [f"{top}/a", f"{top}/none"])) == [
+        ZnodeState(top, "children", beside),
+        ZnodeState(f"{top}/a", "children", made),
+        ZnodeState(f"{top}/a", "value", made),
+        ZnodeState(f"{top}/a/deep", "children", made),
+        ZnodeState(f"{top}/a/deep", "value", made),
+        ZnodeState(f"{top}/none", "nothing", 0),
     ]
 
 
@@ -163,7 +158,7 @@ def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
     report(other, app, "a", one={"znode": top, "state": "missing", "zxid": 1})
     report(other, app, "b", one={"znode": top, "state": "missing", "zxid": 1})
     report(other, app, "stranger", one={"znode": "/elsewhere", "state": "failed", "zxid": 1})
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     waiting = Waiting(zk, app, held)
     now = {"znode": top, "state": "current", "zxid": held[0].zxid}
     report(other, app, "a", one=now)
@@ -180,7 +175,7 @@ def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
 def test_the_first_agent_of_an_application_is_waited_for(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     waiting = Waiting(zk, app, held)
     watching(zk, f"{app}/agents")
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
@@ -188,11 +183,11 @@ def test_the_first_agent_of_an_application_is_waited_for(
 
 
 def test_nobody_has_to_be_there_where_nobody_is_asked_for(zk: KazooClient, app: str, top: str) -> None:
-    assert Waiting(zk, app, held_after(zk, converge(zk, present(top))), min_agents=0).end()["agents"] == []
+    assert Waiting(zk, app, states_after(zk, converge(zk, present(top))), min_agents=0).end()["agents"] == []
 
 
 def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooClient, app: str, top: str) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     report(other, app, "b")
     error = Waiting(zk, app, held, min_agents=2, wait_timeout=0.3).error()
@@ -206,7 +201,7 @@ def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooCl
 def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reason(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
     failed = {"znode": top, "state": "failed", "zxid": held[0].zxid, "message": "validate ended with status 1: no"}
     report(other, app, "b", one=failed)
@@ -221,7 +216,7 @@ def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reaso
 def test_an_agent_that_goes_is_waited_for_no_more_and_named(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     report(other, app, "b", one={"znode": top, "state": "pending", "zxid": 0})
     waiting = Waiting(zk, app, held)
@@ -233,7 +228,7 @@ def test_an_agent_that_goes_is_waited_for_no_more_and_named(
 def test_who_is_not_there_in_time_is_named_with_the_file(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0, "message": "held back for 4 s"})
     began = time.monotonic()
     error = Waiting(zk, app, held, wait_timeout=0.3).error()
@@ -244,7 +239,7 @@ def test_who_is_not_there_in_time_is_named_with_the_file(
 def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = held_after(zk, converge(zk, present(top)))
+    held = states_after(zk, converge(zk, present(top)))
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
     waiting = Waiting(zk, app, held)
     watching(zk, f"{app}/agents/a")

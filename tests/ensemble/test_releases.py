@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,10 +14,11 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import make_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     Limits,
-    Outcome,
     Verdict,
+    WaitResult,
     read_agents,
     wait_for_fleet,
 )
@@ -29,7 +29,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -39,13 +38,6 @@ from support.waiting import wait_for
 def paths(app: str) -> AppPaths:
     """The znodes of an application of this test's own."""
     return AppPaths(app)
-
-
-@pytest.fixture
-def other(ensemble: Ensemble) -> Iterator[KazooClient]:
-    """A second client."""
-    with connected(ensemble.hosts) as client:
-        yield client
 
 
 def release(number: int = 0, **keys: Any) -> Release:
@@ -62,7 +54,7 @@ def report(client: KazooClient, paths: AppPaths, name: str, state: str, generati
         client.create(paths.agent(name), data, ephemeral=True, makepath=True)
 
 
-def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> Outcome:
+def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> WaitResult:
     """Wait for a fleet to prove a generation."""
     return wait_for_fleet(client, paths, ReleaseProof(paths.config, generation), limits, seconds)
 
@@ -76,13 +68,13 @@ class Waiting:
     """Waits for a fleet in a thread of its own."""
 
     def __init__(self, client: KazooClient, paths: AppPaths, generation: int, limits: Limits) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[WaitResult] = []
         self._thread = threading.Thread(
             target=lambda: self.outcomes.append(wait(client, paths, generation, limits, 30)), daemon=True
         )
         self._thread.start()
 
-    def end(self) -> Outcome:
+    def end(self) -> WaitResult:
         """The outcome."""
         self._thread.join(30)
         return self.outcomes[0]
@@ -366,11 +358,9 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
 
 def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient, paths: AppPaths) -> None:
     member = ensemble.members[0]
-    client = KazooClient(hosts=f"127.0.0.1:{member.client_port}", timeout=10)
-    client.start(timeout=20)
-    generation = publish(client, paths, release())
-    report(other, paths, "a", "fetching", generation)
-    try:
+    with connected(f"127.0.0.1:{member.client_port}", timeout=10) as client:
+        generation = publish(client, paths, release())
+        report(other, paths, "a", "fetching", generation)
         waiting = Waiting(client, paths, generation, Limits(1, 0))
         watching(client, paths.agent("a"))
         for number in range(20):
@@ -382,9 +372,6 @@ def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient,
         report(other, paths, "a", "active", generation)
         outcome = waiting.end()
         assert (outcome.verdict.proved, outcome.problem) == (["a"], None)
-    finally:
-        client.stop()
-        client.close()
 
 
 def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(

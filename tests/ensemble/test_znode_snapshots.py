@@ -10,9 +10,16 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from kazoo.client import KazooClient
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import Condition, Snapshot, below, take, wait
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
+    Condition,
+    ZnodeSnapshot,
+    below,
+    take,
+    wait,
+)
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode_info
+from support.client import connected
 from support.lonely import kill, lonely_ensemble
 from support.waiting import wait_for
 
@@ -50,7 +57,7 @@ def test_it_says_why_a_znode_does_not_meet_it(zk: KazooClient, app: str, wanted:
 
 
 def test_a_znode_that_is_not_there_meets_absent_only() -> None:
-    nothing = Snapshot("/a")
+    nothing = ZnodeSnapshot("/a")
     assert condition(state="absent").unmet(nothing) == ""
     assert condition().unmet(nothing) == "is absent, expected present"
     assert condition(newer_than=0).unmet(nothing) == "is absent, expected present"
@@ -82,7 +89,7 @@ def test_the_watch_tells_of_each_change(zk: KazooClient, app: str, wanted: dict[
         "child": lambda: zk.create(f"{app}/c-", sequence=True),
         "final": lambda: zk.set(app, b"[1]"),
     }
-    found: list[Snapshot] = []
+    found: list[ZnodeSnapshot] = []
     waiter = threading.Thread(target=lambda: found.extend(wait(zk, [app], condition(**wanted), 30)))
     waiter.start()
     for event in events:
@@ -157,16 +164,14 @@ def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) 
 def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:
     with lonely_ensemble(tmp_path / "lonely") as (servers, client):
         client.create("/a", b"")
-        found: list[Snapshot] = []
+        found: list[ZnodeSnapshot] = []
         waiter = threading.Thread(target=lambda: found.extend(wait(client, ["/a"], condition(value="go"), 60)))
         waiter.start()
         wait_for(lambda: "/a" in servers.members[0].ask("wchp"), "the watch is set")
         kill(servers, client)
         servers.start()
-        other = KazooClient(hosts=servers.hosts)
-        other.start(timeout=20)
-        other.set("/a", b"go")
-        other.stop()
+        with connected(servers.hosts) as other:
+            other.set("/a", b"go")
         waiter.join(60)
         assert [one.data for one in found] == [b"go"]
 

@@ -17,14 +17,14 @@ from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    ARGSPEC,
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     ConnectError,
     ZooKeeperError,
-    connect,
     host_string,
     translated,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
 from support.ports import free_ports
@@ -63,11 +63,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
     """A server that speaks TLS."""
-    servers = Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates)
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates) as servers:
+        yield servers
 
 
 @pytest.fixture
@@ -84,11 +81,8 @@ def tls(certificates: Certificates) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """A server at which `deployer` can log in by SASL."""
-    servers = Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"})
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"}) as servers:
+        yield servers
 
 
 SASL = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_password": "sesame"}
@@ -97,11 +91,8 @@ SASL = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_passw
 @pytest.fixture
 def own_ensemble(tmp_path: Path) -> Iterator[Ensemble]:
     """An ensemble of three that the test may destroy."""
-    servers = Ensemble(tmp_path / "own")
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+    with Ensemble(tmp_path / "own") as servers:
+        yield servers
 
 
 # --- addresses
@@ -272,12 +263,13 @@ def test_a_mechanism_whose_library_is_missing_says_which_one(ensemble: Ensemble)
 import sys
 sys.path.insert(0, {str(Path("collections").resolve())!r})
 sys.modules.update(kerberos=None, winkerberos=None, gssapi=None)
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, ConnectError, connect
-options = {{name: spec.get("default") for name, spec in ARGSPEC.items()}}
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import CONNECTION_OPTIONS, MissingLibraryError
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+options = {{name: spec.get("default") for name, spec in CONNECTION_OPTIONS.items()}}
 try:
     with connect({{**options, "hosts": {ensemble.hosts!r}, "connect_timeout": 2.0, "sasl_mechanism": "GSSAPI"}}):
         pass
-except ConnectError as exc:
+except MissingLibraryError as exc:
     print(exc)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

@@ -10,11 +10,12 @@ from kazoo.exceptions import UnimplementedError
 from kazoo.security import make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import zookeeper
-from ansible_collections.zoo.deploy.plugins.module_utils.multi_read import GET_DATA, MultiRead
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    GET_DATA,
     Listing,
+    MultiRead,
     Node,
-    ZooKeeperError,
     connect,
     list_many,
     read_many,
@@ -28,11 +29,8 @@ UNKNOWN_REQUEST = 9999
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
     """A server of its own, with a heap of 64 MB: it does not survive an answer of 10 MB."""
-    alone = Ensemble(tmp_path_factory.mktemp("reads"), size=1)
-    try:
-        yield alone.start()
-    finally:
-        alone.stop()
+    with Ensemble(tmp_path_factory.mktemp("reads"), size=1) as alone:
+        yield alone
 
 
 @pytest.fixture
@@ -169,16 +167,12 @@ def test_where_multi_read_is_not_known_znodes_are_read_one_by_one(
 
 def test_an_ensemble_that_dies_is_an_error_in_time(tmp_path_factory: pytest.TempPathFactory) -> None:
     dying = Ensemble(tmp_path_factory.mktemp("dying"), size=1)
-    try:
-        dying.start()
-        with connect({"hosts": dying.hosts, "connect_timeout": 10.0}) as client:
-            paths = filled(client, "/dying", [b"x"] * 10)
-            assert len(read_many(client, paths)) == 10
-            dying.members[0].kill()
-            with pytest.raises(ZooKeeperError, match=r"connection|in time"):
-                read_many(client, paths, timeout=1.0)
-    finally:
-        dying.stop()
+    with dying, connect({"hosts": dying.hosts, "connect_timeout": 10.0}) as client:
+        paths = filled(client, "/dying", [b"x"] * 10)
+        assert len(read_many(client, paths)) == 10
+        dying.members[0].kill()
+        with pytest.raises(ZooKeeperError, match=r"connection|in time"):
+            read_many(client, paths, timeout=1.0)
 
 
 def test_nothing_is_asked_where_there_is_nothing_to_ask(client: KazooClient) -> None:

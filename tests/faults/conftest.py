@@ -15,7 +15,6 @@ from faults.support import reliability
 from faults.support.host import Host
 from faults.support.ledger import Ledger
 from support.agent import Agent
-from support.client import connected
 from support.ensemble import Ensemble
 from support.lonely import RETRY
 from support.repository import GitRepository
@@ -35,10 +34,9 @@ def ledger(ensemble: Ensemble) -> Ledger:
 
 
 @pytest.fixture
-def zk(ensemble: Ensemble) -> Iterator[KazooClient]:
-    """A connected client that is back soon when the ensemble is: kazoo's own pauses grow without end."""
-    with connected(ensemble.hosts, timeout=10, connection_retry=RETRY) as client:
-        yield client
+def zk_options() -> dict[str, Any]:
+    """A client is back soon when the ensemble is: kazoo's own pauses grow without end."""
+    return {"timeout": 10, "connection_retry": RETRY}
 
 
 @pytest.fixture

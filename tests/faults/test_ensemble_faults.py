@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +9,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from kazoo.client import KazooClient
 
 from faults.support.host import Host, patiently
 from faults.support.ledger import Ledger
 from faults.support.partition import PartitionedEnsemble
 from faults.support.proxy import Proxy
+from support.agent import expire_session
+from support.client import connected
 from support.ensemble import Ensemble, Member
 from support.lonely import RETRY
 from support.repository import GitRepository
@@ -109,12 +109,8 @@ def test_a_session_that_is_expired_on_purpose_is_made_anew_with_all_that_it_held
     one = host(session_timeout=4).start()
     registration = one.settle()
     for text in ("two\n", "three\n"):
-        memory = json.loads((one.agent.base / ".zoo/session.json").read_text())
         ledger.inject("a session expired by another client")
-        thief = KazooClient(hosts=one.agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"])))
-        thief.start(timeout=20)
-        thief.stop()
-        thief.close()
+        expire_session(one.agent)
         wait_for_another(one, registration)
         one.origin.commit({"index.html": text})
         registration = one.settle()
@@ -142,10 +138,7 @@ def test_an_agent_at_a_member_that_becomes_a_minority_goes_to_the_majority(
         ways = Ways(servers, stack)
         victim = next(member for member in servers.members if member.mode == role)
         majority = ",".join(f"127.0.0.1:{one.client_port}" for one in servers.members if one is not victim)
-        zk = KazooClient(hosts=majority, timeout=10, connection_retry=RETRY)
-        stack.callback(zk.close)
-        stack.callback(zk.stop)
-        zk.start(timeout=20)
+        zk = stack.enter_context(connected(majority, timeout=10, connection_retry=RETRY))
         ways.lead_to(victim)
         one = host(hosts=ways.hosts, session_timeout=TIMEOUT)
         one.zk = one.agent.zk = zk

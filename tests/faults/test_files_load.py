@@ -100,9 +100,7 @@ class Fleet:
     def stop(self) -> None:
         """End whoever still runs."""
         for agent in self.agents:
-            if agent.process is not None:
-                agent.process.kill()
-                agent.process.wait()
+            agent.kill()
 
 
 @contextmanager

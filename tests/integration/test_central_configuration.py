@@ -18,17 +18,11 @@ def walkthrough(tmp_path: Path) -> Iterator[Walkthrough]:
     """The article's ensemble, on which there is no `/mxn` yet."""
     # Ticks that grant a long session timeout: on a busy machine, too, no connection is lost in between.
     servers = Ensemble(tmp_path / "ensemble", tick=2000)
-    try:
-        servers.start()
-        with connected(servers.hosts) as zk:
-            hosts = f"{servers.hosts}/mxn"
-            agent = Agent(tmp_path / "server1", hosts, "/business", zk, config={"session_timeout": 40})
-            yield Walkthrough(tmp_path, servers, agent)
-            if agent.process is not None:
-                agent.process.kill()
-                agent.process.wait()
-    finally:
-        servers.stop()
+    with servers, connected(servers.hosts) as zk:
+        hosts = f"{servers.hosts}/mxn"
+        agent = Agent(tmp_path / "server1", hosts, "/business", zk, config={"session_timeout": 40})
+        yield Walkthrough(tmp_path, servers, agent)
+        agent.kill()
 
 
 def test_the_page_shows_what_the_articles_run_shows_today(walkthrough: Walkthrough) -> None:

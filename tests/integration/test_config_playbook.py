@@ -41,10 +41,11 @@ class Shop:
     def play(
         self, *words: str, playbook: Path = CONFIG, source: bool = True, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run the playbook with these extra variables, and those that are the same each time."""
-        common = {"zk_hosts": self.hosts, "app": self.app, "config_path": self.path, "wait_timeout": 60}
+        """Run the playbook with these extra variables, named without `zoo_`, and those that are the same each time."""
+        common = {"hosts": self.hosts, "app": self.app, "config_path": self.path, "wait_timeout": 60}
         directory = {"config_from": str(self.directory)} if source else {}
-        return run_playbook(playbook, "-e", json.dumps({**common, **directory, **variables}), *words)
+        given = {f"zoo_{name}": value for name, value in {**common, **directory, **variables}.items()}
+        return run_playbook(playbook, "-e", json.dumps(given), *words)
 
     def publish(self, *words: str, **variables: Any) -> str:
         """Run the playbook, which is to end well; what it printed."""
@@ -218,10 +219,13 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: Ka
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({}, "expected config_path, as in -e config_path=/config/shop, and one of config_from (a directory)"),
-        ({"config_from": "/x", "config_values": {}}, "and one of config_from (a directory) and config_values"),
-        ({"config_from": "/no/where"}, "config_from: /no/where is no directory here"),
-        ({"config_values": "a=b"}, "config_values: expected a dictionary; on the command line, name a file"),
+        (
+            {},
+            "expected zoo_config_path, as in -e zoo_config_path=/config/shop, and one of zoo_config_from (a directory)",
+        ),
+        ({"config_from": "/x", "config_values": {}}, "and one of zoo_config_from (a directory) and zoo_config_values"),
+        ({"config_from": "/no/where"}, "zoo_config_from: /no/where is no directory here"),
+        ({"config_values": "a=b"}, "zoo_config_values: expected a dictionary; on the command line, name a file"),
         ({"config_values": {}}, "there is nothing in it to publish"),
         ({"config_values": {"a/b": 1}}, "can't name a znode"),
         ({"config_values": {"a": 1}, "config_path": "config"}, "path: expected one that begins with /"),

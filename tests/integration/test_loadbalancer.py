@@ -29,6 +29,7 @@ from support.ports import free_ports
 from support.waiting import wait_for
 
 PLAYBOOK = Path(__file__).resolve().parents[2] / "playbooks" / "loadbalancer.yml"
+PATTERNS = Path(__file__).resolve().parents[2] / "roles" / "loadbalancer" / "vars" / "main.yml"
 UPSTREAM = "web"
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -418,7 +419,7 @@ def test_a_reload_that_failed_is_made_up_for_by_the_next_run(
 def test_a_file_of_somebody_elses_is_not_replaced(balancer: Balancer, zk: KazooClient, registry: str) -> None:
     register(zk, registry, "10.0.0.1")
     balancer.file.write_text("upstream web { server 10.9.9.9; }\n")
-    assert "was not written by this playbook" in balancer.refuse()
+    assert "was not written by this role" in balancer.refuse()
 
 
 def test_what_is_registered_can_not_write_configuration(balancer: Balancer, zk: KazooClient, registry: str) -> None:
@@ -499,8 +500,8 @@ def answer_of(port: int) -> str:
 
 
 def pattern(name: str) -> re.Pattern[str]:
-    """A pattern of the playbook's, with the patterns that it is made of."""
-    variables = yaml.safe_load(PLAYBOOK.read_text())[0]["vars"]
+    """A pattern of the role, with the patterns that it is made of."""
+    variables = yaml.safe_load(PATTERNS.read_text())
     text = variables[name]
     while "{{" in text:
         text = re.sub(r"\{\{ (\w+) \}\}", lambda found: variables[found.group(1)], text)

@@ -18,7 +18,7 @@ from support.playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
 STATUS = ROLE / "files" / "ensemble_status.py"
-LOOK = ROLE / "files" / "member_look.py"
+LOOK = ROLE / "files" / "member_state.py"
 
 
 def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
@@ -164,11 +164,8 @@ def test_an_ensemble_is_not_whole_while_one_does_not_answer(ensemble: Ensemble) 
 
 def test_a_member_that_only_speaks_tls_is_asked_by_tls(tmp_path: Path) -> None:
     certificates = Certificates.create(tmp_path / "certificates")
-    servers = Ensemble.with_tls(tmp_path / "ensemble", certificates)
-    try:
-        hosts = servers.start().secure_hosts
+    with Ensemble.with_tls(tmp_path / "ensemble", certificates) as servers:
+        hosts = servers.secure_hosts
         told = status("10", hosts, str(certificates.ca), str(certificates.server))
         assert (told["whole"], told["members"][0]["mode"]) == (True, "standalone")
         assert "no answer" in status("0", hosts)["problem"] or "without an answer" in status("0", hosts)["problem"]
-    finally:
-        servers.stop()

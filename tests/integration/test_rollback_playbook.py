@@ -30,9 +30,9 @@ class Fleet:
     app: str
 
     def play(self, playbook: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a playbook with these extra variables."""
-        given = {"zk_hosts": self.hosts, "app": self.app, "min_agents": "2", "wait_timeout": "30", **variables}
-        return run_playbook(playbook, *(word for key, value in given.items() for word in ("-e", f"{key}={value}")))
+        """Run a playbook with these extra variables, named without their prefix."""
+        given = {"hosts": self.hosts, "app": self.app, "min_agents": "2", "wait_timeout": "30", **variables}
+        return run_playbook(playbook, *(word for key, value in given.items() for word in ("-e", f"zoo_{key}={value}")))
 
     def roll_back(self, **variables: str) -> str:
         """Roll back; what was printed."""
@@ -106,7 +106,10 @@ def test_a_server_that_is_away_is_missed_and_the_others_are_back(fleet: Fleet) -
     [
         ({}, "there is no other release in the history to go back to"),
         ({"to": "0123456789"}, "to: no entry of the history is or has the commit 0123456789"),
-        ({"ref": "v1"}, "ref goes with deploy.yml; say with -e to= which commit or entry"),
+        (
+            {"ref": "v1"},
+            "zoo_ref belongs to deploy.yml; name the commit or entry of the history to roll back to with -e zoo_to=",
+        ),
     ],
 )
 def test_what_can_not_be_gone_back_to_is_refused_in_one_line(

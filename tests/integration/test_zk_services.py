@@ -17,14 +17,14 @@ import pytest
 import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
-from unit.plugin_utils.registry.test_formats import AS_WRITTEN, DUBBO_2
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Registry
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS
+from support.client import connected
 from support.ensemble import Ensemble
+from support.registry_entries import AS_WRITTEN, DUBBO_2
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+EXAMPLES = ROOT / "docs" / "examples" / "inventory"
 
 
 PRINT_EVERYTHING = """
@@ -71,7 +71,11 @@ class Inventory:
 
     def read(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Outcome:
         """What is in the inventory with these options."""
-        done = run("ansible-inventory", "-i", str(self.file(**options)), "--list", *words, env=env)
+        return self.read_files(self.file(**options), *words, env=env)
+
+    def read_files(self, source: Path, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """What is in the inventory file, or the directory of such, at `source`."""
+        done = run("ansible-inventory", "-i", str(source), "--list", *words, env=env)
         assert "Traceback" not in done.stderr
         found = json.loads(done.stdout)
         groups = {name: set(group.get("hosts", ())) for name, group in found.items() if name != "_meta"}
@@ -139,59 +143,34 @@ def seed(zk: KazooClient, path: str, address: str, port: int = 80) -> str:
 
 
 def test_every_format_becomes_hosts_as_its_software_writes_it(inventory: Inventory, zk: KazooClient, root: str) -> None:
-    for number, (registry_format, (name, data), _address, _port) in enumerate(AS_WRITTEN):
-        register(zk, f"{root}/{number}-{registry_format}/{name}", data)
+    for number, entry in enumerate(AS_WRITTEN):
+        register(zk, f"{root}/{number}-{entry.format}/{entry.child[0]}", entry.child[1])
     found = inventory.read(registries=[{"path": f"{root}/*", "group": "f_*"}])
     assert found.said == ""
-    for number, (registry_format, (name, _data), address, port) in enumerate(AS_WRITTEN):
-        (host,) = found.groups[f"f_{number}_{registry_format}"]
+    for number, entry in enumerate(AS_WRITTEN):
+        (host,) = found.groups[f"f_{number}_{entry.format}"]
         variables = found.hosts[host]
-        assert host == ("s9099" if registry_format == "seed" else address)
-        assert (variables["ansible_host"], variables["zk_address"]) == (address, address)
-        assert port in [service["port"] for service in variables["zk_services"]]
-        assert f"{root}/{number}-{registry_format}/{name}" in [service["path"] for service in variables["zk_services"]]
+        assert host == ("s9099" if entry.format == "seed" else entry.address)
+        assert (variables["ansible_host"], variables["zk_address"]) == (entry.address, entry.address)
+        assert entry.port in [service["port"] for service in variables["zk_services"]]
+        path = f"{root}/{number}-{entry.format}/{entry.child[0]}"
+        assert path in [service["path"] for service in variables["zk_services"]]
         assert not {"ansible_port", "port", "address", "name"} & variables.keys()
 
 
-EXAMPLES = {
-    "seed": "seed",
-    "host_port": "host_port",
-    "nerve": "nerve",
-    "serverset": "serverset",
-    "curator": "curator",
-    "spring_cloud": "curator",
-    "dubbo2": "dubbo",
-    "dubbo3": "curator",
-    "kafka": "kafka",
-    "hbase": "hbase",
-    "solr": "solr",
-    "hiveserver2": "hiveserver2",
-    "clickhouse": "clickhouse",
-    "auto": "auto",
-}
-"""The files of docs/inventory, and the format that each is about."""
-
-
-def test_there_is_an_example_for_every_format() -> None:
-    files = {path.name.removesuffix(".zk_services.yml"): path for path in (ROOT / "docs" / "inventory").iterdir()}
-    assert files.keys() == EXAMPLES.keys()
-    assert set(EXAMPLES.values()) == set(FORMATS)
-    for name, path in files.items():
-        first = Registry.from_option(yaml.safe_load(path.read_text())["registries"][0])
-        assert first.format == EXAMPLES[name]
-
-
-@pytest.mark.parametrize("name", ["seed", "nerve", "serverset", "dubbo2", "kafka", "clickhouse"])
-def test_an_example_finds_what_its_software_registers(
-    inventory: Inventory, zk: KazooClient, root: str, name: str
-) -> None:
-    options = yaml.safe_load((ROOT / "docs" / "inventory" / f"{name}.zk_services.yml").read_text())
-    _unused, child, _unused, port = next(one for one in AS_WRITTEN if one[0] == EXAMPLES[name])
-    directory = options["registries"][0]["path"].replace("*", "x.y")
-    register(zk, f"{root}{directory}/{child[0]}", child[1])
-    found = inventory.read(**{**options, "hosts": f"{inventory.options['hosts']}{root}", "app": None})
-    assert [variables["zk_port"] for variables in found.hosts.values()] == [port]
+def test_each_example_finds_what_its_software_registers(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    sources = inventory.directory / "examples"
+    sources.mkdir()
+    for number, entry in enumerate(AS_WRITTEN):
+        options = yaml.safe_load((EXAMPLES / f"{entry.example}.zk_services.yml").read_text())
+        parent = options["registries"][0]["path"].replace("*", "x.y")
+        register(zk, f"{root}/{number}{parent}/{entry.child[0]}", entry.child[1])
+        options.update(hosts=f"{inventory.options['hosts']}{root}/{number}", app=None)
+        (sources / f"{number}.zk_services.yml").write_text(yaml.safe_dump(options))
+    found = inventory.read_files(sources)
     assert found.said == ""
+    expected = {(entry.address, entry.port) for entry in AS_WRITTEN}
+    assert {(host["zk_address"], host["zk_port"]) for host in found.hosts.values()} == expected
 
 
 def test_a_host_has_the_facts_of_its_registration(inventory: Inventory, zk: KazooClient, root: str) -> None:
@@ -510,16 +489,10 @@ def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
     servers = Ensemble(tmp_path_factory.mktemp("down"), size=1)
     inventory = Inventory(tmp_path, servers.hosts)
     options: dict[str, Any] = {"registries": ["/service/web"], "connect_timeout": 2, **inventory.cached}
-    try:
-        servers.start()
-        client = KazooClient(hosts=servers.hosts)
-        client.start(timeout=20)
-        client.create("/service/web/web1", b'["10.0.0.1", "80"]', makepath=True)
-        client.stop()
-        client.close()
+    with servers:
+        with connected(servers.hosts) as client:
+            client.create("/service/web/web1", b'["10.0.0.1", "80"]', makepath=True)
         assert set(inventory.read(**options).hosts) == {"web1"}
-    finally:
-        servers.stop()
     started = time.monotonic()
     refused = inventory.read(**options)
     assert time.monotonic() - started < 15

@@ -166,8 +166,9 @@ def test_a_step_that_does_not_come_out_ends_it_with_an_error_and_says_which(
         squatter.kill()
         squatter.wait()
     assert broken.returncode == 1
-    assert "step 4 did not come out" in broken.stdout
-    assert f"server1: http://127.0.0.1:{quickstart.web_ports[0]}" in broken.stdout
+    assert "step 3 failed" in broken.stdout
+    assert f"bind() to 127.0.0.1:{quickstart.web_ports[0]} failed" in broken.stdout
+    assert f"{quickstart.directory}/server1/nginx.log" in broken.stdout
 
 
 def test_down_ends_every_process_and_leaves_only_the_downloads(

@@ -1,72 +1,134 @@
-"""Run the suites in their order, stop after the first that fails, print one table.
+"""Run the suites side by side, start none after one has failed, print one table.
 
-`python -m suites [SUITE [words for its tool]]`
+`python -m suites [--quick | SUITE [words for its tool]]`
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
-from typing import Callable
+from pathlib import Path
 
-from suites import hosts, lint, pytests, sanity
-from suites.outcome import Outcome
+from suites.outcome import RESULTS, Outcome
+from suites.suite import SUITES, result
 
-DIRECTORIES = ("unit", "ensemble", "agent", "integration", "quickstart", "eda", "faults")
-SUITES: dict[str, Callable[[list[str]], Outcome]] = {
-    "lint": lint.run,
-    "sanity": sanity.run,
-    **{directory: partial(pytests.run, directory) for directory in DIRECTORIES if pytests.exists(directory)},
-    "hosts": hosts.run,
-}
+LANES = 3
+"""How many suites run at once: two would fill two cores, if each did not wait for a good part of its time."""
+SMOKE = ["-m", "smoke"]
+QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
+"""What `--quick` runs, with the words for its tool."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A line of the table: a suite, what came of it, how long it took, and of that on a processor (all of them)."""
 
     suite: str
     outcome: Outcome
     seconds: float
+    cpu: float
 
     def __str__(self) -> str:
-        found = self.outcome
-        return f"{self.suite:<12}{found.passed:>8}{found.failed:>8}{found.skipped:>9}{self.seconds:>9.1f}"
+        outcome = self.outcome
+        counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
+        return f"{self.suite:<12}{counts}{self.seconds:>9.1f}{self.cpu:>9.1f}"
+
+
+class Job:
+    """A suite that runs. Its output goes to `log`, or to where this process writes."""
+
+    def __init__(self, suite: str, words: list[str], log: Path | None = None) -> None:
+        self.suite = suite
+        self.log = log
+        self._began = time.monotonic()
+        result(suite).unlink(missing_ok=True)
+        output = log.open("wb") if log else None
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "suites.guard", sys.executable, "-m", "suites.suite", suite, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches this process, which passes it on
+        )
+
+    def row(self, status: int, cpu: float) -> Row:
+        """What came of it, once it has ended with this status."""
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        outcome = Outcome.read(result(self.suite))
+        if self.process.returncode != 0 and not outcome.failed:
+            outcome += Outcome(failed=1)
+        return Row(self.suite, outcome, time.monotonic() - self._began, cpu)
+
+
+class Run:
+    """Suites in lanes. After a failure or a signal nothing more is started."""
+
+    def __init__(self, suites: dict[str, list[str]]) -> None:
+        self._pending = list(suites.items())
+        self._running: dict[int, Job] = {}
+        self._logged = len(suites) > 1
+        self._stopped = False
+        self.rows: list[Row] = []
+
+    def stop(self, *_signal: object) -> None:
+        """Interrupt what runs."""
+        self._stopped = True
+        for job in self._running.values():
+            job.process.send_signal(signal.SIGTERM)
+
+    def finish(self) -> None:
+        """Run everything, and print what each suite printed as it ends."""
+        self._fill()
+        while self._running:
+            pid, status, usage = os.wait4(-1, 0)
+            job = self._running.pop(pid)
+            row = job.row(status, usage.ru_utime + usage.ru_stime)
+            self.rows.append(row)
+            self._stopped |= bool(row.outcome.failed)
+            if job.log:
+                print(f"=== {row.suite}\n{job.log.read_text(errors='replace')}", flush=True)
+            self._fill()
+
+    def _fill(self) -> None:
+        while self._pending and len(self._running) < LANES and not self._stopped:
+            suite, words = self._pending.pop(0)
+            print(f"--- {suite} begins", flush=True)
+            job = Job(suite, words, RESULTS / f"{suite}.log" if self._logged else None)
+            self._running[job.process.pid] = job
+            if self._stopped:
+                # By a signal that came in between.
+                job.process.send_signal(signal.SIGTERM)
+
+
+def chosen(words: list[str]) -> dict[str, list[str]] | None:
+    """The suites to run, with the words for the tool of each; None where there is no such suite."""
+    if words == ["--quick"]:
+        return QUICK
+    if words:
+        return {words[0]: words[1:]} if words[0] in SUITES else None
+    return {suite: [] for suite in SUITES}
 
 
 def main(words: list[str]) -> int:
-    """Run all suites, or the one that `words` names; 0 where nothing failed, 2 where there is no such suite."""
-    if words and words[0] not in SUITES:
+    """Run all suites, or those that `words` name; 0 where nothing failed, 2 where there is no such suite."""
+    suites = chosen(words)
+    if suites is None:
         print(f"no suite {words[0]!r}; there are: {', '.join(SUITES)}", file=sys.stderr)
         return 2
-    rows: list[Row] = []
-    for suite in words[:1] or SUITES:
-        rows.append(run(suite, words[1:]))
-        if rows[-1].outcome.failed:
-            break
-    total = sum((row.outcome for row in rows), Outcome())
-    print_table(rows)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    run = Run(suites)
+    signal.signal(signal.SIGTERM, run.stop)
+    signal.signal(signal.SIGINT, run.stop)
+    run.finish()
+    total = sum((row.outcome for row in run.rows), Outcome())
+    print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}{'of cpu':>9}")
+    print(*run.rows, sep="\n")
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed else 0
-
-
-def run(suite: str, words: list[str]) -> Row:
-    """Run one suite and time it. One that had nothing to run has failed."""
-    print(f"=== {suite}", flush=True)
-    began = time.monotonic()
-    outcome = SUITES[suite](words)
-    if outcome == Outcome():
-        print(f"{suite}: nothing was run", flush=True)
-        outcome = Outcome(failed=1)
-    return Row(suite, outcome, time.monotonic() - began)
-
-
-def print_table(rows: list[Row]) -> None:
-    """Print what came of each suite."""
-    print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
-    print(*rows, sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ goes wrong before or after them (converge, idempotence, side effects) is one fai
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 from hosts.lab.lab import Lab
 from hosts.lab.requirements import lacking
 from suites import pytests
-from suites.outcome import CACHE, ROOT, Outcome, read_junit
+from suites.outcome import RESULTS, ROOT, Outcome, read_junit
+from suites.tool import run_tool
 
 HOSTS = ROOT / "tests" / "hosts"
 AT_ONCE = 2
@@ -32,8 +32,8 @@ def run(words: list[str]) -> Outcome:
     scenarios = words or sorted((path.parent.name for path in HOSTS.glob("*/molecule.yml")), key=_order)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = pool.map(_scenario, scenarios)
-        found = Outcome() if words else pytests.run("hosts", [])
-        return sum(running, found)
+        outcome = Outcome() if words else pytests.run("hosts", [])
+        return sum(running, outcome)
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -42,31 +42,29 @@ def _order(name: str) -> tuple[bool, str]:
 
 def _scenario(name: str) -> Outcome:
     """Run one scenario from its creation to its end."""
-    report, log = (CACHE / "results" / f"hosts-{name}.{kind}" for kind in ("xml", "log"))
+    report, log = (RESULTS / f"hosts-{name}.{kind}" for kind in ("xml", "log"))
     report.unlink(missing_ok=True)
     began = time.monotonic()
     lab = Lab(f"suite-{name}")
     try:
         with log.open("wb") as output:
-            done = subprocess.run(
+            status = run_tool(
                 [str(HOSTS / "molecule.sh"), "test", "-s", name],
                 env={**os.environ, "LAB": lab.name},
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                check=False,
             )
     finally:
         lab.destroy()
-    found = read_junit(report) if report.exists() else Outcome()
-    if done.returncode != 0 and not found.failed:
-        found += Outcome(failed=1)
-    _tell(name, log, found, time.monotonic() - began)
-    return found
+    outcome = read_junit(report) if report.exists() else Outcome()
+    if status != 0 and not outcome.failed:
+        outcome += Outcome(failed=1)
+    _print(name, log, outcome, time.monotonic() - began)
+    return outcome
 
 
-def _tell(name: str, log: Path, found: Outcome, seconds: float) -> None:
-    """Say what came of a scenario: everything that it printed where it failed."""
-    text = log.read_text(errors="replace") if found.failed else ""
-    counts = f"{found.passed} passed, {found.failed} failed, {found.skipped} skipped"
+def _print(name: str, log: Path, outcome: Outcome, seconds: float) -> None:
+    """Print what came of a scenario, and everything that it printed where it failed."""
+    text = log.read_text(errors="replace") if outcome.failed else ""
+    counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
     print(f"{text}--- {name}: {counts} in {seconds:.0f} s (its log: {log})", flush=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
-from suites.outcome import ROOT, Outcome
+from suites.outcome import Outcome
+from suites.tool import run_tool
 
 CODE = ["plugins", "extensions", "roles/watcher/files", "roles/git_hook/files", "roles/zookeeper/files"]
 """What runs on other people's Python."""
@@ -22,16 +21,16 @@ LINTERS = {
     ],
     "mypy, tests": ["mypy", "tests"],
     "ansible-lint": ["ansible-lint", "--nocolor"],
+    "shellcheck": ["sh", "-c", "git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck"],
 }
 
 
 def run(words: list[str]) -> Outcome:
     """Run every linter, or those whose name contains one of `words`; all of them run, whatever fails."""
-    wanted = [name for name in LINTERS if not words or any(word in name for word in words)]
-    return sum((_lint(name) for name in wanted), Outcome())
+    chosen = [name for name in LINTERS if not words or any(word in name for word in words)]
+    return sum((_lint(name) for name in chosen), Outcome())
 
 
 def _lint(name: str) -> Outcome:
     print(f"--- {name}", flush=True)
-    done = subprocess.run(LINTERS[name], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
-    return Outcome(passed=1) if done.returncode == 0 else Outcome(failed=1)
+    return Outcome(passed=1) if run_tool(LINTERS[name]) == 0 else Outcome(failed=1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The checkout."""
 CACHE = ROOT / ".cache"
 """Where the suites keep what may be thrown away."""
+RESULTS = CACHE / "results"
+"""Reports and logs of the last run."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,16 @@ class Outcome:
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
 
+    def write(self, path: Path) -> None:
+        """Write it for another process, which reads it with `read`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome:
+        """The outcome that was written; one failure where there is none, because the suite was killed or crashed."""
+        return cls(**json.loads(path.read_text())) if path.exists() else cls(failed=1)
+
 
 def read_junit(*reports: Path) -> Outcome:
     """The outcome in JUnit XML files; an error in a fixture is a failure."""
@@ -30,7 +43,7 @@ def read_junit(*reports: Path) -> Outcome:
 
 
 def _read(case: ET.Element) -> Outcome:
-    found = {child.tag for child in case}
-    if found & {"failure", "error"}:
+    tags = {child.tag for child in case}
+    if tags & {"failure", "error"}:
         return Outcome(failed=1)
-    return Outcome(skipped=1) if "skipped" in found else Outcome(passed=1)
+    return Outcome(skipped=1) if "skipped" in tags else Outcome(passed=1)

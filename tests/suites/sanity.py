@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from ansible_test._internal.python_requirements import get_venv_packages
 
 from suites.outcome import CACHE, ROOT, Outcome, read_junit
+from suites.tool import run_tool
 
 TREE = CACHE / "ansible_collections" / "zoo" / "deploy"
 HOME = CACHE / "sanity-home"
@@ -39,11 +40,9 @@ def run(words: list[str]) -> Outcome:
     copy_tree()
     make_home()
     command = ["ansible-test", "sanity", "--python", PYTHON, "--junit", "--color", "no", *words]
-    done = subprocess.run(
-        command, cwd=TREE, env={**os.environ, "HOME": str(HOME)}, stdin=subprocess.DEVNULL, check=False
-    )
-    found = read_junit(*(TREE / "tests" / "output" / "junit").glob("*.xml"))
-    return found if done.returncode == 0 or found.failed else found + Outcome(failed=1)
+    status = run_tool(command, cwd=TREE, env={**os.environ, "HOME": str(HOME)})
+    outcome = read_junit(*(TREE / "tests" / "output" / "junit").glob("*.xml"))
+    return outcome if status == 0 or outcome.failed else outcome + Outcome(failed=1)
 
 
 def copy_tree() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
+from support.client import connected
 from support.waiting import wait_for
 
 SOURCE = Path(__file__).resolve().parents[2] / "roles" / "watcher" / "files"
@@ -85,6 +86,13 @@ class Agent:
         self.process = None
         return status
 
+    def kill(self) -> None:
+        """End it if it runs, as a crash would, and wait for it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     @property
     def status(self) -> dict[str, Any]:
         """Its status in the ensemble; empty while there is none. A client that has just lost its session asks again."""
@@ -109,6 +117,13 @@ class Agent:
             return wait_for(outcome, f"{self.name} has an outcome of {generation}", seconds) or {}
         except AssertionError as exc:
             raise AssertionError(f"{exc}\nstatus: {self.status}\nlog:\n{self.log}") from exc
+
+
+def expire_session(agent: Agent) -> None:
+    """End an agent's session from outside, as the ensemble does when it has not heard of it for too long."""
+    memory = json.loads((agent.base / ".zoo/session.json").read_text())
+    with connected(agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"]))):
+        pass
 
 
 def publish(zk: KazooClient, app: str, value: dict[str, Any] | bytes) -> int:

@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import Self
+
 from support.certificates import Certificates
 from support.ports import free_ports
 from support.waiting import wait_for
@@ -69,7 +71,10 @@ class Member:
 
 
 class Ensemble:
-    """`size` servers under `root`. `extra` are lines for every zoo.cfg, `jvm` words for every Java."""
+    """`size` servers under `root`, running inside a `with` block.
+
+    `extra` are lines for every zoo.cfg, `jvm` words for every Java.
+    """
 
     def __init__(
         self, root: Path, size: int = 3, tick: int = 500, extra: tuple[str, ...] = (), jvm: tuple[str, ...] = ()
@@ -152,6 +157,17 @@ class Ensemble:
                 member.start()
         wait_for(lambda: all(member.mode for member in self.members), f"every member serves, logs in {self.root}", 60)
         return self
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End every member and remove the data."""

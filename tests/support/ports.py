@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOWEST = 10000
+BLOCK = 100
+"""Suites that run at the same time take ports from blocks of their own: nobody else takes one between a test's look
+whether it is free and its use."""
+
+_claims: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
@@ -21,15 +26,30 @@ def free_ports(count: int) -> list[int]:
 def _never_ephemeral() -> Iterator[int]:
     """The ports that no connection goes out from and no socket without a port of its own is bound to, in any order."""
     low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    ports = [*range(LOWEST, low), *range(high + 1, 65536)]
-    random.SystemRandom().shuffle(ports)  # not a generator that a test may have seeded
-    return iter(ports)
+    starts = [*range(LOWEST, low - BLOCK, BLOCK), *range(high + 1, 65536 - BLOCK, BLOCK)]
+    generator = random.SystemRandom()  # not one that a test may have seeded
+    generator.shuffle(starts)
+    for start in filter(_claim, starts):
+        yield from generator.sample(range(start, start + BLOCK), BLOCK)
+
+
+def _claim(start: int) -> bool:
+    """Whether the block that begins here was nobody's; it is this process's until that ends."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        # A name without a file, known in this network namespace alone, as ports are.
+        claim.bind(f"\0zoo-tests-ports-{start}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as one:
+    with socket.socket() as probe:
         try:
-            one.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True

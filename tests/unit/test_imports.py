@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLUGINS = ROOT / "plugins"
 AGENT = ROOT / "roles" / "watcher" / "files" / "zoo_watcher"
+GIT_HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
@@ -47,6 +48,15 @@ CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 PLUGIN_LIBRARIES = {"ansible", "kazoo", "git"}
 CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
+
+MOST_FILES = {
+    "modules/zk_release": 9,
+    "modules/zk_release_info": 8,
+    "modules/zk_znode": 11,
+    "modules/zk_znode_info": 6,
+    "inventory/zk_services": 12,
+}
+"""How many files a module sends to each host beside itself, and an inventory has Ansible compile: fewer are faster."""
 
 
 def parts_of(directory: Path) -> list[str]:
@@ -104,10 +114,26 @@ def ring(neighbours: dict[str, set[str]]) -> list[str] | None:
             del left[part]
 
 
+def closure(neighbours: dict[str, set[str]], part: str) -> set[str]:
+    """A part, all that it imports, and what those import."""
+    reached: set[str] = set()
+    left = {part}
+    while left:
+        other = left.pop()
+        reached.add(other)
+        left |= neighbours[other] - reached
+    return reached
+
+
 def neighbours_of(root: Path, package: str) -> dict[str, set[str]]:
     """What each part imports of the others."""
     known = parts_of(root)
     return {part: inner(imports(root, package, part), package, known) - {part} for part in known}
+
+
+def libraries_of(part: str) -> set[str]:
+    """The third-party imports of a part of the plugins."""
+    return foreign(imports(PLUGINS, COLLECTION, part), "ansible_collections")
 
 
 AGENT_NEIGHBOURS = neighbours_of(AGENT, "zoo_watcher")
@@ -148,25 +174,29 @@ def test_a_file_of_the_agent_knows_neither_ansible_nor_a_library_that_is_another
 @pytest.mark.parametrize("part", PLUGIN_NEIGHBOURS)
 def test_a_plugin_imports_of_third_parties_kazoo_and_gitpython_alone(part: str) -> None:
     allowed = PLUGIN_LIBRARIES | (CONTROLLER_LIBRARIES if part.startswith(CONTROLLER) else set())
-    found = foreign(imports(PLUGINS, COLLECTION, part), "ansible_collections")
+    found = libraries_of(part)
     assert found <= allowed, f"{part} imports {', '.join(sorted(found - allowed))}"
 
 
 def test_the_process_that_holds_the_session_never_loads_git() -> None:
-    loaded: set[str] = set()
-    left = {"watcher"}
-    while left:
-        part = left.pop()
-        loaded.add(part)
-        left |= AGENT_NEIGHBOURS[part] - loaded
+    loaded = closure(AGENT_NEIGHBOURS, "watcher")
     assert "zookeeper/session" in loaded
     assert not loaded & AGENT_LIBRARIES["git"]
 
 
-def test_what_the_agent_shares_with_the_plugins_is_one_file() -> None:
-    shared = {path: path.resolve() for path in AGENT.rglob("*.py") if path.is_symlink()}
-    assert {"znode_names.py", "records.py"} <= {path.name for path in shared}
-    assert shared == {path: PLUGINS / "module_utils" / path.name for path in shared}
+def test_exactly_one_file_of_module_utils_imports_ansible() -> None:
+    parts = [part for part in PLUGIN_NEIGHBOURS if part.startswith("module_utils/")]
+    assert [part for part in parts if "ansible" in libraries_of(part)] == ["module_utils/ansible_module"]
+
+
+@pytest.mark.parametrize("program", [AGENT, GIT_HOOK], ids=["agent", "git_hook"])
+def test_what_a_program_without_ansible_shares_is_one_file_and_needs_no_ansible(program: Path) -> None:
+    shared = {path: f"module_utils/{path.stem}" for path in program.rglob("*.py") if path.is_symlink()}
+    assert "module_utils/connection" in shared.values()
+    for path, part in shared.items():
+        assert path.resolve() == PLUGINS / f"{part}.py"
+        assert "ansible" not in libraries_of(part)
+        assert PLUGIN_NEIGHBOURS[part] <= set(shared.values()), f"{part} needs a file that is not shared"
 
 
 @pytest.mark.parametrize(
@@ -174,5 +204,15 @@ def test_what_the_agent_shares_with_the_plugins_is_one_file() -> None:
     [("module_utils/znode_names", set()), ("module_utils/records", {"module_utils/znode_names"})],
 )
 def test_records_need_nothing_but_the_standard_library_and_names(part: str, known: set[str]) -> None:
-    assert foreign(imports(PLUGINS, COLLECTION, part), "ansible_collections") == set()
+    assert libraries_of(part) == set()
     assert PLUGIN_NEIGHBOURS[part] == known
+
+
+@pytest.mark.parametrize("part", MOST_FILES)
+def test_a_plugin_needs_no_more_files_than_it_may(part: str) -> None:
+    needed = closure(PLUGIN_NEIGHBOURS, part) - {part}
+    assert len(needed) <= MOST_FILES[part], f"{part} needs {len(needed)} files: {', '.join(sorted(needed))}"
+
+
+def test_each_module_has_a_number_of_files() -> None:
+    assert {part for part in PLUGIN_NEIGHBOURS if part.startswith("modules/")} <= MOST_FILES.keys()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, ZooKeeperError, list_many, read_many
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, list_many, read_many
 
 
-def deployments(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By an agent's name: its `commit`, `generation`, `state`, and whether that is a `drift` from what is published.
 
     A text for each status that can't be read comes second. Raises `ZooKeeperError`, also where `app` is no znode path.
@@ -20,28 +21,28 @@ def deployments(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[
         paths = AppPaths(app)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"app: {exc}") from exc
-    (directory,) = list_many(client, [paths.agents])
-    if isinstance(directory, ZooKeeperError):
-        raise directory
-    names = sorted(directory.names) if directory else []
+    (agents,) = list_many(client, [paths.agents])
+    if isinstance(agents, ZooKeeperError):
+        raise agents
+    names = sorted(agents.names) if agents else []
     config, *nodes = read_many(client, [paths.config, *(paths.agent(name) for name in names)])
     if isinstance(config, ZooKeeperError):
         raise config
     generation = config.stat.mzxid if config else None
-    found: dict[str, dict[str, Any]] = {}
+    releases: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     for name, node in zip(names, nodes):
         try:
             if isinstance(node, Node):
-                found[name] = _state(AgentStatus.from_node(node.data), generation)
+                releases[name] = _release(AgentStatus.from_node(node.data), generation)
         except InvalidRecord as exc:
             problems.append(f"{paths.agent(name)}: no agent's status, {exc}")
         if isinstance(node, ZooKeeperError):
             problems.append(str(node))
-    return found, problems
+    return releases, problems
 
 
-def _state(status: AgentStatus, generation: int | None) -> dict[str, Any]:
+def _release(status: AgentStatus, generation: int | None) -> dict[str, Any]:
     return {
         "commit": status.commit_id,
         "generation": status.generation,

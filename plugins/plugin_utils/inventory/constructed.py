@@ -4,8 +4,8 @@
 """`compose`, `groups` and `keyed_groups` for all hosts at once, with the outcome of Ansible's own methods.
 
 First every expression is evaluated for all hosts, while nothing changes. Then hosts are taken in their order, and the
-options in theirs, so that groups come about, and errors arise, as they always did: what is known is applied, and for
-what isn't known Ansible's own method is called.
+options in theirs, so that groups are added, and errors raised, as Ansible does it: a value is applied, and where there
+is none Ansible's own method is called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.vars import combine_vars
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import ASK, FAILS, Bulk, bulk, evaluate
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
+    ASK,
+    FAILS,
+    BulkExpression,
+    bulk_expression,
+    evaluate,
+)
 
 _CHANGING = "group_names"
 """The variable that changes while groups are added."""
@@ -26,7 +32,7 @@ _MAGIC = frozenset({"inventory_hostname", "inventory_hostname_short"})
 class BulkConstructable(Constructable):
     """A `Constructable` that constructs for many hosts in one go."""
 
-    _foreseen: Any = ASK
+    _key_value: Any = ASK
 
     def construct(self, names: Sequence[str]) -> None:
         """Set the variables and add the groups that the options ask for, for the hosts of these names, in this order.
@@ -36,29 +42,29 @@ class BulkConstructable(Constructable):
         plan = _Plan(self)
         if plan.is_empty:
             return
-        for name, known in zip(names, plan.outcomes(names)):
+        for name, values in zip(names, plan.values(names)):
             if name in self.inventory.groups:  # Ansible gives a variable that is set by such a name to the group
-                self._construct_alone(plan, name)
+                self._construct_by_ansible(plan, name)
             else:
-                self._construct_known(plan, name, known)
+                self._construct_from(plan, name, values)
 
-    def _construct_alone(self, plan: _Plan, name: str) -> None:
+    def _construct_by_ansible(self, plan: _Plan, name: str) -> None:
         variables = self.inventory.get_host(name).get_vars()
         self._set_composite_vars(plan.compose, variables, name, strict=plan.strict)
         self._add_host_to_composed_groups(plan.groups, variables, name, strict=plan.strict)
         self._add_host_to_keyed_groups(plan.keyed_groups, variables, name, strict=plan.strict)
 
-    def _construct_known(self, plan: _Plan, name: str, known: Sequence[Any]) -> None:
+    def _construct_from(self, plan: _Plan, name: str, values: Sequence[Any]) -> None:
         host = self.inventory.get_host(name)
-        outcomes = iter(known)
-        before = host.get_vars() if ASK in known else {}
+        left = iter(values)
+        before = host.get_vars() if ASK in values else {}
         for variable, expression in plan.compose.items():
-            self._compose_one(plan, name, variable, expression, next(outcomes), before)
-        after = combine_vars(before, host.get_vars()) if ASK in known else {}
+            self._compose_one(plan, name, variable, expression, next(left), before)
+        after = combine_vars(before, host.get_vars()) if ASK in values else {}
         for group, condition in plan.groups.items():
-            self._group_one(plan, name, group, condition, next(outcomes), after)
+            self._group_one(plan, name, group, condition, next(left), after)
         for entry in plan.keyed_groups:
-            self._key_one(plan, name, entry, next(outcomes), before)
+            self._key_one(plan, name, entry, next(left), before)
 
     def _compose_one(self, plan: _Plan, name: str, variable: str, expression: Any, value: Any, variables: Any) -> None:
         if value is ASK:
@@ -75,16 +81,16 @@ class BulkConstructable(Constructable):
     def _key_one(self, plan: _Plan, name: str, entry: Any, value: Any, variables: Any) -> None:
         if value is FAILS:
             return
-        self._foreseen = value
+        self._key_value = value
         try:
             self._add_host_to_keyed_groups([entry], variables, name, plan.strict, fetch_hostvars=value is ASK)
         finally:
-            self._foreseen = ASK
+            self._key_value = ASK
 
     def _compose(self, template: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """The value of a keyed group's key where it is known, so that all the rest is as Ansible does it."""
-        if self._foreseen is not ASK:
-            return self._foreseen
+        """The value of a keyed group's key where it is evaluated already; all the rest is as Ansible does it."""
+        if self._key_value is not ASK:
+            return self._key_value
         return super()._compose(template, variables, *args, **kwargs)
 
 
@@ -118,12 +124,12 @@ class _Plan:
         """Whether there is nothing to do."""
         return not (self.compose or self.groups or self.keyed_groups)
 
-    def outcomes(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """For every host the outcome of every expression, in the order of the options: a value, FAILS, or ASK."""
-        composed = [bulk(one) for one in self.compose.values()]
-        conditions = [_unchanging(bulk(one)) for one in self.groups.values()]
-        keys = [_unchanging(_bulk_key(self._templar, one)) for one in self.keyed_groups]
-        rows = self._rows(names, {name for how in (*composed, *conditions, *keys) if how for name in how.names})
+    def values(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """For every host the value of every expression, in the order of the options, or FAILS, or ASK."""
+        composed = [bulk_expression(expression) for expression in self.compose.values()]
+        conditions = [_unchanging(bulk_expression(condition)) for condition in self.groups.values()]
+        keys = [_unchanging(_bulk_key(self._templar, entry)) for entry in self.keyed_groups]
+        rows = self._rows(names, {name for bulk in (*composed, *conditions, *keys) if bulk for name in bulk.names})
         columns = self._columns(composed, self._with_extra(rows))
         for variable, column in zip(self.compose, columns):
             _overlay(rows, variable, column)
@@ -131,22 +137,24 @@ class _Plan:
         columns += self._columns(keys, self._with_extra(rows))
         return list(zip(*columns))
 
-    def _columns(self, how: Sequence[Bulk | None], rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-        """The outcomes of each expression. Where errors are to be raised, Ansible is asked to raise them."""
-        columns = [evaluate(self._templar, one, rows) for one in how]
+    def _columns(
+        self, expressions: Sequence[BulkExpression | None], rows: Sequence[Mapping[str, Any]]
+    ) -> list[list[Any]]:
+        """The values of each expression. Where errors are to be raised, Ansible is asked to raise them."""
+        columns = [evaluate(self._templar, bulk, rows) for bulk in expressions]
         if self.strict:
             columns = [[ASK if value is FAILS else value for value in column] for column in columns]
         return columns
 
-    def _rows(self, names: Sequence[str], wanted: set[str]) -> list[dict[str, Any]]:
-        """The variables of every host, as far as an expression names them."""
+    def _rows(self, names: Sequence[str], variables: set[str]) -> list[dict[str, Any]]:
+        """Of every host those `variables` that it has."""
         rows = []
         for name in names:
             host = self._inventory.get_host(name)
-            row = {key: host.vars[key] for key in wanted if key in host.vars}
-            if wanted & _MAGIC:
+            row = {key: host.vars[key] for key in variables if key in host.vars}
+            if variables & _MAGIC:
                 magic = host.get_magic_vars()
-                row.update((key, magic[key]) for key in wanted & _MAGIC)
+                row.update((key, magic[key]) for key in variables & _MAGIC)
             rows.append(row)
         return rows
 
@@ -160,24 +168,24 @@ class _Plan:
         return covered
 
 
-def _of_type(value: Any, wanted: type) -> Any:
+def _of_type(value: Any, expected: type) -> Any:
     """`value`, or an empty one where it is of another type: Ansible's own methods pass over such an option."""
-    return value if isinstance(value, wanted) else wanted()
+    return value if isinstance(value, expected) else expected()
 
 
-def _unchanging(how: Bulk | None) -> Bulk | None:
-    return None if how is None or _CHANGING in how.names else how
+def _unchanging(bulk: BulkExpression | None) -> BulkExpression | None:
+    return None if bulk is None or _CHANGING in bulk.names else bulk
 
 
-def _bulk_key(templar: Any, entry: Any) -> Bulk | None:
+def _bulk_key(templar: Any, entry: Any) -> BulkExpression | None:
     """How to evaluate a keyed group's key; not in bulk where the name of its parent is a template."""
     if not isinstance(entry, dict) or templar.is_possibly_template(entry.get("parent_group")):
         return None
-    return bulk(entry.get("key"))
+    return bulk_expression(entry.get("key"))
 
 
 def _overlay(rows: Sequence[dict[str, Any]], variable: str, values: Sequence[Any]) -> None:
-    """Set a variable in all rows. Two mappings may have to be merged, and what isn't known stays so."""
+    """Set a variable in all rows. Two mappings may have to be merged, and ASK stays ASK."""
     for row, value in zip(rows, values):
         if isinstance(value, Mapping) and isinstance(row.get(variable), Mapping):
             row[variable] = ASK
@@ -186,5 +194,5 @@ def _overlay(rows: Sequence[dict[str, Any]], variable: str, values: Sequence[Any
 
 
 def _booleans(column: Sequence[Any]) -> list[Any]:
-    """Outcomes of conditions; what is no boolean is an error, or a deprecated habit, and Ansible's to judge."""
+    """Values of conditions; what is no boolean is an error, or a deprecated habit, and Ansible's to judge."""
     return [value if isinstance(value, bool) or value is FAILS else ASK for value in column]

@@ -1,50 +1,52 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last good answer of the registries, as it is kept in a cache of Ansible's: plain JSON values."""
+"""The last good answer of each registry, as it is kept in a cache of Ansible's: plain JSON values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Kept, Reading, Registry
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Reading, Registry
 
 _VERSION = 1
 
 
-def to_cache(hosts: str, registries: Sequence[Registry], kept: Sequence[Kept | None]) -> dict[str, Any]:
-    """The answer as a cache plugin takes it. `hosts` is the ensemble's connection string."""
+class LastGood(NamedTuple):
+    """The last good answer of one registry: how it was read, and how many entries of it were alive."""
+
+    reading: Reading
+    live: int
+
+
+def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastGood | None]) -> dict[str, Any]:
+    """The answers as a cache plugin takes them. `hosts` is the ensemble's connection string."""
     entries = {
         _key(registry): {
-            "live": one.live,
-            "directories": dict(one.reading.directories),
-            "children": [
-                [
-                    child.path,
-                    list(child.segments),
-                    child.data.decode("latin-1"),
-                    child.created,
-                    child.modified,
-                    child.owner,
-                ]
-                for child in one.reading.children
-            ],
-            "problems": list(one.reading.problems),
+            "live": answer.live,
+            "directories": dict(answer.reading.parents),
+            "children": [_child_to_cache(child) for child in answer.reading.children],
+            "problems": list(answer.reading.problems),
         }
-        for registry, one in zip(registries, kept)
-        if one is not None
+        for registry, answer in zip(registries, answers)
+        if answer is not None
     }
     return {"version": _VERSION, "hosts": hosts, "registries": entries}
 
 
-def from_cache(hosts: str, registries: Sequence[Registry], found: Any) -> list[Kept | None]:
+def _child_to_cache(child: Child) -> list[Any]:
+    data = child.data.decode("latin-1")
+    return [child.path, list(child.segments), data, child.created, child.modified, child.owner]
+
+
+def from_cache(hosts: str, registries: Sequence[Registry], cached: Any) -> list[LastGood | None]:
     """What a cache has for each registry, None where it has nothing of this ensemble and this registry."""
     try:
-        if found["version"] != _VERSION or found["hosts"] != hosts:
+        if cached["version"] != _VERSION or cached["hosts"] != hosts:
             return [None] * len(registries)
-        return [_kept(found["registries"].get(_key(registry))) for registry in registries]
-    except (AttributeError, KeyError, TypeError, ValueError):  # whatever it is, it isn't an answer of ours
+        return [_last_good(cached["registries"].get(_key(registry))) for registry in registries]
+    except (AttributeError, KeyError, TypeError, ValueError):  # whatever it is, this plugin did not write it
         return [None] * len(registries)
 
 
@@ -52,11 +54,11 @@ def _key(registry: Registry) -> str:
     return f"{registry.path} {registry.format}"
 
 
-def _kept(entry: Mapping[str, Any] | None) -> Kept | None:
+def _last_good(entry: Mapping[str, Any] | None) -> LastGood | None:
     if entry is None:
         return None
     children = [
         Child(str(path), tuple(segments), data.encode("latin-1"), int(created), int(modified), int(owner))
         for path, segments, data, created, modified, owner in entry["children"]
     ]
-    return Kept(Reading(dict(entry["directories"]), children, list(entry["problems"])), int(entry["live"]))
+    return LastGood(Reading(dict(entry["directories"]), children, list(entry["problems"])), int(entry["live"]))

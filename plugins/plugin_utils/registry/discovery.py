@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is registered now: the children of every registry, read in bulk.
 
-The directories are listed first, level by level where a path has a `*`, then all children are read. Where an earlier
-reading is at hand, one pass over what it knows tells whether it still holds: a directory whose `pzxid` is the same
-has the same children, and those are read again, since a change of a child's data does not show in its directory.
+The parents are listed first, level by level where a path has a `*`, then all their children are read. Where an earlier
+reading is at hand, one pass over its znodes tells whether it still holds: a parent whose `pzxid` is the same has the
+same children, and those are read again, since a change of a child's data does not show in its parent.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, quote
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
-    Listing,
     Node,
-    ZooKeeperError,
     list_many,
     read_many,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS, NAMES_ONLY
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS
 
 _GENERIC = frozenset({"children", "ids", "instances", "live_nodes", "members", "nodes", "providers", "rs"})
 """Last segments that name no service: /brokers/ids, /hbase/rs, /dubbo/com.example.Api/providers."""
@@ -41,27 +40,27 @@ class Registry(NamedTuple):
     group: str | None = None
 
     @classmethod
-    def from_option(cls, given: Any) -> Registry:
+    def from_option(cls, option: Any) -> Registry:
         """The registry in one entry: a path, or `{"path", "format", "group"}`. Raises `InvalidRegistry`."""
-        wanted = {"path": given} if isinstance(given, str) else given
-        if not isinstance(wanted, Mapping) or not isinstance(wanted.get("path"), str):
+        entry = {"path": option} if isinstance(option, str) else option
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
             raise InvalidRegistry(
-                f"registries: expected a path, or a mapping with path, format and group, got {quote(given)}"
+                f"registries: expected a path, or a mapping with path, format and group, got {quote(option)}"
             )
-        unknown = sorted(set(map(str, wanted)) - {"path", "format", "group"})
+        unknown = sorted(set(map(str, entry)) - {"path", "format", "group"})
         if unknown:
-            raise InvalidRegistry(f"registries: {wanted['path']} has an unknown key {', '.join(unknown)}")
-        registry_format = wanted.get("format") or "auto"
+            raise InvalidRegistry(f"registries: {entry['path']} has an unknown key {', '.join(unknown)}")
+        registry_format = entry.get("format") or "auto"
         if registry_format not in FORMATS:
             raise InvalidRegistry(
-                f"registries: {wanted['path']}: format: expected one of {', '.join(FORMATS)}, got "
+                f"registries: {entry['path']}: format: expected one of {', '.join(FORMATS)}, got "
                 f"{quote(registry_format)}"
             )
-        group = wanted.get("group")
+        group = entry.get("group")
         if group is not None and (not isinstance(group, str) or not group):
-            raise InvalidRegistry(f"registries: {wanted['path']}: group: expected a name, got {quote(group)}")
+            raise InvalidRegistry(f"registries: {entry['path']}: group: expected a name, got {quote(group)}")
         try:
-            path = check_path(str(wanted["path"]))
+            path = check_path(str(entry["path"]))
         except InvalidRecord as exc:
             raise InvalidRegistry(f"registries: {exc}") from exc
         return cls(path, str(registry_format), None if group is None else str(group))
@@ -101,54 +100,48 @@ class Child(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One registry as it was read: its children, and the `pzxid` of every directory that was listed.
+    """One registry as it was read: its children, and the `pzxid` of every parent that was listed.
 
-    It is None for a directory that isn't there. `problems` are texts for warnings.
+    It is None for a parent that isn't there. `problems` are texts for warnings.
     """
 
-    directories: Mapping[str, int | None]
+    parents: Mapping[str, int | None]
     children: Sequence[Child]
     problems: Sequence[str] = ()
 
 
-class Kept(NamedTuple):
-    """What is kept of one registry: how it was read, and how many entries of it were alive."""
-
-    reading: Reading
-    live: int
-
-
-def discover(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading]:
+def discover(client: Any, registries: Sequence[Registry], earlier: Sequence[Reading | None]) -> list[Reading]:
     """What every registry holds now, in order. A parent that isn't there, or a child that can't be read, is a problem.
 
-    `known` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a directory can't be
+    `earlier` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a parent can't be
     listed, or the ensemble does not answer.
     """
     client.sync_async("/")  # answered before what is asked next: nothing older than this moment is read
-    readings = _still_true(client, registries, [one if one and not one.problems else None for one in known])
-    missing = [registry for registry, reading in zip(registries, readings) if reading is None]
-    fresh = iter(_read_anew(client, missing)) if missing else iter(())
+    sound = [reading if reading and not reading.problems else None for reading in earlier]
+    readings = _confirm(client, registries, sound)
+    changed = [registry for registry, reading in zip(registries, readings) if reading is None]
+    fresh = iter(_read_anew(client, changed)) if changed else iter(())
     return [reading or next(fresh) for reading in readings]
 
 
-def _still_true(client: Any, registries: Sequence[Registry], known: Sequence[Reading | None]) -> list[Reading | None]:
-    """The earlier readings brought up to date, None where a directory has changed."""
-    paths = {path for registry, reading in zip(registries, known) if reading for path in _what_tells(registry, reading)}
+def _confirm(client: Any, registries: Sequence[Registry], earlier: Sequence[Reading | None]) -> list[Reading | None]:
+    """The earlier readings brought up to date, None where a parent has changed."""
+    paths = {path for registry, reading in zip(registries, earlier) if reading for path in _evidence(registry, reading)}
     if not paths:
         return [None] * len(registries)
     nodes = dict(zip(paths, read_many(client, list(paths))))
-    return [_up_to_date(reading, nodes) if reading else None for reading in known]
+    return [_up_to_date(reading, nodes) if reading else None for reading in earlier]
 
 
-def _what_tells(registry: Registry, reading: Reading) -> Iterator[str]:
+def _evidence(registry: Registry, reading: Reading) -> Iterator[str]:
     """The znodes that must be read to know whether a reading still holds."""
-    yield from reading.directories
-    if registry.format not in NAMES_ONLY:
+    yield from reading.parents
+    if FORMATS[registry.format].reads_data:
         yield from (child.path for child in reading.children)
 
 
 def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
-    for path, pzxid in reading.directories.items():
+    for path, pzxid in reading.parents.items():
         node = nodes[path]
         if isinstance(node, ZooKeeperError) or (node.stat.pzxid if node else None) != pzxid:
             return None
@@ -158,7 +151,7 @@ def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
         if node is None or isinstance(node, ZooKeeperError):
             return None
         children.append(child if node is child else _child(node, child.segments))
-    return Reading(reading.directories, children, reading.problems)
+    return Reading(reading.parents, children, reading.problems)
 
 
 def _child(node: Node, segments: tuple[str, ...]) -> Child:
@@ -166,36 +159,36 @@ def _child(node: Node, segments: tuple[str, ...]) -> Child:
 
 
 def _read_anew(client: Any, registries: Sequence[Registry]) -> list[Reading]:
-    listings = [_list(client, registry) for registry in registries]
-    paths = [path for listing in listings for path in listing.children]
-    nodes = iter(read_many(client, paths))
-    return [_reading(listing, list(itertools.islice(nodes, len(listing.children)))) for listing in listings]
+    contents = [_list(client, registry) for registry in registries]
+    nodes = iter(read_many(client, [path for content in contents for path in content.children]))
+    return [_reading(content, list(itertools.islice(nodes, len(content.children)))) for content in contents]
 
 
-class _Listing(NamedTuple):
+class _Contents(NamedTuple):
     """The parents in a registry (path and pzxid), its children's paths with what each `*` stood for, and problems."""
 
-    directories: dict[str, int | None]
+    parents: dict[str, int | None]
     children: dict[str, tuple[str, ...]]
     problems: list[str]
 
 
-def _list(client: Any, registry: Registry) -> _Listing:
+def _list(client: Any, registry: Registry) -> _Contents:
     """List what a registry's path stands for, one level for each `*` and one for the children."""
-    directories: dict[str, int | None] = {}
-    found: dict[str, tuple[str, ...]] = {"": ()}
+    parents: dict[str, int | None] = {}
+    children: dict[str, tuple[str, ...]] = {"": ()}
     for fixed, pattern in levels(registry.path):
-        paths = {f"{path}{fixed}" or "/": segments for path, segments in found.items()}
-        listed = dict(zip(paths, list_many(client, list(paths))))
-        directories.update((path, directory.stat.pzxid if directory else None) for path, directory in _checked(listed))
-        found = {
-            f"{path.rstrip('/')}/{name}": (*paths[path], name) if pattern else paths[path]
-            for path, directory in _checked(listed)
-            for name in sorted(directory.names if directory else ())
-            if pattern is None or pattern.fullmatch(name)
-        }
-    gone = [path for path in list(directories)[:1] if directories[path] is None]
-    return _Listing(directories, found, [f"{path}: no such znode, so nothing is registered there" for path in gone])
+        segments = {f"{path}{fixed}" or "/": segments for path, segments in children.items()}
+        children = {}
+        for path, listing in zip(segments, list_many(client, list(segments))):
+            if isinstance(listing, ZooKeeperError):
+                raise listing
+            parents[path] = listing.stat.pzxid if listing else None
+            for name in sorted(listing.names if listing else ()):
+                if pattern is None or pattern.fullmatch(name):
+                    below = f"{path.rstrip('/')}/{name}"
+                    children[below] = (*segments[path], name) if pattern else segments[path]
+    missing = [path for path in list(parents)[:1] if parents[path] is None]
+    return _Contents(parents, children, [f"{path}: no such znode, so nothing is registered there" for path in missing])
 
 
 def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
@@ -210,16 +203,9 @@ def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
     yield fixed, None
 
 
-def _checked(listed: Mapping[str, Listing | ZooKeeperError | None]) -> Iterator[tuple[str, Listing | None]]:
-    for path, directory in listed.items():
-        if isinstance(directory, ZooKeeperError):
-            raise directory
-        yield path, directory
-
-
-def _reading(listing: _Listing, nodes: Sequence[Node | ZooKeeperError | None]) -> Reading:
+def _reading(contents: _Contents, nodes: Sequence[Node | ZooKeeperError | None]) -> Reading:
     problems = [f"{node}; left out" for node in nodes if isinstance(node, ZooKeeperError)]
     children = [
-        _child(node, segments) for node, segments in zip(nodes, listing.children.values()) if isinstance(node, Node)
+        _child(node, segments) for node, segments in zip(nodes, contents.children.values()) if isinstance(node, Node)
     ]
-    return Reading(listing.directories, children, [*listing.problems, *problems])
+    return Reading(contents.parents, children, [*contents.problems, *problems])

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the children of a registry say: one reader for each format that software writes into ZooKeeper.
+"""The formats in which software registers itself in ZooKeeper; all that is known of a format stands at its reader.
 
-`read` turns a child's name and data into a `Service`, or refuses with an `InvalidEntry`. What it is given was
-written by anybody who may write to the registry, so an address that is none (an option for ssh, say) is refused.
+`read` turns a child's name and data into an `Endpoint`, or refuses with an `InvalidEntry`. Anybody who may write to
+the registry wrote them, so an address that is none (an option for ssh, say) is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import base64
 import ipaddress
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,11 +24,6 @@ MAX_DEPTH = 32
 
 _HOST_NAME = re.compile(r"[^\W_][\w.-]{0,252}")
 _IPV6 = re.compile(r"([0-9A-Fa-f:.]+)(?:%[\w.-]+)?")
-_BASE64 = re.compile(r"base64_[0-9]+_([A-Za-z0-9_-]+=*)_[0-9]+")
-_HBASE = re.compile(r"([^,]+),([0-9]{1,5}),([0-9]+)")
-_HIVESERVER2 = re.compile(r"serverUri=.+")
-_SOLR = re.compile(r"(\[[^\]]+\]:[0-9]+|[^:/]+:[0-9]+)_([^/]*)")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*%3[Aa]%2[Ff]%2[Ff].+")
 _HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:\[\]]+):([0-9]{1,5})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -37,26 +32,68 @@ class InvalidEntry(ValueError):
     """A child that can't be read; the text says why."""
 
 
-class Service(NamedTuple):
-    """What one child says: where it is served, and the rest as `data` (plain JSON values).
+class Endpoint(NamedTuple):
+    """What one child says: where its service is, and the rest as `data` (plain JSON values).
 
-    `named` says that the child's name names its host; `alive` is false where the entry itself says that it does not
-    serve.
+    `names_host` says that the child's name is the host's; `alive` is false where the entry itself says that it does
+    not serve.
     """
 
     address: str
     port: int | None
     data: Any
-    named: bool = False
+    names_host: bool = False
     alive: bool = True
 
 
-def read(registry_format: str, name: str, data: bytes) -> Service:
-    """The service in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`."""
-    service = FORMATS[registry_format](name, data)
-    if not is_address(service.address):
-        raise InvalidEntry(f"{quote(service.address)} is no host name and no IP address")
-    return service
+Reader = Callable[[str, bytes], Endpoint]
+
+
+class Format(NamedTuple):
+    """All that is known of one format.
+
+    `summary` completes the sentence `V(name) reads ...` in the documentation of the inventory plugin. A child whose
+    name matches `name_pattern`, or whose decoded JSON `matches`, is taken for one in this format by `auto`.
+    `reads_data` is false where the child's name holds everything.
+    """
+
+    read: Reader
+    summary: str
+    name_pattern: re.Pattern[str] | None = None
+    matches: Callable[[Any], bool] | None = None
+    reads_data: bool = True
+
+
+FORMATS: dict[str, Format] = {}
+"""The formats by name. `auto` takes the first that fits, so more telling keys stand above fewer."""
+
+
+def _format(name: str, summary: str, **signs: Any) -> Callable[[Reader], Reader]:
+    """Make the function below the reader of a format. `signs` are the other fields of `Format`."""
+
+    def add(reader: Reader) -> Reader:
+        FORMATS[name] = Format(reader, summary, **signs)
+        return reader
+
+    return add
+
+
+def _has(*keys: str) -> Callable[[Any], bool]:
+    """Whether a JSON value is an object with these keys."""
+    expected = set(keys)
+    return lambda value: isinstance(value, dict) and expected <= value.keys()
+
+
+def _is_address_list(value: Any) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 2 and isinstance(value[0], str)
+
+
+def read(registry_format: str, name: str, data: bytes) -> Endpoint:
+    """The endpoint in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`."""
+    endpoint = FORMATS[registry_format].read(name, data)
+    if not is_address(endpoint.address):
+        raise InvalidEntry(f"{quote(endpoint.address)} is no host name and no IP address")
+    return endpoint
 
 
 def is_address(text: str) -> bool:
@@ -70,44 +107,50 @@ def is_address(text: str) -> bool:
         return False
 
 
-def read_seed(_name: str, data: bytes) -> Service:
+@_format("auto", "each child in the format that its name and data look like")
+def read_auto(name: str, data: bytes) -> Endpoint:
+    """By a telling name, by its data, or by `host:port` as a name: last, since Dubbo 3 has such names with JSON."""
+    reader = _reader_by_name(name) or _reader_by_data(data) or (read_host_port if _HOST_PORT.fullmatch(name) else None)
+    if reader is None:
+        raise InvalidEntry("neither its name nor its data is in a format known here; set the registry's format")
+    return reader(name, data)
+
+
+def _reader_by_name(name: str) -> Reader | None:
+    return next((reader for pattern, reader in _NAME_PATTERNS if pattern.fullmatch(name)), None)
+
+
+def _reader_by_data(data: bytes) -> Reader | None:
+    try:
+        value = _json(data)
+    except InvalidEntry:
+        return None
+    return next((reader for matches, reader in _DATA_CONDITIONS if matches(value)), None)
+
+
+@_format("seed", "what the agent of this collection registers", matches=_is_address_list)
+def read_seed(_name: str, data: bytes) -> Endpoint:
     """`["127.0.0.1", "9099"]`; a host without a port is `["127.0.0.1"]`. The child's name is the host's."""
-    found = _json(data)
-    if not isinstance(found, list) or not 1 <= len(found) <= 2:
-        raise InvalidEntry(f'expected ["address", "port"], got {quote(found)}')
-    return Service(_address(found[0]), _port(found[1] if len(found) > 1 else None), found, named=True)
+    entry = _json(data)
+    if not isinstance(entry, list) or not 1 <= len(entry) <= 2:
+        raise InvalidEntry(f'expected ["address", "port"], got {quote(entry)}')
+    return Endpoint(_address(entry[0]), _port(entry[1] if len(entry) > 1 else None), entry, names_host=True)
 
 
-def read_host_port(name: str, data: bytes) -> Service:
+@_format("host_port", "children that are called by their address, such as V(app.example.com:12345)")
+def read_host_port(name: str, data: bytes) -> Endpoint:
     """`app.example.com:12345`, or a host alone, as the child's name; the data may be anything."""
     address, port = _host_port(name)
-    return Service(address, port, _decoded(data))
+    return Endpoint(address, port, _decoded(data))
 
 
-def read_nerve(name: str, data: bytes) -> Service:
-    """`{"host", "port", "name"}` in the child's name, as URL-safe base64, or else in its data."""
-    found = _object_in(name) or _object(data)
-    return Service(_address(found.get("host")), _port(found.get("port")), found)
-
-
-def read_serverset(_name: str, data: bytes) -> Service:
-    """`{"serviceEndpoint": {"host", "port"}, "additionalEndpoints", "status", "shard"}`; only ALIVE is alive."""
-    found = _object(data)
-    endpoint = found.get("serviceEndpoint")
-    if not isinstance(endpoint, dict):
-        raise InvalidEntry(f"serviceEndpoint: expected an object, got {quote(endpoint)}")
-    alive = str(found.get("status", "ALIVE")).upper() == "ALIVE"
-    return Service(_address(endpoint.get("host")), _port(endpoint.get("port")), found, alive=alive)
-
-
-def read_curator(_name: str, data: bytes) -> Service:
-    """Curator's service instance: `{"name", "id", "address", "port", "sslPort", "payload", "enabled"}`."""
-    found = _object(data)
-    port = found.get("sslPort") if found.get("port") is None else found["port"]
-    return Service(_address(found.get("address")), _port(port), found, alive=found.get("enabled") is not False)
-
-
-def read_dubbo(name: str, _data: bytes) -> Service:
+@_format(
+    "dubbo",
+    "the providers of Dubbo 2",
+    name_pattern=re.compile(r"[A-Za-z][A-Za-z0-9+.-]*%3[Aa]%2[Ff]%2[Ff].+"),
+    reads_data=False,
+)
+def read_dubbo(name: str, _data: bytes) -> Endpoint:
     """Dubbo 2: a URL-encoded provider URL as the child's name; `disabled=true` is not alive."""
     url = unquote(name)
     try:
@@ -119,84 +162,110 @@ def read_dubbo(name: str, _data: bytes) -> Service:
         raise InvalidEntry(f"{quote(url)} is no provider URL")
     parameters = dict(parse_qsl(_printable(parts.query), keep_blank_values=True))
     alive = parameters.get("disabled") != "true" and parameters.get("enabled") != "false" and parts.scheme != "empty"
-    found = {"protocol": parts.scheme, "path": _printable(parts.path).lstrip("/"), "parameters": parameters}
-    return Service(address, port, found, alive=alive)
+    provider = {"protocol": parts.scheme, "path": _printable(parts.path).lstrip("/"), "parameters": parameters}
+    return Endpoint(address, port, provider, alive=alive)
 
 
-def read_kafka(_name: str, data: bytes) -> Service:
-    """A broker: `{"host", "port", "endpoints", "rack"}`; the first endpoint counts where `host` is null."""
-    found = _object(data)
-    if found.get("host") is not None:
-        return Service(_address(found["host"]), _port(found.get("port")), found)
-    endpoints = found.get("endpoints")
-    if not isinstance(endpoints, list) or not endpoints or not isinstance(endpoints[0], str):
-        raise InvalidEntry(f"host is null and endpoints names none: {quote(endpoints)}")
-    address, port = _host_port(endpoints[0].partition("://")[2])
-    return Service(address, port, found)
+@_format("hiveserver2", "HiveServer2's instances", name_pattern=re.compile(r"serverUri=.+"), reads_data=False)
+def read_hiveserver2(name: str, _data: bytes) -> Endpoint:
+    """`serverUri=x1:10000;version=2.3.2;sequence=0000000792` as the child's name."""
+    fields = dict(part.split("=", 1) for part in name.split(";") if "=" in part)
+    if "serverUri" not in fields:
+        raise InvalidEntry(f"{quote(name)}: expected serverUri=host:port;version=...;sequence=...")
+    address, port = _host_port(fields["serverUri"])
+    return Endpoint(address, port, fields)
 
 
-def read_hbase(name: str, _data: bytes) -> Service:
+_HBASE = re.compile(r"([^,]+),([0-9]{1,5}),([0-9]+)")
+
+
+@_format("hbase", "HBase's region servers", name_pattern=_HBASE, reads_data=False)
+def read_hbase(name: str, _data: bytes) -> Endpoint:
     """A region server, `www.example.org,1234,1212121212` (host, port, start code) as the child's name."""
     parts = _HBASE.fullmatch(name)
     if not parts:
         raise InvalidEntry(f"{quote(name)}: expected host,port,startcode")
-    return Service(_address(parts[1]), _port(parts[2]), {"startcode": int(parts[3])})
+    return Endpoint(_address(parts[1]), _port(parts[2]), {"startcode": int(parts[3])})
 
 
-def read_solr(name: str, _data: bytes) -> Service:
+@_format("serverset", "the serversets of Finagle and Aurora", matches=_has("serviceEndpoint"))
+def read_serverset(_name: str, data: bytes) -> Endpoint:
+    """`{"serviceEndpoint": {"host", "port"}, "additionalEndpoints", "status", "shard"}`; only ALIVE is alive."""
+    member = _object(data)
+    endpoint = member.get("serviceEndpoint")
+    if not isinstance(endpoint, dict):
+        raise InvalidEntry(f"serviceEndpoint: expected an object, got {quote(endpoint)}")
+    alive = str(member.get("status", "ALIVE")).upper() == "ALIVE"
+    return Endpoint(_address(endpoint.get("host")), _port(endpoint.get("port")), member, alive=alive)
+
+
+@_format("kafka", "Kafka's brokers", matches=_has("host", "port", "endpoints"))
+def read_kafka(_name: str, data: bytes) -> Endpoint:
+    """A broker: `{"host", "port", "endpoints", "rack"}`; the first endpoint counts where `host` is null."""
+    broker = _object(data)
+    if broker.get("host") is not None:
+        return Endpoint(_address(broker["host"]), _port(broker.get("port")), broker)
+    endpoints = broker.get("endpoints")
+    if not isinstance(endpoints, list) or not endpoints or not isinstance(endpoints[0], str):
+        raise InvalidEntry(f"host is null and endpoints names none: {quote(endpoints)}")
+    address, port = _host_port(endpoints[0].partition("://")[2])
+    return Endpoint(address, port, broker)
+
+
+_NERVE = re.compile(r"base64_[0-9]+_([A-Za-z0-9_-]+=*)_[0-9]+")
+
+
+@_format("nerve", "the services of Nerve and Synapse", name_pattern=_NERVE, matches=_has("host", "port"))
+def read_nerve(name: str, data: bytes) -> Endpoint:
+    """`{"host", "port", "name"}` in the child's name, as URL-safe base64, or else in its data."""
+    reporter = _object_in(name) or _object(data)
+    return Endpoint(_address(reporter.get("host")), _port(reporter.get("port")), reporter)
+
+
+_SOLR = re.compile(r"(\[[^\]]+\]:[0-9]+|[^:/]+:[0-9]+)_([^/]*)")
+
+
+@_format("solr", "SolrCloud's live nodes", name_pattern=_SOLR, reads_data=False)
+def read_solr(name: str, _data: bytes) -> Endpoint:
     """A live node, `192.168.1.123:8080_solr` (host, port, context) as the child's name."""
     parts = _SOLR.fullmatch(name)
     if not parts:
         raise InvalidEntry(f"{quote(name)}: expected host:port_context")
     address, port = _host_port(parts[1])
-    return Service(address, port, {"context": _printable(unquote(parts[2]))})
+    return Endpoint(address, port, {"context": _printable(unquote(parts[2]))})
 
 
-def read_hiveserver2(name: str, _data: bytes) -> Service:
-    """`serverUri=x1:10000;version=2.3.2;sequence=0000000792` as the child's name."""
-    found = dict(part.split("=", 1) for part in name.split(";") if "=" in part)
-    if "serverUri" not in found:
-        raise InvalidEntry(f"{quote(name)}: expected serverUri=host:port;version=...;sequence=...")
-    address, port = _host_port(found["serverUri"])
-    return Service(address, port, found)
+@_format(
+    "curator",
+    "the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3",
+    matches=_has("address", "port", "name"),
+)
+def read_curator(_name: str, data: bytes) -> Endpoint:
+    """Curator's service instance: `{"name", "id", "address", "port", "sslPort", "payload", "enabled"}`."""
+    instance = _object(data)
+    port = instance.get("sslPort") if instance.get("port") is None else instance["port"]
+    return Endpoint(
+        _address(instance.get("address")), _port(port), instance, alive=instance.get("enabled") is not False
+    )
 
 
-def read_clickhouse(_name: str, data: bytes) -> Service:
+@_format("clickhouse", "ClickHouse's cluster discovery", matches=_has("address", "shard_id"))
+def read_clickhouse(_name: str, data: bytes) -> Endpoint:
     """A discovered server: `{"version": 1, "address": "host:9000", "shard_id": 1}`."""
-    found = _object(data)
-    if not isinstance(found.get("address"), str):
-        raise InvalidEntry(f"address: expected host:port, got {quote(found.get('address'))}")
-    address, port = _host_port(found["address"])
-    return Service(address, port, found)
+    server = _object(data)
+    if not isinstance(server.get("address"), str):
+        raise InvalidEntry(f"address: expected host:port, got {quote(server.get('address'))}")
+    address, port = _host_port(server["address"])
+    return Endpoint(address, port, server)
 
 
-def read_auto(name: str, data: bytes) -> Service:
-    """The service in the format that it looks like: by a telling name, by its data, by `host:port` as a name."""
-    reader = _by_name(name) or _by_data(data) or (read_host_port if _HOST_PORT.fullmatch(name) else None)
-    if reader is None:
-        raise InvalidEntry("neither its name nor its data is in a format known here; set the registry's format")
-    return reader(name, data)
-
-
-def _by_name(name: str) -> Callable[[str, bytes], Service] | None:
-    return next((reader for pattern, reader in _TELLING_NAMES if pattern.fullmatch(name)), None)
-
-
-def _by_data(data: bytes) -> Callable[[str, bytes], Service] | None:
-    try:
-        found = _json(data)
-    except InvalidEntry:
-        return None
-    if isinstance(found, list):
-        return read_seed if 1 <= len(found) <= 2 and isinstance(found[0], str) else None
-    if not isinstance(found, dict):
-        return None
-    return next((reader for keys, reader in _TELLING_KEYS if keys <= found.keys()), None)
+_NAME_PATTERNS = [(one.name_pattern, one.read) for one in FORMATS.values() if one.name_pattern]
+_DATA_CONDITIONS = [(one.matches, one.read) for one in FORMATS.values() if one.matches]
 
 
 def _object_in(name: str) -> dict[str, Any] | None:
     """The JSON object in a name like `base64_<length>_<base64>_<sequence>`; None where there is none."""
-    coded = _BASE64.fullmatch(name)
+    coded = _NERVE.fullmatch(name)
     if not coded:
         return None
     text = coded[1].rstrip("=")
@@ -208,22 +277,22 @@ def _object_in(name: str) -> dict[str, Any] | None:
 
 def _json(data: bytes) -> Any:
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise InvalidEntry(f"its data is no JSON: {exc}") from exc
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(found) > MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise InvalidEntry(f"its data is nested deeper than {MAX_DEPTH} levels")
-    if b"\\u" in data and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
+    if b"\\u" in data and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise InvalidEntry("its data has half a character in it (a lone surrogate)")
-    return found
+    return value
 
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
-def _depth(found: Any) -> int:
-    level, depth = [found], 0
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
     while level:
         depth += 1
         level = [inner for one in level for inner in _inside(one)]
@@ -237,10 +306,10 @@ def _inside(value: Any) -> Sequence[Any]:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    found = _json(data)
-    if not isinstance(found, dict):
-        raise InvalidEntry(f"expected a JSON object, got {quote(found)}")
-    return found
+    value = _json(data)
+    if not isinstance(value, dict):
+        raise InvalidEntry(f"expected a JSON object, got {quote(value)}")
+    return value
 
 
 def _decoded(data: bytes) -> Any:
@@ -279,38 +348,3 @@ def _host_port(text: str) -> tuple[str, int | None]:
 
 def _printable(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
-
-
-FORMATS: Mapping[str, Callable[[str, bytes], Service]] = {
-    "auto": read_auto,
-    "seed": read_seed,
-    "host_port": read_host_port,
-    "nerve": read_nerve,
-    "serverset": read_serverset,
-    "curator": read_curator,
-    "dubbo": read_dubbo,
-    "kafka": read_kafka,
-    "hbase": read_hbase,
-    "solr": read_solr,
-    "hiveserver2": read_hiveserver2,
-    "clickhouse": read_clickhouse,
-}
-"""The reader of each format."""
-
-NAMES_ONLY = frozenset({"dubbo", "hbase", "solr", "hiveserver2"})
-"""The formats that read nothing but the child's name."""
-
-_TELLING_NAMES = (
-    (_URL, read_dubbo),
-    (_HIVESERVER2, read_hiveserver2),
-    (_HBASE, read_hbase),
-    (_BASE64, read_nerve),
-    (_SOLR, read_solr),
-)
-_TELLING_KEYS = (
-    ({"serviceEndpoint"}, read_serverset),
-    ({"host", "port", "endpoints"}, read_kafka),
-    ({"host", "port"}, read_nerve),
-    ({"address", "port", "name"}, read_curator),
-    ({"address", "shard_id"}, read_clickhouse),
-)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an event of `zk_watch` says: plain JSON values that a rule engine can take, and nothing that is a template.
+"""What an event of `zk_watch` holds: plain JSON values that a rule engine can take, and nothing that is a template.
 
 ansible-rulebook hands an event to a playbook as extra vars, and Ansible takes those for templates: a value like
 `{{ lookup('pipe', 'id') }}` would run on the controller. So no text in an event has the beginning of a template in it.
@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
 
 _TEMPLATE = re.compile(r"\{[{%#]|#jinja2:")
-"""Where a template begins; the second, at the beginning of a text, says that its templates begin otherwise."""
+"""Where a template begins; the last one, at the beginning of a text, sets other marks for its templates."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -39,29 +39,27 @@ def session_event(change: str, session: int) -> dict[str, Any]:
     return {"zk": {"type": "session", "change": change, "session": f"0x{session:x}"}}
 
 
-def service_event(change: str, registry: str, one: Registration) -> dict[str, Any]:
+def service_event(change: str, registry: str, service: Registration) -> dict[str, Any]:
     """An event about a service; its keys are the inventory's variables without `zk_`.
 
     `service` is null where the decoded data can't be in an event.
     """
-    found = {key[3:]: value for key, value in one.variables.items() if key.startswith("zk_") and key != "zk_age"}
-    path, data = found.pop("path"), found.pop("service")
-    service = data if _fits(data) else None
-    return znode_event(
-        "service", change, path, registry=registry, group=one.group, name=one.name, **found, service=service
-    )
+    fields = {key[3:]: value for key, value in service.variables.items() if key.startswith("zk_") and key != "zk_age"}
+    path, data = fields.pop("path"), fields.pop("service")
+    fields.update(registry=registry, group=service.group, name=service.name, service=data if _fits(data) else None)
+    return znode_event("service", change, path, **fields)
 
 
-def told_value(data: bytes) -> dict[str, Any]:
-    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them; a template is told in base64."""
+def event_value(data: bytes) -> dict[str, Any]:
+    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them; a template is sent in base64."""
     fields: dict[str, Any] = value_fields(data)
     if fields["encoding"] == "text" and is_template(fields["value"]):
         return {"value": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
     try:
-        found = parse_json(data)
+        value = parse_json(data)
     except ValueError:
         return fields
-    return {**fields, "json": found} if _fits(found) else fields
+    return {**fields, "json": value} if _fits(value) else fields
 
 
 def _fits(value: Any) -> bool:
@@ -73,7 +71,7 @@ def _fits(value: Any) -> bool:
     for _depth in range(MAX_DEPTH + 1):
         if not all(map(_is_plain, level)):
             return False
-        level = [inner for one in level for inner in _inside(one)]
+        level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return True
     return False

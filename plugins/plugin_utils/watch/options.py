@@ -11,16 +11,13 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import host_string
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ARGSPEC, host_string
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import InvalidRegistry, Registry
-from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watches import (
-    ChildrenWatch,
-    DataWatch,
-    ServiceWatch,
-    SubtreeWatch,
-    Watch,
-)
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.service_watch import ServiceWatch
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watch import Watch
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watches import ChildrenWatch, DataWatch, SubtreeWatch
 
 WATCHED = ("data", "children", "subtrees", "registries", "session")
 """The options that say what is watched."""
@@ -53,38 +50,39 @@ class Options(NamedTuple):
     initial: bool
 
 
-def read_options(given: Mapping[str, Any], warn: Callable[[str], None]) -> Options:
+def read_options(args: Mapping[str, Any], warn: Callable[[str], None]) -> Options:
     """The options in a source's arguments. Raises `InvalidOptions`. `warn` is for what is left out later."""
     try:
-        checked = ArgumentSpecValidator(_SPEC).validate({name: one for name, one in given.items() if one is not None})
+        given = {name: value for name, value in args.items() if value is not None}
+        checked = ArgumentSpecValidator(_SPEC).validate(given)
         if checked.error_messages:
             raise InvalidOptions("; ".join(checked.error_messages))
-        found = checked.validated_parameters
-        if not any(found[name] for name in WATCHED):
+        options = checked.validated_parameters
+        if not any(options[name] for name in WATCHED):
             raise InvalidOptions(f"nothing to watch: give at least one of {', '.join(WATCHED)}")
-        host_string(found["hosts"])
-        watches = [*_path_watches(found, warn), *_service_watches(found, warn)]
+        host_string(options["hosts"])
+        watches = [*_path_watches(options, warn), *_service_watches(options, warn)]
     except (InvalidRegistry, TypeError) as exc:
         raise InvalidOptions(f"{exc}") from exc
-    return Options({name: found[name] for name in ARGSPEC}, watches, found["session"], found["initial"])
+    return Options({name: options[name] for name in ARGSPEC}, watches, options["session"], options["initial"])
 
 
-def _path_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
+def _path_watches(options: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
     watches: list[Watch] = []
     for name, kind in _PATHS.items():
-        for path in dict.fromkeys(found[name]):
+        for path in dict.fromkeys(options[name]):
             try:
-                watches.append(kind(check_path(path), found["initial"], warn))
+                watches.append(kind(check_path(path), options["initial"], warn))
             except InvalidRecord as exc:
                 raise InvalidOptions(f"{name}: {exc}") from exc
     return watches
 
 
-def _service_watches(found: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
-    settle = found["settle"]
+def _service_watches(options: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:
+    settle = options["settle"]
     if not 0 <= settle < math.inf:
         raise InvalidOptions(f"settle: expected seconds, 0 or more, got {settle:g}")
-    if settle and not found["registries"]:
+    if settle and not options["registries"]:
         raise InvalidOptions("settle: it is about services, and registries names none")
-    registries = [Registry.from_option(one) for one in found["registries"]]
-    return [ServiceWatch(one, settle, found["initial"], warn) for one in dict.fromkeys(registries)]
+    registries = [Registry.from_option(entry) for entry in options["registries"]]
+    return [ServiceWatch(registry, settle, options["initial"], warn) for registry in dict.fromkeys(registries)]

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is there: services that join and leave, whatever the names of their entries are.
+"""Which services of a registry are there, whatever the names of their entries are.
 
 An entry is a child of a registry. A service that registers anew often does so under another child's name, and may do it
-before its old entry is gone; so a service is what the inventory takes for one host: the same name at the same address,
-with its port.
+before its old entry is deleted; so a service is what the inventory takes for one host: the same name at the same
+address, with its port.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
 
 
-class Key(NamedTuple):
+class ServiceIdentity(NamedTuple):
     """What makes a service the same one."""
 
-    directory: str
+    parent: str
     name: str
     address: str
     port: int | None
 
 
-class Absent(NamedTuple):
-    """A service that is away, and may come back until `deadline` (of the monotonic clock)."""
+class AbsentService(NamedTuple):
+    """A service without an entry, which may return until `deadline` (of the monotonic clock)."""
 
     deadline: float
     last: Registration
 
 
-class Change(NamedTuple):
+class ServiceChange(NamedTuple):
     """`joined`, `changed` or `left`, and the service as it is, or was last."""
 
     change: str
     service: Registration
 
 
-class Attendance:
-    """The services of one registry. One that leaves is told by `overdue`, after it has been away for `settle` seconds.
+class Presence:
+    """The services of one registry. One without an entry has left when it is `overdue`, after `settle` seconds.
 
     Where `settle` is 0 that is still after all has been read: another entry of the same service may be among it.
     """
@@ -49,60 +49,61 @@ class Attendance:
     def __init__(self, settle: float) -> None:
         self._settle = settle
         self._entries: dict[str, Registration] = {}
-        self._present: dict[Key, set[str]] = {}
-        self._absent: dict[Key, Absent] = {}
+        self._present: dict[ServiceIdentity, set[str]] = {}
+        self._absent: dict[ServiceIdentity, AbsentService] = {}
 
-    def put(self, path: str, service: Registration | None) -> Iterator[Change]:
-        """The entry at `path` says this now; None where it is gone, can't be read, or does not serve."""
+    def put(self, path: str, service: Registration | None) -> Iterator[ServiceChange]:
+        """The entry at `path` is this service now; None where it is deleted, can't be read, or does not serve."""
         before = self._entries.get(path)
-        if before is not None and service is not None and _key(before) == _key(service):
+        if before is not None and service is not None and _identity(before) == _identity(service):
             self._entries[path] = service
-            if _said(before) != _said(service):
-                yield Change("changed", service)
+            if _data(before) != _data(service):
+                yield ServiceChange("changed", service)
             return
         if before is not None:
-            self._leave(path, before)
+            self._remove(path, before)
         if service is not None:
-            yield from self._join(path, service)
+            yield from self._add(path, service)
 
-    def overdue(self) -> Iterator[Change]:
-        """The services that have been away for too long; to be asked for only when all has been read."""
+    def overdue(self) -> Iterator[ServiceChange]:
+        """The services that have been absent for too long; to be asked for only when all has been read."""
         now = time.monotonic()
-        for key in [key for key, away in self._absent.items() if away.deadline <= now]:
-            yield Change("left", self._absent.pop(key).last)
+        for identity in [identity for identity, absent in self._absent.items() if absent.deadline <= now]:
+            yield ServiceChange("left", self._absent.pop(identity).last)
 
     def next_deadline(self) -> float | None:
-        """When the next service will have been away for too long; None where all are there."""
-        return min((away.deadline for away in self._absent.values()), default=None)
+        """When the next service will have been absent for too long; None where all are there."""
+        return min((absent.deadline for absent in self._absent.values()), default=None)
 
-    def _join(self, path: str, service: Registration) -> Iterator[Change]:
-        key = _key(service)
+    def _add(self, path: str, service: Registration) -> Iterator[ServiceChange]:
+        identity = _identity(service)
         self._entries[path] = service
-        known = key in self._present
-        self._present.setdefault(key, set()).add(path)
-        away = self._absent.pop(key, None)
-        if away is not None and not self._settle and away.last.variables["zk_path"] == path:
-            yield Change("left", away.last)  # deleted and created again, before all was read
-            away = None
-        if away is not None and _said(away.last) != _said(service):
-            yield Change("changed", service)
-        elif away is None and not known:
-            yield Change("joined", service)
+        was_present = identity in self._present
+        self._present.setdefault(identity, set()).add(path)
+        absent = self._absent.pop(identity, None)
+        if absent is not None and not self._settle and absent.last.variables["zk_path"] == path:
+            yield ServiceChange("left", absent.last)  # deleted and created again, before all was read
+            absent = None
+        if absent is not None and _data(absent.last) != _data(service):
+            yield ServiceChange("changed", service)
+        elif absent is None and not was_present:
+            yield ServiceChange("joined", service)
 
-    def _leave(self, path: str, service: Registration) -> None:
-        key = _key(service)
+    def _remove(self, path: str, service: Registration) -> None:
+        identity = _identity(service)
         del self._entries[path]
-        self._present[key].discard(path)
-        if self._present[key]:
+        self._present[identity].discard(path)
+        if self._present[identity]:
             return
-        del self._present[key]
-        self._absent[key] = Absent(time.monotonic() + self._settle, service)
+        del self._present[identity]
+        self._absent[identity] = AbsentService(time.monotonic() + self._settle, service)
 
 
-def _key(service: Registration) -> Key:
-    said = service.variables
-    return Key(said["zk_path"].rpartition("/")[0], service.name, said["zk_address"], said["zk_port"])
+def _identity(service: Registration) -> ServiceIdentity:
+    variables = service.variables
+    parent = variables["zk_path"].rpartition("/")[0]
+    return ServiceIdentity(parent, service.name, variables["zk_address"], variables["zk_port"])
 
 
-def _said(service: Registration) -> Any:
+def _data(service: Registration) -> Any:
     return service.variables["zk_service"]

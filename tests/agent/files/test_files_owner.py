@@ -31,10 +31,7 @@ def unprivileged(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> I
         directory.chmod(0o711)
     host = Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
     yield host
-    if host.agent.process is not None:
-        host.agent.process.kill()
-        host.agent.process.wait()
-        host.agent.process = None
+    host.agent.kill()
 
 
 def start(host: Host) -> None:

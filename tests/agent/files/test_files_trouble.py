@@ -187,8 +187,7 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_no
 ) -> None:
     servers = Ensemble(tmp_path / "ensemble", size=1)
     (member,) = servers.members
-    try:
-        servers.start()
+    with servers:
         # Its directory is not there, so the agent reads again and again, sooner than it sees that nobody answers.
         files = [{"znode": "/", "dest": str(tmp_path / "nowhere" / "a")}]
         agent = agents(hosts=servers.hosts, files=files, session_timeout=10).start()
@@ -204,8 +203,6 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_no
         servers.start()
         (tmp_path / "nowhere").mkdir()
         wait_for((tmp_path / "nowhere" / "a").exists, "it goes on", 60)
-    finally:
-        servers.stop()
 
 
 def test_killed_at_any_instant_it_leaves_whole_files_and_the_next_agent_the_newest(host: Host) -> None:

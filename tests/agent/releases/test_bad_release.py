@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 
 from support.agent import Agent, publish
+from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import GitRepository
 from zoo_watcher.desired import Desired
@@ -38,34 +38,31 @@ class Host:
 
     def disk(self) -> dict[str, str]:
         """Every directory, link and file below the host's root that a release is made of, with what it holds."""
-        found = {}
+        contents = {}
         for directory, directories, files in os.walk(self.agent.root):
             for name in (*directories, *files):
                 path = Path(directory, name)
                 if path.is_symlink():
-                    found[str(path)] = f"-> {path.readlink()}"
+                    contents[str(path)] = f"-> {path.readlink()}"
                 elif path.is_dir():
-                    found[str(path)] = "directory"
+                    contents[str(path)] = "directory"
                 elif path.suffix not in {".log", ".json", ".lock"}:
-                    found[str(path)] = path.read_bytes().hex()
-        return found
+                    contents[str(path)] = path.read_bytes().hex()
+        return contents
 
 
 @pytest.fixture(scope="module")
 def host(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host with the repository's head live, shared by the tests of this file."""
     root = tmp_path_factory.mktemp("host")
-    client = KazooClient(hosts=ensemble.hosts)
-    client.start(timeout=20)
-    agent = Agent(root / "server1", ensemble.hosts, f"/app/test-{uuid.uuid4().hex[:12]}", client)
-    made = Host(agent.start(), GitRepository.create(root / "origin"))
-    try:
-        assert made.publish(made.good())["state"] == "active"
-        yield made
-    finally:
-        agent.end()
-        client.stop()
-        client.close()
+    with connected(ensemble.hosts) as client:
+        agent = Agent(root / "server1", ensemble.hosts, f"/app/test-{uuid.uuid4().hex[:12]}", client)
+        made = Host(agent.start(), GitRepository.create(root / "origin"))
+        try:
+            assert made.publish(made.good())["state"] == "active"
+            yield made
+        finally:
+            agent.end()
 
 
 def nested(depth: int) -> bytes:
@@ -109,19 +106,19 @@ BAD_KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "said"), BAD_KEYS)
-def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("keys", "message"), BAD_KEYS)
+def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: dict[str, Any], message: str) -> None:
     before = host.disk()
     status = host.publish(host.good(**keys))
     assert status["state"] == "failed"
-    assert said in status["message"]
+    assert message in status["message"]
     assert "\n" not in status["message"]
     assert "secret" not in status["message"]
     assert host.disk() == before
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "no data"),
         (b"main", "not JSON"),
@@ -138,11 +135,11 @@ def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: di
         (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: expected at most 1000000"),
     ],
 )
-def test_data_that_is_no_release_is_refused(host: Host, data: bytes, said: str) -> None:
+def test_data_that_is_no_release_is_refused(host: Host, data: bytes, message: str) -> None:
     before = host.disk()
     status = host.publish(data)
     assert status["state"] == "failed"
-    assert said in status["message"]
+    assert message in status["message"]
     assert status["commitId"] == host.repository.head
     assert host.disk() == before
 

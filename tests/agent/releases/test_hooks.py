@@ -7,13 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.repository import GitRepository
-from support.service import Service
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -22,11 +20,11 @@ Registrations = Callable[[], dict[str, list[str]]]
 
 NOTE = """\
 import json, os, pathlib, sys
-told = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
+call = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
 site = pathlib.Path(sys.argv[2])
-told.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
+call.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if site.is_symlink() else None)
 with open(sys.argv[1], "a") as file:
-    file.write(json.dumps(told) + "\\n")
+    file.write(json.dumps(call) + "\\n")
 """
 """A hook that writes down what it was told, where it ran, and what was live then."""
 
@@ -48,15 +46,15 @@ def test_hooks_run_around_the_swap_and_are_told_what_changes(
     second = repository.commit({"index.html": "two\n"})
     generation = release()
     status = agent.wait_outcome(generation)
-    told = [json.loads(line) for line in notes.read_text().splitlines()]
-    assert [(one["hook"], one["live"]) for one in told] == [
+    calls = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert [(call["hook"], call["live"]) for call in calls] == [
         ("before_activate", None),
         ("after_activate", first),
         ("before_activate", first),
         ("after_activate", second),
     ]
     releases = agent.base / ".zoo" / "releases"
-    last = told[-1]
+    last = calls[-1]
     assert (last["ZOO_COMMIT"], last["ZOO_GENERATION"]) == (second, str(generation))
     assert (last["ZOO_RELEASE"], last["ZOO_PREVIOUS"]) == (str(releases / second), str(releases / first))
     assert last["directory"] == str(releases / second)
@@ -80,11 +78,9 @@ def test_a_hook_that_an_earlier_agent_did_not_finish_is_run_again(
 
 
 def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
-    agents: Agents,
+    deployed: Agents,
     repository: GitRepository,
     release: Publish,
-    service: Service,
-    registered: dict[str, Any],
     registrations: Registrations,
     zk: KazooClient,
     app: str,
@@ -92,10 +88,7 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
 ) -> None:
     notes = tmp_path / "notes"
     site = tmp_path / "server1" / "base" / "site"
-    service.open()
-    agent = agents(drain_seconds=0.3, hooks={"before_activate": noting(notes, site, "before")}, **registered).start()
-    agent.wait_outcome(release())
-    wait_for(registrations, "it is registered")
+    agent = deployed(drain_seconds=0.3, hooks={"before_activate": noting(notes, site, "before")})
     deleted: list[float] = []
     zk.exists(f"{app}/service/server1", watch=lambda _event: deleted.append(os.stat(notes).st_mtime))
     lines = len(notes.read_text().splitlines())

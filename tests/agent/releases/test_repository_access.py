@@ -79,8 +79,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bytes) -> None:
         """Run `git http-backend`, for who has the password."""
-        wanted = base64.b64encode(f"deploy:{PASSWORD}".encode()).decode()
-        if self.headers.get("Authorization") != f"Basic {wanted}":
+        basic = base64.b64encode(f"deploy:{PASSWORD}".encode()).decode()
+        if self.headers.get("Authorization") != f"Basic {basic}":
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.end_headers()

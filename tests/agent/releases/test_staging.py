@@ -118,8 +118,8 @@ def reflinking(tmp_path: Path) -> Iterator[Layout]:
 
 def shared_blocks(path: Path) -> bool:
     """Whether a file shares its blocks with another, as the file system says."""
-    said = subprocess.run(["filefrag", "-v", str(path)], check=True, capture_output=True, text=True).stdout
-    return "shared" in said
+    output = subprocess.run(["filefrag", "-v", str(path)], check=True, capture_output=True, text=True).stdout
+    return "shared" in output
 
 
 def test_where_the_file_system_has_reflinks_a_file_is_its_own_and_shares_its_blocks(

@@ -33,17 +33,8 @@ def test_a_registration_comes_with_health_goes_without_and_comes_back(
     wait_for(lambda: not registrations(), "it is not registered while it answers 503")
 
 
-def test_a_registration_is_ephemeral_and_in_the_agents_own_session(
-    agents: Agents,
-    zk: KazooClient,
-    app: str,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
-) -> None:
-    agents(**registered).start()
-    service.open()
-    wait_for(registrations, "it is registered")
+def test_a_registration_is_ephemeral_and_in_the_agents_own_session(serving: Agents, zk: KazooClient, app: str) -> None:
+    serving()
     owner = zk.get(f"{app}/service/server1")[1].ephemeralOwner
     assert owner != 0
     assert owner == zk.get(f"{app}/agents/server1")[1].ephemeralOwner
@@ -62,18 +53,9 @@ def test_a_host_without_the_release_that_is_published_is_not_registered(
 
 
 def test_a_failed_release_leaves_the_registration_of_the_one_that_is_live(
-    agents: Agents,
-    zk: KazooClient,
-    app: str,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
+    deployed: Agents, zk: KazooClient, app: str, release: Publish
 ) -> None:
-    agent = agents(**registered).start()
-    service.open()
-    agent.wait_outcome(release())
-    wait_for(registrations, "it is registered")
+    agent = deployed()
     before = zk.get(f"{app}/service/server1")[1].czxid
     assert agent.wait_outcome(release(relativePath="../x"))["state"] == "failed"
     assert agent.wait_outcome(release())["state"] == "active"
@@ -81,15 +63,13 @@ def test_a_failed_release_leaves_the_registration_of_the_one_that_is_live(
 
 
 def test_a_registration_that_somebody_deletes_is_made_again(
-    agents: Agents,
+    serving: Agents,
     zk: KazooClient,
     app: str,
     service: Service,
-    registered: dict[str, Any],
     registrations: Registrations,
 ) -> None:
-    agents(**registered).start()
-    service.open()
+    serving()
     for _unused in range(3):
         wait_for(registrations, "it is registered")
         zk.delete(f"{app}/service/server1")

@@ -35,16 +35,9 @@ class Watched:
 
 
 def test_sigterm_takes_status_and_registration_away_before_the_process_ends(
-    agents: Agents,
-    zk: KazooClient,
-    app: str,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
+    serving: Agents, zk: KazooClient, app: str, registrations: Registrations
 ) -> None:
-    agent = agents(**registered).start()
-    service.open()
-    wait_for(registrations, "it is registered")
+    agent = serving()
     assert agent.end(signal.SIGTERM) == 0
     # A read of this client's follows what the leader has committed.
     zk.sync(app)
@@ -70,19 +63,10 @@ def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(
 
 
 def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a_watcher(
-    agents: Agents,
-    zk: KazooClient,
-    app: str,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
+    deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
 ) -> None:
-    agent = agents(**registered).start()
-    service.open()
-    generation = release()
-    agent.wait_outcome(generation)
-    wait_for(registrations, "it is registered")
+    agent = deployed()
+    generation = agent.status["generation"]
     watched = Watched(zk, f"{app}/service/server1")
     version = zk.get(f"{app}/agents/server1")[1].version
     assert agent.end(signal.SIGUSR2) == 0
@@ -97,20 +81,10 @@ def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a
 
 
 def test_a_killed_agent_resumes_its_session_and_its_host(
-    agents: Agents,
-    zk: KazooClient,
-    app: str,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
+    deployed: Agents, zk: KazooClient, app: str, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(session_timeout=10, **registered).start()
-    service.open()
-    generation = release()
-    agent.wait_outcome(generation)
-    wait_for(registrations, "it is registered")
+    agent = deployed(session_timeout=10)
+    generation = agent.status["generation"]
     watched = Watched(zk, f"{app}/service/server1")
     agent.end(signal.SIGKILL)
     assert agent.live() == repository.head
@@ -122,11 +96,9 @@ def test_a_killed_agent_resumes_its_session_and_its_host(
 
 
 def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more(
-    agents: Agents, service: Service, registered: dict[str, Any], registrations: Registrations
+    serving: Agents, service: Service, registrations: Registrations
 ) -> None:
-    agent = agents(session_timeout=30, **registered).start()
-    service.open()
-    wait_for(registrations, "it is registered")
+    agent = serving(session_timeout=30)
     agent.end(signal.SIGUSR2)
     service.close()
     agent.start()
@@ -134,11 +106,9 @@ def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more
 
 
 def test_a_service_that_left_the_configuration_is_registered_no_more(
-    agents: Agents, service: Service, registered: dict[str, Any], registrations: Registrations
+    serving: Agents, registrations: Registrations
 ) -> None:
-    agent = agents(session_timeout=30, **registered).start()
-    service.open()
-    wait_for(registrations, "it is registered")
+    agent = serving(session_timeout=30)
     agent.end(signal.SIGUSR2)
     agent.config["services"] = []
     agent.start()
@@ -159,19 +129,14 @@ def test_an_agent_whose_memory_is_lost_waits_for_its_old_session_to_expire(
 
 
 def test_after_the_session_was_lost_all_is_made_again_in_a_new_one(
-    agents: Agents,
+    deployed: Agents,
     zk: KazooClient,
     app: str,
     repository: GitRepository,
     release: Publish,
-    service: Service,
-    registered: dict[str, Any],
     registrations: Registrations,
 ) -> None:
-    agent = agents(session_timeout=1, **registered).start()
-    service.open()
-    agent.wait_outcome(release())
-    wait_for(registrations, "it is registered")
+    agent = deployed(session_timeout=1)
     owner = zk.get(f"{app}/agents/server1")[1].ephemeralOwner
     assert agent.process is not None
     agent.process.send_signal(signal.SIGSTOP)
@@ -185,17 +150,13 @@ def test_after_the_session_was_lost_all_is_made_again_in_a_new_one(
 
 
 def test_a_second_agent_of_the_same_name_ends_and_takes_nothing_over(
-    agents: Agents,
+    serving: Agents,
     zk: KazooClient,
     app: str,
-    service: Service,
     registered: dict[str, Any],
-    registrations: Registrations,
     tmp_path: Path,
 ) -> None:
-    first = agents(**registered).start()
-    service.open()
-    wait_for(registrations, "it is registered")
+    first = serving()
     watched = Watched(zk, f"{app}/service/server1", f"{app}/agents/server1")
     second = Agent(tmp_path / "elsewhere", first.hosts, app, zk, "server1", {"session_timeout": 1, **registered})
     process = second.start().process

@@ -50,9 +50,7 @@ def test_an_agent_waits_for_the_ensemble_outlives_its_outage_and_refuses_what_is
         assert agent.wait_outcome(publish(zk, app, {**release, "commitId": later}))["commitId"] == later
         assert agent.end() == 0
     finally:
-        if agent.process is not None:
-            agent.process.kill()
-            agent.process.wait()
+        agent.kill()
         zk.stop()
         zk.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from faults.support.proxy import Proxy
-from support.agent import Agent, publish
+from support.agent import Agent, expire_session, publish
 from support.client import connected
 from support.ensemble import Ensemble, Member
 from support.lonely import RETRY, lonely_ensemble
@@ -49,25 +48,23 @@ def ended(agent: Agent) -> Iterator[Agent]:
     try:
         yield agent
     finally:
-        if agent.process is not None:
-            agent.process.kill()
-            agent.process.wait()
+        agent.kill()
 
 
 def wait_state(agent: Agent, state: str) -> dict[str, Any]:
     """Wait until its status file says `state`; what that says then. Metrics and log have to say the same."""
     try:
-        found = wait_for(lambda: shown(agent) if shown(agent).get("session") == state else None, state, PATIENCE) or {}
+        status = wait_for(lambda: shown(agent) if shown(agent).get("session") == state else None, state, PATIENCE) or {}
     except AssertionError as exc:
         raise AssertionError(f"{exc}\nshown: {shown(agent)}\nlog:\n{agent.log}") from exc
-    assert state in found["sessionStates"]
+    assert state in status["sessionStates"]
     assert f" session {state}" in agent.log
     samples = scraped(agent.config["metrics_port"])
     assert {name: samples[f'zoo_watcher_session_state{{state="{name}"}}'] for name in STATES} == {
         name: float(name == state) for name in STATES
     }
     assert samples[f'zoo_watcher_session_changes_total{{state="{state}"}}'] >= 1
-    return found
+    return status
 
 
 @pytest.fixture
@@ -108,14 +105,10 @@ def test_a_session_that_another_client_ends_is_expired_and_told_after_it_is_made
     wait_state(agent, "SyncConnected")
     path = f"{app}/service/server1"
     before = wait_for(lambda: zk.exists(path), "it is registered", PATIENCE)
-    memory = json.loads((agent.base / ".zoo/session.json").read_text())
-    thief = KazooClient(hosts=agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"])))
-    thief.start(timeout=20)
-    thief.stop()
-    thief.close()
+    expire_session(agent)
     wait_for(lambda: (zk.exists(path) or before).czxid != before.czxid, "it is registered in another session", PATIENCE)
-    found = wait_state(agent, "SyncConnected")
-    assert found["sessionStates"]["Expired"] < found["sessionStates"]["SyncConnected"]
+    status = wait_state(agent, "SyncConnected")
+    assert status["sessionStates"]["Expired"] < status["sessionStates"]["SyncConnected"]
     assert "session Expired: the ensemble has ended the session" in agent.log
     assert scraped(watched["metrics_port"])['zoo_watcher_session_changes_total{state="Expired"}'] == 1
 
@@ -203,7 +196,7 @@ def make_deaf(member: Member) -> None:
     config.write_text(
         re.sub(
             r"(?m)^(server\.\d=127\.0\.0\.1):\d+:\d+$",
-            lambda found: f"{found[1]}:{next(nobody)}:{next(nobody)}",
+            lambda match: f"{match[1]}:{next(nobody)}:{next(nobody)}",
             config.read_text(),
         )
     )
@@ -219,7 +212,7 @@ def test_a_read_only_server_is_left_for_one_that_can_write_while_it_stays_cut_of
         stack.callback(servers.stop)
         servers.start()
         lonely, *others = servers.members
-        majority = ",".join(f"127.0.0.1:{one.client_port}" for one in others)
+        majority = ",".join(f"127.0.0.1:{member.client_port}" for member in others)
         zk = stack.enter_context(witness(majority))
         # The lonely one comes first: there kazoo itself would look for a better one, and nowhere else.
         agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**watched, "session_timeout": LONG})

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from support.agent import SOURCE, Agent
 from support.ports import free_ports
@@ -21,7 +20,7 @@ Publish = Callable[..., int]
 Registrations = Callable[[], dict[str, list[str]]]
 
 
-def told(agent: Agent, *words: str) -> str:
+def status_of(agent: Agent, *words: str) -> str:
     """What `python -m zoo_watcher status` prints on the agent's host."""
     command = [sys.executable, "-m", "zoo_watcher", "status", "--config", str(agent.root / "agent.json"), *words]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -29,37 +28,35 @@ def told(agent: Agent, *words: str) -> str:
 
 
 def test_status_says_what_is_live_while_the_agent_runs_and_after(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    registrations: Registrations,
-    app: str,
+    deployed: Agents, repository: GitRepository, app: str
 ) -> None:
-    service.open()
-    agent = agents(**registered).start()
-    generation = release()
-    agent.wait_outcome(generation)
-    wait_for(registrations, "it is registered")
-    found = wait_for(
-        lambda: next(filter(lambda one: one["status"]["registered"], [json.loads(told(agent, "--json"))]), None),
+    agent = deployed()
+    generation = agent.status["generation"]
+    report = wait_for(
+        lambda: next(filter(lambda item: item["status"]["registered"], [json.loads(status_of(agent, "--json"))]), None),
         "the registration is told",
     )
-    assert (found["running"], found["live"], found["healthy"]) == (True, {"site": repository.head}, [repository.head])
-    assert (found["status"]["state"], found["status"]["generation"]) == ("active", generation)
-    assert (found["status"]["session"], found["status"]["registered"]) == ("SyncConnected", [f"{app}/service/server1"])
-    assert f"site is {repository.head}" in told(agent)
+    assert (report["running"], report["live"], report["healthy"]) == (
+        True,
+        {"site": repository.head},
+        [repository.head],
+    )
+    assert (report["status"]["state"], report["status"]["generation"]) == ("active", generation)
+    assert (report["status"]["session"], report["status"]["registered"]) == (
+        "SyncConnected",
+        [f"{app}/service/server1"],
+    )
+    assert f"site is {repository.head}" in status_of(agent)
     agent.end()
-    assert json.loads(told(agent, "--json"))["running"] is False
-    assert "server1, not running" in told(agent)
+    assert json.loads(status_of(agent, "--json"))["running"] is False
+    assert "server1, not running" in status_of(agent)
 
 
 def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:
     agent = agents()
     agent.configure()
-    found = json.loads(told(agent, "--json"))
-    assert (found["running"], found["live"], found["status"]) == (False, {}, None)
+    report = json.loads(status_of(agent, "--json"))
+    assert (report["running"], report["live"], report["status"]) == (False, {}, None)
 
 
 def test_metrics_tell_generation_state_session_steps_and_failures(
@@ -70,7 +67,7 @@ def test_metrics_tell_generation_state_session_steps_and_failures(
     generation = release()
     agent.wait_outcome(generation)
     samples = wait_for(
-        lambda: next(filter(lambda one: one['zoo_watcher_state{state="active"}'], [scraped(port)]), None),
+        lambda: next(filter(lambda item: item['zoo_watcher_state{state="active"}'], [scraped(port)]), None),
         "it is active",
     )
     assert samples["zoo_watcher_generation"] == generation
@@ -81,7 +78,7 @@ def test_metrics_tell_generation_state_session_steps_and_failures(
     repository.commit({"bad": "\n"})
     agent.wait_outcome(release())
     samples = wait_for(
-        lambda: next(filter(lambda one: one['zoo_watcher_state{state="failed"}'], [scraped(port)]), None), "it failed"
+        lambda: next(filter(lambda item: item['zoo_watcher_state{state="failed"}'], [scraped(port)]), None), "it failed"
     )
     assert samples['zoo_watcher_deployments_total{outcome="failed"}'] == 1
     assert [value for name, value in samples.items() if name.startswith("zoo_watcher_failures_total{")] == [1]

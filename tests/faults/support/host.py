@@ -169,10 +169,7 @@ class Host:
     def stop(self) -> None:
         """End whatever still runs."""
         self.service.close()
-        if self.agent.process is not None:
-            self.agent.process.kill()
-            self.agent.process.wait()
-            self.agent.process = None
+        self.agent.kill()
 
 
 class Watch:

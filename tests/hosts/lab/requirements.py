@@ -9,7 +9,8 @@ import urllib.request
 
 from hosts.lab import cgroup
 from hosts.lab.holder import PRIVATE
-from hosts.lab.tree import MIRROR, unmade
+from hosts.lab.mirror import find_mirror
+from hosts.lab.tree import unmade
 
 PROGRAMS = {
     "debootstrap": "debootstrap",
@@ -39,8 +40,11 @@ def lacking() -> str:
 
 
 def _unreachable() -> str:
+    mirror = find_mirror()
+    if mirror is None:
+        return ""
     try:
-        urllib.request.urlopen(f"{MIRROR}/dists/stable/Release", timeout=30).close()
+        urllib.request.urlopen(f"{mirror.url}/dists/stable/Release", timeout=30).close()
     except OSError as exc:
-        return f"hosts need Debian trees, and {MIRROR}, which they would be made from, can't be reached: {exc}"
+        return f"hosts need Debian trees, and {mirror.url}, which they would be made from, can't be reached: {exc}"
     return ""

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from hosts.lab.errors import LabError
+from hosts.lab.mirror import find_mirror
 from hosts.lab.places import CACHE, LABS, TREES, WHEELS, locked
 
 SUITES = ("bookworm", "trixie")
-MIRROR = "http://deb.debian.org/debian"
 RECIPE = Path(__file__).with_name("recipe.sh")
 REQUIREMENTS = ("kazoo>=2.9", "GitPython>=3.1.30", "pure-sasl>=0.6", "prometheus-client>=0.14", "typing-extensions")
 """What the agent may want from a package index. All of it is pure Python: one set of wheels serves every suite."""
@@ -42,7 +42,7 @@ def _place(suite: str) -> Path:
 
 def _recipe() -> str:
     """Names what a tree is made of."""
-    content = RECIPE.read_text() + repr((MIRROR, REQUIREMENTS))
+    content = RECIPE.read_text() + repr(REQUIREMENTS)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -53,7 +53,7 @@ def _make(suite: str, made: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     with log.open("wb") as output:
-        _run(["debootstrap", "--variant=minbase", suite, str(new), MIRROR], log, output.fileno())
+        _run(_debootstrap(suite, new), log, output.fileno())
         shutil.copy("/etc/resolv.conf", new / "etc" / "resolv.conf")
         shutil.copy(RECIPE, new / "recipe.sh")
         words = ["chroot", str(new), "sh", "/recipe.sh"]
@@ -61,6 +61,14 @@ def _make(suite: str, made: Path) -> None:
     (new / "recipe.sh").unlink()
     shutil.copytree(_wheels(), new / "srv" / "wheels")
     new.rename(made)
+
+
+def _debootstrap(suite: str, root: Path) -> list[str]:
+    mirror = find_mirror()
+    options = [f"--keyring={mirror.keyring}"] if mirror and mirror.keyring else []
+    if mirror and mirror.url.startswith("https:"):
+        options.append("--include=ca-certificates")
+    return ["debootstrap", "--variant=minbase", *options, suite, str(root), *([mirror.url] if mirror else [])]
 
 
 def _sweep(suite: str, made: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import FileProof, Holding, files_of, is_below
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import FileProof, ZnodeState, files_of, is_below
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, FileStatus
 
 
@@ -20,7 +20,7 @@ def file(znode: str, state: str, zxid: int, kind: str = "value", **keys: Any) ->
     return {"znode": znode, "format": kind, "state": state, "zxid": zxid, **keys}
 
 
-def verdict(held: Holding | list[Holding], *files: dict[str, Any]) -> str:
+def verdict(held: ZnodeState | list[ZnodeState], *files: dict[str, Any]) -> str:
     """What becomes of an agent with these files: `proved`, `failed`, `pending`, or `not asked`."""
     holdings = held if isinstance(held, list) else [held]
     agent = status("a", **{f"f{number}": one for number, one in enumerate(files)})
@@ -31,26 +31,26 @@ def verdict(held: Holding | list[Holding], *files: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("held", "znode", "kind", "concerned"),
     [
-        (Holding("/c/x", "value", 5), "/c/x", "value", True),
-        (Holding("/c/x", "value", 5), "/c/x", "json", True),
-        (Holding("/c/x", "value", 5), "/c", "directory", True),
-        (Holding("/c/x", "value", 5), "/", "yaml", True),
-        (Holding("/c/x", "value", 5), "/c", "value", False),
-        (Holding("/c/x", "value", 5), "/c/x/y", "value", False),
-        (Holding("/c/x", "value", 5), "/c/xy", "json", False),
-        (Holding("/c/x", "children", 5), "/c/x", "value", False),
-        (Holding("/c/x", "children", 5), "/c/x", "env", True),
-        (Holding("/c/x", "children", 5), "/c", "env", True),
-        (Holding("/c/x", "children", 5), "/c/x/y", "value", False),
-        (Holding("/c/x", "nothing", 5), "/c/x", "value", True),
-        (Holding("/c/x", "nothing", 5), "/c/x/y/z", "value", True),
-        (Holding("/c/x", "nothing", 5), "/c/x/y", "directory", True),
-        (Holding("/c/x", "nothing", 5), "/c", "directory", True),
-        (Holding("/c/x", "nothing", 5), "/c", "value", False),
+        (ZnodeState("/c/x", "value", 5), "/c/x", "value", True),
+        (ZnodeState("/c/x", "value", 5), "/c/x", "json", True),
+        (ZnodeState("/c/x", "value", 5), "/c", "directory", True),
+        (ZnodeState("/c/x", "value", 5), "/", "yaml", True),
+        (ZnodeState("/c/x", "value", 5), "/c", "value", False),
+        (ZnodeState("/c/x", "value", 5), "/c/x/y", "value", False),
+        (ZnodeState("/c/x", "value", 5), "/c/xy", "json", False),
+        (ZnodeState("/c/x", "children", 5), "/c/x", "value", False),
+        (ZnodeState("/c/x", "children", 5), "/c/x", "env", True),
+        (ZnodeState("/c/x", "children", 5), "/c", "env", True),
+        (ZnodeState("/c/x", "children", 5), "/c/x/y", "value", False),
+        (ZnodeState("/c/x", "nothing", 5), "/c/x", "value", True),
+        (ZnodeState("/c/x", "nothing", 5), "/c/x/y/z", "value", True),
+        (ZnodeState("/c/x", "nothing", 5), "/c/x/y", "directory", True),
+        (ZnodeState("/c/x", "nothing", 5), "/c", "directory", True),
+        (ZnodeState("/c/x", "nothing", 5), "/c", "value", False),
     ],
 )
 def test_a_file_is_concerned_by_what_can_make_a_difference_to_it(
-    held: Holding, znode: str, kind: str, concerned: bool
+    held: ZnodeState, znode: str, kind: str, concerned: bool
 ) -> None:
     assert held.concerns(FileStatus(znode=znode, format=kind)) is concerned
     assert (verdict(held, file(znode, "pending", 9, kind)) == "pending") is concerned
@@ -83,11 +83,11 @@ def test_a_file_is_concerned_by_what_can_make_a_difference_to_it(
 def test_a_file_is_proved_by_its_state_as_of_the_transaction_or_a_later_one(
     what: str, znode: str, kind: str, state: str, zxid: int, found: str
 ) -> None:
-    assert verdict(Holding("/c/x", what, 5), file(znode, state, zxid, kind)) == found
+    assert verdict(ZnodeState("/c/x", what, 5), file(znode, state, zxid, kind)) == found
 
 
 def test_a_znode_that_has_been_gone_nobody_knows_how_long_is_proved_by_a_missing_file() -> None:
-    held = [Holding("/c/x", "nothing", 0), Holding("/c", "children", 50)]
+    held = [ZnodeState("/c/x", "nothing", 0), ZnodeState("/c", "children", 50)]
     assert verdict(held, file("/c/x", "missing", 3)) == "proved"
     assert verdict(held, file("/c/x", "current", 3)) == "pending"
     # The subtree has lost the znode by then at the latest.
@@ -96,13 +96,13 @@ def test_a_znode_that_has_been_gone_nobody_knows_how_long_is_proved_by_a_missing
 
 
 def test_of_several_znodes_in_a_file_the_last_one_counts() -> None:
-    held = [Holding("/c/x", "value", 5), Holding("/c/y", "value", 9), Holding("/d", "value", 70)]
+    held = [ZnodeState("/c/x", "value", 5), ZnodeState("/c/y", "value", 9), ZnodeState("/d", "value", 70)]
     assert verdict(held, file("/c", "current", 8, "json")) == "pending"
     assert verdict(held, file("/c", "current", 9, "json")) == "proved"
 
 
 def test_an_agent_is_as_far_as_the_worst_of_its_files() -> None:
-    held = Holding("/c/x", "value", 5)
+    held = ZnodeState("/c/x", "value", 5)
     good, slow, bad = (file("/c/x", state, 5) for state in ("current", "pending", "failed"))
     elsewhere = file("/d", "failed", 5)
     assert verdict(held, good, elsewhere) == "proved"
@@ -119,17 +119,17 @@ def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
         "b": AgentStatus(name="b", state="active"),
         "e": status("e", one=file("/c/x", "failed", 5, message="bad number"), two=file("/c/x", "pending", 5)),
     }
-    proof = FileProof([Holding("/c/x", "value", 5)], "/c/x")
+    proof = FileProof([ZnodeState("/c/x", "value", 5)], "/c/x")
     assert proof.judge(fleet) == (["a", "d"], ["e"], [])
     assert proof.judge(fleet).names == ["a", "d", "e"]
-    assert proof.said(fleet["e"]) == "/etc/one on e is failed (bad number), and 1 more files of its"
+    assert proof.describe(fleet["e"]) == "/etc/one on e is failed (bad number), and 1 more files of its"
 
 
 @pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])
 def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) -> None:
     broken = AgentStatus(name="a", state="idle", files=files)
     assert files_of(broken) == {}
-    assert FileProof([Holding("/c", "value", 5)], "/c").judge({"a": broken}) == ([], [], [])
+    assert FileProof([ZnodeState("/c", "value", 5)], "/c").judge({"a": broken}) == ([], [], [])
 
 
 @pytest.mark.parametrize(

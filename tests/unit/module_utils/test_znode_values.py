@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_fields,
@@ -20,7 +21,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     value_fields,
     value_in_diff,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import ZooKeeperError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -56,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
+    from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
     config = Config.from_file(arguments.config)
+    check_connection(config.connection)
     print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
     return 0
 

@@ -180,7 +180,15 @@ def test_a_server_is_taken_away_without_a_failed_request(servers: set[str]) -> N
     left = servers - {"web1", "web3"} | NEWCOMERS
     with visited():
         said = play(
-            "scale_in", "-l", "web1", "-e", "drain_seconds=1", "-e", "stop_units=nginx.service", "-e", "remove=true"
+            "scale_in",
+            "-l",
+            "web1",
+            "-e",
+            "zoo_drain_seconds=1",
+            "-e",
+            "zoo_stop_units=nginx.service",
+            "-e",
+            "zoo_remove=true",
         )
         assert "13 servers are left at /service/business/what" in said
         assert discovered() == left
@@ -188,8 +196,8 @@ def test_a_server_is_taken_away_without_a_failed_request(servers: set[str]) -> N
 
 
 def test_a_dead_server_can_be_taken_away_and_the_last_ones_can_not() -> None:
-    assert "the host can not be reached; what it held is gone" in play(
-        "scale_in", "-l", "web3", "-e", "drain_seconds=0"
+    assert "the host is unreachable; its registrations are withdrawn" in play(
+        "scale_in", "-l", "web3", "-e", "zoo_drain_seconds=0"
     )
     with pytest.raises(AssertionError, match="would be left with fewer than 1 servers; nothing is"):
         play("scale_in", "-l", "web")

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory import expressions
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import BulkConstructable
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import ASK, FAILS, bulk, evaluate
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
+    ASK,
+    FAILS,
+    bulk_expression,
+    evaluate,
+)
 
 if expressions.CAN_BULK:
     from ansible.template import is_trusted_as_template, trust_as_template
@@ -319,7 +324,7 @@ def test_a_value_that_is_known_in_bulk_is_the_one_for_the_host_alone(
     expression: str, variables: dict[str, dict[str, Any]]
 ) -> None:
     rows = list(variables.values())
-    for row, found in zip(rows, evaluate(Templar(), bulk(expression), rows)):
+    for row, found in zip(rows, evaluate(Templar(), bulk_expression(expression), rows)):
         if found is not ASK:
             assert typed(found) == typed(alone(expression, row))
 
@@ -359,7 +364,7 @@ def test_what_people_write_is_done_in_bulk(expression: str) -> None:
         }
         for number in range(200)
     ]
-    found = evaluate(Templar(), bulk(trust_as_template(expression)), rows)
+    found = evaluate(Templar(), bulk_expression(trust_as_template(expression)), rows)
     assert [typed(one) for one in found] == [typed(alone(trust_as_template(expression), row)) for row in rows]
 
 
@@ -379,17 +384,17 @@ def test_what_people_write_is_done_in_bulk(expression: str) -> None:
 )
 def test_what_may_differ_in_bulk_is_left_to_ansible(expression: Any) -> None:
     text = trust_as_template(expression) if isinstance(expression, str) else expression
-    assert bulk(text) is None
-    assert evaluate(Templar(), bulk(text), [{}, {}]) == [ASK, ASK]
+    assert bulk_expression(text) is None
+    assert evaluate(Templar(), bulk_expression(text), [{}, {}]) == [ASK, ASK]
 
 
 def test_an_expression_that_nobody_vouches_for_is_left_to_ansible() -> None:
-    assert bulk("zk_port + 1") is None
+    assert bulk_expression("zk_port + 1") is None
 
 
 def test_one_host_that_fails_does_not_slow_down_the_others() -> None:
     rows = [{"zk_port": number} for number in range(1000)]
-    found = evaluate(Templar(), bulk(trust_as_template("1 // (zk_port - 700)")), rows)
+    found = evaluate(Templar(), bulk_expression(trust_as_template("1 // (zk_port - 700)")), rows)
     asked = [number for number, one in enumerate(found) if one is ASK]
     assert 700 in asked
     assert len(asked) <= expressions.BLOCK

@@ -1,4 +1,4 @@
-"""From registrations to hosts: names, and which registrations are one host."""
+"""From the children of a registry to registrations: names, variables, groups, and the option itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import (
     Registration,
     is_host_name,
-    merge,
     registrations,
 )
 
@@ -34,11 +33,6 @@ def child(name: str, data: Any, *, owner: int = 1) -> Child:
 
 def found(*children: Child, registry_format: str = "auto") -> tuple[list[Registration], list[str]]:
     return registrations(Registry("/r", registry_format), Reading({"/r": 1}, children), NOW)
-
-
-def entry(name: str, address: str, group: str = "g", port: int = 80) -> tuple[str, Registration]:
-    """A registration under a name that was chosen for it."""
-    return name, Registration(name, group, {"zk_address": address, "zk_port": port, "zk_path": f"/{group}/{name}"})
 
 
 def test_an_entry_of_ours_goes_by_its_own_name_and_any_other_by_its_address() -> None:
@@ -77,40 +71,6 @@ def test_an_entry_that_cannot_be_read_is_named_with_the_reason() -> None:
     assert [one.name for one in ones] == ["good"]
     assert len(problems) == 1
     assert problems[0].startswith("/r/bad: left out, ")
-
-
-def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
-    hosts, problems = merge(
-        [entry("a", "10.0.0.1", "web", 80), entry("a", "10.0.0.1", "api", 81), entry("a", "10.0.0.1", "api", 82)]
-    )
-    assert problems == []
-    assert [(host.name, host.groups) for host in hosts] == [("a", ["web", "api"])]
-    assert [service["port"] for service in hosts[0].variables["zk_services"]] == [80, 81, 82]
-
-
-def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
-    entries = [entry("a", "10.0.0.1"), entry("a", "10.0.0.2"), entry("a-10.0.0.1", "10.0.0.3")]
-    for order in (entries, entries[::-1]):
-        hosts, problems = merge(order)
-        assert sorted(host.name for host in hosts) == ["a-10.0.0.1", "a@10.0.0.1", "a@10.0.0.2"]
-        assert problems == ["a: 2 addresses go by this name, so each is part of it, as in a@10.0.0.1"]
-
-
-names = st.sampled_from(["a", "b", "a-1", "a-1-1", "a-2"])
-addresses = st.sampled_from(["1", "2", "1-1", "3"])
-
-
-@given(st.lists(st.tuples(names, addresses, st.sampled_from(["g", "h"]), st.integers(1, 3)), max_size=12))
-def test_hosts_that_differ_are_never_merged_and_no_registration_is_lost(
-    given_entries: list[tuple[str, str, str, int]],
-) -> None:
-    entries = [entry(name, address, group, port) for name, address, group, port in given_entries]
-    hosts, _problems = merge(entries)
-    assert len({host.name for host in hosts}) == len(hosts)
-    for host in hosts:
-        assert {service["address"] for service in host.variables["zk_services"]} == {host.variables["zk_address"]}
-    served = [(one["address"], one["port"], one["path"]) for host in hosts for one in host.variables["zk_services"]]
-    assert sorted(served) == sorted((address, port, f"/{group}/{name}") for name, address, group, port in given_entries)
 
 
 contents = st.one_of(

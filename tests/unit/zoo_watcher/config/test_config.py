@@ -38,12 +38,12 @@ JSON = st.recursive(
 )
 OBJECTS = st.one_of(
     st.dictionaries(st.one_of(st.sampled_from(KEYS), TEXT), JSON, max_size=10),
-    st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4).map(lambda found: {**SMALLEST, **found}),
+    st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4).map(lambda document: {**SMALLEST, **document}),
     st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4).map(
-        lambda found: {**SMALLEST, "services": [{**SERVICE, "check": found, **found}]}
+        lambda document: {**SMALLEST, "services": [{**SERVICE, "check": document, **document}]}
     ),
     st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), max_size=3).map(
-        lambda found: {**SMALLEST, "files": [{**KEPT, **one} for one in found]}
+        lambda document: {**SMALLEST, "files": [{**KEPT, **entry} for entry in document]}
     ),
 )
 
@@ -87,7 +87,7 @@ def test_a_list_of_hosts_is_one_connection_string() -> None:
 
 
 def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_told_otherwise() -> None:
-    plain, told = Config.from_object(
+    plain, full = Config.from_object(
         {
             **SMALLEST,
             "name": "web1",
@@ -95,11 +95,11 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         }
     ).services
     assert (plain.id, plain.format, plain.check.type, plain.check.port) == ("web1", "seed", "tcp", 80)
-    assert (told.id, told.check.type, told.check.port, told.check.path) == ("other", "http", 81, "/up")
+    assert (full.id, full.check.type, full.check.port, full.check.path) == ("other", "http", 81, "/up")
 
 
 @pytest.mark.parametrize(
-    ("changes", "key", "said"),
+    ("changes", "key", "text"),
     [
         ({"hosts": None}, "hosts", "missing"),
         ({"hosts": " , "}, "hosts", "missing"),
@@ -179,16 +179,16 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"two\nlines": 3}, '"two\\nlines"', "no such key"),
     ],
 )
-def test_a_mistake_is_named_by_its_key(changes: dict[str, Any], key: str, said: str) -> None:
+def test_a_mistake_is_named_by_its_key(changes: dict[str, Any], key: str, text: str) -> None:
     (mistake,) = mistakes(**changes)
     assert mistake.startswith(f"{key}: ")
-    assert said in mistake
+    assert text in mistake
     assert "\n" not in mistake
 
 
 def test_all_mistakes_are_named_at_once() -> None:
-    found = mistakes(base="here", keep_releases=0, nonsense=1, services=[{"port": 0, "check": {"fall": "x"}}])
-    assert [mistake.split(":")[0] for mistake in found] == [
+    lines = mistakes(base="here", keep_releases=0, nonsense=1, services=[{"port": 0, "check": {"fall": "x"}}])
+    assert [mistake.split(":")[0] for mistake in lines] == [
         "base",
         "services[0].path",
         "services[0].port",
@@ -223,19 +223,19 @@ def test_the_forms_that_an_ensembles_address_may_have_are_taken(hosts: str) -> N
 
 
 @given(OBJECTS)
-def test_no_json_object_is_met_with_anything_but_a_configuration_or_its_mistakes(found: dict[str, Any]) -> None:
-    config, said = taken(found)
-    assert (config is None) == bool(said)
-    assert all("\n" not in mistake for mistake in said)
+def test_no_json_object_is_met_with_anything_but_a_configuration_or_its_mistakes(document: dict[str, Any]) -> None:
+    config, problems = taken(document)
+    assert (config is None) == bool(problems)
+    assert all("\n" not in mistake for mistake in problems)
     if config is not None:
         assert config.base.is_absolute()
         assert config.connection.hosts
 
 
-def taken(found: dict[str, Any]) -> tuple[Config | None, list[str]]:
+def taken(document: dict[str, Any]) -> tuple[Config | None, list[str]]:
     """The configuration in an object, or its mistakes."""
     try:
-        return Config.from_object(found), []
+        return Config.from_object(document), []
     except ConfigError as exc:
         return None, exc.mistakes
 
@@ -258,7 +258,7 @@ def test_check_names_every_mistake_on_a_line_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (None, "No such file or directory"),
         (b"{'hosts': 1}", "not JSON"),
@@ -269,7 +269,7 @@ def test_check_names_every_mistake_on_a_line_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_configuration_is_one_line_and_exit_status_2(
-    tmp_path: Path, content: bytes | None, said: str
+    tmp_path: Path, content: bytes | None, text: str
 ) -> None:
     file = tmp_path / "agent.json"
     if content is not None:
@@ -278,7 +278,7 @@ def test_a_file_that_is_no_configuration_is_one_line_and_exit_status_2(
         done = run(command, file)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
-        assert said in line
+        assert text in line
 
 
 def test_a_base_that_cannot_be_made_is_one_line_and_exit_status_1(tmp_path: Path) -> None:

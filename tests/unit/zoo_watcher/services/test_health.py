@@ -106,9 +106,9 @@ def test_a_host_that_no_resolver_knows_is_named() -> None:
     assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
 
 
-def counted(wanted: Check, answers: str) -> str:
+def counted(settings: Check, answers: str) -> str:
     """Whether a checker that gets these answers (`+` passed, `-` failed) is healthy after each (`1` yes, `0` no)."""
-    checker = Checker(wanted, lambda: None)
+    checker = Checker(settings, lambda: None)
     healthy = ""
     for answer in answers:
         checker._note(None if answer == "+" else "down", checker._epoch)
@@ -131,16 +131,16 @@ def test_answers_in_a_row_are_counted(rise: int, fall: int, answers: str, health
 
 def test_a_check_follows_its_service_down_and_up(service: Service) -> None:
     service.open()
-    told = threading.Event()
-    checker = Checker(check(service.port), told.set)
+    changed = threading.Event()
+    checker = Checker(check(service.port), changed.set)
     assert not checker.healthy
     checker.start()
     wait_for(lambda: checker.healthy, "the service is seen to be up")
-    assert told.wait(5)
-    told.clear()
+    assert changed.wait(5)
+    changed.clear()
     service.close()
     wait_for(lambda: not checker.healthy, "the service is seen to be down")
-    assert told.wait(5)
+    assert changed.wait(5)
     assert "Connection refused" in checker.reason
     service.open()
     wait_for(lambda: checker.healthy, "the service is seen to be up again")

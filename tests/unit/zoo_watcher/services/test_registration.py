@@ -42,9 +42,14 @@ def test_a_serverset_member_is_alive_at_an_endpoint() -> None:
 
 def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> None:
     assert service_path(service("curator")) == "/service/business/what/web1"
-    found = json.loads(service_value(service("curator"), "10.0.0.1"))
-    assert (found["name"], found["id"], found["address"], found["port"]) == ("what", "web1", "10.0.0.1", 9099)
-    assert (found["serviceType"], found["enabled"]) == ("DYNAMIC", True)
+    instance = json.loads(service_value(service("curator"), "10.0.0.1"))
+    assert (instance["name"], instance["id"], instance["address"], instance["port"]) == (
+        "what",
+        "web1",
+        "10.0.0.1",
+        9099,
+    )
+    assert (instance["serviceType"], instance["enabled"]) == ("DYNAMIC", True)
 
 
 @pytest.mark.parametrize("kind", ["seed", "nerve", "serverset", "curator"])

@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fleet_options import WAITING
+from .connection import CONNECTION_OPTIONS, ConnectError, host_string
 from .records import AppPaths, check_relative_path, check_url
 from .znode_names import InvalidRecord, quote
-from .zookeeper import ARGSPEC, ConnectError, host_string
+from .zookeeper import WAITING_OPTIONS
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {**ARGSPEC, "wait": {"type": "bool", "default": False}, **WAITING}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    **CONNECTION_OPTIONS,
+    "wait": {"type": "bool", "default": False},
+    **WAITING_OPTIONS,
+}
 """What goes to the connection and to waiting, as the modules have it."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
@@ -29,7 +33,7 @@ KINDS: Mapping[str, tuple[str, Any]] = {
 TARGET_KEYS = ("branch", "app", "relative_path")
 
 
-class ConfigError(Exception):
+class HookConfigError(Exception):
     """The configuration can't be used; the text is one line that says each mistake."""
 
 
@@ -43,7 +47,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Config:
+class HookConfig:
     """`url` is the repository's address for the servers, `options` are those of the connection and of waiting."""
 
     path: str
@@ -52,38 +56,38 @@ class Config:
     options: Mapping[str, Any]
 
     @classmethod
-    def load(cls, path: str) -> Config:
-        """The configuration in a file. Raises `ConfigError`."""
+    def load(cls, path: str) -> HookConfig:
+        """The configuration in a file. Raises `HookConfigError`."""
         try:
             with open(path, encoding="utf-8") as file:
-                found = json.load(file)
+                content = json.load(file)
         except OSError as exc:
-            raise ConfigError(
+            raise HookConfigError(
                 f"{path}: {exc.strerror}; only the repository's owner may push where it publishes"
             ) from exc
         except ValueError as exc:
-            raise ConfigError(f"{path}: not JSON: {exc}") from exc
-        problems = list(_problems(found)) if isinstance(found, dict) else ["expected a JSON object"]
+            raise HookConfigError(f"{path}: not JSON: {exc}") from exc
+        problems = list(_problems(content)) if isinstance(content, dict) else ["expected a JSON object"]
         if problems:
-            raise ConfigError(f"{path}: {'; '.join(problems)}")
+            raise HookConfigError(f"{path}: {'; '.join(problems)}")
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
-        options = {**defaults, **{name: value for name, value in found.items() if name in OPTIONS}}
-        return cls(os.path.realpath(path), found["url"], tuple(map(_target, found["branches"])), options)
+        options = {**defaults, **{name: value for name, value in content.items() if name in OPTIONS}}
+        return cls(os.path.realpath(path), content["url"], tuple(map(_target, content["branches"])), options)
 
     def targets_of(self, branch: str) -> list[Target]:
         """Where a branch's commits go; nowhere, mostly."""
         return [target for target in self.targets if target.branch == branch]
 
 
-def _problems(found: dict[str, Any]) -> Iterator[str]:
-    for name in sorted(set(found) - {*OPTIONS, "url", "branches"}):
+def _problems(content: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(set(content) - {*OPTIONS, "url", "branches"}):
         yield f"{name}: no such key"
-    for name, value in found.items():
+    for name, value in content.items():
         if name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
-    yield from _refused(lambda: check_url(found.get("url")))
-    yield from _refused(lambda: host_string(found.get("hosts")))
-    yield from _branch_problems(found.get("branches"))
+    yield from _refused(lambda: check_url(content.get("url")))
+    yield from _refused(lambda: host_string(content.get("hosts")))
+    yield from _branch_problems(content.get("branches"))
 
 
 def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[str]:

@@ -20,14 +20,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
-from .config import Config, ConfigError, Target
-from .fleet_options import outage
+from .config import HookConfig, HookConfigError, Target
+from .connection import MissingLibraryError, ZooKeeperError
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
 from .releases import now, prove, publish, read_published
 from .znode_names import InvalidRecord
-from .zookeeper import ZooKeeperError, connect
+from .zookeeper import connect, outage
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
@@ -48,19 +48,22 @@ def main(words: list[str]) -> int:
     parser.add_argument("--config", required=True, metavar="FILE")
     given = parser.parse_args(words)
     try:
-        config = Config.load(given.config)
+        config = HookConfig.load(given.config)
         return int(COMMANDS[given.command](config))
-    except (ConfigError, ZooKeeperError, InvalidRecord) as exc:
+    except MissingLibraryError as exc:
+        say(FAILURES[given.command].format(f"{exc}, or apply the role again"))
+        return 1
+    except (HookConfigError, ZooKeeperError, InvalidRecord) as exc:
         say(FAILURES[given.command].format(exc))
         return 1
 
 
-def check(_config: Config) -> int:
+def check(_config: HookConfig) -> int:
     """Nothing more to do: it could be read."""
     return 0
 
 
-def pre_receive(config: Config) -> int:
+def pre_receive(config: HookConfig) -> int:
     """Have the ensemble rehearse what is to be published, where anything is."""
     targets = [target for _update, target in _wanted(config)]
     if targets:
@@ -70,7 +73,7 @@ def pre_receive(config: Config) -> int:
     return 0
 
 
-def post_receive(config: Config) -> int:
+def post_receive(config: HookConfig) -> int:
     """Publish what was pushed, and wait for the fleet where that is wanted."""
     wanted = _wanted(config)
     if not wanted:
@@ -84,13 +87,13 @@ def post_receive(config: Config) -> int:
     return 0 if all(proved) and not failed else 1
 
 
-def _wanted(config: Config) -> list[tuple[Update, Target]]:
+def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
     updates = read_updates(sys.stdin)
     return [(update, target) for update in updates for target in config.targets_of(update.branch)]
 
 
 def publish_each(
-    client: Any, config: Config, wanted: list[tuple[Update, Target]]
+    client: Any, config: HookConfig, wanted: list[tuple[Update, Target]]
 ) -> tuple[list[Publication], list[Target]]:
     """Publish all that is wanted, say what was done; what was published, and where that failed.
 
@@ -106,7 +109,7 @@ def publish_each(
     return list(filter(None, made)), failed
 
 
-def publish_one(client: Any, config: Config, update: Update, target: Target) -> Publication | None:
+def publish_one(client: Any, config: HookConfig, update: Update, target: Target) -> Publication | None:
     """Publish the commit that a branch is at, where that is news; say what was done.
 
     Hooks of two pushes to one branch run side by side. Each publishes its commit only while the branch is still at it,

@@ -9,8 +9,8 @@ from typing import Any
 
 from kazoo.exceptions import NoAuthError, NoNodeError
 
+from .connection import ZooKeeperError, explain, translated
 from .records import AppPaths
-from .zookeeper import ZooKeeperError, explain, translated
 
 NOWHERE = "/zoo-deploy-rehearsal-of-nothing"
 """No znode has this name; checking it makes a transaction fail, after all that stands before it was looked at."""

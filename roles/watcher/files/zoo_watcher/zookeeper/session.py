@@ -20,8 +20,9 @@ from kazoo.protocol.states import KeeperState
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import SessionTroubleError
 
+from .connection import explain
 from .connector import Connector
-from .kazoo_client import make_client
+from .kazoo_client import new_client
 from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
@@ -52,7 +53,7 @@ class Session:
 
     def __init__(self, connection: Connection, client_id: ClientId | None, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self.client = make_client(connection, client_id)
+        self.client = new_client(connection, client_id)
         self.states = SessionStates()
         self._connector = Connector(self.client, connection.session_timeout, self._enter)
         self.client.add_listener(self._on_kazoo_state)
@@ -177,4 +178,4 @@ def session_trouble(path: str) -> Any:
     try:
         yield
     except KazooException as exc:
-        raise SessionTroubleError(f"{path}: {type(exc).__name__} {exc}".rstrip()) from exc
+        raise SessionTroubleError(f"{path}: {explain(exc)}") from exc

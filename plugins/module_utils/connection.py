@@ -1,0 +1,241 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the options of a connection mean to kazoo, what is wrong with them, and what kazoo's errors mean to a person.
+
+Modules, lookups, inventory, event source, git hook and agent share this file. Nothing here opens a session: a client is
+made and not started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import ssl
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+try:
+    from kazoo import exceptions as kazoo_errors
+    from kazoo.client import KazooClient
+    from kazoo.handlers.threading import KazooTimeoutError
+except ImportError:
+    KAZOO_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    KAZOO_IMPORT_ERROR = None
+
+CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "connect_timeout": {"type": "float", "default": 10.0},
+    "digest_username": {"type": "str"},
+    "digest_password": {"type": "str", "no_log": True},
+    "sasl_mechanism": {"type": "str", "choices": ["DIGEST-MD5", "GSSAPI"]},
+    "sasl_username": {"type": "str"},
+    "sasl_password": {"type": "str", "no_log": True},
+    "sasl_service": {"type": "str", "default": "zookeeper"},
+    "sasl_principal": {"type": "str"},
+    "tls": {"type": "bool", "default": False},
+    "tls_ca": {"type": "path"},
+    "tls_cert": {"type": "path"},
+    "tls_key": {"type": "path"},
+    "tls_key_password": {"type": "str", "no_log": True},
+    "tls_verify": {"type": "bool", "default": True},
+    "tls_check_hostname": {"type": "bool", "default": True},
+}
+"""The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
+
+
+class ZooKeeperError(Exception):
+    """What went wrong, in one line. `details` are facts for the result, such as `path`."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class ConnectError(ZooKeeperError):
+    """No session could be had: wrong options, wrong address, refused credentials, or an ensemble that is down."""
+
+
+class MissingLibraryError(ZooKeeperError):
+    """The Python that runs this lacks `library`, which is needed for `purpose` where that says something."""
+
+    def __init__(self, library: str, purpose: str = "", **details: Any) -> None:
+        needed = f", needed for {purpose}" if purpose else ""
+        super().__init__(f"the Python library {library} is missing{needed}; install it for {sys.executable}", **details)
+        self.library = library
+        self.purpose = purpose
+
+
+def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
+    """A client for the options, not started; `arguments` are kazoo's own. Raises the first of `mistakes`."""
+    for mistake in mistakes(options):
+        raise mistake
+    try:
+        return KazooClient(
+            hosts=host_string(options["hosts"]),
+            auth_data=_auth_data(options),
+            sasl_options=_sasl_options(options),
+            **_tls_options(options),
+            **arguments,
+        )
+    except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
+        raise ConnectError(f"hosts: {exc}") from exc
+
+
+def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
+    """All that is known to be wrong with the options before anything is sent, an error of one line for each."""
+    if KAZOO_IMPORT_ERROR is not None:
+        yield MissingLibraryError("kazoo", exception=KAZOO_IMPORT_ERROR)
+        return
+    for check in (_check_hosts, _check_digest, _check_sasl, _check_ca, _check_certificate, _check_hostname_check):
+        try:
+            check(options)
+        except ZooKeeperError as exc:
+            yield exc
+
+
+def _check_hosts(options: Mapping[str, Any]) -> None:
+    host_string(options["hosts"])
+
+
+def host_string(hosts: str | Sequence[str] | None) -> str:
+    """The connection string in the option `hosts`: `a:2181,b:2181/chroot`. Raises `ConnectError` where it is empty."""
+    given = [hosts] if isinstance(hosts, str) else [str(host) for host in hosts or []]
+    joined = ",".join(host.strip() for host in given if host.strip())
+    if not joined:
+        raise ConnectError("hosts: none given; set the option, or ZK_HOSTS in the environment")
+    return joined
+
+
+def _check_digest(options: Mapping[str, Any]) -> None:
+    if bool(options.get("digest_username")) != bool(options.get("digest_password")):
+        raise ConnectError("digest_username and digest_password: give both or neither")
+
+
+def _auth_data(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    username = options.get("digest_username")
+    return [("digest", f"{username}:{options.get('digest_password')}")] if username else []
+
+
+def _check_sasl(options: Mapping[str, Any]) -> None:
+    mechanism = options.get("sasl_mechanism")
+    if not mechanism:
+        return
+    if importlib.util.find_spec("puresasl") is None:
+        raise MissingLibraryError("pure-sasl", "sasl_mechanism")
+    if mechanism not in importlib.import_module("puresasl.mechanisms").mechanisms:
+        raise MissingLibraryError("kerberos", f"sasl_mechanism {mechanism}")
+    if mechanism == "DIGEST-MD5" and not (options.get("sasl_username") and options.get("sasl_password")):
+        raise ConnectError("sasl_username and sasl_password: DIGEST-MD5 needs both")
+
+
+def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
+    names = ("mechanism", "service", "username", "password", "principal")
+    given = {name: options.get(f"sasl_{name}") for name in names}
+    return {name: value for name, value in given.items() if value} if given["mechanism"] else None
+
+
+def _check_ca(options: Mapping[str, Any]) -> None:
+    """Read the files as a connection will: kazoo would try again and again, and blame the ensemble."""
+    path = _existing(options, "tls_ca")
+    if path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError) as exc:
+        raise ConnectError(f"tls_ca: no certificates in PEM form in {path}: {exc}") from exc
+
+
+def _check_certificate(options: Mapping[str, Any]) -> None:
+    certificate, key = (_existing(options, name) for name in ("tls_cert", "tls_key"))
+    if certificate is None:
+        return
+    # An empty password, so that OpenSSL does not ask the terminal for one.
+    password = options.get("tls_key_password") or ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password)
+    except (OSError, ValueError) as exc:
+        raise ConnectError(f"tls_cert, tls_key or tls_key_password: can't be read, or don't match: {exc}") from exc
+
+
+def _existing(options: Mapping[str, Any], name: str) -> str | None:
+    path = options.get(name) if options.get("tls") else None
+    if path and not os.path.isfile(path):
+        raise ConnectError(f"{name}: no file at {path}")
+    return path or None
+
+
+def _check_hostname_check(options: Mapping[str, Any]) -> None:
+    if _checks_hostname(options) and "check_hostname" not in KazooClient.__init__.__code__.co_varnames:
+        raise ConnectError("tls_check_hostname: this kazoo can't do it; install 2.11 or later, or set it to false")
+
+
+def _checks_hostname(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("tls") and options["tls_verify"] and options["tls_check_hostname"])
+
+
+def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    if not options.get("tls"):
+        return {}
+    return {
+        "use_ssl": True,
+        "ca": options.get("tls_ca"),
+        "certfile": options.get("tls_cert"),
+        "keyfile": options.get("tls_key"),
+        "keyfile_password": options.get("tls_key_password"),
+        "verify_certs": options["tls_verify"],
+        # Asked for only where it is wanted: kazoo knows it from 2.11 on.
+        **({"check_hostname": True} if _checks_hostname(options) else {}),
+    }
+
+
+@contextlib.contextmanager
+def translated(path: str | None) -> Iterator[None]:
+    """Turn kazoo's errors inside the block into `ZooKeeperError`s that name `path`."""
+    try:
+        yield
+    except ZooKeeperError:
+        raise
+    except _kazoo_exceptions() as exc:
+        where = f"{path}: " if path else ""
+        details = {"path": path} if path else {}
+        raise ZooKeeperError(f"{where}{explain(exc)}", **details) from exc
+
+
+def _kazoo_exceptions() -> tuple[type[BaseException], ...]:
+    if KAZOO_IMPORT_ERROR is not None:
+        return ()
+    return (kazoo_errors.KazooException, KazooTimeoutError)
+
+
+def explain(exc: BaseException) -> str:
+    """What an exception of kazoo's means to a person, and what to do about it."""
+    for name, text in _MEANINGS.items():
+        if isinstance(exc, getattr(kazoo_errors, name)):
+            return text
+    if isinstance(exc, KazooTimeoutError):
+        return "ZooKeeper did not answer in time; look at the ensemble"
+    return f"{type(exc).__name__} {exc}".strip()
+
+
+_MEANINGS = {
+    "NoAuthError": "permission denied (NoAuth); the ACL does not allow this to the given credentials",
+    "AuthFailedError": "the credentials were refused (AuthFailed)",
+    "NoNodeError": "no such znode (NoNode)",
+    "NodeExistsError": "the znode is there already (NodeExists)",
+    "NotEmptyError": "the znode has children (NotEmpty); set recursive to delete them too",
+    "BadVersionError": "the znode has changed since (BadVersion); read it again and decide anew",
+    "NoChildrenForEphemeralsError": "an ephemeral znode can't have children (NoChildrenForEphemerals)",
+    "InvalidACLError": "the ACL is not valid (InvalidACL)",
+    "BadArgumentsError": "ZooKeeper refused the arguments (BadArguments)",
+    "NotReadOnlyCallError": "the server is read-only now (NotReadOnly); the ensemble has lost its quorum",
+    "SessionExpiredError": "the session has expired (SessionExpired); try again",
+    "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); it may have been done",
+    "ConnectionClosedError": "the connection was closed (ConnectionClosed)",
+    "RuntimeInconsistency": "not done, because another operation of the same transaction failed",
+    "RolledBackError": "not done, because another operation of the same transaction failed",
+}

@@ -1,0 +1,77 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From registrations to hosts: which of them are one host, and values that Ansible never takes for templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
+
+try:
+    from ansible.template import trust_as_template as _trust_as_template
+except ImportError:  # ansible-core 2.18 and earlier
+    _trust_as_template = None
+
+_SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service"})
+"""The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
+
+
+class Host(NamedTuple):
+    """One host of the inventory; `groups` before they are made safe names."""
+
+    name: str
+    groups: list[str]
+    variables: dict[str, Any]
+
+
+def merge(named: Iterable[tuple[str, Registration]]) -> tuple[list[Host], list[str]]:
+    """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
+
+    Where one name stands for several addresses, each is `name@address`, which nothing else can be; a text for each such
+    name comes second.
+    """
+    entries = list(named)
+    clashes = _clashes(entries)
+    by_name: dict[str, list[Registration]] = {}
+    for name, registration in entries:
+        unique = f"{name}@{_address(registration)}" if name in clashes else name
+        by_name.setdefault(unique, []).append(registration)
+    problems = [
+        f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {name}@{min(addresses)}"
+        for name, addresses in clashes.items()
+    ]
+    return [_host(name, registrations) for name, registrations in by_name.items()], problems
+
+
+def _clashes(entries: Iterable[tuple[str, Registration]]) -> dict[str, set[str]]:
+    """The names that stand for more than one address, and those."""
+    by_name: dict[str, set[str]] = {}
+    for name, registration in entries:
+        by_name.setdefault(name, set()).add(_address(registration))
+    return {name: addresses for name, addresses in by_name.items() if len(addresses) > 1}
+
+
+def _address(registration: Registration) -> str:
+    address: str = registration.variables["zk_address"]
+    return address
+
+
+def _host(name: str, registrations: Sequence[Registration]) -> Host:
+    services = [
+        {key[3:]: value for key, value in registration.variables.items() if key in _SERVICE_KEYS}
+        for registration in registrations
+    ]
+    groups = list(dict.fromkeys(registration.group for registration in registrations))
+    return Host(name, groups, {**registrations[0].variables, "zk_services": services})
+
+
+def untrusted(value: Any) -> Any:
+    """`value`, marked where Ansible would take it for a template; since 2.19 it takes only what is marked as one."""
+    if _trust_as_template is not None:
+        return value
+    from ansible.utils.unsafe_proxy import wrap_var  # noqa: PLC0415 - deprecated where it isn't needed
+
+    return wrap_var(value)

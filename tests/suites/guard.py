@@ -1,0 +1,65 @@
+"""Run a command so that nothing of it is left behind: `python -m suites.guard COMMAND ...`.
+
+Whatever the command starts becomes a child of this process when its own parent ends, and is killed when the command
+has ended. SIGINT and SIGTERM interrupt the command as Ctrl-C in a terminal would; it has half a minute to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""From `linux/prctl.h`."""
+SECONDS_TO_END = 30
+
+
+def main(command: list[str]) -> int:
+    """Run the command; its exit status, or 128 and the number of a signal that ended it."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        signal.alarm(SECONDS_TO_END)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGALRM, lambda *_: kill_descendants())
+    status = reap_until(process.pid)
+    kill_descendants()
+    with contextlib.suppress(ChildProcessError):
+        while os.wait():
+            # What one that has just ended had started is a child of this process only now.
+            kill_descendants()
+    return status
+
+
+def reap_until(pid: int) -> int:
+    """Wait for every child that ends, until this one has; its exit status as a shell has it."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def kill_descendants() -> None:
+    """Kill every process that descends from this one."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

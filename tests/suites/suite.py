@@ -1,0 +1,43 @@
+"""One suite: `python -m suites.suite SUITE [words]` runs it in this process and writes down what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from suites import hosts, lint, pytests, sanity
+from suites.outcome import RESULTS, Outcome
+from suites.tool import end_on_interrupt
+
+SUITES: dict[str, Callable[[list[str]], Outcome]] = {
+    "integration": partial(pytests.run, "integration"),
+    "hosts": hosts.run,
+    "lint": lint.run,
+    "unit": partial(pytests.run, "unit"),
+    **{name: partial(pytests.run, name) for name in ("faults", "agent", "quickstart", "eda")},
+    "sanity": sanity.run,
+    "ensemble": partial(pytests.run, "ensemble"),
+}
+"""What runs each suite with words for its tool, in the order in which they begin: the two longest, then those that tell
+soonest what is broken, then the longer ones first, so that none is left alone at the end."""
+
+
+def result(name: str) -> Path:
+    """Where a suite's outcome is written."""
+    return RESULTS / f"{name}.json"
+
+
+def main(name: str, words: list[str]) -> None:
+    """Run a suite and write its outcome. One that had nothing to run has failed."""
+    end_on_interrupt()
+    outcome = SUITES[name](words)
+    if outcome == Outcome():
+        print(f"{name}: nothing was run", flush=True)
+        outcome = Outcome(failed=1)
+    outcome.write(result(name))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,50 @@
+"""The variables of each role: its argument specification, its defaults and the table of its README agree."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.MULTILINE)
+
+
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """The options of a role's argument specification."""
+    specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+    return dict(specs["argument_specs"]["main"]["options"])
+
+
+def test_the_roles_are_found() -> None:
+    assert ROLES == ["git_hook", "loadbalancer", "watcher", "zookeeper"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_are_those_of_the_specification(role: str) -> None:
+    defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
+    assert defaults == {name: option["default"] for name, option in options(role).items() if "default" in option}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_begins_with_the_name_of_its_role(role: str) -> None:
+    internal = yaml.safe_load((ROOT / "roles" / role / "vars" / "main.yml").read_text())
+    assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
+    assert [name for name in internal if not name.startswith(f"_{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_readme_lists_every_variable_with_its_default(role: str) -> None:
+    rows = dict(ROW.findall((ROOT / "roles" / role / "README.md").read_text()))
+    assert set(rows) >= set(options(role))
+    assert {name for name in rows if name.startswith(f"{role}_")} == set(options(role))
+    for name, option in options(role).items():
+        default = option.get("default")
+        if default not in (None, "") and "{{" not in str(default):
+            cell = re.match("`([^`]*)`", rows[name])
+            assert cell, f"{name}: {rows[name]}"
+            assert yaml.safe_load(cell[1]) == default

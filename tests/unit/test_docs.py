@@ -1,0 +1,159 @@
+"""What the documentation names is there, and what it should name is named.
+
+docs/architecture.md is checked against the code: packages, znodes, records, states, a host's directories.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    STATES,
+    AgentStatus,
+    AppPaths,
+    FileStatus,
+    Release,
+)
+from zoo_watcher.host.layout import Layout
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = sorted(
+    [
+        *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # generated from what others wrote
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("roles/*/README.md"),
+        *ROOT.glob("tests/**/README.md"),
+        *ROOT.glob(".github/**/*.md"),
+    ]
+)
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+NAMED_PATH = re.compile(
+    r"(?<![\w./<-])(?:changelogs|docs|extensions|meta|playbooks|plugins|roles|tests|\.ci|\.github)/[\w.*/-]*[\w*/]"
+)
+
+
+def section(title: str) -> str:
+    """The text below a heading of the architecture, up to the next heading of its level or above."""
+    level, rest = re.split(rf"^(#+) {re.escape(title)}\n", ARCHITECTURE, maxsplit=1, flags=re.MULTILINE)[1:]
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def block(text: str, language: str) -> str:
+    """The first fenced block of a language."""
+    return next(body for found, body in FENCED.findall(text) if found == language)
+
+
+def prose(path: Path) -> str:
+    """A document without its fenced blocks."""
+    return FENCED.sub("", path.read_text(encoding="utf-8"))
+
+
+def anchors(path: Path) -> set[str]:
+    """What GitHub makes of a document's headings."""
+    titles = HEADING.findall(prose(path))
+    return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).replace(" ", "-") for title in titles}
+
+
+def commands(path: Path) -> str:
+    """The code in a document's sentences, and the blocks that are typed into a shell."""
+    text = path.read_text(encoding="utf-8")
+    shell = [body for language, body in FENCED.findall(text) if language in {"bash", "console", "sh"}]
+    return "\n".join([*CODE.findall(FENCED.sub("", text)), *shell])
+
+
+def tree(text: str) -> Iterator[str]:
+    """The paths of a directory tree that is drawn by indentation, two spaces a level."""
+    above: list[str] = []
+    for line in text.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in (word for word in line.split() if word.endswith("/")):
+            above[depth:] = [name]
+            yield "".join(above)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
+    for target in LINK.findall(prose(path)):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _hash, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_path_that_is_named_is_there(path: Path) -> None:
+    for named in NAMED_PATH.findall(commands(path)):
+        assert any([*ROOT.glob(named.rstrip("/")), *path.parent.glob(named.rstrip("/"))]), named
+
+
+def test_every_directory_of_code_has_its_place_in_the_tree() -> None:
+    drawn = {path.rstrip("/") for path in tree(block(section("Where a line lives"), "text"))}
+    for directory in sorted(drawn):
+        assert (ROOT / directory).is_dir(), f"{directory} is drawn, and is not there"
+    code = {
+        str(path.parent.relative_to(ROOT))
+        for below in ("plugins", "roles/watcher/files/zoo_watcher")
+        for path in (ROOT / below).rglob("*.py")
+    }
+    suites = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").iterdir() if any(path.rglob("*.py"))}
+    assert code | suites <= drawn
+
+
+def test_every_znode_of_an_application_is_in_the_map() -> None:
+    paths = AppPaths("/app")
+    named = [value for name, value in inspect.getmembers(paths) if not name.startswith("_") and name != "root"]
+    znodes = {value("<name>") if callable(value) else value for value in named}
+    mapped = re.findall(r"^\| `([^`]+)`", section("The znodes"), re.MULTILINE)
+    assert {"/app/config", "/app/agents/<name>"} <= znodes
+    for znode in znodes:
+        pattern = znode.replace("/app/", "<app>/")
+        assert pattern in {path.replace("<sequence>", "") for path in mapped}, pattern
+
+
+def test_the_state_machine_has_every_state_of_an_agent_and_no_other() -> None:
+    diagram = block(section("States"), "mermaid")
+    assert set(re.findall(r"\w+(?= -->)|(?<=--> )\w+", diagram)) == set(STATES)
+
+
+@pytest.mark.parametrize(
+    ("title", "record"), [("Release", Release), ("Agent status", AgentStatus), ("File status", FileStatus)]
+)
+def test_every_key_of_a_record_is_explained(title: str, record: Any) -> None:
+    keys = {spec.metadata["key"] for spec in fields(record) if "key" in spec.metadata}
+    explained = set(CODE.findall("\n".join(re.findall(r"^\| (`[^|]+) \|", section(title), re.MULTILINE))))
+    assert keys <= explained
+
+
+def test_the_examples_of_records_are_records() -> None:
+    release = block(section("Release"), "json").encode()
+    assert Release.from_node(release).to_object() == json.loads(release)
+    status = AgentStatus.from_node(block(section("Agent status"), "json").encode())
+    assert status.extra == {}
+    assert status.files is not None
+    assert all(not FileStatus.from_object(one).extra for one in status.files.values())
+
+
+def test_everything_in_the_agents_own_directory_is_explained() -> None:
+    layout = Layout(Path("/base"))
+    own = {
+        str(path.relative_to("/base"))
+        for name, path in inspect.getmembers(layout)
+        if isinstance(path, Path) and name not in {"base", "own"}
+    }
+    explained = {path.partition("/<")[0] for path in re.findall(r"^\| `([^`]+)`", section("On a host"), re.MULTILINE)}
+    assert own <= explained

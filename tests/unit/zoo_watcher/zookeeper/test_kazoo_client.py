@@ -1,0 +1,71 @@
+"""What `zoo_watcher check` says of a connection before any server is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo_watcher.config.config import Connection
+from zoo_watcher.errors import ConfigError
+from zoo_watcher.zookeeper.kazoo_client import check_connection, new_client
+
+
+def mistakes(**given: Any) -> list[str]:
+    """What is wrong with a connection; the client is refused for the same."""
+    connection = Connection("zk1:2181", **given)
+    with pytest.raises(ConfigError) as raised:
+        check_connection(connection)
+    with pytest.raises(ConfigError) as refused:
+        new_client(connection, None)
+    assert refused.value.mistakes == raised.value.mistakes
+    assert not any("\n" in mistake for mistake in raised.value.mistakes)
+    return raised.value.mistakes
+
+
+def test_each_tls_file_that_is_wrong_has_a_line_of_its_own(tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("no certificate")
+    authority, certificate = mistakes(tls=True, tls_ca=str(nonsense), tls_cert=str(nonsense))
+    assert authority.startswith(f"tls_ca: no certificates in PEM form in {nonsense}: ")
+    assert certificate.startswith("tls_cert, tls_key or tls_key_password: can't be read, or don't match: ")
+    missing = str(tmp_path / "missing.pem")
+    assert mistakes(tls=True, tls_ca=missing, tls_cert=str(nonsense), tls_key=missing) == [
+        f"tls_ca: no file at {missing}",
+        f"tls_key: no file at {missing}",
+    ]
+
+
+def test_files_that_no_connection_uses_are_not_looked_at() -> None:
+    check_connection(Connection("zk1:2181", tls_ca="/none"))
+    assert new_client(Connection("zk1:2181", tls_ca="/none"), None).ca is None
+
+
+def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> None:
+    assert mistakes(sasl_mechanism="DIGEST-MD5", sasl_username="agent") == [
+        "sasl_username and sasl_password: DIGEST-MD5 needs both"
+    ]
+
+
+def test_the_command_prints_them_and_no_secret(tmp_path: Path) -> None:
+    config = tmp_path / "agent.json"
+    key = tmp_path / "agent.key"
+    key.write_text("no key")
+    tls = {"tls": True, "tls_ca": "/none/ca.pem", "tls_cert": str(key), "tls_key_password": "sesame"}
+    config.write_text(json.dumps({"hosts": "zk1:2181", "base": str(tmp_path), **tls}))
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo_watcher", "check", "--config", str(config)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        "tls_ca",
+        "tls_cert, tls_key or tls_key_password",
+    ]
+    assert "sesame" not in done.stderr
