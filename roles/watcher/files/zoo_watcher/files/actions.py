@@ -122,7 +122,7 @@ class Actions(threading.Thread):
         """Why an action of this file's last change failed."""
         with self._condition:
             problems = [action.problems.get(dest) for action in self._by_file[dest]]
-            return "; ".join(filter(None, problems)) or None
+            return "; ".join(dict.fromkeys(filter(None, problems))) or None
 
     def announce(self, dests: Iterable[str]) -> list[str]:
         """Before files change: those among them whose change asks for an action, for the journal."""
