@@ -216,3 +216,11 @@ def test_a_plugin_needs_no_more_files_than_it_may(part: str) -> None:
 
 def test_each_module_has_a_number_of_files() -> None:
     assert {part for part in PLUGIN_NEIGHBOURS if part.startswith("modules/")} <= MOST_FILES.keys()
+
+
+def test_no_two_classes_have_one_name() -> None:
+    named_by_ansible = {"ActionModule", "InventoryModule", "LookupModule", "ModuleDocFragment"}
+    files = [path for root in (PLUGINS, AGENT, GIT_HOOK) for path in root.rglob("*.py") if not path.is_symlink()]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_bytes()))]
+    names = [node.name for node in nodes if isinstance(node, ast.ClassDef) and node.name not in named_by_ansible]
+    assert sorted(names) == sorted(set(names))
