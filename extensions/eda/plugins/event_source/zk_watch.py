@@ -125,7 +125,7 @@ options:
 notes:
   - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is given.
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
-    but for a session, C(path). docs/events.md of the collection shows each.
+    but for a session, C(path). docs/guides/events.md of the collection shows each.
   - The requirements are those of the Python that ansible-rulebook runs in.
 requirements:
   - kazoo >= 2.9
