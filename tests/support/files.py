@@ -64,7 +64,7 @@ class Host:
         return self.agent.start(PATH=f"{command.parent}:/usr/local/bin:/usr/bin:/bin")
 
     def write(self, name: str, value: bytes) -> int:
-        """Set a znode, made where there is none; the transaction of it, which `wait_proved` asks for."""
+        """Set a znode, or create it; the transaction of it, which `wait_proved` asks for."""
         try:
             stat = self.zk.set(self.path(name), value)
         except NoNodeError:
@@ -103,7 +103,7 @@ class Host:
             raise AssertionError(f"{exc}\nstatus: {self.agent.status}\nlog:\n{self.agent.log}") from exc
 
     def wait_proved(self, name: str, state: str = "current") -> dict[str, Any]:
-        """Wait until a file is in a state as of the last change that this class has made to its znodes."""
+        """Wait until a file is in a state as of the last change of its znodes by this class."""
         return self.wait(name, state, self.written[name])
 
     def wait_read(self, name: str) -> None:
@@ -156,7 +156,7 @@ class Reader:
 
     @property
     def values(self) -> int:
-        """How many values it has seen."""
+        """How many values it has read."""
         return len(self._seen)
 
     def _read(self) -> None:

@@ -78,13 +78,13 @@ def as_values(tree: dict[str, Any]) -> dict[str, bytes]:
 
 def flat(tree: dict[str, Any], between: str) -> list[tuple[str, str]]:
     """The paths of a tree, joined, and the texts at them."""
-    found = []
+    texts = []
     for name, value in tree.items():
         if isinstance(value, dict):
-            found += [(f"{name}{between}{path}", text) for path, text in flat(value, between)]
+            texts += [(f"{name}{between}{path}", text) for path, text in flat(value, between)]
         else:
-            found.append((name, value))
-    return found
+            texts.append((name, value))
+    return texts
 
 
 @given(trees(NAMES, TEXTS))
@@ -101,17 +101,17 @@ def test_yaml_comes_back(tree: dict[str, Any]) -> None:
 
 @given(trees(NAMES, TEXTS))
 def test_properties_come_back_or_two_keys_are_the_same(tree: dict[str, Any]) -> None:
-    wanted = flat(tree, ".")
-    if len(dict(wanted)) < len(wanted):
+    expected = flat(tree, ".")
+    if len(dict(expected)) < len(expected):
         with pytest.raises(InvalidRecord, match="both get the key"):
             render("properties", as_values(tree))
     else:
-        assert load_properties(render("properties", as_values(tree)).decode("ascii")) == dict(wanted)
+        assert load_properties(render("properties", as_values(tree)).decode("ascii")) == dict(expected)
 
 
 def load_properties(text: str) -> dict[str, str]:
     r"""What `java.util.Properties.load` reads, by its documentation."""
-    logical, found = "", {}
+    logical, properties = "", {}
     for natural in re.split(r"\r\n|\r|\n", text):
         line = natural.lstrip(" \t\f")
         if not logical and (not line or line[0] in "#!"):
@@ -121,9 +121,9 @@ def load_properties(text: str) -> dict[str, str]:
             logical = logical[:-1]
             continue
         key, value = re.fullmatch(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(.*)", logical).groups()  # type: ignore[union-attr]
-        found[unescaped(key)] = unescaped(value)
+        properties[unescaped(key)] = unescaped(value)
         logical = ""
-    return found
+    return properties
 
 
 def unescaped(text: str) -> str:
@@ -141,16 +141,16 @@ def unescaped(text: str) -> str:
 @settings(max_examples=60)
 @given(trees(WORDS, TEXTS))
 def test_what_env_holds_a_shell_can_source_or_it_is_refused(tree: dict[str, Any]) -> None:
-    wanted = {re.sub("[-./]", "_", path).upper(): text for path, text in flat(tree, "/")}
+    expected = {re.sub("[-./]", "_", path).upper(): text for path, text in flat(tree, "/")}
     values = as_values(tree)
-    if len(wanted) < len(leaves(values)):
+    if len(expected) < len(leaves(values)):
         with pytest.raises(InvalidRecord, match="both get the key"):
             render("env", values)
-    elif any("\0" in text for text in wanted.values()):
+    elif any("\0" in text for text in expected.values()):
         with pytest.raises(InvalidRecord, match="zero byte"):
             render("env", values)
     else:
-        assert sourced(render("env", values), wanted) == wanted
+        assert sourced(render("env", values), expected) == expected
 
 
 def sourced(rendered: bytes, keys: dict[str, str]) -> dict[str, str]:
@@ -162,7 +162,7 @@ def sourced(rendered: bytes, keys: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("form", "values", "said"),
+    ("form", "values", "problem"),
     [
         ("json", {"a": b"\xff"}, '"a": not UTF-8 at byte 0'),
         ("yaml", {"a/b": b"ok\x80", "a": b""}, '"a/b": not UTF-8 at byte 2'),
@@ -177,11 +177,11 @@ def sourced(rendered: bytes, keys: dict[str, str]) -> dict[str, str]:
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_in_one_line_that_names_it(
-    form: str, values: dict[str, bytes], said: str
+    form: str, values: dict[str, bytes], problem: str
 ) -> None:
     with pytest.raises(InvalidRecord) as refused:
         render(form, {"": b"", **values})
-    assert said in str(refused.value)
+    assert problem in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -22,6 +22,7 @@ from zoo_watcher.host import command
 
 from .journal import FileJournal
 
+RESTART = ("systemctl", "restart")
 SETTLE = 0.05
 """Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
 
@@ -51,14 +52,13 @@ class Action:
         """Its name in the journal."""
         return shlex.join(self.command)
 
-    @property
-    def is_restart(self) -> bool:
-        """Whether it restarts a unit."""
-        return self.command[:2] == ("systemctl", "restart")
-
     def is_pending(self, dest: str) -> bool:
         """Whether it has to run for a file, or runs."""
         return dest in self.waiting or dest in self.running
+
+    def is_complete(self, dest: str) -> bool:
+        """Whether it has succeeded since the file's last change."""
+        return not self.is_pending(dest) and dest not in self.problems
 
     def request(self, dest: str, due: float) -> None:
         """The file has changed."""
@@ -84,7 +84,7 @@ class Action:
 def commands_of(file: ManagedFile) -> list[tuple[str, tuple[str, ...]]]:
     """What a file's change asks for, each with its label: its command, then the restarts of its units."""
     commands = [(f"on_change {file.on_change[0]}", file.on_change)] if file.on_change else []
-    return [*commands, *((f"restarting {unit}", ("systemctl", "restart", unit)) for unit in file.restart_units)]
+    return [*commands, *((f"restarting {unit}", (*RESTART, unit)) for unit in file.restart_units)]
 
 
 class Actions(threading.Thread):
@@ -108,7 +108,7 @@ class Actions(threading.Thread):
                 action.last_run = _monotonic(journal.last_runs.get(action.key, 0.0))
                 self._by_file[file.dest].append(action)
         # Commands before restarts, whatever the order of the files.
-        self._actions = sorted(actions.values(), key=lambda action: action.is_restart)
+        self._actions = sorted(actions.values(), key=lambda action: action.command[:2] == RESTART)
         self._announced: set[str] = set()
         self._condition = threading.Condition()
         self._ended = False
@@ -116,16 +116,13 @@ class Actions(threading.Thread):
     def is_pending(self, dest: str) -> bool:
         """Whether an action of this file's has to run, or runs."""
         with self._condition:
-            return self._is_pending(dest)
-
-    def _is_pending(self, dest: str) -> bool:
-        return any(action.is_pending(dest) for action in self._by_file[dest])
+            return any(action.is_pending(dest) for action in self._by_file[dest])
 
     def problem(self, dest: str) -> str | None:
         """Why an action of this file's last change failed."""
         with self._condition:
             problems = [action.problems.get(dest) for action in self._by_file[dest]]
-            return "; ".join(filter(None, problems)) or None
+            return "; ".join(dict.fromkeys(filter(None, problems))) or None
 
     def announce(self, dests: Iterable[str]) -> list[str]:
         """Before files change: those among them whose change asks for an action, for the journal."""
@@ -210,8 +207,7 @@ class Actions(threading.Thread):
         self.journal.complete([dest for dest in dests if self._is_complete(dest)], runs)
 
     def _is_complete(self, dest: str) -> bool:
-        failed = any(dest in action.problems for action in self._by_file[dest])
-        return not failed and not self._is_pending(dest) and dest not in self._announced
+        return dest not in self._announced and all(action.is_complete(dest) for action in self._by_file[dest])
 
 
 def _monotonic(when: float) -> float:

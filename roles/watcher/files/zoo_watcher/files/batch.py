@@ -127,7 +127,7 @@ class Batch:
         for change in prepared:
             if _attempt(change, record_intent) and _attempt(change, change.writer.commit):
                 committed.append(change)
-            elif change.writer.begun:
+            elif change.writer.partly_committed:
                 # A directory of which some files are new already.
                 self._actions.request([change.dest])
             else:

@@ -44,7 +44,7 @@ class DirectoryWriter:
         self.proof = proof
         self.timeout = timeout
         self.directories: set[str] = set()
-        self.begun = False
+        self.partly_committed = False
         self._contents = leaves(values) if values else {}
         self._exists = values is not None
         self._attributes = FileAttributes.of(file)
@@ -159,7 +159,7 @@ class DirectoryWriter:
                 self._remove(root, parent)
         with self._open_staging(root, path) as source, _open_below(root, _parent(path), self._attributes) as target:
             os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
-        self.begun = True
+        self.partly_committed = True
         self.directories.update(os.path.join(self.file.dest, parent) for parent in _parents(path))
 
     @staticmethod
@@ -177,7 +177,7 @@ class DirectoryWriter:
                         os.rmdir(name, dir_fd=directory)
                 elif not _is_directory(directory, name):
                     os.unlink(name, dir_fd=directory)
-                    self.begun = True
+                    self.partly_committed = True
             self.directories.add(os.path.join(self.file.dest, parent))
 
 

@@ -68,7 +68,7 @@ class FileWriter:
     """Writes one file. `prepare`, then `commit` or `discard`.
 
     `created` are the paths that the agent creates, `remaining` those of its own that there are afterwards: "" is the
-    file's own. `begun` is whether a `commit` that failed has changed something.
+    file's own. `partly_committed` is whether a `commit` that failed changed anything.
     """
 
     def __init__(self, file: ManagedFile, data: bytes, timeout: float) -> None:
@@ -76,7 +76,7 @@ class FileWriter:
         self.data = data
         self.timeout = timeout
         self.created = self.remaining = {""}
-        self.begun = False
+        self.partly_committed = False
         self._attributes = FileAttributes.of(file)
         self._directory, self._name = os.path.split(file.dest)
         self._staged = os.path.basename(staged_path(file.dest))
@@ -113,7 +113,7 @@ class FileRemover:
         self.file = file
         self.created: set[str] = set()
         self.remaining: set[str] = set()
-        self.begun = False
+        self.partly_committed = False
         self.directories = {os.path.dirname(file.dest)}
 
     def differs(self) -> bool:
