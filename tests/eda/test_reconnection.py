@@ -1,4 +1,4 @@
-"""The event source, cut off, expired and held up: nothing is missed, and nothing is told that did not happen."""
+"""The event source, cut off, expired and held up: nothing is missed, and nothing is sent that did not happen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(zk: KazooClient, root: str, *names: str) -> None:
 
 
 def change_all(zk: KazooClient, root: str) -> None:
-    """Change what `make` made of stay, set, go, renew: set, go, renew each do, and one comes."""
+    """Change what `make` made of stay, set, go, renew: set, go and renew each are, and `come` is created."""
     zk.set(f"{root}/set", b"1")
     zk.set(f"{root}/set", b"2")
     zk.delete(f"{root}/go")
@@ -39,7 +39,7 @@ def change_all(zk: KazooClient, root: str) -> None:
 
 
 def what_changed(source: Source, root: str, kind: str) -> dict[str, list[str]]:
-    """The changes of each znode below `root` that are no state of the beginning, once the last one is told."""
+    """The changes of each znode below `root` that are no state of the beginning, once the last one is sent."""
     source.one(type=kind, change="created", path=f"{root}/come")
     found: dict[str, list[str]] = {}
     for event in source.all(type=kind):
@@ -57,7 +57,7 @@ def expire(source: Source, ensemble: Ensemble) -> None:
     wait_for(lambda: session not in ensemble.leader.ask("dump"), f"session {session} expires")
 
 
-def told(source: Source, count: int) -> list[str]:
+def session_changes(source: Source, count: int) -> list[str]:
     """The first `count` states of the session."""
     wait_for(lambda: len(source.all(type="session")) >= count, f"{count} states of the session")
     return [event["change"] for event in source.all(type="session")]
@@ -65,7 +65,7 @@ def told(source: Source, count: int) -> list[str]:
 
 @pytest.mark.parametrize("expired", [False, True], ids=["connection", "session"])
 @pytest.mark.parametrize("kind", ["data", "subtree"])
-def test_what_changes_meanwhile_is_told_after_a_lost(
+def test_what_changes_meanwhile_is_sent_after_a_lost(
     kind: str,
     expired: bool,
     watch: Watch,
@@ -88,13 +88,18 @@ def test_what_changes_meanwhile_is_told_after_a_lost(
     proxy.behave()
     assert what_changed(source, app, kind) == CHANGED
     assert source.one(type=kind, change="changed", path=f"{app}/set")["value"] == "2"
-    assert told(source, 4 if expired else 3) == ["connected", "suspended", *(["lost"] if expired else []), "connected"]
+    assert session_changes(source, 4 if expired else 3) == [
+        "connected",
+        "suspended",
+        *(["lost"] if expired else []),
+        "connected",
+    ]
     sessions = [event["session"] for event in source.all(type="session")]
     assert len(set(sessions[:-1])) == 1
     assert (sessions[-1] != sessions[0]) == expired
 
 
-def test_services_and_children_that_change_meanwhile_are_told(
+def test_services_and_children_that_change_meanwhile_are_sent(
     watch: Watch, zk: KazooClient, app: str, proxy: Proxy, proxied: dict[str, Any]
 ) -> None:
     for name in ("stay", "go", "renew"):
@@ -138,7 +143,7 @@ def test_a_service_is_not_taken_for_gone_while_nothing_can_be_seen(
     began = time.monotonic()
     zk.create(f"{app}/web/m_0000000003", b'{"host": "h1", "port": 80}')
     zk.delete(f"{app}/web/m_0000000002")
-    wait_for(lambda: time.monotonic() > began + 5.5, "h1 would have been away for longer than settle")
+    wait_for(lambda: time.monotonic() > began + 5.5, "h1 would have been absent for longer than settle")
     proxy.behave()
     source.one(change="left", address="h2")
     assert [event["change"] for event in source.all(address="h1")] == ["present"]
@@ -153,7 +158,7 @@ def test_each_member_may_die(watch: Watch, zk: KazooClient, app: str, ensemble: 
         try:
             write(zk, path, number)
             source.one(path=path, value=str(number))
-            assert "lost" not in told(source, states + 2)
+            assert "lost" not in session_changes(source, states + 2)
         finally:
             ensemble.start()
     assert [event["value"] for event in source.all(path=path)] == ["0", "1", "2"]
@@ -202,7 +207,7 @@ def test_a_rulebook_that_takes_no_event_gets_the_newest_state_and_little_else(
     names = [f"{app}/tree/{number}" for number in range(20)]
     make(zk, f"{app}/tree", *map(str, range(20)))
     source = watch(subtrees=[f"{app}/tree"])
-    wait_for(lambda: len(source.all(change="present")) == 22, "everything is told")
+    wait_for(lambda: len(source.all(change="present")) == 22, "everything is sent")
     source.hold()
     for number in range(100):
         for name in names:
@@ -235,7 +240,7 @@ def test_a_source_that_is_ended_while_nobody_takes_its_event_ends_and_closes_its
     wait_for(lambda: session not in ensemble.leader.ask("dump"), "the session is closed", 3)
 
 
-def test_a_source_that_is_ended_while_the_ensemble_is_away_ends(
+def test_a_source_that_is_ended_while_the_ensemble_is_unreachable_ends(
     watch: Watch, proxy: Proxy, proxied: dict[str, Any]
 ) -> None:
     source = watch(**proxied, session=True)
@@ -369,7 +374,7 @@ def present(source: Source) -> set[str]:
 
 
 def check_order(events: list[dict[str, Any]]) -> None:
-    """A znode's changes follow each other as they can, and no state is told that is older than the one before."""
+    """A znode's changes follow each other as they can, and no state is sent that is older than the one before."""
     there, newest = False, 0
     for event in events:
         assert (event["change"] in {"changed", "deleted"}) == there, events

@@ -1,4 +1,4 @@
-"""The event source before a real ensemble: what each kind of watch says."""
+"""The event source before a real ensemble: the events of each kind of watch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.waiting import wait_for
 Watch = Callable[..., Source]
 
 
-def test_a_znode_that_is_created_changed_deleted_and_created_again_is_told_each_time(
+def test_a_znode_that_is_created_changed_deleted_and_created_again_is_an_event_each_time(
     watch: Watch, zk: KazooClient, app: str
 ) -> None:
     path = f"{app}/config"
@@ -37,13 +37,13 @@ def test_a_znode_that_is_created_changed_deleted_and_created_again_is_told_each_
     assert len(source.all(path=path)) == 4
 
 
-def test_a_value_is_told_as_zk_znode_info_does(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_a_value_is_sent_as_zk_znode_info_returns_it(watch: Watch, zk: KazooClient, app: str) -> None:
     values = {"text": b"caf\xc3\xa9", "json": b'{"port": 5432}', "binary": b"\xff\x00", "empty": b""}
     for name, value in values.items():
         zk.create(f"{app}/{name}", value, makepath=True)
     source = watch(data=[f"{app}/{name}" for name in values])
-    told = {name: source.one(path=f"{app}/{name}") for name in values}
-    assert {name: (one["value"], one["encoding"], one.get("json")) for name, one in told.items()} == {
+    sent = {name: source.one(path=f"{app}/{name}") for name in values}
+    assert {name: (one["value"], one["encoding"], one.get("json")) for name, one in sent.items()} == {
         "text": ("café", "text", None),
         "json": ('{"port": 5432}', "text", {"port": 5432}),
         "binary": ("/wA=", "base64", None),
@@ -51,7 +51,7 @@ def test_a_value_is_told_as_zk_znode_info_does(watch: Watch, zk: KazooClient, ap
     }
 
 
-def test_without_initial_what_is_there_at_the_beginning_is_not_told(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_without_initial_what_is_there_at_the_beginning_is_not_sent(watch: Watch, zk: KazooClient, app: str) -> None:
     zk.create(f"{app}/a", b"0", makepath=True)
     source = watch(data=[f"{app}/a"], session=True)
     assert source.all(type="session", change="connected")
@@ -59,18 +59,18 @@ def test_without_initial_what_is_there_at_the_beginning_is_not_told(watch: Watch
     try:
         numbers = iter(range(1, 10000))
 
-        def told() -> list[dict[str, Any]]:
+        def sent() -> list[dict[str, Any]]:
             zk.set(f"{app}/a", str(next(numbers)).encode())
             return quiet.events
 
-        assert wait_for(told, "a change is told")[0]["change"] == "changed"
+        assert wait_for(sent, "a change is sent")[0]["change"] == "changed"
         assert not quiet.all(change="present")
         assert not quiet.all(type="session")
     finally:
         quiet.stop()
 
 
-def test_children_are_told_with_what_was_added_and_removed(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_children_are_sent_with_what_was_added_and_removed(watch: Watch, zk: KazooClient, app: str) -> None:
     zk.create(f"{app}/members/a", makepath=True)
     source = watch(children=[f"{app}/members"])
     present = source.one(type="children", change="present")
@@ -83,7 +83,7 @@ def test_children_are_told_with_what_was_added_and_removed(watch: Watch, zk: Kaz
     assert (present["children"], present["added"], removed["children"]) == (["a"], ["a"], ["b"])
 
 
-def test_a_subtree_is_told_znode_by_znode_the_deepest_deleted_first(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_a_subtree_is_sent_znode_by_znode_the_deepest_deleted_first(watch: Watch, zk: KazooClient, app: str) -> None:
     root = f"{app}/tree"
     zk.create(f"{root}/a/b", b"deep", makepath=True)
     source = watch(subtrees=[root])
@@ -102,7 +102,7 @@ def test_a_subtree_is_told_znode_by_znode_the_deepest_deleted_first(watch: Watch
     assert deleted.index("a/c/d") < deleted.index("a/c")
 
 
-def test_a_subtree_that_is_deleted_and_made_again_at_once_is_told_as_both(
+def test_a_subtree_that_is_deleted_and_created_again_at_once_is_sent_as_both(
     watch: Watch, zk: KazooClient, app: str
 ) -> None:
     root = f"{app}/tree"
@@ -160,7 +160,7 @@ def test_a_serverset_member_joins_when_it_says_that_it_is_alive(watch: Watch, zk
     assert [change for change, _path in source.changes(address="h1")] == ["joined", "left"]
 
 
-def test_a_service_below_a_directory_that_comes_later_is_found(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_a_service_below_a_parent_that_is_created_later_is_found(watch: Watch, zk: KazooClient, app: str) -> None:
     source = watch(registries=[f"{app}/dubbo/*/providers"])
     zk.create(f"{app}/dubbo/api", makepath=True)
     zk.create(f"{app}/other/providers", makepath=True)
@@ -182,7 +182,7 @@ def test_an_entry_that_can_not_be_read_is_no_service_and_costs_no_other(
     assert f"{app}/web/bad: left out" in caplog.text
 
 
-def test_a_service_that_registers_anew_before_its_old_entry_goes_has_neither_left_nor_joined(
+def test_a_service_that_registers_anew_before_its_old_entry_is_deleted_has_neither_left_nor_joined(
     watch: Watch, zk: KazooClient, app: str
 ) -> None:
     zk.create(f"{app}/web/m_0000000001", b'{"host": "h1", "port": 80}', makepath=True)
@@ -203,7 +203,7 @@ def test_a_service_that_comes_back_within_settle_has_not_left(watch: Watch, zk: 
     zk.delete(f"{app}/web/m_0000000001")
     zk.delete(f"{app}/web/m_0000000002")
     zk.create(f"{app}/web/m_0000000003", b'{"host": "h3", "port": 80}')
-    source.one(change="joined", address="h3")  # so that the two were seen to be away
+    source.one(change="joined", address="h3")  # so that the two were seen to be absent
     zk.create(f"{app}/web/m_0000000004", b'{"host": "h1", "port": 80}')
     source.one(change="left", address="h2")
     assert [change for change, _path in source.changes(address="h1")] == ["present"]
@@ -231,8 +231,8 @@ def test_no_event_holds_a_template(watch: Watch, zk: KazooClient, app: str, capl
     hidden = source.one(path=f"{app}/tree/hidden")
     assert hidden["encoding"] == "text"
     assert "json" not in hidden
-    told = json.dumps(source.events, ensure_ascii=False)
-    assert not any(mark in told for mark in ("{{", "{%", "{#", "#jinja2"))
+    sent = json.dumps(source.events, ensure_ascii=False)
+    assert not any(mark in sent for mark in ("{{", "{%", "{#", "#jinja2"))
     assert "their names are templates" in caplog.text
 
 
@@ -243,15 +243,15 @@ def test_decoded_data_that_holds_a_template_is_null(watch: Watch, zk: KazooClien
     assert (joined["address"], joined["service"]) == ("h3", None)
 
 
-def test_json_that_the_rule_engine_can_not_take_is_told_as_text_alone(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_json_that_the_rule_engine_can_not_take_is_sent_as_text_only(watch: Watch, zk: KazooClient, app: str) -> None:
     values = [b"1e999", b"9" * 40, b"[" * 60 + b"]" * 60, b'"\\ud800"', b"[NaN]"]
     for number, value in enumerate(values):
         zk.create(f"{app}/{number}", value, makepath=True)
     source = watch(data=[f"{app}/{number}" for number in range(len(values))])
     for number, value in enumerate(values):
-        told = source.one(path=f"{app}/{number}")
-        assert told["value"] == value.decode()
-        assert "json" not in told
+        sent = source.one(path=f"{app}/{number}")
+        assert sent["value"] == value.decode()
+        assert "json" not in sent
 
 
 def test_a_chroot_is_no_part_of_a_path(watch: Watch, zk: KazooClient, app: str) -> None:

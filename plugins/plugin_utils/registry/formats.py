@@ -259,8 +259,8 @@ def read_clickhouse(_name: str, data: bytes) -> Endpoint:
     return Endpoint(address, port, server)
 
 
-_NAME_PATTERNS = [(one.name_pattern, one.read) for one in FORMATS.values() if one.name_pattern]
-_DATA_CONDITIONS = [(one.matches, one.read) for one in FORMATS.values() if one.matches]
+_NAME_PATTERNS = [(entry.name_pattern, entry.read) for entry in FORMATS.values() if entry.name_pattern]
+_DATA_CONDITIONS = [(entry.matches, entry.read) for entry in FORMATS.values() if entry.matches]
 
 
 def _object_in(name: str) -> dict[str, Any] | None:
@@ -295,7 +295,7 @@ def _depth(value: Any) -> int:
     level, depth = [value], 0
     while level:
         depth += 1
-        level = [inner for one in level for inner in _inside(one)]
+        level = [inner for outer in level for inner in _inside(outer)]
     return depth
 
 

@@ -47,14 +47,14 @@ class ZnodeReader:
         self._connected_at = time.monotonic()
         self._client.sync_async("/")  # answered before what is asked next: this member may be behind the last one
 
-    def read(self, wanted: Sequence[tuple[str, Interest | None]]) -> list[Observation | Exception | None] | None:
+    def read(self, interests: Sequence[tuple[str, Interest | None]]) -> list[Observation | Exception | None] | None:
         """What is at each path, in order, each with a watch; None where there is no answer, or not yet.
 
         A znode that may not be read is an exception; one that is not there, or of no interest, is None.
         """
         try:
             requests = [
-                (path, interest, self._request(path, interest) if interest else None) for path, interest in wanted
+                (path, interest, self._request(path, interest) if interest else None) for path, interest in interests
             ]
             return [self._observe(path, interest, sent) if interest else None for path, interest, sent in requests]
         except _NoAnswerError:
