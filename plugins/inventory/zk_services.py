@@ -23,12 +23,12 @@ description:
   - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
   - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
     out with a warning, as is every other entry that can't be read.
-  - Entries that say that they do not serve are left out, such as a serverset's member that is not V(ALIVE), or one of
-    Curator's that is not enabled.
+  - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
+    or one of Curator's that is not enabled.
   - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
 options:
   plugin:
-    description: Says that the file is for this plugin.
+    description: The name of this plugin, in every file that is for it.
     type: str
     required: true
     choices: [zoo.deploy.zk_services]
@@ -50,8 +50,8 @@ options:
       - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
       - V(clickhouse) reads ClickHouse's cluster discovery.
       - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
-        matched. By default it is the segment that the last V(*) matched, else the last segment that says something
-        (V(kafka) of V(/kafka/ids)).
+        matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
+        such as V(kafka) of V(/kafka/ids).
       - Characters that a group's name can't have become underscores.
     type: list
     elements: raw
@@ -83,7 +83,7 @@ options:
   shrink_limit:
     description:
       - How many percent of a registry's entries may be gone since the last good answer; it needs O(cache).
-      - Where more are gone, or all of them, O(shrink_action) says what happens. V(100) accepts everything.
+      - Where more are gone, or all of them, O(shrink_action) applies. V(100) accepts everything.
       - Each registry is measured by itself, before O(filters).
     type: int
     default: 100
@@ -98,7 +98,7 @@ options:
   accept_shrunk:
     description:
       - Take a registry that has shrunk as the new good answer, whatever O(shrink_limit) says.
-      - Meant for one run, as in C(ZK_ACCEPT_SHRUNK=true ansible-inventory --graph), after servers were taken away on
+      - Meant for one run, as in C(ZK_ACCEPT_SHRUNK=true ansible-inventory --graph), after servers were removed on
         purpose.
     type: bool
     default: false

@@ -78,22 +78,22 @@ from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_directory, from_values, pruned
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import deletions, from_directory, from_values
 
 
 class LookupModule(LookupBase):
     """Entries for `zk_znode`."""
 
     def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
-        """The entries, those that take something away at the end. Raises `AnsibleLookupError`."""
+        """The entries, those that delete at the end. Raises `AnsibleLookupError`."""
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            wanted = self._wanted(_path(terms))
-            return [*wanted, *pruned(wanted, self.get_option("there"))]
+            entries = self._entries(_path(terms))
+            return [*entries, *deletions(entries, self.get_option("there"))]
         except InvalidRecord as exc:
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
 
-    def _wanted(self, path: str) -> list[dict[str, Any]]:
+    def _entries(self, path: str) -> list[dict[str, Any]]:
         directory, values = self.get_option("directory"), self.get_option("values")
         if (directory is None) == (values is None):
             raise InvalidRecord("expected one of directory and values")

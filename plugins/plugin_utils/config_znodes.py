@@ -33,24 +33,26 @@ def from_directory(path: str, directory: str, read: Callable[[str], bytes]) -> l
     """The files of `directory` as znodes below `path`, an empty one as an empty znode. `read` gives a file's bytes."""
     if not os.path.isdir(directory):
         raise InvalidRecord(f"{directory}: no such directory")
-    return _wanted(_files(path, directory, read), directory)
+    return _collect(_files(path, directory, read), directory)
 
 
 def _files(path: str, directory: str, read: Callable[[str], bytes]) -> Iterator[Entry]:
     """The entries of one directory and those below it."""
     try:
-        found = sorted((one for one in os.scandir(directory) if one.name not in LEFT_OUT), key=lambda one: one.name)
+        files = sorted(
+            (file for file in os.scandir(directory) if file.name not in LEFT_OUT), key=lambda file: file.name
+        )
     except OSError as exc:
         raise InvalidRecord(f"{directory}: {exc.strerror}") from exc
-    for one in found:
-        znode = child(path, check_node_name(one.name, directory))
-        if one.is_dir(follow_symlinks=False):
-            yield from _or_empty(znode, _files(znode, one.path, read))
-        elif one.is_file():
-            yield {"path": znode, "value": base64.b64encode(_content(one.path, read)).decode(), "encoding": "base64"}
+    for file in files:
+        znode = child(path, check_node_name(file.name, directory))
+        if file.is_dir(follow_symlinks=False):
+            yield from _or_empty(znode, _files(znode, file.path, read))
+        elif file.is_file():
+            yield {"path": znode, "value": base64.b64encode(_content(file.path, read)).decode(), "encoding": "base64"}
         else:
             raise InvalidRecord(
-                f"{one.path}: expected a file or a directory, not a link to a directory or to nothing, a pipe, ..."
+                f"{file.path}: expected a file or a directory, not a link to a directory or to nothing, a pipe, ..."
             )
 
 
@@ -65,7 +67,7 @@ def from_values(path: str, values: Any) -> list[Entry]:
     """The keys of `values` as znodes below `path`, a nested dictionary's as deeper ones; none is an empty znode."""
     if not isinstance(values, Mapping):
         raise InvalidRecord(f"values for {path}: expected a dictionary")
-    return _wanted(_items(path, values), path)
+    return _collect(_items(path, values), path)
 
 
 def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
@@ -81,29 +83,29 @@ def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
 
 
 def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
-    """What is inside of a directory; where nothing is, the directory itself."""
+    """What is below a znode; where nothing is, the znode itself."""
     yield next(inside, {"path": path})
     yield from inside
 
 
-def _wanted(entries: Iterable[Entry], where: str) -> list[Entry]:
+def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
     """All the entries. Stops at the first too many: the directory may be a whole disk, by mistake."""
-    found, size = [], 0
+    collected, size = [], 0
     for entry in entries:
-        found.append(entry)
+        collected.append(entry)
         size += len(entry["path"]) + len(str(entry.get("value", "")))
         if size > MAX_BYTES:
             raise InvalidRecord(
-                f"{where}: over the 1 MB of one transaction; publish its directories each below a path of its own"
+                f"{source}: over the 1 MB of one transaction; publish its directories each below a path of its own"
             )
-    if not found:
-        raise InvalidRecord(f"{where}: there is nothing in it to publish")
-    return found
+    if not collected:
+        raise InvalidRecord(f"{source}: there is nothing in it to publish")
+    return collected
 
 
-def pruned(entries: Iterable[Entry], there: Iterable[str]) -> list[Entry]:
-    """Entries that take away what is `there` and neither wanted nor above what is: each subtree by its top."""
+def deletions(entries: Iterable[Entry], there: Iterable[str]) -> list[Entry]:
+    """Entries that delete what is `there` and neither in `entries` nor above one of them: each subtree by its top."""
     kept = {path for entry in entries for path in (entry["path"], *ancestors(entry["path"]))}
-    gone = set(there) - kept
-    tops = sorted(path for path in gone if not gone.intersection(ancestors(path)))
+    surplus = set(there) - kept
+    tops = sorted(path for path in surplus if not surplus.intersection(ancestors(path)))
     return [{"path": path, "state": "absent", "recursive": True} for path in tops]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
-from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
-from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import _SPEC
 from eda.source import FILE, Source
 from support.certificates import Certificates
 from support.client import connected
@@ -147,27 +143,6 @@ def test_credentials_that_are_refused_later_on_end_it(tmp_path: Path) -> None:
         error = wait_for(lambda: source.error, "the source has ended")
         assert str(error) == "ZooKeeper refused the credentials; nothing can be watched any more"
         source.stop()
-
-
-def test_the_documentation_is_what_the_options_are() -> None:
-    source = runpy.run_path(str(FILE))
-    documented = yaml.safe_load(source["DOCUMENTATION"])["options"]
-    shape = {
-        name: {key: value for key, value in option.items() if key != "description"}
-        for name, option in documented.items()
-    }
-    spec = {
-        name: {key: value for key, value in option.items() if key not in {"no_log", "fallback"}}
-        for name, option in _SPEC.items()
-    }
-    assert shape == spec
-    for name, option in yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"].items():
-        if name != "connect_timeout":
-            assert documented[name] == option
-    for example in yaml.safe_load(source["EXAMPLES"]):
-        ((name, args),) = example.items()
-        assert name == "zoo.deploy.zk_watch"
-        assert args.keys() <= spec.keys()
 
 
 SHOW = """

@@ -97,12 +97,6 @@ def host(tmp_path: Path, install: Path) -> Iterator[Host]:
     made.current.unlink(missing_ok=True)
 
 
-def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
-
-
 def test_every_variable_of_the_configuration_is_in_the_argument_specs_and_no_other_is() -> None:
     keys = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_keys"]
     options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from support.certificates import Certificates
 from support.ensemble import Ensemble
@@ -18,7 +17,7 @@ from support.playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
 STATUS = ROLE / "files" / "ensemble_status.py"
-LOOK = ROLE / "files" / "member_state.py"
+STATE = ROLE / "files" / "member_state.py"
 
 
 def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
@@ -37,18 +36,6 @@ def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) 
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
-
-
-def test_every_variable_is_in_the_readme() -> None:
-    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    readme = (ROLE / "README.md").read_text()
-    assert [name for name in options if f"`{name}`" not in readme] == []
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
@@ -94,7 +81,7 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     assert "quo" not in said.replace("quotation", "")
 
 
-def look(directory: Path) -> dict[str, Any]:
+def member_state(directory: Path) -> dict[str, Any]:
     """What is found of a member in a directory."""
     words = [
         str(directory / "etc"),
@@ -105,14 +92,14 @@ def look(directory: Path) -> dict[str, Any]:
         "/bin/sh",
         "/nowhere",
     ]
-    done = subprocess.run([sys.executable, str(LOOK), *words], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, str(STATE), *words], capture_output=True, check=True)
     return dict(json.loads(done.stdout))
 
 
 def test_a_host_without_a_member_has_nothing(tmp_path: Path) -> None:
     expected = {"myid": "", "data": False, "settings": {}, "login": False, "unpacked": False, "user": True}
     expected["lacking"] = ["/nowhere"]
-    assert look(tmp_path) == expected
+    assert member_state(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +117,7 @@ def test_a_member_has_data_once_it_was_in_sync_or_has_a_transaction(
 ) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text(content)
-    assert look(tmp_path)["data"] == has_data
+    assert member_state(tmp_path)["data"] == has_data
 
 
 def test_the_example_that_debian_has_for_an_id_is_none(tmp_path: Path) -> None:
@@ -138,7 +125,7 @@ def test_the_example_that_debian_has_for_an_id_is_none(tmp_path: Path) -> None:
     (tmp_path / "data" / "myid").write_text(
         "replace this text with the cluster-unique zookeeper's instance id (1-255)\n"
     )
-    assert look(tmp_path)["myid"] == ""
+    assert member_state(tmp_path)["myid"] == ""
 
 
 def status(*words: str) -> dict[str, Any]:

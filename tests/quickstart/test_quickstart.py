@@ -110,6 +110,7 @@ def assert_came_out(quickstart: Quickstart, zk: KazooClient) -> None:
     assert len(list(quickstart.directory.glob("**/*.pid"))) == 13 + len(SERVERS)  # nginx writes one of its own too
 
 
+@pytest.mark.smoke
 def test_it_ends_with_five_servers_that_serve_the_published_commit(
     quickstart: Quickstart, first: subprocess.CompletedProcess[str], zk: KazooClient
 ) -> None:

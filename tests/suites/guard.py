@@ -26,6 +26,8 @@ def main(command: list[str]) -> int:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A shell's background job ignores SIGINT, and so would the command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, start_new_session=True)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

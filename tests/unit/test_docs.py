@@ -114,6 +114,15 @@ def test_every_directory_of_code_has_its_place_in_the_tree() -> None:
     assert code | suites <= drawn
 
 
+def test_what_is_said_to_be_in_a_file_is_defined_there() -> None:
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| ([^|]+) \|$", section("Where is ..."), re.MULTILINE)
+    assert rows
+    for file, names in rows:
+        code = (ROOT / file).read_text(encoding="utf-8")
+        for word in re.findall(r"\w+", names):
+            assert re.search(rf"^ *(class|def) {word}\b", code, re.MULTILINE), f"{file}: {word}"
+
+
 def test_every_znode_of_an_application_is_in_the_map() -> None:
     paths = AppPaths("/app")
     named = [value for name, value in inspect.getmembers(paths) if not name.startswith("_") and name != "root"]

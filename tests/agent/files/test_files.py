@@ -33,6 +33,7 @@ def host(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Host:
     return Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
 
 
+@pytest.mark.smoke
 def test_a_value_arrives_as_it_is_when_it_is_created_changed_deleted_and_created_again(host: Host) -> None:
     host.add("a.conf").start()
     assert host.wait("a.conf", "missing")["znode"] == host.path("a.conf")

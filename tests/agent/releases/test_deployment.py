@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent
@@ -21,6 +22,7 @@ def served(agent: Agent, place: str = "site") -> str:
     return (agent.base / place / "index.html").read_text()
 
 
+@pytest.mark.smoke
 def test_a_release_comes_live_and_the_status_proves_it(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from support.agent import Agent
 from support.repository import GitRepository
 from support.service import Service
@@ -28,6 +30,7 @@ def serve_from(service: Service, agent: Agent) -> None:
     service.open()
 
 
+@pytest.mark.smoke
 def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
     agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
 ) -> None:

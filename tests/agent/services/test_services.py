@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 from kazoo.protocol.states import EventType, WatchedEvent
 
@@ -18,6 +19,7 @@ Publish = Callable[..., int]
 Registrations = Callable[[], dict[str, list[str]]]
 
 
+@pytest.mark.smoke
 def test_a_registration_comes_with_health_goes_without_and_comes_back(
     agents: Agents, release: Publish, service: Service, registered: dict[str, Any], registrations: Registrations
 ) -> None:

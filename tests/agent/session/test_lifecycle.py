@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 from kazoo.protocol.states import WatchedEvent
 
@@ -62,6 +63,7 @@ def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(
     assert agent.live() == repository.head
 
 
+@pytest.mark.smoke
 def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a_watcher(
     deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import from_directory, from_values, pruned
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import deletions, from_directory, from_values
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1
@@ -117,7 +117,7 @@ def test_values_that_can_not_be_published_are_refused_with_their_place(values: A
 def test_what_is_there_and_not_wanted_goes_by_the_top_of_its_subtree() -> None:
     wanted = [{"path": "/c/a/b", "value": "x"}, {"path": "/c/k"}]
     there = ["/c/a", "/c/a/b", "/c/a/b/old", "/c/a/old", "/c/k", "/c/old", "/c/old/deep", "/c/old/deep/er", "/c/older"]
-    gone = pruned(wanted, there)
+    gone = deletions(wanted, there)
     assert [one["path"] for one in gone] == ["/c/a/b/old", "/c/a/old", "/c/old", "/c/older"]
     assert all(one["state"] == "absent" and one["recursive"] for one in gone)
 
@@ -129,7 +129,7 @@ TREES: Any = st.recursive(st.integers(), lambda inner: st.dictionaries(NAMES, in
 def test_pruning_leaves_exactly_what_is_wanted(before: Any, after: Any) -> None:
     wanted = from_values("/c", after)
     there = set(tree_of(from_values("/c", before))) | set(tree_of(wanted))
-    for one in pruned(wanted, there - {"/", "/c"}):
+    for one in deletions(wanted, there - {"/", "/c"}):
         there -= {path for path in there if path == one["path"] or path.startswith(f"{one['path']}/")}
     assert there == set(tree_of(wanted))
 

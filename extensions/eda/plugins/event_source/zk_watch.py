@@ -22,12 +22,12 @@ description:
     and decoded data with one is left out, or null.
 options:
   data:
-    description: Paths of the znodes whose values are watched. They need not be there yet.
+    description: Paths of the znodes whose values are watched. They may be created later.
     type: list
     elements: str
     default: []
   children:
-    description: Paths of the znodes whose children's names are watched. They need not be there yet.
+    description: Paths of the znodes whose children's names are watched. They may be created later.
     type: list
     elements: str
     default: []
@@ -46,7 +46,7 @@ options:
   settle:
     description:
       - A service that has left may come back within so many seconds, under any child's name, before V(left) is sent.
-        One that does causes no event, or V(changed) where it says something else than before.
+        One that does causes no event, or V(changed) where its data has changed.
       - V(0) sends at once. While there is no connection V(left) is not sent.
     type: float
     default: 0
@@ -63,7 +63,7 @@ options:
   hosts:
     description:
       - The members of the ensemble as V(host:port), a list or one comma-separated string.
-      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
+      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
       - Where it is not given, the environment variable E(ZK_HOSTS) counts.
     type: list
     elements: str
@@ -72,11 +72,11 @@ options:
     description:
       - Seconds within which a session must come up at the beginning; an ensemble that is down is an error then. Later
         on it is waited for, however long.
-      - It is also the session timeout that is asked for.
+      - It is also the session timeout that is requested.
     type: float
     default: 10.0
   digest_username:
-    description: User for the V(digest) scheme; goes with O(digest_password).
+    description: User for the V(digest) scheme, together with O(digest_password).
     type: str
   digest_password:
     description: Password for the V(digest) scheme.
@@ -125,7 +125,7 @@ options:
 notes:
   - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is given.
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
-    but for a session, C(path). docs/events.md of the collection shows each.
+    but for a session, C(path). docs/guides/events.md of the collection shows each.
   - The requirements are those of the Python that ansible-rulebook runs in.
 requirements:
   - kazoo >= 2.9
@@ -168,9 +168,9 @@ STOP_TIMEOUT = 5.0
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Send events to `queue` as `args`, the options, say; until the rulebook ends, or with an error of one line."""
+    """Send to `queue` what `args`, the options, ask for; until the rulebook ends, or with an error of one line."""
     find_collection()
-    # ansible-rulebook knows this file alone; the rest can only be imported now.
+    # ansible-rulebook loads only this file; the rest can only be imported now.
     from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop  # noqa: PLC0415
     from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import read_options  # noqa: PLC0415
 

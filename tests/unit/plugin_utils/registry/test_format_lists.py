@@ -31,7 +31,7 @@ def test_a_format_is_in_the_documentation_of_the_inventory_plugin(name: str) -> 
 def test_no_other_format_is_in_the_documentation_of_the_inventory_plugin() -> None:
     described = yaml.safe_load(zk_services.DOCUMENTATION)["options"]["registries"]["description"]
     documented = [line[2:].partition(")")[0] for line in described if line.startswith("V(") and ") reads " in line]
-    assert documented == list(FORMATS)
+    assert documented == list(FORMATS), "plugins/inventory/zk_services.py lists the formats in the order of formats.py"
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"auto"}))
@@ -51,7 +51,10 @@ def test_an_entry_has_an_example_of_its_format(example: str, name: str) -> None:
 
 def test_every_example_is_of_an_entry_or_of_auto() -> None:
     examples = {path.name.removesuffix(".zk_services.yml") for path in (ROOT / EXAMPLES).iterdir()}
-    assert examples == {entry.example for entry in AS_WRITTEN} | {"auto"}
+    expected = {entry.example for entry in AS_WRITTEN} | {"auto"}
+    assert examples == expected, (
+        f"{EXAMPLES} has a file for each entry of tests/support/registry_entries.py, and no other"
+    )
     options = yaml.safe_load((ROOT / EXAMPLES / "auto.zk_services.yml").read_text())
     assert Registry.from_option(options["registries"][0]).format == "auto"
 

@@ -94,11 +94,11 @@ class Held(set[str]):
         """As in `Ephemerals`."""
         self.add(path)
 
-    def let_go(self, path: str) -> None:
+    def withdraw(self, path: str) -> None:
         """As in `Ephemerals`."""
         self.discard(path)
 
-    def let_go_of_others(self, configured: set[str]) -> None:
+    def withdraw_others(self, configured: set[str]) -> None:
         """As in `Ephemerals`."""
         self.configured = configured
 

@@ -160,16 +160,16 @@ def test_what_is_somebody_elses_is_neither_replaced_nor_deleted(
     with pytest.raises(TakenError, match=r"^/a is taken: ") as caught:
         ephemerals.hold("/a", b"mine")
     assert caught.value.owner == owner
-    ephemerals.let_go("/a")
+    ephemerals.withdraw("/a")
     assert ensemble.znodes == {"/a": (owner, b"theirs")}
     assert ephemerals.held == set()
 
 
-def test_what_was_deleted_and_taken_by_another_is_not_let_go_of(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+def test_what_was_deleted_and_taken_by_another_is_not_withdrawn(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
     ephemerals.hold("/a", b"one")
     ensemble.delete("/a")
     ensemble.znodes["/a"] = (FOREIGN, b"theirs")
-    ephemerals.let_go("/a")
+    ephemerals.withdraw("/a")
     assert ensemble.znodes == {"/a": (FOREIGN, b"theirs")}
 
 
@@ -191,25 +191,25 @@ def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
     ephemerals.hold("/a", b"one")
     ephemerals.hold("/b", b"one")
     ensemble.client_id = (SECOND, b"other")
-    start(ensemble, file).let_go_of_others({"/a"})
+    start(ensemble, file).withdraw_others({"/a"})
     assert set(ensemble.znodes) == {"/a"}
     assert SessionMemory(file).paths == {"/a"}
 
 
 def test_a_path_is_remembered_before_it_is_created(ephemerals: Ephemerals, ensemble: Ensemble, file: Path) -> None:
     ensemble.broken = True
-    with pytest.raises(SessionTroubleError, match=r"^/a: ConnectionLoss"):
+    with pytest.raises(SessionTroubleError, match=r"^/a: .*\(ConnectionLoss\)"):
         ephemerals.hold("/a", b"one")
     assert SessionMemory(file).paths == {"/a"}
     assert ephemerals.held == set()
 
 
-def test_what_was_let_go_of_is_gone_and_remembered_no_more(
+def test_what_was_withdrawn_is_deleted_and_remembered_no_more(
     ephemerals: Ephemerals, ensemble: Ensemble, file: Path
 ) -> None:
     ephemerals.hold("/a", b"one")
-    ephemerals.let_go("/a")
+    ephemerals.withdraw("/a")
     assert (ensemble.znodes, ephemerals.held, SessionMemory(file).paths) == ({}, set(), frozenset())
     ensemble.requests.clear()
-    ephemerals.let_go("/a")
+    ephemerals.withdraw("/a")
     assert ensemble.requests == []

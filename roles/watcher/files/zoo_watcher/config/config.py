@@ -153,7 +153,7 @@ def _config(reader: ObjectReader) -> Config:
     app = reader.checked("app", reader.text("app", DEFAULT_APP), AppPaths)
     base = reader.text("base")
     if base is None:
-        reader.wrong("base", "missing: expected the absolute path of the directory that releases go under")
+        reader.wrong("base", "missing: expected the absolute path of the directory for releases")
     elif not os.path.isabs(base) or not nameable(base):
         reader.wrong("base", f"expected an absolute path, got {quote(base)}")
     config = Config(
@@ -214,7 +214,7 @@ def _connection(reader: ObjectReader) -> Connection:
         **{key: reader.text(key) for key in (*texts, *files)},
     )
     if bool(connection.digest_username) != bool(connection.digest_password):
-        reader.wrong("digest_username", "goes with digest_password: give both or neither")
+        reader.wrong("digest_username", "give digest_password too, or neither")
     return connection
 
 
@@ -323,6 +323,6 @@ def _check(reader: ObjectReader, port: int) -> Check:
         command=command,
     )
     if bool(command) != (check.type == "command"):
-        reader.wrong("command", "goes with the type command")
+        reader.wrong("command", "required with the type command, not allowed with another")
     reader.reject_unknown()
     return check

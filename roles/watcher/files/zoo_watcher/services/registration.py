@@ -37,8 +37,8 @@ class Registrations:
             if serving and checker.healthy:
                 self._ephemerals.hold(path, service_value(service, service.address or self._address))
             elif not serving or checker.healthy is False:
-                self._ephemerals.let_go(path)
-        self._ephemerals.let_go_of_others(self._configured)
+                self._ephemerals.withdraw(path)
+        self._ephemerals.withdraw_others(self._configured)
 
 
 def service_path(service: Service) -> str:

@@ -78,7 +78,7 @@ class Ephemerals:
             # Somebody may delete it: then it is created again.
             self._session.ask(self._session.client.exists_async, path, watch=self._on_event)
 
-    def let_go(self, path: str) -> None:
+    def withdraw(self, path: str) -> None:
         """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
         if path not in self._paths:
             return
@@ -88,10 +88,10 @@ class Ephemerals:
         self._forget(path)
         self._save()
 
-    def let_go_of_others(self, configured: set[str]) -> None:
-        """Let go of what an earlier process held and the configuration does not name any more."""
+    def withdraw_others(self, configured: set[str]) -> None:
+        """Withdraw what an earlier process held and the configuration does not name any more."""
         for path in sorted(self._paths - configured):
-            self.let_go(path)
+            self.withdraw(path)
 
     @property
     def _present(self) -> dict[str, bytes | None]:

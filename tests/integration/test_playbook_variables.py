@@ -1,0 +1,130 @@
+"""What an inventory says of an application, a target or a secret of its own is nothing to the playbooks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.ports import free_ports
+from support.repository import GitRepository
+
+PLAYBOOKS = ROOT / "playbooks"
+HOSTILE: dict[str, Any] = {
+    "app": "/app/hostile",
+    "config_acl": [{"scheme": "world", "id": "anyone", "perms": []}],
+    "config_from": "/etc",
+    "config_path": "/hostile",
+    "config_values": {"hostile": "yes"},
+    "drain_seconds": 1000,
+    "group": "hostile",
+    "history": 0,
+    "hosts": "127.0.0.1:1",
+    "max_failures": 100,
+    "min_agents": 100,
+    "min_servers": 0,
+    "prune": True,
+    "ref": "hostile",
+    "relative_path": "hostile",
+    "release_state": "rolled_back",
+    "remove": True,
+    "secret": True,
+    "state": "rolled_back",
+    "stop_units": ["hostile.service"],
+    "target": "hostile",
+    "to": "release-0000000666",
+    "url": "file:///hostile",
+    "wait_timeout": 0,
+    "zk_connection": {"tls": True},
+    "zk_hosts": "127.0.0.1:1",
+}
+"""The names that a company may well have in its group_vars/all, with values that would redirect whatever reads them."""
+
+
+class Company:
+    """An inventory with such variables, and the playbooks in it."""
+
+    def __init__(self, directory: Path, hosts: str, app: str) -> None:
+        self.directory = directory
+        self.ours = {"zoo_hosts": hosts, "zoo_app": app, "zoo_min_agents": 0, "zoo_wait_timeout": 30}
+        (directory / "group_vars").mkdir(parents=True)
+        self.variables(HOSTILE)
+        hosts_of_company = {name: {"ansible_connection": "local"} for name in ("server1", "server2")}
+        (directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts_of_company}}))
+
+    def variables(self, values: dict[str, Any]) -> None:
+        """Write the variables of all hosts."""
+        (self.directory / "group_vars" / "all.yml").write_text(json.dumps(values))
+
+    def play(self, name: str, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        """Run a playbook."""
+        given = ["-e", json.dumps({**self.ours, **variables})]
+        return run_playbook(PLAYBOOKS / f"{name}.yml", "-i", str(self.directory), *given, *words)
+
+    def succeed(self, name: str, **variables: Any) -> str:
+        """Run a playbook, which is to end well; what it printed."""
+        done = self.play(name, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def company(tmp_path: Path, ensemble: Ensemble, app: str) -> Company:
+    """The inventory."""
+    return Company(tmp_path / "inventory", ensemble.hosts, app)
+
+
+def test_a_deployment_is_not_redirected(company: Company, repository: GitRepository, zk: KazooClient, app: str) -> None:
+    first = repository.head
+    company.succeed("deploy", zoo_url=repository.url, zoo_ref=first, zoo_relative_path="site")
+    second = repository.commit({"index.html": "two\n"})
+    company.succeed("deploy", zoo_ref=second)
+    release = json.loads(zk.get(f"{app}/config")[0])
+    assert (release["url"], release["commitId"], release["relativePath"]) == (repository.url, second, "site")
+    said = company.succeed("status")
+    assert f"commit {second} of {repository.url} at site" in said
+    assert said.count("release-") == 2, "the history is shown"
+    company.succeed("rollback", zoo_to=first[:10])
+    assert json.loads(zk.get(f"{app}/config")[0])["commitId"] == first
+    assert zk.exists("/app/hostile") is None
+
+
+def test_a_configuration_is_not_redirected(company: Company, zk: KazooClient, app: str) -> None:
+    path = f"{app}-config"
+    zk.create(f"{path}/extra", b"kept", makepath=True)
+    said = company.succeed("config", zoo_config_path=path, zoo_config_values={"colour": "green"})
+    assert zk.get(f"{path}/colour")[0] == b"green"
+    assert zk.exists(f"{path}/extra"), "nothing is pruned"
+    assert "0 of 0 servers have it" in said, "nothing is hidden"
+    assert zk.exists("/hostile") is None
+
+
+def test_an_ensemble_is_checked_where_it_is(company: Company) -> None:
+    assert company.succeed("ensemble").count(" follower ") == 2
+
+
+@pytest.mark.parametrize("name", ["scale_in", "scale_out"])
+@pytest.mark.parametrize("variables", [HOSTILE, {"zoo_target": "all"}, {"target": "all", "ansible_limit": "all"}])
+def test_scaling_is_refused_without_a_target_of_the_users(tmp_path: Path, name: str, variables: dict[str, Any]) -> None:
+    company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
+    company.variables(variables)
+    done = company.play(name)
+    assert done.returncode == 2
+    assert "with -l or with -e zoo_target=" in done.stdout
+    assert "server1" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("words", "variables"), [(["-l", "server2"], {}), ([], {"zoo_target": "server2"})])
+def test_scaling_has_only_the_hosts_that_are_named(tmp_path: Path, words: list[str], variables: dict[str, Any]) -> None:
+    company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
+    company.variables({"zoo_target": "server1", "target": "server1"})
+    done = company.play("scale_in", *words, "--list-hosts", **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "server2" in done.stdout
+    assert "server1" not in done.stdout

@@ -1,0 +1,155 @@
+"""A bare Debian as a stranger has it: a tree of debootstrap's, with git, sudo, and a user who may use it.
+
+The trees are made once, and kept in `.cache/bare`. In a copy of one, an overlay, the user runs commands. The packages
+that they may install are in the tree; the network, the package index and its certificates are the machine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hosts.lab.mirror import find_mirror
+from hosts.lab.places import locked
+from support.playbook import ROOT
+from support.waiting import wait_for
+
+CACHE = ROOT / ".cache" / "bare"
+RECIPE = Path(__file__).with_name("bare.sh")
+SUITES = ("bookworm", "trixie")
+THERE = ["ca-certificates", "git", "sudo"]
+OFFERED = [
+    *(
+        "default-jre-headless",
+        "libnetty-java",
+        "libslf4j-java",
+        "libzookeeper-java",
+        "nginx",
+        "python3",
+        "python3-venv",
+    ),
+    *("e2fsprogs", "haproxy", "iproute2", "openssh-client", "openssh-server", "openssl", "strace", "xfsprogs"),
+]
+"""What the quickstart and `tests/run.sh` install."""
+INDEX = ("PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+"""What may say where this machine has Python packages from; most have none of it."""
+PRIVATE = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+PROGRAMS = ["debootstrap", "nsenter", "unshare"]
+USER = "ann"
+
+
+def lacking() -> str:
+    """Why no bare tree can be made here, in one line; empty where one can."""
+    if os.geteuid() != 0:
+        return "bare trees need root (chroot, namespaces)"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"bare trees need programs that are not here: {' '.join(missing)}"
+    if find_mirror() is None:
+        return "bare trees are made from the mirror of a Debian, and this is none"
+    tried = subprocess.run([*PRIVATE, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return f"bare trees need namespaces, which are refused here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def bare_tree(suite: str) -> Path:
+    """The suite's tree, made first where there is none of this recipe (some minutes)."""
+    recipe = RECIPE.read_text() + repr((THERE, OFFERED))
+    tree = CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(f"bare-{suite}"):
+        if not tree.exists():
+            for old in CACHE.glob(f"{suite}*"):
+                shutil.rmtree(old)
+            new = CACHE / f"{suite}.new"
+            _make(suite, new)
+            new.rename(tree)
+    return tree
+
+
+def _make(suite: str, tree: Path) -> None:
+    mirror = find_mirror()
+    assert mirror is not None
+    keyring = [f"--keyring={mirror.keyring}"] if mirror.keyring else []
+    _run("debootstrap", "--variant=minbase", *keyring, f"--include={','.join(THERE)}", suite, str(tree), mirror.url)
+    shutil.copy("/etc/resolv.conf", tree / "etc" / "resolv.conf")
+    shutil.copy(RECIPE, tree / "bare.sh")
+    _run("unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", "chroot", str(tree), "sh", "/bare.sh", *OFFERED)
+    (tree / "bare.sh").unlink()
+
+
+def _run(*command: str) -> None:
+    """Run a step in a mount namespace of its own, so that nothing that it mounts stays."""
+    private = ["unshare", "--mount", "--propagation", "private", *command]
+    done = subprocess.run(private, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+@dataclass
+class BareHost:
+    """A copy of a bare tree, in namespaces of its own."""
+
+    root: Path
+    process: int
+
+    @property
+    def home(self) -> Path:
+        """The user's home, as it is seen from outside."""
+        return Path(f"/proc/{self.process}/root{self.root}/home/{USER}")
+
+    def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        """What a command of the user's printed and returned, run as after a login."""
+        inside = ["nsenter", f"--target={self.process}", "--mount", "--pid", "chroot", str(self.root)]
+        return subprocess.run(
+            [*inside, "su", "--login", USER, "--command", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@contextlib.contextmanager
+def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
+    """A bare host while the block lasts; all that runs in it ends with it. `directory` holds what it writes."""
+    for name in ("upper", "work", "root"):
+        (directory / name).mkdir(parents=True)
+    root = directory / "root"
+    setup = f"""
+        mount -t overlay overlay -o lowerdir={tree},upperdir={directory}/upper,workdir={directory}/work {root} &&
+        mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev &&
+        touch {directory}/ready && exec sleep infinity"""
+    with (directory / "log").open("w") as log:
+        holder = subprocess.Popen([*PRIVATE, "sh", "-c", setup], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: (directory / "ready").exists() or holder.poll() is not None, "the copy of the tree is there")
+        assert holder.poll() is None, (directory / "log").read_text()
+        (process,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+        host = BareHost(root, int(process))
+        _let_it_reach_the_index(host)
+        yield host
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def _let_it_reach_the_index(host: BareHost) -> None:
+    """Give the user what this machine has for its package index: the environment, and the files that it names."""
+    settings = {name: os.environ[name] for name in INDEX if name in os.environ}
+    root = host.home.parent.parent
+    shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
+    for value in settings.values():
+        if os.path.isfile(value):
+            copy = root / value.lstrip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(value, copy)
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    (host.home / ".bash_profile").write_text("".join(lines))
