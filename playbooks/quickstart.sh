@@ -49,7 +49,7 @@ quietly() {
     "$@" >"$DIRECTORY/step.log" 2>&1 </dev/null || status=$?
     [ "$status" = 0 ] && return
     tail -n 40 "$DIRECTORY/step.log" >&2
-    fail "step $number failed: ${1##*/} ended with status $status; its whole output is in $DIRECTORY/step.log"
+    fail "step $number failed: ${1##*/} ended with status $status; its whole output is in $DIRECTORY/step.log, and that of the processes in $DIRECTORY/*/*.log"
 }
 
 # Run a playbook of ours, show the command, and of its output the rows of its tables.

@@ -40,7 +40,7 @@ OFFERED = [
 """What the quickstart and `tests/run.sh` install."""
 INDEX = ("PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 """What may say where this machine has Python packages from; most have none of it."""
-PRIVATE = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+PRIVATE = ["unshare", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child"]
 PROGRAMS = ["debootstrap", "nsenter", "unshare"]
 USER = "ann"
 
@@ -105,7 +105,7 @@ class BareHost:
 
     def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
         """What a command of the user's printed and returned, run as after a login."""
-        inside = ["nsenter", f"--target={self.process}", "--mount", "--pid", "chroot", str(self.root)]
+        inside = ["nsenter", f"--target={self.process}", "--mount", "--uts", "--pid", "chroot", str(self.root)]
         return subprocess.run(
             [*inside, "su", "--login", USER, "--command", command],
             stdin=subprocess.DEVNULL,
@@ -125,7 +125,7 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
     root = directory / "root"
     setup = f"""
         mount -t overlay overlay -o lowerdir={tree},upperdir={directory}/upper,workdir={directory}/work {root} &&
-        mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev &&
+        mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && hostname bare &&
         touch {directory}/ready && exec sleep infinity"""
     with (directory / "log").open("w") as log:
         holder = subprocess.Popen([*PRIVATE, "sh", "-c", setup], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -139,6 +139,8 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
     finally:
         holder.kill()
         holder.wait()
+        # Some hundred megabytes, where pytest keeps the directories of three runs.
+        shutil.rmtree(directory)
 
 
 def _let_it_reach_the_index(host: BareHost) -> None:
