@@ -13,10 +13,11 @@ shift 2
 
 # A number in a file may be another process's by now: ours has the directory of its pid file in its command line.
 runs() {
-    pid=$(cat "$name.pid" 2>/dev/null) && [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] &&
-        tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(dirname "$name")/" &&
-        ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
+    pid=$(cat "$name.pid" 2>/dev/null) && [ -n "$pid" ] && lives && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(dirname "$name")/"
 }
+
+# What becomes another program has no command line for a moment, so this asks for none.
+lives() { [ -r "/proc/$pid/status" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null; }
 
 # Whether the process itself has a socket that listens on the port: another process may have taken it.
 listens() {
@@ -34,14 +35,15 @@ is_the_command() { [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" | head -n 1)" = "$1" 
 
 is_up() { if [ "$1" = - ]; then is_the_command "$2"; else listens "$1"; fi; }
 
-# Wait up to 15 s for what the function given says of a process that runs.
-wait_while_it_runs() {
-    tries=0
-    while runs; do
+# Wait up to so many seconds until a command succeeds, as long as the process lives.
+wait_while_it_lives() {
+    tries=$(($1 * 10))
+    shift
+    while lives; do
         "$@" && return
-        [ "$tries" -lt 150 ] || return 1
+        [ "$tries" -gt 0 ] || return 1
         sleep 0.1
-        tries=$((tries + 1))
+        tries=$((tries - 1))
     done
     return 1
 }
@@ -52,11 +54,11 @@ start)
     shift
     if ! runs; then
         setsid nohup "$@" >>"$name.log" 2>&1 </dev/null &
-        echo $! >"$name.pid"
-        answer=started
+        pid=$! answer=started
+        echo "$pid" >"$name.pid"
     fi
-    if ! wait_while_it_runs is_up "$port" "$1"; then
-        if runs; then echo "$name does not listen on port $port; the end of $name.log:"; else echo "$name did not start; the end of $name.log:"; fi >&2
+    if ! wait_while_it_lives 60 is_up "$port" "$1"; then
+        if lives; then echo "$name does not listen on port $port; the end of $name.log:"; else echo "$name did not start; the end of $name.log:"; fi >&2
         tail -n 10 "$name.log" >&2
         exit 1
     fi
@@ -65,8 +67,8 @@ start)
 end)
     if runs; then
         kill "$pid"
-        wait_while_it_runs false
-        if runs; then kill -KILL "$pid"; fi
+        wait_while_it_lives 15 false
+        if lives; then kill -KILL "$pid"; fi
         echo ended
     else
         echo was not running
