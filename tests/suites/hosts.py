@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hosts.lab.lab import Lab
 from hosts.lab.requirements import lacking
+from hosts.lab.tree import SUITES, tree
 from suites import pytests
 from suites.outcome import RESULTS, ROOT, Outcome, read_junit
 from suites.tool import run_tool
@@ -31,6 +32,8 @@ def run(words: list[str]) -> Outcome:
         return Outcome(skipped=1)
     scenarios = words or sorted((path.parent.name for path in HOSTS.glob("*/molecule.yml")), key=_order)
     with ThreadPoolExecutor(AT_ONCE) as pool:
+        # Before any test: none waits for a tree that takes minutes.
+        list(pool.map(tree, SUITES))
         running = pool.map(_scenario, scenarios)
         outcome = Outcome() if words else pytests.run("hosts", [])
         return sum(running, outcome)
