@@ -163,10 +163,19 @@ def states_after(client: Any, results: Sequence[Mapping[str, Any]]) -> list[Znod
         if "stat" in result:
             states.append(ZnodeState(result["path"], "value", result["stat"]["mzxid"]))
         elif "zxid" in result:
-            states.append(ZnodeState(result["path"], "nothing", result["zxid"]))
+            what = "value" if _is_present(result) else "nothing"
+            states.append(ZnodeState(result["path"], what, result["zxid"]))
+        elif _is_present(result):
+            what = "permission denied (NoAuth) to see its stat, so nobody can tell which files have its value"
+            raise ZooKeeperError(f"{result['path']}: {what}; leave wait_for_files out", path=result["path"])
         else:
             states += _absence(client, result["path"])
     return states
+
+
+def _is_present(result: Mapping[str, Any]) -> bool:
+    """Whether the znode is there. From 3.9 on ZooKeeper shows a stat only to who may read the znode."""
+    return bool(result["diff"]["after"]["state"] == "present")
 
 
 def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:

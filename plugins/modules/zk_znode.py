@@ -458,11 +458,11 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> dict[str, Any]:
     """What the module returns: one znode's result as it is, several ones' as `znodes`; `diff` where asked for."""
-    diffs = [result.pop("diff") for result in results]
+    bare = [{key: value for key, value in result.items() if key != "diff"} for result in results]
     if not several:
-        return {**results[0], "diff": diffs[0]} if diff else results[0]
-    differing = [one for one, result in zip(diffs, results) if result["changed"]]
-    whole = {"changed": bool(differing), "znodes": results}
+        return dict(results[0]) if diff else bare[0]
+    differing = [result["diff"] for result in results if result["changed"]]
+    whole = {"changed": bool(differing), "znodes": bare}
     return {**whole, "diff": differing} if diff else whole
 
 

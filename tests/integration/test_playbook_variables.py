@@ -120,6 +120,24 @@ def test_scaling_is_refused_without_a_target_of_the_users(tmp_path: Path, name: 
     assert "server1" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("name", ["scale_in", "scale_out"])
+@pytest.mark.parametrize(
+    ("words", "target"), [([], ""), ([], ","), ([], [" ", ","]), (["-l", ""], None), (["-l", ","], "")]
+)
+def test_scaling_has_no_host_without_a_target(tmp_path: Path, name: str, words: list[str], target: Any) -> None:
+    company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
+    done = company.play(name, *words, "--list-hosts", zoo_target=target)
+    assert "Refuse to run without a target" in done.stdout
+    assert "server1" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["scale_in", "scale_out"])
+def test_scaling_that_starts_after_the_refusal_has_no_host_either(tmp_path: Path, name: str) -> None:
+    company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
+    done = company.play(name, "--check", "--start-at-task", "Ask each host for its name")
+    assert "server1" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("words", "variables"), [(["-l", "server2"], {}), ([], {"zoo_target": "server2"})])
 def test_scaling_has_only_the_hosts_that_are_named(tmp_path: Path, words: list[str], variables: dict[str, Any]) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")

@@ -16,7 +16,7 @@ SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "hosts": hosts.run,
     "lint": lint.run,
     "unit": partial(pytests.run, "unit"),
-    **{name: partial(pytests.run, name) for name in ("faults", "agent", "quickstart", "eda")},
+    **{name: partial(pytests.run, name) for name in ("quickstart", "faults", "agent", "eda")},
     "sanity": sanity.run,
     "ensemble": partial(pytests.run, "ensemble"),
 }

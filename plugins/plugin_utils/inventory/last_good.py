@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Reading, Registry
 
 _VERSION = 1
+"""Of the form of what is cached, in which the parents are called `folders`; another form has another version."""
 
 
 class LastGood(NamedTuple):
@@ -25,7 +26,7 @@ def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastG
     entries = {
         _key(registry): {
             "live": answer.live,
-            "directories": dict(answer.reading.parents),
+            "folders": dict(answer.reading.parents),
             "children": [_child_to_cache(child) for child in answer.reading.children],
             "problems": list(answer.reading.problems),
         }
@@ -61,4 +62,4 @@ def _last_good(entry: Mapping[str, Any] | None) -> LastGood | None:
         Child(str(path), tuple(segments), data.encode("latin-1"), int(created), int(modified), int(owner))
         for path, segments, data, created, modified, owner in entry["children"]
     ]
-    return LastGood(Reading(dict(entry["directories"]), children, list(entry["problems"])), int(entry["live"]))
+    return LastGood(Reading(dict(entry["folders"]), children, list(entry["problems"])), int(entry["live"]))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from zoo_watcher.errors import DeployError
+from zoo_watcher.host import linux
 from zoo_watcher.host.filesystem import disk_errors, load_json, remove_tree, sync_file_system, write_durably
 
 
@@ -46,6 +50,16 @@ def test_an_error_of_the_disk_says_what_was_being_done_and_where(tmp_path: Path)
         disk_errors("staging"),
     ):
         sync_file_system(tmp_path / "none")
+
+
+def test_a_sync_that_fails_is_named_with_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> int:
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    monkeypatch.setattr(linux, "_libc", lambda: SimpleNamespace(syncfs=fail))
+    with pytest.raises(DeployError, match=f"^staging: {tmp_path} No space left on device$"), disk_errors("staging"):
+        sync_file_system(tmp_path)
 
 
 def count_of(record: Mapping[str, Any]) -> int:

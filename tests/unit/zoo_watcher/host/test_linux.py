@@ -27,8 +27,9 @@ def test_what_can_not_change_places_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_system_is_synced_by_an_open_file_of_it(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("wb") as file:
-        linux.sync_file_system(file.fileno())
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        linux.sync_file_system(file.fileno(), path)
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        linux.sync_file_system(-1)
-    assert caught.value.errno == errno.EBADF
+        linux.sync_file_system(-1, path)
+    assert (caught.value.errno, caught.value.filename) == (errno.EBADF, str(path))

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
-
-from kazoo.exceptions import NoAuthError, NoNodeError
 
 from .connection import ZooKeeperError, explain, translated
 from .records import AppPaths
+
+with contextlib.suppress(ImportError):  # `connect` reports it
+    from kazoo.exceptions import NoAuthError, NoNodeError
 
 NOWHERE = "/zoo-deploy-rehearsal-of-nothing"
 """No znode has this name; checking it makes a transaction fail, after all that stands before it was looked at."""

@@ -70,7 +70,7 @@ def sync_directory(path: Path) -> None:
 def sync_file_system(path: Path) -> None:
     """Make all that was written to the file system of the directory `path` durable, in one call. Raises `OSError`."""
     with open_directory(path) as descriptor:
-        linux.sync_file_system(descriptor)
+        linux.sync_file_system(descriptor, path)
 
 
 @contextlib.contextmanager

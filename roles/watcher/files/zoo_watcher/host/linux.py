@@ -38,9 +38,9 @@ def die_with_parent() -> None:
     _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def sync_file_system(descriptor: int) -> None:
-    """Make all that was written to the file system of an open file durable (syncfs(2)). Raises `OSError`."""
-    _check(_libc().syncfs(descriptor))
+def sync_file_system(descriptor: int, path: Path) -> None:
+    """Make all that was written to the file system of an open file durable (syncfs(2)). Raises `OSError` for `path`."""
+    _check(_libc().syncfs(descriptor), path)
 
 
 def exchange(first: Path, second: Path) -> None:
@@ -63,7 +63,7 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, path: Path | None = None) -> None:
+def _check(result: int, path: Path) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), *([str(path)] if path else []))
+        raise OSError(number, os.strerror(number), str(path))

@@ -118,7 +118,8 @@ def _start() -> subprocess.Popen[str]:
 
 def _environment() -> dict[str, str]:
     """Its environment: this one's, with this package importable as it is here."""
-    directory = str(Path(__file__).resolve().parents[2])
+    # Links in it stay: one of them may be what gives the package its name.
+    directory = str(Path(__file__).absolute().parents[2])
     paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**inherited(), "PYTHONPATH": os.pathsep.join(paths)}
 

@@ -1,0 +1,35 @@
+"""The git hook's program on a host that lacks a library of its."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "git_hook" / "files" / "program"
+OUTCOMES = {
+    "pre-receive": "the push is refused, because it could not be published",
+    "post-receive": "the push is done, but not published",
+}
+UPDATE = f"{'0' * 40} {'1' * 40} refs/heads/main\n"
+
+
+@pytest.mark.parametrize("command", OUTCOMES)
+def test_without_kazoo_a_push_is_told_so_in_one_line(tmp_path: Path, command: str) -> None:
+    branch = {"branch": "main", "app": "/app/site", "relative_path": "site"}
+    config = tmp_path / "hook.json"
+    config.write_text(json.dumps({"url": "ssh://git/site.git", "hosts": ["127.0.0.1:1"], "branches": [branch]}))
+    script = f"""
+import sys
+sys.modules["kazoo"] = None
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook.hook import main
+sys.exit(main([{command!r}, "--config", {str(config)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], input=UPDATE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    missing = f"the Python library kazoo is missing; install it for {sys.executable}, or apply the role again"
+    assert done.stdout + done.stderr == f"zoo.deploy: {OUTCOMES[command]}: {missing}\n"
