@@ -261,13 +261,15 @@ def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: P
 def test_a_damaged_or_strange_file_in_the_package_is_put_right(host: Host) -> None:
     assert host.apply().failed == 0
     package = next((host.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
-    whole = (package / "records.py").read_bytes()
-    (package / "records.py").write_text("half")
+    whole = (package / "wire/records.py").read_bytes()
+    (package / "wire/records.py").write_text("half")
     (package / "stranger.py").write_text("")
     assert host.apply("--check").changed == 1
     run = host.apply()
     assert (run.failed, run.changed) == (0, 1)
-    assert (package / "records.py").read_bytes() == whole == (ROOT / "plugins/module_utils/records.py").read_bytes()
+    assert (
+        (package / "wire/records.py").read_bytes() == whole == (ROOT / "plugins/module_utils/records.py").read_bytes()
+    )
     assert not (package / "stranger.py").exists()
 
 
@@ -303,7 +305,10 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
             {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},
             '(got directories ["/tmp"])',
         ),
-        ({"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"}, "watcher_remove_base wants"),
+        (
+            {"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"},
+            "watcher_remove_base: expected watcher_base",
+        ),
         ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
         ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
         ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),

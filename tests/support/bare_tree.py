@@ -35,7 +35,17 @@ OFFERED = [
         "python3",
         "python3-venv",
     ),
-    *("e2fsprogs", "haproxy", "iproute2", "openssh-client", "openssh-server", "openssl", "strace", "xfsprogs"),
+    *(
+        "e2fsprogs",
+        "haproxy",
+        "iproute2",
+        "nginx-light",
+        "openssh-client",
+        "openssh-server",
+        "openssl",
+        "strace",
+        "xfsprogs",
+    ),
 ]
 """What the quickstart and `tests/run.sh` install."""
 INDEX = ("PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
