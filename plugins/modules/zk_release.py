@@ -14,7 +14,7 @@ description:
   - Resolves O(ref) to a commit, publishes it to C(<app>/config) together with an entry of C(<app>/history) in one
     transaction, and waits until every live agent below C(<app>/agents) has proved it.
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
-    fetch the commit, bring it live, check its health and say so.
+    fetch the commit, activate it, health-check it and report the result.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
 extends_documentation_fragment:
