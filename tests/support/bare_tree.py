@@ -142,15 +142,32 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
     try:
         wait_for(lambda: (directory / "ready").exists() or holder.poll() is not None, "the copy of the tree is there")
         assert holder.poll() is None, (directory / "log").read_text()
-        (process,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-        host = BareHost(root, int(process))
+        host = BareHost(root, int(_first_process(holder)))
         _let_it_reach_the_index(host)
         yield host
     finally:
+        first = _first_process(holder)
         holder.kill()
         holder.wait()
+        # The first process of a namespace ends after all others in it: nobody writes any more.
+        wait_for(lambda: not _runs(first), "what ran in the copy has ended")
         # Some hundred megabytes, where pytest keeps the directories of three runs.
         shutil.rmtree(directory)
+
+
+def _first_process(holder: subprocess.Popen[bytes]) -> str:
+    """The process that `holder` has started in the namespace; none any more where it has ended."""
+    children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
+    return children.read_text().strip() if children.exists() else ""
+
+
+def _runs(process: str) -> bool:
+    """Whether a process is there, and no zombie."""
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return bool(process) and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _let_it_reach_the_index(host: BareHost) -> None:
