@@ -123,7 +123,7 @@ def test_a_crashed_host_has_no_process_left_and_starts_with_what_it_had_written(
     two.ask("start", "one")
     assert two.inside("one", "cat", "/srv/file") == "kept"
     assert two.inside("one", "cat", "/etc/machine-id") == identity
-    assert two.reaches("one")
+    wait_for(lambda: two.reaches("one"), "a connection to it works")
 
 
 @pytest.mark.parametrize("host", ["one", "two"])
@@ -183,7 +183,7 @@ def test_a_lab_whose_holder_was_killed_is_made_again(line: Line) -> None:
     wait_for(lambda: not cgroup.processes(cgroup.group(f"{Lab(line.lab).group}/one")), "its hosts have ended with it")
     assert "is not up; create it" in line.refused("start", "one")
     line.ask("create", "one")
-    assert line.reaches("one")
+    wait_for(lambda: line.reaches("one"), "a connection to it works")
 
 
 def test_labs_do_not_see_each_other_and_nothing_of_one_is_left(two: Line, line: Line) -> None:
@@ -195,7 +195,7 @@ def test_labs_do_not_see_each_other_and_nothing_of_one_is_left(two: Line, line: 
     assert own_state() == before
     assert not (LABS / line.lab).exists()
     assert not cgroup.group(Lab(line.lab).group).exists()
-    assert two.reaches("one")
+    wait_for(lambda: two.reaches("one"), "a connection to it works")
 
 
 def test_a_host_is_added_and_taken_away_while_others_run(two: Line) -> None:

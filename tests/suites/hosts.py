@@ -7,11 +7,13 @@ goes wrong before or after them (converge, idempotence, side effects) is one fai
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hosts.lab.lab import Lab
+from hosts.lab.places import CACHE
 from hosts.lab.requirements import lacking
 from hosts.lab.tree import SUITES, tree
 from suites import pytests
@@ -49,6 +51,8 @@ def _scenario(name: str) -> Outcome:
     report.unlink(missing_ok=True)
     began = time.monotonic()
     lab = Lab(f"suite-{name}")
+    # What an interrupted run has left of its repositories would be in the way.
+    shutil.rmtree(CACHE / "ansible" / lab.name, ignore_errors=True)
     try:
         with log.open("wb") as output:
             status = run_tool(
