@@ -16,8 +16,8 @@ from pathlib import Path
 from suites.outcome import RESULTS, Outcome
 from suites.suite import SUITES, result
 
-LANES = 3
-"""How many suites run at once: two would fill two cores, if each did not wait for a good part of its time."""
+LANES = 2
+"""How many suites run at once: with more, two cores have no second left for what has to happen in time."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
 """What `--quick` runs, with the words for its tool."""

@@ -164,7 +164,9 @@ def renewed(refused: tuple[Run, dict[str, float]], replaced: Ensemble, replaceme
     assert refused[0].status != 0
     others = Ensemble([replaced.members[0], replaced.members[2]])
     with writing(others, "/renewed") as account:
-        run = apply("-i", str(replacement), target="replaced", zookeeper_ensemble="replaced", zookeeper_sync_limit=7)
+        run = apply(
+            "-i", str(replacement), zoo_target="replaced", zookeeper_ensemble="replaced", zookeeper_sync_limit=7
+        )
     return run, account
 
 
