@@ -94,13 +94,13 @@ def test_a_change_that_did_not_happen_withdraws_no_action_of_an_earlier_one(run:
     wait_for(lambda: noted(notes) and not actions.is_pending("/etc/a"), "the first has run")
     change(actions, "/etc/a")
     actions.journal.record_intent({}, actions.announce(["/etc/a"]))
-    actions.withdraw("/etc/a")
+    actions.drop("/etc/a")
     assert actions.is_pending("/etc/a")
     assert pending(tmp_path) == ["/etc/a"]
     wait_for(lambda: len(noted(notes)) == 2 and not actions.is_pending("/etc/a"), "the second has run")
     actions.journal.record_intent({}, actions.announce(["/etc/a"]))
     assert pending(tmp_path) == ["/etc/a"]
-    actions.withdraw("/etc/a")
+    actions.drop("/etc/a")
     assert pending(tmp_path) == []
 
 

@@ -131,7 +131,7 @@ class Actions(threading.Thread):
             self._announced.update(announced)
             return announced
 
-    def withdraw(self, dest: str) -> None:
+    def drop(self, dest: str) -> None:
         """The file did not change after all."""
         with self._condition:
             self._announced.discard(dest)

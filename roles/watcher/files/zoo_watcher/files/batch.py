@@ -131,7 +131,7 @@ class Batch:
                 # A directory of which some files are new already.
                 self._actions.request([change.dest])
             else:
-                self._actions.withdraw(change.dest)
+                self._actions.drop(change.dest)
         _sync({directory for change in committed for directory in change.writer.directories})
         for change in committed:
             self._settle(change)
