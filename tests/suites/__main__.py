@@ -18,6 +18,8 @@ from suites.suite import SUITES, result
 
 LANES = 2
 """How many suites run at once: with more, two cores have no second left for what has to happen in time."""
+ALONE = {"faults"}
+"""What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
 """What `--quick` runs, with the words for its tool."""
@@ -95,6 +97,9 @@ class Run:
 
     def _fill(self) -> None:
         while self._pending and len(self._running) < LANES and not self._stopped:
+            beside = {job.suite for job in self._running.values()}
+            if beside & ALONE or (beside and self._pending[0][0] in ALONE):
+                return
             suite, words = self._pending.pop(0)
             print(f"--- {suite} begins", flush=True)
             job = Job(suite, words, RESULTS / f"{suite}.log" if self._logged else None)
