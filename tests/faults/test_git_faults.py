@@ -97,7 +97,7 @@ def test_a_git_server_that_answers_with_another_commit_is_not_believed(server: S
     wrong = server.host.origin.commit({"index.html": "wrong\n"})
     wanted = server.host.origin.commit({"index.html": "wanted\n"})
     ledger.inject("git server: the pack of another commit")
-    server.way.edit_request = lambda data: data.replace(b"expected " + wanted.encode(), b"expected " + wrong.encode())
+    server.way.edit_request = lambda data: data.replace(b"want " + wanted.encode(), b"want " + wrong.encode())
     generation = server.publish(wanted)
     server.host.says("tried again in")
     server.host.check_live(before)
