@@ -54,13 +54,17 @@ CHANGED = {"set": ["changed"], "go": ["deleted"], "renew": ["deleted", "created"
 def expire(source: Source, ensemble: Ensemble) -> None:
     """Wait until the ensemble has forgotten the session of a source that can't reach it."""
     session = source.all(type="session", change="connected")[-1]["session"]
-    wait_for(lambda: session not in ensemble.leader.ask("dump"), f"session {session} expires")
+    wait_for(lambda: session not in ensemble.sessions(), f"session {session} expires")
 
 
 def session_changes(source: Source, count: int) -> list[str]:
     """The first `count` states of the session."""
-    wait_for(lambda: len(source.all(type="session")) >= count, f"{count} states of the session")
-    return [event["change"] for event in source.all(type="session")]
+
+    def found() -> list[str]:
+        return [event["change"] for event in source.all(type="session")]
+
+    wait_for(lambda: len(found()) >= count, f"{count} states of the session")
+    return found()
 
 
 @pytest.mark.parametrize("expired", [False, True], ids=["connection", "session"])
@@ -233,11 +237,11 @@ def test_a_source_that_is_ended_while_nobody_takes_its_event_ends_and_closes_its
     source.hold()
     for name in ("a", "b", "c"):
         make(zk, app, name)
-    wait_for(lambda: session in ensemble.leader.ask("dump"), "the session is there")
+    wait_for(lambda: session in ensemble.sessions(), "the session is there")
     began = time.monotonic()
     source.stop()
     assert time.monotonic() - began < 6
-    wait_for(lambda: session not in ensemble.leader.ask("dump"), "the session is closed", 3)
+    wait_for(lambda: session not in ensemble.sessions(), "the session is closed", 3)
 
 
 def test_a_source_that_is_ended_while_the_ensemble_is_unreachable_ends(

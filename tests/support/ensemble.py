@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -146,6 +147,15 @@ class Ensemble:
     def leader(self) -> Member:
         """The member that leads now."""
         return wait_for(self._leaders, "the ensemble has a leader")[0]
+
+    def sessions(self) -> set[str]:
+        """The ids of all sessions that have not ended, as `0x1c0ffee`."""
+        dump = wait_for(self._dump, "the leader's dump")
+        return set(re.findall(r"0x[0-9a-f]+", dump))
+
+    def _dump(self) -> str:
+        answer = self.leader.ask("dump")
+        return answer if "SessionTracker" in answer else ""
 
     def _leaders(self) -> list[Member]:
         return [member for member in self.members if member.mode in {"leader", "standalone"}]

@@ -51,9 +51,11 @@ def lookups(env: Mapping[str, str]) -> Iterator[Lookups]:
     command = [sys.executable, "-m", "support.lookups"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=surroundings) as process:
-        yield Lookups(process)
         assert process.stdin
-        process.stdin.close()
+        try:
+            yield Lookups(process)
+        finally:
+            process.stdin.close()
 
 
 def _answer(name: str, terms: list[Any], variables: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -11,17 +11,19 @@ TESTS = Path(__file__).resolve().parents[2]
 ASK = "from support.ports import free_ports; print(*free_ports(150), flush=True); input()"
 
 
+def start() -> subprocess.Popen[str]:
+    """A process that prints its ports, and keeps them until it is given a line."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ASK],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_no_two_processes_are_given_the_same_port() -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASK],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(8)
-    ]
+    processes = [start() for number in range(8)]
     given: list[str] = []
     for process in processes:
         assert process.stdout
