@@ -108,7 +108,9 @@ main() {
     install_packages
     python=$(find_python) || die "no Python 3.11 or newer (${PYTHON:-on PATH}); install one, or name it in PYTHON"
     uv=$(find_uv "$python")
-    "$uv" sync --quiet --no-python-downloads --python "$python"
+    # Hundreds of processes import the same packages: none of them is to compile anew what another has compiled.
+    unset PYTHONDONTWRITEBYTECODE
+    "$uv" sync --quiet --no-python-downloads --compile-bytecode --python "$python"
     PYTHONPATH=$PWD/tests PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
 }
 
