@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -27,6 +28,8 @@ if KAZOO_IMPORT_ERROR is None:
 
 PROVED = "provedAt"
 """The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that."""
+ROLLED_BACK_FROM = "rolledBackFrom"
+"""The key of a release that was published to go back: the commit that was desired before."""
 SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
@@ -80,7 +83,9 @@ def publish(client: KazooClient, paths: AppPaths, release: Release) -> int:
     for _try in range(TRIES):
         generation = _publish_once(client, paths, data)
         if generation is not None:
-            _trim_history(client, paths)
+            # It is published, whatever becomes of this.
+            with contextlib.suppress(ZooKeeperError):
+                _trim_history(client, paths)
             return generation
     raise ZooKeeperError(f"{paths.config}: changed by others in each of {TRIES} tries; publish again")
 
@@ -135,7 +140,8 @@ def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mappin
     """
     result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options)
     if not result["failed_agents"]:
-        mark_proved(client, paths, generation, now())
+        with contextlib.suppress(ZooKeeperError):
+            mark_proved(client, paths, generation, now())
     return result
 
 
@@ -155,27 +161,42 @@ def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str)
 
 
 def rollback_target(history: list[HistoryEntry], current: Release | None, to: str | None) -> Release:
-    """The release to go back to, from the history (the newest first). Raises `InvalidRecord` where there is none.
+    """The release to go back to, from the history (the newest first): the current one where that is a rollback itself.
 
     `to` is an entry's name, or a commit's id or its first 7 digits or more. Without it, it is the last release that a
-    whole fleet had proved and that is not the current one; where none is known to be, the last other one.
+    whole fleet had proved and that is not the current one: a second rollback must not bring the bad release back, nor
+    go back further than anybody has asked for. Raises `InvalidRecord` where there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
     if to is not None:
-        named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(to))]
-        if not named:
-            raise InvalidRecord(f"to: no entry of the history is or has the commit {to}")
-        return _again(named[0])
+        return _rolled_back(_named(known, to), current)
+    if current is not None and ROLLED_BACK_FROM in current.extra:
+        return current
     others = [release for _name, release in known if not release.same_as(current)]
     proved = [release for release in others if PROVED in release.extra]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
-    return _again((proved or others)[0])
+    if not proved:
+        raise InvalidRecord("no other release in the history has been proved by a whole fleet; name one with to")
+    return _rolled_back(proved[0], current)
 
 
-def _again(release: Release) -> Release:
-    """A release as it was before it was proved."""
-    return replace(release, extra={key: value for key, value in release.extra.items() if key != PROVED})
+def _named(known: list[tuple[str, Release]], to: str) -> Release:
+    """The newest release that `to` names. Raises `InvalidRecord` where it names none, or several commits."""
+    named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(to))]
+    if not named:
+        raise InvalidRecord(f"to: no entry of the history is or has the commit {to}")
+    commits = sorted({release.commit_id for release in named})
+    if len(commits) > 1:
+        few = " and ".join(commits[:2])
+        raise InvalidRecord(f"to: {to} is the beginning of {len(commits)} commits, {few}; give more of it")
+    return named[0]
+
+
+def _rolled_back(release: Release, current: Release | None) -> Release:
+    """A release as it was before it was proved, to be published in the place of the current one."""
+    extra = {key: value for key, value in release.extra.items() if key not in {PROVED, ROLLED_BACK_FROM}}
+    return replace(release, extra={**extra, **({ROLLED_BACK_FROM: current.commit_id} if current else {})})
 
 
 class ReleaseProof:

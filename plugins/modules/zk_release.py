@@ -72,7 +72,8 @@ options:
       - What to go back to with O(state=rolled_back), an entry of the history by its name, or a commit's id,
         full or its first 7 digits or more.
       - Where it is not given, it is the last release that the whole fleet had proved and that is not the current one,
-        as noted by who waited for it with O(wait); where none is known to be proved, the last other one.
+        as noted by who waited for it with O(wait). Where none is known to be proved, one has to be named.
+      - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
   publisher:
     description:
@@ -202,6 +203,10 @@ lost_agents:
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
+msg:
+  description: Why nothing was published.
+  returned: when O(state=rolled_back) without O(to), and the current release is a rollback itself
+  type: str
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
   returned: when O(wait=true) and not in check mode
@@ -215,6 +220,7 @@ elapsed:
 
 import getpass
 import json
+import os
 import socket
 import time
 from dataclasses import replace
@@ -225,6 +231,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKe
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    ROLLED_BACK_FROM,
     Published,
     now,
     prove,
@@ -260,8 +267,16 @@ def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], publis
         release = rollback_target(read_history(client, paths), published.release, options["to"])
     else:
         release = resolved_release(options, published.release)
-    publisher = options["publisher"] or f"{getpass.getuser()}@{socket.gethostname()}"
-    return replace(release, publisher=publisher, published_at=now())
+    return replace(release, publisher=options["publisher"] or publisher(), published_at=now())
+
+
+def publisher() -> str:
+    """Who runs this, and where; a user's number where it has no name here, as in a container."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
@@ -282,6 +297,9 @@ def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, 
     release = wanted_release(client, paths, options, published)
     same = release.same_as(published.release)
     result = describe(published, published.release if same and published.release else release, changed=not same)
+    if same and options["state"] == "rolled_back" and not options["to"]:
+        since = release.extra[ROLLED_BACK_FROM]
+        result["msg"] = f"{release.commit_id} is a rollback from {since} already; name another release with to"
     begin = time.monotonic()
     if not same and not check:
         result["generation"] = publish(client, paths, release)

@@ -14,6 +14,7 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import make_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils import releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     Limits,
@@ -22,12 +23,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     read_agents,
     wait_for_fleet,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    ROLLED_BACK_FROM,
     ReleaseProof,
+    mark_proved,
     publish,
     read_history,
     read_published,
+    rollback_target,
 )
 from support.client import connected
 from support.ensemble import Ensemble
@@ -382,3 +386,64 @@ def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
     )
     found = read_agents(zk, paths)["a"]
     assert (found.name, found.extra) == ("a", {"rack": "r1"})
+
+
+def proved(zk: KazooClient, paths: AppPaths, *numbers: int, mark: bool = True) -> None:
+    """Publish releases, which a fleet proves where they are to be marked."""
+    for number in numbers:
+        generation = publish(zk, paths, release(number))
+        if mark:
+            mark_proved(zk, paths, generation, "2026-11-28T12:00:00+00:00")
+
+
+def roll_back(zk: KazooClient, paths: AppPaths, to: str | None = None) -> Release:
+    """Publish what a rollback publishes; the desired release then."""
+    current = read_published(zk, paths).release
+    target = rollback_target(read_history(zk, paths), current, to)
+    if not target.same_as(current):
+        publish(zk, paths, target)
+    found = read_published(zk, paths).release
+    assert found
+    return found
+
+
+def test_a_second_rollback_never_brings_the_bad_release_back(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1, 2)
+    proved(zk, paths, 3, mark=False)
+    for _time in range(3):
+        found = roll_back(zk, paths)
+        assert found.same_as(release(2))
+        assert found.extra[ROLLED_BACK_FROM] == f"{3:040x}"
+        generation = read_published(zk, paths).generation
+        assert generation
+        mark_proved(zk, paths, generation, "2026-11-28T12:00:01+00:00")
+    assert len(read_history(zk, paths)) == 4
+    assert roll_back(zk, paths, to=f"{1:040x}").same_as(release(1))
+    assert roll_back(zk, paths).same_as(release(1))
+    proved(zk, paths, 4, mark=False)
+    found = roll_back(zk, paths)
+    assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{2:040x}", f"{4:040x}")
+
+
+def test_what_no_fleet_has_proved_is_gone_back_to_only_by_name(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1, 2, mark=False)
+    with pytest.raises(InvalidRecord, match="no other release in the history has been proved by a whole fleet"):
+        roll_back(zk, paths)
+    assert roll_back(zk, paths, to=f"{1:040x}").same_as(release(1))
+
+
+def test_the_beginning_of_several_commits_names_none_of_them(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1, 2)
+    with pytest.raises(InvalidRecord, match=r"^to: 0{20} is the beginning of 2 commits, 0+1 and 0+2; give more of it$"):
+        roll_back(zk, paths, to="0" * 20)
+
+
+def test_a_history_that_can_not_be_trimmed_is_no_failure_of_the_publication(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_words: Any) -> None:
+        raise ZooKeeperError("the connection was lost")
+
+    monkeypatch.setattr(releases, "_trim_history", fail)
+    generation = publish(zk, paths, release(1))
+    assert read_published(zk, paths).generation == generation
