@@ -96,8 +96,19 @@ def _fetch(copy: git.Git, url: str, *words: str) -> bool:
 
 def _git(directory: str | None) -> git.Git:
     command = git.Git(directory)
-    command.update_environment(**ENVIRONMENT)
+    command.update_environment(**ENVIRONMENT, **_ssh(command))
     return command
+
+
+def _ssh(command: git.Git) -> dict[str, str]:
+    """Let ssh fail instead of asking a terminal, which may be the controller's; a user's own command stays."""
+    if "GIT_SSH_COMMAND" in os.environ or "GIT_SSH" in os.environ:
+        return {}
+    try:
+        command.config("--get", "core.sshCommand")
+    except (git.GitCommandError, git.GitCommandNotFound):
+        return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+    return {}
 
 
 @contextlib.contextmanager

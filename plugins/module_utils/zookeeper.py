@@ -142,7 +142,13 @@ def _stop(client: KazooClient) -> None:
 
 
 def outage(options: Mapping[str, Any], *, waits: bool) -> float:
-    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for."""
+    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
+
+    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is below 0, which none can be.
+    """
+    for name in WAITING_OPTIONS:
+        if options[name] < 0:
+            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
     return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 

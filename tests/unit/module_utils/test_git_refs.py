@@ -189,3 +189,28 @@ def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path
     )
     assert done.stdout == "git is not installed where the module runs\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("own", [None, "GIT_SSH_COMMAND", "core.sshCommand"])
+def test_ssh_asks_no_terminal_and_a_users_own_command_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    note = tmp_path / "note"
+    tool = tmp_path / "bin" / "ssh"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$0 $*" >> {note}\nexit 255\n')
+    tool.chmod(0o755)
+    (tmp_path / "own").symlink_to(tool)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    for name in ("GIT_SSH_COMMAND", "GIT_SSH"):
+        monkeypatch.delenv(name, raising=False)
+    if own == "GIT_SSH_COMMAND":
+        monkeypatch.setenv(own, str(tmp_path / "own"))
+    elif own:
+        subprocess.run(["git", "config", "--global", own, str(tmp_path / "own")], check=True)
+    assert refusal("ssh://git.example.org/site.git", "main").startswith(
+        "url: can't read ssh://git.example.org/site.git"
+    )
+    called = note.read_text()
+    assert ("BatchMode=yes" in called, f"{tmp_path}/own" in called) == (own is None, own is not None)
