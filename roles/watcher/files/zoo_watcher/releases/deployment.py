@@ -228,6 +228,7 @@ class Deployment(threading.Thread):
         begin = time.monotonic()
         self.health.begin_proof()
         if not self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled):
+            self.handshake.check()
             reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
             if may_go_back and self._previous is not None:
                 raise UnhealthyError(reason)
