@@ -18,12 +18,12 @@ class ConfigError(AgentError):
         self.mistakes = mistakes
 
 
-class NameTakenError(AgentError):
-    """Another live agent has this agent's name, or works in its base; this one takes nothing over and ends."""
-
-
 class SessionTroubleError(AgentError):
-    """ZooKeeper could not be asked now; the same is asked again later."""
+    """ZooKeeper could not be asked now, or refused; the same is asked again later."""
+
+
+class NoAnswerError(SessionTroubleError):
+    """A server did not answer in time: it will not answer the next request sooner."""
 
 
 class DeployError(AgentError):

@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
-from zoo_watcher.errors import AgentError, NameTakenError
+from zoo_watcher.errors import AgentError
 
 from .layout import Layout
 
+PATIENCE = 2.0
+"""Seconds after which a lock that is held is another agent's: to look whether there is one takes it for an instant."""
+PAUSE = 0.05
+
 
 def lock_base(layout: Layout) -> int:
-    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, `NameTakenError`."""
+    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
         layout.make()
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
-    if not _try_lock(descriptor):
-        os.close(descriptor)
-        raise NameTakenError(f"another agent works in {layout.base}; this one ends")
+    deadline = time.monotonic() + PATIENCE
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            raise AgentError(f"another agent works in {layout.base}; this one ends")
+        time.sleep(PAUSE)
     return descriptor
 
 
