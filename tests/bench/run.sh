@@ -8,8 +8,8 @@ need() {
 }
 need java "install default-jre-headless and libzookeeper-java"
 
-if [[ ! -x .venv/bin/ansible-playbook ]]; then
-    need uv "install it with: python3 -m pip install uv"
-    uv sync --quiet
-fi
+need uv "install it with: python3 -m pip install uv"
+# As pip would have: compiling is what neither side is measured for.
+unset PYTHONDONTWRITEBYTECODE
+uv sync --quiet --compile-bytecode
 exec env PYTHONPATH=tests .venv/bin/python -m bench "$@"

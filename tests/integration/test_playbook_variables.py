@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def test_a_deployment_is_not_redirected(company: Company, repository: GitReposit
     said = company.succeed("status")
     assert f"commit {second} of {repository.url} at site" in said
     assert said.count("release-") == 2, "the history is shown"
-    company.succeed("rollback", zoo_to=first[:10])
+    company.variables({**HOSTILE, "zoo_ref": "main", "zoo_to": "release-0000000666"})
+    company.succeed("deploy", zoo_ref=second)
+    assert "zoo_ref has no effect on a rollback" in company.succeed("rollback", zoo_to=first[:10])
     assert json.loads(zk.get(f"{app}/config")[0])["commitId"] == first
     assert zk.exists("/app/hostile") is None
 
@@ -122,7 +125,8 @@ def test_scaling_is_refused_without_a_target_of_the_users(tmp_path: Path, name: 
 
 @pytest.mark.parametrize("name", ["scale_in", "scale_out"])
 @pytest.mark.parametrize(
-    ("words", "target"), [([], ""), ([], ","), ([], [" ", ","]), (["-l", ""], None), (["-l", ","], "")]
+    ("words", "target"),
+    [([], ""), ([], ","), ([], ":"), ([], [" ", ","]), (["-l", ""], None), (["-l", ","], ""), (["-l", ":"], "")],
 )
 def test_scaling_has_no_host_without_a_target(tmp_path: Path, name: str, words: list[str], target: Any) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
@@ -138,11 +142,39 @@ def test_scaling_that_starts_after_the_refusal_has_no_host_either(tmp_path: Path
     assert "server1" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("words", "variables"), [(["-l", "server2"], {}), ([], {"zoo_target": "server2"})])
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (["-l", "server2"], {}),
+        (["-l", "all:!server1"], {}),
+        (["-l", "server2"], {"ansible_limit": "server1"}),
+        ([], {"zoo_target": "server2"}),
+        ([], {"ansible_limit": "server2"}),
+    ],
+)
 def test_scaling_has_only_the_hosts_that_are_named(tmp_path: Path, words: list[str], variables: dict[str, Any]) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
     company.variables({"zoo_target": "server1", "target": "server1"})
     done = company.play("scale_in", *words, "--list-hosts", **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "server2" in done.stdout
-    assert "server1" not in done.stdout
+    assert re.findall(r"^ {6}(\S+)$", done.stdout, re.MULTILINE) == ["server2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "variables", "line"),
+    [
+        ("scale_in", ["-l", "server1"], {"zoo_min_servers": "x"}, 'whole numbers in zoo_min_servers (got "x")'),
+        ("scale_in", ["-l", "server1"], {"zoo_drain_seconds": ""}, 'seconds in zoo_drain_seconds (got "")'),
+        ("scale_out", ["-l", "server1"], {"zoo_wait_timeout": "x"}, 'a whole number of seconds, got "x"'),
+        ("ensemble", [], {"zoo_wait_timeout": "x"}, 'a number of seconds, got "x"'),
+        ("config", [], {"zoo_config_path": "", "zoo_config_values": {"a": "b"}}, "expected zoo_config_path, as in"),
+    ],
+)
+def test_a_number_that_is_none_and_a_path_that_is_empty_are_refused_first(
+    company: Company, name: str, words: list[str], variables: dict[str, Any], line: str
+) -> None:
+    done = company.play(name, *words, **variables)
+    assert done.returncode == 2
+    said = " ".join((done.stdout + done.stderr).replace("\\", "").split())
+    assert line in said, done.stdout + done.stderr
+    assert "Traceback" not in said

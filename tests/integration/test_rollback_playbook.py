@@ -106,10 +106,6 @@ def test_a_server_that_is_away_is_missed_and_the_others_are_back(fleet: Fleet) -
     [
         ({}, "there is no other release in the history to go back to"),
         ({"to": "0123456789"}, "to: no entry of the history is or has the commit 0123456789"),
-        (
-            {"ref": "v1"},
-            "zoo_ref belongs to deploy.yml; name the commit or entry of the history to roll back to with -e zoo_to=",
-        ),
     ],
 )
 def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
