@@ -73,7 +73,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff"]
+    "text",
+    ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff", '{"count": Infinity}'],
 )
 def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp_path: Path, text: str | bytes) -> None:
     (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -188,6 +188,23 @@ def test_what_another_has_taken_while_the_connection_was_lost_is_not_withdrawn(
     assert ensemble.znodes == {"/a": (FOREIGN, b"theirs")}
 
 
+def test_what_may_have_been_withdrawn_is_not_held_until_somebody_tells(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_answer(path: str, _version: int) -> None:
+        del ensemble.znodes[path]
+        raise ConnectionLoss
+
+    ephemerals.hold("/a", b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble, "delete_async", lose_answer)
+        with pytest.raises(SessionTroubleError):
+            ephemerals.withdraw("/a")
+    assert ephemerals.held == set()
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+
+
 def test_in_a_new_session_all_is_held_anew_and_an_earlier_sessions_is_replaced(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:

@@ -214,7 +214,7 @@ def _connection(reader: ObjectReader) -> Connection:
         **{key: reader.text(key) for key in (*texts, *files)},
     )
     if bool(connection.digest_username) != bool(connection.digest_password):
-        reader.wrong("digest_username", "give digest_password too, or neither")
+        reader.wrong("digest_username", "give both this and digest_password, or neither")
     return connection
 
 
@@ -223,6 +223,9 @@ def _secret_file(reader: ObjectReader, key: str) -> str | None:
     path: str | None = reader.text(key)
     if path is None:
         return None
+    if not nameable(path):
+        reader.wrong(key, f"expected a path, got {quote(path)}")
+        return path
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
@@ -235,8 +238,8 @@ def _secret_file(reader: ObjectReader, key: str) -> str | None:
 
 def _readable_file(reader: ObjectReader, key: str) -> str | None:
     path: str | None = reader.text(key)
-    if path is not None and not os.path.isfile(path):
-        reader.wrong(key, f"no file at {path}")
+    if path is not None and not (nameable(path) and os.path.isfile(path)):
+        reader.wrong(key, f"no file at {quote(path)}")
     return path
 
 

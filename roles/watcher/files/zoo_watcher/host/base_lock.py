@@ -25,13 +25,25 @@ def lock_base(layout: Layout) -> int:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+    try:
+        _await_lock(descriptor, layout)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _await_lock(descriptor: int, layout: Layout) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not _try_lock(descriptor):
+    while True:
+        try:
+            if _try_lock(descriptor):
+                return
+        except OSError as exc:
+            raise AgentError(f"base: {layout.lock} can't be locked: {exc.strerror}") from exc
         if time.monotonic() > deadline:
-            os.close(descriptor)
             raise AgentError(f"another agent works in {layout.base}; this one ends")
         time.sleep(PAUSE)
-    return descriptor
 
 
 def is_locked(layout: Layout) -> bool:
@@ -49,6 +61,6 @@ def is_locked(layout: Layout) -> bool:
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

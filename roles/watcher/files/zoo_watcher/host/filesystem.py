@@ -27,7 +27,7 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
     """
     try:
         return build(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
         return fallback
 
 

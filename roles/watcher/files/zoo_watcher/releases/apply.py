@@ -42,13 +42,20 @@ def main() -> int:
         # The agent was killed before it could send the job.
         return 1
     job = json.loads(text)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
+    limit_size(job["access"]["largest"])
     try:
         send(tidy(job) if job.get("tidy") else stage(job))
     except DeployError as exc:
         send({"error": str(exc), "passing": isinstance(exc, PassingError)})
         return 1
     return 0
+
+
+def limit_size(largest: int) -> None:
+    """Let this process write no larger file, in bytes; where it may write only smaller ones already, so it stays."""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    limit = largest if allowed == resource.RLIM_INFINITY else min(largest, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def stage(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from git.exc import CommandError
 KEPT = "refs/zoo/releases"
 """A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
 ALL = "refs/zoo/all"
-"""Where branches and tags go when a server gives no single commit away."""
+"""Where branches and tags go when a server serves no single commit."""
 MANY_PACKS = 30
 """Each fetch leaves a pack; so many are made one when nothing else is to be done."""
 CORRUPT = (
@@ -206,7 +206,7 @@ class Repository:
         )
 
     def _fetch_all(self, release: Release) -> None:
-        """For a server that gives only branches and tags away: the commit is looked for among all of them."""
+        """For a server that serves only branches and tags: the commit is looked for among all of them."""
         try:
             self._fetch(release.url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
             self.git.update_ref(f"{KEPT}/{release.commit_id}", f"{release.commit_id}^{{commit}}")

@@ -62,7 +62,7 @@ def make_release(making: Making, repository: Repository) -> None:
 
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
-    """Take what is the same from an earlier release. Whether that came out; where not, `tree` is empty again."""
+    """Take what is the same from an earlier release. Whether that succeeded; if not, `tree` is empty again."""
     before = _unmodified_release(making)
     if before is None or not repository.has(before):
         return False

@@ -90,6 +90,8 @@ class Ephemerals:
         with session_trouble(path), contextlib.suppress(NoNodeError):
             stat = self._session.ask(self._session.client.exists_async, path)
             if stat is not None and stat.ephemeralOwner in self._held:
+                if path in self._present:
+                    self._present[path] = None
                 self._session.ask(self._session.client.delete_async, path, stat.version)
         self._forget(path)
         self._save()
