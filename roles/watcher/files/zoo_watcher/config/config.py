@@ -33,9 +33,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True)
 class Check:
-    """What proves a service healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
+    """What proves a service healthy: a TCP connection, an HTTP or HTTPS answer, or a command that ends with 0.
 
-    Times are seconds; `rise` and `fall` count answers in a row.
+    Times are seconds; `rise` and `fall` count answers in a row. `tls_...` are for HTTPS: the authority (None: the
+    host's own), a client certificate with its key, and the name in the service's certificate where that is not `host`.
     """
 
     type: str
@@ -49,6 +50,11 @@ class Check:
     rise: int = 1
     fall: int = 2
     command: tuple[str, ...] = ()
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_server_name: str | None = None
+    tls_verify: bool = True
 
 
 @dataclass(frozen=True)
@@ -313,7 +319,7 @@ def _service(reader: ObjectReader, name: str) -> Service:
 def _check(reader: ObjectReader, port: int) -> Check:
     command = command_words(reader, "command")
     check = Check(
-        type=reader.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
+        type=reader.choice("type", ("tcp", "http", "https", "command"), "command" if command else "tcp"),
         host=reader.text("host", "127.0.0.1"),
         port=reader.whole("port", 1, 65535, port),
         path=reader.text("path", "/"),
@@ -324,7 +330,14 @@ def _check(reader: ObjectReader, port: int) -> Check:
         rise=reader.whole("rise", 1, 1000, 1),
         fall=reader.whole("fall", 1, 1000, 2),
         command=command,
+        tls_ca=_readable_file(reader, "tls_ca"),
+        tls_cert=_readable_file(reader, "tls_cert"),
+        tls_key=_secret_file(reader, "tls_key"),
+        tls_server_name=reader.text("tls_server_name"),
+        tls_verify=reader.flag("tls_verify", default=True),
     )
+    if check.tls_key and not check.tls_cert:
+        reader.wrong("tls_key", "given without tls_cert")
     if bool(command) != (check.type == "command"):
         reader.wrong("command", "required with the type command, not allowed with another")
     reader.reject_unknown()
