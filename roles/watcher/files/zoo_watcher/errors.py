@@ -34,6 +34,10 @@ class PassingError(DeployError):
     """This release can't be deployed now; what stands in the way may pass, so it is tried again."""
 
 
+class KilledError(PassingError):
+    """A process of a deployment was killed or lacked memory: the host may be short of it, or the release huge."""
+
+
 class UnhealthyError(DeployError):
     """The release is live and its checks do not pass."""
 

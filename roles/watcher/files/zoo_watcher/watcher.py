@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -75,6 +76,8 @@ class Watcher:
     def run(self) -> None:
         """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
         lock = lock_base(self.layout)
+        with contextlib.suppress(OSError):
+            self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -205,9 +208,14 @@ class Watcher:
             self.health,
             lambda progress: self.inbox.put((deployment, progress)),
         )
+        try:
+            deployment.start()
+        except RuntimeError as exc:
+            # No thread, no memory: nothing has begun, and all of it is tried again.
+            self.troubles.add([f"deployment of generation {desired.generation} not started: {exc}"])
+            return
         self.deployment = deployment
         self._enter("queued", desired, message=None, timings=None)
-        deployment.start()
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self.board.enter(state, self._live(), generation=desired.generation, **changes)

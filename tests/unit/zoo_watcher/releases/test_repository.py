@@ -17,7 +17,7 @@ from support.ports import free_ports
 from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.wire.records import Release
 
 ABSENT = "0123456789" * 4
@@ -262,3 +262,39 @@ def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repo
     assert not store.has(commit_id)
     store.fetch(release(repository.url, commit_id))
     assert store.has(commit_id)
+
+
+def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_are_all_read(
+    layout: Layout, repository: GitRepository
+) -> None:
+    store = Repository(layout, Access(("file",), most=5_000))
+    store.open()
+    commit_id = repository.nest(6, "abcdefghij")
+    store.fetch(release(repository.url, commit_id))
+    with pytest.raises(DeployError, match=rf"^{commit_id} has more than 5000 files \(max_release_files\)$"):
+        store.files(commit_id)
+
+
+def test_a_path_that_no_application_could_use_is_refused(store: Repository, repository: GitRepository) -> None:
+    commit_id = repository.nest(300, "d")
+    store.fetch(release(repository.url, commit_id))
+    with pytest.raises(DeployError, match=r"has a path of more than 200 directories or 3000 bytes: d/d/d/"):
+        store.files(commit_id)
+
+
+def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
+    store: Repository, repository: GitRepository
+) -> None:
+    store.fetch(release(repository.url, repository.head))
+    assert not store.is_broken()
+    with pytest.raises(PassingError) as absent:
+        store.fetch(release(repository.url, ABSENT))
+    assert not isinstance(absent.value, CorruptError)
+    for pack in (store.layout.repository / "objects" / "pack").iterdir():
+        pack.unlink()
+    assert store.is_broken()
+    with pytest.raises(CorruptError, match=r"^git ls-tree: "):
+        store.files(repository.head)
+    store.discard()
+    store.fetch(release(repository.url, repository.head))
+    assert store.files(repository.head)

@@ -114,6 +114,7 @@ class Config:
     health_timeout: float = 30.0
     fetch_timeout: float = 300.0
     max_release_bytes: int = 10_000_000_000
+    max_release_files: int = 200_000
     ssh_key: str | None = None
     ssh_known_hosts: str | None = None
     git_credentials: str | None = None
@@ -173,6 +174,7 @@ def _config(reader: ObjectReader) -> Config:
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
         fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
         max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        max_release_files=reader.whole("max_release_files", 1, 10_000_000, 200_000),
         ssh_key=_secret_file(reader, "ssh_key"),
         ssh_known_hosts=reader.text("ssh_known_hosts"),
         git_credentials=_secret_file(reader, "git_credentials"),
