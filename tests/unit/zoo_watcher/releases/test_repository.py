@@ -298,3 +298,32 @@ def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
     store.discard()
     store.fetch(release(repository.url, repository.head))
     assert store.files(repository.head)
+
+
+def test_the_mirror_by_the_longest_beginning_comes_before_the_repository_itself() -> None:
+    mirrors = (("https://git.example.org/", "https://a/"), ("https://git.example.org/web/", "https://b/"))
+    access = Access(("https",), mirrors=mirrors)
+    assert access.addresses("https://git.example.org/web/site.git") == [
+        "https://b/site.git",
+        "https://git.example.org/web/site.git",
+    ]
+    assert access.addresses("https://git.example.org/site.git")[0] == "https://a/site.git"
+    assert access.addresses("https://other.example.org/x") == ["https://other.example.org/x"]
+
+
+def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over(
+    layout: Layout, repository: GitRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror = tmp_path / "mirrors"
+    repository.git("clone", "-q", "--mirror", repository.url, str(mirror / "site.git"))
+    url = "file:///no/such/place/site.git"
+    store = Repository(layout, Access(("file",), mirrors=(("file:///no/such/place/", f"file://{mirror}/"),)))
+    store.open()
+    store.fetch(release(url, repository.head))
+    assert store.has(repository.head)
+    later = repository.commit({"index.html": "two\n"})
+    behind = Repository(layout, Access(("file",), mirrors=((repository.url, f"file://{mirror}/site.git"),)))
+    behind.open()
+    behind.fetch(release(repository.url, later))
+    assert behind.has(later)
+    assert f"fetching from {repository.url} instead of its mirror" in capsys.readouterr().err

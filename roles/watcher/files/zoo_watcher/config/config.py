@@ -20,7 +20,9 @@ from zoo_watcher.wire.records import (
     check_node_name,
     check_path,
     check_relative_path,
+    check_url,
     quote,
+    url_scheme,
 )
 
 from .managed_file import ManagedFile, managed_files
@@ -113,6 +115,7 @@ class Config:
     keep_releases: int = 5
     health_timeout: float = 30.0
     fetch_timeout: float = 300.0
+    git_mirrors: tuple[tuple[str, str], ...] = ()
     max_release_bytes: int = 10_000_000_000
     max_release_files: int = 200_000
     ssh_key: str | None = None
@@ -163,16 +166,18 @@ def _config(reader: ObjectReader) -> Config:
         reader.wrong("base", "missing: expected the absolute path of the directory for releases")
     elif not os.path.isabs(base) or not nameable(base):
         reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    schemes = _schemes(reader)
     config = Config(
         connection=_connection(reader),
         base=Path(base or "/"),
         name=name,
         app=app,
         services=_services(reader, name),
-        allowed_schemes=_schemes(reader),
+        allowed_schemes=schemes,
         keep_releases=reader.whole("keep_releases", 2, 1000, 5),
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
         fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
+        git_mirrors=_mirrors(reader, schemes),
         max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
         max_release_files=reader.whole("max_release_files", 1, 10_000_000, 200_000),
         ssh_key=_secret_file(reader, "ssh_key"),
@@ -280,6 +285,19 @@ def _schemes(reader: ObjectReader) -> tuple[str, ...]:
         return isinstance(value, list) and bool(value) and all(item in SCHEMES for item in value)
 
     return tuple(reader.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+
+
+def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(mirror, str) and key for key, mirror in value.items())
+
+    mirrors = reader.take("git_mirrors", "an object of mirrors by the beginning of an address", fits, {})
+    for beginning, mirror in mirrors.items():
+        reader.checked("git_mirrors", mirror, check_url)
+        scheme = url_scheme(mirror)
+        if not reader.noted("git_mirrors") and scheme not in schemes:
+            reader.wrong("git_mirrors", f"{scheme} is not in allowed_schemes, for {quote(beginning)}")
+    return tuple(mirrors.items())
 
 
 def _services(reader: ObjectReader, name: str) -> tuple[Service, ...]:

@@ -128,7 +128,9 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _access(job: Mapping[str, Any]) -> Access:
-    return Access(**{**job["access"], "schemes": tuple(job["access"]["schemes"])})
+    access = job["access"]
+    mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
+    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
 
 
 class _Clock:

@@ -50,6 +50,7 @@ def tidy_job(config: Config) -> Job:
         "signers": config.require_signature,
         "largest": config.max_release_bytes,
         "most": config.max_release_files,
+        "mirrors": config.git_mirrors,
     }
     return {"tidy": True, "base": str(config.base), "access": access}
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 class Access:
     """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release.
 
-    `most` is how many files a release may have.
+    `most` is how many files a release may have. `mirrors` has pairs: the beginning of an address, and what stands in
+    its place at a mirror.
     """
 
     schemes: tuple[str, ...]
@@ -100,6 +102,13 @@ class Access:
     signers: str | None = None
     largest: int = 10_000_000_000
     most: int = 200_000
+    mirrors: tuple[tuple[str, str], ...] = ()
+
+    def addresses(self, url: str) -> list[str]:
+        """Where to fetch from: the mirror by the longest beginning that fits, then the repository itself."""
+        fitting = [pair for pair in self.mirrors if url.startswith(pair[0])]
+        best = sorted(fitting, key=lambda pair: len(pair[0]))[-1:]
+        return [*(mirror + url[len(beginning) :] for beginning, mirror in best), url]
 
     @property
     def settings(self) -> str:
@@ -200,45 +209,53 @@ class Repository:
         return bool(resolved == commit_id)
 
     def fetch(self, release: Release) -> None:
-        """Get the release's commit, and no more than it where the server can do that."""
-        refspec = f"+{release.commit_id}:{KEPT}/{release.commit_id}"
+        """Get the release's commit, and no more than it where the server can do that; from a mirror if it has one."""
+        *mirrors, origin = self.access.addresses(release.url)
+        for mirror in mirrors:
+            try:
+                return self._fetch_commit(mirror, release.commit_id)
+            except (CorruptError, KilledError):
+                raise
+            except DeployError as exc:
+                sys.stderr.write(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
+        return self._fetch_commit(origin, release.commit_id)
+
+    def _fetch_commit(self, url: str, commit_id: str) -> None:
         try:
-            self._fetch(release.url, "--depth=1", refspec)
+            self._fetch(url, "--depth=1", f"+{commit_id}:{KEPT}/{commit_id}")
         except CommandError as exc:
             if not says(exc.stderr, REFUSED):
-                raise self._trouble(release, exc) from exc
-            self._fetch_all(release)
-        if not self.has(release.commit_id):
-            self.forget([release.commit_id])
-            raise DeployError(
-                f"{release.url} has {release.commit_id}, which is not a commit; publish the id of a commit"
-            )
+                raise self._trouble(url, commit_id, exc) from exc
+            self._fetch_all(url, commit_id)
+        if not self.has(commit_id):
+            self.forget([commit_id])
+            raise DeployError(f"{url} has {commit_id}, which is not a commit; publish the id of a commit")
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
         self.git.fetch(
             "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url, *refspecs
         )
 
-    def _fetch_all(self, release: Release) -> None:
+    def _fetch_all(self, url: str, commit_id: str) -> None:
         """For a server that serves only branches and tags: the commit is looked for among all of them."""
         try:
-            self._fetch(release.url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
-            self.git.update_ref(f"{KEPT}/{release.commit_id}", f"{release.commit_id}^{{commit}}")
+            self._fetch(url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
+            self.git.update_ref(f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
         except CommandError as exc:
-            raise self._trouble(release, exc) from exc
+            raise self._trouble(url, commit_id, exc) from exc
 
-    def _trouble(self, release: Release, exc: CommandError) -> DeployError:
+    def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
         if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
-            return DeployError(f"{release.url}: more than {self.access.largest} bytes (max_release_bytes)")
+            return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
         if says(exc.stderr, NO_MEMORY) or exc.status == -signal.SIGKILL:
-            return KilledError(f"fetching from {release.url}: git lacks memory, or was killed: {reason(exc.stderr)}")
+            return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if self.is_broken():
             return CorruptError(f"the object store: {reason(exc.stderr)}")
         if says(exc.stderr, ABSENT):
-            return PassingError(f"{release.url} has no commit {release.commit_id}; was it pushed?")
+            return PassingError(f"{url} has no commit {commit_id}; was it pushed?")
         if says(exc.stderr, CREDENTIALS):
-            return PassingError(f"{release.url}: credentials refused: {reason(exc.stderr)}")
-        return PassingError(f"fetching from {release.url}: {reason(exc.stderr)}")
+            return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}")
+        return PassingError(f"fetching from {url}: {reason(exc.stderr)}")
 
     def is_broken(self) -> bool:
         """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked."""
