@@ -99,7 +99,14 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
 
 
 def _check_hosts(options: Mapping[str, Any]) -> None:
-    host_string(options["hosts"])
+    """What kazoo would only see when it resolves the names, in a thread that ends with it."""
+    members = host_string(options["hosts"]).split("/", maxsplit=1)[0].split(",")
+    for member in members:
+        name = member.rpartition(":")[0] or member
+        try:
+            name.encode("idna")
+        except UnicodeError:
+            raise ConnectError(f"hosts: {member!r} is no name of a host") from None
 
 
 def host_string(hosts: str | Sequence[str] | None) -> str:
@@ -233,7 +240,7 @@ _MEANINGS = {
     "InvalidACLError": "the ACL is not valid (InvalidACL)",
     "BadArgumentsError": "ZooKeeper refused the arguments (BadArguments)",
     "NotReadOnlyCallError": "the server is read-only now (NotReadOnly); the ensemble has lost its quorum",
-    "SessionExpiredError": "the session has expired (SessionExpired); try again",
+    "SessionExpiredError": "the session has expired (SessionExpired)",
     "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); it may have been done",
     "ConnectionClosedError": "the connection was closed (ConnectionClosed)",
     "RuntimeInconsistency": "not done, because another operation of the same transaction failed",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -271,7 +271,7 @@ class FileStatus(_Record):
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
-    `files` are the objects of `FileStatus`, by dest.
+    `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what the ensemble does not let it do now.
     """
 
     name: str = _key("name", default="")
@@ -284,6 +284,7 @@ class AgentStatus(_Record):
     timings: Mapping[str, float] | None = _key("timings", default=None)
     files: Mapping[str, Mapping[str, Any]] | None = _key("files", default=None)
     version: str | None = _key("version", default=None)
+    troubles: Sequence[str] | None = _key("troubles", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

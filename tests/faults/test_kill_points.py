@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def job(self) -> str:
-        """What the agent would ask of its apply child."""
+        """What the agent would ask of its apply process."""
         config = Config.from_file(str(self.host.agent.configure()))
         release = Release(self.host.origin.url, self.new, "site")
         return json.dumps(stage_job(config, release, [self.old]))
@@ -127,19 +127,19 @@ def step_through(
     return reached
 
 
-def test_an_apply_child_killed_at_any_call_leaves_the_old_release_live_and_the_agent_converges(stage: Stage) -> None:
+def test_an_apply_process_killed_at_any_call_leaves_the_old_release_live_and_the_agent_converges(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=True)
     stage.reset()
     assert "done" in stepper.run(stage.job)[-1]
-    points = spread(stepper.points("apply child"), {"write": 6, "vfork": 4, "unlink": 4, "unlinkat": 2})
+    points = spread(stepper.points("apply process"), {"write": 6, "vfork": 4, "unlink": 4, "unlinkat": 2})
     assert step_through(stage, stepper, stage.reset, points, stage.old) >= 25
 
 
-def test_an_apply_child_killed_while_it_makes_the_first_release_leaves_nothing_half_made(stage: Stage) -> None:
+def test_an_apply_process_killed_while_it_makes_the_first_release_leaves_nothing_half_made(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=True)
     stage.empty()
     assert "done" in stepper.run(stage.job)[-1]
-    points = stepper.points("apply child of a first release")
+    points = stepper.points("apply process of a first release")
     points = [point for point in points if point.call in {"mkdir", "rename", "syncfs", "fsync", "chmod"}]
     assert step_through(stage, stepper, stage.empty, spread(points, {"fsync": 1, "chmod": 1, "mkdir": 4}), None) >= 8
 
@@ -148,7 +148,7 @@ def test_a_git_killed_at_any_call_is_tried_again(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=False)
     stage.reset()
     assert "done" in stepper.run(stage.job)[-1]
-    points = [point for point in stepper.points("apply child", "git") if point.program == "git"]
+    points = [point for point in stepper.points("apply process", "git") if point.program == "git"]
     points = spread(points, {"write": 4, "unlink": 3, "vfork": 2})
     assert step_through(stage, stepper, stage.reset, points, stage.old) >= 8
 

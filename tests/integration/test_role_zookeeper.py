@@ -50,7 +50,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         zookeeper_quorum_tls=True,
     )
     for wanted in (
-        "expected zookeeper_tick_time from 100 ms on, got 5",
+        "expected zookeeper_tick_time of at least 100 ms, got 5",
         "expected different ports from 1 to 65535, got 2181, 2181, 3888, 7000",
         "got /srv/a b",
         "expected srvr among zookeeper_four_letter_words",

@@ -20,6 +20,8 @@ LANES = 2
 """How many suites run at once: with more, two cores have no second left for what has to happen in time."""
 ALONE = {"faults"}
 """What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
+YIELDING = {"sanity"}
+"""What may run beside that: one process at a time, at the lowest priority, in which nothing has to happen in time."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
 """What `--quick` runs, with the words for its tool."""
@@ -49,8 +51,9 @@ class Job:
         self._began = time.monotonic()
         result(suite).unlink(missing_ok=True)
         output = log.open("wb") if log else None
+        priority = ["nice", "-n", "19"] if suite in YIELDING else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "suites.guard", sys.executable, "-m", "suites.suite", suite, *words],
+            [*priority, sys.executable, "-m", "suites.guard", sys.executable, "-m", "suites.suite", suite, *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -70,7 +73,7 @@ class Run:
     """Suites in lanes. After a failure or a signal nothing more is started."""
 
     def __init__(self, suites: dict[str, list[str]]) -> None:
-        self._pending = list(suites.items())
+        self._pending = dict(suites)
         self._running: dict[int, Job] = {}
         self._logged = len(suites) > 1
         self._stopped = False
@@ -96,17 +99,25 @@ class Run:
             self._fill()
 
     def _fill(self) -> None:
-        while self._pending and len(self._running) < LANES and not self._stopped:
-            beside = {job.suite for job in self._running.values()}
-            if beside & ALONE or (beside and self._pending[0][0] in ALONE):
-                return
-            suite, words = self._pending.pop(0)
+        while len(self._running) < LANES and not self._stopped and (suite := self._next()):
             print(f"--- {suite} begins", flush=True)
-            job = Job(suite, words, RESULTS / f"{suite}.log" if self._logged else None)
+            job = Job(suite, self._pending.pop(suite), RESULTS / f"{suite}.log" if self._logged else None)
             self._running[job.process.pid] = job
             if self._stopped:
                 # By a signal that came in between.
                 job.process.send_signal(signal.SIGTERM)
+
+    def _next(self) -> str | None:
+        beside = {job.suite for job in self._running.values()}
+        return next((suite for suite in self._pending if may_begin(suite, beside)), None)
+
+
+def may_begin(suite: str, beside: set[str]) -> bool:
+    """Whether a suite may run beside those that run."""
+    others = beside - YIELDING
+    if suite in ALONE:
+        return not others
+    return suite in YIELDING or not others & ALONE
 
 
 def chosen(words: list[str]) -> dict[str, list[str]] | None:

@@ -17,12 +17,12 @@ SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "lint": lint.run,
     "unit": partial(pytests.run, "unit"),
     **{name: partial(pytests.run, name) for name in ("quickstart", "agent", "eda")},
-    "sanity": sanity.run,
     "ensemble": partial(pytests.run, "ensemble"),
     "faults": partial(pytests.run, "faults"),
+    "sanity": sanity.run,
 }
 """What runs each suite with words for its tool, in the order in which they begin: the two longest, then those that tell
-soonest what is broken, then the longer ones first; at the end what has the machine for itself."""
+soonest what is broken, then the longer ones first; last what has the machine for itself, and what runs beside it."""
 
 
 def result(name: str) -> Path:

@@ -1,11 +1,15 @@
 #!/bin/sh
 # Make a fresh debootstrap tree into a stranger's machine: runs in the tree (chroot), with its suite's mirrors reachable.
-# The packages of the command line stay uninstalled: they are in a repository of the tree's own, which needs no network.
+# The first word is what is installed; the other packages stay uninstalled: they are in a repository of the tree's own, which
+# needs no network.
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/bare
 apt-get update -qq
+# shellcheck disable=SC2046 # one word for each package
+apt-get install -y -qq --no-install-recommends $(echo "$1" | tr , ' ')
+shift
 mkdir -p /srv/apt/partial
 apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives=/srv/apt/ "$@"
 cd /srv/apt

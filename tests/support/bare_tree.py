@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hosts.lab.minimal import copy_minimal, run_privately
 from hosts.lab.mirror import find_mirror
 from hosts.lab.places import locked
 from support.playbook import ROOT
@@ -78,27 +79,19 @@ def bare_tree(suite: str) -> Path:
             for old in CACHE.glob(f"{suite}*"):
                 shutil.rmtree(old)
             new = CACHE / f"{suite}.new"
+            shutil.rmtree(new, ignore_errors=True)
             _make(suite, new)
             new.rename(tree)
     return tree
 
 
 def _make(suite: str, tree: Path) -> None:
-    mirror = find_mirror()
-    assert mirror is not None
-    keyring = [f"--keyring={mirror.keyring}"] if mirror.keyring else []
-    _run("debootstrap", "--variant=minbase", *keyring, f"--include={','.join(THERE)}", suite, str(tree), mirror.url)
+    copy_minimal(suite, tree)
     shutil.copy("/etc/resolv.conf", tree / "etc" / "resolv.conf")
     shutil.copy(RECIPE, tree / "bare.sh")
-    _run("unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", "chroot", str(tree), "sh", "/bare.sh", *OFFERED)
+    words = ["chroot", str(tree), "sh", "/bare.sh", ",".join(THERE), *OFFERED]
+    run_privately(["unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", *words], CACHE / f"log-{suite}")
     (tree / "bare.sh").unlink()
-
-
-def _run(*command: str) -> None:
-    """Run a step in a mount namespace of its own, so that nothing that it mounts stays."""
-    private = ["unshare", "--mount", "--propagation", "private", *command]
-    done = subprocess.run(private, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 
 
 @dataclass

@@ -50,6 +50,17 @@ class GitRepository:
         )
         return done.stdout.rstrip("\n")
 
+    def nest(self, levels: int, names: str) -> str:
+        """A commit of few objects: each directory has, under every one of `names`, the one below it; its id."""
+        entry = f"100644 blob {self.git('hash-object', '-w', 'index.html')}"
+        for _level in range(levels):
+            entries = "".join(f"{entry}\t{name}\n" for name in names)
+            tree = subprocess.run(
+                ["git", "mktree"], cwd=self.path, input=entries, check=True, capture_output=True, text=True
+            ).stdout.strip()
+            entry = f"040000 tree {tree}"
+        return self.git("commit-tree", "-m", "nested", tree)
+
     def commit(self, files: dict[str, str | None], message: str = "change") -> str:
         """Write the files (None removes one), commit, and return the commit's id."""
         for name, text in files.items():

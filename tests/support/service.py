@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +20,11 @@ class Service:
         self.asked: list[str] = []
         self._server: ThreadingHTTPServer | None = None
 
-    def open(self) -> Service:
-        """Begin to listen."""
+    def open(self, context: ssl.SSLContext | None = None) -> Service:
+        """Begin to listen; for HTTPS with this context."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        if context:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 

@@ -60,8 +60,8 @@ def _make_environment(order: dict[str, Any]) -> bool:
     directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:
-        found = json.loads((directory / STAMP).read_text())
-    except (FileNotFoundError, ValueError):
+        found = dict(json.loads((directory / STAMP).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         found = {}
     if found == wanted or order["check"]:
         return bool(found != wanted)

@@ -190,12 +190,12 @@ def _read(order: dict[str, Any]) -> list[Path]:
 def _is_connected(base: Path) -> bool:
     try:
         return bool(json.loads((base / ".zoo/status.json").read_text())["session"] == "SyncConnected")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def problems(managed: bool) -> list[str]:
-    """What keeps this host from running an agent, and no package mends; `managed` by systemd or not."""
+    """What keeps this host from running an agent, and no package fixes; `managed` by systemd or not."""
     found = []
     if sys.version_info[:2] < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
@@ -271,8 +271,8 @@ def _environment(order: dict[str, Any]) -> bool:
     directory = _directory(order)
     python = list(sys.version_info[:2])
     try:
-        found = json.loads((directory / STAMP).read_text())
-    except (FileNotFoundError, ValueError):
+        found = dict(json.loads((directory / STAMP).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         found = {}
     # Each instance has its own wishes: one with metrics must not make one without differ.
     asked = dict(found["instances"]) if found.get("python") == python and "instances" in found else {}
@@ -311,7 +311,7 @@ def _package(order: dict[str, Any]) -> bool:
 
 
 def _try(order: dict[str, Any]) -> None:
-    """Import all that the agent and its child import, before an instance is moved to it."""
+    """Import all that the agent and its apply process import, before an instance is moved to it."""
     command = [
         str(_directory(order) / "bin/python"),
         "-I",

@@ -42,8 +42,8 @@ def lacks(order: dict[str, Any]) -> str:
         # The one before it may have left one.
         begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
         with open(status, encoding="utf-8") as file:
-            said = json.load(file) if os.fstat(file.fileno()).st_mtime > begun else {}
-    except (OSError, ValueError):
+            said = dict(json.load(file)) if os.fstat(file.fileno()).st_mtime > begun else {}
+    except (OSError, ValueError, TypeError):
         said = {}
     if said.get("version") != order["version"]:
         return f"it has written no status, {status}"

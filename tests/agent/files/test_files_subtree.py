@@ -169,7 +169,7 @@ def test_a_symlink_in_the_directory_is_not_followed(host: Host) -> None:
     host.dest("conf.d/sub").symlink_to(outside)
     host.write("conf.d/sub/a.conf", b"one")
     host.add("conf.d", format="directory", on_delete="remove").start()
-    assert "sub in it is not a directory" in host.wait_proved("conf.d", "failed")["message"]
+    assert "sub in dest is not a directory" in host.wait_proved("conf.d", "failed")["message"]
     assert os.listdir(outside) == []
     host.dest("conf.d/sub").unlink()
     host.wait_proved("conf.d")

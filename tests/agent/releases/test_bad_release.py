@@ -154,6 +154,18 @@ def test_a_place_that_is_taken_by_a_directory_is_refused_and_the_directory_stays
     assert (precious / "file").read_text() == "mine"
 
 
+def test_a_commit_of_nine_objects_and_a_million_paths_is_refused_and_the_host_serves_on(host: Host) -> None:
+    live = host.agent.live()
+    commit_id = host.repository.nest(6, "abcdefghij")
+    status = host.publish(host.good(commitId=commit_id))
+    assert (status["state"], status["message"]) == (
+        "failed",
+        f"{commit_id} has more than 200000 files (max_release_files)",
+    )
+    assert host.agent.live() == live
+    assert list((host.agent.base / ".zoo/staging").iterdir()) == []
+
+
 def test_after_all_of_that_a_good_release_comes_live(host: Host) -> None:
     host.publish(b"not a release")
     commit_id = host.repository.commit({"index.html": f"{uuid.uuid4()}\n"})

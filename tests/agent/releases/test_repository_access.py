@@ -17,7 +17,7 @@ from support.repository import GitRepository
 from support.ssh_server import SshServer
 from zoo_watcher.errors import PassingError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.wire.records import Release
 
 PASSWORD = "correct-horse"
@@ -139,5 +139,6 @@ def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
     tmp_path: Path, web: int, repository: GitRepository
 ) -> None:
     url = f"http://127.0.0.1:{web}/{repository.path.name}"
-    with pytest.raises(PassingError, match=r"could not read Username|Authentication failed|unable to get password"):
+    with pytest.raises(PassingError, match=rf"^{url}: credentials refused: ") as refused:
         fetch(tmp_path / "base", Access(("http",)), url, repository)
+    assert not isinstance(refused.value, CorruptError), "a token that has expired is no reason to fetch everything anew"

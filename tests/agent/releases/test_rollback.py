@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -106,3 +107,43 @@ def test_a_release_that_waits_for_its_health_gives_way_to_a_newer_one_at_once(
     mended = repository.commit({"index.html": "mended\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], status["commitId"]) == ("active", mended)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_an_agent_that_is_ended_during_the_check_goes_on_with_the_release_after_its_restart(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    number: signal.Signals,
+) -> None:
+    agent = agents(health_timeout=600, **registered).start()
+    serve_from(service, agent)
+    agent.wait_outcome(release())
+    service.close()
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    wait_for(lambda: agent.status["state"] == "checking", "the release is being checked")
+    assert agent.end(number) == 0
+    assert agent.live() == second
+    agent.start()
+    wait_for(lambda: agent.log.count(f"checking, generation={generation} ") == 2, "it is being checked again")
+    service.open()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert agent.live() == second
+    assert "rolled_back" not in agent.log
+
+
+def test_a_release_that_is_interrupted_during_the_check_does_not_bring_the_old_one_back(
+    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+) -> None:
+    agent = agents(health_timeout=600, **registered).start()
+    serve_from(service, agent)
+    agent.wait_outcome(release())
+    repository.commit({"index.html": "broken\n"})
+    release()
+    wait_for(lambda: agent.status["state"] == "checking", "the broken release is being checked")
+    repository.commit({"index.html": "mended\n"})
+    assert agent.wait_outcome(release())["state"] == "active"
+    assert "rolled_back" not in agent.log

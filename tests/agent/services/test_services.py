@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.protocol.states import EventType, WatchedEvent
+from kazoo.security import make_digest_acl
 
 from support.agent import Agent
 from support.service import Service
@@ -152,3 +153,32 @@ def test_a_service_that_misses_fewer_answers_than_its_fall_stays_registered(
     answers[:] = [500] * 3
     event = wait_for(lambda: events, "the registration goes")[0]
     assert event.type == EventType.DELETED
+
+
+def test_a_service_whose_place_is_taken_keeps_no_other_from_being_registered_or_withdrawn(
+    agents: Agents, zk: KazooClient, app: str, service: Service, registered: dict[str, Any]
+) -> None:
+    first = registered["services"][0]
+    second = {**first, "id": "second"}
+    zk.create(f"{app}/service/server1", b"somebody else's", makepath=True)
+    agent = agents(services=[first, second]).start()
+    service.open()
+    wait_for(lambda: zk.exists(f"{app}/service/second"), "the other one is registered")
+    wait_for(lambda: f"{app}/service/server1 is taken" in str(agent.status.get("troubles")), "the status says so")
+    service.close()
+    wait_for(lambda: not zk.exists(f"{app}/service/second"), "it is withdrawn")
+    zk.delete(f"{app}/service/server1")
+    wait_for(lambda: "troubles" not in agent.status, "the status says that nothing is wrong any more")
+
+
+def test_a_config_that_may_not_be_read_any_more_neither_keeps_nor_takes_a_registration(
+    deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
+) -> None:
+    agent = deployed()
+    zk.set_acls(f"{app}/config", [make_digest_acl("somebody", "else", all=True)])
+    agent.end()
+    agent.start()
+    wait_for(registrations, "what was proved here before is registered")
+    wait_for(lambda: f"{app}/config: " in str(agent.status.get("troubles")), "the status says what is refused")
+    service.close()
+    wait_for(lambda: not registrations(), "an unhealthy service is withdrawn")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from hosts.lab.errors import LabError
-from hosts.lab.mirror import find_mirror
+from hosts.lab.minimal import copy_minimal, run_privately
 from hosts.lab.places import CACHE, LABS, TREES, WHEELS, locked
 
 SUITES = ("bookworm", "trixie")
@@ -51,24 +51,15 @@ def _make(suite: str, made: Path) -> None:
     new = TREES / f"{suite}.new"
     log = CACHE / f"{suite}.log"
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    with log.open("wb") as output:
-        _run(_debootstrap(suite, new), log, output.fileno())
-        shutil.copy("/etc/resolv.conf", new / "etc" / "resolv.conf")
-        shutil.copy(RECIPE, new / "recipe.sh")
-        words = ["chroot", str(new), "sh", "/recipe.sh"]
-        _run(["unshare", "--pid", "--fork", f"--mount-proc={new}/proc", *words], log, output.fileno())
+    log.unlink(missing_ok=True)
+    copy_minimal(suite, new)
+    shutil.copy("/etc/resolv.conf", new / "etc" / "resolv.conf")
+    shutil.copy(RECIPE, new / "recipe.sh")
+    words = ["chroot", str(new), "sh", "/recipe.sh"]
+    run_privately(["unshare", "--pid", "--fork", f"--mount-proc={new}/proc", *words], log)
     (new / "recipe.sh").unlink()
     shutil.copytree(_wheels(), new / "srv" / "wheels")
     new.rename(made)
-
-
-def _debootstrap(suite: str, root: Path) -> list[str]:
-    mirror = find_mirror()
-    options = [f"--keyring={mirror.keyring}"] if mirror and mirror.keyring else []
-    if mirror and mirror.url.startswith("https:"):
-        options.append("--include=ca-certificates")
-    return ["debootstrap", "--variant=minbase", *options, suite, str(root), *([mirror.url] if mirror else [])]
 
 
 def _sweep(suite: str, made: Path) -> None:
@@ -78,15 +69,6 @@ def _sweep(suite: str, made: Path) -> None:
     for old in TREES.glob(f"{suite}-*"):
         if old != made and old.name not in used:
             shutil.rmtree(old)
-
-
-def _run(command: list[str], log: Path, output: int) -> None:
-    """Run a step in a mount namespace of its own, so that nothing it mounts is seen outside or stays."""
-    private = ["unshare", "--mount", "--propagation", "private", *command]
-    done = subprocess.run(private, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
-    if done.returncode != 0:
-        last = (log.read_text(errors="replace").splitlines() or ["it printed nothing"])[-1]
-        raise LabError(f"{command[0]} ended with status {done.returncode}: {last} (all that it printed: {log})")
 
 
 def _wheels() -> Path:

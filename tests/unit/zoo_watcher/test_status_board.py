@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import NameTakenError
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.status_board import StatusBoard
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
@@ -123,23 +122,22 @@ def test_the_status_is_in_the_agents_znode(board: StatusBoard, held: Held) -> No
     assert (status["name"], status["state"], status["generation"]) == ("web1", "active", 7)
 
 
-def test_a_session_that_holds_the_name_is_waited_for_until_it_must_have_ended(
-    board: StatusBoard, held: Held, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("owner", "held_by"), [(0x99, "session 0x99 holds it"), (0, "it is a persistent znode")])
+def test_a_name_that_somebody_else_has_is_no_end_and_said(
+    board: StatusBoard, held: Held, owner: int, held_by: str
 ) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    held.owner = 0x99
-    with pytest.raises(TakenError):
+    held.owner = owner
+    with pytest.raises(SessionTroubleError, match=rf"no status of web1: .* {held_by}; is another agent named web1\?"):
         board.report()
-    now += 19
-    with pytest.raises(TakenError):
-        board.report()
-    now += 2
-    with pytest.raises(NameTakenError, match=r"another agent is named web1: .* session 0x99 holds it"):
-        board.report()
+    held.owner = None
+    board.report()
+    assert held.values
 
 
-def test_a_persistent_znode_of_the_agents_name_is_not_waited_for(board: StatusBoard, held: Held) -> None:
-    held.owner = 0
-    with pytest.raises(NameTakenError, match="it is a persistent znode"):
-        board.report()
+def test_troubles_are_in_the_status_while_they_last(board: StatusBoard, held: Held) -> None:
+    board.set_troubles(["/app/config: permission denied"])
+    board.report()
+    assert [json.loads(value)["troubles"] for value in held.values.values()] == [["/app/config: permission denied"]]
+    board.set_troubles([])
+    board.report()
+    assert ["troubles" in json.loads(value) for value in held.values.values()] == [False]

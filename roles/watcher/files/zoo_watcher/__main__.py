@@ -11,16 +11,21 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .errors import AgentError, ConfigError, NameTakenError
+from .errors import AgentError, ConfigError
+
+if TYPE_CHECKING:
+    from .watcher import Watcher
+
+log = logging.getLogger(__name__)
 
 EXIT_TROUBLE = 1
 EXIT_CONFIG = 2
-EXIT_NAME_TAKEN = 3
 
 
 def main() -> int:
-    """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration, 3 another agent of this name lives."""
+    """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration."""
     arguments = _parser().parse_args()
     if arguments.command == "apply":
         from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
@@ -34,7 +39,7 @@ def main() -> int:
         return EXIT_CONFIG
     except AgentError as exc:
         print(f"zoo_watcher: {exc}", file=sys.stderr)  # noqa: T201
-        return EXIT_NAME_TAKEN if isinstance(exc, NameTakenError) else EXIT_TROUBLE
+        return EXIT_TROUBLE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,10 +88,26 @@ def _run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))
     watcher = Watcher(config, _version())
-    watcher.run()
-    if watcher.ending == "handing over":
-        # kazoo would close the session when the interpreter ends.
-        os._exit(0)
+    status = _serve(watcher)
+    if watcher.ending != "leaving":
+        # The session is for the next agent: kazoo would close it when the interpreter ends.
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+def _serve(watcher: Watcher) -> int:
+    """Run the agent; its exit status. Whatever ends it, what it holds lasts until it is started again."""
+    try:
+        watcher.run()
+    except ConfigError:
+        raise
+    except AgentError as exc:
+        log.critical("%s", exc)
+        return EXIT_TROUBLE
+    except Exception:
+        log.critical("ended by an error of its own", exc_info=True)
+        return EXIT_TROUBLE
     return 0
 
 

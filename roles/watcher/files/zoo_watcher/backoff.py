@@ -14,7 +14,7 @@ class Backoff(Iterator[float]):
 
     The first pause is `first`, each further one `factor` times as long, none longer than `longest`; each is shortened
     at random by up to the share `jitter`, so that many hosts do not try at one moment. `tries` counts the pauses since
-    the last `reset`, which is to be called when a try came out.
+    the last `reset`, which is to be called when a try has succeeded.
     """
 
     def __init__(self, first: float, longest: float, factor: float = 2.0, jitter: float = 0.3) -> None:

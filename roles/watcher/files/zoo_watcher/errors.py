@@ -18,12 +18,12 @@ class ConfigError(AgentError):
         self.mistakes = mistakes
 
 
-class NameTakenError(AgentError):
-    """Another live agent has this agent's name, or works in its base; this one takes nothing over and ends."""
-
-
 class SessionTroubleError(AgentError):
-    """ZooKeeper could not be asked now; the same is asked again later."""
+    """ZooKeeper could not be asked now, or refused; the same is asked again later."""
+
+
+class NoAnswerError(SessionTroubleError):
+    """A server did not answer in time: it will not answer the next request sooner."""
 
 
 class DeployError(AgentError):
@@ -32,6 +32,10 @@ class DeployError(AgentError):
 
 class PassingError(DeployError):
     """This release can't be deployed now; what stands in the way may pass, so it is tried again."""
+
+
+class KilledError(PassingError):
+    """A process of a deployment was killed or lacked memory: the host may be short of it, or the release huge."""
 
 
 class UnhealthyError(DeployError):

@@ -36,8 +36,9 @@ class Metrics:
         )
         try:
             start_http_server(port, address, registry)
-        except OSError as exc:
-            raise ConfigError([f"metrics_port: {address}:{port}: {exc.strerror}"]) from exc
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            raise ConfigError([f"metrics_port: {address}:{port}: {reason}"]) from exc
 
     def update(self, status: AgentStatus, session: SessionStates, registered: int) -> None:
         """Show the present."""

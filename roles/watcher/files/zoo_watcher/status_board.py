@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
-from .errors import ConfigError, NameTakenError
+from .errors import ConfigError, SessionTroubleError
 from .host import systemd
 from .host.filesystem import write_whole
 from .host.layout import Layout
@@ -41,7 +40,6 @@ class StatusBoard:
         self._znode = config.app.agent(config.name)
         self._metrics: Metrics | None = None
         self._written: dict[str, Any] = {}
-        self._taken_since: dict[tuple[str, int], float] = {}
 
     def start(self) -> None:
         """Serve metrics, where the configuration says so. Raises `ConfigError`."""
@@ -58,6 +56,13 @@ class StatusBoard:
         commit_id = live or self.status.commit_id
         self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
+
+    def set_troubles(self, troubles: Sequence[str]) -> bool:
+        """Take over what the ensemble does not let the agent do now; whether that is another than before."""
+        if list(self.status.troubles or ()) == list(troubles):
+            return False
+        self.status = self.status.with_changes(troubles=list(troubles) or None)
+        return True
 
     def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over how it is with the files."""
@@ -87,22 +92,14 @@ class StatusBoard:
     def report(self) -> None:
         """Write the status into the agent's znode, where it has changed.
 
-        Raises `TakenError` while another session holds that, `NameTakenError` where that one lives.
+        Raises `SessionTroubleError`, also while the znode is somebody else's: a dead session's, whose end is near, or
+        that of another agent of this name. Nothing is taken over.
         """
         try:
             self._ephemerals.hold(self._znode, self.status.to_node())
         except TakenError as exc:
-            self._check_name(exc)
-            raise
-        self._taken_since.clear()
-
-    def _check_name(self, taken: TakenError) -> None:
-        """An agent of this name is there: its session may be a dead one's, that ends, or it lives."""
-        since = self._taken_since.setdefault((taken.path, taken.owner), time.monotonic())
-        if not taken.owner or time.monotonic() - since > 2 * self._session.timeout:
-            raise NameTakenError(
-                f"another agent is named {self._config.name}: {taken}; this one takes nothing over and ends"
-            )
+            name = self._config.name
+            raise SessionTroubleError(f"no status of {name}: {exc}; is another agent named {name}?") from exc
 
 
 def _metrics(config: Config) -> Metrics | None:

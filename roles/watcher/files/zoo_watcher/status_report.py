@@ -49,7 +49,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
         ("since", status.get("since", "unknown")),
         ("session", _session(status)),
-        ("registered", ", ".join(status.get("registered", [])) or "nothing"),
+        ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
         *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
 from .desired import Desired, DesiredRelease
-from .errors import AgentError, SessionTroubleError
+from .errors import AgentError, NoAnswerError
 from .host import systemd
 from .host.base_lock import lock_base
 from .host.layout import Layout
@@ -24,16 +25,15 @@ from .releases.journal import ReleaseJournal
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
+from .troubles import Troubles
 from .wire.records import Release
-from .zookeeper.ephemerals import Ephemerals, TakenError
+from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.session import Session
 from .zookeeper.session_memory import SessionMemory, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
 
-AGAIN = 1.0
-"""Seconds after which what ZooKeeper did not do is asked for again."""
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
 
@@ -58,7 +58,8 @@ class Watcher:
         self.reconciler = self._reconciler()
         self.deployment: Deployment | None = None
         self.ending: str | None = None
-        self._trouble = ""
+        self.troubles = Troubles()
+        self._connections = 0
 
     def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
@@ -75,6 +76,8 @@ class Watcher:
     def run(self) -> None:
         """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
         lock = lock_base(self.layout)
+        with contextlib.suppress(OSError):
+            self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -148,28 +151,33 @@ class Watcher:
         self.board.set_files(self.reconciler.statuses)
 
     def _reconcile(self) -> float:
+        """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         if not self.session.usable:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE)
+        self.troubles.begin_turn()
         try:
-            if self.ephemerals.follow_session():
-                self.desired.mark_stale()
-                self.registrations.find_address()
-            self.desired.refresh()
-            self._converge()
-            self.board.report()
-            self._register()
-            self._prove_contact()
-        except (SessionTroubleError, TakenError) as exc:
-            self._note_trouble(str(exc))
-            return AGAIN
-        self._note_trouble("")
-        return IDLE
+            self._take_steps()
+        except NoAnswerError as exc:
+            self.troubles.add([str(exc)])
+        if self.board.set_troubles(self.troubles.current):
+            self.wake()  # to report it
+        return self.troubles.end_turn() or IDLE
 
-    def _note_trouble(self, text: str) -> None:
-        if text and text != self._trouble:
-            log.warning("trouble with ZooKeeper, tried again: %s", text)
-        self._trouble = text
+    def _take_steps(self) -> None:
+        if self.ephemerals.follow_session():
+            self.desired.mark_stale()
+        if self.session.connections != self._connections:
+            self._connections = self.session.connections
+            self.registrations.find_address(self.session.local_address)
+        with self.troubles.noted():
+            self.desired.refresh()
+        self._converge()
+        with self.troubles.noted():
+            self.board.report()
+        self._register()
+        with self.troubles.noted():
+            self._prove_contact()
 
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
@@ -200,9 +208,14 @@ class Watcher:
             self.health,
             lambda progress: self.inbox.put((deployment, progress)),
         )
+        try:
+            deployment.start()
+        except RuntimeError as exc:
+            # No thread, no memory: nothing has begun, and all of it is tried again.
+            self.troubles.add([f"deployment of generation {desired.generation} not started: {exc}"])
+            return
         self.deployment = deployment
         self._enter("queued", desired, message=None, timings=None)
-        deployment.start()
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self.board.enter(state, self._live(), generation=desired.generation, **changes)
@@ -215,15 +228,17 @@ class Watcher:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
         draining = self.deployment is not None and self.deployment.handshake.withholds_registrations
-        self.registrations.update(serving=not draining and self._serves())
-        if self.deployment is not None and draining:
+        troubles = self.registrations.update(serving=not draining and self._serves())
+        self.troubles.add(troubles)
+        if self.deployment is not None and draining and not troubles:
             self.deployment.handshake.answer(Phase.DRAINING)
 
     def _serves(self) -> bool:
         """Whether this host has what it should serve: a release, where one is published."""
         desired = self.desired.current
         if desired is None:
-            return self.desired.is_read
+            # While it can't be read, what was proved here before is what this host serves.
+            return self.desired.is_read or bool(ReleaseJournal.load(self.layout.journal).healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
@@ -237,14 +252,14 @@ class Watcher:
             deployment.handshake.answer(Phase.AWAITING_CONTACT)
 
     def _end(self) -> None:
-        """Leave, or hand the session over: then it lasts, for the next agent, until it expires."""
+        """Leave, or hand the session over: then it lasts, for the next agent, until it expires; as after an error."""
         systemd.notify("STOPPING=1")
-        log.info("%s", self.ending or "ending")
+        log.info("%s", self.ending or "ending after an error")
         if self.deployment is not None:
             self.deployment.cancel()
             self.deployment.join(timeout=5)
         if self.reconciler:
             self.reconciler.end(5)
-        if self.ending != "handing over":
+        if self.ending == "leaving":
             self.session.stop()
             self.memory.forget()

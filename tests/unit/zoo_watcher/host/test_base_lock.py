@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from zoo_watcher.errors import AgentError, NameTakenError
+from zoo_watcher.errors import AgentError
 from zoo_watcher.host.base_lock import is_locked, lock_base
 from zoo_watcher.host.layout import Layout
 
@@ -17,10 +18,17 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     assert not is_locked(layout)
     lock = lock_base(layout)
     assert is_locked(layout)
-    with pytest.raises(NameTakenError, match=f"another agent works in {layout.base}; this one ends"):
+    with pytest.raises(AgentError, match=f"another agent works in {layout.base}; this one ends"):
         lock_base(layout)
     os.close(lock)
     assert not is_locked(layout)
+    os.close(lock_base(layout))
+
+
+def test_a_lock_that_is_only_held_for_an_instant_is_waited_for(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    lock = lock_base(layout)
+    threading.Timer(0.2, os.close, [lock]).start()
     os.close(lock_base(layout))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host import linux
 from zoo_watcher.host.filesystem import disk_errors, load_json, remove_tree, sync_file_system, write_durably
 
@@ -73,9 +73,23 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff"]
+    "text",
+    ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff", '{"count": Infinity}'],
 )
 def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp_path: Path, text: str | bytes) -> None:
     (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load_json(tmp_path / "file", count_of, 7) == 7
     assert load_json(tmp_path / "none", count_of, 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        *((number, PassingError) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)),
+        *((number, DeployError) for number in (errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG)),
+    ],
+)
+def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: type[DeployError]) -> None:
+    with pytest.raises(DeployError, match=r"^staging: /srv/a ") as raised, disk_errors("staging"):
+        raise OSError(number, os.strerror(number), "/srv/a")
+    assert type(raised.value) is kind

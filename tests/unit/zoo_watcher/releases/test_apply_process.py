@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import zoo_watcher
+from support.waiting import wait_for
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.releases import apply_process
+from zoo_watcher.releases.apply_process import ApplyProcess
 
 FIRST_PATH = """
 import sys
@@ -23,3 +31,57 @@ def test_a_package_that_is_a_link_is_imported_by_the_name_of_the_link(tmp_path: 
     command = [sys.executable, "-c", FIRST_PATH, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={})
     assert done.stdout == f"{tmp_path}\n"
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, script: str, tmp_path: Path, **config: object) -> ApplyProcess:
+    """An apply process that is a shell's script instead."""
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    monkeypatch.setattr(apply_process, "_start", start)
+    return ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path), **config}))
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("kill -KILL $$", "was killed by signal 9 without a result"),
+        ("exit 3", "ended with status 3 without a result"),
+        ('echo \'{"step": "fetching"}\'; exit 0', "ended with status 0 without a result"),
+        ('printf \'{"step": "fetching"}\\n{"done": {\'; exit 1', "ended with status 1 without a result"),
+    ],
+)
+def test_a_process_that_ends_without_a_result_says_how(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, words: str
+) -> None:
+    process = replaced(monkeypatch, f"cat >/dev/null; {script}", tmp_path)
+    with pytest.raises(KilledError, match=words):
+        process.run({})
+
+
+def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    process = replaced(monkeypatch, f"sleep 600 >/dev/null & echo $! > {file}; kill -KILL $$", tmp_path)
+    with pytest.raises(KilledError):
+        process.run({})
+    wait_for(lambda: not _runs(int(file.read_text())), "git, as it were, has ended too")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_words: object, **_options: object) -> None:
+        raise BlockingIOError(11, os.strerror(11))
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    process = ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path)}))
+    with pytest.raises(PassingError, match="the apply process can't be started: Resource temporarily unavailable"):
+        process.run({})

@@ -17,7 +17,7 @@ from support.ports import free_ports
 from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.repository import Access, Repository
+from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.wire.records import Release
 
 ABSENT = "0123456789" * 4
@@ -262,3 +262,68 @@ def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repo
     assert not store.has(commit_id)
     store.fetch(release(repository.url, commit_id))
     assert store.has(commit_id)
+
+
+def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_are_all_read(
+    layout: Layout, repository: GitRepository
+) -> None:
+    store = Repository(layout, Access(("file",), most=5_000))
+    store.open()
+    commit_id = repository.nest(6, "abcdefghij")
+    store.fetch(release(repository.url, commit_id))
+    with pytest.raises(DeployError, match=rf"^{commit_id} has more than 5000 files \(max_release_files\)$"):
+        store.files(commit_id)
+
+
+def test_a_path_that_no_application_could_use_is_refused(store: Repository, repository: GitRepository) -> None:
+    commit_id = repository.nest(300, "d")
+    store.fetch(release(repository.url, commit_id))
+    with pytest.raises(DeployError, match=r"has a path of more than 200 directories or 3000 bytes: d/d/d/"):
+        store.files(commit_id)
+
+
+def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
+    store: Repository, repository: GitRepository
+) -> None:
+    store.fetch(release(repository.url, repository.head))
+    assert not store.is_broken()
+    with pytest.raises(PassingError) as absent:
+        store.fetch(release(repository.url, ABSENT))
+    assert not isinstance(absent.value, CorruptError)
+    for pack in (store.layout.repository / "objects" / "pack").iterdir():
+        pack.unlink()
+    assert store.is_broken()
+    with pytest.raises(CorruptError, match=r"^git ls-tree: "):
+        store.files(repository.head)
+    store.discard()
+    store.fetch(release(repository.url, repository.head))
+    assert store.files(repository.head)
+
+
+def test_the_mirror_by_the_longest_beginning_comes_before_the_repository_itself() -> None:
+    mirrors = (("https://git.example.org/", "https://a/"), ("https://git.example.org/web/", "https://b/"))
+    access = Access(("https",), mirrors=mirrors)
+    assert access.addresses("https://git.example.org/web/site.git") == [
+        "https://b/site.git",
+        "https://git.example.org/web/site.git",
+    ]
+    assert access.addresses("https://git.example.org/site.git")[0] == "https://a/site.git"
+    assert access.addresses("https://other.example.org/x") == ["https://other.example.org/x"]
+
+
+def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over(
+    layout: Layout, repository: GitRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror = tmp_path / "mirrors"
+    repository.git("clone", "-q", "--mirror", repository.url, str(mirror / "site.git"))
+    url = "file:///no/such/place/site.git"
+    store = Repository(layout, Access(("file",), mirrors=(("file:///no/such/place/", f"file://{mirror}/"),)))
+    store.open()
+    store.fetch(release(url, repository.head))
+    assert store.has(repository.head)
+    later = repository.commit({"index.html": "two\n"})
+    behind = Repository(layout, Access(("file",), mirrors=((repository.url, f"file://{mirror}/site.git"),)))
+    behind.open()
+    behind.fetch(release(repository.url, later))
+    assert behind.has(later)
+    assert f"fetching from {repository.url} instead of its mirror" in capsys.readouterr().err

@@ -1,12 +1,9 @@
-"""Whether a service is healthy: what is asked, what counts as an answer, and how answers in a row are counted."""
+"""Whether a service is healthy: how answers in a row are counted, and what a proof waits for."""
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,96 +11,12 @@ import pytest
 from support.service import Service
 from support.waiting import wait_for
 from zoo_watcher.config.config import Check
-from zoo_watcher.services.health import Checker, Health, probe
+from zoo_watcher.services.health import LOOK, Checker, Health, Supervisor
 
 
 def check(port: int, kind: str = "tcp", **options: Any) -> Check:
     """A check of a port of this machine that is asked every 20 ms."""
     return Check(**{"type": kind, "host": "127.0.0.1", "port": port, "interval": 0.02, "timeout": 0.5, **options})
-
-
-@contextmanager
-def answering(words: bytes | None) -> Iterator[int]:
-    """The port of a server that says `words` to whoever comes and hangs up; None: says nothing and holds on."""
-    held = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _unused = server.accept()
-                except OSError:
-                    return
-                if words is None:
-                    held.append(connection)
-                    continue
-                with connection:
-                    connection.recv(65536)
-                    connection.sendall(words)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-    for connection in held:
-        connection.close()
-
-
-def test_a_port_that_listens_is_healthy_and_one_that_does_not_is_named(service: Service) -> None:
-    assert probe(check(service.port)) == f"tcp 127.0.0.1:{service.port}: [Errno 111] Connection refused"
-    service.open()
-    assert probe(check(service.port)) is None
-
-
-def test_an_http_answer_needs_the_wanted_status(service: Service) -> None:
-    service.open()
-    assert probe(check(service.port, "http", path="/up")) is None
-    assert service.asked == ["/up"]
-    service.answer = lambda: (503, "fine")
-    assert probe(check(service.port, "http", path="/up")) == (
-        f"http 127.0.0.1:{service.port}/up: status 503, expected 200"
-    )
-    assert probe(check(service.port, "http", status=503)) is None
-
-
-def test_an_http_answer_needs_the_wanted_body(service: Service) -> None:
-    service.open()
-    service.answer = lambda: (200, "all is well, größer")
-    assert probe(check(service.port, "http", body="größer")) is None
-    assert probe(check(service.port, "http", body="ready")) == f"http 127.0.0.1:{service.port}/: the body lacks 'ready'"
-
-
-def test_a_redirect_is_not_followed(service: Service) -> None:
-    service.open()
-    service.answer = lambda: (302, "")
-    assert "status 302" in str(probe(check(service.port, "http")))
-
-
-@pytest.mark.parametrize("words", [b"", b"SSH-2.0-OpenSSH\r\n", b"\x00" * 100, b"HTTP/1.1 abc\r\n\r\n"])
-def test_a_server_that_does_not_speak_http_is_not_healthy(words: bytes) -> None:
-    with answering(words) as port:
-        problem = probe(check(port, "http"))
-    assert problem is not None
-    assert problem.startswith(f"http 127.0.0.1:{port}")
-    assert "\n" not in problem
-
-
-def test_a_server_that_never_answers_is_not_healthy_after_the_timeout() -> None:
-    with answering(None) as port:
-        began = time.monotonic()
-        problem = probe(check(port, "http", timeout=0.2))
-        assert time.monotonic() - began < 2
-        assert problem == f"http 127.0.0.1:{port}: timed out"
-        assert probe(check(port, "tcp")) is None
-
-
-@pytest.mark.parametrize("path", ["/a b", "/\r\nX: y", "/ü"])
-def test_a_path_that_http_cannot_ask_for_is_a_reason_and_no_crash(service: Service, path: str) -> None:
-    service.open()
-    assert str(probe(check(service.port, "http", path=path))).startswith("http 127.0.0.1")
-
-
-def test_a_host_that_no_resolver_knows_is_named() -> None:
-    assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
 
 
 def counted(settings: Check, answers: str) -> str:
@@ -214,3 +127,34 @@ def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Serv
     health.begin_proof()
     assert health.wait_proved(10, threading.Event().is_set)
     assert time.monotonic() - began < 5
+
+
+def test_a_check_that_hangs_is_no_proof_of_health_any_more_and_its_next_answer_is() -> None:
+    changes: list[None] = []
+    checker = Checker(check(1), lambda: changes.append(None))
+    supervisor = Supervisor([checker])
+    now = time.monotonic()
+    checker._note(None, checker._epoch)
+    for _second in range(int(checker.patience)):
+        now += LOOK
+        supervisor.look(now)
+        assert checker.healthy
+    for _second in range(3):
+        now += LOOK
+        supervisor.look(now)
+    assert (checker.healthy, checker.proved) == (False, False)
+    assert checker.reason == f"tcp check of port 1: no result for {checker.patience:g} s"
+    assert len(changes) == 2, "it is told once"
+    checker._note(None, checker._epoch)
+    supervisor.look(now + LOOK)
+    assert checker.healthy
+
+
+def test_a_pause_of_the_whole_agent_is_not_held_against_its_checks() -> None:
+    checker = Checker(check(1), lambda: None)
+    supervisor = Supervisor([checker])
+    checker._note(None, checker._epoch)
+    now = time.monotonic() + 600
+    supervisor.look(now)
+    supervisor.look(now + LOOK)
+    assert checker.healthy

@@ -10,9 +10,10 @@ from typing import cast
 import pytest
 
 from zoo_watcher.config.config import Config, Service
+from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.services.health import Health
 from zoo_watcher.services.registration import Registrations, service_path, service_value, source_address
-from zoo_watcher.zookeeper.ephemerals import Ephemerals
+from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
 
 
 def service(kind: str, identity: str = "web1", path: str = "/service/business/what") -> Service:
@@ -66,8 +67,15 @@ def test_a_registry_at_the_root_needs_no_second_slash() -> None:
     "hosts",
     ["127.0.0.1:2181", "127.0.0.1:2181,127.0.0.1:2182/chroot", "localhost", "no-such-host.invalid:2181", "[::1]:2181"],
 )
-def test_an_ensemble_that_is_here_or_cannot_be_found_gives_the_loopback_address(hosts: str) -> None:
-    assert source_address(hosts) == "127.0.0.1"
+@pytest.mark.parametrize("connected_from", ["", "127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_an_ensemble_that_is_here_or_cannot_be_found_gives_the_loopback_address(
+    hosts: str, connected_from: str
+) -> None:
+    assert source_address(hosts, connected_from) == "127.0.0.1"
+
+
+def test_the_address_of_the_connection_needs_no_name_to_be_resolved() -> None:
+    assert source_address("no-such-host.invalid:2181", "198.51.100.7") == "198.51.100.7"
 
 
 def own_address() -> str | None:
@@ -82,7 +90,7 @@ def own_address() -> str | None:
 
 @pytest.mark.skipif(own_address() is None, reason="this machine has no network")
 def test_an_ensemble_elsewhere_gives_the_address_on_the_way_there() -> None:
-    assert source_address("127.0.0.1:2181, 192.0.2.1:2181/chroot") == own_address()
+    assert source_address("127.0.0.1:2181, 192.0.2.1:2181/chroot", "127.0.0.1") == own_address()
 
 
 class Held(set[str]):
@@ -103,17 +111,82 @@ class Held(set[str]):
         self.configured = configured
 
 
-def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_stay_as_they_are() -> None:
-    services = [{"path": "/service", "port": 80, "id": name} for name in ("a", "b")]
-    config = Config.from_object({"hosts": "zk1", "base": "/srv", "name": "web1", "app": "/app", "services": services})
-    health = Health([service.check for service in config.services], lambda: None)
+CONFIG = Config.from_object(
+    {
+        "hosts": "zk1",
+        "base": "/srv",
+        "name": "web1",
+        "app": "/app",
+        "services": [{"path": "/service", "port": 80, "id": name} for name in ("a", "b")],
+    }
+)
+
+
+@pytest.fixture
+def health() -> Health:
+    """The checks of two services, `a` and `b`, that nobody makes."""
+    return Health([service.check for service in CONFIG.services], lambda: None)
+
+
+def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_stay_as_they_are(
+    health: Health,
+) -> None:
     first, second = health.checkers
     held = Held()
-    registrations = Registrations(config, health, cast(Ephemerals, held))
+    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
     rounds = []
     for serving, healthy in ((False, True), (True, True), (True, None), (True, False), (True, True), (False, True)):
         first.healthy, second.healthy = healthy, None
-        registrations.update(serving=serving)
+        assert registrations.update(serving=serving) == []
         rounds.append(sorted(held))
     assert rounds == [[], ["/service/a"], ["/service/a"], [], ["/service/a"], []]
-    assert held.configured == {"/service/a", "/service/b", config.app.agent("web1")}
+    assert held.configured == {"/service/a", "/service/b", CONFIG.app.agent("web1")}
+
+
+class Refusing(Held):
+    """One of whose paths is somebody else's, and one of which may not be deleted; it notes what it is asked for."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.asked: list[str] = []
+
+    def hold(self, path: str, value: bytes) -> None:
+        """Raises what it was made with, for `/service/a`."""
+        self.asked.append(f"hold {path}")
+        if path == "/service/a":
+            raise self.error
+        super().hold(path, value)
+
+    def withdraw(self, path: str) -> None:
+        """Raises what it was made with, for `/service/a`."""
+        self.asked.append(f"withdraw {path}")
+        if path == "/service/a":
+            raise self.error
+        super().withdraw(path)
+
+
+@pytest.mark.parametrize("error", [TakenError("/service/a", 7), SessionTroubleError("/service/a: permission denied")])
+def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: Health, error: Exception) -> None:
+    held = Refusing(error)
+    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
+    first, second = health.checkers
+    first.healthy = second.healthy = True
+    assert registrations.update(serving=True) == [str(error)]
+    assert held == {"/service/b"}
+    assert registrations.update(serving=False) == [str(error)]
+    assert held == set()
+
+
+def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(health: Health) -> None:
+    held = Refusing(NoAnswerError("no answer within 10 s"))
+    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
+    first, second = health.checkers
+    first.healthy, second.healthy = True, False
+    with pytest.raises(NoAnswerError):
+        registrations.update(serving=True)
+    assert held.asked == ["withdraw /service/b", "hold /service/a"]
+    held.asked.clear()
+    with pytest.raises(NoAnswerError):
+        registrations.update(serving=False)
+    assert held.asked == ["withdraw /service/a"]

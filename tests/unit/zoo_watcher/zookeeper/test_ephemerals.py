@@ -71,10 +71,12 @@ class Ensemble:
             raise NoNodeError
         self.znodes[path] = (self.znodes[path][0], value)
 
-    def get_async(self, path: str) -> tuple[bytes, Any]:  # noqa: D102
+    def get_async(self, path: str, watch: Callable[[Any], None]) -> tuple[bytes, Any]:  # noqa: D102
+        self.watches[path] = watch
         return self.znodes[path][1], self._stat(path)
 
-    def delete_async(self, path: str) -> None:  # noqa: D102
+    def delete_async(self, path: str, version: int) -> None:  # noqa: D102
+        assert version == self._stat(path).version
         if path not in self.znodes:
             raise NoNodeError
         self.delete(path)
@@ -87,6 +89,12 @@ class Ensemble:
             self.znodes[path] = (self.client_id[0], value)
 
         return SimpleNamespace(delete=lambda _path, _version: None, create=create, commit_async=list)
+
+    def drop_connection(self) -> None:
+        """The connection is lost: as kazoo does, tell every watch and forget it."""
+        watches, self.watches = self.watches, {}
+        for watch in watches.values():
+            watch(SimpleNamespace(type=EventType.NONE, path=None))
 
     def delete(self, path: str) -> None:
         """Somebody deletes a znode."""
@@ -134,6 +142,64 @@ def test_what_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble
     ephemerals.hold("/a", b"one")
     ensemble.delete("/a")
     assert ensemble.woken == 1
+    assert ephemerals.held == set()
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+
+
+def test_what_is_deleted_while_the_connection_is_lost_is_created_again(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ephemerals.hold("/b", b"one")
+    ensemble.drop_connection()
+    ensemble.delete("/a")
+    assert ensemble.woken
+    ephemerals.hold("/a", b"one")
+    ephemerals.hold("/b", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one"), "/b": (FIRST, b"one")}
+    assert ephemerals.held == set(ensemble.watches) == {"/a", "/b"}
+
+
+def test_what_is_deleted_before_its_watch_is_set_is_not_held(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble, "create_async", lambda *_words, **_options: None)
+    monkeypatch.setattr(ensemble.create_async, "__name__", "create_async")
+    with pytest.raises(SessionTroubleError, match=r"^/a has just been deleted$"):
+        ephemerals.hold("/a", b"one")
+    assert ephemerals.held == set()
+
+
+def test_the_end_of_what_somebody_else_holds_wakes_the_loop(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+    ensemble.znodes["/a"] = (FOREIGN, b"theirs")
+    with pytest.raises(TakenError):
+        ephemerals.hold("/a", b"mine")
+    ensemble.delete("/a")
+    assert ensemble.woken == 1
+
+
+def test_what_another_has_taken_while_the_connection_was_lost_is_not_withdrawn(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ensemble.znodes["/a"] = (FOREIGN, b"theirs")
+    ephemerals.withdraw("/a")
+    assert ensemble.znodes == {"/a": (FOREIGN, b"theirs")}
+
+
+def test_what_may_have_been_withdrawn_is_not_held_until_somebody_tells(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_answer(path: str, _version: int) -> None:
+        del ensemble.znodes[path]
+        raise ConnectionLoss
+
+    ephemerals.hold("/a", b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble, "delete_async", lose_answer)
+        with pytest.raises(SessionTroubleError):
+            ephemerals.withdraw("/a")
     assert ephemerals.held == set()
     ephemerals.hold("/a", b"one")
     assert ensemble.znodes == {"/a": (FIRST, b"one")}

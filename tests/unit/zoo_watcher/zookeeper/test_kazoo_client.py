@@ -15,9 +15,9 @@ from zoo_watcher.errors import ConfigError
 from zoo_watcher.zookeeper.kazoo_client import check_connection, new_client
 
 
-def mistakes(**given: Any) -> list[str]:
+def mistakes(hosts: str = "zk1:2181", **given: Any) -> list[str]:
     """What is wrong with a connection; the client is refused for the same."""
-    connection = Connection("zk1:2181", **given)
+    connection = Connection(hosts, **given)
     with pytest.raises(ConfigError) as raised:
         check_connection(connection)
     with pytest.raises(ConfigError) as refused:
@@ -49,6 +49,30 @@ def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> N
     assert mistakes(sasl_mechanism="DIGEST-MD5", sasl_username="agent") == [
         "sasl_username and sasl_password: DIGEST-MD5 needs both"
     ]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "line"),
+    [
+        ("zk1:2181/../x", "hosts: relative paths not allowed"),
+        ("/chroot", "hosts: bad hostname"),
+        ("zk1:2181,zk..2:2181", "hosts: 'zk..2:2181' is no name of a host"),
+        (f"{'z' * 64}:2181", f"hosts: '{'z' * 64}:2181' is no name of a host"),
+    ],
+)
+def test_hosts_that_end_kazoos_thread_are_refused(hosts: str, line: str) -> None:
+    assert mistakes(hosts) == [line]
+
+
+def test_without_kazoo_there_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({"hosts": "zk1:2181", "base": str(tmp_path)}))
+    hide = "import sys; sys.modules['kazoo'] = None; import runpy; runpy.run_module('zoo_watcher', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "check", "--config", str(config)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"{config}: the Python library kazoo is missing; install it for {sys.executable}\n")
 
 
 def test_the_command_prints_them_and_no_secret(tmp_path: Path) -> None:

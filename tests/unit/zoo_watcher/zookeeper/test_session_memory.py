@@ -39,7 +39,13 @@ def test_a_file_without_paths_is_of_a_session_that_held_nothing(file: Path) -> N
     assert SessionMemory(file).paths == frozenset()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"id": 7}', '{"id": "x", "password": ""}', '{"id": 7, "password": "zz"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"id": 7}', '{"id": "x", "password": ""}', '{"id": 7, "password": "zz"}'),
+        *(f'{{"id": {number}, "password": ""}}' for number in (0, 2**63, -(2**63) - 1, 10**400, "Infinity", "NaN")),
+    ],
+)
 def test_what_can_not_be_read_is_as_if_there_were_no_session(file: Path, text: str) -> None:
     file.write_text(text)
     assert SessionMemory(file).client_id is None

@@ -20,7 +20,9 @@ from zoo_watcher.wire.records import (
     check_node_name,
     check_path,
     check_relative_path,
+    check_url,
     quote,
+    url_scheme,
 )
 
 from .managed_file import ManagedFile, managed_files
@@ -33,9 +35,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True)
 class Check:
-    """What proves a service healthy: a TCP connection, an HTTP answer, or a command that ends with 0.
+    """What proves a service healthy: a TCP connection, an HTTP or HTTPS answer, or a command that ends with 0.
 
-    Times are seconds; `rise` and `fall` count answers in a row.
+    Times are seconds; `rise` and `fall` count answers in a row. `tls_...` are for HTTPS: the authority (None: the
+    host's own), a client certificate with its key, and the name in the service's certificate where that is not `host`.
     """
 
     type: str
@@ -49,6 +52,11 @@ class Check:
     rise: int = 1
     fall: int = 2
     command: tuple[str, ...] = ()
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_server_name: str | None = None
+    tls_verify: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,9 @@ class Config:
     keep_releases: int = 5
     health_timeout: float = 30.0
     fetch_timeout: float = 300.0
+    git_mirrors: tuple[tuple[str, str], ...] = ()
     max_release_bytes: int = 10_000_000_000
+    max_release_files: int = 200_000
     ssh_key: str | None = None
     ssh_known_hosts: str | None = None
     git_credentials: str | None = None
@@ -156,17 +166,20 @@ def _config(reader: ObjectReader) -> Config:
         reader.wrong("base", "missing: expected the absolute path of the directory for releases")
     elif not os.path.isabs(base) or not nameable(base):
         reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    schemes = _schemes(reader)
     config = Config(
         connection=_connection(reader),
         base=Path(base or "/"),
         name=name,
         app=app,
         services=_services(reader, name),
-        allowed_schemes=_schemes(reader),
+        allowed_schemes=schemes,
         keep_releases=reader.whole("keep_releases", 2, 1000, 5),
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
         fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
+        git_mirrors=_mirrors(reader, schemes),
         max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        max_release_files=reader.whole("max_release_files", 1, 10_000_000, 200_000),
         ssh_key=_secret_file(reader, "ssh_key"),
         ssh_known_hosts=reader.text("ssh_known_hosts"),
         git_credentials=_secret_file(reader, "git_credentials"),
@@ -214,7 +227,7 @@ def _connection(reader: ObjectReader) -> Connection:
         **{key: reader.text(key) for key in (*texts, *files)},
     )
     if bool(connection.digest_username) != bool(connection.digest_password):
-        reader.wrong("digest_username", "give digest_password too, or neither")
+        reader.wrong("digest_username", "give both this and digest_password, or neither")
     return connection
 
 
@@ -223,6 +236,9 @@ def _secret_file(reader: ObjectReader, key: str) -> str | None:
     path: str | None = reader.text(key)
     if path is None:
         return None
+    if not nameable(path):
+        reader.wrong(key, f"expected a path, got {quote(path)}")
+        return path
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
@@ -235,8 +251,8 @@ def _secret_file(reader: ObjectReader, key: str) -> str | None:
 
 def _readable_file(reader: ObjectReader, key: str) -> str | None:
     path: str | None = reader.text(key)
-    if path is not None and not os.path.isfile(path):
-        reader.wrong(key, f"no file at {path}")
+    if path is not None and not (nameable(path) and os.path.isfile(path)):
+        reader.wrong(key, f"no file at {quote(path)}")
     return path
 
 
@@ -269,6 +285,19 @@ def _schemes(reader: ObjectReader) -> tuple[str, ...]:
         return isinstance(value, list) and bool(value) and all(item in SCHEMES for item in value)
 
     return tuple(reader.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+
+
+def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(mirror, str) and key for key, mirror in value.items())
+
+    mirrors = reader.take("git_mirrors", "an object of mirrors by the beginning of an address", fits, {})
+    for beginning, mirror in mirrors.items():
+        reader.checked("git_mirrors", mirror, check_url)
+        scheme = url_scheme(mirror)
+        if not reader.noted("git_mirrors") and scheme not in schemes:
+            reader.wrong("git_mirrors", f"{scheme} is not in allowed_schemes, for {quote(beginning)}")
+    return tuple(mirrors.items())
 
 
 def _services(reader: ObjectReader, name: str) -> tuple[Service, ...]:
@@ -310,7 +339,7 @@ def _service(reader: ObjectReader, name: str) -> Service:
 def _check(reader: ObjectReader, port: int) -> Check:
     command = command_words(reader, "command")
     check = Check(
-        type=reader.choice("type", ("tcp", "http", "command"), "command" if command else "tcp"),
+        type=reader.choice("type", ("tcp", "http", "https", "command"), "command" if command else "tcp"),
         host=reader.text("host", "127.0.0.1"),
         port=reader.whole("port", 1, 65535, port),
         path=reader.text("path", "/"),
@@ -321,7 +350,14 @@ def _check(reader: ObjectReader, port: int) -> Check:
         rise=reader.whole("rise", 1, 1000, 1),
         fall=reader.whole("fall", 1, 1000, 2),
         command=command,
+        tls_ca=_readable_file(reader, "tls_ca"),
+        tls_cert=_readable_file(reader, "tls_cert"),
+        tls_key=_secret_file(reader, "tls_key"),
+        tls_server_name=reader.text("tls_server_name"),
+        tls_verify=reader.flag("tls_verify", default=True),
     )
+    if check.tls_key and not check.tls_cert:
+        reader.wrong("tls_key", "given without tls_cert")
     if bool(command) != (check.type == "command"):
         reader.wrong("command", "required with the type command, not allowed with another")
     reader.reject_unknown()

@@ -234,7 +234,7 @@ def _open_child(directory: int, name: str, attributes: FileAttributes | None, *,
             raise
     except OSError as exc:
         if exc.errno in {errno.ENOTDIR, errno.ELOOP} and create:
-            raise TransientFileError(f"{name} in it is not a directory, and is left untouched: move it away") from exc
+            raise TransientFileError(f"{name} in dest is not a directory, and is left untouched: move it away") from exc
         raise
     os.mkdir(name, 0o700, dir_fd=directory)
     child = os.open(name, DIRECTORY, dir_fd=directory)

@@ -7,23 +7,43 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
-from zoo_watcher.errors import AgentError, NameTakenError
+from zoo_watcher.errors import AgentError
 
 from .layout import Layout
 
+PATIENCE = 2.0
+"""Seconds after which a lock that is held is another agent's: to look whether there is one takes it for an instant."""
+PAUSE = 0.05
+
 
 def lock_base(layout: Layout) -> int:
-    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, `NameTakenError`."""
+    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
         layout.make()
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
-    if not _try_lock(descriptor):
+    try:
+        _await_lock(descriptor, layout)
+    except BaseException:
         os.close(descriptor)
-        raise NameTakenError(f"another agent works in {layout.base}; this one ends")
+        raise
     return descriptor
+
+
+def _await_lock(descriptor: int, layout: Layout) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if _try_lock(descriptor):
+                return
+        except OSError as exc:
+            raise AgentError(f"base: {layout.lock} can't be locked: {exc.strerror}") from exc
+        if time.monotonic() > deadline:
+            raise AgentError(f"another agent works in {layout.base}; this one ends")
+        time.sleep(PAUSE)
 
 
 def is_locked(layout: Layout) -> bool:
@@ -41,6 +61,6 @@ def is_locked(layout: Layout) -> bool:
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

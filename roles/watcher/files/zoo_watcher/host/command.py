@@ -19,6 +19,8 @@ NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
+KILLED = 5.0
+"""Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
 TAIL = 10
 """How many of its last lines tell why a command failed."""
 
@@ -73,6 +75,9 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            process.wait(KILLED)
+        except subprocess.TimeoutExpired:
+            return f"not ended within {seconds:g} s, and can't be killed"
         return f"not ended within {seconds:g} s"
     return None if status == 0 else f"ended with status {status}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -13,11 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 
 from . import linux
 
 T = TypeVar("T")
+
+MAY_PASS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
+}
+"""What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
 
 
 def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
@@ -27,7 +34,7 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
     """
     try:
         return build(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
         return fallback
 
 
@@ -85,9 +92,10 @@ def open_directory(path: Path | str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def disk_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` into a `DeployError` that says what was being done, and where."""
+    """Turn an `OSError` into a `DeployError`, or `PassingError`, that says what was being done, and where."""
     try:
         yield
     except OSError as exc:
         where = f" {exc.filename}" if exc.filename else ""
-        raise DeployError(f"{doing}:{where} {exc.strerror or exc}") from exc
+        kind = PassingError if exc.errno in MAY_PASS else DeployError
+        raise kind(f"{doing}:{where} {exc.strerror or exc}") from exc

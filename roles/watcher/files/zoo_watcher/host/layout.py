@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,10 +101,15 @@ class Layout:
         for directory in (self.own, self.releases, self.manifests, self.staging):
             directory.mkdir(mode=READABLE, exist_ok=True)
 
-    def clean_staging(self) -> None:
-        """Remove what an interrupted deployment left."""
+    def clean_staging(self) -> list[Path]:
+        """Remove what an interrupted deployment left; what stays, such as another user's files. Raises `OSError`."""
         for left in self.staging.iterdir() if self.staging.is_dir() else ():
             remove_tree(left)
+        return sorted(self.staging.iterdir()) if self.staging.is_dir() else []
+
+    def unused(self, name: str) -> Path:
+        """A path in the staging directory that begins with `name` and that nothing is at."""
+        return self.staging / f"{name}.{uuid.uuid4().hex[:12]}"
 
     def staged(self) -> list[str]:
         """The commits that have a complete release directory."""

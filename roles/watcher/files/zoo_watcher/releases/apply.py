@@ -5,7 +5,7 @@
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
-`{"error": "...", "passing": true or false}`. A job with `"tidy": true` packs the object store instead.
+`{"error": "...", "kind": "final", "passing" or "killed"}`. A job with `"tidy": true` packs the object store instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
@@ -30,6 +30,9 @@ from zoo_watcher.wire.records import Release
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
 from .staging import Making, make_release
+
+MEMORY = 4 * 2**30
+"""Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
 
 
 def main() -> int:
@@ -42,13 +45,30 @@ def main() -> int:
         # The agent was killed before it could send the job.
         return 1
     job = json.loads(text)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (job["access"]["largest"],) * 2)
+    limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
+    limit(resource.RLIMIT_AS, MEMORY)
     try:
         send(tidy(job) if job.get("tidy") else stage(job))
     except DeployError as exc:
-        send({"error": str(exc), "passing": isinstance(exc, PassingError)})
+        send({"error": str(exc), "kind": _kind(exc)})
+        return 1
+    except MemoryError:
+        send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
         return 1
     return 0
+
+
+def _kind(error: DeployError) -> str:
+    if isinstance(error, KilledError):
+        return "killed"
+    return "passing" if isinstance(error, PassingError) else "final"
+
+
+def limit(what: int, amount: int) -> None:
+    """Give this process, and git, no more of a resource than `amount`; where it has less already, so it stays."""
+    allowed = resource.getrlimit(what)[1]
+    least = amount if allowed == resource.RLIM_INFINITY else min(amount, allowed)
+    resource.setrlimit(what, (least, least))
 
 
 def stage(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,8 +77,10 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
     release = Release.from_object(job["release"])
     clock = _Clock()
     with _locked(layout):
+        # First of all, to have room.
         with disk_errors("cleaning"):
-            layout.clean_staging()
+            _report_left(layout.clean_staging())
+            pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
         repository = Repository(layout, _access(job))
         repository.open()
         try:
@@ -67,9 +89,14 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
             # The store is only a copy: a new one is fetched, once.
             repository.discard()
             _make(job, release, repository, clock)
-        with disk_errors("pruning"):
-            repository.forget(prune(layout, frozenset([release.commit_id, *job["keep"]])))
+        repository.forget(pruned)
         return {"done": clock.seconds, "untidy": repository.untidy}
+
+
+def _report_left(paths: list[Path]) -> None:
+    """Say in the agent's log what stays in the staging directory: only somebody else's user can remove it."""
+    for path in paths:
+        sys.stderr.write(f"WARNING left in the staging directory, remove it by hand: {path}\n")
 
 
 def _make(job: Mapping[str, Any], release: Release, repository: Repository, clock: _Clock) -> None:
@@ -101,7 +128,9 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _access(job: Mapping[str, Any]) -> Access:
-    return Access(**{**job["access"], "schemes": tuple(job["access"]["schemes"])})
+    access = job["access"]
+    mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
+    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
 
 
 class _Clock:

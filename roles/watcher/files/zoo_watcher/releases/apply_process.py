@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import CancelledError, DeployError, PassingError
+from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.command import inherited
 from zoo_watcher.wire.records import Release
 
@@ -49,6 +49,8 @@ def tidy_job(config: Config) -> Job:
         "credentials": config.git_credentials,
         "signers": config.require_signature,
         "largest": config.max_release_bytes,
+        "most": config.max_release_files,
+        "mirrors": config.git_mirrors,
     }
     return {"tidy": True, "base": str(config.base), "access": access}
 
@@ -68,52 +70,65 @@ class ApplyProcess:
         self._kill()
 
     def run(self, job: Job, step: Callable[[str], None] = lambda _name: None) -> dict[str, Any]:
-        """Do a job; its last message. Raises `PassingError`, `DeployError`, after `end` `CancelledError`."""
+        """Do a job; its last message. Raises a `DeployError` of the kind that fits, `CancelledError` after `end`."""
         with self._lock:
             if self._forbidden:
                 raise CancelledError
             process = self._process = _start()
         overdue = threading.Timer(self.timeout, self._kill)
-        overdue.start()
         begin = time.monotonic()
         try:
+            overdue.start()
             message = _converse(process, job, step)
+        except RuntimeError as exc:
+            raise PassingError(f"the apply process can't be watched: {exc}") from exc
         finally:
             overdue.cancel()
             self._kill()
-            process.wait()
+            status = process.wait()
         if self._forbidden:
             raise CancelledError
-        return self._judge(message, time.monotonic() - begin)
+        if not message and time.monotonic() - begin >= self.timeout:
+            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)")
+        return _judge(message, status)
 
     def _kill(self) -> None:
+        """Kill the process with all that it has started, also where it has ended by itself, but was not waited for."""
         with self._lock:
             process = self._process
-            if process is not None and process.poll() is None:
+            if process is not None and process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 
-    def _judge(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        if "done" in message:
-            return message
-        if "error" in message:
-            raise (PassingError if message["passing"] else DeployError)(message["error"])
-        if seconds >= self.timeout:
-            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)")
-        raise PassingError("the apply process ended without a result; see the agent's log")
+
+ERRORS: dict[str, type[DeployError]] = {"final": DeployError, "passing": PassingError, "killed": KilledError}
+"""What an error of the apply process is, by the word in its last message."""
+
+
+def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
+    """The last message, or what it says is wrong; without one, the exit status tells how the process ended."""
+    if "done" in message:
+        return dict(message)
+    if "error" in message:
+        raise ERRORS[message["kind"]](message["error"])
+    ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    raise KilledError(f"the apply process {ended} without a result; is this host short of memory?")
 
 
 def _start() -> subprocess.Popen[str]:
-    # A group of its own, so that git is killed with it.
-    return subprocess.Popen(  # our own program
-        [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd="/",
-        env=_environment(),
-    )
+    """The process, in a group of its own, so that git is killed with it. Raises `PassingError`."""
+    try:
+        return subprocess.Popen(  # our own program
+            [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+    except OSError as exc:
+        raise PassingError(f"the apply process can't be started: {exc.strerror}") from exc
 
 
 def _environment() -> dict[str, str]:
@@ -125,7 +140,7 @@ def _environment() -> dict[str, str]:
 
 
 def _converse(process: subprocess.Popen[str], job: Job, step: Callable[[str], None]) -> dict[str, Any]:
-    """Send the process its job and pass its steps on; its last message."""
+    """Send the process its job and pass its steps on; its last message, empty where it was cut off before that."""
     assert process.stdin is not None  # noqa: S101  # both are pipes
     assert process.stdout is not None  # noqa: S101
     message: dict[str, Any] = {}
@@ -133,7 +148,9 @@ def _converse(process: subprocess.Popen[str], job: Job, step: Callable[[str], No
         with contextlib.suppress(BrokenPipeError), process.stdin as input_:
             input_.write(json.dumps(job))
         for line in lines:
-            message = json.loads(line)
+            # Killed, it may leave half a line.
+            message = json.loads(line) if line.endswith("\n") else {}
             if "step" in message:
                 step(message["step"])
+                message = {}
     return message

@@ -18,7 +18,7 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import CancelledError, DeployError, PassingError, UnhealthyError
+from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
@@ -36,6 +36,8 @@ LONGEST_PAUSE = 30.0
 SPREAD = 0.01
 """Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
 LONGEST_SPREAD = 10.0
+MOST_KILLED = 3
+"""How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
 WITHDRAWAL = 10.0
 """Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
 
@@ -93,6 +95,9 @@ class Deployment(threading.Thread):
             self._go_back(str(exc))
         except DeployError as exc:
             self._give_up("failed", str(exc))
+        except Exception as exc:
+            log.exception("deployment ended by an error of the agent's own, generation=%s", self.generation)
+            self._give_up("failed", f"an error of the agent's own, see its log: {type(exc).__name__} {exc}")
         else:
             if untidy:
                 self._tidy()
@@ -149,11 +154,15 @@ class Deployment(threading.Thread):
         self._spread()
         job = stage_job(self.config, self.release, self._kept())
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        killed = 0
         while True:
             try:
                 result = self._process.run(job, self.report)
             except PassingError as exc:
                 self.handshake.check()
+                killed = killed + 1 if isinstance(exc, KilledError) else 0
+                if killed == MOST_KILLED:
+                    raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
                 self.handshake.sleep(pause)
@@ -228,6 +237,7 @@ class Deployment(threading.Thread):
         begin = time.monotonic()
         self.health.begin_proof()
         if not self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled):
+            self.handshake.check()
             reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
             if may_go_back and self._previous is not None:
                 raise UnhealthyError(reason)

@@ -47,7 +47,7 @@ def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
     removed = [commit_id for commit_id in layout.staged() if commit_id not in keep]
     for commit_id in removed:
         # Renamed first: a directory under its commit's name is complete, also if this is cut short.
-        leaving = layout.staging / f"leaving-{commit_id}"
+        leaving = layout.unused(f"leaving-{commit_id}")
         os.replace(layout.release(commit_id), leaving)
         remove_tree(layout.manifest(commit_id))
         remove_tree(leaving)

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
@@ -27,19 +29,21 @@ from git.exc import CommandError
 KEPT = "refs/zoo/releases"
 """A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
 ALL = "refs/zoo/all"
-"""Where branches and tags go when a server gives no single commit away."""
+"""Where branches and tags go when a server serves no single commit."""
 MANY_PACKS = 30
 """Each fetch leaves a pack; so many are made one when nothing else is to be done."""
-CORRUPT = (
-    "corrupt",
-    "unable to read",
-    "missing blob",
-    "missing tree",
-    "bad tree",
-    "loose object",
-    "not a git repository",
+CREDENTIALS = (
+    *("could not read username", "could not read password", "authentication failed", "returned error: 401"),
+    *("returned error: 403", "permission denied (", "access denied", "unable to read askpass"),
 )
+"""The server wants credentials, or does not take those of this host."""
+NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
+MAY_PASS = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
+"""The disk is full or broken, which may be otherwise the next time."""
 GITLINK = "160000"
+DEEPEST = 200
+LONGEST = 3_000
+"""Directories above a file, and bytes of a path, that a release may have: an application could not use more."""
 
 SETTINGS = """\
 [core]
@@ -47,6 +51,12 @@ hooksPath = /dev/null
 fsmonitor = false
 symlinks = true
 fsync = committed,reference
+packedGitWindowSize = 64m
+packedGitLimit = 1g
+bigFileThreshold = 64m
+[pack]
+threads = 1
+windowMemory = 256m
 [protocol]
 version = 2
 [fetch]
@@ -79,7 +89,11 @@ ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 
 @dataclass(frozen=True)
 class Access:
-    """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release."""
+    """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release.
+
+    `most` is how many files a release may have. `mirrors` has pairs: the beginning of an address, and what stands in
+    its place at a mirror.
+    """
 
     schemes: tuple[str, ...]
     ssh_key: str | None = None
@@ -87,6 +101,14 @@ class Access:
     credentials: str | None = None
     signers: str | None = None
     largest: int = 10_000_000_000
+    most: int = 200_000
+    mirrors: tuple[tuple[str, str], ...] = ()
+
+    def addresses(self, url: str) -> list[str]:
+        """Where to fetch from: the mirror by the longest beginning that fits, then the repository itself."""
+        fitting = [pair for pair in self.mirrors if url.startswith(pair[0])]
+        best = sorted(fitting, key=lambda pair: len(pair[0]))[-1:]
+        return [*(mirror + url[len(beginning) :] for beginning, mirror in best), url]
 
     @property
     def settings(self) -> str:
@@ -164,7 +186,8 @@ class Repository:
         beside.mkdir(mode=0o700)
         maker = git.Git(str(beside))
         maker.update_environment(**self._environment(os.devnull, beside))
-        _run("init", maker, "--bare", "--quiet", "--template=")
+        with _explained("init"):
+            maker.init("--bare", "--quiet", "--template=")
         (beside / "info").mkdir(exist_ok=True)
         (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
         remove_tree(self.layout.repository)
@@ -186,41 +209,61 @@ class Repository:
         return bool(resolved == commit_id)
 
     def fetch(self, release: Release) -> None:
-        """Get the release's commit, and no more than it where the server can do that."""
-        refspec = f"+{release.commit_id}:{KEPT}/{release.commit_id}"
+        """Get the release's commit, and no more than it where the server can do that; from a mirror if it has one."""
+        *mirrors, origin = self.access.addresses(release.url)
+        for mirror in mirrors:
+            try:
+                return self._fetch_commit(mirror, release.commit_id)
+            except (CorruptError, KilledError):
+                raise
+            except DeployError as exc:
+                sys.stderr.write(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
+        return self._fetch_commit(origin, release.commit_id)
+
+    def _fetch_commit(self, url: str, commit_id: str) -> None:
         try:
-            self._fetch(release.url, "--depth=1", refspec)
+            self._fetch(url, "--depth=1", f"+{commit_id}:{KEPT}/{commit_id}")
         except CommandError as exc:
             if not says(exc.stderr, REFUSED):
-                raise self._trouble(release, exc) from exc
-            self._fetch_all(release)
-        if not self.has(release.commit_id):
-            self.forget([release.commit_id])
-            raise DeployError(
-                f"{release.url} has {release.commit_id}, which is not a commit; publish the id of a commit"
-            )
+                raise self._trouble(url, commit_id, exc) from exc
+            self._fetch_all(url, commit_id)
+        if not self.has(commit_id):
+            self.forget([commit_id])
+            raise DeployError(f"{url} has {commit_id}, which is not a commit; publish the id of a commit")
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
         self.git.fetch(
             "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url, *refspecs
         )
 
-    def _fetch_all(self, release: Release) -> None:
-        """For a server that gives only branches and tags away: the commit is looked for among all of them."""
+    def _fetch_all(self, url: str, commit_id: str) -> None:
+        """For a server that serves only branches and tags: the commit is looked for among all of them."""
         try:
-            self._fetch(release.url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
-            self.git.update_ref(f"{KEPT}/{release.commit_id}", f"{release.commit_id}^{{commit}}")
+            self._fetch(url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
+            self.git.update_ref(f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
         except CommandError as exc:
-            raise self._trouble(release, exc) from exc
+            raise self._trouble(url, commit_id, exc) from exc
 
-    def _trouble(self, release: Release, exc: CommandError) -> DeployError:
-        if says(exc.stderr, ABSENT):
-            return PassingError(f"{release.url} has no commit {release.commit_id}; was it pushed?")
+    def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
         if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
-            return DeployError(f"{release.url}: more than {self.access.largest} bytes (max_release_bytes)")
-        if says(exc.stderr, CORRUPT):
+            return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
+        if says(exc.stderr, NO_MEMORY) or exc.status == -signal.SIGKILL:
+            return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
+        if self.is_broken():
             return CorruptError(f"the object store: {reason(exc.stderr)}")
-        return PassingError(f"fetching from {release.url}: {reason(exc.stderr)}")
+        if says(exc.stderr, ABSENT):
+            return PassingError(f"{url} has no commit {commit_id}; was it pushed?")
+        if says(exc.stderr, CREDENTIALS):
+            return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}")
+        return PassingError(f"fetching from {url}: {reason(exc.stderr)}")
+
+    def is_broken(self) -> bool:
+        """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked."""
+        try:
+            self.git.fsck("--connectivity-only", "--no-dangling", "--no-progress")
+        except CommandError as exc:
+            return not says(exc.stderr, NO_MEMORY) and exc.status != -signal.SIGKILL
+        return False
 
     def _has_reached_limit(self) -> bool:
         """Whether a pack was cut off at the limit: git does not always say so."""
@@ -243,45 +286,66 @@ class Repository:
 
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""
-        listed = _run("ls_tree", self.git, "-r", "-l", "-z", commit_id, stdout_as_string=False)
-        entries = {}
-        for line in os.fsdecode(listed).split("\0"):
-            if line:
+        entries: dict[str, Entry] = {}
+        total = 0
+        listing = self.git.ls_tree("-r", "-l", "-z", commit_id, as_process=True)
+        try:
+            for line in _parts(listing.stdout):
                 facts, _tab, path = line.partition("\t")
                 mode, _type, _object, size = facts.split()
                 entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
-        total = sum(entry.size for entry in entries.values())
-        if total > self.access.largest:
-            raise DeployError(f"{commit_id} has {total} bytes, more than {self.access.largest} (max_release_bytes)")
+                total += entries[path].size
+                self._check_limits(commit_id, path, len(entries), total)
+            with self._explained("ls-tree"):
+                listing.wait()
+        finally:
+            # A tree may name itself by a million paths: nothing of it is read on.
+            listing.proc.kill()
         return entries
+
+    def _check_limits(self, commit_id: str, path: str, count: int, total: int) -> None:
+        """Raises `DeployError` where a commit has more files or bytes than a release may, or too long a path."""
+        access = self.access
+        if count > access.most:
+            raise DeployError(f"{commit_id} has more than {access.most} files (max_release_files)")
+        if total > access.largest:
+            raise DeployError(f"{commit_id} has more than {access.largest} bytes (max_release_bytes)")
+        if path.count("/") > DEEPEST or len(os.fsencode(path)) > LONGEST:
+            raise DeployError(
+                f"{commit_id} has a path of more than {DEEPEST} directories or {LONGEST} bytes: {path[:60]}..."
+            )
 
     def changed(self, before: str, after: str) -> set[str]:
         """The paths at which two commits differ."""
-        listed = _run("diff_tree", self.git, "-r", "-z", "--name-only", before, after, stdout_as_string=False)
+        listed = self._run("diff_tree", "-r", "-z", "--name-only", before, after, stdout_as_string=False)
         return {path for path in os.fsdecode(listed).split("\0") if path}
 
     def check_out(self, commit_id: str, tree: Path, paths: Sequence[str] | None) -> None:
         """Write files of a commit below `tree`: all of them, or those at `paths`."""
         index = tree.with_name(f"{tree.name}.index")
-        with self.git.custom_environment(GIT_WORK_TREE=str(tree), GIT_INDEX_FILE=str(index)):
-            if paths is None:
-                _run("read_tree", self.git, "--reset", "-u", commit_id)
-            else:
-                _run("read_tree", self.git, commit_id)
-                self._check_out_paths(tree, paths)
-        remove_tree(index)
+        try:
+            with self.git.custom_environment(GIT_WORK_TREE=str(tree), GIT_INDEX_FILE=str(index)):
+                if paths is None:
+                    self._run("read_tree", "--reset", "-u", commit_id)
+                else:
+                    self._run("read_tree", commit_id)
+                    self._check_out_paths(tree, paths)
+        finally:
+            remove_tree(index)
 
     def _check_out_paths(self, tree: Path, paths: Sequence[str]) -> None:
         listed = tree.with_name(f"{tree.name}.paths")
         listed.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-        with listed.open("rb") as file:
-            _run("checkout_index", self.git, "-z", "--stdin", istream=file)
-        remove_tree(listed)
+        try:
+            with listed.open("rb") as file:
+                self._run("checkout_index", "-z", "--stdin", istream=file)
+        finally:
+            remove_tree(listed)
 
     def forget(self, commit_ids: Sequence[str]) -> None:
         """Unpin commits that are not kept any more."""
         for commit_id in commit_ids:
-            _run("update_ref", self.git, "-d", f"{KEPT}/{commit_id}")
+            self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
 
     @property
     def untidy(self) -> bool:
@@ -290,19 +354,47 @@ class Repository:
 
     def tidy(self) -> None:
         """Make many packs one, without the objects of what is not pinned any more."""
-        _run("repack", self.git, "-a", "-d", "--quiet")
-        _run("prune", self.git, "--expire=now")
+        self._run("repack", "-a", "-d", "--quiet")
+        self._run("prune", "--expire=now")
+
+    def _run(self, name: str, *words: str, **options: Any) -> Any:
+        """What git prints. Raises `CorruptError` where it fails and the store is broken, else as `_explained`."""
+        with self._explained(name.replace("_", "-")):
+            return getattr(self.git, name)(*words, **options)
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        try:
+            with _explained(name):
+                yield
+        except (KilledError, PassingError):
+            raise
+        except DeployError as exc:
+            if self.is_broken():
+                raise CorruptError(str(exc)) from exc
+            raise
 
 
 class CorruptError(PassingError):
     """Objects in this host's store, or in what a server sends, are broken or missing."""
 
 
-def _run(name: str, command: git.Git, *words: str, **options: Any) -> Any:
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn a failure of git inside the block into a `KilledError`, `PassingError` or `DeployError`."""
     try:
-        return getattr(command, name)(*words, **options)
+        yield
     except CommandError as exc:
-        if exc.status == -signal.SIGKILL:
-            raise PassingError(f"git {name.replace('_', '-')} was killed; is this host out of memory?") from exc
-        kind = CorruptError if says(exc.stderr, CORRUPT) else DeployError
-        raise kind(f"git {name.replace('_', '-')}: {reason(exc.stderr)}") from exc
+        why = reason(str(exc.stderr))
+        if exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY):
+            raise KilledError(f"git {name} was killed, or lacked memory: {why}; is this host short of it?") from exc
+        kind = PassingError if says(str(exc.stderr), MAY_PASS) else DeployError
+        raise kind(f"git {name}: {why}") from exc
+
+
+def _parts(stream: Any) -> Iterator[str]:
+    """What is between the zero bytes of a stream, as it comes."""
+    left = b""
+    while chunk := stream.read(65_536):
+        *whole, left = (left + chunk).split(b"\0")
+        yield from map(os.fsdecode, whole)

@@ -44,25 +44,33 @@ class Making:
 def make_release(making: Making, repository: Repository) -> None:
     """Make the release directory, durable before it has its name. Raises `DeployError`."""
     with disk_errors("staging"):
-        tree = making.layout.staging / making.commit_id
-        remove_tree(tree)
+        # Under a name of its own: what an earlier try left there may be another user's, and not be removable.
+        tree = making.layout.unused(making.commit_id)
         tree.mkdir()
-        entries = repository.files(making.commit_id)
-        files = {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
-        if not _by_difference(making, repository, tree, files):
-            repository.check_out(making.commit_id, tree, None)
-            _prove(tree, files)
-        for submodule in entries.keys() - files.keys():
-            (tree / submodule).mkdir(parents=True, exist_ok=True)
-        if making.hard_links:
-            _make_read_only(tree)
-        _link_shared(making, tree)
-        sync_file_system(tree)
-        _put_in_place(making, tree)
+        try:
+            _make_tree(making, repository, tree)
+        finally:
+            # What went wrong, or what was replaced: on a full disk it would be in the way.
+            remove_tree(tree)
+
+
+def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
+    entries = repository.files(making.commit_id)
+    files = {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
+    if not _by_difference(making, repository, tree, files):
+        repository.check_out(making.commit_id, tree, None)
+        _prove(tree, files)
+    for submodule in entries.keys() - files.keys():
+        (tree / submodule).mkdir(parents=True, exist_ok=True)
+    if making.hard_links:
+        _make_read_only(tree)
+    _link_shared(making, tree)
+    sync_file_system(tree)
+    _put_in_place(making, tree)
 
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
-    """Take what is the same from an earlier release. Whether that came out; where not, `tree` is empty again."""
+    """Take what is the same from an earlier release. Whether that succeeded; if not, `tree` is empty again."""
     before = _unmodified_release(making)
     if before is None or not repository.has(before):
         return False
@@ -101,7 +109,7 @@ def _way_to_take(making: Making, before: str) -> Take | None:
     sample = next((str(source / path) for path, entry in walk(source) if entry.is_file(follow_symlinks=False)), None)
     if sample is None:
         return None
-    trial = str(making.layout.staging / "trial")
+    trial = str(making.layout.unused("trial"))
     try:
         reflink(sample, trial)
     except OSError as exc:
@@ -196,4 +204,3 @@ def _put_in_place(making: Making, tree: Path) -> None:
     else:
         os.replace(tree, release)
     sync_directory(layout.releases)
-    remove_tree(tree)

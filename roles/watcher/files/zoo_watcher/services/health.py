@@ -5,67 +5,23 @@
 
 from __future__ import annotations
 
-import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Check
-from zoo_watcher.host import command
+
+from .probes import probe
 
 EAGER = 0.05
 """Seconds to the second question after a release went live; each further pause is `SLOWER` times as long."""
 SLOWER = 1.3
-BODY_LIMIT = 1_000_000
-"""Bytes of an HTTP answer that are searched for `body`."""
-
-
-def probe(check: Check) -> str | None:
-    """Ask once: None where the service is healthy, else why it is not."""
-    try:
-        return PROBES[check.type](check)
-    except (OSError, ValueError) as exc:
-        return f"{check.type} {check.host}:{check.port}: {exc}"
-
-
-def _probe_tcp(check: Check) -> None:
-    socket.create_connection((check.host, check.port), timeout=check.timeout).close()
-
-
-def _probe_http(check: Check) -> str | None:
-    # Imported here: a host without HTTP checks need not hold it in memory.
-    import http.client  # noqa: PLC0415
-
-    connection = http.client.HTTPConnection(check.host, check.port, timeout=check.timeout)
-    try:
-        connection.request("GET", check.path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read(BODY_LIMIT) if check.body else b""
-    except http.client.HTTPException as exc:
-        return f"http {check.host}:{check.port}{check.path}: {exc!r}"
-    finally:
-        connection.close()
-    if answer.status != check.status:
-        return f"http {check.host}:{check.port}{check.path}: status {answer.status}, expected {check.status}"
-    if check.body and check.body.encode() not in body:
-        return f"http {check.host}:{check.port}{check.path}: the body lacks {check.body!r}"
-    return None
-
-
-def _probe_command(check: Check) -> str | None:
-    ended = command.run(check.command, check.timeout)
-    if ended.problem is None:
-        return None
-    output = f": {ended.tail}" if ended.tail else ""
-    return f"{check.command[0]} {ended.problem}{output}"
-
-
-PROBES: dict[str, Callable[[Check], str | None]] = {
-    "tcp": _probe_tcp,
-    "http": _probe_http,
-    "command": _probe_command,
-}
+HANGING = 5.0
+"""Seconds beyond a check's timeout, or three intervals, after which its last verdict counts no more."""
+LOOK = 1.0
+"""Seconds between two looks at whether the checks go on."""
 
 
 class Checker(threading.Thread):
@@ -80,6 +36,10 @@ class Checker(threading.Thread):
         self.healthy: bool | None = None
         self.proved = False
         self.reason = "not checked yet"
+        self.answers = 0
+        """How often the check has come to an end: one that hangs does not."""
+        self.patience = check.timeout + max(HANGING, 3 * check.interval)
+        """Seconds that one check may take."""
         self._changed = changed
         self._in_a_row = 0
         self._epoch = 0
@@ -108,9 +68,20 @@ class Checker(threading.Thread):
         with self._lock:
             return self.check.interval if self.proved else next(self._backoff)
 
+    def note_hang(self) -> None:
+        """The check that is under way does not end: what an earlier one has found tells nothing any more."""
+        with self._lock:
+            hung = self.healthy is not False
+            self.healthy = self.proved = False
+            self._in_a_row = 0
+            self.reason = f"{self.check.type} check of port {self.check.port}: no result for {self.patience:g} s"
+        if hung:
+            self._changed()
+
     def _note(self, problem: str | None, epoch: int) -> None:
         passed = problem is None
         with self._lock:
+            self.answers += 1
             if epoch != self._epoch:
                 return
             before = (self.healthy, self.proved)
@@ -126,6 +97,34 @@ class Checker(threading.Thread):
             self._changed()
 
 
+class Supervisor(threading.Thread):
+    """Looks whether checks hang: in a resolver, or in a process that can't be killed, no timeout ends them."""
+
+    def __init__(self, checkers: Sequence[Checker]) -> None:
+        super().__init__(name="checks", daemon=True)
+        self._checkers = checkers
+        self._looked = time.monotonic()
+        self._progress = {checker: (checker.answers, self._looked) for checker in checkers}
+
+    def run(self) -> None:
+        """Look for ever; the thread ends with the process."""
+        while True:
+            time.sleep(LOOK)
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Note which checks have made no progress for too long at the time `now`, in seconds."""
+        # While the process was stopped, no check could go on.
+        paused = now - self._looked > 3 * LOOK
+        self._looked = now
+        for checker in self._checkers:
+            answers, since = self._progress[checker]
+            if paused or checker.answers != answers:
+                self._progress[checker] = (checker.answers, now)
+            elif now - since > checker.patience + checker.check.interval:
+                checker.note_hang()
+
+
 class Health:
     """The checks of all services, in their order. `changed` is called from a check's thread."""
 
@@ -138,6 +137,8 @@ class Health:
         """Begin to ask."""
         for checker in self.checkers:
             checker.start()
+        if self.checkers:
+            Supervisor(self.checkers).start()
 
     def _on_change(self) -> None:
         self.wake()

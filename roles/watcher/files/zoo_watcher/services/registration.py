@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Callable
 
 from zoo_watcher.config.config import Config, Service
-from zoo_watcher.zookeeper.ephemerals import Ephemerals
+from zoo_watcher.errors import NoAnswerError, SessionTroubleError
+from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
 
 from .health import Health
 
@@ -26,19 +29,36 @@ class Registrations:
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
         self._address = ""
 
-    def find_address(self) -> None:
-        """Find this host's address anew: it may have another since the last session began."""
-        self._address = source_address(self._hosts)
+    def find_address(self, connected_from: str) -> None:
+        """Find this host's address anew: it may have another since it last connected, now from `connected_from`."""
+        self._address = source_address(self._hosts, connected_from)
 
-    def update(self, *, serving: bool) -> None:
-        """Hold what is to be held while the host is `serving`, or not. Raises `TakenError`, `SessionTroubleError`."""
+    def update(self, *, serving: bool) -> list[str]:
+        """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.
+
+        What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
+        """
+        troubles = []
+        for step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
+            try:
+                step()
+            except NoAnswerError:
+                raise
+            except (SessionTroubleError, TakenError) as exc:
+                troubles.append(str(exc))
+        return troubles
+
+    def _withdrawals(self, *, serving: bool) -> Iterator[Callable[[], None]]:
         for service, checker in self._services:
-            path = service_path(service)
+            if not serving or checker.healthy is False:
+                yield partial(self._ephemerals.withdraw, service_path(service))
+        yield partial(self._ephemerals.withdraw_others, self._configured)
+
+    def _holds(self, *, serving: bool) -> Iterator[Callable[[], None]]:
+        for service, checker in self._services:
             if serving and checker.healthy:
-                self._ephemerals.hold(path, service_value(service, service.address or self._address))
-            elif not serving or checker.healthy is False:
-                self._ephemerals.withdraw(path)
-        self._ephemerals.withdraw_others(self._configured)
+                value = service_value(service, service.address or self._address)
+                yield partial(self._ephemerals.hold, service_path(service), value)
 
 
 def service_path(service: Service) -> str:
@@ -80,11 +100,20 @@ def service_value(service: Service, address: str) -> bytes:
     return json.dumps(forms[service.format]).encode()
 
 
-def source_address(hosts: str) -> str:
-    """This host's address on the way to the ensemble: the first that is not loopback, else loopback."""
-    members = hosts.split("/", maxsplit=1)[0].split(",")
-    addresses = [address for address in map(_source_address_towards, members) if address]
-    return next((address for address in addresses if not address.startswith("127.") and address != "::1"), "127.0.0.1")
+def source_address(hosts: str, connected_from: str) -> str:
+    """This host's address as others see it: that of its connection, or of the way to a member, or loopback.
+
+    A host that runs a member itself may be connected to that, by way of loopback.
+    """
+    if not connected_from or _is_loopback(connected_from):
+        members = hosts.split("/", maxsplit=1)[0].split(",")
+        routes = filter(None, map(_source_address_towards, members))
+        return next((address for address in routes if not _is_loopback(address)), "127.0.0.1")
+    return connected_from
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "::ffff:127.")) or address == "::1"
 
 
 def _source_address_towards(member: str) -> str | None:
@@ -95,5 +124,5 @@ def _source_address_towards(member: str) -> str | None:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)  # sends nothing: it only looks the route up
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, ValueError):
         return None

@@ -50,6 +50,14 @@ class Connector:
         self._refused = 0
         self._writer: Server | None = None
 
+    @property
+    def local_address(self) -> str:
+        """This host's end of the connection that there is, or was last; empty where that is not known."""
+        try:
+            return str(self._handler._socket.getsockname()[0])
+        except (AttributeError, OSError):
+            return ""
+
     def _connect(self, *server: Any) -> tuple[float, float]:
         """Kazoo's read and connect timeouts in milliseconds, once a server has taken connection and credentials."""
         # One more than there are servers: one that ends while it is asked refuses nothing, but seems to.

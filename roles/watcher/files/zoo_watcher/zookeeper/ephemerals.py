@@ -42,7 +42,10 @@ class Ephemerals:
         self._held: dict[int, dict[str, bytes | None]] = {}
         if memory.client_id:
             self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
-        self._deleted: deque[str] = deque()
+        self._unwatched: set[str] = set()
+        """What is held as far as this agent knows; nobody has told since the connection was lost."""
+        self._seen: deque[str | None] = deque()
+        """What watches have seen: a path that was deleted, or None for the loss of the connection."""
 
     def follow_session(self) -> bool:
         """Whether there is another session than at the last call. It is remembered for the next start."""
@@ -57,13 +60,13 @@ class Ephemerals:
     @property
     def held(self) -> set[str]:
         """The paths of the ephemerals that the present session holds."""
-        self._note_deleted()
+        self._note_seen()
         return {path for path, value in self._present.items() if value is not None}
 
     def hold(self, path: str, value: bytes) -> None:
         """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
-        self._note_deleted()
-        before = self._present.get(path)
+        self._note_seen()
+        before = None if path in self._unwatched else self._present.get(path)
         if before == value:
             return
         self._present[path] = None
@@ -73,18 +76,23 @@ class Ephemerals:
                 self._create(path, value)
             else:
                 self._set(path, value)
+            # Somebody may delete it: then it is created again.
+            if self._session.ask(self._session.client.exists_async, path, watch=self._on_event) is None:
+                raise SessionTroubleError(f"{path} has just been deleted")
             self._forget(path)
             self._present[path] = value
-            # Somebody may delete it: then it is created again.
-            self._session.ask(self._session.client.exists_async, path, watch=self._on_event)
+            self._unwatched.discard(path)
 
     def withdraw(self, path: str) -> None:
         """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
         if path not in self._paths:
             return
         with session_trouble(path), contextlib.suppress(NoNodeError):
-            if path in self.held or self._is_ours(path):
-                self._session.ask(self._session.client.delete_async, path)
+            stat = self._session.ask(self._session.client.exists_async, path)
+            if stat is not None and stat.ephemeralOwner in self._held:
+                if path in self._present:
+                    self._present[path] = None
+                self._session.ask(self._session.client.delete_async, path, stat.version)
         self._forget(path)
         self._save()
 
@@ -110,20 +118,23 @@ class Ephemerals:
         if self._client_id:
             self._memory.save(self._client_id, self._paths)
 
-    def _is_ours(self, path: str) -> bool:
-        stat = self._session.ask(self._session.client.exists_async, path)
-        return stat is not None and stat.ephemeralOwner in self._held
-
     def _on_event(self, event: Any) -> None:
         if event.type == EventType.DELETED:
-            self._deleted.append(event.path)
-            self._session.wake()
+            self._seen.append(event.path)
+        elif event.type == EventType.NONE:
+            # The connection is lost, and every watch with it.
+            self._seen.append(None)
+        else:
+            return
+        self._session.wake()
 
-    def _note_deleted(self) -> None:
+    def _note_seen(self) -> None:
         """Take in what watches have seen: they are called in kazoo's thread, and the record is the loop's."""
-        while self._deleted:
-            path = self._deleted.popleft()
-            if path in self._present:
+        while self._seen:
+            path = self._seen.popleft()
+            if path is None:
+                self._unwatched = set(self._present)
+            elif path in self._present:
                 self._present[path] = None
 
     def _set(self, path: str, value: bytes) -> None:
@@ -139,9 +150,9 @@ class Ephemerals:
             self._take_over(path, value)
 
     def _take_over(self, path: str, value: bytes) -> None:
-        """What is there is ours, of this session or of an earlier one, or it stays."""
+        """What is there is ours, of this session or of an earlier one, or it stays, and its end wakes the loop."""
         try:
-            present, stat = self._session.ask(self._session.client.get_async, path)
+            present, stat = self._session.ask(self._session.client.get_async, path, watch=self._on_event)
         except NoNodeError as exc:
             raise SessionTroubleError(f"{path} has just been deleted") from exc
         if stat.ephemeralOwner not in self._held:

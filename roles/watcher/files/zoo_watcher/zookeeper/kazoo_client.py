@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from kazoo.client import KazooClient
+from typing import TYPE_CHECKING, Any
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import ConfigError
 
 from .connection import ZooKeeperError, make_client, mistakes
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
 
 LONGEST_PAUSE = 2.0
 """Seconds between two tries to connect, at the most."""
@@ -19,13 +22,17 @@ LONGEST_PAUSE = 2.0
 def new_client(connection: Connection, client_id: tuple[int, bytes] | None) -> KazooClient:
     """A client that takes the session `client_id` up again if there is one. Raises `ConfigError`."""
     check_connection(connection)
+    return _make(
+        connection,
+        timeout=connection.session_timeout,
+        client_id=client_id,
+        connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": _longest_pause(connection)},
+    )
+
+
+def _make(connection: Connection, **arguments: Any) -> KazooClient:
     try:
-        return make_client(
-            vars(connection),
-            timeout=connection.session_timeout,
-            client_id=client_id,
-            connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": _longest_pause(connection)},
-        )
+        return make_client(vars(connection), **arguments)
     except ZooKeeperError as exc:
         raise ConfigError([str(exc)]) from exc
 
@@ -35,6 +42,7 @@ def check_connection(connection: Connection) -> None:
     problems = [str(mistake) for mistake in mistakes(vars(connection))]
     if problems:
         raise ConfigError(problems)
+    _make(connection)
 
 
 def _longest_pause(connection: Connection) -> float:

@@ -18,7 +18,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.config.config import Connection
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 
 from .connection import explain
 from .connector import Connector
@@ -95,17 +95,27 @@ class Session:
         """The session's id and password while there is a connection."""
         return self.client.client_id
 
+    @property
+    def connections(self) -> int:
+        """How often a server that can write has taken the session."""
+        return self.states.counts[SYNC_CONNECTED]
+
+    @property
+    def local_address(self) -> str:
+        """The address of this host's end of the connection; empty where there is none."""
+        return self._connector.local_address
+
     def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """The answer to one of the client's `..._async` requests. Raises `SessionTroubleError`, or kazoo's own."""
         return self.answer(request(*arguments, **options))
 
     @staticmethod
     def answer(pending: Any) -> Any:
-        """The answer to a request that is under way."""
+        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own."""
         try:
             return pending.get(timeout=ANSWER_TIMEOUT)
         except KazooTimeoutError as exc:
-            raise SessionTroubleError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
+            raise NoAnswerError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
 
     def read(self, path: str, watch: Callable[[Any], None]) -> Znode | None:
         """A znode, or None where there is none; `watch` is called once when that has changed."""

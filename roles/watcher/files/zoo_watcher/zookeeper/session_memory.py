@@ -54,6 +54,8 @@ class SessionMemory:
 
 def _from_object(record: Mapping[str, Any]) -> Memory:
     client_id = int(record["id"]), bytes.fromhex(record["password"])
+    if not client_id[0] or not -(2**63) <= client_id[0] < 2**63:
+        raise ValueError("no session has this id")
     return client_id, frozenset(str(path) for path in record.get("held", []))
 
 

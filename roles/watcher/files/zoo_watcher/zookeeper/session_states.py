@@ -18,13 +18,13 @@ CONNECTED_READ_ONLY = "ConnectedReadOnly"
 
 ACTIONS = {
     SYNC_CONNECTED: "all is read anew, and kept up",
-    DISCONNECTED: "what is live stays; servers are tried until one answers; registrations last as long as the session",
+    DISCONNECTED: "what is live stays; members are tried until one answers; registrations last as long as the session",
     EXPIRED: "the ensemble has ended the session and what it held; all of it is made again in a new one",
     AUTH_FAILED: (
         "the ensemble does not take the credentials, or not yet; what is live stays, registrations end with the session"
     ),
     CONNECTED_READ_ONLY: (
-        "this server is cut off from the others; nothing is deployed or registered until one that can write is back"
+        "this member is cut off from the others; nothing is deployed or registered until one that can write is back"
     ),
 }
 """What the agent does in each state, as its log says."""
@@ -47,7 +47,7 @@ class SessionStates:
         """Enter a state, log it, and say whether it is another than before."""
         if state == EXPIRED:
             self._proved = float("-inf")
-        # Credentials are tried at one server after the other: what lies between two refusals is no news.
+        # Credentials are tried at one member after the other: what lies between two refusals is no news.
         if state == self.current or (self.current == AUTH_FAILED and state in {DISCONNECTED, EXPIRED}):
             return False
         if self.current == SYNC_CONNECTED and state != EXPIRED:

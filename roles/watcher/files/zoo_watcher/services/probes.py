@@ -1,0 +1,145 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One question to a service: a TCP connection, an HTTP or HTTPS request, a command. It has one deadline as a whole."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Callable
+
+from zoo_watcher.config.config import Check
+from zoo_watcher.host import command
+
+if TYPE_CHECKING:
+    import ssl
+
+BODY_LIMIT = 1_000_000
+"""Bytes of an HTTP answer that are searched for `body`."""
+CONTEXTS = 8
+"""How many TLS contexts are kept: to make one reads the certificates of all authorities."""
+
+
+def probe(check: Check) -> str | None:
+    """Ask once: None where the service is healthy, else why it is not."""
+    try:
+        return PROBES[check.type](check)
+    except (OSError, ValueError) as exc:
+        return f"{check.type} {check.host}:{check.port}: {exc}"
+
+
+class LimitedSocket(socket.socket):
+    """A socket that answers until `deadline`, however slowly the other side sends; then everything times out."""
+
+    deadline = 0.0
+
+    def limit(self) -> None:
+        """Let the next operation last until the deadline. Raises `socket.timeout` where that has passed."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self.settimeout(left)
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        """As in `socket`; what reads an answer calls this alone."""
+        self.limit()
+        return super().recv_into(*arguments, **options)
+
+
+def _connect(check: Check, deadline: float) -> LimitedSocket:
+    """A connection to the first address that takes one. Raises `OSError`."""
+    refused: OSError = OSError("no address")
+    for family, kind, protocol, _name, address in socket.getaddrinfo(check.host, check.port, type=socket.SOCK_STREAM):
+        connection = LimitedSocket(family, kind, protocol)
+        connection.deadline = deadline
+        try:
+            connection.limit()
+            connection.connect(address)
+        except OSError as exc:
+            connection.close()
+            refused = exc
+        else:
+            return connection
+    raise refused
+
+
+def _probe_tcp(check: Check) -> None:
+    _connect(check, time.monotonic() + check.timeout).close()
+
+
+def _probe_http(check: Check) -> str | None:
+    # Imported here: a host without HTTP checks need not hold it in memory.
+    import http.client  # noqa: PLC0415
+
+    deadline = time.monotonic() + check.timeout
+    where = f"{check.type} {check.host}:{check.port}{check.path}"
+    connection = http.client.HTTPConnection(check.host, check.port)
+    connection.default_port = {"http": 80, "https": 443}[check.type]
+    connection.sock = plain = _connect(check, deadline)
+    try:
+        if check.type == "https":
+            connection.sock = _wrap(plain, check)
+        connection.request("GET", check.path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read(BODY_LIMIT) if check.body else b""
+    except http.client.HTTPException as exc:
+        return f"{where}: {exc!r}"
+    finally:
+        connection.close()
+    if answer.status != check.status:
+        return f"{where}: status {answer.status}, expected {check.status}"
+    if check.body and check.body.encode() not in body:
+        return f"{where}: the body lacks {check.body!r}"
+    return None
+
+
+def _wrap(connection: LimitedSocket, check: Check) -> ssl.SSLSocket:
+    """The connection, encrypted, once the service has proved who it is. Raises `OSError`."""
+    files = [path for path in (check.tls_ca, check.tls_cert, check.tls_key) if path]
+    # A renewed certificate is a new context.
+    context = _context(check.tls_ca, check.tls_cert, check.tls_key, check.tls_verify, *map(_age, files))
+    connection.limit()
+    wrapped = context.wrap_socket(connection, server_hostname=check.tls_server_name or check.host)
+    wrapped.deadline = connection.deadline
+    return wrapped
+
+
+def _age(path: str) -> int:
+    return os.stat(path).st_mtime_ns
+
+
+@functools.lru_cache(maxsize=CONTEXTS)
+def _context(authority: str | None, certificate: str | None, key: str | None, verify: bool, *_ages: int) -> Any:
+    import ssl  # noqa: PLC0415
+
+    class LimitedTlsSocket(LimitedSocket, ssl.SSLSocket):
+        """The same, encrypted."""
+
+    context = ssl.create_default_context(cafile=authority)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        # An empty password, so that OpenSSL does not ask the terminal for one.
+        context.load_cert_chain(certificate, key, "")
+    context.sslsocket_class = LimitedTlsSocket
+    return context
+
+
+def _probe_command(check: Check) -> str | None:
+    ended = command.run(check.command, check.timeout)
+    if ended.problem is None:
+        return None
+    output = f": {ended.tail}" if ended.tail else ""
+    return f"{check.command[0]} {ended.problem}{output}"
+
+
+PROBES: dict[str, Callable[[Check], str | None]] = {
+    "tcp": _probe_tcp,
+    "http": _probe_http,
+    "https": _probe_http,
+    "command": _probe_command,
+}

@@ -1,0 +1,56 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the ensemble does not let the agent do: told once, and tried again less and less often."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+
+from .backoff import Backoff
+from .errors import NoAnswerError, SessionTroubleError
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds between two tries of what the ensemble refuses, from the first pause to the longest."""
+
+log = logging.getLogger(__name__)
+
+
+class Troubles:
+    """Collects the troubles of one turn of the loop after the other. `current` are those of the present turn."""
+
+    def __init__(self) -> None:
+        self.current: list[str] = []
+        self._logged: list[str] = []
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+
+    def begin_turn(self) -> None:
+        """Forget those of the last turn."""
+        self.current = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep a `SessionTroubleError` inside the block from what comes after it; a `NoAnswerError` ends the turn."""
+        try:
+            yield
+        except NoAnswerError:
+            raise
+        except SessionTroubleError as exc:
+            self.add([str(exc)])
+
+    def add(self, troubles: Iterable[str]) -> None:
+        """Note more of them."""
+        self.current += troubles
+
+    def end_turn(self) -> float | None:
+        """Log what is new; the seconds after which to try again, None where nothing is to be tried."""
+        if self.current != self._logged:
+            self._backoff.reset()
+            for trouble in self.current:
+                if trouble not in self._logged:
+                    log.warning("trouble with ZooKeeper, tried again: %s", trouble)
+        self._logged = self.current
+        return next(self._backoff) if self.current else None

@@ -1,0 +1,33 @@
+"""Which suites run beside each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from suites.__main__ import ALONE, YIELDING, may_begin
+from suites.suite import SUITES
+
+
+@pytest.mark.parametrize(
+    ("suite", "beside", "may"),
+    [
+        ("integration", set(), True),
+        ("hosts", {"integration"}, True),
+        ("faults", {"integration"}, False),
+        ("faults", set(), True),
+        ("faults", {"sanity"}, True),
+        ("sanity", {"faults"}, True),
+        ("sanity", {"integration"}, True),
+        ("agent", {"faults"}, False),
+        ("agent", {"sanity"}, True),
+    ],
+)
+def test_what_has_the_machine_for_itself_shares_it_only_with_what_yields(
+    suite: str, beside: set[str], may: bool
+) -> None:
+    assert may_begin(suite, beside) is may
+
+
+def test_every_suite_may_begin_at_some_time() -> None:
+    assert set(SUITES) >= ALONE | YIELDING
+    assert all(may_begin(suite, set()) for suite in SUITES)

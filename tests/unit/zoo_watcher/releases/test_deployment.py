@@ -1,0 +1,71 @@
+"""What a deployment makes of the errors that come up on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.services.health import Health
+from zoo_watcher.wire.records import Release
+
+COMMIT = "a" * 40
+Make = Callable[..., Deployment]
+
+
+@pytest.fixture
+def told() -> list[Progress | None]:
+    """What the deployment has reported."""
+    return []
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """One that never pauses."""
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
+    release = Release(url="file:///srv/site.git", commit_id=COMMIT, relative_path="site")
+    made = Deployment(config, release, 7, 1, Health([], lambda: None), told.append)
+    made.layout.make()
+    monkeypatch.setattr(made.handshake, "sleep", lambda _seconds: None)
+    return made
+
+
+def outcome(told: list[Progress | None]) -> tuple[str, str | None]:
+    """The last state with its message; the report after it says that the deployment has ended."""
+    assert told[-1] is None
+    last = told[-2]
+    assert last is not None
+    return last.state, last.message
+
+
+def test_a_process_that_is_killed_again_and_again_is_a_failure(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [KilledError("killed"), PassingError("no route"), *[KilledError("killed") for _time in range(4)]]
+
+    def run(*_words: Any) -> dict[str, Any]:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(deployment._process, "run", run)
+    deployment.run()
+    assert outcome(told) == ("failed", "killed; given up after 3 tries that ended so")
+    assert len(errors) == 1, "an error of another kind begins the count anew"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), OSError(11, "again")])
+def test_an_error_that_nobody_has_thought_of_is_in_the_status(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run(*_words: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(deployment._process, "run", run)
+    deployment.run()
+    state, message = outcome(told)
+    assert state == "failed"
+    assert str(message).startswith(f"an error of the agent's own, see its log: {type(error).__name__}")

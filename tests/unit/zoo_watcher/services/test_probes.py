@@ -1,0 +1,211 @@
+"""What a check asks of a service, what counts as an answer, and when it gives up."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.certificates import Certificates
+from support.service import Service
+from zoo_watcher.config.config import Check
+from zoo_watcher.services.probes import probe
+
+
+def check(port: int, kind: str = "tcp", **options: Any) -> Check:
+    """A check of a port of this machine."""
+    return Check(**{"type": kind, "host": "127.0.0.1", "port": port, "timeout": 0.5, **options})
+
+
+@contextmanager
+def answering(words: bytes | None) -> Iterator[int]:
+    """The port of a server that says `words` to whoever comes and hangs up; None: says nothing and holds on."""
+    held = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _unused = server.accept()
+                except OSError:
+                    return
+                if words is None:
+                    held.append(connection)
+                    continue
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in held:
+        connection.close()
+
+
+def test_a_port_that_listens_is_healthy_and_one_that_does_not_is_named(service: Service) -> None:
+    assert probe(check(service.port)) == f"tcp 127.0.0.1:{service.port}: [Errno 111] Connection refused"
+    service.open()
+    assert probe(check(service.port)) is None
+
+
+def test_an_http_answer_needs_the_wanted_status(service: Service) -> None:
+    service.open()
+    assert probe(check(service.port, "http", path="/up")) is None
+    assert service.asked == ["/up"]
+    service.answer = lambda: (503, "fine")
+    assert probe(check(service.port, "http", path="/up")) == (
+        f"http 127.0.0.1:{service.port}/up: status 503, expected 200"
+    )
+    assert probe(check(service.port, "http", status=503)) is None
+
+
+def test_an_http_answer_needs_the_wanted_body(service: Service) -> None:
+    service.open()
+    service.answer = lambda: (200, "all is well, größer")
+    assert probe(check(service.port, "http", body="größer")) is None
+    assert probe(check(service.port, "http", body="ready")) == f"http 127.0.0.1:{service.port}/: the body lacks 'ready'"
+
+
+def test_a_redirect_is_not_followed(service: Service) -> None:
+    service.open()
+    service.answer = lambda: (302, "")
+    assert "status 302" in str(probe(check(service.port, "http")))
+
+
+@pytest.mark.parametrize("words", [b"", b"SSH-2.0-OpenSSH\r\n", b"\x00" * 100, b"HTTP/1.1 abc\r\n\r\n"])
+def test_a_server_that_does_not_speak_http_is_not_healthy(words: bytes) -> None:
+    with answering(words) as port:
+        problem = probe(check(port, "http"))
+    assert problem is not None
+    assert problem.startswith(f"http 127.0.0.1:{port}")
+    assert "\n" not in problem
+
+
+def test_a_server_that_never_answers_is_not_healthy_after_the_timeout() -> None:
+    with answering(None) as port:
+        began = time.monotonic()
+        problem = probe(check(port, "http", timeout=0.2))
+        assert time.monotonic() - began < 2
+        assert problem == f"http 127.0.0.1:{port}: timed out"
+        assert probe(check(port, "tcp")) is None
+
+
+@pytest.mark.parametrize("path", ["/a b", "/\r\nX: y", "/ü"])
+def test_a_path_that_http_cannot_ask_for_is_a_reason_and_no_crash(service: Service, path: str) -> None:
+    service.open()
+    assert str(probe(check(service.port, "http", path=path))).startswith("http 127.0.0.1")
+
+
+def test_a_host_that_no_resolver_knows_is_named() -> None:
+    assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
+
+
+@contextmanager
+def dripping(pause: float, head: bytes) -> Iterator[int]:
+    """The port of a server that sends `head`, then a byte after each pause, for as long as anybody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def drip(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head)
+                while not over.wait(pause):
+                    connection.sendall(b"x")
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=[server.accept()[0]], daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        over.set()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_a_server_that_sends_a_byte_now_and_then_has_no_more_time_than_any_other(head: bytes) -> None:
+    with dripping(0.05, head) as port:
+        began = time.monotonic()
+        assert probe(check(port, "http", timeout=0.3, body="y")) == f"http 127.0.0.1:{port}: timed out"
+        assert time.monotonic() - began < 3
+
+
+def test_a_command_that_can_not_be_killed_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo_watcher.host.command.KILLED", 0.1)
+    monkeypatch.setattr("os.killpg", lambda *_words: None)
+    problem = probe(check(1, "command", command=("sleep", "5"), timeout=0.1))
+    assert problem == "sleep not ended within 0.1 s, and can't be killed"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority's, a server's for `localhost`, and a client's."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    return Certificates.create(tmp_path_factory.mktemp("https") / "certificates")
+
+
+@contextmanager
+def encrypted(certificates: Certificates, *, wants_certificate: bool = False) -> Iterator[int]:
+    """The port of an HTTPS server that answers `fine`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
+    context.load_cert_chain(certificates.server)
+    if wants_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+    service = Service()
+    service.open(context)
+    try:
+        yield service.port
+    finally:
+        service.close()
+
+
+def https(port: int, certificates: Certificates, **options: Any) -> Check:
+    """A check of an HTTPS service at `localhost`, whose authority is trusted."""
+    return check(port, "https", **{"host": "localhost", "tls_ca": str(certificates.ca), "timeout": 5, **options})
+
+
+def test_an_https_answer_needs_a_certificate_of_a_trusted_authority_for_the_name(certificates: Certificates) -> None:
+    with encrypted(certificates) as port:
+        assert probe(https(port, certificates)) is None
+        assert probe(https(port, certificates, host="127.0.0.1", tls_server_name="localhost")) is None
+        assert "IP address mismatch" in str(probe(https(port, certificates, host="127.0.0.1")))
+        assert "Hostname mismatch" in str(probe(https(port, certificates, tls_server_name="other.example.org")))
+        assert "self-signed certificate" in str(probe(https(port, certificates, tls_ca=None)))
+        assert probe(https(port, certificates, tls_ca=None, host="127.0.0.1", tls_verify=False)) is None
+        assert probe(https(port, certificates, status=204)) == f"https localhost:{port}/: status 200, expected 204"
+
+
+def test_a_service_that_asks_for_a_certificate_gets_the_checks_own(certificates: Certificates) -> None:
+    own = {"tls_cert": str(certificates.client), "tls_key": str(certificates.key)}
+    with encrypted(certificates, wants_certificate=True) as port:
+        assert probe(https(port, certificates)) is not None
+        assert probe(https(port, certificates, **own)) is None
+
+
+def test_a_renewed_authority_is_read_anew(certificates: Certificates, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Certificates.create(tmp_path / "others").ca.read_bytes())
+    with encrypted(certificates) as port:
+        assert "certificate verify failed" in str(probe(https(port, certificates, tls_ca=str(file))))
+        file.write_bytes(certificates.ca.read_bytes())
+        assert probe(https(port, certificates, tls_ca=str(file))) is None
+
+
+def test_a_handshake_that_never_ends_and_files_that_are_gone_are_reasons(tmp_path: Path) -> None:
+    with answering(None) as port:
+        began = time.monotonic()
+        assert "timed out" in str(probe(check(port, "https", timeout=0.2)))
+        assert time.monotonic() - began < 3
+        assert "No such file" in str(probe(check(port, "https", tls_ca=str(tmp_path / "none"))))
