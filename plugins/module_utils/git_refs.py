@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
-from .records import COMMIT_ID, check_url
+from .records import COMMIT_ID, check_published_url
 
 # GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -39,7 +39,7 @@ def resolve(url: str, ref: str) -> str:
     """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError`, `InvalidRelease`."""
     if GIT_IMPORT_ERROR is not None:
         raise MissingLibraryError("GitPython", exception=GIT_IMPORT_ERROR)
-    check_url(url)
+    check_published_url(url)
     if not ref or ref.startswith("-"):
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
     if COMMIT_ID.fullmatch(ref.lower()):

@@ -140,6 +140,14 @@ def check_url(url: object) -> str:
     return url
 
 
+def check_published_url(url: object) -> str:
+    """`check_url`, for who publishes: everybody who may read the release reads its address, and so would read a token."""
+    checked = check_url(url)
+    if url_scheme(checked) in {"http", "https"} and urlsplit(checked).username:
+        raise InvalidRelease("url: carries a user name, which may be a token; put it into the hosts' credentials")
+    return checked
+
+
 def check_commit_id(commit_id: object) -> str:
     """`commit_id` in lower case where it is a full one; `InvalidRelease` otherwise."""
     if isinstance(commit_id, str) and COMMIT_ID.fullmatch(commit_id.lower()):

@@ -21,6 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     Release,
     check_node_name,
     check_path,
+    check_published_url,
     check_relative_path,
     check_url,
     parse_object,
@@ -221,6 +222,21 @@ def test_an_address_tells_by_which_protocol_git_reaches_it(url: str, scheme: str
 def test_an_address_that_git_would_take_for_something_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidRelease, match=r"^url: "):
         check_url(url)
+
+
+@pytest.mark.parametrize("url", ["https://ghp_secret@example.org/x.git", "http://ghp_secret@example.org/x.git"])
+def test_a_token_in_an_address_is_not_published_and_not_repeated(url: str) -> None:
+    assert check_url(url) == url, "a host refuses nothing that was published before"
+    with pytest.raises(InvalidRelease, match="carries a user name, which may be a token") as raised:
+        check_published_url(url)
+    assert "ghp_secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/x.git", "ssh://git@example.org/x.git", "git@example.org:x.git", "/srv/x.git"]
+)
+def test_an_address_without_a_token_is_published(url: str) -> None:
+    assert check_published_url(url) == url
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

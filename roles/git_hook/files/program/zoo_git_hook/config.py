@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .connection import CONNECTION_OPTIONS, ConnectError, host_string
-from .records import AppPaths, check_relative_path, check_url
+from .records import AppPaths, check_published_url, check_relative_path
 from .znode_names import InvalidRecord, quote
 from .zookeeper import WAITING_OPTIONS
 
@@ -85,7 +85,7 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
     for name, value in content.items():
         if name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
-    yield from _refused(lambda: check_url(content.get("url")))
+    yield from _refused(lambda: check_published_url(content.get("url")))
     yield from _refused(lambda: host_string(content.get("hosts")))
     yield from _branch_problems(content.get("branches"))
 
