@@ -144,7 +144,7 @@ def check_published_url(url: object) -> str:
     """`check_url`, for who publishes: everybody who may read the release reads its address, and so would read a token."""
     checked = check_url(url)
     if url_scheme(checked) in {"http", "https"} and urlsplit(checked).username:
-        raise InvalidRelease("url: carries a user name, which may be a token; put it into the hosts' credentials")
+        raise InvalidRelease("url: carries a user name, perhaps a token; put it into the credentials of the hosts")
     return checked
 
 

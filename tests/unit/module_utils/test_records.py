@@ -227,7 +227,7 @@ def test_an_address_that_git_would_take_for_something_else_is_refused(url: str) 
 @pytest.mark.parametrize("url", ["https://ghp_secret@example.org/x.git", "http://ghp_secret@example.org/x.git"])
 def test_a_token_in_an_address_is_not_published_and_not_repeated(url: str) -> None:
     assert check_url(url) == url, "a host refuses nothing that was published before"
-    with pytest.raises(InvalidRelease, match="carries a user name, which may be a token") as raised:
+    with pytest.raises(InvalidRelease, match="carries a user name, perhaps a token") as raised:
         check_published_url(url)
     assert "ghp_secret" not in str(raised.value)
 
