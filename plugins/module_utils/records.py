@@ -141,7 +141,7 @@ def check_url(url: object) -> str:
 
 
 def check_published_url(url: object) -> str:
-    """`check_url`, for who publishes: everybody who may read the release reads its address, and so would read a token."""
+    """`check_url`, for a publisher: who may read the release reads its address, and would read a token in it."""
     checked = check_url(url)
     if url_scheme(checked) in {"http", "https"} and urlsplit(checked).username:
         raise InvalidRelease("url: carries a user name, perhaps a token; put it into the credentials of the hosts")
