@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,14 @@ import pytest
 from support.agent import Agent
 from support.repository import GitRepository
 from support.service import Service
+from support.signer import Signer
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
+
+FAILS_WHERE_BROKEN = ["/bin/sh", "-c", "! grep -q broken index.html"]
+"""A hook that fails for a release whose index.html has `broken`."""
 
 
 def serve_from(service: Service, agent: Agent) -> None:
@@ -62,12 +68,12 @@ def test_a_generation_that_failed_is_not_tried_again_by_a_restarted_agent(
     repository.commit({"index.html": "broken\n"})
     generation = release()
     before = agent.wait_outcome(generation)
-    tries = agent.log.count(f"checking, generation={generation}")
+    tries = agent.log.count(f"activating, generation={generation}")
     agent.end()
     agent.start()
     after = agent.wait_outcome(generation)
     assert (after["state"], after["message"]) == ("rolled_back", before["message"])
-    assert agent.log.count(f"checking, generation={generation}") == tries == 1
+    assert agent.log.count(f"activating, generation={generation}") == tries == 1
     assert agent.live() == first
     assert agent.wait_outcome(release())["state"] == "rolled_back", "the same release published anew is tried anew"
     assert agent.live() == first
@@ -147,3 +153,175 @@ def test_a_release_that_is_interrupted_during_the_check_does_not_bring_the_old_o
     repository.commit({"index.html": "mended\n"})
     assert agent.wait_outcome(release())["state"] == "active"
     assert "rolled_back" not in agent.log
+
+
+def journal(agent: Agent) -> dict[str, Any]:
+    """What the agent has noted on its disk."""
+    return dict(json.loads((agent.base / ".zoo/journal.json").read_text()))
+
+
+def modify(agent: Agent, commit_id: str) -> None:
+    """Change a file of a release directory."""
+    page = agent.base / ".zoo/releases" / commit_id / "index.html"
+    page.chmod(0o644)
+    page.write_text("changed by somebody\n")
+
+
+def test_a_rollback_has_the_host_use_the_earlier_release_and_tells_the_hook_which_one(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes"
+    script = f'echo "$0 $ZOO_COMMIT $ZOO_RELEASE $ZOO_PREVIOUS $PWD $ZOO_GENERATION" >> {notes}'
+    hooks = {name: ["/bin/sh", "-c", script, name] for name in ("after_activate", "before_rollback")}
+    agent = agents(health_timeout=0.5, hooks=hooks, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    broken = repository.commit({"index.html": "broken\n"})
+    generation = release()
+    assert agent.wait_outcome(generation)["state"] == "rolled_back"
+    old, new = (str(agent.base / ".zoo/releases" / commit_id) for commit_id in (first, broken))
+    assert [line.split() for line in notes.read_text().splitlines()[1:]] == [
+        ["after_activate", broken, new, old, new, str(generation)],
+        ["before_rollback", broken, new, old, new, str(generation)],
+        ["after_activate", first, old, new, old, str(generation)],
+    ]
+
+
+def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_are_told(
+    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+) -> None:
+    agent = agents(health_timeout=0.5, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    service.answer = lambda: (502 if agent.live() == first else 500, "")
+    repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], status["commitId"], agent.live()) == ("failed", first, first)
+    assert "status 500, expected 200" in status["message"]
+    assert f"went back to {first}; the earlier release is not healthy within 0.5 s" in status["message"]
+    assert "status 502, expected 200" in status["message"]
+
+
+def test_a_hook_that_fails_for_the_earlier_release_too_is_told_and_the_release_is_live(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"test ! -e {gate} || {{ cat index.html; exit 3; }}"
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    gate.touch()
+    repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("failed", first)
+    assert status["message"] == (
+        f"hook after_activate ended with status 3: two; went back to {first}; "
+        "hook after_activate ended with status 3: one"
+    )
+
+
+def test_a_modified_release_is_passed_over_for_the_one_before_it(
+    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+) -> None:
+    agent = agents(health_timeout=0.5, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    second = repository.commit({"index.html": "two\n"})
+    agent.wait_outcome(release())
+    modify(agent, second)
+    repository.commit({"index.html": "broken\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
+
+
+def test_where_no_earlier_release_may_go_live_the_failed_one_stays(
+    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+) -> None:
+    agent = agents(health_timeout=0.5, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    modify(agent, first)
+    broken = repository.commit({"index.html": "broken\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("failed", broken)
+    assert "no earlier release may go live again" in status["message"]
+    assert first in status["message"]
+
+
+def test_an_earlier_release_that_these_signers_have_not_signed_does_not_come_back(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path, registered: dict[str, Any]
+) -> None:
+    agent = agents(hooks={}, **registered)
+    agent.config["health_timeout"] = 0.5
+    service_is_up = tmp_path / "up"
+    service_is_up.touch()
+    check = {"type": "command", "command": ["/bin/sh", "-c", f"test -e {service_is_up}"], "interval": 0.05}
+    agent.config["services"][0]["check"] = check
+    agent.start()
+    agent.wait_outcome(release())
+    agent.end()
+    signer = Signer(tmp_path, "friend")
+    signers = tmp_path / "signers"
+    signers.write_text(signer.line)
+    agent.config["require_signature"] = str(signers)
+    agent.start().wait_live()
+    signed = signer.commit(repository, "signed")
+    service_is_up.unlink()
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("failed", signed)
+    assert "no earlier release may go live again" in status["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL])
+def test_a_generation_that_failed_is_not_tried_again_where_the_agent_ends_while_it_checks_the_earlier_release(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    registered: dict[str, Any],
+    number: signal.Signals,
+) -> None:
+    agent = agents(health_timeout=0.5, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    agent.end()
+    agent.config["health_timeout"] = 3
+    agent.start().wait_live()
+    service.answer = lambda: (500, "")
+    repository.commit({"index.html": "broken\n"})
+    generation = release()
+    wait_for(lambda: f"went back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
+    assert (agent.status["state"], agent.status["commitId"]) == ("checking", first)
+    agent.end(number)
+    assert journal(agent)["failure"]["generation"] == generation
+    agent.start()
+    status = agent.wait_outcome(generation)
+    assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
+    assert agent.log.count(f"activating, generation={generation}") == 1
+
+
+def test_a_newer_release_does_not_wait_for_the_health_of_an_earlier_one(
+    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+) -> None:
+    agent = agents(health_timeout=600, hooks={"after_activate": FAILS_WHERE_BROKEN}, **registered).start()
+    serve_from(service, agent)
+    first = repository.head
+    agent.wait_outcome(release())
+    service.answer = lambda: (500, "")
+    repository.commit({"index.html": "broken\n"})
+    release()
+    wait_for(lambda: f"went back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
+    mended = repository.commit({"index.html": "mended\n"})
+    service.answer = lambda: (200, "")
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("active", mended)

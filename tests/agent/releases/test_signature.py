@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,31 +9,10 @@ import pytest
 
 from support.agent import Agent
 from support.repository import GitRepository
+from support.signer import Signer
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
-
-
-class Signer:
-    """Somebody with an SSH key."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.name = name
-        self.key = directory / name
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
-
-    @property
-    def line(self) -> str:
-        """The line by which a file of allowed signers knows them."""
-        return f"{self.name}@example.org {self.key.with_suffix('.pub').read_text()}"
-
-    def commit(self, repository: GitRepository, text: str) -> str:
-        """A commit with their signature."""
-        settings = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={self.key}"]
-        (repository.path / "index.html").write_text(text)
-        repository.git("add", "-A")
-        repository.git(*settings, "commit", "-q", "-S", "-m", text)
-        return repository.head
 
 
 @pytest.fixture

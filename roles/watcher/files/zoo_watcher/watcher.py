@@ -22,6 +22,7 @@ from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.handshake import Phase
 from .releases.journal import ReleaseJournal
+from .releases.rollback import live_releases
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
@@ -221,8 +222,15 @@ class Watcher:
         self.board.enter(state, self._live(), generation=desired.generation, **changes)
 
     def _live(self) -> str | None:
+        """The commit that is live where the desired release belongs, else at the place that was used last."""
         release = self.desired.current.release if self.desired.current else None
-        return live_commit(self.layout, release.relative_path) if release else None
+        if release is None:
+            return None
+        return live_commit(self.layout, release.relative_path) or self._live_elsewhere()
+
+    def _live_elsewhere(self) -> str | None:
+        targets = live_releases(self.layout, ReleaseJournal.load(self.layout.journal))
+        return targets[0].commit_id if targets else None
 
     def _register(self) -> None:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""

@@ -10,7 +10,7 @@ import pytest
 
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.activation import activate, live_commit
+from zoo_watcher.releases.activation import activate, live_commit, read_link, restore_link
 
 OLD, NEW, OTHER = "a" * 40, "b" * 40, "c" * 64
 
@@ -132,3 +132,21 @@ def test_a_release_that_is_gone_from_disk_is_not_live(layout: Layout) -> None:
     (layout.release(OLD) / "commit").unlink()
     layout.release(OLD).rmdir()
     assert live_commit(layout, "site") is None
+
+
+@pytest.mark.parametrize("link", [None, "/srv/elsewhere"])
+def test_a_place_becomes_again_what_it_was(layout: Layout, link: str | None) -> None:
+    if link:
+        (layout.base / "site").symlink_to(link)
+    assert read_link(layout, "site") == link
+    activate(layout, "site", NEW)
+    restore_link(layout, "site", link)
+    assert read_link(layout, "site") == link
+    assert os.path.lexists(layout.base / "site") == bool(link)
+
+
+def test_what_has_taken_the_place_of_the_link_is_not_removed(layout: Layout) -> None:
+    (layout.base / "site").mkdir()
+    for link in (None, "elsewhere"):
+        restore_link(layout, "site", link)
+    assert (layout.base / "site").is_dir()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo_watcher.releases.journal import Failure, ReleaseJournal
+from zoo_watcher.releases.journal import MOST_PLACES, Failure, Place, ReleaseJournal
 
 COMMITS = st.from_regex(r"\A[0-9a-f]{40}\Z")
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -18,12 +18,13 @@ A, B, C = "a" * 40, "b" * 40, "c" * 40
 def test_the_latest_healthy_commit_is_first_and_each_is_there_once() -> None:
     journal = ReleaseJournal()
     for commit_id in (A, B, A, C, C):
-        journal = journal.with_healthy(commit_id, keep=5)
-    assert journal.healthy == (C, A, B)
+        journal = journal.with_healthy(commit_id, "site", keep=5)
+    assert journal.healthy == journal.place("site").healthy == (C, A, B)
 
 
 def test_no_more_commits_are_remembered_than_are_kept() -> None:
-    assert ReleaseJournal((A, B)).with_healthy(C, keep=2).healthy == (C, A)
+    journal = ReleaseJournal((A, B), places=(Place("site", (A, B)),)).with_healthy(C, "site", keep=2)
+    assert journal.healthy == journal.place("site").healthy == (C, A)
 
 
 def test_a_failure_is_of_one_generation_and_forgotten_with_the_next_success() -> None:
@@ -32,7 +33,7 @@ def test_a_failure_is_of_one_generation_and_forgotten_with_the_next_success() ->
     assert journal.failed(7) == failure
     assert journal.failed(8) is None
     assert journal.healthy == (A,)
-    assert journal.with_healthy(B, keep=5).failed(7) is None
+    assert journal.with_healthy(B, "site", keep=5).failed(7) is None
 
 
 @given(
@@ -48,6 +49,7 @@ def test_what_was_saved_is_loaded(
     for journal in (
         ReleaseJournal(tuple(healthy)),
         ReleaseJournal(tuple(healthy), Failure(generation, state, message)),
+        ReleaseJournal(tuple(healthy), places=(Place("srv/www", tuple(healthy)), Place("web", (), "/\udcff"))),
     ):
         journal.save(path)
         assert ReleaseJournal.load(path) == journal
@@ -82,3 +84,38 @@ def test_a_name_that_is_no_commit_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     path.write_text(json.dumps({"healthy": [A, "../../etc", "HEAD", B], "failure": None}))
     assert ReleaseJournal.load(path).healthy == (A, B)
+
+
+def test_a_place_that_cannot_be_read_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    good = {"path": "site", "healthy": [A, "HEAD"], "before": None}
+    wrong: list[object] = [1, None, {}, {**good, "path": "../x"}, {**good, "path": 3}, {**good, "healthy": 3}]
+    for places, expected in (([*wrong, good], (Place("site", (A,)),)), ("site", ()), (None, ())):
+        path.write_text(json.dumps({"healthy": [B], "failure": None, "places": places}))
+        assert ReleaseJournal.load(path) == ReleaseJournal((B,), None, expected)
+
+
+def test_in_an_earlier_versions_journal_all_was_healthy_at_the_place_that_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    path.write_text(json.dumps({"healthy": [A, B], "failure": None}))
+    journal = ReleaseJournal.load(path)
+    assert journal.with_place("site", A, "x").place("site").healthy == (A, B)
+    assert journal.with_place("web", None, None).place("web").healthy == ()
+
+
+def test_a_place_is_remembered_as_it_was_before_its_first_release() -> None:
+    journal = ReleaseJournal().with_place("site", None, "/srv/old")
+    assert journal.with_place("site", A, "x").place("site").before == "/srv/old"
+    assert journal.with_place("site", None, "/srv/other").place("site").before == "/srv/other"
+    healthy = journal.with_healthy(A, "site", keep=5)
+    assert healthy.with_place("site", None, None).place("site") == Place("site", (A,), "/srv/old")
+
+
+def test_the_place_that_was_used_last_is_first_and_no_more_than_so_many_are_remembered() -> None:
+    journal = ReleaseJournal()
+    for number in range(MOST_PLACES + 1):
+        journal = journal.with_place(str(number), None, None)
+    assert len(journal.places) == MOST_PLACES
+    assert journal.places[0].path == str(MOST_PLACES)
+    assert journal.with_place("7", None, None).places[0].path == "7"
+    assert journal.without_places(lambda path: path != "7").places == (Place("7"),)

@@ -30,12 +30,36 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
         place = layout.place(relative_path)
         _make_parents(layout, place)
         _check_free(place)
-        target = os.path.relpath(layout.release(commit_id), place.parent)
-        beside = layout.staging / f"live-{commit_id}"
-        remove_tree(beside)
-        os.symlink(target, beside)
-        os.replace(beside, place)
+        _put_link(layout, place, os.path.relpath(layout.release(commit_id), place.parent))
+
+
+def read_link(layout: Layout, relative_path: str) -> str | None:
+    """What the symlink at `relative_path` says, whoever made it; None where there is no symlink."""
+    try:
+        return os.readlink(layout.place(relative_path))
+    except OSError:
+        return None
+
+
+def restore_link(layout: Layout, relative_path: str, link: str | None) -> None:
+    """Make a place what it was before a release went live there: this symlink, or none. Raises `DeployError`."""
+    with disk_errors(f"restoring {relative_path}"):
+        place = layout.place(relative_path)
+        if not place.is_symlink():
+            return
+        if link is not None:
+            _put_link(layout, place, link)
+            return
+        place.unlink()
         sync_directory(place.parent)
+
+
+def _put_link(layout: Layout, place: Path, link: str) -> None:
+    beside = layout.staging / "live"
+    remove_tree(beside)
+    os.symlink(link, beside)
+    os.replace(beside, place)
+    sync_directory(place.parent)
 
 
 def _make_parents(layout: Layout, place: Path) -> None:

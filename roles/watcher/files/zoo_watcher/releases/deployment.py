@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One release, staged, activated and proved in a thread of its own; git and disk work is done by the apply process.
 
-A deployment tries again what may pass, gives up on what will not, and goes back to the previous release where
-the new one does not become healthy. A newer release cancels it at any instant.
+A deployment tries again what may pass, gives up on what will not, and goes back to an earlier release where the new
+one does not become healthy. A newer release cancels it at any instant.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-from .activation import activate, live_commit
+from .activation import activate, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
 from .release_directory import allowed_signers, is_deployable
+from .rollback import PlacedRelease, WayBack, live_releases
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -77,6 +78,8 @@ class Deployment(threading.Thread):
         self._report = report
         self._process = ApplyProcess(config)
         self._timings: dict[str, float] = {}
+        self._journal = ReleaseJournal()
+        self._way_back = WayBack()
         self._previous: str | None = None
 
     def cancel(self) -> None:
@@ -88,11 +91,9 @@ class Deployment(threading.Thread):
     def run(self) -> None:
         """The whole deployment. What it comes to is in its last report, and in the journal."""
         try:
-            untidy = self._deploy()
+            untidy = self._deploy_or_go_back()
         except CancelledError:
             pass
-        except UnhealthyError as exc:
-            self._go_back(str(exc))
         except DeployError as exc:
             self._give_up("failed", str(exc))
         except Exception as exc:
@@ -114,37 +115,50 @@ class Deployment(threading.Thread):
         except DeployError as exc:
             log.warning("object store not packed: %s", exc)
 
+    def _deploy_or_go_back(self) -> bool:
+        """Deploy, or undo that; whether the object store is untidy. Raises `DeployError`."""
+        try:
+            return self._deploy()
+        except UnhealthyError as exc:
+            self._go_back(str(exc))
+            return False
+
     def _deploy(self) -> bool:
         """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
-        journal = ReleaseJournal.load(self.layout.journal)
-        self._previous = self._fallback(journal)
-        was_live = live_commit(self.layout, self.release.relative_path) == self.release.commit_id
+        path, commit_id = self.release.relative_path, self.release.commit_id
+        live = live_commit(self.layout, path)
+        self._look_back(live)
         untidy = False
-        if not was_live:
+        if live != commit_id:
             untidy = self._stage()
             self._drain()
-            self._run_hook("before_activate", DeployError)
+            self._run_hook("before_activate", DeployError, commit_id, self._previous)
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
-        proved_before = was_live and journal.healthy[:1] == (self.release.commit_id,)
+        proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
         if not proved_before:
             self._restart()
         self._prove(may_go_back=not proved_before)
-        self._remember(journal.with_healthy(self.release.commit_id, self.config.keep_releases))
+        self._remember(self._journal.with_healthy(commit_id, path, self.config.keep_releases))
         self._settle("active")
         return untidy
+
+    def _look_back(self, live: str | None) -> None:
+        """Find out what this host ran before; the commit `live` is at the place of the release now."""
+        path = self.release.relative_path
+        journal = ReleaseJournal.load(self.layout.journal)
+        in_use = {path, *(target.path for target in live_releases(self.layout, journal))}
+        journal = journal.without_places(lambda known: known not in in_use)
+        self._journal = journal.with_place(path, live, read_link(self.layout, path))
+        self._way_back = WayBack.find(self.layout, self._journal, self.release)
+        staged = set(self.layout.staged())
+        candidates = [self._way_back.first.commit_id] if self._way_back.first else []
+        candidates += [commit_id for commit_id in self._journal.healthy if commit_id in staged]
+        self._previous = next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
     def report(self, state: str, message: str | None = None) -> None:
         """Report where the deployment is."""
         self._report(Progress(state, message, dict(self._timings), self._previous))
-
-    def _fallback(self, journal: ReleaseJournal) -> str | None:
-        """The commit to go back to: the last that was healthy, still on disk; else what is live now."""
-        staged = set(self.layout.staged())
-        earlier = [commit_id for commit_id in journal.healthy if commit_id in staged]
-        live = live_commit(self.layout, self.release.relative_path)
-        candidates = [*earlier, *([live] if live else [])]
-        return next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
@@ -173,8 +187,10 @@ class Deployment(threading.Thread):
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
         live = live_commit(self.layout, self.release.relative_path)
-        healthy = ReleaseJournal.load(self.layout.journal).healthy[: self.config.keep_releases - 1]
-        return list(dict.fromkeys(commit_id for commit_id in (live, self._previous, *healthy) if commit_id))
+        healthy = self._journal.healthy[: self.config.keep_releases - 1]
+        everywhere = [target.commit_id for target in live_releases(self.layout, self._journal)]
+        candidates = (live, self._previous, *healthy, *everywhere)
+        return list(dict.fromkeys(commit_id for commit_id in candidates if commit_id))
 
     def _spread(self) -> None:
         """Wait a random moment, longer in a larger fleet: many at once make a git server refuse."""
@@ -198,12 +214,15 @@ class Deployment(threading.Thread):
         self.report("activating")
         self.handshake.enter(Phase.ACTIVATED)
         begin = time.monotonic()
+        if self._journal != ReleaseJournal.load(self.layout.journal):
+            # What the place was is known afterwards only from here.
+            self._remember(self._journal)
         activate(self.layout, self.release.relative_path, self.release.commit_id)
         self._timings["activating"] = round(time.monotonic() - begin, 4)
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
-        self._run_hook("after_activate", UnhealthyError)
+        self._run_hook("after_activate", UnhealthyError, self.release.commit_id, self._previous)
         self._restart_units(UnhealthyError)
 
     def _restart_units(self, failure: type[DeployError]) -> None:
@@ -212,15 +231,15 @@ class Deployment(threading.Thread):
             if ended.problem:
                 raise failure(f"restarting {unit} {ended.problem}: {ended.tail}".rstrip(": "))
 
-    def _run_hook(self, name: str, failure: type[DeployError]) -> None:
-        """Run a hook, if there is one. Raises `failure` with the last lines of its output."""
+    def _run_hook(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
+        """Run a hook, if there is one, for a commit. Raises `failure` with the last lines of its output."""
         words = getattr(self.config.hooks, name)
         if not words:
             return
         environment = {
-            "ZOO_COMMIT": self.release.commit_id,
-            "ZOO_RELEASE": str(self.layout.release(self.release.commit_id)),
-            "ZOO_PREVIOUS": str(self.layout.release(self._previous)) if self._previous else "",
+            "ZOO_COMMIT": commit_id,
+            "ZOO_RELEASE": str(self.layout.release(commit_id)),
+            "ZOO_PREVIOUS": str(self.layout.release(previous)) if previous else "",
             "ZOO_GENERATION": str(self.generation),
         }
         begin = time.monotonic()
@@ -235,48 +254,94 @@ class Deployment(threading.Thread):
         """Wait until every check has passed since the release went live. Raises `UnhealthyError`, `CancelledError`."""
         self.report("checking")
         begin = time.monotonic()
-        self.health.begin_proof()
-        if not self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled):
-            self.handshake.check()
-            reason = f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
-            if may_go_back and self._previous is not None:
-                raise UnhealthyError(reason)
+        problem = self._check_health()
+        if problem:
+            if may_go_back and self._way_back.first:
+                raise UnhealthyError(problem)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
-            self.report("checking", reason)
+            self.report("checking", problem)
             self.health.wait_proved(None, self.handshake.is_cancelled)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
         self.handshake.check()
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
+    def _check_health(self) -> str | None:
+        """Wait until every check has passed, from now on; what is wrong at the timeout. Raises `CancelledError`."""
+        self.health.begin_proof()
+        proved = self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled)
+        self.handshake.check()
+        return None if proved else f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
+
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
         self.handshake.enter(Phase.AWAITING_CONTACT)
         self.report("checking", "waiting for an answer of the ensemble")
-        if not self.handshake.wait_answered(seconds) and self._previous is not None:
+        if not self.handshake.wait_answered(seconds) and self._way_back.first:
             raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
 
     def _go_back(self, reason: str) -> None:
-        """Make the previous release live again; that needs no git."""
-        if self._previous is None:
-            self._give_up("failed", f"{reason}; there is no earlier release to go back to")
+        """Make an earlier release live again, and check it; that needs no git. Raises `CancelledError`."""
+        self.handshake.enter(Phase.GOING_BACK)
+        try:
+            signers = allowed_signers(self.config.require_signature)
+            target = self._way_back.choose(self.layout, self.config.shared_paths, signers)
+        except DeployError as exc:
+            self._give_up("failed", f"{reason}; {exc}")
             return
         try:
-            self._run_hook("before_rollback", DeployError)
+            self._run_hook("before_rollback", DeployError, self.release.commit_id, target.commit_id)
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
-            activate(self.layout, self.release.relative_path, self._previous)
-            self._restart_units(DeployError)
+            self._make_live(target)
         except DeployError as exc:
             self._give_up("failed", f"{reason}; and the rollback failed: {exc}")
-        else:
-            self._give_up("rolled_back", f"{reason}; went back to {self._previous}")
+            return
+        where = "" if target.path == self.release.relative_path else f" at {target.path}"
+        self._check_earlier(target, f"{reason}; went back to {target.commit_id}{where}")
+
+    def _make_live(self, target: PlacedRelease) -> None:
+        """Make the target what the host runs, and the place what it was before. Raises `DeployError`."""
+        path = self.release.relative_path
+        if target.path == path:
+            activate(self.layout, path, target.commit_id)
+            return
+        # The target is live at its own place, where nothing has changed.
+        restore_link(self.layout, path, self._journal.place(path).before)
+        self._journal = self._journal.without_places(lambda known: known == path)
+
+    def _check_earlier(self, target: PlacedRelease, message: str) -> None:
+        """Have the host use the earlier release, wait for its health, and give up. Raises `CancelledError`."""
+        problems = self._use_again(target)
+        # First noted: an agent that ends during the check must not try this generation again.
+        self._note_failure(_rollback_failure(self.generation, message, problems))
+        self.report("checking", message)
+        problem = self._check_health()
+        if problem:
+            problems.append(f"the earlier release is {problem}")
+        failure = _rollback_failure(self.generation, message, problems)
+        self._give_up(failure.state, failure.message)
+
+    def _use_again(self, target: PlacedRelease) -> list[str]:
+        """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried."""
+        problems = []
+        try:
+            self._run_hook("after_activate", DeployError, target.commit_id, self.release.commit_id)
+        except DeployError as exc:
+            problems.append(str(exc))
+        try:
+            self._restart_units(DeployError)
+        except DeployError as exc:
+            problems.append(str(exc))
+        return problems
 
     def _give_up(self, state: str, message: str) -> None:
-        journal = ReleaseJournal.load(self.layout.journal)
-        self._remember(journal.with_failure(Failure(self.generation, state, message)))
+        self._note_failure(Failure(self.generation, state, message))
         self._settle(state, message)
+
+    def _note_failure(self, failure: Failure) -> None:
+        self._remember(self._journal.with_failure(failure))
 
     def _settle(self, state: str, message: str | None = None) -> None:
         """Report the outcome; the loop may hold registrations again."""
@@ -285,7 +350,13 @@ class Deployment(threading.Thread):
 
     def _remember(self, journal: ReleaseJournal) -> None:
         """Write the journal; where that can't be, the host still runs what it runs."""
+        self._journal = journal
         try:
             journal.save(self.layout.journal)
         except OSError as exc:
             log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
+
+
+def _rollback_failure(generation: int, message: str, problems: list[str]) -> Failure:
+    """How a generation has failed: `failed` where the host does not run the earlier release as it should either."""
+    return Failure(generation, "failed" if problems else "rolled_back", "; ".join([message, *problems]))

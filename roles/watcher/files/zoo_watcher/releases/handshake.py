@@ -23,9 +23,11 @@ class Phase(IntEnum):
     AWAITING_CONTACT = 4
     """It waits for an answer of the ensemble."""
     IN_CONTACT = 5
-    SETTLED = 6
+    GOING_BACK = 6
+    """The release has failed; an earlier one is to take its place."""
+    SETTLED = 7
     """The outcome is reported: registrations may be held again."""
-    ENDED = 7
+    ENDED = 8
 
 
 ANSWERS = {Phase.DRAINING: Phase.DRAINED, Phase.AWAITING_CONTACT: Phase.IN_CONTACT}

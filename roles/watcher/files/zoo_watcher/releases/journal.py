@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent remembers across restarts: the commits that were healthy here, and the generation that failed."""
+"""What the agent remembers across restarts: the commits that were healthy, their places, the generation that failed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from zoo_watcher.host.filesystem import load_json, write_durably
-from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP
+from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP, InvalidRelease, check_relative_path
+
+MOST_PLACES = 100
+"""How many places are remembered, those that were used last."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,27 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where releases were activated, and the commits that were healthy there, the latest first.
+
+    `before` is what the symlink there said before the first of them; None where there was no symlink.
+    """
+
+    path: str
+    healthy: tuple[str, ...] = ()
+    before: str | None = None
+
+
+@dataclass(frozen=True)
 class ReleaseJournal:
-    """`healthy` has the commits that were active and healthy, the latest first, each once."""
+    """`healthy` has the commits that were active and healthy, the latest first, each once.
+
+    `places` has all places at which a release was activated, the one that was used last first.
+    """
 
     healthy: tuple[str, ...] = ()
     failure: Failure | None = None
+    places: tuple[Place, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
@@ -38,16 +57,48 @@ class ReleaseJournal:
 
     @classmethod
     def _from_object(cls, record: Mapping[str, Any]) -> ReleaseJournal:
-        return cls(tuple(_commits(record)), _failure(record.get("failure")))
+        return cls(_commits(record), _failure(record.get("failure")), _places(record.get("places")))
 
     def save(self, path: Path) -> None:
         """Write the journal, durably. Raises `OSError`."""
-        write_durably(path, json.dumps({"healthy": self.healthy, "failure": self.failure and asdict(self.failure)}))
+        write_durably(path, json.dumps(asdict(self)))
 
-    def with_healthy(self, commit_id: str, keep: int) -> ReleaseJournal:
-        """The journal after `commit_id` was seen healthy; the newest `keep` are remembered."""
-        others = [other for other in self.healthy if other != commit_id]
-        return ReleaseJournal(healthy=(commit_id, *others)[:keep], failure=None)
+    def place(self, path: str) -> Place:
+        """What is remembered of a place; nothing is of one that has never been used."""
+        return next((place for place in self.places if place.path == path), Place(path))
+
+    def was_healthy_last(self, commit_id: str, path: str) -> bool:
+        """Whether no other commit has been healthy since `commit_id` was, at this place."""
+        last = (commit_id,)
+        return self.healthy[:1] == last and self.place(path).healthy[:1] == last
+
+    def with_place(self, path: str, live: str | None, link: str | None) -> ReleaseJournal:
+        """The journal before a release is activated at a place where the commit `live` is, and the symlink `link`."""
+        known = self.place(path)
+        if known in self.places and (known.healthy or live):
+            return self._with(known)
+        return self._with(Place(path, self._healthy_where(live), link))
+
+    def _healthy_where(self, live: str | None) -> tuple[str, ...]:
+        """The commits that were healthy at a place that is not remembered, by the commit that is live there."""
+        if live is None:
+            return ()
+        # An earlier version of the agent remembered no places: then all was healthy at the one that is in use.
+        return (live,) if self.places else self.healthy
+
+    def with_healthy(self, commit_id: str, path: str, keep: int) -> ReleaseJournal:
+        """The journal after `commit_id` was seen healthy at a place; the newest `keep` are remembered."""
+        place = self.place(path)
+        healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
+        return replace(self._with(healthy), healthy=_with_first(commit_id, self.healthy, keep), failure=None)
+
+    def _with(self, place: Place) -> ReleaseJournal:
+        others = [other for other in self.places if other.path != place.path]
+        return replace(self, places=(place, *others)[:MOST_PLACES])
+
+    def without_places(self, is_unused: Callable[[str], bool]) -> ReleaseJournal:
+        """The journal without the places whose path is unused."""
+        return replace(self, places=tuple(place for place in self.places if not is_unused(place.path)))
 
     def with_failure(self, failure: Failure) -> ReleaseJournal:
         """The journal after a generation failed."""
@@ -58,8 +109,27 @@ class ReleaseJournal:
         return self.failure if self.failure and self.failure.generation == generation else None
 
 
-def _commits(record: Mapping[str, Any]) -> list[str]:
-    return [commit_id for commit_id in record["healthy"] if COMMIT_ID.fullmatch(commit_id)]
+def _with_first(commit_id: str, others: tuple[str, ...], keep: int) -> tuple[str, ...]:
+    return (commit_id, *(other for other in others if other != commit_id))[:keep]
+
+
+def _commits(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(commit_id for commit_id in record["healthy"] if COMMIT_ID.fullmatch(commit_id))
+
+
+def _places(records: object) -> tuple[Place, ...]:
+    """The places in a journal; one that can't be read is left out, and takes nothing else with it."""
+    if not isinstance(records, list):
+        return ()
+    return tuple(place for place in map(_place, records[:MOST_PLACES]) if place is not None)
+
+
+def _place(record: Mapping[str, Any]) -> Place | None:
+    try:
+        before = record.get("before")
+        return Place(check_relative_path(record["path"]), _commits(record), None if before is None else str(before))
+    except (AttributeError, KeyError, TypeError, InvalidRelease):
+        return None
 
 
 def _failure(record: Mapping[str, Any] | None) -> Failure | None:

@@ -1,0 +1,78 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host goes back to when a release fails.
+
+At a place where a release was healthy before, that is the latest of those which may still go live. A place at which
+none ever was becomes what it was before, and the host goes back to the release that is live at its other place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.wire.records import Release
+
+from .activation import live_commit
+from .journal import ReleaseJournal
+from .release_directory import is_deployable
+
+
+@dataclass(frozen=True)
+class PlacedRelease:
+    """A commit that a host can go back to, at the place `path`."""
+
+    commit_id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """What a host can go back to: the `earlier` releases of the place, the latest first, or one that is `elsewhere`."""
+
+    earlier: tuple[PlacedRelease, ...] = ()
+    elsewhere: PlacedRelease | None = None
+
+    @classmethod
+    def find(cls, layout: Layout, journal: ReleaseJournal, release: Release) -> WayBack:
+        """The way back from `release`, before it is live."""
+        path = release.relative_path
+        healthy = journal.place(path).healthy
+        if not healthy:
+            elsewhere = next((target for target in live_releases(layout, journal) if target.path != path), None)
+            if elsewhere:
+                return cls(elsewhere=elsewhere)
+        staged = set(layout.staged())
+        live = live_commit(layout, path)
+        # One that is live and was never healthy is better than nothing.
+        candidates = [commit_id for commit_id in healthy if commit_id in staged] or ([live] if live else [])
+        return cls(tuple(PlacedRelease(commit_id, path) for commit_id in candidates if commit_id != release.commit_id))
+
+    @property
+    def first(self) -> PlacedRelease | None:
+        """What the host most likely goes back to; None where there is nothing."""
+        return self.elsewhere or next(iter(self.earlier), None)
+
+    def choose(self, layout: Layout, shared_paths: Sequence[str], signers: str | None) -> PlacedRelease:
+        """The release to go back to. Raises `DeployError` where there is none that may go live again."""
+        if self.elsewhere:
+            return self.elsewhere
+        if not self.earlier:
+            raise DeployError("there is no earlier release to go back to")
+        for target in self.earlier:
+            if is_deployable(layout, target.commit_id, shared_paths, signers):
+                return target
+        refused = ", ".join(target.commit_id for target in self.earlier)
+        raise DeployError(
+            f"no earlier release may go live again: modified since it was staged, staged with other shared_paths, "
+            f"or not verified with the present require_signature: {refused}"
+        )
+
+
+def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:
+    """What is live at all places that the journal has, the one that was used last first."""
+    found = ((live_commit(layout, place.path), place.path) for place in journal.places)
+    return [PlacedRelease(commit_id, path) for commit_id, path in found if commit_id]
