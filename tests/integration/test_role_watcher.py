@@ -366,6 +366,8 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "require_signature": str(secret),
         "max_release_bytes": 5_000_000_000,
         "git_mirrors": {"https://git.example.org/": "https://mirror.example.org/"},
+        "fetch_rate": 20,
+        "activation_rate": 50,
         "max_release_files": 50_000,
         "hard_links": False,
         "shared_paths": ["var/uploads"],

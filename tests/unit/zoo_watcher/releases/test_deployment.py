@@ -69,3 +69,21 @@ def test_an_error_that_nobody_has_thought_of_is_in_the_status(
     state, message = outcome(told)
     assert state == "failed"
     assert str(message).startswith(f"an error of the agent's own, see its log: {type(error).__name__}")
+
+
+@pytest.mark.parametrize(
+    ("fleet", "rate", "longest"), [(1, 100, None), (50, 100, 0.5), (10_000, 100, 100.0), (10_000, 500, 20.0)]
+)
+def test_a_fleet_spreads_by_its_size_and_rate(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, fleet: int, rate: int, longest: float | None
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(deployment.handshake, "sleep", slept.append)
+    deployment.fleet = fleet
+    for _time in range(200):
+        deployment._spread(rate)
+    if longest is None:
+        assert slept == []
+    else:
+        assert max(slept) <= longest
+        assert longest * 0.3 < sum(slept) / len(slept) < longest * 0.7

@@ -70,9 +70,16 @@ def test_a_release_that_may_not_go_live_again_is_passed_over(layout: Layout) -> 
     assert way_back.choose(layout, (), None) == PlacedRelease(B, "site")
     (layout.release(B) / "more").touch()
     assert way_back.choose(layout, (), None) == PlacedRelease(A, "site")
-    for shared_paths, signers in ((("var",), None), ((), "the digest of other signers")):
-        with pytest.raises(DeployError, match=f"no earlier release may go live again: .*{B}, {A}"):
-            way_back.choose(layout, shared_paths, signers)
+    with pytest.raises(DeployError, match=f"no earlier release may go live again: .*{B}, {A}"):
+        way_back.choose(layout, (), "the digest of other signers")
+
+
+def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_failed(layout: Layout) -> None:
+    way_back = WayBack((PlacedRelease(B, "site"), PlacedRelease(A, "site")))
+    for commit_id in (A, B):
+        (layout.release(commit_id) / "built by a hook").touch()
+    assert way_back.choose(layout, (), None) == PlacedRelease(B, "site")
+    assert way_back.choose(layout, ("var",), None) == PlacedRelease(B, "site")
 
 
 def test_a_place_without_a_release_of_ours_is_not_live(layout: Layout) -> None:

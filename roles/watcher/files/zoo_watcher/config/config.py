@@ -116,6 +116,8 @@ class Config:
     health_timeout: float = 30.0
     fetch_timeout: float = 300.0
     git_mirrors: tuple[tuple[str, str], ...] = ()
+    fetch_rate: int = 100
+    activation_rate: int = 500
     max_release_bytes: int = 10_000_000_000
     max_release_files: int = 200_000
     ssh_key: str | None = None
@@ -178,6 +180,8 @@ def _config(reader: ObjectReader) -> Config:
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
         fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
         git_mirrors=_mirrors(reader, schemes),
+        fetch_rate=reader.whole("fetch_rate", 1, 1_000_000, 100),
+        activation_rate=reader.whole("activation_rate", 1, 1_000_000, 500),
         max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
         max_release_files=reader.whole("max_release_files", 1, 10_000_000, 200_000),
         ssh_key=_secret_file(reader, "ssh_key"),

@@ -34,9 +34,6 @@ from .rollback import PlacedRelease, WayBack, live_releases
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between tries of what may pass, from the first pause to the longest."""
-SPREAD = 0.01
-"""Seconds, for each live agent, over which a fleet spreads its first request to one git server."""
-LONGEST_SPREAD = 10.0
 MOST_KILLED = 3
 """How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
 WITHDRAWAL = 10.0
@@ -164,8 +161,9 @@ class Deployment(threading.Thread):
         """See to it that the release directory is there, complete; whether the object store is untidy."""
         signers = allowed_signers(self.config.require_signature)
         if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
+            self._spread(self.config.activation_rate)
             return False
-        self._spread()
+        self._spread(self.config.fetch_rate)
         job = stage_job(self.config, self.release, self._kept())
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         killed = 0
@@ -192,12 +190,15 @@ class Deployment(threading.Thread):
         candidates = (live, self._previous, *healthy, *everywhere)
         return list(dict.fromkeys(commit_id for commit_id in candidates if commit_id))
 
-    def _spread(self) -> None:
-        """Wait a random moment, longer in a larger fleet: many at once make a git server refuse."""
+    def _spread(self, rate: int) -> None:
+        """Wait a random moment, so that about `rate` hosts of the fleet go on in each second.
+
+        Many at once make a git server refuse, and all at once would restart every service of the fleet together.
+        """
         if self.fleet > 1:
             self.report("queued")
             # Only spreads load: nothing to guess.
-            self.handshake.sleep(random.uniform(0, min(self.fleet * SPREAD, LONGEST_SPREAD)))  # noqa: S311
+            self.handshake.sleep(random.uniform(0, self.fleet / rate))  # noqa: S311
 
     def _drain(self) -> None:
         """Have the registrations withdrawn, and wait until no request should come any more."""

@@ -57,7 +57,10 @@ class WayBack:
         return self.elsewhere or next(iter(self.earlier), None)
 
     def choose(self, layout: Layout, shared_paths: Sequence[str], signers: str | None) -> PlacedRelease:
-        """The release to go back to. Raises `DeployError` where there is none that may go live again."""
+        """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
+
+        A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live.
+        """
         if self.elsewhere:
             return self.elsewhere
         if not self.earlier:
@@ -65,9 +68,11 @@ class WayBack:
         for target in self.earlier:
             if is_deployable(layout, target.commit_id, shared_paths, signers):
                 return target
+        if signers is None:
+            return self.earlier[0]
         refused = ", ".join(target.commit_id for target in self.earlier)
         raise DeployError(
-            f"no earlier release may go live again: modified since it was staged, staged with other shared_paths, "
+            f"no earlier release may go live again: modified since it was staged, "
             f"or not verified with the present require_signature: {refused}"
         )
 
