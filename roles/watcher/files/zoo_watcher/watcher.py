@@ -56,6 +56,7 @@ class Watcher:
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.reconciler = self._reconciler()
         self.deployment: Deployment | None = None
+        self._answered: Desired | None = None
         self.ending: str | None = None
         self.troubles = Troubles()
         self._connections = 0
@@ -179,7 +180,7 @@ class Watcher:
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or desired.generation == self.board.status.generation:
+        if desired is None or desired.asks_the_same(self._answered):
             return
         if self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
@@ -187,7 +188,9 @@ class Watcher:
                 self.deployment.cancel()
             return
         self.deployment = None
-        failure = ReleaseJournal.load(self.layout.journal).failed(desired.generation)
+        # What failed may have been another release of this generation, before the ensemble was rebuilt.
+        other = self._answered is not None and self._answered.generation == desired.generation
+        failure = None if other else ReleaseJournal.load(self.layout.journal).failed(desired.generation)
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._enter("failed", desired, message=desired.problem, timings=None)
@@ -210,6 +213,7 @@ class Watcher:
         deployment.start()
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
+        self._answered = desired
         self.board.enter(state, self._live(), generation=desired.generation, **changes)
 
     def _live(self) -> str | None:
