@@ -13,6 +13,7 @@ import yaml
 from kazoo.client import KazooClient
 
 from support.agent import Agent
+from support.deep import deep_directory
 from support.files import Host
 from support.waiting import wait_for
 
@@ -261,3 +262,34 @@ def test_what_a_format_cannot_hold_is_in_the_status_and_the_file_stays(host: Hos
     assert host.read("shop") == b"A=one\n"
     host.delete("shop/b")
     host.wait_proved("shop")
+
+
+def test_a_subtree_that_is_too_deep_is_named_and_stops_neither_other_files_nor_the_agent(host: Host) -> None:
+    paths = [host.path("deep" + "/a" * level) for level in range(1_500)]
+    for answer in [host.zk.create_async(path) for path in paths]:
+        answer.get()
+    host.written["deep"] = host.written["deep.d"] = host.zk.last_zxid
+    host.write("b.conf", b"one")
+    host.add("deep", format="json").add("deep.d", format="directory").add("b.conf")
+    host.agent.config["files"][1]["znode"] = host.path("deep")
+    agent = host.start()
+    for name in ("deep", "deep.d"):
+        assert host.wait_proved(name, "failed")["message"] == "more than 100 levels of znodes: expected at most 100"
+    host.wait_proved("b.conf")
+    host.write("b.conf", b"two")
+    host.wait_proved("b.conf")
+    for answer in [host.zk.delete_async(path) for path in reversed(paths[101:])]:
+        answer.get()
+    host.written["deep"] = host.written["deep.d"] = host.zk.last_zxid
+    for name in ("deep", "deep.d"):
+        host.wait_proved(name)
+    assert agent.process is not None
+    assert agent.process.poll() is None
+
+
+def test_what_a_killed_agent_left_is_removed_however_deep_it_is(host: Host) -> None:
+    host.write("conf.d/a.conf", b"one")
+    with deep_directory(host.dest("conf.d") / ".zoo-new", 1_500):
+        host.add("conf.d", format="directory").start()
+        host.wait_proved("conf.d")
+        assert os.listdir(host.dest("conf.d")) == ["a.conf"]

@@ -56,10 +56,28 @@ def test_the_directory_of_a_file_is_not_made_but_waited_for(host: Host) -> None:
     host.agent.config["files"][0]["dest"] = f"{directory}/a.conf"
     host.start()
     message = wait_for(lambda: failed(host, f"{directory}/a.conf"), "it is in the status")
-    assert message == f"directory {directory}: No such file or directory"
+    assert message == f"no directory {directory} on this host; make it, then restart the agent"
     assert not directory.exists()
     directory.mkdir()
     wait_for((directory / "a.conf").exists, "it is tried again")
+
+
+def test_a_directory_that_is_created_in_a_read_only_place_has_to_be_made_before_the_agent_starts(
+    host: Host, small_disk: Path
+) -> None:
+    host.write("conf.d/a.conf", b"one")
+    dest = small_disk / "conf.d"
+    host.add("conf.d", format="directory").add("b.conf")
+    host.agent.config["files"][0]["dest"] = str(dest)
+    host.write("b.conf", b"two")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    host.start()
+    message = wait_for(lambda: failed(host, str(dest)), "it is in the status")
+    assert message == f"no directory {dest} on this host; make it, then restart the agent"
+    host.wait_proved("b.conf")
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    dest.mkdir()
+    wait_for((dest / "a.conf").exists, "it is tried again")
 
 
 def failed(host: Host, dest: str) -> str | None:
@@ -87,6 +105,21 @@ def test_what_is_no_file_is_left_untouched_and_named(host: Host, kind: str) -> N
     dest.rename(host.etc / "moved")
     host.wait_proved("a.conf")
     assert host.read("a.conf") == b"one"
+
+
+@pytest.mark.parametrize("other", ["cp %s %s.2 && mv %s.2 %s", "rm %s; ln {foreign} %s"])
+def test_what_takes_a_new_files_place_while_it_is_checked_is_not_used_and_keeps_its_mode(
+    host: Host, other: str
+) -> None:
+    foreign = host.etc / "foreign"
+    foreign.write_bytes(b"foreign")
+    foreign.chmod(0o600)
+    host.write("a.conf", b"one")
+    host.add("a.conf", mode="0666", validate=["sh", "-c", other.format(foreign=foreign)]).start()
+    message = host.wait_proved("a.conf", "failed")["message"]
+    assert message == "the new file was replaced by another before it was in place: it is not used"
+    assert (foreign.read_bytes(), foreign.stat().st_mode & 0o777) == (b"foreign", 0o600)
+    assert not host.dest("a.conf").exists()
 
 
 def test_a_full_disk_is_named_and_the_value_comes_when_there_is_room(host: Host, small_disk: Path) -> None:
@@ -191,7 +224,7 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_no
         # Its directory is not there, so the agent reads again and again, sooner than it sees that nobody answers.
         files = [{"znode": "/", "dest": str(tmp_path / "nowhere" / "a")}]
         agent = agents(hosts=servers.hosts, files=files, session_timeout=10).start()
-        wait_for(lambda: "No such file" in agent.log, "it has read")
+        wait_for(lambda: "no directory" in agent.log, "it has read")
         member.signal(signal.SIGSTOP)
         wait_for(lambda: "trouble with ZooKeeper, tried again: files" in agent.log, "a read is not answered", 60)
         member.kill()

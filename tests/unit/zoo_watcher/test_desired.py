@@ -126,6 +126,12 @@ def test_the_same_generation_stays_as_it_was_first_read(desired: DesiredRelease,
     desired.mark_stale()
     desired.refresh()
     assert desired.current is before
+    server.znode = znode(7, commitId="b" * 40)
+    desired.mark_stale()
+    desired.refresh()
+    assert desired.current is not None
+    assert desired.current.release is not None
+    assert desired.current.release.commit_id == "b" * 40, "a rebuilt ensemble may repeat a generation"
     server.znode = None
     desired.mark_stale()
     desired.refresh()

@@ -36,6 +36,12 @@ class Desired:
             return cls(generation, fleet, problem=f"url: {release.scheme} is not allowed on this host, only {allowed}")
         return cls(generation, fleet, release)
 
+    def asks_the_same(self, other: Desired | None) -> bool:
+        """Whether another one is the same publication: a rebuilt ensemble may give another release this generation."""
+        if other is None or (self.generation, self.problem) != (other.generation, other.problem):
+            return False
+        return self.release.same_as(other.release) if self.release else other.release is None
+
 
 class DesiredRelease:
     """Follows the znode: `current` is what it held when it was last read, None where there was none.
@@ -67,7 +73,7 @@ class DesiredRelease:
             self._stale = True
             raise
         self.is_read = True
-        if desired is None or self.current is None or desired.generation != self.current.generation:
+        if desired is None or not desired.asks_the_same(self.current):
             self.current = desired
 
     def _read(self) -> Desired | None:

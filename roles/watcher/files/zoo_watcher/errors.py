@@ -52,3 +52,11 @@ class FileError(AgentError):
 
 class TransientFileError(FileError):
     """A file can't be made to match its znodes now; what stands in the way may pass, so it is tried again."""
+
+
+class UnexpectedFileError(TransientFileError):
+    """A mistake of the agent's own shows at this file: it stops no other, and is tried again like a full disk."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"unexpected {type(cause).__name__}: {cause}".rstrip(": "))
+        self.__cause__ = cause

@@ -58,6 +58,7 @@ class Watcher:
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.reconciler = self._reconciler()
         self.deployment: Deployment | None = None
+        self._answered: Desired | None = None
         self.ending: str | None = None
         self.troubles = Troubles()
         self._connections = 0
@@ -183,7 +184,7 @@ class Watcher:
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or desired.generation == self.board.status.generation:
+        if desired is None or desired.asks_the_same(self._answered):
             return
         if self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
@@ -191,11 +192,15 @@ class Watcher:
                 self.deployment.cancel()
             return
         self.deployment = None
-        failure = ReleaseJournal.load(self.layout.journal).failed(desired.generation)
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._enter("failed", desired, message=desired.problem, timings=None)
-        elif failure:
+            return
+        # What failed may have been another release of this generation, before the ensemble was rebuilt.
+        other = self._answered is not None and self._answered.generation == desired.generation
+        journal = ReleaseJournal.load(self.layout.journal)
+        failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
+        if failure:
             self._enter(failure.state, desired, message=failure.message)
         else:
             self._deploy(desired, desired.release)
@@ -219,6 +224,7 @@ class Watcher:
         self._enter("queued", desired, message=None, timings=None)
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
+        self._answered = desired
         self.board.enter(state, self._live(), generation=desired.generation, **changes)
 
     def _live(self) -> str | None:

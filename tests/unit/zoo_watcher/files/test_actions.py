@@ -14,6 +14,7 @@ from support.waiting import wait_for
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.files.actions import Actions
 from zoo_watcher.files.journal import FileJournal
+from zoo_watcher.host import command
 
 Run = Callable[..., Actions]
 
@@ -130,3 +131,20 @@ def test_commands_come_before_restarts_and_a_clock_that_was_set_back_holds_nothi
     change(actions, "/etc/a", "/etc/b")
     wait_for(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "both have run", 5)
     assert notes.read_text().splitlines() == ["notified", "restart web.service"]
+
+
+def test_an_unexpected_error_is_the_problem_of_its_action_and_the_next_change_acts_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MemoryError
+
+    notes = tmp_path / "notes"
+    actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes)))
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "run", fail)
+        change(actions, "/etc/a")
+        wait_for(lambda: actions.problem("/etc/a") == "on_change sh: unexpected MemoryError", "it is the problem")
+    change(actions, "/etc/a")
+    wait_for(lambda: noted(notes), "it is run")
+    assert actions.works

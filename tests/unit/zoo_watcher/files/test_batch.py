@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.files import batch as batches
 from zoo_watcher.files.actions import Actions
 from zoo_watcher.files.batch import Batch
 from zoo_watcher.files.file_state import FileState
+from zoo_watcher.files.file_writer import FileWriter
 from zoo_watcher.files.journal import FileJournal
 from zoo_watcher.files.snapshot import Snapshot
 from zoo_watcher.zookeeper.session import Znode
@@ -28,10 +33,11 @@ class Host:
         self.actions = Actions([self.file], self.journal, 10, lambda: None)
         self._proof = root / "proof"
 
-    def apply(self, snapshot: Snapshot) -> str:
-        """Run a batch of one; the state of the file afterwards."""
+    def apply(self, snapshot: Snapshot, *others: tuple[FileState, Snapshot]) -> str:
+        """Run a batch, also of other files; the state of the file afterwards."""
+        self.actions._by_file.update({state.file.dest: [] for state, _snapshot in others})
         batch = Batch(self.journal, self.actions, self._proof, 10)
-        batch.plan([(self.state, snapshot)])
+        batch.plan([*others, (self.state, snapshot)])
         batch.write()
         return self.state.status(self.actions).state
 
@@ -93,3 +99,37 @@ def test_nothing_is_written_while_the_journal_cannot_be(host: Host) -> None:
     assert host.apply(value(b"one")) == "failed"
     assert not [path for path in host.dest.parent.iterdir() if "journal" not in path.name]
     assert not host.actions.is_pending(host.file.dest)
+
+
+def test_another_value_with_the_transaction_of_one_that_failed_for_good_is_written(host: Host) -> None:
+    host.file = replace(host.file, validate=("grep", "-q", "good", "%s"))
+    host.state.file = host.file
+    assert host.apply(value(b"bad")) == "failed"
+    assert host.apply(value(b"bad")) == "failed"
+    host.apply(value(b"good"))
+    assert host.dest.read_bytes() == b"good", "a rebuilt ensemble counts its transactions from the beginning"
+
+
+@pytest.mark.parametrize("step", ["render", "prepare", "commit", "differs"])
+def test_an_unexpected_error_at_one_file_stops_no_other_and_is_tried_again(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bad = FileState(ManagedFile("/bad", str(tmp_path / "bad.conf")))
+    owner = batches if step == "render" else FileWriter
+    right = getattr(owner, step)
+
+    def fail(*arguments: Any) -> Any:
+        concerned = arguments[1] == {"": b"bad"} if step == "render" else arguments[0].file is bad.file
+        if concerned:
+            raise RecursionError("maximum recursion depth exceeded")
+        return right(*arguments)
+
+    monkeypatch.setattr(owner, step, fail)
+    assert host.apply(value(b"one"), (bad, value(b"bad"))) == "pending"
+    assert host.dest.read_bytes() == b"one"
+    assert str(bad.problem) == "unexpected RecursionError: maximum recursion depth exceeded"
+    assert bad.retry_at is not None
+    assert sorted(os.listdir(tmp_path)) == ["a.conf", "journal.json"]
+    monkeypatch.undo()
+    host.apply(value(b"one"), (bad, value(b"bad")))
+    assert (tmp_path / "bad.conf").read_bytes() == b"bad"

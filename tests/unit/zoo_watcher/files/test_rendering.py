@@ -13,7 +13,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zoo_watcher.files.rendering import check_name, leaves, render
+from zoo_watcher.files.rendering import MAX_DEPTH, check_name, leaves, render
 from zoo_watcher.wire.znode_names import InvalidRecord
 
 NAMES = st.one_of(
@@ -217,3 +217,17 @@ def test_an_env_file_says_to_systemd_what_it_says_to_a_shell(tmp_path: Path) -> 
     values = {"": b"", "plain": b"a/b:1", "quoted": b'it\'s "so" $x `y` \\z', "empty": b""}
     (tmp_path / "env").write_bytes(render("env", values))
     assert (tmp_path / "env").read_text() == 'EMPTY=\nPLAIN=a/b:1\nQUOTED="it\'s \\"so\\" \\$x \\`y\\` \\\\z"\n'
+
+
+def chain(levels: int) -> dict[str, bytes]:
+    """The values of a subtree of one znode a level."""
+    paths = ["/".join("a" * level) for level in range(1, levels + 1)]
+    return {"": b"", **dict.fromkeys(paths, b""), paths[-1]: b"deepest"}
+
+
+@pytest.mark.parametrize("form", ["json", "yaml", "properties", "env"])
+def test_a_subtree_has_a_limit_of_its_depth(form: str) -> None:
+    assert b"deepest" in render(form, chain(MAX_DEPTH))
+    for levels in (MAX_DEPTH + 1, 1_500):
+        with pytest.raises(InvalidRecord, match=r"^more than 100 levels of znodes: expected at most 100$"):
+            render(form, chain(levels))

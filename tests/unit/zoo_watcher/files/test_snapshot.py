@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, SessionTroubleError, TransientFileError
+from zoo_watcher.errors import FileError, SessionTroubleError, TransientFileError, UnexpectedFileError
+from zoo_watcher.files import snapshot as snapshots_of
 from zoo_watcher.files.snapshot import PASSES, Snapshot, take
 from zoo_watcher.zookeeper.session import Znode
 
@@ -185,6 +186,45 @@ def test_a_subtree_that_is_too_large_is_not_read_to_its_end() -> None:
     problem = snapshot_of(server, "json").problem
     assert isinstance(problem, TransientFileError)
     assert "32000000 bytes" in str(problem)
+
+
+def test_a_subtree_that_is_too_deep_is_read_no_further_than_that() -> None:
+    server = Server()
+    path = "/a"
+    server.put(path)
+    for _level in range(150):
+        path += "/b"
+        server.put(path)
+    snapshot = snapshot_of(server, "json")
+    assert str(snapshot.problem) == "more than 100 levels of znodes: expected at most 100"
+    assert not isinstance(snapshot.problem, TransientFileError)
+    assert server.requests < PASSES * 2 * 103
+    server.delete(f"/a{'/b' * 150}")
+    for level in range(149, 100, -1):
+        server.delete(f"/a{'/b' * level}")
+    assert snapshot_of(server, "json").problem is None
+
+
+def test_another_value_with_the_same_transaction_has_another_fingerprint() -> None:
+    def read(data: bytes) -> Snapshot:
+        server = Server()
+        server.put("/a", data)
+        return snapshot_of(server)
+
+    assert read(b"one").fingerprint == read(b"one").fingerprint
+    assert read(b"one").fingerprint != read(b"two").fingerprint
+
+
+def test_an_unexpected_error_is_the_problem_of_its_subtree_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    for path in ("/a", "/a/x", "/b"):
+        server.put(path)
+    monkeypatch.setattr(snapshots_of, "check_name", lambda name: {}[name])
+    bad, good = ManagedFile("/a", "/etc/a", "json"), ManagedFile("/b", "/etc/b")
+    snapshots = take(server, [bad, good], print, server.mark())  # type: ignore[arg-type]
+    assert isinstance(snapshots[bad].problem, UnexpectedFileError)
+    assert str(snapshots[bad].problem) == "unexpected KeyError: 'x'"
+    assert snapshots[good].values == {"": b"x"}
 
 
 def test_a_name_that_no_file_can_have_is_the_problem_of_its_subtree_alone() -> None:

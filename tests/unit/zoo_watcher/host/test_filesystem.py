@@ -12,9 +12,17 @@ from typing import Any
 
 import pytest
 
+from support.deep import deep_directory
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host import linux
-from zoo_watcher.host.filesystem import disk_errors, load_json, remove_tree, sync_file_system, write_durably
+from zoo_watcher.host.filesystem import (
+    disk_errors,
+    load_json,
+    open_directory,
+    remove_tree,
+    sync_file_system,
+    write_durably,
+)
 
 
 def test_removing_a_link_leaves_what_it_points_at(tmp_path: Path) -> None:
@@ -93,3 +101,56 @@ def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: t
     with pytest.raises(DeployError, match=r"^staging: /srv/a ") as raised, disk_errors("staging"):
         raise OSError(number, os.strerror(number), "/srv/a")
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("levels", [1, 1_500])
+def test_a_directory_is_removed_however_deep_it_is_with_one_descriptor(tmp_path: Path, levels: int) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("x")
+    with deep_directory(tmp_path / "deep", levels, tmp_path / "kept"):
+        before = os.listdir("/proc/self/fd")
+        remove_tree(tmp_path / "deep")
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_name_in_an_open_directory_is_removed_there(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c").mkdir()
+    with open_directory(tmp_path) as directory:
+        remove_tree("a", directory)
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_a_directory_that_somebody_moves_meanwhile_takes_nothing_else_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "top" / "moved" / "below").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "moved").mkdir(parents=True)
+    unlink = os.unlink
+    (tmp_path / "top" / "moved" / "below" / "file").write_text("x")
+
+    def move(path: str, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        (tmp_path / "top" / "moved" / "below").rename(tmp_path / "elsewhere" / "below")
+
+    monkeypatch.setattr(os, "unlink", move)
+    remove_tree(tmp_path / "top")
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["below", "moved"]
+    assert (tmp_path / "top" / "moved").is_dir()
+
+
+def test_what_can_not_be_removed_stays_and_the_rest_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "top" / "stuck").mkdir(parents=True)
+    (tmp_path / "top" / "stuck" / "file").write_text("x")
+    (tmp_path / "top" / "other").mkdir()
+    unlink = os.unlink
+
+    def fail(path: Path | str, dir_fd: int | None = None) -> None:
+        if path == "file":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", fail)
+    remove_tree(tmp_path / "top")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "stuck", "top"]

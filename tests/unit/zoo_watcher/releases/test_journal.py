@@ -28,12 +28,20 @@ def test_no_more_commits_are_remembered_than_are_kept() -> None:
 
 
 def test_a_failure_is_of_one_generation_and_forgotten_with_the_next_success() -> None:
-    failure = Failure(7, "rolled_back", "port closed")
+    failure = Failure(7, "rolled_back", "port closed", C)
     journal = ReleaseJournal((A,)).with_failure(failure)
-    assert journal.failed(7) == failure
-    assert journal.failed(8) is None
+    assert journal.failed(7, C) == failure
+    assert journal.failed(8, C) is None
+    assert journal.failed(7, B) is None, "a rebuilt ensemble gives the number to another release"
     assert journal.healthy == (A,)
-    assert journal.with_healthy(B, "site", keep=5).failed(7) is None
+    assert journal.with_healthy(B, "site", keep=5).failed(7, C) is None
+
+
+def test_a_failure_in_the_journal_of_an_older_version_is_of_whatever_its_generation_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    failure = {"generation": 7, "state": "failed", "message": "port closed"}
+    path.write_text(json.dumps({"healthy": [], "failure": failure}))
+    assert ReleaseJournal.load(path).failed(7, A) == Failure(7, "failed", "port closed")
 
 
 @given(
@@ -48,7 +56,7 @@ def test_what_was_saved_is_loaded(
     path = tmp_path_factory.getbasetemp() / "journal.json"
     for journal in (
         ReleaseJournal(tuple(healthy)),
-        ReleaseJournal(tuple(healthy), Failure(generation, state, message)),
+        ReleaseJournal(tuple(healthy), Failure(generation, state, message, A)),
         ReleaseJournal(tuple(healthy), places=(Place("srv/www", tuple(healthy)), Place("web", (), "/\udcff"))),
     ):
         journal.save(path)

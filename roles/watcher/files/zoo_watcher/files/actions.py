@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.errors import UnexpectedFileError
 from zoo_watcher.host import command
 
 from .journal import FileJournal
@@ -169,7 +170,7 @@ class Actions(threading.Thread):
                     return
                 action.begin()
             dests = sorted(action.running)
-            problem = self._execute(action, dests)
+            problem = self._outcome(action, dests)
             with self._condition:
                 action.finish(problem)
                 # The interval begins with the action's end; where nobody saw that, with its beginning.
@@ -186,6 +187,13 @@ class Actions(threading.Thread):
                 return ready
             self._condition.wait(min(remaining.values(), default=None))
         return None
+
+    def _outcome(self, action: Action, dests: Sequence[str]) -> str | None:
+        try:
+            return self._execute(action, dests)
+        except Exception as exc:
+            log.exception("%s, files=%s", action.label, ",".join(dests))
+            return f"{action.label}: {UnexpectedFileError(exc)}"
 
     def _execute(self, action: Action, dests: Sequence[str]) -> str | None:
         """Run it; why it failed, or None."""

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable, Union
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.errors import FileError, TransientFileError, UnexpectedFileError
 from zoo_watcher.host.filesystem import sync_directory
 from zoo_watcher.wire.znode_names import InvalidRecord
 
@@ -57,20 +59,21 @@ class Batch:
     def plan(self, snapshots: Iterable[tuple[FileState, Snapshot]]) -> None:
         """Find out which files have to change."""
         for state, snapshot in snapshots:
-            unchanged = snapshot.fingerprint == state.fingerprint
-            state.zxid, state.fingerprint = snapshot.zxid, snapshot.fingerprint
-            if unchanged and state.problem and state.retry_at is None:
-                # What failed for good fails until its znodes change.
-                continue
-            if isinstance(snapshot.problem, TransientFileError) and not state.backoff.tries:
-                # After a reconnect, a server may answer before it knows who asks.
-                state.fail(snapshot.problem)
-                state.postpone()
-                continue
-            try:
-                self._plan(state, snapshot)
-            except FileError as exc:
-                _fail(state, exc)
+            _succeeds(state, partial(self._consider, state, snapshot))
+
+    def _consider(self, state: FileState, snapshot: Snapshot) -> None:
+        fingerprint = snapshot.fingerprint
+        unchanged = fingerprint == state.fingerprint
+        state.zxid, state.fingerprint = snapshot.zxid, fingerprint
+        if unchanged and state.problem and state.retry_at is None:
+            # What failed for good fails until its znodes change.
+            return
+        if isinstance(snapshot.problem, TransientFileError) and not state.backoff.tries:
+            # After a reconnect, a server may answer before it knows who asks.
+            state.fail(snapshot.problem)
+            state.postpone()
+            return
+        self._plan(state, snapshot)
 
     def _plan(self, state: FileState, snapshot: Snapshot) -> None:
         if snapshot.problem:
@@ -134,7 +137,7 @@ class Batch:
                 self._actions.drop(change.dest)
         _sync({directory for change in committed for directory in change.writer.directories})
         for change in committed:
-            self._settle(change)
+            _succeeds(change.state, partial(self._settle, change))
         self._actions.request(change.dest for change in committed)
 
     def _settle(self, change: Change) -> None:
@@ -149,19 +152,31 @@ class Batch:
 
 def _attempt(change: Change, step: Callable[[], None]) -> bool:
     """Do a step; where it fails, nothing of the new file is left."""
+    if _succeeds(change.state, step):
+        return True
+    with contextlib.suppress(Exception):
+        change.writer.discard()
+    return False
+
+
+def _succeeds(state: FileState, step: Callable[[], None]) -> bool:
+    """Do a step for one file; whatever it fails with, no other file fails with it."""
     try:
         step()
     except FileError as exc:
-        _fail(change.state, exc)
-        change.writer.discard()
-        return False
-    return True
+        _fail(state, exc)
+    except Exception as exc:  # noqa: BLE001 - a mistake that shows at one file must not stop the others
+        _fail(state, UnexpectedFileError(exc))
+    else:
+        return True
+    return False
 
 
 def _fail(state: FileState, problem: FileError) -> None:
     # What is tried again and again is logged once.
     if str(problem) != state.logged:
-        log.warning("not written, dest=%s znode=%s: %s", state.file.dest, state.file.znode, problem)
+        mistake = problem.__cause__ if isinstance(problem, UnexpectedFileError) else None
+        log.warning("not written, dest=%s znode=%s: %s", state.file.dest, state.file.znode, problem, exc_info=mistake)
     state.logged = str(problem)
     state.fail(problem)
 

@@ -4,7 +4,8 @@
 """Writes the files of a subtree into one directory, each by a rename. What else is in the directory stays as it is.
 
 New files are written in a hidden directory within it, which is on the same file system wherever the directory itself is
-mounted from. No symlink within the directory is followed.
+mounted from, and which only the agent can get into. No symlink within the directory is followed, and no directory that
+somebody else put in place of one of the agent's is used.
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import TransientFileError
-from zoo_watcher.host.filesystem import open_directory, remove_tree
+from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.host.filesystem import DIRECTORY, open_directory, remove_tree
 
-from .file_writer import FileAttributes, disk_trouble, finish, is_same, validate, write_new
+from .file_writer import (
+    FileAttributes,
+    Identity,
+    disk_trouble,
+    finish,
+    is_same,
+    missing_directory,
+    new_file,
+    validate,
+)
 from .rendering import STAGED, leaves
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""Opens a directory, and nothing that a symlink points at."""
 STAGING = f"{STAGED}new"
 ROOT = "/"
 """What the directory itself is called among the paths that the agent created; one within it ends with a slash."""
@@ -56,6 +64,7 @@ class DirectoryWriter:
         obsolete = sorted(earlier - self.created - may_stay - {ROOT}, reverse=True)
         self._obsolete = obsolete if file.on_delete == "remove" else []
         self._changed: list[str] = []
+        self._staging: Identity | None = None
 
     @property
     def remaining(self) -> set[str]:
@@ -80,21 +89,35 @@ class DirectoryWriter:
         """Validate the new contents; write and sync the new files. Raises `FileError`."""
         if not self._exists:
             return
-        dest, attributes = self.file.dest, self._attributes
+        dest = self.file.dest
         with disk_trouble(dest):
             if self.file.validate:
                 self._validate()
             if ROOT in self.created:
-                os.mkdir(dest, 0o700)
-                with open_directory(dest) as root:
-                    attributes.apply(root, attributes.directory_mode)
-            self._clear()
+                self._make_dest()
             with _open_dest(dest) as root:
-                os.mkdir(STAGING, 0o700, dir_fd=root)
-                for path in self._changed:
-                    with self._open_staging(root, path) as directory:
-                        write_new(directory, os.path.basename(path), self._contents[path])
-                        finish(directory, os.path.basename(path), attributes)
+                remove_tree(STAGING, root)
+                with _opened(_make_directory(root, STAGING)) as staging:
+                    self._staging = Identity.of(os.fstat(staging))
+                    for path in self._changed:
+                        self._write(staging, path)
+
+    def _write(self, staging: int, path: str) -> None:
+        name, data = os.path.basename(path), self._contents[path]
+        with _open_below(staging, _parent(path), None) as directory, new_file(directory, name, data) as descriptor:
+            finish(descriptor, self._attributes)
+
+    def _make_dest(self) -> None:
+        parent, name = os.path.split(self.file.dest)
+        with open_directory(parent) as directory:
+            try:
+                root = _make_directory(directory, name)
+            except OSError as exc:
+                if exc.errno == errno.EROFS:
+                    raise TransientFileError(missing_directory(self.file.dest)) from exc
+                raise
+            with _opened(root):
+                self._attributes.apply(root, self._attributes.directory_mode)
 
     def _validate(self) -> None:
         """Show all new contents, in a directory of the agent's own: its commands need not get into `dest`."""
@@ -114,11 +137,12 @@ class DirectoryWriter:
         dest = self.file.dest
         with disk_trouble(dest):
             with _open_dest(dest) as root:
-                for path in self._obsolete:
-                    self._remove(root, path)
-                for path in self._changed:
-                    self._move(root, path)
-            self._clear()
+                with self._open_staging(root) as staging:
+                    for path in self._obsolete:
+                        self._remove(root, path)
+                    for path in self._changed:
+                        self._move(staging, root, path)
+                remove_tree(STAGING, root)
             self.directories.update({dest, os.path.dirname(dest)})
             if not self._exists and ROOT in self._earlier:
                 # Somebody else's files keep the directory.
@@ -128,13 +152,11 @@ class DirectoryWriter:
 
     def discard(self) -> None:
         """Remove what was prepared, and what a killed agent left."""
-        self._clear()
+        with contextlib.suppress(OSError, FileError), _open_dest(self.file.dest) as root:
+            remove_tree(STAGING, root)
         if ROOT in self.created:
             with contextlib.suppress(OSError):
                 os.rmdir(self.file.dest)
-
-    def _clear(self) -> None:
-        remove_tree(Path(self.file.dest, STAGING))
 
     def _is_current(self, root: int, path: str) -> bool:
         try:
@@ -151,21 +173,28 @@ class DirectoryWriter:
             return True
         raise TransientFileError(f"a directory is at {directory[:-1]}, where a file belongs: move it away")
 
-    def _move(self, root: int, path: str) -> None:
-        name = os.path.basename(path)
+    def _move(self, staging: int, root: int, path: str) -> None:
+        directory, name = _parent(path), os.path.basename(path)
         for parent in _parents(path):
             if parent in self._earlier:
                 # What was a znode without children was a file of the agent's.
                 self._remove(root, parent)
-        with self._open_staging(root, path) as source, _open_below(root, _parent(path), self._attributes) as target:
+        with _open_below(staging, directory, None) as source, _open_below(root, directory, self._attributes) as target:
             os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
         self.partly_committed = True
         self.directories.update(os.path.join(self.file.dest, parent) for parent in _parents(path))
 
-    @staticmethod
-    def _open_staging(root: int, path: str) -> contextlib.AbstractContextManager[int]:
-        """The directory that a new file is in until it is in its place."""
-        return _open_below(root, f"{STAGING}/{_parent(path)}", None)
+    @contextlib.contextmanager
+    def _open_staging(self, root: int) -> Iterator[int]:
+        """The directory that the new files are in, where it still is the one in which they were prepared."""
+        if not self._staging:
+            # Nothing was prepared: there is only something to remove.
+            yield root
+            return
+        with _opened(os.open(STAGING, DIRECTORY, dir_fd=root)) as staging:
+            if Identity.of(os.fstat(staging)) != self._staging:
+                raise TransientFileError(f"{STAGING} in dest was replaced by another directory: it is not used")
+            yield staging
 
     def _remove(self, root: int, path: str) -> None:
         """Remove one file, or a directory where nothing is left in it."""
@@ -206,10 +235,8 @@ def _open_dest(path: str) -> Iterator[int]:
         descriptor = os.open(path, DIRECTORY)
     except NotADirectoryError as exc:
         raise TransientFileError("dest is not a directory, and is left untouched: move it away") from exc
-    try:
+    with _opened(descriptor):
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -236,8 +263,29 @@ def _open_child(directory: int, name: str, attributes: FileAttributes | None, *,
         if exc.errno in {errno.ENOTDIR, errno.ELOOP} and create:
             raise TransientFileError(f"{name} in dest is not a directory, and is left untouched: move it away") from exc
         raise
-    os.mkdir(name, 0o700, dir_fd=directory)
-    child = os.open(name, DIRECTORY, dir_fd=directory)
+    child = _make_directory(directory, name)
     if attributes:
         attributes.apply(child, attributes.directory_mode)
     return child
+
+
+def _make_directory(directory: int, name: str) -> int:
+    """The descriptor of a new directory, which only the agent can get into.
+
+    Raises `OSError`, and `TransientFileError` where somebody else has put a directory of theirs in its place already.
+    """
+    os.mkdir(name, 0o700, dir_fd=directory)
+    child = os.open(name, DIRECTORY, dir_fd=directory)
+    if os.fstat(child).st_uid != os.geteuid():
+        os.close(child)
+        raise TransientFileError(f"{name} was replaced by somebody else's directory: it is not used")
+    return child
+
+
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    """A descriptor for as long as the block lasts."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -4,12 +4,14 @@
 """Writes or removes one file. A new one is written beside it, validated, given its owner and mode, synced, and renamed.
 
 No symlink is followed at a file's own path: what it points at is somebody else's. Directories are held open, so that
-nobody who may write in one of them can make the agent write in another.
+nobody who may write in one of them can make the agent write in another. A new file is held open too until it is as it
+should be, and is renamed only where it is still the one: nobody can make the agent give another file away.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import hashlib
 import os
@@ -64,6 +66,29 @@ class FileAttributes:
         os.fchmod(descriptor, mode)
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Which file or directory something is, whatever its name. With its owner: a number may be given once more."""
+
+    device: int
+    number: int
+    owner: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """That of a file whose status this is."""
+        return cls(status.st_dev, status.st_ino, status.st_uid)
+
+    def check(self, path: str, directory: int | None = None) -> None:
+        """Raises `TransientFileError` where another file or none has this path, which is as in `remove_tree`."""
+        try:
+            found = Identity.of(os.lstat(path, dir_fd=directory))
+        except FileNotFoundError:
+            found = None
+        if found != self:
+            raise TransientFileError("the new file was replaced by another before it was in place: it is not used")
+
+
 class FileWriter:
     """Writes one file. `prepare`, then `commit` or `discard`.
 
@@ -80,6 +105,7 @@ class FileWriter:
         self._attributes = FileAttributes.of(file)
         self._directory, self._name = os.path.split(file.dest)
         self._staged = os.path.basename(staged_path(file.dest))
+        self._identity: Identity | None = None
         self.directories = {self._directory}
         """The directories that `commit` changes."""
 
@@ -90,14 +116,25 @@ class FileWriter:
 
     def prepare(self) -> None:
         """Write the new file beside the old one, and validate and sync it. Raises `FileError`."""
-        with disk_trouble(self.file.dest), open_directory(self._directory) as directory:
-            write_new(directory, self._staged, self.data)
-            validate(self.file, os.path.join(self._directory, self._staged), self.timeout)
-            finish(directory, self._staged, self._attributes)
+        path = os.path.join(self._directory, self._staged)
+        with disk_trouble(self.file.dest), self._new_file() as descriptor:
+            validate(self.file, path, self.timeout)
+            self._identity = Identity.of(os.fstat(descriptor))
+            # By its path: this is what the command was shown.
+            self._identity.check(path)
+            finish(descriptor, self._attributes)
+            self._identity = Identity.of(os.fstat(descriptor))
+
+    @contextlib.contextmanager
+    def _new_file(self) -> Iterator[int]:
+        with open_directory(self._directory) as directory, new_file(directory, self._staged, self.data) as descriptor:
+            yield descriptor
 
     def commit(self) -> None:
         """Put the new file in its place; durable once `directories` are synced. Raises `FileError`."""
         with disk_trouble(self.file.dest), open_directory(self._directory) as directory:
+            if self._identity:
+                self._identity.check(self._staged, directory)
             os.replace(self._staged, self._name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def discard(self) -> None:
@@ -151,14 +188,15 @@ def is_same(directory: int, name: str, data: bytes, attributes: FileAttributes) 
         if status.st_size != len(data) or not attributes.match(status):
             return False
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
-            return file.read(len(data) + 1) == data
+            return attributes.match(os.fstat(file.fileno())) and file.read(len(data) + 1) == data
     except (FileNotFoundError, PermissionError):
         # What can't be read is replaced, where the directory lets it be.
         return False
 
 
-def write_new(directory: int, name: str, data: bytes) -> None:
-    """Write the file `name`, which only the agent can read until `finish`: `validate` runs as the agent does.
+@contextlib.contextmanager
+def new_file(directory: int, name: str, data: bytes) -> Iterator[int]:
+    """The descriptor of a new file with these bytes, which only the agent can read: `validate` runs as the agent does.
 
     Raises `OSError`.
     """
@@ -167,16 +205,14 @@ def write_new(directory: int, name: str, data: bytes) -> None:
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+        file.flush()
+        yield descriptor
 
 
-def finish(directory: int, name: str, attributes: FileAttributes) -> None:
+def finish(descriptor: int, attributes: FileAttributes) -> None:
     """Give a new file its attributes, and sync it. Raises `OSError`."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
-    try:
-        attributes.apply(descriptor, attributes.mode)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    attributes.apply(descriptor, attributes.mode)
+    os.fsync(descriptor)
 
 
 def validate(file: ManagedFile, path: str, timeout: float) -> None:
@@ -191,16 +227,23 @@ def validate(file: ManagedFile, path: str, timeout: float) -> None:
 
 @contextlib.contextmanager
 def disk_trouble(dest: str) -> Iterator[None]:
-    """Turn an `OSError` into a `TransientFileError` that says where."""
+    """Turn an `OSError` into a `TransientFileError` that says where, and what to do about a missing directory."""
     try:
         yield
     except OSError as exc:
-        raise TransientFileError(f"{_where(dest, exc)}: {exc.strerror or exc}") from exc
+        path = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else ""
+        directory = os.path.dirname(dest)
+        if exc.errno == errno.ENOENT and path == directory:
+            raise TransientFileError(missing_directory(directory)) from exc
+        where = f"directory {directory}" if path == directory else dest
+        # The unit's sandbox has what there was when the agent was started.
+        hint = "; if its directory is new, restart the agent" if exc.errno == errno.EROFS else ""
+        raise TransientFileError(f"{where}: {exc.strerror or exc}{hint}") from exc
 
 
-def _where(dest: str, exc: OSError) -> str:
-    path = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else ""
-    return f"directory {path}" if path == os.path.dirname(dest) else dest
+def missing_directory(path: str) -> str:
+    """What to do where a directory does not exist. The unit lets the agent write only where it was at its start."""
+    return f"no directory {path} on this host; make it, then restart the agent"
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -14,12 +14,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import SessionTroubleError, UnexpectedFileError
 from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.zookeeper.session import Session, session_trouble
@@ -34,7 +36,8 @@ from .snapshot import Snapshot, take
 from .token_bucket import TokenBucket
 
 AGAIN = 1.0
-"""Seconds after which what ZooKeeper did not answer is asked for again."""
+LONGEST_PAUSE = 30.0
+"""Seconds after which what ZooKeeper did not answer is asked for again; at the most, after an unexpected error."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
 """Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
@@ -46,8 +49,9 @@ log = logging.getLogger(__name__)
 class FileReconciler(threading.Thread):
     """Keeps all files of one agent as their znodes have them.
 
-    `statuses` is what the agent publishes of them, by dest; `changed` is called when it is new. `works` is whether the
-    thread does: an unforeseen error must end the agent, not leave it without its files.
+    `statuses` is what the agent publishes of them, by dest; `changed` is called when it is new. An unexpected error is
+    the problem of the files that it shows at, and is tried again like a full disk. `works` is whether the thread does:
+    should it end all the same, the agent must end too, and not go on without its files.
     """
 
     def __init__(self, config: Config, layout: Layout, session: Session, changed: Callable[[], None]) -> None:
@@ -67,6 +71,8 @@ class FileReconciler(threading.Thread):
         self._stale_paths: set[str] = set()
         self._ask_again_at = 0.0
         self._trouble = ""
+        self._backoff = Backoff(AGAIN, LONGEST_PAUSE)
+        self._concerned: list[FileState] = []
         self._has_news = False
         self._status_bucket = TokenBucket(STATUS_BURST, STATUS_INTERVAL)
         self.statuses = self._current_statuses()
@@ -97,14 +103,23 @@ class FileReconciler(threading.Thread):
 
     def _run(self) -> None:
         for state in self._states:
-            sweep(state.file)
+            self._guard(partial(sweep, state.file))
         self._actions.request(sorted(self._journal.pending))
         while not self._ended and self._actions.works:
-            if self.session.usable:
-                self._reconcile()
-            self._publish()
+            self._guard(self._turn)
             self._awake.wait(self._pause())
             self._awake.clear()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as exc:  # noqa: BLE001 - a mistake must not end the agent, which would find it at each start
+            self._note_mistake(exc)
+
+    def _turn(self) -> None:
+        if self.session.usable:
+            self._reconcile()
+        self._publish()
 
     def _on_event(self, event: Any) -> None:
         """A watch has fired; with no path, the connection is lost and with it each watch."""
@@ -144,7 +159,7 @@ class FileReconciler(threading.Thread):
         except SessionTroubleError as exc:
             self._note_trouble(str(exc))
             return
-        self._trouble, self._ask_again_at = "", 0.0
+        self._ask_again_at = 0.0
         accepted = []
         for state, snapshot in snapshots:
             if state.accepts(snapshot):
@@ -152,9 +167,12 @@ class FileReconciler(threading.Thread):
             else:
                 self._mark_stale(state.file.znode)
         self._write(accepted)
+        self._trouble, self._concerned = "", []
+        self._backoff.reset()
 
     def _read(self, now: float) -> list[tuple[FileState, Snapshot]]:
         """Snapshots of the files that may have changed or are due. Raises `SessionTroubleError`."""
+        self._concerned = []
         with session_trouble("files"):
             # Whatever changed before this mark has been named by its event, which came first.
             floor = self.session.mark()
@@ -166,6 +184,7 @@ class FileReconciler(threading.Thread):
             for state in self._states
             if everything or state.is_due(now) or any(state.file.concerns(path) for path in paths)
         }
+        self._concerned = list(due.values())
         snapshots = take(self.session, due, self._on_event, floor)
         return [(due[file], snapshot) for file, snapshot in snapshots.items()]
 
@@ -175,6 +194,19 @@ class FileReconciler(threading.Thread):
             stale = self._everything_stale, self._stale_paths
             self._everything_stale, self._stale_paths = False, set()
             return stale
+
+    def _note_mistake(self, exc: Exception) -> None:
+        """Something failed that is no single file's problem: all that was under way together has failed."""
+        problem = UnexpectedFileError(exc)
+        if str(problem) != self._trouble:
+            log.error("%s; tried again", problem, exc_info=exc)
+        self._trouble = str(problem)
+        for state in self._concerned:
+            state.fail(problem)
+        self._has_news = bool(self._concerned)
+        self._ask_again_at = time.monotonic() + next(self._backoff)
+        with self._lock:
+            self._everything_stale = True
 
     def _note_trouble(self, text: str) -> None:
         if text != self._trouble:

@@ -21,6 +21,8 @@ STAGED = ".zoo-"
 """The prefix of the names that new files have before they are in place."""
 LONGEST_NAME = 255
 """Bytes of a file's name on the file systems of Linux; of a key too, so that every format takes the same names."""
+MAX_DEPTH = 100
+"""Levels of znodes below the watched one. A value is a text whatever it holds: none is decoded, so none is too deep."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 _ENV_KEY = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -37,6 +39,7 @@ def leaves(values: Mapping[str, bytes]) -> dict[str, bytes]:
     """The znodes with nothing below them, in the order of their paths. Raises `InvalidRecord`."""
     directories = {path.rpartition("/")[0] for path in values}
     for path in values:
+        check_depth(path.count("/") + 1)
         if path and path in directories and values[path]:
             raise InvalidRecord(f"{quote(path)} has both a value and znodes below it: delete one of the two")
     return {path: _sized(path, values[path]) for path in sorted(values) if path and path not in directories}
@@ -48,6 +51,12 @@ def check_name(name: str) -> str:
     if len(name.encode("utf-8")) > LONGEST_NAME or name.startswith(STAGED):
         raise InvalidRecord(f"name: {quote(name)} can't name a file (at most {LONGEST_NAME} bytes, no {STAGED}...)")
     return name
+
+
+def check_depth(levels: int) -> None:
+    """Raises `InvalidRecord` where a subtree is too deep: what reads such a file may be recursive."""
+    if levels > MAX_DEPTH:
+        raise InvalidRecord(f"more than {MAX_DEPTH} levels of znodes: expected at most {MAX_DEPTH}")
 
 
 def _sized(path: str, value: bytes) -> bytes:

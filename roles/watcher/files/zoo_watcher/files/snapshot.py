@@ -10,16 +10,17 @@ Where something is, it is read once more: what has not changed between both is w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.errors import FileError, SessionTroubleError, TransientFileError, UnexpectedFileError
 from zoo_watcher.wire.znode_names import InvalidRecord, walk
 from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
-from .rendering import check_name
+from .rendering import check_depth, check_name
 
 PASSES = 3
 """How often a subtree is read for one snapshot at the most, where each time something in it has just changed."""
@@ -48,8 +49,16 @@ class Snapshot:
 
     @property
     def fingerprint(self) -> tuple[Any, ...]:
-        """Equal where there was the same: no two transactions leave the same fingerprint."""
-        return (self.newest, str(self.problem), *((path, node.stat.mzxid) for path, node in self.nodes.items()))
+        """Equal where there was the same.
+
+        No two transactions of an ensemble leave the same fingerprint; those of one that was rebuilt count from the
+        beginning, so the values count too.
+        """
+        digest = hashlib.sha256()
+        for path, node in self.nodes.items():
+            digest.update(f"{path}\0{node.stat.mzxid} {len(node.data)}\0".encode())
+            digest.update(node.data)
+        return (self.newest, str(self.problem), digest.digest())
 
     @property
     def values(self) -> dict[str, bytes]:
@@ -103,6 +112,10 @@ def _read_subtree(session: Session, file: ManagedFile, watch: Watch, floor: int)
         problem = FileError(str(exc))
     except FileError as exc:
         problem = exc
+    except SessionTroubleError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - one file must not stop the others
+        problem = UnexpectedFileError(exc)
     return Snapshot({} if problem else subtree.nodes, subtree.newest, floor, problem)
 
 
@@ -118,9 +131,12 @@ class _Subtree:
         self._bytes = 0
 
     def read(self) -> None:
-        """Raises `InvalidRecord` for a name that no file can have, `FileError` for what can't be read."""
-        for _level in walk([self.root], self._read_level):
-            pass
+        """Read it, level by level.
+
+        Raises `InvalidRecord` for a name that no file can have and for too many levels, `FileError` where it can't be.
+        """
+        for depth, _level in enumerate(walk([self.root], self._read_level), 1):
+            check_depth(depth)
 
     def _read_level(self, znodes: list[str]) -> Iterator[list[str]]:
         for start in range(0, len(znodes), AT_ONCE):
@@ -137,7 +153,8 @@ class _Subtree:
 
     def _request(self, request: Callable[[Iterable[str], Watch], dict[str, Any]], znodes: list[str]) -> dict[str, Any]:
         """The answers by znode. Where the root itself does not exist, there is none."""
-        answers = request(znodes, self.watch)
+        with session_trouble("files"):
+            answers = request(znodes, self.watch)
         for znode, answer in answers.items():
             if isinstance(answer, Exception):
                 raise TransientFileError(str(answer))

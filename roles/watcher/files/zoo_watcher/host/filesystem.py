@@ -9,8 +9,8 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
@@ -25,6 +25,8 @@ MAY_PASS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
 }
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+"""Opens a directory, and nothing that a symlink points at."""
 
 
 def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
@@ -59,13 +61,84 @@ def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory or file, whatever its contents' modes; what can't be removed stays for the next time."""
-    if path.is_symlink() or not path.is_dir():
+def remove_tree(path: Path | str, directory: int | None = None) -> None:
+    """Remove a directory or file, however deep it is; what can't be removed stays for the next time.
+
+    `path` is relative to the open `directory`, where there is one. No symlink is followed, and nothing is raised.
+    """
+    try:
+        os.unlink(path, dir_fd=directory)
+    except OSError:
         with contextlib.suppress(OSError):
-            path.unlink()
-        return
-    shutil.rmtree(path, ignore_errors=True)
+            _empty(os.open(path, DIRECTORY, dir_fd=directory))
+        with contextlib.suppress(OSError):
+            os.rmdir(path, dir_fd=directory)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A directory on the way down: its `name` in the one above, and the names of those in it that are left."""
+
+    name: str
+    identity: tuple[int, int]
+    below: list[str]
+
+
+def _empty(directory: int) -> None:
+    """Remove all that is in an open directory, and close it. Raises `OSError` where somebody else moves a directory.
+
+    There is one descriptor at a time, and no path: neither may run out, however deep the directory is. The way up is
+    "..", and has to lead to where the way down began.
+    """
+    try:
+        levels = [_remove_files(directory, "")]
+        while levels:
+            level = levels[-1]
+            if level.below:
+                name = level.below.pop()
+                with contextlib.suppress(OSError):
+                    directory = _go(directory, name)
+                    levels.append(_remove_files(directory, name))
+                continue
+            levels.pop()
+            if levels:
+                directory = _go(directory, "..")
+                if _identity(directory) != levels[-1].identity:
+                    return
+                with contextlib.suppress(OSError):
+                    os.rmdir(level.name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _go(directory: int, name: str) -> int:
+    """The descriptor of another directory in place of this one. Raises `OSError`, and leaves this one open."""
+    other = os.open(name, DIRECTORY, dir_fd=directory)
+    os.close(directory)
+    return other
+
+
+def _remove_files(directory: int, name: str) -> _Level:
+    """Remove all but the directories in an open directory."""
+    identity = _identity(directory)
+    below: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        below = [entry.name for entry in list(entries) if not _unlinked(entry, directory)]
+    return _Level(name, identity, below)
+
+
+def _unlinked(entry: os.DirEntry[str], directory: int) -> bool:
+    """Whether there is no directory left to remove: what is none is unlinked."""
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    with contextlib.suppress(OSError):
+        os.unlink(entry.name, dir_fd=directory)
+    return True
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def sync_directory(path: Path) -> None:

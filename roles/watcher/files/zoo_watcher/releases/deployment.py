@@ -316,12 +316,12 @@ class Deployment(threading.Thread):
         """Have the host use the earlier release, wait for its health, and give up. Raises `CancelledError`."""
         problems = self._use_again(target)
         # First noted: an agent that ends during the check must not try this generation again.
-        self._note_failure(_rollback_failure(self.generation, message, problems))
+        self._note_failure(_rollback_failure(self.generation, self.release.commit_id, message, problems))
         self.report("checking", message)
         problem = self._check_health()
         if problem:
             problems.append(f"the earlier release is {problem}")
-        failure = _rollback_failure(self.generation, message, problems)
+        failure = _rollback_failure(self.generation, self.release.commit_id, message, problems)
         self._give_up(failure.state, failure.message)
 
     def _use_again(self, target: PlacedRelease) -> list[str]:
@@ -338,7 +338,7 @@ class Deployment(threading.Thread):
         return problems
 
     def _give_up(self, state: str, message: str) -> None:
-        self._note_failure(Failure(self.generation, state, message))
+        self._note_failure(Failure(self.generation, state, message, self.release.commit_id))
         self._settle(state, message)
 
     def _note_failure(self, failure: Failure) -> None:
@@ -358,6 +358,6 @@ class Deployment(threading.Thread):
             log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
 
 
-def _rollback_failure(generation: int, message: str, problems: list[str]) -> Failure:
+def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:
     """How a generation has failed: `failed` where the host does not run the earlier release as it should either."""
-    return Failure(generation, "failed" if problems else "rolled_back", "; ".join([message, *problems]))
+    return Failure(generation, "failed" if problems else "rolled_back", "; ".join([message, *problems]), commit_id)

@@ -20,11 +20,15 @@ MOST_PLACES = 100
 
 @dataclass(frozen=True)
 class Failure:
-    """A generation that is not tried again: how it ended (`failed` or `rolled_back`) and why."""
+    """A generation that is not tried again: how it ended (`failed` or `rolled_back`) and why.
+
+    A rebuilt ensemble may give the generation to another commit; in journals of older versions there is none.
+    """
 
     generation: int
     state: str
     message: str
+    commit_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,12 @@ class ReleaseJournal:
         """The journal after a generation failed."""
         return replace(self, failure=failure)
 
-    def failed(self, generation: int) -> Failure | None:
-        """How `generation` failed here, or None."""
-        return self.failure if self.failure and self.failure.generation == generation else None
+    def failed(self, generation: int, commit_id: str) -> Failure | None:
+        """How `generation`, of this commit, failed here, or None."""
+        failure = self.failure
+        if failure is None or failure.generation != generation or failure.commit_id not in {None, commit_id}:
+            return None
+        return failure
 
 
 def _with_first(commit_id: str, others: tuple[str, ...], keep: int) -> tuple[str, ...]:
@@ -135,4 +142,6 @@ def _place(record: Mapping[str, Any]) -> Place | None:
 def _failure(record: Mapping[str, Any] | None) -> Failure | None:
     if not record or record["state"] not in GAVE_UP:
         return None
-    return Failure(int(record["generation"]), str(record["state"]), str(record["message"]))
+    commit_id = record.get("commit_id")
+    known = None if commit_id is None else str(commit_id)
+    return Failure(int(record["generation"]), str(record["state"]), str(record["message"]), known)

@@ -1,0 +1,85 @@
+"""An unexpected error is in the status and tried again after a pause; it ends neither the thread nor the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from support.waiting import wait_for
+from zoo_watcher.config.config import Config
+from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.files import reconciler as reconcilers
+from zoo_watcher.files.reconciler import FileReconciler
+from zoo_watcher.files.snapshot import Snapshot
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.zookeeper.session import Session, Znode
+
+Start = Callable[[], FileReconciler]
+SESSION = SimpleNamespace(usable=True, mark=lambda: 10, catch_up=lambda: 10)
+"""One that answers always."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the thread of an agent with one file."""
+    layout = Layout(tmp_path / "base")
+    layout.make()
+    files = [{"znode": "/a", "dest": str(tmp_path / "a.conf")}]
+    config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "files": files})
+    reconciler = FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
+
+    def begin() -> FileReconciler:
+        reconciler.start()
+        return reconciler
+
+    yield begin
+    reconciler.end(5)
+
+
+def answer(_session: Any, files: Iterable[ManagedFile], _watch: Any, floor: int) -> dict[ManagedFile, Snapshot]:
+    """As `take`: there is a value."""
+    node = Znode(b"one", SimpleNamespace(mzxid=9, version=0))
+    return {file: Snapshot({"": node}, 9, floor) for file in files}
+
+
+def test_an_error_of_a_whole_batch_is_in_the_status_and_tried_again_after_a_pause(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[None] = []
+
+    def fail(*_arguments: Any) -> Any:
+        reads.append(None)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(reconcilers, "take", fail)
+    reconciler = start()
+    dest = str(tmp_path / "a.conf")
+    status = wait_for(lambda: reconciler.statuses[dest].get("message") and reconciler.statuses[dest], "it is shown")
+    assert (status["state"], status["message"]) == (
+        "failed",
+        "unexpected RecursionError: maximum recursion depth exceeded",
+    )
+    for _time in range(100):
+        reconciler.wake()
+    wait_for(lambda: len(reads) >= 2, "it is tried again")
+    assert len(reads) < 5
+    monkeypatch.setattr(reconcilers, "take", answer)
+    wait_for((tmp_path / "a.conf").exists, "it goes on")
+    wait_for(lambda: reconciler.statuses[dest]["state"] == "current", "that is shown")
+    assert reconciler.works
+
+
+def test_an_error_at_the_start_does_not_end_the_thread(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_file: ManagedFile) -> None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(reconcilers, "sweep", fail)
+    monkeypatch.setattr(reconcilers, "take", answer)
+    start()
+    wait_for((tmp_path / "a.conf").exists, "it goes on")

@@ -1,0 +1,108 @@
+"""Who may write into a file's directory can put nothing of theirs in the place of a new file that is not renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.errors import TransientFileError
+from zoo_watcher.files.directory_writer import STAGING, DirectoryWriter
+from zoo_watcher.files.file_writer import FileWriter, staged_path
+
+REPLACED = "the new file was replaced by another before it was in place: it is not used"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """Somebody else's file, which nothing may happen to."""
+    path = tmp_path / "foreign"
+    path.write_bytes(b"foreign")
+    path.chmod(0o604)
+    return path
+
+
+@pytest.mark.parametrize("how", ["ln", "cp -p", "ln -s"])
+def test_what_replaces_a_new_file_while_it_is_checked_is_neither_used_nor_changed(
+    tmp_path: Path, foreign: Path, how: str
+) -> None:
+    dest = tmp_path / "a.conf"
+    replace = f"rm %s && {how} {foreign} %s"
+    writer = FileWriter(ManagedFile("/a", str(dest), mode=0o640, validate=("sh", "-c", replace)), b"one", 10)
+    with pytest.raises(TransientFileError, match=REPLACED):
+        writer.prepare()
+    writer.discard()
+    assert os.listdir(tmp_path) == ["foreign"]
+    assert (foreign.read_bytes(), foreign.stat().st_mode & 0o777) == (b"foreign", 0o604)
+
+
+def test_what_replaces_a_new_file_before_it_is_renamed_is_not_used(tmp_path: Path, foreign: Path) -> None:
+    dest = tmp_path / "a.conf"
+    writer = FileWriter(ManagedFile("/a", str(dest)), b"one", 10)
+    writer.prepare()
+    foreign.replace(staged_path(str(dest)))
+    with pytest.raises(TransientFileError, match=REPLACED):
+        writer.commit()
+    assert not dest.exists()
+
+
+def test_a_directory_that_replaces_that_of_a_new_file_is_not_written_to(tmp_path: Path) -> None:
+    directory, elsewhere = tmp_path / "etc", tmp_path / "elsewhere"
+    directory.mkdir()
+    elsewhere.mkdir()
+    writer = FileWriter(ManagedFile("/a", str(directory / "a.conf")), b"one", 10)
+    writer.prepare()
+    directory.rename(tmp_path / "moved")
+    directory.symlink_to(elsewhere)
+    with pytest.raises(TransientFileError, match=REPLACED):
+        writer.commit()
+    assert os.listdir(elsewhere) == []
+
+
+def directory_writer(dest: Path) -> DirectoryWriter:
+    """Writes one file two levels below."""
+    file = ManagedFile("/a", str(dest), "directory")
+    return DirectoryWriter(file, {"": b"", "sub": b"", "sub/a.conf": b"one"}, set(), dest.parent / "proof", 10)
+
+
+def test_a_directory_that_replaces_that_of_new_files_is_not_used(tmp_path: Path) -> None:
+    dest = tmp_path / "conf.d"
+    dest.mkdir()
+    writer = directory_writer(dest)
+    assert writer.differs()
+    writer.prepare()
+    (dest / STAGING).rename(tmp_path / "moved")
+    (dest / STAGING / "sub").mkdir(parents=True)
+    (dest / STAGING / "sub" / "a.conf").write_bytes(b"foreign")
+    with pytest.raises(TransientFileError, match=r"was replaced by another directory: it is not used$"):
+        writer.commit()
+    writer.discard()
+    assert os.listdir(dest) == []
+
+
+def test_a_directory_of_somebody_elses_in_place_of_a_new_one_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "conf.d"
+    writer = directory_writer(dest)
+    assert writer.differs()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(
+        TransientFileError, match=r"^conf\.d was replaced by somebody else's directory: it is not used$"
+    ):
+        writer.prepare()
+    writer.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_of_a_directory_are_written_with_no_symlink_of_dest_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / STAGING).mkdir(parents=True)
+    dest = tmp_path / "conf.d"
+    dest.symlink_to("elsewhere")
+    writer = directory_writer(dest)
+    with pytest.raises(TransientFileError, match="dest is not a directory"):
+        writer.prepare()
+    writer.discard()
+    assert os.listdir(tmp_path / "elsewhere") == [STAGING], "nothing is cleared there either"
