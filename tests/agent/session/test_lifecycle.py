@@ -82,6 +82,50 @@ def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a
     assert [event.type for event in watched.events] == ["DELETED"], "the only event is that of the closed port"
 
 
+def test_sighup_has_the_new_configuration_in_force_with_no_event_at_a_watcher(
+    deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
+) -> None:
+    agent = deployed()
+    assert agent.process is not None
+    watched = Watched(zk, f"{app}/service/server1", f"{app}/agents/server1")
+    own = agent.config["services"]
+    agent.config["services"] = [*own, {**own[0], "id": "second"}]
+    agent.configure()
+    zk.get(f"{app}/service/server1", watch=watched.events.append)
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "second" in registrations(), "what the new configuration adds is registered")
+    assert agent.process.poll() is None
+    assert agent.log.count("watching, app=") == 2
+    assert watched.created[f"{app}/service/server1"] == zk.exists(f"{app}/service/server1").czxid
+    assert not [event for event in watched.events if event.path == f"{app}/service/server1"]
+    service.close()
+    wait_for(lambda: not registrations(), "both are taken away when the service is down")
+    assert agent.end(signal.SIGTERM) == 0
+
+
+def test_sighup_with_a_wrong_configuration_says_why_and_changes_nothing(
+    deployed: Agents, zk: KazooClient, app: str, release: Publish, repository: GitRepository
+) -> None:
+    agent = deployed()
+    assert agent.process is not None
+    watched = Watched(zk, f"{app}/service/server1")
+    good = dict(agent.config)
+    agent.config.update(session_timeout="long", digest_username="agent")
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "not reloaded" in agent.log, "it says so")
+    (line,) = [line for line in agent.log.splitlines() if "not reloaded" in line]
+    assert "session_timeout" in line
+    later = repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(release())["commitId"] == later
+    assert watched.untouched()
+    agent.config = good
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "the next one is obeyed")
+    assert watched.untouched()
+
+
 def test_a_killed_agent_resumes_its_session_and_its_host(
     deployed: Agents, zk: KazooClient, app: str, repository: GitRepository, release: Publish
 ) -> None:

@@ -9,13 +9,16 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .errors import AgentError, ConfigError
+from .logs import print_error, set_up_log
 
 if TYPE_CHECKING:
+    from .config.config import Config
     from .watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -35,10 +38,10 @@ def main() -> int:
         return _COMMANDS[arguments.command](arguments)
     except ConfigError as exc:
         for mistake in exc.mistakes:
-            print(f"{arguments.config}: {mistake}", file=sys.stderr)  # noqa: T201
+            print_error(f"{arguments.config}: {mistake}")
         return EXIT_CONFIG
     except AgentError as exc:
-        print(f"zoo_watcher: {exc}", file=sys.stderr)  # noqa: T201
+        print_error(f"zoo_watcher: {exc}")
         return EXIT_TROUBLE
 
 
@@ -60,13 +63,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    config = _usable_config(arguments.config)
+    print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
+    return 0
+
+
+def _usable_config(path: str) -> Config:
+    """The configuration, once all that can be checked without a server is. Raises `ConfigError`."""
     from .config.config import Config  # noqa: PLC0415
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
-    config = Config.from_file(arguments.config)
+    config = Config.from_file(path)
     check_connection(config.connection)
-    print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
-    return 0
+    return config
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -81,19 +90,33 @@ def _status(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
     from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
-    from .watcher import Watcher  # noqa: PLC0415
+    from .watcher import SIGNALS, Watcher  # noqa: PLC0415
 
     drop_ambient_capabilities()
     config = Config.from_file(arguments.config)
-    logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("kazoo").setLevel(max(logging.WARNING, logging.root.level))
-    watcher = Watcher(config, _version())
+    set_up_log(config.log_level)
+    watcher = Watcher(config, _version(), lambda: _check_again(arguments.config))
     status = _serve(watcher)
+    if watcher.ending == "reloading":
+        # A signal of these waits until the agent, begun anew, listens.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        _begin_anew()
     if watcher.ending != "leaving":
         # The session is for the next agent: kazoo would close it when the interpreter ends.
         logging.shutdown()
         os._exit(status)
     return status
+
+
+def _check_again(path: str) -> None:
+    _usable_config(path)
+
+
+def _begin_anew() -> NoReturn:
+    """Become the same command again, as the same process: the session stays open, and is taken up again."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]])  # noqa: S606
 
 
 def _serve(watcher: Watcher) -> int:

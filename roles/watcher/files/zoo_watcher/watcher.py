@@ -10,11 +10,11 @@ import logging
 import os
 import queue
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import Desired, DesiredRelease
-from .errors import AgentError, NoAnswerError
+from .errors import AgentError, ConfigError, NoAnswerError
 from .host import systemd
 from .host.base_lock import lock_base
 from .host.layout import Layout
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
+SIGNALS = {
+    signal.SIGTERM: "leaving",
+    signal.SIGINT: "leaving",
+    signal.SIGUSR2: "handing over",
+    signal.SIGHUP: "reloading",
+}
+"""What each signal has the agent do."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +51,8 @@ log = logging.getLogger(__name__)
 class Watcher:
     """One agent. `run` returns when a signal says so."""
 
-    def __init__(self, config: Config, version: str) -> None:
+    def __init__(self, config: Config, version: str, check_again: Callable[[], None]) -> None:
+        """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
         # A signal handler puts into it too: SimpleQueue is the one that may be interrupted in itself.
@@ -60,6 +68,8 @@ class Watcher:
         self.deployment: Deployment | None = None
         self._answered: Desired | None = None
         self.ending: str | None = None
+        self._check_again = check_again
+        self._reload_asked = False
         self.troubles = Troubles()
         self._connections = 0
 
@@ -76,14 +86,19 @@ class Watcher:
         self.inbox.put(None)
 
     def run(self) -> None:
-        """Serve until SIGTERM (leave) or SIGUSR2 (hand the session over). Raises `AgentError`."""
+        """Serve until SIGTERM (leave), SIGUSR2 (hand the session over) or SIGHUP (likewise, to itself).
+
+        Raises `AgentError`.
+        """
         lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        # Where the agent has started itself anew, they have waited for this.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.health.start()
         self.session.start()
         if self.reconciler:
@@ -94,14 +109,30 @@ class Watcher:
             pause = 0.0
             while self.ending is None:
                 self._wait(pause)
+                self._reload_where_asked()
                 pause = self._turn()
         finally:
             self._end()
             os.close(lock)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        self.ending = "handing over" if number == signal.SIGUSR2 else "leaving"
+        if number == signal.SIGHUP:
+            self._reload_asked = True
+        else:
+            self.ending = SIGNALS[signal.Signals(number)]
         self.wake()
+
+    def _reload_where_asked(self) -> None:
+        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong."""
+        if not self._reload_asked:
+            return
+        self._reload_asked = False
+        try:
+            self._check_again()
+        except ConfigError as exc:
+            log.warning("not reloaded, the configuration of before stays in force: %s", exc)
+        else:
+            self.ending = self.ending or SIGNALS[signal.SIGHUP]
 
     def _wait(self, seconds: float) -> None:
         """Wait for a message, take it and all that have come with it."""
@@ -156,7 +187,7 @@ class Watcher:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         if not self.session.usable:
             self.desired.mark_stale()
-            return min(IDLE, self.session.seconds_left or IDLE)
+            return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         self.troubles.begin_turn()
         try:
             self._take_steps()
@@ -267,7 +298,7 @@ class Watcher:
 
     def _end(self) -> None:
         """Leave, or hand the session over: then it lasts, for the next agent, until it expires; as after an error."""
-        systemd.notify("STOPPING=1")
+        systemd.notify(systemd.reloading() if self.ending == "reloading" else "STOPPING=1")
         log.info("%s", self.ending or "ending after an error")
         if self.deployment is not None:
             self.deployment.cancel()

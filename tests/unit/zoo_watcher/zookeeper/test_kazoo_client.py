@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.protocol.connection import ConnectionHandler
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.zookeeper import kazoo_client
 from zoo_watcher.zookeeper.kazoo_client import check_connection, new_client
 
 
@@ -93,3 +97,29 @@ def test_the_command_prints_them_and_no_secret(tmp_path: Path) -> None:
         "tls_cert, tls_key or tls_key_password",
     ]
     assert "sesame" not in done.stderr
+
+
+def test_a_kazoo_without_what_the_agent_uses_of_it_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ConnectionHandler, "_expand_client_hosts")
+    lacks = f"kazoo {version('kazoo')} lacks _connection._expand_client_hosts, which the agent needs"
+    assert mistakes() == [f"{lacks}; install kazoo>=2.8,<3"]
+
+
+def test_what_a_client_lacks_is_named_also_where_it_has_no_connection() -> None:
+    missing = kazoo_client.missing_attributes(object())
+    assert missing == [
+        ".".join(filter(None, [owner, name])) for owner, names in kazoo_client.PRIVATE.items() for name in names
+    ]
+
+
+def test_every_private_attribute_of_kazoos_that_is_used_is_checked() -> None:
+    used = set()
+    for path in Path(kazoo_client.__file__).parent.glob("*.py"):
+        used |= set(re.findall(r"(?:\bclient|_handler|\bconnection)\.(_[a-z]\w+)", path.read_text()))
+    assert used - {name for names in kazoo_client.PRIVATE.values() for name in names} == set()
+
+
+def test_the_versions_that_are_installed_are_among_those_that_work() -> None:
+    root = Path(__file__).resolve().parents[4]
+    for place in ("pyproject.toml", "roles/watcher/defaults/main.yml"):
+        assert f"kazoo>=2.9,{kazoo_client.KAZOO_RANGE.split(',')[1]}" in (root / place).read_text()

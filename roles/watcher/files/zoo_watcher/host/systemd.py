@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 
 
 def notify(*words: str) -> None:
@@ -19,6 +20,11 @@ def notify(*words: str) -> None:
         address = f"\0{address[1:]}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto("\n".join(words).encode(), address)
+
+
+def reloading() -> str:
+    """The words that tell that this process begins anew; `READY=1` ends it."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def watchdog_interval() -> float | None:

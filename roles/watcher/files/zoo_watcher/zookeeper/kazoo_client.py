@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from zoo_watcher.config.config import Connection
@@ -15,15 +16,28 @@ from .connection import ZooKeeperError, make_client, mistakes
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
+    from .kazoo_threads import KazooThreads
+
 LONGEST_PAUSE = 2.0
 """Seconds between two tries to connect, at the most."""
 
+KAZOO_RANGE = ">=2.8,<3"
+"""The versions of kazoo whose private attributes are those that `Connector` and `Session` use."""
+PRIVATE = {
+    "": ("_connection", "_reset_session", "_session_id", "_session_passwd", "_stopped"),
+    "_connection": ("_connect", "_expand_client_hosts", "_ro_mode", "_socket", "connection_stopped", "logger"),
+}
+"""Those attributes: the client's own, and those of its attribute `_connection`."""
 
-def new_client(connection: Connection, client_id: tuple[int, bytes] | None) -> KazooClient:
+
+def new_client(
+    connection: Connection, client_id: tuple[int, bytes] | None, threads: KazooThreads | None = None
+) -> KazooClient:
     """A client that takes the session `client_id` up again if there is one. Raises `ConfigError`."""
     check_connection(connection)
     return _make(
         connection,
+        handler=threads,
         timeout=connection.session_timeout,
         client_id=client_id,
         connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": _longest_pause(connection)},
@@ -32,9 +46,30 @@ def new_client(connection: Connection, client_id: tuple[int, bytes] | None) -> K
 
 def _make(connection: Connection, **arguments: Any) -> KazooClient:
     try:
-        return make_client(vars(connection), **arguments)
+        client = make_client(vars(connection), **arguments)
     except ZooKeeperError as exc:
         raise ConfigError([str(exc)]) from exc
+    missing = missing_attributes(client)
+    if missing:
+        lacks = f"kazoo {_kazoo_version()} lacks {', '.join(missing)}, which the agent needs"
+        raise ConfigError([f"{lacks}; install kazoo{KAZOO_RANGE}"])
+    return client
+
+
+def missing_attributes(client: Any) -> list[str]:
+    """Which of kazoo's private attributes that the agent uses this client does not have."""
+    missing = []
+    for owner, names in PRIVATE.items():
+        holder = getattr(client, owner, None) if owner else client
+        missing += [".".join(filter(None, [owner, name])) for name in names if not hasattr(holder, name)]
+    return missing
+
+
+def _kazoo_version() -> str:
+    try:
+        return version("kazoo")
+    except PackageNotFoundError:
+        return "of an unknown version"
 
 
 def check_connection(connection: Connection) -> None:

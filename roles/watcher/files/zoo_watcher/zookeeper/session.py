@@ -9,7 +9,11 @@ A watch and a change of state only wake the loop: it reads anew what counts.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
@@ -17,12 +21,15 @@ from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 
 from .connection import explain
 from .connector import Connector
 from .kazoo_client import new_client
+from .kazoo_log import KazooLog
+from .kazoo_threads import KazooThreads
 from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
@@ -30,6 +37,11 @@ ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+"""Seconds before kazoo's client is replaced by a new one, from the first pause to the longest."""
+
+log = logging.getLogger(__name__)
 
 NOT_CONNECTED = {
     KeeperState.CONNECTING: DISCONNECTED,
@@ -53,23 +65,98 @@ class Session:
 
     def __init__(self, connection: Connection, client_id: ClientId | None, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self.client = new_client(connection, client_id)
+        self._connection = connection
+        self._known = client_id
         self.states = SessionStates()
-        self._connector = Connector(self.client, connection.session_timeout, self._enter)
-        self.client.add_listener(self._on_kazoo_state)
+        self._log = KazooLog()
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._renew_at: float | None = None
+        self._told = ""
+        self._make_client(connection.session_timeout)
+
+    def _make_client(self, timeout: float) -> None:
+        """Have a client that is not started. Raises `ConfigError`; then what there was before stays."""
+        threads = KazooThreads(self._changed)
+        client = new_client(self._connection, self._known, threads)
+        self._threads, self.client = threads, client
+        self._connector = Connector(client, timeout, functools.partial(self._enter, client))
+        client.add_listener(self._on_kazoo_state)
 
     def _on_kazoo_state(self, _state: str) -> None:
         state = NOT_CONNECTED.get(self.client.client_state)
         if state:
-            self._enter(state)
+            self._enter(self.client, state)
 
-    def _enter(self, state: str, detail: str = "") -> None:
+    def _enter(self, client: Any, state: str, detail: str = "") -> None:
+        if client is not self.client:
+            return  # one that has been replaced
+        if state == SYNC_CONNECTED:
+            self._known = client.client_id
+            self._backoff.reset()
+            self._told = ""
+        elif state == EXPIRED:
+            self._known = None
         if self.states.enter(state, detail):
             self._changed()
 
     def start(self) -> None:
         """Begin to connect."""
-        self.client.start_async()
+        self._log.listen()
+        self._start_client()
+
+    def _start_client(self) -> None:
+        try:
+            self.client.start_async()
+        except Exception as exc:  # noqa: BLE001  # no descriptor, no thread, or what kazoo makes of it
+            self._threads.note_end(exc)
+
+    def look_after(self) -> float:
+        """Replace a client whose threads have ended, and tell of a session that is not there for long.
+
+        To be called while it is not `usable`; the seconds after which to call it again.
+        """
+        return min(self._replace_broken(), self.states.remind(self._log.last))
+
+    def _replace_broken(self) -> float:
+        """The session itself lasts: the new client takes it up again, and every watch is told that it is lost."""
+        now = time.monotonic()
+        if not self._threads.broken:
+            return LONGEST_PAUSE
+        if self._renew_at is None:
+            self._enter(self.client, DISCONNECTED)
+            self._tell(self._threads.reason)
+            self._renew_at = now + next(self._backoff)
+        elif now >= self._renew_at:
+            self._renew_at = None
+            self._replace()
+            return 0.0
+        return max(0.0, self._renew_at - now)
+
+    def _tell(self, reason: str) -> None:
+        if self._told != (reason or "unknown"):
+            self._told = reason or "unknown"
+            log.warning("the client of ZooKeeper has ended by itself (%s); a new one takes the session up", self._told)
+
+    def _replace(self) -> None:
+        try:
+            self._retire()
+            self._make_client(self.timeout)
+        except Exception as exc:  # noqa: BLE001  # tried again: whatever it is, an agent without a client is of no use
+            self._threads.reason = f"{type(exc).__name__}: {exc}"
+            return
+        self._start_client()
+
+    def _retire(self) -> None:
+        """End what is left of the client, but not the session: kazoo's own `stop` would close it."""
+        self.client.remove_listener(self._on_kazoo_state)
+        connection = self.client._connection
+        self.client._stopped.set()
+        with contextlib.suppress(AttributeError, OSError):
+            connection._socket.shutdown(socket.SHUT_RDWR)
+        connection.connection_stopped.wait(STOP_TIMEOUT)
+        self._threads.end()
+        with contextlib.suppress(Exception):
+            self.client.close()
 
     def wake(self) -> None:
         """Let the loop look again."""
@@ -78,7 +165,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether a server that can write answers now."""
-        return self.states.current == SYNC_CONNECTED
+        return self.states.current == SYNC_CONNECTED and not self._threads.broken
 
     @property
     def timeout(self) -> float:

@@ -29,6 +29,8 @@ ACTIONS = {
 }
 """What the agent does in each state, as its log says."""
 BAD = {DISCONNECTED, EXPIRED, AUTH_FAILED, CONNECTED_READ_ONLY}
+REMINDERS = (5.0, 60.0, 600.0, 3600.0)
+"""Seconds after which a bad state is told once more, with what is known of the cause; then every last of them."""
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class SessionStates:
         """The time at which each was last entered, RFC 3339; none for a state that never was."""
         self.counts: Counter[str] = Counter()
         self._proved = float("-inf")
+        self._since = time.monotonic()
+        self._due = REMINDERS[0]
 
     def enter(self, state: str, detail: str = "") -> bool:
         """Enter a state, log it, and say whether it is another than before."""
@@ -53,11 +57,24 @@ class SessionStates:
         if self.current == SYNC_CONNECTED and state != EXPIRED:
             self._proved = time.monotonic()
         self.current = state
+        self._since = time.monotonic()
+        self._due = REMINDERS[0]
         self.entered[state] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self.counts[state] += 1
         level = logging.WARNING if state in BAD else logging.INFO
         log.log(level, "session %s%s: %s", state, f", {detail}" if detail else "", ACTIONS[state])
         return True
+
+    def remind(self, cause: str) -> float:
+        """Log again, more and more rarely, that there is no session; the seconds until the next time."""
+        lasted = time.monotonic() - self._since
+        if self.current == SYNC_CONNECTED:
+            return REMINDERS[-1]
+        if lasted >= self._due:
+            said = f": {cause}" if cause else ""
+            log.warning("session still %s after %d s%s", self.current, lasted, said)
+            self._due = next((due for due in REMINDERS if due > lasted), lasted + REMINDERS[-1])
+        return self._due - lasted
 
     def seconds_left(self, timeout: float) -> float:
         """How long a session of this timeout lasts, whatever happens; 0 where it may have ended."""

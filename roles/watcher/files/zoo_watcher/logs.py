@@ -1,0 +1,51 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's log: lines on standard error, with the priority of each for journald where it reads them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+"""The priorities of sd-daemon(3), by the lowest level that has each."""
+
+
+class JournalFormatter(logging.Formatter):
+    """Puts `<priority>` before each line: journald takes a line for an entry."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record."""
+        priority = next(number for level, number in PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+def set_up_log(level: str) -> None:
+    """Log to standard error from `level` on. Of kazoo's lines only errors: `Session` tells the rest, once."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else logging.Formatter
+    handler.setFormatter(formatter("%(levelname)s %(message)s"))
+    handler.setLevel(level.upper())
+    handler.addFilter(_is_worth_a_line)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def print_error(line: str) -> None:
+    """Print a line on standard error, where there may be no log yet; for journald, as an error."""
+    prefix = "<3>" if is_journal(sys.stderr.fileno()) else ""
+    print(f"{prefix}{line}", file=sys.stderr)  # noqa: T201
+
+
+def is_journal(descriptor: int) -> bool:
+    """Whether journald reads this descriptor: JOURNAL_STREAM names it, see systemd.exec(5)."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or record.name.partition(".")[0] != "kazoo"
