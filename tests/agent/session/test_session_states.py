@@ -240,7 +240,8 @@ def test_a_read_only_server_that_takes_no_new_session_is_no_connection_and_no_tr
         stack.callback(servers.stop)
         servers.start()
         zk = stack.enter_context(witness(servers.hosts))
-        agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**registered, "metrics_port": port})
+        config = {**registered, "metrics_port": port, "log_level": "debug"}
+        agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", config)
         stack.enter_context(ended(agent.start()))
         wait_state(agent, "SyncConnected")
         for member in servers.members[:2]:

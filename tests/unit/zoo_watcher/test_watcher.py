@@ -21,7 +21,7 @@ class Loop:
         self.layout = Layout(base)
         self.layout.make()
         self.deployed: list[str] = []
-        self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1")
+        self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1", lambda: None)
         monkeypatch.setattr(self._watcher, "_deploy", self._deploy)
 
     def _deploy(self, desired: Desired, release: Release) -> None:

@@ -23,12 +23,13 @@ class JournalFormatter(logging.Formatter):
 
 
 def set_up_log(level: str) -> None:
-    """Log to standard error from `level` on. Of kazoo's lines only errors: `Session` tells the rest, once."""
+    """Log to standard error from `level` on; of kazoo only errors, but for `debug`: `Session` tells the rest, rarely."""
     handler = logging.StreamHandler(sys.stderr)
     formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else logging.Formatter
     handler.setFormatter(formatter("%(levelname)s %(message)s"))
     handler.setLevel(level.upper())
-    handler.addFilter(_is_worth_a_line)
+    if level != "debug":
+        handler.addFilter(_is_worth_a_line)
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
