@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from .errors import AgentError, ConfigError
 from .logs import print_error, set_up_log
@@ -97,10 +97,10 @@ def _run(arguments: argparse.Namespace) -> int:
     set_up_log(config.log_level)
     watcher = Watcher(config, _version(), lambda: _check_again(arguments.config))
     status = _serve(watcher)
+    # A signal of these waits until the agent, begun anew, listens.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if watcher.ending == "reloading":
-        # A signal of these waits until the agent, begun anew, listens.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        _begin_anew()
+        status = _begin_anew()
     if watcher.ending != "leaving":
         # The session is for the next agent: kazoo would close it when the interpreter ends.
         logging.shutdown()
@@ -112,11 +112,19 @@ def _check_again(path: str) -> None:
     _usable_config(path)
 
 
-def _begin_anew() -> NoReturn:
-    """Become the same command again, as the same process: the session stays open, and is taken up again."""
-    logging.shutdown()
+def _begin_anew() -> int:
+    """Become the same command again, as the same process: the session stays open, and is taken up again.
+
+    Returns only where that is not possible, with an exit status: then the service manager starts the agent.
+    """
+    command = getattr(sys, "orig_argv", None) or [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]])  # noqa: S606
+    sys.stderr.flush()
+    try:
+        os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606
+    except OSError as exc:
+        log.critical("not begun anew: %s: %s", sys.executable, exc.strerror)
+    return EXIT_TROUBLE
 
 
 def _serve(watcher: Watcher) -> int:

@@ -23,7 +23,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def set_up_log(level: str) -> None:
-    """Log to standard error from `level` on; of kazoo only errors, but for `debug`: `Session` tells the rest, rarely."""
+    """Log to standard error from `level` on; of kazoo only errors, but at `debug`: `Session` tells the rest."""
     handler = logging.StreamHandler(sys.stderr)
     formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else logging.Formatter
     handler.setFormatter(formatter("%(levelname)s %(message)s"))

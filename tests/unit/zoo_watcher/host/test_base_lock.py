@@ -18,6 +18,7 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     assert not is_locked(layout)
     lock = lock_base(layout)
     assert is_locked(layout)
+    assert layout.lock.stat().st_mode & 0o777 == 0o644, "who only looks needs no privilege"
     with pytest.raises(AgentError, match=f"another agent works in {layout.base}; this one ends"):
         lock_base(layout)
     os.close(lock)

@@ -87,3 +87,22 @@ def test_a_fleet_spreads_by_its_size_and_rate(
     else:
         assert max(slept) <= longest
         assert longest * 0.3 < sum(slept) / len(slept) < longest * 0.7
+
+
+def test_a_full_disk_under_the_swap_is_waited_out(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [PassingError("activating site: No space left on device")] * 2
+    swapped: list[str] = []
+
+    def swap(_layout: Any, _place: str, commit_id: str) -> None:
+        if errors:
+            raise errors.pop()
+        swapped.append(commit_id)
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    deployment._swap()
+    assert swapped == [COMMIT]
+    messages = [progress.message for progress in told if progress]
+    assert len(messages) == 2
+    assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)

@@ -22,7 +22,9 @@ def lock_base(layout: Layout) -> int:
     """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
         layout.make()
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        # Whoever may look into the base may ask whether an agent works there.
+        os.fchmod(descriptor, 0o644)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
     try:
@@ -49,11 +51,13 @@ def _await_lock(descriptor: int, layout: Layout) -> None:
 def is_locked(layout: Layout) -> bool:
     """Whether an agent works in the base."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDWR)
+        descriptor = os.open(layout.lock, os.O_RDONLY)
     except OSError:
         return False
     try:
         return not _try_lock(descriptor)
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
 

@@ -117,8 +117,16 @@ class Deployment(threading.Thread):
         try:
             return self._deploy()
         except UnhealthyError as exc:
-            self._go_back(str(exc))
-            return False
+            reason = str(exc)
+        except DeployError:
+            raise
+        except Exception as exc:
+            if not self.handshake.has_activated:
+                raise
+            log.exception("an error of the agent's own with the release live, generation=%s", self.generation)
+            reason = f"an error of the agent's own, see its log: {type(exc).__name__} {exc}"
+        self._go_back(reason)
+        return False
 
     def _deploy(self) -> bool:
         """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
@@ -218,8 +226,19 @@ class Deployment(threading.Thread):
         if self._journal != ReleaseJournal.load(self.layout.journal):
             # What the place was is known afterwards only from here.
             self._remember(self._journal)
-        activate(self.layout, self.release.relative_path, self.release.commit_id)
+        self._swap()
         self._timings["activating"] = round(time.monotonic() - begin, 4)
+
+    def _swap(self) -> None:
+        """Swap the symlink; a disk that is full or read-only is waited out."""
+        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+            try:
+                activate(self.layout, self.release.relative_path, self.release.commit_id)
+            except PassingError as exc:
+                self.report("activating", f"{exc}; tried again in {pause:.0f} s")
+                self.handshake.sleep(pause)
+            else:
+                return
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""

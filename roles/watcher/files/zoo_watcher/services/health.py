@@ -18,7 +18,7 @@ from .probes import probe
 EAGER = 0.05
 """Seconds to the second question after a release went live; each further pause is `SLOWER` times as long."""
 SLOWER = 1.3
-HANGING = 5.0
+HANGING = 10.0
 """Seconds beyond a check's timeout, or three intervals, after which its last verdict counts no more."""
 LOOK = 1.0
 """Seconds between two looks at whether the checks go on."""
@@ -68,9 +68,11 @@ class Checker(threading.Thread):
         with self._lock:
             return self.check.interval if self.proved else next(self._backoff)
 
-    def note_hang(self) -> None:
-        """The check that is under way does not end: what an earlier one has found tells nothing any more."""
+    def note_hang(self, answers: int) -> None:
+        """The check after so many `answers` does not end: what an earlier one has found tells nothing any more."""
         with self._lock:
+            if self.answers != answers:
+                return  # it has just ended
             hung = self.healthy is not False
             self.healthy = self.proved = False
             self._in_a_row = 0
@@ -122,7 +124,7 @@ class Supervisor(threading.Thread):
             if paused or checker.answers != answers:
                 self._progress[checker] = (checker.answers, now)
             elif now - since > checker.patience + checker.check.interval:
-                checker.note_hang()
+                checker.note_hang(answers)
 
 
 class Health:

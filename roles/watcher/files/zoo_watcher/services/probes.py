@@ -36,12 +36,15 @@ class LimitedSocket(socket.socket):
 
     deadline = 0.0
 
-    def limit(self) -> None:
-        """Let the next operation last until the deadline. Raises `socket.timeout` where that has passed."""
+    def limit(self, shares: int = 1) -> None:
+        """Let the next operation last until the deadline, or for one of `shares` of the time until then.
+
+        Raises `socket.timeout` where the deadline has passed.
+        """
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise socket.timeout("timed out")
-        self.settimeout(left)
+        self.settimeout(left / shares)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         """As in `socket`; what reads an answer calls this alone."""
@@ -50,13 +53,14 @@ class LimitedSocket(socket.socket):
 
 
 def _connect(check: Check, deadline: float) -> LimitedSocket:
-    """A connection to the first address that takes one. Raises `OSError`."""
+    """A connection to the first address that takes one; none has all of the time to itself. Raises `OSError`."""
     refused: OSError = OSError("no address")
-    for family, kind, protocol, _name, address in socket.getaddrinfo(check.host, check.port, type=socket.SOCK_STREAM):
+    addresses = socket.getaddrinfo(check.host, check.port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _name, address) in enumerate(addresses):
         connection = LimitedSocket(family, kind, protocol)
         connection.deadline = deadline
         try:
-            connection.limit()
+            connection.limit(len(addresses) - number)
             connection.connect(address)
         except OSError as exc:
             connection.close()
