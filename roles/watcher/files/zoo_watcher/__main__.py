@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
     drop_ambient_capabilities()
     config = Config.from_file(arguments.config)
     set_up_log(config.log_level)
-    watcher = Watcher(config, _version(), lambda: _check_again(arguments.config))
+    watcher = Watcher(config, _version(), partial(_usable_config, arguments.config))
     status = _serve(watcher)
     # A signal of these waits until the agent, begun anew, listens.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -106,10 +107,6 @@ def _run(arguments: argparse.Namespace) -> int:
         logging.shutdown()
         os._exit(status)
     return status
-
-
-def _check_again(path: str) -> None:
-    _usable_config(path)
 
 
 def _begin_anew() -> int:

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class Watcher:
     """One agent. `run` returns when a signal says so."""
 
-    def __init__(self, config: Config, version: str, check_again: Callable[[], None]) -> None:
+    def __init__(self, config: Config, version: str, check_again: Callable[[], object]) -> None:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)

@@ -93,9 +93,8 @@ class Deployment(threading.Thread):
             pass
         except DeployError as exc:
             self._give_up("failed", str(exc))
-        except Exception as exc:
-            log.exception("deployment ended by an error of the agent's own, generation=%s", self.generation)
-            self._give_up("failed", f"an error of the agent's own, see its log: {type(exc).__name__} {exc}")
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the status says so
+            self._give_up("failed", self._log_own(exc))
         else:
             if untidy:
                 self._tidy()
@@ -123,10 +122,16 @@ class Deployment(threading.Thread):
         except Exception as exc:
             if not self.handshake.has_activated:
                 raise
-            log.exception("an error of the agent's own with the release live, generation=%s", self.generation)
-            reason = f"an error of the agent's own, see its log: {type(exc).__name__} {exc}"
+            reason = self._log_own(exc)
         self._go_back(reason)
         return False
+
+    def _log_own(self, error: Exception) -> str:
+        """Log an error that nobody has thought of, with its traceback; what the status says of it."""
+        log.error(
+            "deployment broken off by an error of the agent's own, generation=%s", self.generation, exc_info=error
+        )
+        return f"an error of the agent's own, see its log: {type(error).__name__} {error}"
 
     def _deploy(self) -> bool:
         """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
