@@ -37,14 +37,27 @@ def serve_from(service: Service, agent: Agent) -> None:
     service.open()
 
 
+@pytest.fixture
+def serving_release(
+    agents: Agents, release: Publish, service: Service, registered: dict[str, Any]
+) -> Callable[..., Agent]:
+    """Starts an agent with the repository's head live, whose service answers as the live release says."""
+
+    def start(**config: Any) -> Agent:
+        agent = agents(**registered, **config).start()
+        serve_from(service, agent)
+        agent.wait_outcome(release())
+        return agent
+
+    return start
+
+
 @pytest.mark.smoke
 def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     broken = repository.commit({"index.html": "broken\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], status["commitId"]) == ("rolled_back", first)
@@ -59,12 +72,10 @@ def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
 
 
 def test_a_generation_that_failed_is_not_tried_again_by_a_restarted_agent(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     repository.commit({"index.html": "broken\n"})
     generation = release()
     before = agent.wait_outcome(generation)
@@ -102,31 +113,23 @@ def test_a_first_release_has_nothing_to_go_back_to_and_waits_for_its_service(
 
 
 def test_a_release_that_waits_for_its_health_gives_way_to_a_newer_one_at_once(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(health_timeout=600, **registered).start()
-    serve_from(service, agent)
-    agent.wait_outcome(release())
+    agent = serving_release(health_timeout=600)
     repository.commit({"index.html": "broken\n"})
     release()
     wait_for(lambda: agent.status["state"] == "checking", "the broken release is being checked")
     mended = repository.commit({"index.html": "mended\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], status["commitId"]) == ("active", mended)
+    assert "rolled_back" not in agent.log, "the old one does not come back in between"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_an_agent_that_is_ended_during_the_check_goes_on_with_the_release_after_its_restart(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    number: signal.Signals,
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service, number: signal.Signals
 ) -> None:
-    agent = agents(health_timeout=600, **registered).start()
-    serve_from(service, agent)
-    agent.wait_outcome(release())
+    agent = serving_release(health_timeout=600)
     service.close()
     second = repository.commit({"index.html": "two\n"})
     generation = release()
@@ -138,20 +141,6 @@ def test_an_agent_that_is_ended_during_the_check_goes_on_with_the_release_after_
     service.open()
     assert agent.wait_outcome(generation)["state"] == "active"
     assert agent.live() == second
-    assert "rolled_back" not in agent.log
-
-
-def test_a_release_that_is_interrupted_during_the_check_does_not_bring_the_old_one_back(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
-) -> None:
-    agent = agents(health_timeout=600, **registered).start()
-    serve_from(service, agent)
-    agent.wait_outcome(release())
-    repository.commit({"index.html": "broken\n"})
-    release()
-    wait_for(lambda: agent.status["state"] == "checking", "the broken release is being checked")
-    repository.commit({"index.html": "mended\n"})
-    assert agent.wait_outcome(release())["state"] == "active"
     assert "rolled_back" not in agent.log
 
 
@@ -168,20 +157,13 @@ def modify(agent: Agent, commit_id: str) -> None:
 
 
 def test_a_rollback_has_the_host_use_the_earlier_release_and_tells_the_hook_which_one(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    tmp_path: Path,
+    serving_release: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
     script = f'echo "$0 $ZOO_COMMIT $ZOO_RELEASE $ZOO_PREVIOUS $PWD $ZOO_GENERATION" >> {notes}'
     hooks = {name: ["/bin/sh", "-c", script, name] for name in ("after_activate", "before_rollback")}
-    agent = agents(health_timeout=0.5, hooks=hooks, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5, hooks=hooks)
     first = repository.head
-    agent.wait_outcome(release())
     broken = repository.commit({"index.html": "broken\n"})
     generation = release()
     assert agent.wait_outcome(generation)["state"] == "rolled_back"
@@ -194,12 +176,10 @@ def test_a_rollback_has_the_host_use_the_earlier_release_and_tells_the_hook_whic
 
 
 def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_are_told(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     service.answer = lambda: (502 if agent.live() == first else 500, "")
     repository.commit({"index.html": "two\n"})
     status = agent.wait_outcome(release())
@@ -228,12 +208,10 @@ def test_a_hook_that_fails_for_the_earlier_release_too_is_told_and_the_release_i
 
 
 def test_a_modified_release_is_passed_over_for_the_one_before_it(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     second = repository.commit({"index.html": "two\n"})
     agent.wait_outcome(release())
     modify(agent, second)
@@ -243,12 +221,10 @@ def test_a_modified_release_is_passed_over_for_the_one_before_it(
 
 
 def test_where_every_earlier_release_was_built_in_by_a_hook_the_latest_comes_back_all_the_same(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     modify(agent, first)
     broken = repository.commit({"index.html": "broken\n"})
     status = agent.wait_outcome(release())
@@ -282,17 +258,10 @@ def test_an_earlier_release_that_these_signers_have_not_signed_does_not_come_bac
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL])
 def test_a_generation_that_failed_is_not_tried_again_where_the_agent_ends_while_it_checks_the_earlier_release(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    service: Service,
-    registered: dict[str, Any],
-    number: signal.Signals,
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service, number: signal.Signals
 ) -> None:
-    agent = agents(health_timeout=0.5, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=0.5)
     first = repository.head
-    agent.wait_outcome(release())
     agent.end()
     agent.config["health_timeout"] = 3
     agent.start().wait_live()
@@ -310,12 +279,10 @@ def test_a_generation_that_failed_is_not_tried_again_where_the_agent_ends_while_
 
 
 def test_a_newer_release_does_not_wait_for_the_health_of_an_earlier_one(
-    agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, Any]
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service
 ) -> None:
-    agent = agents(health_timeout=600, hooks={"after_activate": FAILS_WHERE_BROKEN}, **registered).start()
-    serve_from(service, agent)
+    agent = serving_release(health_timeout=600, hooks={"after_activate": FAILS_WHERE_BROKEN})
     first = repository.head
-    agent.wait_outcome(release())
     service.answer = lambda: (500, "")
     repository.commit({"index.html": "broken\n"})
     release()
