@@ -374,6 +374,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "hooks": {"before_activate": ["a", "b c"], "after_activate": ["d"], "before_rollback": ["e"]},
         "hook_timeout": 2.5,
         "restart_units": ["nginx.service", "app@1.service"],
+        "healthy_for": 20,
         "drain_seconds": 0,
         "rollback_when_isolated": 20,
         "metrics_port": 9464,

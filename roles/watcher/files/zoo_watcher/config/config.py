@@ -114,6 +114,7 @@ class Config:
     allowed_schemes: tuple[str, ...] = ("https", "ssh", "git")
     keep_releases: int = 5
     health_timeout: float = 30.0
+    healthy_for: float = 0.0
     fetch_timeout: float = 300.0
     git_mirrors: tuple[tuple[str, str], ...] = ()
     fetch_rate: int = 100
@@ -178,6 +179,7 @@ def _config(reader: ObjectReader) -> Config:
         allowed_schemes=schemes,
         keep_releases=reader.whole("keep_releases", 2, 1000, 5),
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
+        healthy_for=reader.seconds("healthy_for", 0, 86400, 0.0),
         fetch_timeout=reader.seconds("fetch_timeout", 1, 86400, 300.0),
         git_mirrors=_mirrors(reader, schemes),
         fetch_rate=reader.whole("fetch_rate", 1, 1_000_000, 100),

@@ -148,7 +148,8 @@ class Deployment(threading.Thread):
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
         if not proved_before:
             self._restart()
-        self._prove(may_go_back=not proved_before)
+        # A release that was proved before need not last again: nothing has changed on this host.
+        self._prove(0.0 if proved_before else self.config.healthy_for, may_go_back=not proved_before)
         self._remember(self._journal.with_healthy(commit_id, path, self.config.keep_releases))
         self._settle("active")
         return untidy
@@ -275,28 +276,44 @@ class Deployment(threading.Thread):
         if ended.problem:
             raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
 
-    def _prove(self, *, may_go_back: bool) -> None:
-        """Wait until every check has passed since the release went live. Raises `UnhealthyError`, `CancelledError`."""
+    def _prove(self, soak: float, *, may_go_back: bool) -> None:
+        """Wait until the checks pass since the release went live, and for `soak` seconds on end.
+
+        Raises `UnhealthyError`, `CancelledError`.
+        """
         self.report("checking")
         begin = time.monotonic()
-        problem = self._check_health()
+        problem = self._check_health(soak)
         if problem:
             if may_go_back and self._way_back.first:
                 raise UnhealthyError(problem)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
             self.report("checking", problem)
-            self.health.wait_proved(None, self.handshake.is_cancelled)
+            self.health.wait_proved(None, self.handshake.is_cancelled, self._report_soak)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
         self.handshake.check()
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
-    def _check_health(self) -> str | None:
-        """Wait until every check has passed, from now on; what is wrong at the timeout. Raises `CancelledError`."""
-        self.health.begin_proof()
-        proved = self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled)
+    def _check_health(self, soak: float = 0.0) -> str | None:
+        """Wait until every check has passed, from now on, and for `soak` seconds on end; what is wrong at the deadline.
+
+        Raises `CancelledError`.
+        """
+        self.health.begin_proof(soak)
+        deadline = self.config.health_timeout + soak
+        proved = self.health.wait_proved(deadline, self.handshake.is_cancelled, self._report_soak)
         self.handshake.check()
-        return None if proved else f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
+        if proved:
+            return None
+        healthy = f"healthy for {soak:g} s on end" if soak else "healthy"
+        return f"not {healthy} within {deadline:g} s: {self.health.reason}"
+
+    def _report_soak(self, passing: bool) -> None:
+        """Report that all checks pass, or that one has failed before that had lasted long enough."""
+        soak = f"{self.config.healthy_for:g} s"
+        message = f"healthy, proved in {soak}" if passing else f"not healthy for {soak} on end: {self.health.reason}"
+        self.report("checking", message)
 
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
