@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 
 from faults.support.host import Host
 from faults.support.ledger import Ledger
+from support.waiting import wait_for
 
 Hosts = Callable[..., Host]
 
@@ -108,15 +110,71 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
     before = one.origin.head
     one.origin.commit({"index.html": "two\n"})
     ledger.inject("a read-only disk")
-    with ExitStack() as read_only:
-        mount(read_only, one.agent.base, "--bind", str(one.agent.base))
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(one.agent.base)], check=True)
+    with ExitStack() as mounts:
+        read_only(mounts, one)
         generation = one.publish()
         status = one.says("Read-only file system")
         assert (status["commitId"], status["state"] in {"failed", "active"}) == (before, False)
         one.check_live(before)
         one.check_registered()
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
+
+
+def read_only(mounts: ExitStack, host: Host) -> None:
+    """Mount the base, as it is, so that nothing in it can be written."""
+    mount(mounts, host.agent.base, "--bind", str(host.agent.base))
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(host.agent.base)], check=True)
+
+
+def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_can_be_written(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(drain_seconds=0.1)
+    created = one.start().settle()
+    before = one.origin.head
+    ledger.inject("a read-only disk while an agent starts")
+    one.agent.end(signal.SIGUSR2)
+    read_only(mounts, one)
+    one.start()
+    status = wait_for(lambda: one.status if one.status.get("troubles") else None, "the status says so")
+    assert status is not None
+    (trouble,) = status["troubles"]
+    assert trouble.endswith("status.json: Read-only file system; no release is deployed until it can be written")
+    one.check_same(created)
+    one.origin.commit({"index.html": "two\n"})
+    generation = one.publish()
+    one.says("Read-only file system")
+    one.check_live(before)
+    generation = one.publish(before, ref="kept")
+    one.outcome(generation)
+    one.check_same(created)
+    later = one.publish()
+    one.says("Read-only file system")
+    mounts.close()
+    status = one.outcome(later)
+    assert (status["state"], status["commitId"]) == ("active", one.origin.head)
+    wait_for(lambda: "troubles" not in one.status, "the trouble is over", 40)
+    one.check_registered()
+
+
+def test_a_release_that_is_on_a_read_only_disk_is_not_drained_for(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(drain_seconds=0.1)
+    one.start().settle()
+    first = one.origin.head
+    one.origin.commit({"index.html": "two\n"})
+    created = one.settle()
+    second = one.origin.head
+    ledger.inject("a read-only disk before a kept release is activated")
+    read_only(mounts, one)
+    generation = one.publish(first)
+    status = one.says("Read-only file system; tried again")
+    assert (status["state"], status["commitId"]) == ("queued", second)
+    one.check_same(created)
+    mounts.close()
+    assert one.outcome(generation)["state"] == "active"
+    one.check_live(first)
 
 
 def test_a_directory_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:

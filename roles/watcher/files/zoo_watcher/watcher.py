@@ -170,7 +170,8 @@ class Watcher:
         systemd.notify("WATCHDOG=1")
         self._note_files()
         pause = self._reconcile()
-        self.board.show()
+        if self.board.show():
+            self.wake()  # to report it
         return min(pause, systemd.watchdog_interval() or IDLE)
 
     def _note_files(self) -> None:
@@ -189,6 +190,7 @@ class Watcher:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         self.troubles.begin_turn()
+        self.troubles.add([self.board.trouble] if self.board.trouble else [])
         try:
             self._take_steps()
         except NoAnswerError as exc:

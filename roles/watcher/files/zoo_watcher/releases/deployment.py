@@ -9,6 +9,7 @@ one does not become healthy. A newer release cancels it at any instant.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
@@ -187,13 +188,20 @@ class Deployment(threading.Thread):
     def _begin_attempt(self) -> None:
         """Note, once, that the release is about to be activated: who is started after a crash has to know.
 
-        Raises `CancelledError`.
+        A read-only disk is waited out, before anything is drained. Raises `CancelledError`.
         """
-        with self._noting:
-            self.handshake.check()
-            if not self._attempting:
-                self._attempting = True
-                self._remember(self._journal.with_attempt(self.generation, self.release.commit_id))
+        if self._attempting:
+            return
+        begun = self._journal.with_attempt(self.generation, self.release.commit_id)
+        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+            with self._noting:
+                self.handshake.check()
+                problem = self._remember(begun)
+                self._attempting = problem is None or problem.errno != errno.EROFS
+            if self._attempting:
+                return
+            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s")
+            self.handshake.sleep(pause)
 
     def _break_off_attempt(self) -> None:
         """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
@@ -423,14 +431,16 @@ class Deployment(threading.Thread):
         self.handshake.enter(Phase.SETTLED)
         self.report(state, message)
 
-    def _remember(self, journal: ReleaseJournal) -> None:
-        """Write the journal; where that can't be, the host still runs what it runs."""
+    def _remember(self, journal: ReleaseJournal) -> OSError | None:
+        """Write the journal; why that can't be: the host still runs what it runs."""
         with self._noting:
             self._journal = journal
             try:
                 journal.save(self.layout.journal)
             except OSError as exc:
                 log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
+                return exc
+        return None
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:
