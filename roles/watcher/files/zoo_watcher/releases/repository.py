@@ -40,6 +40,12 @@ CREDENTIALS = (
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
 """The disk is full or broken, which may be otherwise the next time."""
+SSH_CONNECT = 10
+"""Seconds within which an SSH server has to accept a connection and say that it is one."""
+SSH_ALIVE = 10
+SSH_SILENT = 3
+"""An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
+answer: the same time as by `lowSpeedTime` over HTTP."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
@@ -120,7 +126,8 @@ class Access:
     @property
     def ssh(self) -> str:
         """The command by which git speaks SSH: it never prompts, and connects only to known hosts."""
-        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={SSH_CONNECT}"]
+        options += [f"ServerAliveInterval={SSH_ALIVE}", f"ServerAliveCountMax={SSH_SILENT}"]
         if self.ssh_known_hosts:
             options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
         if self.ssh_key:
