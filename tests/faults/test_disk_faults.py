@@ -64,7 +64,7 @@ def fill(path: Path) -> None:
 def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_room(
     mounts: ExitStack, host: Hosts, ledger: Ledger, file_system: Callable[[ExitStack, Host], None]
 ) -> None:
-    one = host()
+    one = host(min_free_bytes=0, min_free_inodes=0)
     file_system(mounts, one)
     one.start().settle()
     before = one.origin.head
@@ -81,6 +81,39 @@ def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_roo
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
     later = one.origin.commit({"index.html": "room again\n"})
     one.settle(later)
+
+
+def free_bytes(host: Host) -> int:
+    """What is free on the disk of the base."""
+    facts = os.statvfs(host.agent.base)
+    return facts.f_bavail * facts.f_frsize
+
+
+def test_a_deployment_that_would_leave_less_free_than_it_has_to_waits_for_room(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host()
+    tmpfs(mounts, one)
+    one.start().settle()
+    before = one.origin.head
+    one.agent.end(signal.SIGUSR2)
+    floor = one.agent.config["min_free_bytes"] = free_bytes(one) - 300_000
+    (one.origin.path / "large").write_bytes(os.urandom(400_000))
+    one.origin.commit({})
+    ledger.inject("a release for which there is too little room")
+    one.start()
+    generation = one.publish()
+    status = one.says("bytes, all there is above min_free_bytes: make room; tried again")
+    assert (status["state"], status["commitId"]) == ("fetching", before)
+    assert free_bytes(one) >= floor - 100_000, "the pack was cut off"
+    one.check_live(before)
+    (one.agent.base / "more").write_bytes(bytes(300_000))
+    one.says("to stay free (min_free_bytes): make room; tried again")
+    one.check_registered()
+    (one.agent.base / "more").unlink()
+    subprocess.run(["mount", "-o", "remount,size=16m", str(one.agent.base)], check=True)
+    assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
+    one.check_live(one.origin.head)
 
 
 def test_a_disk_that_fills_up_under_a_restarted_agent_stops_neither_service_nor_status(

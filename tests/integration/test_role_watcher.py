@@ -369,6 +369,8 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "fetch_rate": 20,
         "activation_rate": 50,
         "max_release_files": 50_000,
+        "min_free_bytes": 1_000_000_000,
+        "min_free_inodes": 0,
         "hard_links": False,
         "shared_paths": ["var/uploads"],
         "hooks": {"before_activate": ["a", "b c"], "after_activate": ["d"], "before_rollback": ["e"]},

@@ -121,6 +121,8 @@ class Config:
     activation_rate: int = 500
     max_release_bytes: int = 10_000_000_000
     max_release_files: int = 200_000
+    min_free_bytes: int | None = None
+    min_free_inodes: int | None = None
     ssh_key: str | None = None
     ssh_known_hosts: str | None = None
     git_credentials: str | None = None
@@ -185,6 +187,8 @@ def _config(reader: ObjectReader) -> Config:
         fetch_rate=reader.whole("fetch_rate", 1, 1_000_000, 100),
         activation_rate=reader.whole("activation_rate", 1, 1_000_000, 500),
         max_release_bytes=reader.whole("max_release_bytes", 1, 2**63 - 1, 10_000_000_000),
+        min_free_bytes=reader.whole("min_free_bytes", 0, 2**63 - 1),
+        min_free_inodes=reader.whole("min_free_inodes", 0, 2**63 - 1),
         max_release_files=reader.whole("max_release_files", 1, 10_000_000, 200_000),
         ssh_key=_secret_file(reader, "ssh_key"),
         ssh_known_hosts=reader.text("ssh_known_hosts"),

@@ -29,6 +29,7 @@ from zoo_watcher.wire.records import Release
 
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
+from .room import Floor
 from .staging import Making, make_release
 
 MEMORY = 4 * 2**30
@@ -81,7 +82,9 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
             pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
-        repository = Repository(layout, _access(job))
+        floor = Floor(*job["floor"])
+        floor.check(layout.own)
+        repository = Repository(layout, _access(job), floor)
         repository.open()
         try:
             _make(job, release, repository, clock)

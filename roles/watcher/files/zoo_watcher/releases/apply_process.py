@@ -36,6 +36,7 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
+        "floor": [config.min_free_bytes, config.min_free_inodes],
         "signers": allowed_signers(config.require_signature),
     }
 
