@@ -300,6 +300,8 @@ class Repository:
         try:
             self.git.verify_commit(commit_id)
         except CommandError as exc:
+            if exc.status == -signal.SIGKILL or says(exc.stderr, NO_MEMORY):
+                raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
             cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
