@@ -258,10 +258,22 @@ def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitR
 def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repository: GitRepository) -> None:
     commit_id = repository.head
     deploy(store, repository.url, commit_id)
-    store.forget([commit_id])
+    store.keep_only([])
     assert not store.has(commit_id)
     store.fetch(release(repository.url, commit_id))
     assert store.has(commit_id)
+
+
+def test_a_commit_that_was_fetched_and_refused_is_not_kept_for_ever(
+    store: Repository, repository: GitRepository
+) -> None:
+    refused, kept, latest = history(repository, 3)
+    for commit_id in (refused, kept, latest):
+        store.fetch(release(repository.url, commit_id))
+    store.keep_only([kept, latest])
+    assert [store.has(commit_id) for commit_id in (refused, kept, latest)] == [False, True, True]
+    store.tidy()
+    assert commits(store) == 2
 
 
 def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_are_all_read(

@@ -88,7 +88,8 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         # First of all, to have room.
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
-            pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
+            for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
+                sys.stderr.write(f"WARNING release not removed, tried again with the next: {problem}\n")
         floor = Floor(*job["floor"])
         floor.check(layout.own)
         repository = Repository(layout, _access(job), floor)
@@ -99,7 +100,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
             # The store is only a copy: a new one is fetched, once.
             repository.discard()
             _make(job, release, repository, clock)
-        repository.forget(pruned)
+        repository.keep_only([*layout.staged(), release.commit_id])
         return {"done": clock.seconds, "untidy": repository.untidy}
 
 

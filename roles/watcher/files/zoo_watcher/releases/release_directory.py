@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo_watcher.host.filesystem import disk_errors, remove_tree
+from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree
 from zoo_watcher.host.layout import Layout
 
 from .manifest import Manifest
@@ -43,12 +43,23 @@ def allowed_signers(path: str | None) -> str | None:
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
-    """Remove the release directories of all commits but those in `keep`; the removed commits. Raises `OSError`."""
-    removed = [commit_id for commit_id in layout.staged() if commit_id not in keep]
-    for commit_id in removed:
-        # Renamed first: a directory under its commit's name is complete, also if this is cut short.
-        leaving = layout.unused(f"leaving-{commit_id}")
-        os.replace(layout.release(commit_id), leaving)
-        remove_tree(layout.manifest(commit_id))
-        remove_tree(leaving)
-    return removed
+    """Remove the release directories of all commits but those in `keep`; a line for each that can't be removed now."""
+    problems = []
+    for commit_id in layout.staged():
+        if commit_id not in keep:
+            try:
+                _remove(layout, commit_id)
+            except OSError as exc:
+                problems.append(f"{layout.release(commit_id)}: {exc.strerror}")
+    return problems
+
+
+def _remove(layout: Layout, commit_id: str) -> None:
+    """Remove a release directory. Raises `OSError`."""
+    # Renamed first: a directory under its commit's name is complete, also if this is cut short.
+    leaving = layout.unused(f"leaving-{commit_id}")
+    # A hook may have made it read-only; who moves a directory has to be allowed to write into it.
+    allow_owner(layout.release(commit_id))
+    os.replace(layout.release(commit_id), leaving)
+    remove_tree(layout.manifest(commit_id))
+    remove_tree(leaving)

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,7 @@ class Repository:
                 raise self._trouble(url, commit_id, exc) from exc
             self._fetch_all(url, commit_id)
         if not self.has(commit_id):
-            self.forget([commit_id])
+            self._forget(commit_id)
             raise DeployError(f"{url} has {commit_id}, which is not a commit; publish the id of a commit")
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
@@ -367,10 +367,14 @@ class Repository:
         finally:
             remove_tree(listed)
 
-    def forget(self, commit_ids: Sequence[str]) -> None:
-        """Unpin commits that are not kept any more."""
-        for commit_id in commit_ids:
-            self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
+    def keep_only(self, commit_ids: Collection[str]) -> None:
+        """Unpin all other commits: those whose release directory is gone, and those that were fetched and refused."""
+        pinned = str(self._run("for_each_ref", "--format=%(refname:lstrip=3)", KEPT)).split()
+        for commit_id in set(pinned) - set(commit_ids):
+            self._forget(commit_id)
+
+    def _forget(self, commit_id: str) -> None:
+        self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
 
     @property
     def untidy(self) -> bool:

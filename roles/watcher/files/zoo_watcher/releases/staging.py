@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory, sync_file_system
+from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree, sync_directory, sync_file_system
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_REFLINK, exchange, reflink
 
@@ -210,6 +210,7 @@ def _put_in_place(making: Making, tree: Path) -> None:
     Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
+        allow_owner(release)
         exchange(tree, release)
     else:
         os.replace(tree, release)
