@@ -20,6 +20,7 @@ from zoo_watcher.host.filesystem import (
     disk_errors,
     load_json,
     open_directory,
+    read_json,
     remove_tree,
     sync_file_system,
     write_durably,
@@ -89,6 +90,20 @@ def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp
     (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load_json(tmp_path / "file", count_of, 7) == 7
     assert load_json(tmp_path / "none", count_of, 7) == 7
+    assert read_json(tmp_path / "file", count_of, 7) == 7
+    assert read_json(tmp_path / "none", count_of, 7) == 7
+
+
+def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path, **_words: str) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_json(tmp_path / "file", count_of, 7)
+    assert load_json(tmp_path / "file", count_of, 7) == 7
 
 
 @pytest.mark.parametrize(

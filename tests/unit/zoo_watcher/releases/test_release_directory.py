@@ -68,6 +68,12 @@ def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) ->
     assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
 
 
+def test_what_a_symlink_of_the_base_leads_to_is_not_removed(layout: Layout) -> None:
+    (layout.base / "tools").symlink_to(layout.release(OLD))
+    prune(layout, frozenset({NEW}))
+    assert sorted(layout.staged()) == [OLD, NEW]
+
+
 def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ MAY_PASS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
 }
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+"""What a path gives where no file is at it."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Opens a directory, and nothing that a symlink points at."""
 
@@ -36,8 +38,20 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
     For what the agent has written down for itself: it can do without. `build` may raise what a wrong form brings about.
     """
     try:
+        return read_json(path, build, fallback)
+    except OSError:
+        return fallback
+
+
+def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
+    """As `load_json`, for what must not be taken for missing. Raises `OSError` where a file is there, or may be."""
+    try:
         return build(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
+    except OSError as exc:
+        if exc.errno in NO_FILE:
+            return fallback
+        raise
+    except (ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
         return fallback
 
 
