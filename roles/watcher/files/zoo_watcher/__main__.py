@@ -32,9 +32,7 @@ def main() -> int:
     """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration."""
     arguments = _parser().parse_args()
     if arguments.command == "apply":
-        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
-
-        return apply()
+        return _apply()
     try:
         return _COMMANDS[arguments.command](arguments)
     except ConfigError as exc:
@@ -44,6 +42,18 @@ def main() -> int:
     except AgentError as exc:
         print_error(f"zoo_watcher: {exc}")
         return EXIT_TROUBLE
+
+
+def _apply() -> int:
+    """Do the agent's job on standard input."""
+    try:
+        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+    except ImportError as exc:
+        # GitPython is not there; or it is, and could not start the git that it looks at when it is imported.
+        kind = "final" if isinstance(exc, ModuleNotFoundError) else "passing"
+        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": kind}) + "\n")
+        return EXIT_TROUBLE
+    return apply()
 
 
 def _parser() -> argparse.ArgumentParser:
