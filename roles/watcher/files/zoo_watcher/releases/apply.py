@@ -26,7 +26,7 @@ from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
-from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.records import Release, without_userinfo
 
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
@@ -50,9 +50,10 @@ def main() -> int:
     limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
     limit(resource.RLIMIT_AS, MEMORY)
     try:
-        send(_do(job))
+        with disk_errors("applying"):
+            send(_do(job))
     except DeployError as exc:
-        send({"error": str(exc), "kind": _kind(exc)})
+        send({"error": without_userinfo(str(exc)), "kind": _kind(exc)})
         return 1
     except MemoryError:
         send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
