@@ -31,7 +31,7 @@ from .activation import activate, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
-from .release_directory import allowed_signers, is_deployable
+from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import PlacedRelease, WayBack, live_releases
 
 FIRST_PAUSE = 1.0
@@ -236,16 +236,18 @@ class Deployment(threading.Thread):
         self._spread(self.config.fetch_rate)
         job = self._wait_out("queued", lambda: stage_job(self.config, self.release, self._kept()))
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        steps = _Steps(self.report)
         killed = 0
         while True:
             try:
-                result = self._process.run(job, self.report)
+                result = self._process.run(job, steps.enter)
             except PassingError as exc:
                 self.handshake.check()
                 killed = killed + 1 if isinstance(exc, KilledError) else 0
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
+                steps.fail(str(exc))
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
                 self.handshake.sleep(pause)
             else:
@@ -253,8 +255,21 @@ class Deployment(threading.Thread):
                 return bool(result["untidy"])
 
     def _is_deployable(self) -> bool:
+        """Whether the release directory that is here may go live as it is. Raises `DeployError`."""
+        commit_id = self.release.commit_id
         signers = allowed_signers(self.config.require_signature)
-        return is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers)
+        if is_deployable(self.layout, commit_id, self.config.shared_paths, signers):
+            return True
+        # What a hook has built in it is in use: making it anew would take that from under the other place.
+        place = next((live for live in live_releases(self.layout, self._journal) if live.commit_id == commit_id), None)
+        if place is None or is_unmodified(self.layout, commit_id, self.config.shared_paths):
+            return False
+        if signers is not None:
+            raise DeployError(
+                f"{commit_id} is live at {place.path} and modified since it was staged, so its signature proves "
+                "nothing: publish another commit"
+            )
+        return True
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -475,6 +490,29 @@ class Deployment(threading.Thread):
                 log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
                 return exc
         return None
+
+
+class _Steps:
+    """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
+
+    def __init__(self, report: Callable[[str, str | None], None]) -> None:
+        self._report = report
+        self._entered: list[str] = []
+        self._failed = ""
+        self._message: str | None = None
+
+    def enter(self, step: str) -> None:
+        """A step begins: those before it have succeeded."""
+        if self._failed in self._entered:
+            self._message = None
+        self._entered.append(step)
+        self._report(step, self._message)
+
+    def fail(self, problem: str) -> None:
+        """The step that was entered last has failed; all of them are entered again."""
+        self._failed = self._entered[-1] if self._entered else ""
+        self._message = f"{problem}; trying again"
+        self._entered = []
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:
