@@ -24,7 +24,7 @@ from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-COMMIT, OLD = "a" * 40, "b" * 40
+COMMIT, OLD, UNPROVED = "a" * 40, "b" * 40, "c" * 40
 Make = Callable[..., Deployment]
 
 
@@ -283,3 +283,64 @@ def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_
     else:
         assert (state, message) == ("active", None)
         assert live_commit(deployment.layout, "site") == COMMIT
+
+
+def live_and_unproved(deployment: Deployment) -> None:
+    """A release is live whose proof the deployment of a newer one has broken off; the one before it was healthy."""
+    stage(deployment, OLD)
+    stage(deployment, UNPROVED)
+    journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
+    journal.save(deployment.layout.journal)
+    activate(deployment.layout, "site", UNPROVED)
+
+
+@pytest.mark.parametrize("healthy", [False, True])
+def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
+) -> None:
+    def run(*_words: Any) -> dict[str, Any]:
+        raise DeployError("too large")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return None if healthy or live_commit(deployment.layout, "site") == OLD else "not healthy"
+
+    live_and_unproved(deployment)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    journal = ReleaseJournal.load(deployment.layout.journal)
+    assert journal.failed(7, COMMIT)
+    if healthy:
+        assert outcome(told) == ("failed", "too large")
+        assert live_commit(deployment.layout, "site") == UNPROVED
+        assert journal.healthy == (UNPROVED, OLD)
+    else:
+        went = f"too large; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
+        assert outcome(told) == ("failed", went)
+        assert live_commit(deployment.layout, "site") == OLD
+        assert journal.healthy == (OLD,)
+
+
+def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for_in_vain(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def run(*_words: Any) -> dict[str, Any]:
+        tries.append(live_commit(deployment.layout, "site"))
+        if len(tries) == 3:
+            stage(deployment, COMMIT)
+            return {"done": {}, "untidy": False}
+        raise PassingError("no route")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return "not healthy" if live_commit(deployment.layout, "site") == UNPROVED else None
+
+    live_and_unproved(deployment)
+    deployment.config = replace(deployment.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    assert tries == [UNPROVED, OLD, OLD]
+    assert outcome(told) == ("active", None)
+    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)
