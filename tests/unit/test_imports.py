@@ -24,7 +24,7 @@ AGENT_ORDER = (
     {"zookeeper"},
     {"services"},
     {"desired", "files", "metrics", "releases"},
-    {"status_board", "status_report", "troubles"},
+    {"control_commands", "status_board", "status_report", "troubles"},
     {"watcher"},
     {"__main__"},
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .config.config import Config
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
+from .host.controls import RETRY, Controls
 from .host.filesystem import write_whole
 from .host.layout import Layout
 from .wire.records import AgentStatus
@@ -40,6 +41,8 @@ class StatusBoard:
         self._znode = config.app.agent(config.name)
         self._metrics: Metrics | None = None
         self._written: dict[str, Any] = {}
+        self._retry_answer: Mapping[str, Any] | None = None
+        self._withdrawn = False
 
     def start(self) -> None:
         """Serve metrics, where the configuration says so. Raises `ConfigError`."""
@@ -58,11 +61,23 @@ class StatusBoard:
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 
     def set_troubles(self, troubles: Sequence[str]) -> bool:
-        """Take over what the ensemble does not let the agent do now; whether that is another than before."""
+        """Take over what keeps the agent from its work now; whether that is another than before."""
         if list(self.status.troubles or ()) == list(troubles):
             return False
         self.status = self.status.with_changes(troubles=list(troubles) or None)
         return True
+
+    def set_controls(self, controls: Controls) -> None:
+        """Take over what a person on this host has the agent do."""
+        marks = [mark and mark.to_object() for mark in (controls.held, controls.drained)]
+        if marks != [self.status.held, self.status.drained]:
+            self.status = self.status.with_changes(held=marks[0], drained=marks[1])
+        self._withdrawn = self._withdrawn and controls.drained is not None
+        self._retry_answer = controls.answer
+
+    def note_withdrawal(self) -> None:
+        """While the agent is drained, nothing is registered any more."""
+        self._withdrawn = self.status.drained is not None
 
     def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over how it is with the files."""
@@ -80,6 +95,9 @@ class StatusBoard:
             "session": states.current,
             "sessionStates": dict(states.entered),
             "registered": registered,
+            "app": self._config.app.root,
+            **({"withdrawn": self._withdrawn} if self.status.drained else {}),
+            **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }
         if shown == self._written:
             return

@@ -17,6 +17,7 @@ from .desired import Desired, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import systemd
 from .host.base_lock import lock_base
+from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
@@ -25,9 +26,9 @@ from .releases.journal import ReleaseJournal
 from .releases.rollback import live_releases
 from .services.health import Health
 from .services.registration import Registrations
-from .status_board import StatusBoard
+from .status_board import OUTCOMES, StatusBoard
 from .troubles import Troubles
-from .wire.records import Release
+from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.session import Session
 from .zookeeper.session_memory import SessionMemory, memory_file
@@ -37,13 +38,16 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
-SIGNALS = {
+ENDINGS = {
     signal.SIGTERM: "leaving",
     signal.SIGINT: "leaving",
     signal.SIGUSR2: "handing over",
     signal.SIGHUP: "reloading",
 }
-"""What each signal has the agent do."""
+"""What each signal that ends the loop has the agent do."""
+CONTROL = signal.SIGUSR1
+"""Wakes the loop: a person on this host has told the agent something."""
+SIGNALS = (*ENDINGS, CONTROL)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Watcher:
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.registrations = Registrations(config, self.health, self.ephemerals)
         self.desired = DesiredRelease(config, self.session, self.wake)
+        self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.reconciler = self._reconciler()
         self.deployment: Deployment | None = None
@@ -90,12 +95,14 @@ class Watcher:
 
         Raises `AgentError`.
         """
+        # Before the lock, which tells whom to send it to.
+        signal.signal(CONTROL, self._on_signal)
         lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start()
-        for number in SIGNALS:
+        for number in ENDINGS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -118,8 +125,8 @@ class Watcher:
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._reload_asked = True
-        else:
-            self.ending = SIGNALS[signal.Signals(number)]
+        elif number != CONTROL:
+            self.ending = ENDINGS[signal.Signals(number)]
         self.wake()
 
     def _reload_where_asked(self) -> None:
@@ -132,7 +139,7 @@ class Watcher:
         except ConfigError as exc:
             log.warning("not reloaded, the configuration of before stays in force: %s", exc)
         else:
-            self.ending = self.ending or SIGNALS[signal.SIGHUP]
+            self.ending = self.ending or ENDINGS[signal.SIGHUP]
 
     def _wait(self, seconds: float) -> None:
         """Wait for a message, take it and all that have come with it."""
@@ -169,6 +176,8 @@ class Watcher:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
         self._note_files()
+        self.controls.refresh()
+        self.board.set_controls(self.controls)
         pause = self._reconcile()
         self.board.show()
         return min(pause, systemd.watchdog_interval() or IDLE)
@@ -203,8 +212,10 @@ class Watcher:
         if self.session.connections != self._connections:
             self._connections = self.session.connections
             self.registrations.find_address(self.session.local_address)
+        self.troubles.add(self.controls.troubles)
         with self.troubles.noted():
             self.desired.refresh()
+        self._retry_where_asked()
         self._converge()
         with self.troubles.noted():
             self.board.report()
@@ -217,10 +228,9 @@ class Watcher:
         desired = self.desired.current
         if desired is None or desired.asks_the_same(self._answered):
             return
-        if self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED:
+        if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            if desired.release is not None or not self.deployment.handshake.has_activated:
-                self.deployment.cancel()
+            self._cancel_for(desired)
             return
         self.deployment = None
         if desired.release is None:
@@ -233,8 +243,57 @@ class Watcher:
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
+        elif self.controls.held and not self._is_live(desired.release):
+            self._stay()
         else:
             self._deploy(desired, desired.release)
+
+    @property
+    def _is_deploying(self) -> bool:
+        return self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED
+
+    def _cancel_for(self, desired: Desired) -> None:
+        """Cancel the deployment that is under way, where another may take its place."""
+        deployment = self.deployment
+        if deployment is None or self.controls.held:
+            return
+        if desired.release is not None or not deployment.handshake.has_activated:
+            deployment.cancel()
+
+    def _is_live(self, release: Release) -> bool:
+        return live_commit(self.layout, release.relative_path) == release.commit_id
+
+    def _stay(self) -> None:
+        """While the host is held, the state is that of the last release which came to an outcome, or none's."""
+        if self.board.status.state not in OUTCOMES:
+            self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
+
+    def _retry_where_asked(self) -> None:
+        """Answer a request to try again what has failed here: forget that it has, or say why not."""
+        request = self.controls.retry
+        state = self.board.status.state
+        # A deployment that has just failed is about to end, which wakes the loop.
+        if request is None or not self.desired.is_read or (self._is_deploying and state in GAVE_UP):
+            return
+        desired = self.desired.current
+        journal = ReleaseJournal.load(self.layout.journal)
+        generation = desired.generation if desired else None
+        failed = desired is not None and self._has_failed(desired, journal)
+        known = state if generation == self.board.status.generation else None
+        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
+        if refusal is None:
+            try:
+                journal.without_failure().save(self.layout.journal)
+                self._answered = None
+            except OSError as exc:
+                refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
+        self.controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
+        self.board.set_controls(self.controls)
+
+    def _has_failed(self, desired: Desired, journal: ReleaseJournal) -> bool:
+        if desired.asks_the_same(self._answered):
+            return not self._is_deploying and self.board.status.state in GAVE_UP
+        return bool(desired.release and journal.failed(desired.generation, desired.release.commit_id))
 
     def _deploy(self, desired: Desired, release: Release) -> None:
         deployment = Deployment(
@@ -273,8 +332,11 @@ class Watcher:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
         draining = self.deployment is not None and self.deployment.handshake.withholds_registrations
-        troubles = self.registrations.update(serving=not draining and self._serves())
+        drained = self.controls.drained is not None
+        troubles = self.registrations.update(serving=not draining and not drained and self._serves())
         self.troubles.add(troubles)
+        if drained and not troubles:
+            self.board.note_withdrawal()
         if self.deployment is not None and draining and not troubles:
             self.deployment.handshake.answer(Phase.DRAINING)
 

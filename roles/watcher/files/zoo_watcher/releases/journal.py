@@ -108,6 +108,10 @@ class ReleaseJournal:
         """The journal after a generation failed."""
         return replace(self, failure=failure)
 
+    def without_failure(self) -> ReleaseJournal:
+        """The journal before a generation is tried again."""
+        return replace(self, failure=None)
+
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""
         failure = self.failure
