@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("active", "failed", "rolled_back")
 
-log = logging.getLogger(__name__)
-
 
 class StatusBoard:
     """Keeps the agent's `status`, and shows it wherever somebody may look."""
@@ -43,6 +41,8 @@ class StatusBoard:
         self._written: dict[str, Any] = {}
         self._retry_answer: Mapping[str, Any] | None = None
         self._withdrawn = False
+        self.trouble: str | None = None
+        """Why the status file can't be written now."""
 
     def start(self) -> None:
         """Serve metrics, where the configuration says so. Raises `ConfigError`."""
@@ -84,8 +84,11 @@ class StatusBoard:
         if self.status.files != statuses:
             self.status = self.status.with_changes(files=statuses)
 
-    def show(self) -> None:
-        """Show the present on this host: metrics, and the status file where it has changed."""
+    def show(self) -> bool:
+        """Show the present on this host: metrics, and the status file where it has changed.
+
+        Whether there is another trouble with the disk than before.
+        """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
         if self._metrics:
@@ -99,13 +102,20 @@ class StatusBoard:
             **({"withdrawn": self._withdrawn} if self.status.drained else {}),
             **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }
-        if shown == self._written:
-            return
+        before = self.trouble
+        if shown != self._written:
+            self.trouble = self._write(shown)
+        return self.trouble != before
+
+    def _write(self, shown: dict[str, Any]) -> str | None:
+        """Write the status file; what keeps it from being written."""
         try:
             write_whole(self._file, json.dumps(shown))
-            self._written = shown
         except OSError as exc:
-            log.warning("status not written, path=%s: %s", self._file, exc.strerror)
+            effect = "; no release is deployed until it can be written" if exc.errno == errno.EROFS else ""
+            return f"status not written, path={self._file}: {exc.strerror}{effect}"
+        self._written = shown
+        return None
 
     def report(self) -> None:
         """Write the status into the agent's znode, where it has changed.

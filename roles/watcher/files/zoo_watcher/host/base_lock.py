@@ -13,6 +13,7 @@ import time
 
 from zoo_watcher.errors import AgentError
 
+from .filesystem import MAY_PASS
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -25,10 +26,7 @@ FLOCK = "hhqqi"
 def lock_base(layout: Layout) -> int:
     """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
-        layout.make()
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        # Whoever may look into the base may ask whether an agent works there.
-        os.fchmod(descriptor, 0o644)
+        descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
     try:
@@ -39,6 +37,20 @@ def lock_base(layout: Layout) -> int:
     # This one tells who holds it (fcntl_locking(2)). Where a file system has none, nobody can wake the agent.
     with contextlib.suppress(OSError):
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _open_lock(layout: Layout) -> int:
+    """The lock, open; on a disk that can't be written to now, as it is: what is live there is served all the same."""
+    try:
+        layout.make()
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        # Whoever may look into the base may ask whether an agent works there.
+        os.fchmod(descriptor, 0o644)
+    except OSError as exc:
+        if exc.errno not in MAY_PASS or not layout.lock.exists():
+            raise
+        return os.open(layout.lock, os.O_RDONLY)
     return descriptor
 
 
