@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent
@@ -19,8 +18,6 @@ from support.waiting import wait_for
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
 Registrations = Callable[[], dict[str, list[str]]]
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 
 
 def said(agent: Agent, *words: str, exit_status: int = 0) -> str:
@@ -224,15 +221,24 @@ def test_without_an_agent_a_command_says_so_and_counts_when_it_is_started(
     wait_for(registrations, "it is registered")
 
 
-def test_an_agent_without_a_session_is_not_said_to_have_withdrawn_anything(deployed: Agents) -> None:
+def test_an_agent_that_does_not_answer_is_not_said_to_have_withdrawn_anything(deployed: Agents) -> None:
     agent = deployed()
     assert agent.process is not None
-    agent.process.send_signal(19)
+    agent.process.send_signal(signal.SIGSTOP)
     try:
         line = said(agent, "drain", "--reason", "stopped", exit_status=3)
     finally:
-        agent.process.send_signal(18)
+        agent.process.send_signal(signal.SIGCONT)
     assert "not carried out by the agent within 10 s: its session is SyncConnected, registered is /app/" in line
+
+
+def test_an_agent_that_has_begun_anew_as_the_same_process_hears_a_command_too(deployed: Agents) -> None:
+    agent = deployed()
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("INFO watching, ") == 2, "it has begun anew")
+    hold(agent)
+    assert agent.process.poll() is None
 
 
 def test_a_damaged_marker_counts_and_is_said(deployed: Agents, registrations: Registrations) -> None:
