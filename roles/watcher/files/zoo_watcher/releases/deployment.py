@@ -44,12 +44,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
+    retry: str | None = None
 
 
 class Deployment(threading.Thread):
@@ -166,9 +167,9 @@ class Deployment(threading.Thread):
         candidates += [commit_id for commit_id in self._journal.healthy if commit_id in staged]
         self._previous = next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
 
-    def report(self, state: str, message: str | None = None) -> None:
+    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
-        self._report(Progress(state, message, dict(self._timings), self._previous))
+        self._report(Progress(state, message, dict(self._timings), self._previous, retry))
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
@@ -189,7 +190,7 @@ class Deployment(threading.Thread):
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
-                self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
+                self.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 self._timings.update(result["done"])
@@ -240,7 +241,7 @@ class Deployment(threading.Thread):
             try:
                 activate(self.layout, self.release.relative_path, self.release.commit_id)
             except PassingError as exc:
-                self.report("activating", f"{exc}; tried again in {pause:.0f} s")
+                self.report("activating", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 return
