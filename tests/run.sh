@@ -35,6 +35,7 @@ missing_packages() {
     command -v java >/dev/null || echo default-jre-headless
     command -v nginx >/dev/null || echo nginx-light
     command -v haproxy >/dev/null || echo haproxy
+    command -v promtool >/dev/null || echo prometheus
     command -v strace >/dev/null || echo strace
     command -v mkfs.ext4 >/dev/null || echo e2fsprogs
     command -v mkfs.xfs >/dev/null || echo xfsprogs
