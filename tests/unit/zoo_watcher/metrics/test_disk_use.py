@@ -39,12 +39,40 @@ def test_what_is_not_there_takes_no_room(tmp_path: Path) -> None:
     assert (found.object_store, found.releases) == (0, 0)
 
 
-def test_a_host_that_can_not_measure_has_no_figure(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("du", "said"),
+    [
+        ("echo du: unrecognized option; exit 1", "du ended with status 1: du: unrecognized option"),
+        ("printf '4096\\t%s\\n' /elsewhere", "du gave no sizes: 4096"),
+    ],
+)
+def test_a_host_whose_du_is_another_has_no_figure_and_says_so(
+    layout: Layout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    du: str,
+    said: str,
 ) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
+    script = tmp_path / "du"
+    script.write_text(f"#!/bin/sh\n{du}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert measure(layout) is None
-    assert "disk use not measured: du can't be started" in caplog.text
+    assert f"disk use not measured: {said}" in caplog.text
+
+
+def test_a_file_that_is_deleted_under_du_is_no_reason_to_have_no_figure(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "du"
+    said = f"du: cannot access '{layout.releases}/x': No such file or directory\\n4096\\t{layout.releases}\\n"
+    script.write_text(f'#!/bin/sh\nprintf "{said}"\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = measure(layout)
+    assert found is not None
+    assert found.releases == 4096
 
 
 @pytest.mark.parametrize(("took", "rest"), [(0.01, 60.0), (0.6, 60.0), (30.0, 3000.0)])

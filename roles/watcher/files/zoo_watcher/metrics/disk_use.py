@@ -9,11 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_watcher.host import command
+from zoo_watcher.host.command import run
 from zoo_watcher.host.layout import Layout
 
 LEAST = 60.0
@@ -87,16 +86,20 @@ def rest_after(seconds: float) -> float:
 
 def measure(layout: Layout) -> DiskUse | None:
     """What is on the disk now; None where that can't be measured. Files may be deleted meanwhile."""
-    paths = [str(layout.repository), str(layout.releases)]
-    ended = command.run(["nice", "-n", "19", "du", "-s", "-x", "--block-size=1", "--", *paths], TIMEOUT)
-    if ended.problem and not ended.problem.startswith("ended with status"):
-        log.warning("disk use not measured: du %s", ended.problem)
+    paths = [path for path in (layout.repository, layout.releases) if path.is_dir()]
+    if not paths:
+        return DiskUse(time.time(), 0, 0)
+    words = ["nice", "-n", "19", "du", "-s", "-x", "--block-size=1", "--", *map(str, paths)]
+    ended = run(words, TIMEOUT)
+    sizes = _sizes(ended.output)
+    # It also ends with a status where a file was deleted under it, and has a result all the same.
+    if any(str(path) not in sizes for path in paths):
+        log.warning("disk use not measured: du %s: %s", ended.problem or "gave no sizes", ended.tail)
         return None
-    object_store, releases = (_size(ended.output.splitlines(), path) for path in paths)
-    return DiskUse(time.time(), object_store, releases)
+    return DiskUse(time.time(), sizes.get(str(layout.repository), 0), sizes.get(str(layout.releases), 0))
 
 
-def _size(lines: Sequence[str], path: str) -> int:
-    """The number before `path` in du's output; 0 where there is none, because nothing is there."""
-    sizes = (line.partition("\t") for line in lines)
-    return next((int(size) for size, _tab, name in sizes if name == path and size.isdigit()), 0)
+def _sizes(output: str) -> dict[str, int]:
+    """What du has printed: bytes by path."""
+    lines = (line.partition("\t") for line in output.splitlines())
+    return {path: int(size) for size, _tab, path in lines if size.isdigit()}
