@@ -24,6 +24,12 @@ NOT_METRICS = (
     re.compile(r"\b(?:and|or|unless|bool|offset)\b"),
 )
 """What holds words that are not the names of metrics, in the order in which it is taken out of an expression."""
+LABELS = (
+    re.compile(r"(?<=[{,])\s*(\w+)\s*(?==|!=|=~|!~)"),
+    re.compile(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}"),
+)
+"""What names a label: a matcher, a legend or an annotation."""
+GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
 NAME = re.compile(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()")
 
 Table = dict[str, tuple[str, tuple[str, ...]]]
@@ -47,19 +53,19 @@ def dashboard() -> dict[str, Any]:
     return content
 
 
-def expressions(content: Any) -> Iterator[str]:
-    """Every `expr`, wherever it is, and the queries of the dashboard's variables."""
+def expressions(content: Any, keys: tuple[str, ...] = ("expr",)) -> Iterator[str]:
+    """Every text under one of the `keys`, wherever it is, and the queries of the dashboard's variables."""
     if isinstance(content, dict):
         for key, value in content.items():
-            if key == "expr":
+            if key in keys:
                 yield value
             elif key == "query" and isinstance(value, str) and value.startswith("label_values("):
                 yield value.removeprefix("label_values(").rpartition(",")[0]
             else:
-                yield from expressions(value)
+                yield from expressions(value, keys)
     elif isinstance(content, list):
         for value in content:
-            yield from expressions(value)
+            yield from expressions(value, keys)
 
 
 def metrics_in(expression: str) -> set[str]:
@@ -67,3 +73,9 @@ def metrics_in(expression: str) -> set[str]:
     for pattern in NOT_METRICS:
         expression = pattern.sub(" ", expression)
     return set(NAME.findall(expression))
+
+
+def labels_in(text: str) -> set[str]:
+    """The names of labels in an expression of PromQL, a legend or an annotation."""
+    grouped = {name for names in GROUPING.findall(text) for name in re.findall(r"\w+", names)}
+    return grouped | {name for pattern in LABELS for name in pattern.findall(text)}

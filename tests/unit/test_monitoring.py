@@ -6,12 +6,14 @@ import re
 
 import pytest
 
-from support.monitoring import PAGE, alert_rules, dashboard, documented, expressions, metrics_in
+from support.monitoring import PAGE, alert_rules, dashboard, documented, expressions, labels_in, metrics_in
 from zoo_watcher.errors import RETRY_REASONS
 from zoo_watcher.metrics.metric import METRICS, PREFIX
 
 NAMES = {f"{PREFIX}_{metric.name}" for metric in METRICS}
 PROMETHEUS_OWN = {"up", "ALERTS"}
+LABELS = {label for metric in METRICS for label in metric.labels}
+LABELS_OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,16 @@ def test_an_alert_uses_metrics_that_there_are_and_says_what_to_do(rule: dict[str
 def test_the_dashboard_uses_metrics_that_there_are() -> None:
     used = {name for expression in expressions(dashboard()) for name in metrics_in(expression)}
     assert used <= NAMES | PROMETHEUS_OWN
+
+
+def test_rules_and_dashboard_use_labels_that_there_are() -> None:
+    texts = [
+        *expressions(alert_rules(), ("expr", "summary", "description")),
+        *expressions(dashboard(), ("expr", "legendFormat")),
+    ]
+    used = {label for text in texts for label in labels_in(text)}
+    assert {"state", "service", "reason", "live_commit"} <= used, "labels are found"
+    assert used <= LABELS | LABELS_OF_PROMETHEUS
 
 
 def test_every_metric_in_prose_is_one_that_there_is() -> None:
