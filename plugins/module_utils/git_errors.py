@@ -32,4 +32,6 @@ def reason(stderr: str) -> str:
     lines = [line.strip(" '") for line in joined.splitlines()]
     telling = [line for line in lines if line and not line.lower().removeprefix("fatal: ").startswith(_BOILERPLATE)]
     fatal = [line for line in telling if line.startswith(("fatal:", "error:", "ERROR:"))]
-    return (fatal or telling or ["git said nothing"])[-1]
+    # What git makes of it comes after what ssh has noticed.
+    silent = [line for line in telling if line.endswith("not responding.")]
+    return (silent or fatal or telling or ["git said nothing"])[-1]

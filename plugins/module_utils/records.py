@@ -279,7 +279,7 @@ class FileStatus(_Record):
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
-    `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what the ensemble does not let it do now.
+    `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
     """
 
     name: str = _key("name", default="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 
 from faults.support.host import Host
 from faults.support.ledger import Ledger
+from support.waiting import wait_for
 
 Hosts = Callable[..., Host]
 
@@ -62,7 +64,7 @@ def fill(path: Path) -> None:
 def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_room(
     mounts: ExitStack, host: Hosts, ledger: Ledger, file_system: Callable[[ExitStack, Host], None]
 ) -> None:
-    one = host()
+    one = host(min_free_bytes=0, min_free_inodes=0)
     file_system(mounts, one)
     one.start().settle()
     before = one.origin.head
@@ -79,6 +81,39 @@ def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_roo
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
     later = one.origin.commit({"index.html": "room again\n"})
     one.settle(later)
+
+
+def free_bytes(host: Host) -> int:
+    """What is free on the disk of the base."""
+    facts = os.statvfs(host.agent.base)
+    return facts.f_bavail * facts.f_frsize
+
+
+def test_a_deployment_that_would_leave_less_free_than_it_has_to_waits_for_room(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host()
+    tmpfs(mounts, one)
+    one.start().settle()
+    before = one.origin.head
+    one.agent.end(signal.SIGUSR2)
+    floor = one.agent.config["min_free_bytes"] = free_bytes(one) - 300_000
+    (one.origin.path / "large").write_bytes(os.urandom(400_000))
+    one.origin.commit({})
+    ledger.inject("a release for which there is too little room")
+    one.start()
+    generation = one.publish()
+    status = one.says("bytes, all there is above min_free_bytes: make room; tried again")
+    assert (status["state"], status["commitId"]) == ("fetching", before)
+    assert free_bytes(one) >= floor - 100_000, "the pack was cut off"
+    one.check_live(before)
+    (one.agent.base / "more").write_bytes(bytes(300_000))
+    one.says("to stay free (min_free_bytes): make room; tried again")
+    one.check_registered()
+    (one.agent.base / "more").unlink()
+    subprocess.run(["mount", "-o", "remount,size=16m", str(one.agent.base)], check=True)
+    assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
+    one.check_live(one.origin.head)
 
 
 def test_a_disk_that_fills_up_under_a_restarted_agent_stops_neither_service_nor_status(
@@ -108,15 +143,71 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
     before = one.origin.head
     one.origin.commit({"index.html": "two\n"})
     ledger.inject("a read-only disk")
-    with ExitStack() as read_only:
-        mount(read_only, one.agent.base, "--bind", str(one.agent.base))
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(one.agent.base)], check=True)
+    with ExitStack() as mounts:
+        read_only(mounts, one)
         generation = one.publish()
         status = one.says("Read-only file system")
         assert (status["commitId"], status["state"] in {"failed", "active"}) == (before, False)
         one.check_live(before)
         one.check_registered()
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
+
+
+def read_only(mounts: ExitStack, host: Host) -> None:
+    """Mount the base, as it is, so that nothing in it can be written."""
+    mount(mounts, host.agent.base, "--bind", str(host.agent.base))
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(host.agent.base)], check=True)
+
+
+def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_can_be_written(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(drain_seconds=0.1)
+    created = one.start().settle()
+    before = one.origin.head
+    ledger.inject("a read-only disk while an agent starts")
+    one.agent.end(signal.SIGUSR2)
+    read_only(mounts, one)
+    one.start()
+    status = wait_for(lambda: one.status if one.status.get("troubles") else None, "the status says so")
+    assert status is not None
+    (trouble,) = status["troubles"]
+    assert trouble.endswith("status.json: Read-only file system; no release is deployed until it can be written")
+    one.check_same(created)
+    one.origin.commit({"index.html": "two\n"})
+    generation = one.publish()
+    one.says("Read-only file system")
+    one.check_live(before)
+    generation = one.publish(before, ref="kept")
+    one.outcome(generation)
+    one.check_same(created)
+    later = one.publish()
+    one.says("Read-only file system")
+    mounts.close()
+    status = one.outcome(later)
+    assert (status["state"], status["commitId"]) == ("active", one.origin.head)
+    wait_for(lambda: "troubles" not in one.status, "the trouble is over", 40)
+    one.check_registered()
+
+
+def test_a_release_that_is_on_a_read_only_disk_is_not_drained_for(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(drain_seconds=0.1)
+    one.start().settle()
+    first = one.origin.head
+    one.origin.commit({"index.html": "two\n"})
+    created = one.settle()
+    second = one.origin.head
+    ledger.inject("a read-only disk before a kept release is activated")
+    read_only(mounts, one)
+    generation = one.publish(first)
+    status = one.says("Read-only file system; tried again")
+    assert (status["state"], status["commitId"]) == ("queued", second)
+    one.check_same(created)
+    mounts.close()
+    assert one.outcome(generation)["state"] == "active"
+    one.check_live(first)
 
 
 def test_a_directory_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from support.repository import GitRepository
 from support.ssh_server import SshServer
+from support.waiting import wait_for
 from zoo_watcher.errors import PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
@@ -62,6 +64,48 @@ def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
     access = Access(("ssh",), ssh_key=str(other), ssh_known_hosts=str(sshd.directory / "known_hosts"))
     with pytest.raises(PassingError, match="Permission denied"):
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
+def children(process: int) -> list[int]:
+    """All processes below one, from the top."""
+    below = [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [*below, *(further for child in below for further in children(child))]
+
+
+def test_an_ssh_server_that_dies_during_a_fetch_is_noticed(
+    tmp_path: Path, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("sshd for another port needs root here")
+    monkeypatch.setattr("zoo_watcher.releases.repository.SSH_ALIVE", 1)
+    monkeypatch.setattr("zoo_watcher.releases.repository.SSH_SILENT", 1)
+    begun, hook = tmp_path / "begun", tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 60\n")
+    hook.chmod(0o755)
+    settings = tmp_path / "gitconfig"
+    settings.write_text(f"[uploadpack]\npackObjectsHook = {hook}\n[safe]\ndirectory = *\n")
+    with SshServer(tmp_path / "ssh", GIT_CONFIG_GLOBAL=str(settings)) as sshd:
+        stopped: list[int] = []
+
+        def die() -> None:
+            wait_for(begun.exists, "the server is about to send a pack", 20)
+            stopped.extend(children(sshd.process.pid))
+            for process in stopped:
+                os.kill(process, signal.SIGSTOP)
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        access = Access(
+            ("ssh",), ssh_key=str(sshd.directory / "key"), ssh_known_hosts=str(sshd.directory / "known_hosts")
+        )
+        try:
+            with pytest.raises(PassingError, match=r"Timeout, server 127\.0\.0\.1 not responding") as lost:
+                fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+        finally:
+            dying.join()
+            for process in stopped:
+                os.kill(process, signal.SIGKILL)
+    assert not isinstance(lost.value, CorruptError)
 
 
 class Handler(BaseHTTPRequestHandler):

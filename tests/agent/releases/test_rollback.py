@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from collections.abc import Callable
@@ -291,3 +292,60 @@ def test_a_newer_release_does_not_wait_for_the_health_of_an_earlier_one(
     service.answer = lambda: (200, "")
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("active", mended)
+
+
+def answer_after_switch(service: Service, agent: Agent, *statuses: int, then: tuple[int, ...] = (200,)) -> None:
+    """Let the service answer 200, and with these statuses once `two` is live; `then` again and again."""
+    answers = itertools.chain(statuses, itertools.cycle(then))
+
+    def answer() -> tuple[int, str]:
+        return (next(answers) if "two" in (agent.base / "site/index.html").read_text() else 200), ""
+
+    service.answer = answer
+
+
+def test_a_check_that_fails_while_a_release_is_being_proved_begins_the_soak_anew(
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service
+) -> None:
+    agent = serving_release(healthy_for=0.6)
+    answer_after_switch(service, agent, 200, 200, 200, 500, 500, 500)
+    second = repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(generation := release())
+    assert (status["state"], status["commitId"], status.get("message")) == ("active", second, None)
+    said = [line for line in agent.log.splitlines() if f"checking, generation={generation}" in line]
+    assert [line.partition(f"{second}")[2] for line in said][-3:] == [
+        ": healthy, proved in 0.6 s",
+        f": not healthy for 0.6 s on end: http 127.0.0.1:{service.port}/: status 500, expected 200",
+        ": healthy, proved in 0.6 s",
+    ]
+
+
+def test_a_release_whose_checks_fail_now_and_then_is_rolled_back_at_the_deadline_of_its_soak(
+    serving_release: Agents, repository: GitRepository, release: Publish, service: Service
+) -> None:
+    agent = serving_release(healthy_for=1, health_timeout=0.5)
+    first = repository.head
+    answer_after_switch(service, agent, then=(200, 500))
+    repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("rolled_back", first)
+    assert "not healthy for 1 s on end within 1.5 s: " in status["message"]
+    assert "status 500, expected 200" in status["message"]
+
+
+def test_an_agent_that_ends_during_the_soak_goes_on_with_the_proof(
+    serving_release: Agents, repository: GitRepository, release: Publish
+) -> None:
+    agent = serving_release()
+    agent.end()
+    agent.config["healthy_for"] = 600
+    agent.start().wait_live()
+    assert agent.wait_outcome(agent.status["generation"])["state"] == "active", "what was proved before need not last"
+    repository.commit({"index.html": "two\n"})
+    generation = release()
+    wait_for(lambda: agent.status.get("message") == "healthy, proved in 600 s", "the soak has begun")
+    agent.end(signal.SIGUSR2)
+    agent.config["healthy_for"] = 0.2
+    agent.start()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert "checking, generation=" + f"{generation} commit={repository.head}: healthy, proved in 0.2 s" in agent.log

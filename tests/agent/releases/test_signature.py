@@ -10,6 +10,7 @@ import pytest
 from support.agent import Agent
 from support.repository import GitRepository
 from support.signer import Signer
+from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
@@ -61,3 +62,28 @@ def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
     signers.write_text(friend.line)
     assert agent.wait_outcome(release(first, ref="again"))["state"] == "active"
     assert agent.live() == first
+
+
+def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_takes_its_place(
+    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
+) -> None:
+    agent = agents().start()
+    unsigned = repository.head
+    generation = release()
+    agent.wait_outcome(generation)
+    agent.end()
+    agent.config["require_signature"] = str(signers)
+    agent.start()
+    trouble = f"the live release stays, but {unsigned} is not signed by anybody in {signers}: it is not signed"
+    wait_for(lambda: agent.status.get("troubles") == [trouble], "the status says so")
+    assert (agent.status["state"], agent.status["generation"], agent.live()) == ("active", generation, unsigned)
+    signed = friend.commit(repository, "signed")
+    agent.wait_outcome(release())
+    assert agent.live() == signed
+    wait_for(lambda: "troubles" not in agent.status, "the trouble is over")
+    assert agent.log.count("the live release stays") == 1
+    agent.end()
+    signers.write_text(friend.line + Signer(tmp_path, "other").line)
+    agent.start()
+    wait_for(lambda: agent.log.count(f"the live release is verified, commit={signed}") == 2, "others may sign by now")
+    assert "troubles" not in agent.status

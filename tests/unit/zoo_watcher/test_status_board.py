@@ -141,3 +141,14 @@ def test_troubles_are_in_the_status_while_they_last(board: StatusBoard, held: He
     board.set_troubles([])
     board.report()
     assert ["troubles" in json.loads(value) for value in held.values.values()] == [False]
+
+
+def test_a_status_file_that_cannot_be_written_is_a_trouble_until_it_can(board: StatusBoard, layout: Layout) -> None:
+    layout.status.mkdir()
+    assert board.show(), "this is news"
+    assert board.trouble == f"status not written, path={layout.status}: Is a directory"
+    assert not board.show()
+    layout.status.rmdir()
+    assert board.show()
+    assert board.trouble is None
+    assert shown(layout)["state"] == "idle"

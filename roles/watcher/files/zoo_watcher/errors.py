@@ -48,10 +48,10 @@ class KilledError(PassingError):
         super().__init__(text, "killed")
 
 
-RETRY_REASONS = ("commit", "credentials", "disk", "fetch", "killed", "process", "store", "timeout")
+RETRY_REASONS = ("commit", "credentials", "disk", "fetch", "killed", "process", "room", "store", "timeout")
 """Why a step of a deployment is tried again: the server lacks the commit, it refuses the credentials, the disk is full
-or broken, git server or network fail, git is killed, no process starts, the object store is broken, or it took too
-long."""
+or broken, git server or network fail, git is killed, no process starts, too little would stay free, the object store is
+broken, or it took too long."""
 
 
 class UnhealthyError(DeployError):

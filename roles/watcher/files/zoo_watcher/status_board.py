@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
     from .metrics.server import Metrics
 
-log = logging.getLogger(__name__)
-
 
 class StatusBoard:
     """Keeps the agent's `status`, and shows it wherever somebody may look."""
@@ -42,6 +40,8 @@ class StatusBoard:
         self._znode = config.app.agent(config.name)
         self._metrics: Metrics | None = None
         self._written: dict[str, Any] = {}
+        self.trouble: str | None = None
+        """Why the status file can't be written now."""
 
     def start(
         self,
@@ -76,7 +76,7 @@ class StatusBoard:
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 
     def set_troubles(self, troubles: Sequence[str]) -> bool:
-        """Take over what the ensemble does not let the agent do now; whether that is another than before."""
+        """Take over what keeps the agent from its work now; whether that is another than before."""
         if list(self.status.troubles or ()) == list(troubles):
             return False
         self.status = self.status.with_changes(troubles=list(troubles) or None)
@@ -87,8 +87,11 @@ class StatusBoard:
         if self.status.files != statuses:
             self.status = self.status.with_changes(files=statuses)
 
-    def show(self) -> None:
-        """Show the present on this host: metrics, and the status file where it has changed."""
+    def show(self) -> bool:
+        """Show the present on this host: metrics, and the status file where it has changed.
+
+        Whether there is another trouble with the disk than before.
+        """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
         if self._metrics:
@@ -99,13 +102,20 @@ class StatusBoard:
             "sessionStates": dict(states.entered),
             "registered": registered,
         }
-        if shown == self._written:
-            return
+        before = self.trouble
+        if shown != self._written:
+            self.trouble = self._write(shown)
+        return self.trouble != before
+
+    def _write(self, shown: dict[str, Any]) -> str | None:
+        """Write the status file; what keeps it from being written."""
         try:
             write_whole(self._file, json.dumps(shown))
-            self._written = shown
         except OSError as exc:
-            log.warning("status not written, path=%s: %s", self._file, exc.strerror)
+            effect = "; no release is deployed until it can be written" if exc.errno == errno.EROFS else ""
+            return f"status not written, path={self._file}: {exc.strerror}{effect}"
+        self._written = shown
+        return None
 
     def report(self) -> None:
         """Write the status into the agent's znode, where it has changed.

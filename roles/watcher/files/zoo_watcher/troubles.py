@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the ensemble does not let the agent do: told once, and tried again less and less often."""
+"""What keeps the agent from its work, at the ensemble or on this host: told once, tried again less and less often."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import NoAnswerError, SessionTroubleError
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries of what the ensemble refuses, from the first pause to the longest."""
+"""Seconds between two tries of what goes wrong, from the first pause to the longest."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,6 @@ class Troubles:
             self._backoff.reset()
             for trouble in self.current:
                 if trouble not in self._logged:
-                    log.warning("trouble with ZooKeeper, tried again: %s", trouble)
+                    log.warning("trouble, tried again: %s", trouble)
         self._logged = self.current
         return next(self._backoff) if self.current else None

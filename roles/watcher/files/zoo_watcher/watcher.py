@@ -22,6 +22,7 @@ from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.handshake import Phase
 from .releases.journal import ReleaseJournal
+from .releases.live_signature import LiveSignature
 from .releases.rollback import live_releases
 from .services.health import Health
 from .services.registration import Registrations
@@ -64,6 +65,7 @@ class Watcher:
         self.registrations = Registrations(config, self.health, self.ephemerals)
         self.desired = DesiredRelease(config, self.session, self.wake)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
+        self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
         self.deployment: Deployment | None = None
         self._answered: Desired | None = None
@@ -170,7 +172,8 @@ class Watcher:
         systemd.notify("WATCHDOG=1")
         self._note_files()
         pause = self._reconcile()
-        self.board.show()
+        if self.board.show():
+            self.wake()  # to report it
         return min(pause, systemd.watchdog_interval() or IDLE)
 
     def _note_files(self) -> None:
@@ -189,6 +192,7 @@ class Watcher:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         self.troubles.begin_turn()
+        self.troubles.add([self.board.trouble] if self.board.trouble else [])
         try:
             self._take_steps()
         except NoAnswerError as exc:
@@ -206,6 +210,8 @@ class Watcher:
         with self.troubles.noted():
             self.desired.refresh()
         self._converge()
+        self.signature.look(self._live() or self._live_elsewhere())
+        self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
         with self.troubles.noted():
             self.board.report()
         self._register()

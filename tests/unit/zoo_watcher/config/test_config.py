@@ -122,6 +122,7 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"keep_releases": 2.5}, "keep_releases", "2.5"),
         ({"health_timeout": "30"}, "health_timeout", "seconds"),
         ({"health_timeout": float("nan")}, "health_timeout", "NaN"),
+        ({"healthy_for": -1}, "healthy_for", "-1"),
         ({"fetch_timeout": 0}, "fetch_timeout", "0"),
         ({"session_timeout": -1}, "session_timeout", "-1"),
         ({"log_level": "loud"}, "log_level", "debug, info"),

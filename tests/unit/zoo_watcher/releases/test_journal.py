@@ -127,3 +127,23 @@ def test_the_place_that_was_used_last_is_first_and_no_more_than_so_many_are_reme
     assert journal.places[0].path == str(MOST_PLACES)
     assert journal.with_place("7", None, None).places[0].path == "7"
     assert journal.without_places(lambda path: path != "7").places == (Place("7"),)
+
+
+def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = ReleaseJournal((A,)).with_attempt(7, B).with_attempt(7, B)
+    journal.save(path)
+    assert ReleaseJournal.load(path) == journal
+    assert [journal.attempts(7, B), journal.attempts(8, B), journal.attempts(7, C)] == [2, 0, 0]
+    assert journal.without_attempt().attempts(7, B) == 1
+    assert journal.without_attempt().without_attempt() == ReleaseJournal((A,))
+    assert journal.with_attempt(8, B).attempts(8, B) == 1
+    assert journal.with_healthy(B, "site", keep=5).attempts(7, B) == 0
+    assert journal.with_failure(Failure(7, "failed", "", B)).attempts(7, B) == 0
+
+
+@pytest.mark.parametrize("attempt", [None, 3, {}, {"generation": 7, "commit_id": A, "times": "x"}])
+def test_an_attempt_that_cannot_be_read_is_none(tmp_path: Path, attempt: object) -> None:
+    path = tmp_path / "journal.json"
+    path.write_text(json.dumps({"healthy": [A], "attempt": attempt}))
+    assert ReleaseJournal.load(path) == ReleaseJournal((A,))

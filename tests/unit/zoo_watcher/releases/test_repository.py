@@ -15,7 +15,7 @@ import pytest
 from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
 from support.repository import GitRepository
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.wire.records import Release
@@ -329,3 +329,19 @@ def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over
     behind.fetch(release(repository.url, later))
     assert behind.has(later)
     assert f"fetching from {repository.url} instead of its mirror" in capsys.readouterr().err
+
+
+def test_a_git_that_is_killed_while_it_verifies_says_nothing_about_the_signature(
+    layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signers").touch()
+    store = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
+    store.open()
+    store.fetch(release(repository.url, repository.head))
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" != verify-commit ] || kill -9 $$\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(KilledError):
+        store.verify(repository.head)

@@ -170,3 +170,62 @@ def test_a_pause_of_the_whole_agent_is_not_held_against_its_checks() -> None:
     supervisor.look(now)
     supervisor.look(now + LOOK)
     assert checker.healthy
+
+
+def test_a_soak_begins_when_the_last_check_passes_and_anew_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    health = Health([check(1, rise=2), check(2, fall=3)], lambda: None)
+    health.begin_proof(10)
+    first, second = health.checkers
+
+    def answers(checker: Checker, *problems: str | None) -> float | None:
+        for problem in problems:
+            checker._note(problem, checker._epoch)
+        return health._seconds_left()
+
+    assert answers(first, None) is None
+    assert answers(second, None) is None
+    now += 3
+    assert answers(first, None) == 10
+    now += 4
+    assert answers(first, None) == answers(second, None) == 6
+    assert answers(second, "down") is None, "one failure is enough, whatever it takes to be unhealthy"
+    assert (second.healthy, health.reason) == (True, "down")
+    assert answers(second, None) == 10
+    assert health.reason == "down", "what it was that began it anew"
+    now += 10
+    assert health.proved
+
+
+def test_a_proof_without_a_soak_takes_nothing_back() -> None:
+    health = Health([check(1), check(2)], lambda: None)
+    health.begin_proof()
+    first, second = health.checkers
+    first._note(None, first._epoch)
+    first._note("down", first._epoch)
+    second._note(None, second._epoch)
+    assert health.proved
+
+
+def test_waiting_for_a_proof_tells_when_a_soak_begins_and_when_it_is_broken_off(service: Service) -> None:
+    answers = iter([200, 200, 500])
+    service.answer = lambda: (next(answers, 200), "")
+    service.open()
+    health = Health([check(service.port, "http")], lambda: None)
+    health.start()
+    told: list[bool] = []
+    health.begin_proof(0.5)
+    assert health.wait_proved(20, threading.Event().is_set, told.append)
+    assert told in ([True, False, True], [True])
+    assert told[-1:] == [True]
+    assert health.proved
+
+
+def test_a_soak_sees_answers_however_long_the_interval(service: Service) -> None:
+    service.open()
+    health = Health([check(service.port, "http", interval=60)], lambda: None)
+    health.start()
+    health.begin_proof(1)
+    assert health.wait_proved(20, threading.Event().is_set)
+    assert len(service.asked) >= 4

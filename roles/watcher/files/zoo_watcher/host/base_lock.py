@@ -11,6 +11,7 @@ import time
 
 from zoo_watcher.errors import AgentError
 
+from .filesystem import MAY_PASS
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -21,10 +22,7 @@ PAUSE = 0.05
 def lock_base(layout: Layout) -> int:
     """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
-        layout.make()
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        # Whoever may look into the base may ask whether an agent works there.
-        os.fchmod(descriptor, 0o644)
+        descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
     try:
@@ -32,6 +30,20 @@ def lock_base(layout: Layout) -> int:
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def _open_lock(layout: Layout) -> int:
+    """The lock, open; on a disk that can't be written to now, as it is: what is live there is served all the same."""
+    try:
+        layout.make()
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        # Whoever may look into the base may ask whether an agent works there.
+        os.fchmod(descriptor, 0o644)
+    except OSError as exc:
+        if exc.errno not in MAY_PASS or not layout.lock.exists():
+            raise
+        return os.open(layout.lock, os.O_RDONLY)
     return descriptor
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What the service manager sets only for the agent."""
@@ -45,12 +45,8 @@ def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
     """Run a command to its end, for `seconds` at the most."""
-    # Imported here: an agent without hooks has nothing of it in its memory.
-    import tempfile  # noqa: PLC0415
-
     try:
-        # A file, not a pipe: what the command leaves running in the background may go on writing.
-        output = tempfile.TemporaryFile()  # noqa: SIM115
+        output = _output_file()
     except OSError as exc:
         return Ended(f"{NOT_STARTED}: {exc}", "")
     with output:
@@ -69,6 +65,18 @@ def run(
         problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def _output_file() -> IO[bytes]:
+    """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
+    # Imported here: an agent without hooks has nothing of it in its memory.
+    import tempfile  # noqa: PLC0415
+
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        # The disk is full or read-only: a health check has to go on all the same.
+        return os.fdopen(os.memfd_create("output"), "w+b")
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:

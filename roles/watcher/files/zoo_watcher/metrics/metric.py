@@ -208,7 +208,7 @@ METRICS = (
     ),
     Metric(
         "troubles",
-        "What the ensemble does not let the agent do, in number",
+        "How many things keep the agent from its work",
         (),
         _one(lambda facts: len(facts.turn.status.troubles or ())),
     ),

@@ -6,7 +6,7 @@
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
 `{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
-object store instead.
+object store instead, one with `"verify": "<commit>"` only verifies a signature.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from zoo_watcher.wire.records import Release
 
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
+from .room import Floor
 from .staging import Making, make_release
 
 MEMORY = 4 * 2**30
@@ -49,7 +50,7 @@ def main() -> int:
     limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
     limit(resource.RLIMIT_AS, MEMORY)
     try:
-        send(tidy(job) if job.get("tidy") else stage(job))
+        send(_do(job))
     except DeployError as exc:
         send({"error": str(exc), "kind": _kind(exc)})
         return 1
@@ -57,6 +58,12 @@ def main() -> int:
         send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
         return 1
     return 0
+
+
+def _do(job: Mapping[str, Any]) -> dict[str, Any]:
+    if job.get("verify"):
+        return verify(job)
+    return tidy(job) if job.get("tidy") else stage(job)
 
 
 def _kind(error: DeployError) -> str:
@@ -80,7 +87,9 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
             pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
-        repository = Repository(layout, _access(job))
+        floor = Floor(*job["floor"])
+        floor.check(layout.own)
+        repository = Repository(layout, _access(job), floor)
         repository.open()
         try:
             _make(job, release, repository, clock)
@@ -113,6 +122,16 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
             tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
         )
         make_release(making, repository)
+
+
+def verify(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
+    layout = Layout(Path(job["base"]))
+    with _locked(layout):
+        repository = Repository(layout, _access(job))
+        repository.open()
+        repository.verify(job["verify"])
+    return {"done": {}, "untidy": False}
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:

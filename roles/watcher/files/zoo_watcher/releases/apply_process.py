@@ -36,8 +36,14 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
+        "floor": [config.min_free_bytes, config.min_free_inodes],
         "signers": allowed_signers(config.require_signature),
     }
+
+
+def verify_job(config: Config, commit_id: str) -> Job:
+    """Verify the signature of a commit that is here, as the configuration demands it."""
+    return {**tidy_job(config), "tidy": False, "verify": commit_id}
 
 
 def tidy_job(config: Config) -> Job:

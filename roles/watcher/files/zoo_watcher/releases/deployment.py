@@ -9,6 +9,7 @@ one does not become healthy. A newer release cancels it at any instant.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
@@ -36,6 +37,8 @@ LONGEST_PAUSE = 30.0
 """Seconds between tries of what may pass, from the first pause to the longest."""
 MOST_KILLED = 3
 """How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
+MOST_ATTEMPTS = 2
+"""How often the agent may end without a word, as with its host, before the release is held to be the cause."""
 WITHDRAWAL = 10.0
 """Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
 
@@ -77,12 +80,15 @@ class Deployment(threading.Thread):
         self._process = ApplyProcess(config)
         self._timings: dict[str, float] = {}
         self._journal = ReleaseJournal()
+        self._noting = threading.RLock()
+        self._attempting = False
         self._way_back = WayBack()
         self._previous: str | None = None
 
     def cancel(self) -> None:
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
         self.handshake.cancel()
+        self._break_off_attempt()
         self.health.wake()
         self._process.end()
 
@@ -139,17 +145,21 @@ class Deployment(threading.Thread):
         path, commit_id = self.release.relative_path, self.release.commit_id
         live = live_commit(self.layout, path)
         self._look_back(live)
+        self._check_attempts()
         untidy = False
         if live != commit_id:
             untidy = self._stage()
+            self._begin_attempt()
             self._drain()
             self._run_hook("before_activate", DeployError, commit_id, self._previous)
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
         if not proved_before:
+            self._begin_attempt()
             self._restart()
-        self._prove(may_go_back=not proved_before)
+        # A release that was proved before need not last again: nothing has changed on this host.
+        self._prove(0.0 if proved_before else self.config.healthy_for, may_go_back=not proved_before)
         self._remember(self._journal.with_healthy(commit_id, path, self.config.keep_releases))
         self._settle("active")
         return untidy
@@ -166,6 +176,40 @@ class Deployment(threading.Thread):
         candidates = [self._way_back.first.commit_id] if self._way_back.first else []
         candidates += [commit_id for commit_id in self._journal.healthy if commit_id in staged]
         self._previous = next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
+
+    def _check_attempts(self) -> None:
+        """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
+        times = self._journal.attempts(self.generation, self.release.commit_id)
+        if times >= MOST_ATTEMPTS:
+            raise UnhealthyError(
+                f"given up: the agent ended without a word {times} times "
+                "while this release was being activated or checked"
+            )
+
+    def _begin_attempt(self) -> None:
+        """Note, once, that the release is about to be activated: who is started after a crash has to know.
+
+        A read-only disk is waited out, before anything is drained. Raises `CancelledError`.
+        """
+        if self._attempting:
+            return
+        begun = self._journal.with_attempt(self.generation, self.release.commit_id)
+        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+            with self._noting:
+                self.handshake.check()
+                problem = self._remember(begun)
+                self._attempting = problem is None or problem.errno != errno.EROFS
+            if self._attempting:
+                return
+            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s", "disk")
+            self.handshake.sleep(pause)
+
+    def _break_off_attempt(self) -> None:
+        """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
+        with self._noting:
+            if self._attempting and self._journal.attempt:
+                self._remember(self._journal.without_attempt())
+            self._attempting = False
 
     def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
@@ -229,9 +273,6 @@ class Deployment(threading.Thread):
         self.report("activating")
         self.handshake.enter(Phase.ACTIVATED)
         begin = time.monotonic()
-        if self._journal != ReleaseJournal.load(self.layout.journal):
-            # What the place was is known afterwards only from here.
-            self._remember(self._journal)
         self._swap()
         self._timings["activating"] = round(time.monotonic() - begin, 4)
 
@@ -276,28 +317,45 @@ class Deployment(threading.Thread):
         if ended.problem:
             raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
 
-    def _prove(self, *, may_go_back: bool) -> None:
-        """Wait until every check has passed since the release went live. Raises `UnhealthyError`, `CancelledError`."""
+    def _prove(self, soak: float, *, may_go_back: bool) -> None:
+        """Wait until the checks pass since the release went live, and for `soak` seconds on end.
+
+        Raises `UnhealthyError`, `CancelledError`.
+        """
         self.report("checking")
         begin = time.monotonic()
-        problem = self._check_health()
+        problem = self._check_health(soak)
         if problem:
             if may_go_back and self._way_back.first:
                 raise UnhealthyError(problem)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
+            self._break_off_attempt()
             self.report("checking", problem)
-            self.health.wait_proved(None, self.handshake.is_cancelled)
+            self.health.wait_proved(None, self.handshake.is_cancelled, self._report_soak)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
         self.handshake.check()
         self._timings["checking"] = round(time.monotonic() - begin, 4)
 
-    def _check_health(self) -> str | None:
-        """Wait until every check has passed, from now on; what is wrong at the timeout. Raises `CancelledError`."""
-        self.health.begin_proof()
-        proved = self.health.wait_proved(self.config.health_timeout, self.handshake.is_cancelled)
+    def _check_health(self, soak: float = 0.0) -> str | None:
+        """Wait until every check has passed, from now on, and for `soak` seconds on end; what is wrong at the deadline.
+
+        Raises `CancelledError`.
+        """
+        self.health.begin_proof(soak)
+        deadline = self.config.health_timeout + soak
+        proved = self.health.wait_proved(deadline, self.handshake.is_cancelled, self._report_soak)
         self.handshake.check()
-        return None if proved else f"not healthy within {self.config.health_timeout:g} s: {self.health.reason}"
+        if proved:
+            return None
+        healthy = f"healthy for {soak:g} s on end" if soak else "healthy"
+        return f"not {healthy} within {deadline:g} s: {self.health.reason}"
+
+    def _report_soak(self, passing: bool) -> None:
+        """Report that all checks pass, or that one has failed before that had lasted long enough."""
+        soak = f"{self.config.healthy_for:g} s"
+        message = f"healthy, proved in {soak}" if passing else f"not healthy for {soak} on end: {self.health.reason}"
+        self.report("checking", message)
 
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`."""
@@ -374,13 +432,16 @@ class Deployment(threading.Thread):
         self.handshake.enter(Phase.SETTLED)
         self.report(state, message)
 
-    def _remember(self, journal: ReleaseJournal) -> None:
-        """Write the journal; where that can't be, the host still runs what it runs."""
-        self._journal = journal
-        try:
-            journal.save(self.layout.journal)
-        except OSError as exc:
-            log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
+    def _remember(self, journal: ReleaseJournal) -> OSError | None:
+        """Write the journal; why that can't be: the host still runs what it runs."""
+        with self._noting:
+            self._journal = journal
+            try:
+                journal.save(self.layout.journal)
+            except OSError as exc:
+                log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
+                return exc
+        return None
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:

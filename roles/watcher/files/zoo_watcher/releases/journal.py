@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent remembers across restarts: the commits that were healthy, their places, the generation that failed."""
+"""What the agent remembers across restarts: commits that were healthy, their places, what failed, what is tried."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """How many `times` a release was begun to be activated, and that has not come to an end."""
+
+    generation: int
+    commit_id: str
+    times: int
+
+
+@dataclass(frozen=True)
 class Place:
     """Where releases were activated, and the commits that were healthy there, the latest first.
 
@@ -53,6 +62,7 @@ class ReleaseJournal:
     healthy: tuple[str, ...] = ()
     failure: Failure | None = None
     places: tuple[Place, ...] = ()
+    attempt: Attempt | None = None
 
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
@@ -61,7 +71,12 @@ class ReleaseJournal:
 
     @classmethod
     def _from_object(cls, record: Mapping[str, Any]) -> ReleaseJournal:
-        return cls(_commits(record), _failure(record.get("failure")), _places(record.get("places")))
+        return cls(
+            _commits(record),
+            _failure(record.get("failure")),
+            _places(record.get("places")),
+            _attempt(record.get("attempt")),
+        )
 
     def save(self, path: Path) -> None:
         """Write the journal, durably. Raises `OSError`."""
@@ -94,7 +109,8 @@ class ReleaseJournal:
         """The journal after `commit_id` was seen healthy at a place; the newest `keep` are remembered."""
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
-        return replace(self._with(healthy), healthy=_with_first(commit_id, self.healthy, keep), failure=None)
+        latest = _with_first(commit_id, self.healthy, keep)
+        return replace(self._with(healthy), healthy=latest, failure=None, attempt=None)
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]
@@ -106,7 +122,23 @@ class ReleaseJournal:
 
     def with_failure(self, failure: Failure) -> ReleaseJournal:
         """The journal after a generation failed."""
-        return replace(self, failure=failure)
+        return replace(self, failure=failure, attempt=None)
+
+    def attempts(self, generation: int, commit_id: str) -> int:
+        """How often this release was begun to be activated without coming to an end."""
+        attempt = self.attempt
+        return attempt.times if attempt and (attempt.generation, attempt.commit_id) == (generation, commit_id) else 0
+
+    def with_attempt(self, generation: int, commit_id: str) -> ReleaseJournal:
+        """The journal before a release is activated."""
+        times = self.attempts(generation, commit_id) + 1
+        return replace(self, attempt=Attempt(generation, commit_id, times))
+
+    def without_attempt(self) -> ReleaseJournal:
+        """The journal after the activation was broken off on purpose: this time does not count."""
+        attempt = self.attempt
+        left = replace(attempt, times=attempt.times - 1) if attempt and attempt.times > 1 else None
+        return replace(self, attempt=left)
 
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""
@@ -136,6 +168,14 @@ def _place(record: Mapping[str, Any]) -> Place | None:
         before = record.get("before")
         return Place(check_relative_path(record["path"]), _commits(record), None if before is None else str(before))
     except (AttributeError, KeyError, TypeError, InvalidRelease):
+        return None
+
+
+def _attempt(record: object) -> Attempt | None:
+    """The attempt in a journal; none where it can't be read, as in those of older versions."""
+    try:
+        return Attempt(int(record["generation"]), str(record["commit_id"]), int(record["times"]))  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -21,6 +21,8 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release
 
+from .room import Floor, NoRoomError, files_up_to
+
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
@@ -40,6 +42,12 @@ CREDENTIALS = (
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
 """The disk is full or broken, which may be otherwise the next time."""
+SSH_CONNECT = 10
+"""Seconds within which an SSH server has to accept a connection and say that it is one."""
+SSH_ALIVE = 10
+SSH_SILENT = 3
+"""An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
+answer: the same time as by `lowSpeedTime` over HTTP."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
@@ -120,7 +128,8 @@ class Access:
     @property
     def ssh(self) -> str:
         """The command by which git speaks SSH: it never prompts, and connects only to known hosts."""
-        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={SSH_CONNECT}"]
+        options += [f"ServerAliveInterval={SSH_ALIVE}", f"ServerAliveCountMax={SSH_SILENT}"]
         if self.ssh_known_hosts:
             options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
         if self.ssh_key:
@@ -149,9 +158,12 @@ class Entry:
 class Repository:
     """A bare repository with the objects of the kept releases. Every method raises `DeployError` or `PassingError`."""
 
-    def __init__(self, layout: Layout, access: Access) -> None:
+    def __init__(self, layout: Layout, access: Access, floor: Floor | None = None) -> None:
+        """`floor` is what a fetch has to leave free; None: the default."""
         self.layout = layout
         self.access = access
+        self.floor = floor or Floor()
+        self._room: int | None = None
         self.git = git.Git(str(layout.repository))
 
     def open(self) -> None:
@@ -214,7 +226,7 @@ class Repository:
         for mirror in mirrors:
             try:
                 return self._fetch_commit(mirror, release.commit_id)
-            except (CorruptError, KilledError):
+            except (CorruptError, KilledError, NoRoomError):
                 raise
             except DeployError as exc:
                 sys.stderr.write(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
@@ -232,9 +244,15 @@ class Repository:
             raise DeployError(f"{url} has {commit_id}, which is not a commit; publish the id of a commit")
 
     def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
-        self.git.fetch(
-            "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url, *refspecs
-        )
+        words = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url)
+        self._room = self.floor.room(self.layout.own)
+        with files_up_to(self._limit):
+            self.git.fetch(*words, *refspecs)
+
+    @property
+    def _limit(self) -> int:
+        """Bytes of the largest pack that a fetch may bring now."""
+        return self.access.largest if self._room is None else min(self.access.largest, self._room)
 
     def _fetch_all(self, url: str, commit_id: str) -> None:
         """For a server that serves only branches and tags: the commit is looked for among all of them."""
@@ -246,7 +264,7 @@ class Repository:
 
     def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
         if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
-            return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
+            return self._too_large(url)
         if says(exc.stderr, NO_MEMORY) or exc.status == -signal.SIGKILL:
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if self.is_broken():
@@ -256,6 +274,11 @@ class Repository:
         if says(exc.stderr, CREDENTIALS):
             return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}", "credentials")
         return PassingError(f"fetching from {url}: {reason(exc.stderr)}", "fetch")
+
+    def _too_large(self, url: str) -> DeployError:
+        if self._limit < self.access.largest:
+            return NoRoomError(f"{url}: more than {self._limit} bytes, all there is above min_free_bytes: make room")
+        return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
 
     def is_broken(self) -> bool:
         """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked."""
@@ -268,7 +291,7 @@ class Repository:
     def _has_reached_limit(self) -> bool:
         """Whether a pack was cut off at the limit: git does not always say so."""
         begun = (self.layout.repository / "objects" / "pack").glob("tmp_pack_*")
-        return any(pack.stat().st_size >= self.access.largest for pack in begun)
+        return any(pack.stat().st_size >= self._limit for pack in begun)
 
     def verify(self, commit_id: str) -> None:
         """Where a signature is demanded, have the commit's SSH signature verified. Raises `DeployError`."""
@@ -277,6 +300,8 @@ class Repository:
         try:
             self.git.verify_commit(commit_id)
         except CommandError as exc:
+            if exc.status == -signal.SIGKILL or says(exc.stderr, NO_MEMORY):
+                raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
             cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()

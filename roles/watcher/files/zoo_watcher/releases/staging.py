@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,7 @@ def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
     entries = repository.files(making.commit_id)
     files = {path: entry for path, entry in entries.items() if entry.mode != GITLINK}
     if not _by_difference(making, repository, tree, files):
+        _check_room(repository, files.values())
         repository.check_out(making.commit_id, tree, None)
         _prove(tree, files)
     for submodule in entries.keys() - files.keys():
@@ -82,10 +83,16 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
     fresh = [path for path in files if path in changed or _is_shared(path, making.shared_paths)]
     if len(fresh) * 2 > len(files):
         return False
+    _check_room(repository, [files[path] for path in fresh])
     _take(making.layout.release(before), tree, sorted(files.keys() - set(fresh)), take)
     repository.check_out(making.commit_id, tree, fresh)
     _prove(tree, files)
     return True
+
+
+def _check_room(repository: Repository, files: Collection[Entry]) -> None:
+    """Raises `PassingError` where these files would not leave as much free as they have to."""
+    repository.floor.check(repository.layout.own, sum(file.size for file in files), len(files))
 
 
 def _unmodified_release(making: Making) -> str | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -27,14 +28,14 @@ LOOK = 1.0
 class Checker(threading.Thread):
     """One check. `healthy` (None: not known yet) changes after `rise` or `fall` answers in a row.
 
-    `proved` is `rise` passes since `prove`.
+    `proved_at` is when there were `rise` passes since `prove`, on the monotonic clock; None before that.
     """
 
     def __init__(self, check: Check, changed: Callable[[], None]) -> None:
         super().__init__(name=f"check-{check.port}", daemon=True)
         self.check = check
         self.healthy: bool | None = None
-        self.proved = False
+        self.proved_at: float | None = None
         self.reason = "not checked yet"
         self.answers = 0
         """How often the check has come to an end: one that hangs does not."""
@@ -47,15 +48,22 @@ class Checker(threading.Thread):
         self._changed = changed
         self._in_a_row = 0
         self._epoch = 0
+        self._soak = 0.0
         self._backoff = Backoff(EAGER, check.interval, SLOWER, jitter=0)
         self._again = threading.Event()
         self._lock = threading.Lock()
 
-    def prove(self) -> None:
-        """Count anew: only what is asked from now on proves."""
+    @property
+    def proved(self) -> bool:
+        """Whether there were `rise` passes since `prove`."""
+        return self.proved_at is not None
+
+    def prove(self, soak: float = 0.0) -> None:
+        """Count anew: only what is asked from now on proves; with a `soak`, in seconds, one failure takes it back."""
         with self._lock:
             self._epoch += 1
-            self.proved = False
+            self._soak = soak
+            self.proved_at = None
             self._in_a_row = 0
             self._backoff.reset()
         self._again.set()
@@ -70,7 +78,9 @@ class Checker(threading.Thread):
 
     def _next_pause(self) -> float:
         with self._lock:
-            return self.check.interval if self.proved else next(self._backoff)
+            # What proves is asked often until the end: with the interval alone, a short soak would see no answer.
+            lasts = self.proved_at is not None and time.monotonic() - self.proved_at >= self._soak
+            return self.check.interval if lasts else next(self._backoff)
 
     def note_hang(self, answers: int) -> None:
         """The check after so many `answers` does not end: what an earlier one has found tells nothing any more."""
@@ -78,7 +88,8 @@ class Checker(threading.Thread):
             if self.answers != answers:
                 return  # it has just ended
             hung = self.healthy is not False
-            self.healthy = self.proved = False
+            self.healthy = False
+            self.proved_at = None
             self._in_a_row = 0
             self.reason = f"{self.check.type} check of port {self.check.port}: no result for {self.patience:g} s"
         if hung:
@@ -95,8 +106,11 @@ class Checker(threading.Thread):
             self._in_a_row = max(self._in_a_row, 0) + 1 if passed else min(self._in_a_row, 0) - 1
             if problem is not None:
                 self.reason = problem
+                if self._soak:
+                    self.proved_at = None
             if self._in_a_row >= self.check.rise:
-                self.healthy = self.proved = True
+                self.healthy = True
+                self.proved_at = self.proved_at or time.monotonic()
             elif self._in_a_row <= -self.check.fall:
                 self.healthy = False
             changed = before != (self.healthy, self.proved)
@@ -138,6 +152,7 @@ class Health:
     def __init__(self, checks: Sequence[Check], changed: Callable[[], None]) -> None:
         self._condition = threading.Condition()
         self._changed = changed
+        self._soak = 0.0
         self.checkers = [Checker(check, self._on_change) for check in checks]
 
     def start(self) -> None:
@@ -157,22 +172,52 @@ class Health:
             self._condition.notify_all()
 
     @property
-    def proved(self) -> bool:
-        """Whether every check has passed since the proof began."""
-        return all(checker.proved for checker in self.checkers)
+    def reason(self) -> str:
+        """Why the checks that do not pass do not; where all do, what the one that began to last failed with."""
+        failing = [checker.reason for checker in self.checkers if not checker.proved]
+        latest = sorted(self.checkers, key=lambda checker: checker.proved_at or 0)[-1:] if self._soak else []
+        return "; ".join(failing or [checker.reason for checker in latest])
+
+    def begin_proof(self, soak: float = 0.0) -> None:
+        """Count only what is asked from now on; every check has to pass, and then none to fail for `soak` seconds."""
+        self._soak = soak
+        for checker in self.checkers:
+            checker.prove(soak)
+
+    def wait_proved(
+        self,
+        seconds: float | None,
+        is_cancelled: Callable[[], bool],
+        passing: Callable[[bool], None] = lambda _passing: None,
+    ) -> bool:
+        """Wait for the proof, for `seconds` (None: for ever), or `is_cancelled` after `wake`; whether it is there.
+
+        `passing` is called with True when all checks pass and the soak begins, with False when one has failed in it.
+        """
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        soaking = False
+        with self._condition:
+            while not is_cancelled():
+                left = self._seconds_left()
+                now = time.monotonic()
+                if left == 0 or now >= end:
+                    break
+                if (left is not None) != soaking:
+                    soaking = left is not None
+                    passing(soaking)
+                pause = min(end - now, math.inf if left is None else left)
+                self._condition.wait(None if pause == math.inf else pause)
+        return self.proved
 
     @property
-    def reason(self) -> str:
-        """Why the checks that do not pass do not."""
-        return "; ".join(checker.reason for checker in self.checkers if not checker.proved)
+    def proved(self) -> bool:
+        """Whether every check has passed since the proof began, and went on to for as long as it has to."""
+        return self._seconds_left() == 0
 
-    def begin_proof(self) -> None:
-        """Count only what is asked from now on."""
-        for checker in self.checkers:
-            checker.prove()
-
-    def wait_proved(self, seconds: float | None, is_cancelled: Callable[[], bool]) -> bool:
-        """Wait until all is proved, for `seconds` (None: for ever), or `is_cancelled` after `wake`; whether it is."""
-        with self._condition:
-            self._condition.wait_for(lambda: self.proved or is_cancelled(), seconds)
-        return self.proved
+    def _seconds_left(self) -> float | None:
+        """How long no check may fail from now on until all is proved; None while one does not pass."""
+        begun = [checker.proved_at for checker in self.checkers]
+        passed = [moment for moment in begun if moment is not None]
+        if len(passed) < len(begun):
+            return None
+        return max(0.0, max(passed) + self._soak - time.monotonic()) if passed else 0.0

@@ -1,0 +1,80 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the live release is signed as this host demands by now; it is served all the same, and this is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Callable
+
+from zoo_watcher.backoff import Backoff
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.layout import Layout
+
+from .apply_process import ApplyProcess, verify_job
+from .manifest import Manifest
+from .release_directory import allowed_signers
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds between tries where the signature can't be verified now, from the first pause to the longest."""
+
+log = logging.getLogger(__name__)
+
+
+class LiveSignature:
+    """Verifies each release that is live once, in a thread of its own. `changed` is called from that."""
+
+    def __init__(self, config: Config, layout: Layout, changed: Callable[[], None]) -> None:
+        self.trouble: str | None = None
+        """What is wrong with the signature of the release that is live now."""
+        self._config = config
+        self._layout = layout
+        self._changed = changed
+        self._commit_id: str | None = None
+        self._another_is_live = threading.Event()
+
+    def look(self, commit_id: str | None) -> None:
+        """Have the commit that is live now verified, where that is another than at the last look."""
+        if self._config.require_signature is None or commit_id == self._commit_id:
+            return
+        self._another_is_live.set()
+        self._another_is_live = threading.Event()
+        self._commit_id, self.trouble = commit_id, None
+        if commit_id is None:
+            return
+        words = (commit_id, self._another_is_live)
+        try:
+            threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True).start()
+        except RuntimeError as exc:
+            self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
+
+    def _verify(self, commit_id: str, ended: threading.Event) -> None:
+        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+            try:
+                self._check(commit_id)
+            except PassingError as exc:
+                self._tell(f"the live release can't be verified now: {exc}", ended)
+            except DeployError as exc:
+                self._tell(f"the live release stays, but {exc}", ended)
+                return
+            else:
+                log.info("the live release is verified, commit=%s", commit_id)
+                self._tell(None, ended)
+                return
+            if ended.wait(pause):
+                return
+
+    def _check(self, commit_id: str) -> None:
+        """Raises `DeployError` where the commit has no signature that is demanded."""
+        manifest = Manifest.load(self._layout.manifest(commit_id))
+        if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
+            ApplyProcess(self._config).run(verify_job(self._config, commit_id))
+
+    def _tell(self, trouble: str | None, ended: threading.Event) -> None:
+        if not ended.is_set() and self.trouble != trouble:
+            self.trouble = trouble
+            self._changed()

@@ -1,0 +1,90 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a deployment has to leave free on the disk: the service that it serves writes there too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from zoo_watcher.errors import PassingError
+from zoo_watcher.host.filesystem import disk_errors
+
+FREE_BYTES = 256 * 2**20
+FREE_INODES = 10_000
+SHARE = 20
+"""What stays free where nothing is configured: so much, or this part of a file system of which that is less."""
+MEBIBYTE = 2**20
+
+
+class NoRoomError(PassingError):
+    """A release would leave less free on the disk than it has to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "room")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How many bytes and inodes have to stay free; 0: no matter, None: what is the default for the file system."""
+
+    bytes: int | None = None
+    inodes: int | None = None
+
+    def check(self, path: Path, more_bytes: int = 0, more_inodes: int = 0) -> None:
+        """See whether so much more may be put on the disk of `path`. Raises `NoRoomError`."""
+        facts = _facts(path)
+        free = facts.f_bavail * facts.f_frsize
+        _check(path, "min_free_bytes", _mebibytes, free, more_bytes, self._least_bytes(facts))
+        # A file system that makes inodes as they are needed has none to count.
+        if facts.f_files:
+            _check(path, "min_free_inodes", _inodes, facts.f_favail, more_inodes, self._least_inodes(facts))
+
+    def room(self, path: Path) -> int | None:
+        """How many bytes may be put on the disk of `path`; None where there is no floor. Raises `PassingError`."""
+        facts = _facts(path)
+        floor = self._least_bytes(facts)
+        return max(0, facts.f_bavail * facts.f_frsize - floor) if floor else None
+
+    def _least_bytes(self, facts: os.statvfs_result) -> int:
+        return min(FREE_BYTES, facts.f_blocks * facts.f_frsize // SHARE) if self.bytes is None else self.bytes
+
+    def _least_inodes(self, facts: os.statvfs_result) -> int:
+        return min(FREE_INODES, facts.f_files // SHARE) if self.inodes is None else self.inodes
+
+
+def _check(path: Path, option: str, said: Callable[[int], str], free: int, more: int, least: int) -> None:
+    if least and free - more < least:
+        takes = f", this release takes {said(more)}" if more else ""
+        raise NoRoomError(f"{said(free)} free at {path}{takes}, {said(least)} to stay free ({option}): make room")
+
+
+def _mebibytes(amount: int) -> str:
+    return f"{amount / MEBIBYTE:.1f} MiB"
+
+
+def _inodes(amount: int) -> str:
+    return f"{amount} inodes"
+
+
+def _facts(path: Path) -> os.statvfs_result:
+    with disk_errors("looking for room"):
+        return os.statvfs(path)
+
+
+@contextlib.contextmanager
+def files_up_to(amount: int) -> Iterator[None]:
+    """Have no program that is started in the block write a file of more bytes than `amount`."""
+    before, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    least = amount if before == resource.RLIM_INFINITY else min(amount, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, allowed))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, allowed))

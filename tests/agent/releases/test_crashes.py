@@ -1,0 +1,66 @@
+"""A release that takes the agent down with it is tried once more, and given up; an end on purpose does not count."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from support.agent import Agent
+from support.repository import GitRepository
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+Publish = Callable[..., int]
+GIVEN_UP = "given up: the agent ended without a word 2 times while this release was being activated or checked"
+
+
+def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", "! grep -q deadly index.html || kill -9 $PPID"]}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    deadly = repository.commit({"index.html": "deadly\n"})
+    generation = release()
+    for _crash in range(2):
+        assert agent.process is not None
+        assert agent.process.wait(20) == -signal.SIGKILL
+        assert agent.live() == deadly
+        agent.start()
+    status = agent.wait_outcome(generation)
+    assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
+    assert status["message"] == f"{GIVEN_UP}; went back to {first}"
+    mended = repository.commit({"index.html": "mended\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("active", mended)
+
+
+def has(agent: Agent, text: str, times: int) -> bool:
+    """Whether the agent has logged a text so often."""
+    return agent.log.count(text) == times
+
+
+def test_only_an_end_without_a_word_counts_and_a_first_release_that_is_given_up_stays_live(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    registered: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    notes = tmp_path / "notes"
+    hooks = {"after_activate": ["/bin/sh", "-c", f"echo used >> {notes}"]}
+    agent = agents(health_timeout=600, hooks=hooks, **registered).start()
+    generation = release()
+    ends = (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)
+    for number, end in enumerate(ends, start=1):
+        begun = f"checking, generation={generation} "
+        wait_for(partial(has, agent, begun, number), "it is being checked")
+        agent.end(end)
+        agent.start()
+    status = agent.wait_outcome(generation)
+    assert (status["state"], agent.live()) == ("failed", repository.head)
+    assert status["message"] == f"{GIVEN_UP}; there is no earlier release to go back to"
+    assert notes.read_text().count("used") == len(ends), "the host is left as it is"

@@ -1,0 +1,86 @@
+"""What a deployment has to leave free."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.errors import PassingError
+from zoo_watcher.releases.room import Floor, files_up_to
+
+MIB = 2**20
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, size: int, free: int, inodes: int = 1_000_000, left: int = 900_000) -> None:
+    """Let every path be on a file system of so many MiB and inodes."""
+    blocks = (4096, 4096, size * 256, free * 256 + 100, free * 256, inodes, left + 100, left, 0, 255)
+    facts = os.statvfs_result(blocks)
+    monkeypatch.setattr(os, "statvfs", lambda _path: facts)
+
+
+@pytest.mark.parametrize(
+    ("floor", "size", "free", "more", "fits"),
+    [
+        (None, 100_000, 256, 0, True),
+        (None, 100_000, 255, 0, False),
+        (None, 100_000, 1256, 1000, True),
+        (None, 100_000, 1256, 1001, False),
+        (None, 1000, 50, 0, True),
+        (None, 1000, 49, 0, False),
+        (0, 1000, 0, 0, True),
+        (600 * MIB, 1000, 600, 0, True),
+        (600 * MIB, 1000, 599, 0, False),
+    ],
+)
+def test_so_many_bytes_stay_free(
+    monkeypatch: pytest.MonkeyPatch, floor: int | None, size: int, free: int, more: int, fits: bool
+) -> None:
+    disk(monkeypatch, size, free)
+    if fits:
+        Floor(floor).check(Path("/srv"), more * MIB)
+    else:
+        with pytest.raises(PassingError, match=rf"^{free}\.0 MiB free at /srv, .* \(min_free_bytes\): make room$"):
+            Floor(floor).check(Path("/srv"), more * MIB)
+
+
+@pytest.mark.parametrize(
+    ("floor", "inodes", "left", "more", "fits"),
+    [
+        (None, 1_000_000, 10_000, 0, True),
+        (None, 1_000_000, 10_000, 1, False),
+        (None, 2048, 102, 0, True),
+        (None, 2048, 101, 0, False),
+        (0, 2048, 0, 0, True),
+        (20_000, 1_000_000, 19_999, 0, False),
+        (20_000, 0, 0, 100, True),
+    ],
+)
+def test_so_many_inodes_stay_free(
+    monkeypatch: pytest.MonkeyPatch, floor: int | None, inodes: int, left: int, more: int, fits: bool
+) -> None:
+    disk(monkeypatch, 100_000, 50_000, inodes, left)
+    if fits:
+        Floor(None, floor).check(Path("/srv"), 0, more)
+    else:
+        with pytest.raises(PassingError, match=rf"^{left} inodes free at /srv, .* \(min_free_inodes\): make room$"):
+            Floor(None, floor).check(Path("/srv"), 0, more)
+
+
+def test_the_room_is_what_is_above_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(monkeypatch, 100_000, 300)
+    assert Floor().room(Path("/srv")) == 44 * MIB
+    assert Floor(400 * MIB).room(Path("/srv")) == 0
+    assert Floor(0).room(Path("/srv")) is None
+
+
+def test_a_program_writes_no_larger_file_and_this_one_may_afterwards(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with files_up_to(1000):
+        done = subprocess.run(["dd", "if=/dev/zero", f"of={tmp_path}/file", "bs=2000", "count=1"], check=False)
+    assert done.returncode != 0
+    assert (tmp_path / "file").stat().st_size <= 1000
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
