@@ -112,7 +112,9 @@ main() {
     # Hundreds of processes import the same packages: none of them is to compile anew what another has compiled.
     unset PYTHONDONTWRITEBYTECODE
     "$uv" sync --quiet --no-python-downloads --compile-bytecode --python "$python"
-    PYTHONPATH=$PWD/tests PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
+    mkdir -p "$CACHE/bytecode"
+    export PYTHONPATH=$PWD/tests ZOO_TESTS_BYTECODE=$CACHE/bytecode
+    PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
 }
 
 main "$@"
