@@ -20,7 +20,7 @@ GIT_HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
-    {"__init__", "backoff", "errors", "logs", "wire"},
+    {"__init__", "backoff", "errors", "inbox", "logs", "wire"},
     {"config", "host"},
     {"zookeeper"},
     {"services"},

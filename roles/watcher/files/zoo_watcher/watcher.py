@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import signal
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -18,6 +17,7 @@ from .errors import AgentError, ConfigError, NoAnswerError
 from .host import systemd
 from .host.base_lock import lock_base
 from .host.layout import Layout
+from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.handshake import Phase
@@ -56,8 +56,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        # A signal handler puts into it too: SimpleQueue is the one that may be interrupted in itself.
-        self.inbox: queue.SimpleQueue[tuple[Deployment, Progress | None] | None] = queue.SimpleQueue()
+        self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         self.memory = SessionMemory(memory_file(systemd.runtime_directory(), self.layout.session))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
@@ -85,7 +84,7 @@ class Watcher:
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
-        self.inbox.put(None)
+        self.inbox.wake()
 
     def run(self) -> None:
         """Serve until SIGTERM (leave), SIGUSR2 (hand the session over) or SIGHUP (likewise, to itself).
@@ -97,6 +96,7 @@ class Watcher:
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self.reconciler)
+        self.inbox.be_woken_by_signals()
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
@@ -110,7 +110,8 @@ class Watcher:
         try:
             pause = 0.0
             while self.ending is None:
-                self._wait(pause)
+                for deployment, progress in self.inbox.wait(pause):
+                    self._note_progress(deployment, progress)
                 self._reload_where_asked()
                 pause = self._turn()
         finally:
@@ -135,17 +136,6 @@ class Watcher:
             log.warning("not reloaded, the configuration of before stays in force: %s", exc)
         else:
             self.ending = self.ending or SIGNALS[signal.SIGHUP]
-
-    def _wait(self, seconds: float) -> None:
-        """Wait for a message, take it and all that have come with it."""
-        try:
-            message = self.inbox.get(timeout=seconds)
-            while True:
-                if message is not None:
-                    self._note_progress(*message)
-                message = self.inbox.get_nowait()
-        except queue.Empty:
-            return
 
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
