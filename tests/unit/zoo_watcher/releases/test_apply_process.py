@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.releases import apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess
+from zoo_watcher.wire.records import Release
 
 FIRST_PATH = """
 import sys
@@ -75,6 +77,26 @@ def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
         process.run({})
     assert type(raised.value) is error
     assert getattr(raised.value, "reason", None) == reason
+
+
+def test_a_process_whose_agent_has_ended_meanwhile_ends_silently(tmp_path: Path) -> None:
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path)})
+    release = Release(url="https://example.org/site", commit_id="a" * 40, relative_path="site")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "zoo_watcher", "apply"]
+    source = str(Path(zoo_watcher.__file__).parents[1])
+    done = subprocess.run(
+        command,
+        input=json.dumps(apply_process.stage_job(config, release, [])),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

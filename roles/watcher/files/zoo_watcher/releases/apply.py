@@ -166,9 +166,13 @@ class _Clock:
 
 
 def send(message: Mapping[str, Any]) -> None:
-    """Send the agent a message."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    """Send the agent a message; where it has ended, this process does too."""
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Killed before this process asked to die with it. The interpreter would flush once more, and print a traceback.
+        os._exit(1)
 
 
 @contextmanager
