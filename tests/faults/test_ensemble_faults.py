@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ import pytest
 from faults.support.host import Host, patiently
 from faults.support.ledger import Ledger
 from faults.support.partition import PartitionedEnsemble
-from faults.support.proxy import Proxy
+from faults.support.ways import Ways
 from support.agent import expire_session
 from support.client import connected
-from support.ensemble import Ensemble, Member
+from support.ensemble import Ensemble
 from support.lonely import RETRY
 from support.repository import GitRepository
 from support.waiting import wait_for
@@ -24,31 +24,6 @@ from support.waiting import wait_for
 Hosts = Callable[..., Host]
 TIMEOUT = 6
 """Seconds of session timeout with which an election is no reason to lose a session."""
-
-
-class Ways:
-    """A proxy to each member: the agent's only way to the ensemble, by which it is led to one of them."""
-
-    def __init__(self, ensemble: Ensemble, stack: ExitStack) -> None:
-        self.by_number = {
-            member.number: stack.enter_context(closing(Proxy(member.client_port))) for member in ensemble.members
-        }
-
-    @property
-    def hosts(self) -> str:
-        """The connection string."""
-        return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.by_number.values())
-
-    def lead_to(self, member: Member) -> None:
-        """Begin with this member alone."""
-        for number, proxy in self.by_number.items():
-            if number != member.number:
-                proxy.refuse()
-
-    def open(self) -> None:
-        """Let all members be reached."""
-        for proxy in self.by_number.values():
-            proxy.behave()
 
 
 @pytest.fixture

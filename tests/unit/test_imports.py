@@ -6,6 +6,7 @@ A new package belongs into the order of its part: that is the moment to think ab
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,6 +36,15 @@ AGENT_LIBRARIES = {
     "prometheus_client": {"metrics"},
 }
 """The third-party imports of the agent, and the packages or files that may have them."""
+SELDOM_NEEDED = {
+    "git",
+    "http.client",
+    "importlib.metadata",
+    "prometheus_client",
+    "tempfile",
+    "zoo_watcher.files.reconciler",
+}
+"""What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 
 PLUGIN_ORDER = (
     {"doc_fragments", "module_utils"},
@@ -182,6 +192,21 @@ def test_the_process_that_holds_the_session_never_loads_git() -> None:
     loaded = closure(AGENT_NEIGHBOURS, "watcher")
     assert "zookeeper/session" in loaded
     assert not loaded & AGENT_LIBRARIES["git"]
+
+
+def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_agent_needs() -> None:
+    program = (
+        "import sys, kazoo.client; before = set(sys.modules); import zoo_watcher.__main__, zoo_watcher.watcher; "
+        f"print(*(set(sys.modules) - before) & {SELDOM_NEEDED!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(AGENT.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
 
 
 def test_exactly_one_file_of_module_utils_imports_ansible() -> None:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
@@ -46,6 +45,9 @@ def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
     """Run a command to its end, for `seconds` at the most."""
+    # Imported here: an agent without hooks has nothing of it in its memory.
+    import tempfile  # noqa: PLC0415
+
     try:
         output = _output_file()
     except OSError as exc:

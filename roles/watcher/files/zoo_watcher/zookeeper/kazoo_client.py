@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from zoo_watcher.config.config import Connection
@@ -51,7 +50,9 @@ def _make(connection: Connection, **arguments: Any) -> KazooClient:
         raise ConfigError([str(exc)]) from exc
     missing = missing_attributes(client)
     if missing:
-        lacks = f"kazoo {_kazoo_version()} lacks {', '.join(missing)}, which the agent needs"
+        from kazoo.version import __version__  # noqa: PLC0415  # kazoo is there now
+
+        lacks = f"kazoo {__version__} lacks {', '.join(missing)}, which the agent needs"
         raise ConfigError([f"{lacks}; install kazoo{KAZOO_RANGE}"])
     return client
 
@@ -63,13 +64,6 @@ def missing_attributes(client: Any) -> list[str]:
         holder = getattr(client, owner, None) if owner else client
         missing += [".".join(filter(None, [owner, name])) for name in names if not hasattr(holder, name)]
     return missing
-
-
-def _kazoo_version() -> str:
-    try:
-        return version("kazoo")
-    except PackageNotFoundError:
-        return "of an unknown version"
 
 
 def check_connection(connection: Connection) -> None:
