@@ -69,7 +69,7 @@ def run(
 
 def _output_file() -> IO[bytes]:
     """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
-    # Imported here: an agent without hooks has nothing of it in its memory.
+    # Imported here: an agent that runs no command has nothing of it in its memory.
     import tempfile  # noqa: PLC0415
 
     try:
