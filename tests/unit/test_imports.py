@@ -24,7 +24,8 @@ AGENT_ORDER = (
     {"config", "host"},
     {"zookeeper"},
     {"services"},
-    {"desired", "files", "metrics", "releases"},
+    {"desired", "files", "releases"},
+    {"metrics"},
     {"status_board", "status_report", "troubles"},
     {"watcher"},
     {"__main__"},
@@ -43,6 +44,7 @@ SELDOM_NEEDED = {
     "prometheus_client",
     "tempfile",
     "zoo_watcher.files.reconciler",
+    "zoo_watcher.metrics",
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 

@@ -98,7 +98,7 @@ class Watcher:
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
-        self.board.start()
+        self.board.start(self.desired, self.health, self.registrations, self.reconciler)
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
@@ -154,7 +154,7 @@ class Watcher:
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
             return
-        self.board.count(progress.state)
+        self.board.count(progress.state, progress.retry)
         log.info(
             "%s, generation=%s commit=%s%s",
             progress.state,

@@ -13,7 +13,7 @@ import pytest
 import zoo_watcher
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.releases import apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess
 
@@ -62,6 +62,21 @@ def test_a_process_that_ends_without_a_result_says_how(
         process.run({})
 
 
+@pytest.mark.parametrize(
+    ("kind", "error", "reason"),
+    [("final", DeployError, None), ("disk", PassingError, "disk"), ("killed", KilledError, "killed")],
+)
+def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, error: type[DeployError], reason: str | None
+) -> None:
+    said = f'{{"error": "no room", "kind": "{kind}"}}'
+    process = replaced(monkeypatch, f"cat >/dev/null; echo '{said}'; exit 1", tmp_path)
+    with pytest.raises(DeployError, match=r"^no room$") as raised:
+        process.run({})
+    assert type(raised.value) is error
+    assert getattr(raised.value, "reason", None) == reason
+
+
 def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = replaced(monkeypatch, f"sleep 600 >/dev/null & echo $! > {file}; kill -KILL $$", tmp_path)
@@ -83,5 +98,8 @@ def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytes
 
     monkeypatch.setattr("subprocess.Popen", refuse)
     process = ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path)}))
-    with pytest.raises(PassingError, match="the apply process can't be started: Resource temporarily unavailable"):
+    with pytest.raises(
+        PassingError, match="the apply process can't be started: Resource temporarily unavailable"
+    ) as refused:
         process.run({})
+    assert refused.value.reason == "process"

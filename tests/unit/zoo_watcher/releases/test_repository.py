@@ -97,8 +97,9 @@ def test_a_release_is_the_whole_tree_with_modes_and_links_and_without_git(
 
 
 def test_a_commit_that_nobody_has_pushed_is_asked_for_again_later(store: Repository, repository: GitRepository) -> None:
-    with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed"):
+    with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed") as refused:
         store.fetch(release(repository.url, ABSENT))
+    assert refused.value.reason == "commit"
     assert not store.has(ABSENT)
 
 
@@ -115,6 +116,7 @@ def test_a_repository_that_is_not_there_is_named_in_one_line(store: Repository, 
     with pytest.raises(PassingError, match=f"fetching from file://{tmp_path}/none: ") as refused:
         store.fetch(release(f"file://{tmp_path}/none", ABSENT))
     assert "\n" not in str(refused.value)
+    assert refused.value.reason == "fetch"
 
 
 def test_a_git_daemon_that_is_down_is_asked_again_and_serves_when_it_is_up(

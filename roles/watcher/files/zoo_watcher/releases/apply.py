@@ -5,8 +5,8 @@
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
-`{"error": "...", "kind": "final", "passing" or "killed"}`. A job with `"tidy": true` packs the object store instead,
-one with `"verify": "<commit>"` only verifies a signature.
+`{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
+object store instead, one with `"verify": "<commit>"` only verifies a signature.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
@@ -67,9 +67,7 @@ def _do(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(error: DeployError) -> str:
-    if isinstance(error, KilledError):
-        return "killed"
-    return "passing" if isinstance(error, PassingError) else "final"
+    return error.reason if isinstance(error, PassingError) else "final"
 
 
 def limit(what: int, amount: int) -> None:
