@@ -30,8 +30,9 @@ from .status_board import StatusBoard
 from .troubles import Troubles
 from .wire.records import Release
 from .zookeeper.ephemerals import Ephemerals
+from .zookeeper.former_session import close_former_session
 from .zookeeper.session import Session
-from .zookeeper.session_memory import SessionMemory, memory_file
+from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
@@ -58,7 +59,8 @@ class Watcher:
         self.layout = Layout(config.base)
         self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
-        self.memory = SessionMemory(memory_file(systemd.runtime_directory(), self.layout.session))
+        memory = memory_file(systemd.runtime_directory(), self.layout.session)
+        self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.registrations = Registrations(config, self.health, self.ephemerals)
@@ -103,6 +105,8 @@ class Watcher:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.health.start()
         self.session.start()
+        if self.memory.former:
+            close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
         systemd.notify("READY=1", f"STATUS={self.board.status.state}")

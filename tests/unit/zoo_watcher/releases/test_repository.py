@@ -18,6 +18,7 @@ from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
+from zoo_watcher.releases.room import Floor, NoRoomError
 from zoo_watcher.wire.records import Release
 
 ABSENT = "0123456789" * 4
@@ -345,3 +346,16 @@ def test_a_git_that_is_killed_while_it_verifies_says_nothing_about_the_signature
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     with pytest.raises(KilledError):
         store.verify(repository.head)
+
+
+def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
+    layout: Layout, repository: GitRepository
+) -> None:
+    store = Repository(layout, Access(("file",)), Floor(2**62))
+    store.open()
+    with pytest.raises(NoRoomError, match="min_free_bytes"):
+        store.tidy()
+    store.floor = Floor(0, 0)
+    store.fetch(release(repository.url, repository.head))
+    store.tidy()
+    assert store.has(repository.head)

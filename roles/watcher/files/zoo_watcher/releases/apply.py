@@ -87,9 +87,8 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
             pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
-        floor = Floor(*job["floor"])
-        floor.check(layout.own)
-        repository = Repository(layout, _access(job), floor)
+        repository = _repository(job, layout)
+        repository.floor.check(layout.own)
         repository.open()
         try:
             _make(job, release, repository, clock)
@@ -128,7 +127,7 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.verify(job["verify"])
     return {"done": {}, "untidy": False}
@@ -139,16 +138,17 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     layout = Layout(Path(job["base"]))
     os.nice(10)
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.tidy()
     return {"done": {}, "untidy": False}
 
 
-def _access(job: Mapping[str, Any]) -> Access:
+def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
     access = job["access"]
     mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
-    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    how = Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    return Repository(layout, how, Floor(*job["floor"]))
 
 
 class _Clock:

@@ -36,7 +36,6 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
-        "floor": [config.min_free_bytes, config.min_free_inodes],
         "signers": allowed_signers(config.require_signature),
     }
 
@@ -58,7 +57,8 @@ def tidy_job(config: Config) -> Job:
         "most": config.max_release_files,
         "mirrors": config.git_mirrors,
     }
-    return {"tidy": True, "base": str(config.base), "access": access}
+    floor = [config.min_free_bytes, config.min_free_inodes]
+    return {"tidy": True, "base": str(config.base), "access": access, "floor": floor}
 
 
 class ApplyProcess:

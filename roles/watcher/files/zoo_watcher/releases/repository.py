@@ -375,10 +375,16 @@ class Repository:
     @property
     def untidy(self) -> bool:
         """Whether there are so many packs that looking through them costs time."""
-        return len(list((self.layout.repository / "objects" / "pack").glob("*.pack"))) > MANY_PACKS
+        return len(self._packs) > MANY_PACKS
+
+    @property
+    def _packs(self) -> list[Path]:
+        return list((self.layout.repository / "objects" / "pack").glob("*.pack"))
 
     def tidy(self) -> None:
-        """Make many packs one, without the objects of what is not pinned any more."""
+        """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
+        with disk_errors("packing"):
+            self.floor.check(self.layout.own, sum(pack.stat().st_size for pack in self._packs))
         self._run("repack", "-a", "-d", "--quiet")
         self._run("prune", "--expire=now")
 
