@@ -12,19 +12,21 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
+from .desired import DesiredRelease
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
 from .host.controls import RETRY, Controls
 from .host.filesystem import write_whole
 from .host.layout import Layout
+from .services.health import Health
+from .services.registration import Registrations
 from .wire.records import AgentStatus
 from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
 if TYPE_CHECKING:
-    from .metrics import Metrics
-
-OUTCOMES = ("active", "failed", "rolled_back")
+    from .files.reconciler import FileReconciler
+    from .metrics.server import Metrics
 
 
 class StatusBoard:
@@ -44,14 +46,30 @@ class StatusBoard:
         self.trouble: str | None = None
         """Why the status file can't be written now."""
 
-    def start(self) -> None:
-        """Serve metrics, where the configuration says so. Raises `ConfigError`."""
-        self._metrics = _metrics(self._config)
+    def start(
+        self,
+        desired: DesiredRelease,
+        health: Health,
+        registrations: Registrations,
+        reconciler: FileReconciler | None,
+    ) -> None:
+        """Serve metrics, of this agent's parts, where the configuration says so. Raises `ConfigError`."""
+        if self._config.metrics_port is None:
+            return
+        try:
+            # Imported here: an agent that serves no metrics needs no prometheus-client.
+            from .metrics.server import Metrics  # noqa: PLC0415
+        except ImportError as exc:
+            raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
+        metrics = Metrics(self._config, self._session, desired, health, registrations, reconciler)
+        metrics.show(self.status, [])
+        metrics.serve(self._config.metrics_port, self._config.metrics_address)
+        self._metrics = metrics
 
-    def count(self, state: str) -> None:
-        """Count a deployment where `state` is an outcome, before that is entered."""
-        if self._metrics and state in OUTCOMES:
-            self._metrics.count(state, self.status.state)
+    def count(self, state: str, retry: str | None) -> None:
+        """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again."""
+        if self._metrics:
+            self._metrics.count(state, self.status.state, retry)
 
     def enter(self, state: str, live: str | None, **changes: Any) -> None:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
@@ -92,7 +110,7 @@ class StatusBoard:
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
         if self._metrics:
-            self._metrics.update(self.status, states, len(registered))
+            self._metrics.show(self.status, registered)
         shown = {
             **self.status.to_object(),
             "session": states.current,
@@ -128,17 +146,6 @@ class StatusBoard:
         except TakenError as exc:
             name = self._config.name
             raise SessionTroubleError(f"no status of {name}: {exc}; is another agent named {name}?") from exc
-
-
-def _metrics(config: Config) -> Metrics | None:
-    if config.metrics_port is None:
-        return None
-    try:
-        # Imported here: an agent that serves no metrics needs no prometheus-client.
-        from .metrics import Metrics  # noqa: PLC0415
-    except ImportError as exc:
-        raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
-    return Metrics(config.metrics_port, config.metrics_address)
 
 
 def _now() -> str:

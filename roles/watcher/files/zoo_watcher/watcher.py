@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import signal
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -19,6 +18,7 @@ from .host import systemd
 from .host.base_lock import lock_base
 from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
+from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.handshake import Phase
@@ -27,12 +27,13 @@ from .releases.live_signature import LiveSignature
 from .releases.rollback import live_releases
 from .services.health import Health
 from .services.registration import Registrations
-from .status_board import OUTCOMES, StatusBoard
+from .status_board import StatusBoard
 from .troubles import Troubles
 from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
+from .zookeeper.former_session import close_former_session
 from .zookeeper.session import Session
-from .zookeeper.session_memory import SessionMemory, memory_file
+from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
@@ -60,10 +61,10 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        # A signal handler puts into it too: SimpleQueue is the one that may be interrupted in itself.
-        self.inbox: queue.SimpleQueue[tuple[Deployment, Progress | None] | None] = queue.SimpleQueue()
+        self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
-        self.memory = SessionMemory(memory_file(systemd.runtime_directory(), self.layout.session))
+        memory = memory_file(systemd.runtime_directory(), self.layout.session)
+        self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.registrations = Registrations(config, self.health, self.ephemerals)
@@ -90,7 +91,7 @@ class Watcher:
 
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
-        self.inbox.put(None)
+        self.inbox.wake()
 
     def run(self) -> None:
         """Serve until SIGTERM (leave), SIGUSR2 (hand the session over) or SIGHUP (likewise, to itself).
@@ -103,13 +104,16 @@ class Watcher:
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
-        self.board.start()
+        self.board.start(self.desired, self.health, self.registrations, self.reconciler)
+        self.inbox.be_woken_by_signals()
         for number in ENDINGS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.health.start()
         self.session.start()
+        if self.memory.former:
+            close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
         systemd.notify("READY=1", f"STATUS={self.board.status.state}")
@@ -117,7 +121,8 @@ class Watcher:
         try:
             pause = 0.0
             while self.ending is None:
-                self._wait(pause)
+                for deployment, progress in self.inbox.wait(pause):
+                    self._note_progress(deployment, progress)
                 self._reload_where_asked()
                 pause = self._turn()
         finally:
@@ -143,21 +148,10 @@ class Watcher:
         else:
             self.ending = self.ending or ENDINGS[signal.SIGHUP]
 
-    def _wait(self, seconds: float) -> None:
-        """Wait for a message, take it and all that have come with it."""
-        try:
-            message = self.inbox.get(timeout=seconds)
-            while True:
-                if message is not None:
-                    self._note_progress(*message)
-                message = self.inbox.get_nowait()
-        except queue.Empty:
-            return
-
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
             return
-        self.board.count(progress.state)
+        self.board.count(progress.state, progress.retry)
         log.info(
             "%s, generation=%s commit=%s%s",
             progress.state,
@@ -271,7 +265,7 @@ class Watcher:
 
     def _stay(self) -> None:
         """While the host is held, the state is that of the last release which came to an outcome, or none's."""
-        if self.board.status.state not in OUTCOMES:
+        if self.board.status.state not in {"active", *GAVE_UP}:
             self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
 
     def _retry_where_asked(self) -> None:

@@ -46,7 +46,7 @@ def outcome(told: list[Progress | None]) -> tuple[str, str | None]:
 def test_a_process_that_is_killed_again_and_again_is_a_failure(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [KilledError("killed"), PassingError("no route"), *[KilledError("killed") for _time in range(4)]]
+    errors = [KilledError("killed"), PassingError("no route", "fetch"), *[KilledError("killed") for _time in range(4)]]
 
     def run(*_words: Any) -> dict[str, Any]:
         raise errors.pop(0)
@@ -92,7 +92,7 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 def test_a_full_disk_under_the_swap_is_waited_out(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [PassingError("activating site: No space left on device")] * 2
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
     swapped: list[str] = []
 
     def swap(_layout: Any, _place: str, commit_id: str) -> None:

@@ -47,12 +47,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
+    retry: str | None = None
 
 
 class Deployment(threading.Thread):
@@ -200,7 +201,7 @@ class Deployment(threading.Thread):
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
-            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s")
+            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s", "disk")
             self.handshake.sleep(pause)
 
     def _break_off_attempt(self) -> None:
@@ -210,9 +211,9 @@ class Deployment(threading.Thread):
                 self._remember(self._journal.without_attempt())
             self._attempting = False
 
-    def report(self, state: str, message: str | None = None) -> None:
+    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
-        self._report(Progress(state, message, dict(self._timings), self._previous))
+        self._report(Progress(state, message, dict(self._timings), self._previous, retry))
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
@@ -233,7 +234,7 @@ class Deployment(threading.Thread):
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
-                self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
+                self.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 self._timings.update(result["done"])
@@ -281,7 +282,7 @@ class Deployment(threading.Thread):
             try:
                 activate(self.layout, self.release.relative_path, self.release.commit_id)
             except PassingError as exc:
-                self.report("activating", f"{exc}; tried again in {pause:.0f} s")
+                self.report("activating", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 return
