@@ -51,6 +51,7 @@ AGENT_DIRECTORY = ".zoo"
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_USERINFO = re.compile(r"(https?://)[^/\s@]*@", re.IGNORECASE)
 _SCP = re.compile(r"[^/:]+:(?!:)")
 
 RecordType = TypeVar("RecordType", bound="_Record")
@@ -127,7 +128,8 @@ def check_url(url: object) -> str:
         raise InvalidRelease(f"url: expected a repository's address, got {quote(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
-            f"url: {quote(url)} is no repository's address (no leading dash, no transport helper, no control character)"
+            f"url: {quote(without_userinfo(url))} is no repository's address "
+            "(no leading dash, no transport helper, no control character)"
         )
     try:
         parts = urlsplit(url) if _SCHEME.match(url) else None
@@ -136,8 +138,13 @@ def check_url(url: object) -> str:
     if parts is not None and parts.password is not None:
         raise InvalidRelease("url: carries a password; put it into the credentials of the hosts")
     if parts is not None and (parts.hostname or "").startswith("-"):
-        raise InvalidRelease(f"url: {quote(url)} has a host that begins with a dash")
+        raise InvalidRelease(f"url: {quote(without_userinfo(url))} has a host that begins with a dash")
     return url
+
+
+def without_userinfo(text: str) -> str:
+    """`text` without what is before the host in the web addresses in it: that may be a token."""
+    return _USERINFO.sub(r"\1", text)
 
 
 def check_published_url(url: object) -> str:

@@ -52,9 +52,7 @@ def main() -> int:
     """Run one of the commands; its exit status."""
     arguments = _parser().parse_args()
     if arguments.command == "apply":
-        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
-
-        return apply()
+        return _apply()
     try:
         return _COMMANDS[arguments.command](arguments)
     except ConfigError as exc:
@@ -65,6 +63,18 @@ def main() -> int:
     except AgentError as exc:
         print_error(f"zoo-watcher: {exc}")
         return EXIT_TROUBLE
+
+
+def _apply() -> int:
+    """Do the agent's job on standard input."""
+    try:
+        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+    except ImportError as exc:
+        # GitPython is not there; or it is, and could not start the git that it looks at when it is imported.
+        kind = "final" if isinstance(exc, ModuleNotFoundError) else "passing"
+        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": kind}) + "\n")
+        return EXIT_TROUBLE
+    return apply()
 
 
 def _parser() -> argparse.ArgumentParser:
