@@ -166,15 +166,11 @@ def _config(reader: ObjectReader) -> Config:
     name = reader.text("name") or socket.gethostname()
     reader.checked("name", name, lambda value: check_node_name(value, "name"))
     app = reader.checked("app", reader.text("app", DEFAULT_APP), AppPaths)
-    base = reader.text("base")
-    if base is None:
-        reader.wrong("base", "missing: expected the absolute path of the directory for releases")
-    elif not os.path.isabs(base) or not nameable(base):
-        reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    base = _base(reader)
     schemes = _schemes(reader)
     config = Config(
         connection=_connection(reader),
-        base=Path(base or "/"),
+        base=Path(base),
         name=name,
         app=app,
         services=_services(reader, name),
@@ -203,11 +199,20 @@ def _config(reader: ObjectReader) -> Config:
         rollback_when_isolated=reader.seconds("rollback_when_isolated", 0, 86400, 0.0),
         metrics_port=reader.whole("metrics_port", 1, 65535),
         metrics_address=reader.text("metrics_address", "127.0.0.1"),
-        files=managed_files(reader, base or "/", _status_path(app, name)),
+        files=managed_files(reader, base, _status_path(app, name)),
         log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
     reader.reject_unknown()
     return config
+
+
+def _base(reader: ObjectReader) -> str:
+    base = reader.text("base")
+    if base is None:
+        reader.wrong("base", "missing: expected the absolute path of the directory for releases")
+    elif not os.path.isabs(base) or not nameable(base):
+        reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    return base or "/"
 
 
 def _status_path(app: AppPaths | str, name: str) -> str:

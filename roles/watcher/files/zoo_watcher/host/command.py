@@ -45,9 +45,6 @@ def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
     """Run a command to its end, for `seconds` at the most."""
-    # Imported here: an agent without hooks has nothing of it in its memory.
-    import tempfile  # noqa: PLC0415
-
     try:
         output = _output_file()
     except OSError as exc:
@@ -72,6 +69,9 @@ def run(
 
 def _output_file() -> IO[bytes]:
     """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
+    # Imported here: an agent that runs no command has nothing of it in its memory.
+    import tempfile  # noqa: PLC0415
+
     try:
         return tempfile.TemporaryFile()
     except OSError:
