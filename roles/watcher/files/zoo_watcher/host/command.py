@@ -9,7 +9,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -22,6 +23,10 @@ KILLED = 5.0
 """Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
 TAIL = 10
 """How many of its last lines tell why a command failed."""
+
+_condition = threading.Condition()
+_running: set[subprocess.Popen[bytes]] = set()
+_agent_ends = False
 
 
 class Ended(NamedTuple):
@@ -44,7 +49,7 @@ def inherited() -> dict[str, str]:
 def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
-    """Run a command to its end, for `seconds` at the most."""
+    """Run a command to its end, for `seconds` at the most. Once the agent ends, this ends the thread: `end_all`."""
     try:
         output = _output_file()
     except OSError as exc:
@@ -62,9 +67,42 @@ def run(
             )
         except (OSError, ValueError) as exc:
             return Ended(f"{NOT_STARTED}: {exc}", "")
-        problem = _wait(process, seconds)
+        with _among_running(process):
+            problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def end_all() -> None:
+    """Kill every command that runs, and let no other begin; nobody draws a conclusion from how they end."""
+    global _agent_ends  # noqa: PLW0603  # the process has one end
+    with _condition:
+        _agent_ends = True
+        for process in _running:
+            _kill(process)
+        _condition.wait_for(lambda: not _running, KILLED)
+
+
+@contextlib.contextmanager
+def _among_running(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Raises `SystemExit`, which ends a thread without a word, where the agent has ended the process."""
+    with _condition:
+        _running.add(process)
+        if _agent_ends:
+            _kill(process)
+    try:
+        yield
+    finally:
+        with _condition:
+            _running.discard(process)
+            _condition.notify_all()
+    if _agent_ends:
+        raise SystemExit
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _output_file() -> IO[bytes]:
@@ -83,8 +121,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         try:
             process.wait(KILLED)
         except subprocess.TimeoutExpired:
