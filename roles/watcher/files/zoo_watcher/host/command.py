@@ -13,10 +13,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
+from .shortage import is_shortage
+
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What the service manager sets only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
+NOT_NOW = f"{NOT_STARTED} now"
+"""The same where that is no fault of the command's: this host lacks what it takes."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 KILLED = 5.0
@@ -36,6 +40,11 @@ class Ended(NamedTuple):
     output: str
 
     @property
+    def found_shortage(self) -> bool:
+        """Whether the host lacked what it takes to start the command."""
+        return self.problem is not None and self.problem.startswith(NOT_NOW)
+
+    @property
     def tail(self) -> str:
         """The last lines of the output."""
         return "\n".join(self.output.splitlines()[-TAIL:])
@@ -53,7 +62,7 @@ def run(
     try:
         output = _output_file()
     except OSError as exc:
-        return Ended(f"{NOT_STARTED}: {exc}", "")
+        return Ended(f"{NOT_NOW}: {exc}", "")
     with output:
         try:
             process = subprocess.Popen(  # the host's own command
@@ -66,7 +75,7 @@ def run(
                 env={**inherited(), **(environment or {})},
             )
         except (OSError, ValueError) as exc:
-            return Ended(f"{NOT_STARTED}: {exc}", "")
+            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {exc}", "")
         with _among_running(process):
             problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
