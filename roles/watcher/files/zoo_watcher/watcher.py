@@ -9,12 +9,13 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import Desired, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
-from .host import systemd
+from .host import command, systemd
 from .host.base_lock import lock_base
 from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
+END_TIMEOUT = 5.0
+"""Seconds that what runs has to end by itself before the agent ends, and it with it."""
 ENDINGS = {
     signal.SIGTERM: "leaving",
     signal.SIGINT: "leaving",
@@ -78,6 +81,7 @@ class Watcher:
         self.ending: str | None = None
         self._check_again = check_again
         self._reload_asked = False
+        self._stopping = False
         self.troubles = Troubles()
         self._connections = 0
 
@@ -124,7 +128,8 @@ class Watcher:
                 for deployment, progress in self.inbox.wait(pause):
                     self._note_progress(deployment, progress)
                 self._reload_where_asked()
-                pause = self._turn()
+                if self.ending is None:
+                    pause = self._turn()
         finally:
             self._end()
             os.close(lock)
@@ -137,16 +142,48 @@ class Watcher:
         self.wake()
 
     def _reload_where_asked(self) -> None:
-        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong."""
+        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong.
+
+        First what runs has to end, such as a hook: the agent that begins anew would run it a second time beside that.
+        """
         if not self._reload_asked:
             return
+        problem = self._config_problem()
+        if (self._stopping or not problem) and not self._has_stopped():
+            if not self._stopping:
+                log.info("reloading as soon as what runs has ended")
+            self._stopping = True
+            return  # its end wakes the loop
         self._reload_asked = False
+        if not problem:
+            self.ending = self.ending or ENDINGS[signal.SIGHUP]
+            return
+        log.warning("not reloaded, the configuration of before stays in force: %s", problem)
+        if self._stopping:
+            self._resume()
+
+    def _config_problem(self) -> str | None:
         try:
             self._check_again()
         except ConfigError as exc:
-            log.warning("not reloaded, the configuration of before stays in force: %s", exc)
-        else:
-            self.ending = self.ending or ENDINGS[signal.SIGHUP]
+            return str(exc)
+        return None
+
+    def _has_stopped(self) -> bool:
+        """Begin nothing more; whether all that was begun has ended."""
+        if self.deployment is not None:
+            self.deployment.cancel()
+        if self.reconciler is not None:
+            self.reconciler.end(0)
+        return not self._is_deploying and not (self.reconciler is not None and self.reconciler.works)
+
+    def _resume(self) -> None:
+        """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
+        self._stopping = False
+        self._answered = None
+        self.reconciler = self._reconciler()
+        if self.reconciler:
+            self.reconciler.start()
 
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
@@ -183,7 +220,7 @@ class Watcher:
         """Take over how it is with the files, and let their thread know that there may be a connection again."""
         if self.reconciler is None:
             return
-        if not self.reconciler.works:
+        if not self.reconciler.works and not self._stopping:
             raise AgentError("the thread that reconciles files has stopped; see the log")
         if self.session.usable:
             self.reconciler.wake()
@@ -196,6 +233,7 @@ class Watcher:
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         self.troubles.begin_turn()
         self.troubles.add([self.board.trouble] if self.board.trouble else [])
+        self.troubles.add(self.health.troubles)
         try:
             self._take_steps()
         except NoAnswerError as exc:
@@ -226,7 +264,7 @@ class Watcher:
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or desired.asks_the_same(self._answered):
+        if desired is None or self._stopping or desired.asks_the_same(self._answered):
             return
         if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
@@ -362,11 +400,14 @@ class Watcher:
         """Leave, or hand the session over: then it lasts, for the next agent, until it expires; as after an error."""
         systemd.notify(systemd.reloading() if self.ending == "reloading" else "STOPPING=1")
         log.info("%s", self.ending or "ending after an error")
+        end = time.monotonic() + END_TIMEOUT
         if self.deployment is not None:
             self.deployment.cancel()
-            self.deployment.join(timeout=5)
+            self.deployment.join(END_TIMEOUT)
         if self.reconciler:
-            self.reconciler.end(5)
+            self.reconciler.end(max(0.0, end - time.monotonic()))
+        self.signature.end()
+        command.end_all()
         if self.ending == "leaving":
             self.session.stop()
             self.memory.forget()
