@@ -43,8 +43,8 @@ class StatusBoard:
         self._written: dict[str, Any] = {}
         self._retry_answer: Mapping[str, Any] | None = None
         self._withdrawn = False
-        self.trouble: str | None = None
-        """Why the status file can't be written now."""
+        self._unserved: str | None = None
+        self._unwritten: str | None = None
 
     def start(
         self,
@@ -63,8 +63,23 @@ class StatusBoard:
             raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
         metrics = Metrics(self._config, self._session, desired, health, registrations, reconciler)
         metrics.show(self.status, [])
-        metrics.serve(self._config.metrics_port, self._config.metrics_address)
         self._metrics = metrics
+        self._unserved = self._serve(metrics)
+
+    def _serve(self, metrics: Metrics) -> str | None:
+        """Begin to serve the metrics; what keeps them from being served now, such as a port that is taken."""
+        port, address = self._config.metrics_port, self._config.metrics_address
+        assert port is not None  # noqa: S101  # else there are none
+        try:
+            metrics.serve(port, address)
+        except OSError as exc:
+            return f"no metrics at metrics_port {address}:{port}: {exc.strerror or exc}"
+        return None
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps the status from being shown now, a line each."""
+        return [trouble for trouble in (self._unwritten, self._unserved) if trouble]
 
     def count(self, state: str, retry: str | None) -> None:
         """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again."""
@@ -105,12 +120,15 @@ class StatusBoard:
     def show(self) -> bool:
         """Show the present on this host: metrics, and the status file where it has changed.
 
-        Whether there is another trouble with the disk than before.
+        Whether other things than before keep it from being shown.
         """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
+        before = self.troubles
         if self._metrics:
             self._metrics.show(self.status, registered)
+        if self._metrics and self._unserved:
+            self._unserved = self._serve(self._metrics)
         shown = {
             **self.status.to_object(),
             "session": states.current,
@@ -120,10 +138,9 @@ class StatusBoard:
             **({"withdrawn": self._withdrawn} if self.status.drained else {}),
             **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }
-        before = self.trouble
         if shown != self._written:
-            self.trouble = self._write(shown)
-        return self.trouble != before
+            self._unwritten = self._write(shown)
+        return self.troubles != before
 
     def _write(self, shown: dict[str, Any]) -> str | None:
         """Write the status file; what keeps it from being written."""

@@ -232,7 +232,7 @@ class Watcher:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         self.troubles.begin_turn()
-        self.troubles.add([self.board.trouble] if self.board.trouble else [])
+        self.troubles.add(self.board.troubles)
         self.troubles.add(self.health.troubles)
         try:
             self._take_steps()

@@ -14,7 +14,6 @@ from prometheus_client.registry import Collector
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import DesiredRelease
-from zoo_watcher.errors import ConfigError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Checker, Health
 from zoo_watcher.services.registration import Registrations, service_path
@@ -58,14 +57,13 @@ class Metrics(Collector):
         self._disk_meter = DiskMeter(Layout(config.base))
 
     def serve(self, port: int, address: str) -> None:
-        """Answer scrapes from now on. Raises `ConfigError`."""
+        """Answer scrapes from now on. Raises `OSError`, and may be called again then."""
         registry = CollectorRegistry()
         registry.register(self)
         try:
             start_http_server(port, address, registry)
-        except (OSError, ValueError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            raise ConfigError([f"metrics_port: {address}:{port}: {reason}"]) from exc
+        except ValueError as exc:
+            raise OSError(str(exc)) from exc
         self._disk_meter.start()
 
     def show(self, status: AgentStatus, registered: Collection[str]) -> None:
