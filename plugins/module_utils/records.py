@@ -282,11 +282,19 @@ class FileStatus(_Record):
             raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
 
 
+def describe_mark(name: str, mark: object) -> str:
+    """What a status has under `held` or `drained`, for a message: `held since ... by ann: disk swap`."""
+    if not isinstance(mark, Mapping):
+        return name
+    return f"{name} since {mark.get('since')} by {mark.get('by')}: {mark.get('reason')}"
+
+
 @dataclass(frozen=True)
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
     `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
+    `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
     """
 
     name: str = _key("name", default="")
@@ -300,6 +308,8 @@ class AgentStatus(_Record):
     files: Mapping[str, Mapping[str, Any]] | None = _key("files", default=None)
     version: str | None = _key("version", default=None)
     troubles: Sequence[str] | None = _key("troubles", default=None)
+    held: Mapping[str, str] | None = _key("held", default=None)
+    drained: Mapping[str, str] | None = _key("drained", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -308,6 +318,12 @@ class AgentStatus(_Record):
         if self.message is not None:
             clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
             object.__setattr__(self, "message", clean[-MAX_MESSAGE:])
+
+    @property
+    def controls(self) -> str:
+        """What a person on its host has it do, for a message: `held since ... by ann: disk swap`; empty for nothing."""
+        marks = {"held": self.held, "drained": self.drained}
+        return ", ".join(describe_mark(name, mark) for name, mark in marks.items() if mark is not None)
 
     def with_changes(self, **changes: Any) -> AgentStatus:
         """The same status with some fields changed."""

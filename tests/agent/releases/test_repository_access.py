@@ -198,3 +198,4 @@ def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
     with pytest.raises(PassingError, match=rf"^{url}: credentials refused: ") as refused:
         fetch(tmp_path / "base", Access(("http",)), url, repository)
     assert not isinstance(refused.value, CorruptError), "a token that has expired is no reason to fetch everything anew"
+    assert refused.value.reason == "credentials"

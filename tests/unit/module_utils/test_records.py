@@ -343,6 +343,14 @@ def test_a_changed_status_keeps_the_rest() -> None:
     assert status.with_changes(state="active").to_object() == {"name": "web1", "state": "active", "rack": "r7"}
 
 
+def test_a_host_that_is_held_or_drained_is_described_since_when_by_whom_and_why() -> None:
+    mark = {"since": "2026-11-24T10:15:30Z", "reason": "disk swap", "by": "ann"}
+    status = AgentStatus.from_object({"name": "web1", "held": mark})
+    assert status.controls == "held since 2026-11-24T10:15:30Z by ann: disk swap"
+    assert status.with_changes(drained="yes").controls == f"{status.controls}, drained"
+    assert AgentStatus(name="web1").controls == ""
+
+
 # --- paths
 
 

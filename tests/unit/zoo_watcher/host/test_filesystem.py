@@ -68,8 +68,10 @@ def test_a_sync_that_fails_is_named_with_its_directory(tmp_path: Path, monkeypat
         return -1
 
     monkeypatch.setattr(linux, "_libc", lambda: SimpleNamespace(syncfs=fail))
-    with pytest.raises(DeployError, match=f"^staging: {tmp_path} No space left on device$"), disk_errors("staging"):
+    staging = f"^staging: {tmp_path} No space left on device$"
+    with pytest.raises(PassingError, match=staging) as full, disk_errors("staging"):
         sync_file_system(tmp_path)
+    assert full.value.reason == "disk"
 
 
 def count_of(record: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import zoo_watcher
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.releases import apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
 from zoo_watcher.wire.records import Release
@@ -61,6 +62,41 @@ def test_a_process_that_ends_without_a_result_says_how(
     process = replaced(monkeypatch, f"cat >/dev/null; {script}", tmp_path)
     with pytest.raises(KilledError, match=words):
         process.run({})
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "reason"),
+    [("final", DeployError, None), ("disk", PassingError, "disk"), ("killed", KilledError, "killed")],
+)
+def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, error: type[DeployError], reason: str | None
+) -> None:
+    said = f'{{"error": "no room", "kind": "{kind}"}}'
+    process = replaced(monkeypatch, f"cat >/dev/null; echo '{said}'; exit 1", tmp_path)
+    with pytest.raises(DeployError, match=r"^no room$") as raised:
+        process.run({})
+    assert type(raised.value) is error
+    assert getattr(raised.value, "reason", None) == reason
+
+
+def test_a_process_whose_agent_has_ended_meanwhile_ends_silently(tmp_path: Path) -> None:
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path)})
+    release = Release(url="https://example.org/site", commit_id="a" * 40, relative_path="site")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "zoo_watcher", "apply"]
+    source = str(Path(zoo_watcher.__file__).parents[1])
+    done = subprocess.run(
+        command,
+        input=json.dumps(stage_job(config, release, [])),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -144,5 +180,8 @@ def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytes
 
     monkeypatch.setattr("subprocess.Popen", refuse)
     process = ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path)}))
-    with pytest.raises(PassingError, match="the apply process can't be started: Resource temporarily unavailable"):
+    with pytest.raises(
+        PassingError, match="the apply process can't be started: Resource temporarily unavailable"
+    ) as refused:
         process.run({})
+    assert refused.value.reason == "process"

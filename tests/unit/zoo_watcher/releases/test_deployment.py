@@ -56,7 +56,7 @@ def outcome(told: list[Progress | None]) -> tuple[str, str | None]:
 def test_a_process_that_is_killed_again_and_again_is_a_failure(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [KilledError("killed"), PassingError("no route"), *[KilledError("killed") for _time in range(4)]]
+    errors = [KilledError("killed"), PassingError("no route", "fetch"), *[KilledError("killed") for _time in range(4)]]
 
     def run(*_words: Any) -> dict[str, Any]:
         raise errors.pop(0)
@@ -102,7 +102,7 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 def test_a_full_disk_under_the_swap_is_waited_out(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [PassingError("activating site: No space left on device")] * 2
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
     swapped: list[str] = []
 
     def swap(_layout: Any, _place: str, commit_id: str) -> None:
@@ -187,7 +187,7 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
     stage(deployment, COMMIT)
     stage(deployment, OLD)
     activate(deployment.layout, "site", OLD)
-    errors = [PassingError("activating site: No space left on device")] * 2
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
 
     def swap(layout: Layout, place: str, commit_id: str) -> None:
         if commit_id == OLD and errors:
@@ -215,7 +215,7 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
 
     def swap(layout: Layout, place: str, commit_id: str) -> None:
         if commit_id == OLD:
-            raise PassingError("activating site: No space left on device")
+            raise PassingError("activating site: No space left on device", "disk")
         activate(layout, place, commit_id)
 
     def fail() -> None:
@@ -237,8 +237,8 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = [
-        (["fetching"], PassingError("no route")),
-        (["fetching", "staging"], PassingError("disk full")),
+        (["fetching"], PassingError("no route", "fetch")),
+        (["fetching", "staging"], PassingError("disk full", "disk")),
         (["fetching", "staging"], DeployError("enough")),
     ]
 
@@ -331,7 +331,7 @@ def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for
         if len(tries) == 3:
             stage(deployment, COMMIT)
             return {"done": {}, "untidy": False}
-        raise PassingError("no route")
+        raise PassingError("no route", "fetch")
 
     def problem(_soak: float = 0.0) -> str | None:
         return "not healthy" if live_commit(deployment.layout, "site") == UNPROVED else None

@@ -20,6 +20,7 @@ from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
+from zoo_watcher.releases.room import Floor, NoRoomError
 from zoo_watcher.wire.records import Release
 
 ABSENT = "0123456789" * 4
@@ -98,8 +99,9 @@ def test_a_release_is_the_whole_tree_with_modes_and_links_and_without_git(
 
 
 def test_a_commit_that_nobody_has_pushed_is_asked_for_again_later(store: Repository, repository: GitRepository) -> None:
-    with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed"):
+    with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed") as refused:
         store.fetch(release(repository.url, ABSENT))
+    assert refused.value.reason == "commit"
     assert not store.has(ABSENT)
 
 
@@ -116,6 +118,7 @@ def test_a_repository_that_is_not_there_is_named_in_one_line(store: Repository, 
     with pytest.raises(PassingError, match=f"fetching from file://{tmp_path}/none: ") as refused:
         store.fetch(release(f"file://{tmp_path}/none", ABSENT))
     assert "\n" not in str(refused.value)
+    assert refused.value.reason == "fetch"
 
 
 def test_a_git_daemon_that_is_down_is_asked_again_and_serves_when_it_is_up(
@@ -445,3 +448,16 @@ def test_a_git_that_is_killed_while_it_verifies_says_nothing_about_the_signature
     git_that(monkeypatch, tmp_path, "verify-commit", "kill -9 $$")
     with pytest.raises(KilledError):
         store.verify(repository.head)
+
+
+def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
+    layout: Layout, repository: GitRepository
+) -> None:
+    store = Repository(layout, Access(("file",)), Floor(2**62))
+    store.open()
+    with pytest.raises(NoRoomError, match="min_free_bytes"):
+        store.tidy()
+    store.floor = Floor(0, 0)
+    store.fetch(release(repository.url, repository.head))
+    store.tidy()
+    assert store.has(repository.head)

@@ -207,5 +207,5 @@ def disk_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as exc:
         where = f" {exc.filename}" if exc.filename else ""
-        kind = PassingError if exc.errno in MAY_PASS else DeployError
-        raise kind(f"{doing}:{where} {exc.strerror or exc}") from exc
+        text = f"{doing}:{where} {exc.strerror or exc}"
+        raise (PassingError(text, "disk") if exc.errno in MAY_PASS else DeployError(text)) from exc

@@ -5,8 +5,8 @@
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
-`{"error": "...", "kind": "final", "passing" or "killed"}`. A job with `"tidy": true` packs the object store instead,
-one with `"verify": "<commit>"` only verifies a signature.
+`{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
+object store instead, one with `"verify": "<commit>"` only verifies a signature.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
@@ -68,9 +68,7 @@ def _do(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(error: DeployError) -> str:
-    if isinstance(error, KilledError):
-        return "killed"
-    return "passing" if isinstance(error, PassingError) else "final"
+    return error.reason if isinstance(error, PassingError) else "final"
 
 
 def limit(what: int, amount: int) -> None:
@@ -91,9 +89,8 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
             _report_left(layout.clean_staging())
             for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
                 sys.stderr.write(f"WARNING release not removed, tried again with the next: {problem}\n")
-        floor = Floor(*job["floor"])
-        floor.check(layout.own)
-        repository = Repository(layout, _access(job), floor)
+        repository = _repository(job, layout)
+        repository.floor.check(layout.own)
         repository.open()
         repository.fit(release.commit_id)
         try:
@@ -133,7 +130,7 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.verify(job["verify"])
     return {"done": {}, "untidy": False}
@@ -144,16 +141,17 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     layout = Layout(Path(job["base"]))
     os.nice(10)
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.tidy()
     return {"done": {}, "untidy": False}
 
 
-def _access(job: Mapping[str, Any]) -> Access:
+def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
     access = job["access"]
     mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
-    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    how = Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    return Repository(layout, how, Floor(*job["floor"]))
 
 
 class _Clock:
@@ -171,9 +169,13 @@ class _Clock:
 
 
 def send(message: Mapping[str, Any]) -> None:
-    """Send the agent a message."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    """Send the agent a message; where it has ended, this process does too."""
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Killed before this process asked to die with it. The interpreter would flush once more, and print a traceback.
+        os._exit(1)
 
 
 @contextmanager

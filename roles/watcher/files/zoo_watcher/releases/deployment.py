@@ -51,12 +51,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
+    retry: str | None = None
 
 
 class Deployment(threading.Thread):
@@ -219,7 +220,7 @@ class Deployment(threading.Thread):
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
-            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s")
+            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s", "disk")
             self.handshake.sleep(pause)
 
     def _break_off_attempt(self) -> None:
@@ -229,9 +230,9 @@ class Deployment(threading.Thread):
                 self._remember(self._journal.without_attempt())
             self._attempting = False
 
-    def report(self, state: str, message: str | None = None) -> None:
+    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
-        self._report(Progress(state, message, dict(self._timings), self._previous))
+        self._report(Progress(state, message, dict(self._timings), self._previous, retry))
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
@@ -258,7 +259,7 @@ class Deployment(threading.Thread):
                 if not settled and time.monotonic() - begin > self.config.health_timeout:
                     settled = True
                     self._settle_unproved(str(exc))
-                self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
+                self.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 self._timings.update(result["done"])
@@ -332,7 +333,7 @@ class Deployment(threading.Thread):
                 return step()
             except PassingError as exc:
                 pause = next(backoff)
-                self.report(state, f"{why}{exc}; tried again in {pause:.0f} s")
+                self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
 
     def _restart(self) -> None:

@@ -145,6 +145,10 @@ class ReleaseJournal:
         left = replace(attempt, times=attempt.times - 1) if attempt and attempt.times > 1 else None
         return replace(self, attempt=left)
 
+    def without_failure(self) -> ReleaseJournal:
+        """The journal before a generation is tried again, by a person's will: what was tried before does not count."""
+        return replace(self, failure=None, attempt=None)
+
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""
         failure = self.failure

@@ -37,6 +37,7 @@ class LiveSignature:
         self._changed = changed
         self._commit_id: str | None = None
         self._another_is_live = threading.Event()
+        self._process: ApplyProcess | None = None
 
     def look(self, commit_id: str | None) -> None:
         """Have the commit that is live now verified, where that is another than at the last look."""
@@ -52,6 +53,13 @@ class LiveSignature:
             threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True).start()
         except RuntimeError as exc:
             self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
+
+    def end(self) -> None:
+        """Verify nothing more."""
+        self._another_is_live.set()
+        process = self._process
+        if process is not None:
+            process.end()
 
     def _verify(self, commit_id: str, ended: threading.Event) -> None:
         for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
@@ -74,7 +82,8 @@ class LiveSignature:
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
-            ApplyProcess(self._config).run(verify_job(self._config, commit_id))
+            self._process = ApplyProcess(self._config)
+            self._process.run(verify_job(self._config, commit_id))
 
     def _tell(self, trouble: str | None, ended: threading.Event) -> None:
         if not ended.is_set() and self.trouble != trouble:

@@ -303,10 +303,10 @@ class Repository:
         if self.is_broken():
             return CorruptError(f"the object store: {reason(exc.stderr)}")
         if says(exc.stderr, ABSENT):
-            return PassingError(f"{url} has no commit {commit_id}; was it pushed?")
+            return PassingError(f"{url} has no commit {commit_id}; was it pushed?", "commit")
         if says(exc.stderr, CREDENTIALS):
-            return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}")
-        return PassingError(f"fetching from {url}: {reason(exc.stderr)}")
+            return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}", "credentials")
+        return PassingError(f"fetching from {url}: {reason(exc.stderr)}", "fetch")
 
     def _too_large(self, url: str) -> DeployError:
         if self._limit < self.access.largest:
@@ -416,10 +416,16 @@ class Repository:
     @property
     def untidy(self) -> bool:
         """Whether there are so many packs that looking through them costs time."""
-        return len(list((self.layout.repository / "objects" / "pack").glob("*.pack"))) > MANY_PACKS
+        return len(self._packs) > MANY_PACKS
+
+    @property
+    def _packs(self) -> list[Path]:
+        return list((self.layout.repository / "objects" / "pack").glob("*.pack"))
 
     def tidy(self) -> None:
-        """Make many packs one, without the objects of what is not pinned any more."""
+        """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
+        with disk_errors("packing"):
+            self.floor.check(self.layout.own, sum(pack.stat().st_size for pack in self._packs))
         self._run("repack", "-a", "-d", "--quiet")
         self._run("prune", "--expire=now")
 
@@ -444,6 +450,9 @@ class Repository:
 class CorruptError(PassingError):
     """Objects in this host's store, or in what a server sends, are broken or missing."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "store")
+
 
 def _lacked(exc: CommandError) -> bool:
     """Whether git was killed, or lacked memory."""
@@ -460,9 +469,9 @@ def _explained(name: str) -> Iterator[None]:
         if _lacked(exc):
             raise KilledError(f"git {name} was killed, or lacked memory: {why}; is this host short of it?") from exc
         if says(str(exc.stderr), UNWRITTEN):
-            raise PassingError(f"git {name}: {why}; is the disk full?") from exc
-        kind = PassingError if says(str(exc.stderr), MAY_PASS) else DeployError
-        raise kind(f"git {name}: {why}") from exc
+            raise PassingError(f"git {name}: {why}; is the disk full?", "disk") from exc
+        text = f"git {name}: {why}"
+        raise (PassingError(text, "disk") if says(str(exc.stderr), MAY_PASS) else DeployError(text)) from exc
 
 
 def _parts(stream: Any) -> Iterator[str]:

@@ -28,6 +28,8 @@ class Registrations:
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
         self._address = ""
+        self.refused: frozenset[str] = frozenset()
+        """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
 
     def find_address(self, connected_from: str) -> None:
         """Find this host's address anew: it may have another since it last connected, now from `connected_from`."""
@@ -38,27 +40,30 @@ class Registrations:
 
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
-        troubles = []
-        for step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
+        refused = {}
+        for path, step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
             try:
                 step()
             except NoAnswerError:
                 raise
             except (SessionTroubleError, TakenError) as exc:
-                troubles.append(str(exc))
-        return troubles
+                refused[path] = str(exc)
+        self.refused = frozenset(refused)
+        return list(refused.values())
 
-    def _withdrawals(self, *, serving: bool) -> Iterator[Callable[[], None]]:
+    def _withdrawals(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
             if not serving or checker.healthy is False:
-                yield partial(self._ephemerals.withdraw, service_path(service))
-        yield partial(self._ephemerals.withdraw_others, self._configured)
+                path = service_path(service)
+                yield path, partial(self._ephemerals.withdraw, path)
+        yield "others", partial(self._ephemerals.withdraw_others, self._configured)
 
-    def _holds(self, *, serving: bool) -> Iterator[Callable[[], None]]:
+    def _holds(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
             if serving and checker.healthy:
+                path = service_path(service)
                 value = service_value(service, service.address or self._address)
-                yield partial(self._ephemerals.hold, service_path(service), value)
+                yield path, partial(self._ephemerals.hold, path, value)
 
 
 def service_path(service: Service) -> str:
