@@ -65,7 +65,7 @@ class Watcher:
         self.memory = SessionMemory(memory_file(systemd.runtime_directory(), self.layout.session))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
-        self.registrations = Registrations(config, self.health, self.ephemerals)
+        self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.desired = DesiredRelease(config, self.session, self.wake)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.signature = LiveSignature(config, self.layout, self.wake)
@@ -243,9 +243,10 @@ class Watcher:
     def _take_steps(self) -> None:
         if self.ephemerals.follow_session():
             self.desired.mark_stale()
-        if self.session.connections != self._connections:
-            self._connections = self.session.connections
+        connections = self.session.connections
+        if connections != self._connections:
             self.registrations.find_address(self.session.local_address)
+            self._connections = connections
         with self.troubles.noted():
             self.desired.refresh()
         self._converge()
