@@ -32,19 +32,28 @@ class SessionMemory:
     def __init__(self, file: Path) -> None:
         self.client_id, self.paths = load_json(file, _from_object, NOTHING)
         self._file = file
+        self._told: int | None = None
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
         """Remember this, where it is something else than before."""
         memory = (client_id, frozenset(paths))
         if memory == (self.client_id, self.paths):
             return
-        self.client_id, self.paths = memory
         identity, password = client_id
-        record = {"id": identity, "password": password.hex(), "held": sorted(self.paths)}
+        record = {"id": identity, "password": password.hex(), "held": sorted(memory[1])}
         try:
             write_durably(self._file, json.dumps(record), mode=0o600)
         except OSError as exc:
-            log.warning("session not remembered, path=%s: %s", self._file, exc.strerror)
+            self._tell(exc)
+            return
+        self.client_id, self.paths = memory
+        self._told = None
+
+    def _tell(self, error: OSError) -> None:
+        """Log why the file can't be written, once: the next `save` tries again."""
+        if error.errno != self._told:
+            log.warning("session not remembered, tried again, path=%s: %s", self._file, error.strerror)
+        self._told = error.errno
 
     def forget(self) -> None:
         """Remember nothing: the session has ended."""
