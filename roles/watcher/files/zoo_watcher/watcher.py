@@ -267,6 +267,8 @@ class Watcher:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
             if desired.release is not None or not self.deployment.handshake.has_activated:
                 self.deployment.cancel()
+            else:
+                self.troubles.add([str(desired.problem)])
             return
         self.deployment = None
         if desired.release is None:
