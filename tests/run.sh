@@ -35,6 +35,7 @@ missing_packages() {
     command -v java >/dev/null || echo default-jre-headless
     command -v nginx >/dev/null || echo nginx-light
     command -v haproxy >/dev/null || echo haproxy
+    command -v promtool >/dev/null || echo prometheus
     command -v strace >/dev/null || echo strace
     command -v mkfs.ext4 >/dev/null || echo e2fsprogs
     command -v mkfs.xfs >/dev/null || echo xfsprogs
@@ -111,7 +112,9 @@ main() {
     # Hundreds of processes import the same packages: none of them is to compile anew what another has compiled.
     unset PYTHONDONTWRITEBYTECODE
     "$uv" sync --quiet --no-python-downloads --compile-bytecode --python "$python"
-    PYTHONPATH=$PWD/tests PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
+    mkdir -p "$CACHE/bytecode"
+    export PYTHONPATH=$PWD/tests ZOO_TESTS_BYTECODE=$CACHE/bytecode
+    PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
 }
 
 main "$@"

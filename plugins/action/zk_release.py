@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
 
 def progress(result: dict[str, Any], seconds: float) -> str:
     """One line: how far the fleet is, and who is waited for."""
-    states = {agent["name"]: agent["state"] for agent in result["agents"]}
+    states = {agent["name"]: agent["state"] + (", held" if agent.get("held") else "") for agent in result["agents"]}
     pending = result["pending_agents"]
     named = ", ".join(f"{name} is {states.get(name, 'gone')}" for name in pending[:NAMED])
     more = f" and {len(pending) - NAMED} more" if len(pending) > NAMED else ""

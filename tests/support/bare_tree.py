@@ -44,6 +44,7 @@ OFFERED = [
         "openssh-client",
         "openssh-server",
         "openssl",
+        "prometheus",
         "strace",
         "xfsprogs",
     ),

@@ -116,7 +116,7 @@ STATES = """\
 ## When the connection is not as it should be
 
 The states are ZooKeeper's own. The agent logs each with what it does; `status.json` in its directory `.zoo` and
-`python -m zoo_watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
+`zoo-watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
 metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
 the ensemble is ephemeral: it exists as long as the session.
 

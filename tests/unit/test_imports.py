@@ -20,12 +20,13 @@ GIT_HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
-    {"__init__", "backoff", "errors", "logs", "wire"},
+    {"__init__", "backoff", "errors", "inbox", "logs", "wire"},
     {"config", "host"},
     {"zookeeper"},
     {"services"},
-    {"desired", "files", "metrics", "releases"},
-    {"status_board", "status_report", "troubles"},
+    {"desired", "files", "releases"},
+    {"metrics"},
+    {"control_commands", "status_board", "status_report", "troubles"},
     {"watcher"},
     {"__main__"},
 )
@@ -43,6 +44,7 @@ SELDOM_NEEDED = {
     "prometheus_client",
     "tempfile",
     "zoo_watcher.files.reconciler",
+    "zoo_watcher.metrics",
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_sigterm_before_there_is_an_ensemble_ends_it_too(agents: Agents) -> None
     agent = agents(hosts="127.0.0.1:1").start()
     wait_for(lambda: "watching" in agent.log, "it has started")
     assert agent.end(signal.SIGTERM) == 0
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once_too(serving: Agents) -> None:
+    agent = serving()
+    assert agent.process
+    others = [int(task.name) for task in Path(f"/proc/{agent.process.pid}/task").iterdir()][1:]
+    assert ctypes.CDLL(None).tgkill(agent.process.pid, others[0], signal.SIGTERM) == 0
+    assert agent.process.wait(20) == 0
 
 
 def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(

@@ -1,4 +1,4 @@
-"""What can be seen of an agent: the command `status`, Prometheus metrics, the log."""
+"""What can be seen of an agent: the command `status`, the log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import sys
 from collections.abc import Callable
 
 from support.agent import SOURCE, Agent
-from support.ports import free_ports
 from support.repository import GitRepository
-from support.service import Service
-from support.sight import scraped
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -57,50 +54,6 @@ def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> N
     agent.configure()
     report = json.loads(status_of(agent, "--json"))
     assert (report["running"], report["live"], report["status"]) == (False, {}, None)
-
-
-def test_metrics_tell_generation_state_session_steps_and_failures(
-    agents: Agents, repository: GitRepository, release: Publish
-) -> None:
-    (port,) = free_ports(1)
-    agent = agents(metrics_port=port, hooks={"before_activate": ["/bin/sh", "-c", "test ! -e bad"]}).start()
-    generation = release()
-    agent.wait_outcome(generation)
-    samples = wait_for(
-        lambda: next(filter(lambda item: item['zoo_watcher_state{state="active"}'], [scraped(port)]), None),
-        "it is active",
-    )
-    assert samples["zoo_watcher_generation"] == generation
-    assert samples['zoo_watcher_state{state="failed"}'] == 0
-    assert samples['zoo_watcher_session_state{state="SyncConnected"}'] == 1
-    assert samples['zoo_watcher_deployments_total{outcome="active"}'] == 1
-    assert samples['zoo_watcher_deploy_seconds{step="fetching"}'] > 0
-    repository.commit({"bad": "\n"})
-    agent.wait_outcome(release())
-    samples = wait_for(
-        lambda: next(filter(lambda item: item['zoo_watcher_state{state="failed"}'], [scraped(port)]), None), "it failed"
-    )
-    assert samples['zoo_watcher_deployments_total{outcome="failed"}'] == 1
-    assert [value for name, value in samples.items() if name.startswith("zoo_watcher_failures_total{")] == [1]
-
-
-def test_no_port_is_opened_where_no_metrics_are_wanted(agents: Agents, release: Publish) -> None:
-    agent = agents().start()
-    agent.wait_outcome(release())
-    assert agent.process is not None
-    listening = subprocess.run(["ss", "-Hltnp"], check=True, capture_output=True, text=True).stdout
-    assert f"pid={agent.process.pid}," not in listening
-
-
-def test_a_metrics_port_that_is_taken_is_one_line_and_exit_status_2(agents: Agents, service: Service) -> None:
-    service.open()
-    agent = agents(metrics_port=service.port).start()
-    assert agent.process is not None
-    assert agent.process.wait(20) == 2
-    agent.process = None
-    assert agent.log.splitlines() == [
-        f"{agent.root}/agent.json: metrics_port: 127.0.0.1:{service.port}: Address already in use"
-    ]
 
 
 def test_the_log_tells_a_deployment_in_less_than_ten_lines_with_generation_and_commit(

@@ -15,6 +15,8 @@ from hosts.lab.places import CACHE, LABS, TREES, WHEELS, locked
 
 SUITES = ("bookworm", "trixie")
 RECIPE = Path(__file__).with_name("recipe.sh")
+BYTECODE = Path(__file__).parents[2] / "sitecustomize.py"
+"""What keeps the bytecode of Ansible's modules."""
 REQUIREMENTS = ("kazoo>=2.9", "GitPython>=3.1.30", "pure-sasl>=0.6", "prometheus-client>=0.14", "typing-extensions")
 """What the agent may want from a package index. All of it is pure Python: one set of wheels serves every suite."""
 
@@ -42,7 +44,7 @@ def _place(suite: str) -> Path:
 
 def _recipe() -> str:
     """Names what a tree is made of."""
-    content = RECIPE.read_text() + repr(REQUIREMENTS)
+    content = RECIPE.read_text() + BYTECODE.read_text() + repr(REQUIREMENTS)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -58,8 +60,18 @@ def _make(suite: str, made: Path) -> None:
     words = ["chroot", str(new), "sh", "/recipe.sh"]
     run_privately(["unshare", "--pid", "--fork", f"--mount-proc={new}/proc", *words], log)
     (new / "recipe.sh").unlink()
+    _keep_bytecode(new)
     shutil.copytree(_wheels(), new / "srv" / "wheels")
     new.rename(made)
+
+
+def _keep_bytecode(new: Path) -> None:
+    """Have the tree's Python keep the bytecode of what it is sent in zips."""
+    kept = "/var/cache/zoo-tests"
+    packages = new / "usr/lib/python3/dist-packages"
+    (new / kept[1:]).mkdir()
+    shutil.copy(BYTECODE, packages / "zoo_tests_bytecode.py")
+    (packages / "zoo-tests.pth").write_text(f"import zoo_tests_bytecode; zoo_tests_bytecode.keep('{kept}')\n")
 
 
 def _sweep(suite: str, made: Path) -> None:

@@ -14,7 +14,9 @@ What is further down imports only what is further up.
     releases/           one release: fetched, staged, activated, proved, rolled back; only `repository` runs git
     files/              files that are rendered from znodes
     desired             the desired release, followed in ZooKeeper
-    metrics, status_*   what the agent shows of itself; the report of the command `status`
+    metrics/            Prometheus metrics; nothing else imports prometheus_client
+    status_*            what the agent shows of itself; the report of the command `status`
+    control_commands    what a person on the host has the agent do
     watcher             the loop
     __main__            the commands
 """

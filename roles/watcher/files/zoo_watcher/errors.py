@@ -35,11 +35,27 @@ class DeployError(AgentError):
 
 
 class PassingError(DeployError):
-    """This release can't be deployed now; what stands in the way may pass, so it is tried again."""
+    """This release can't be deployed now; what stands in the way may pass, so it is tried again.
+
+    `reason` is one of `RETRY_REASONS`.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class KilledError(PassingError):
     """A process of a deployment was killed or lacked memory: the host may be short of it, or the release huge."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "killed")
+
+
+RETRY_REASONS = ("commit", "credentials", "disk", "fetch", "killed", "process", "room", "store", "timeout")
+"""Why a step of a deployment is tried again: the server lacks the commit, it refuses the credentials, the disk is full
+or broken, git server or network fail, git is killed, no process starts, too little would stay free, the object store is
+broken, or it took too long."""
 
 
 class UnhealthyError(DeployError):

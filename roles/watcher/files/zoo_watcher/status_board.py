@@ -9,21 +9,23 @@ import errno
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
+from .desired import DesiredRelease
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
+from .host.controls import RETRY, Controls
 from .host.filesystem import write_whole
 from .host.layout import Layout
+from .services.health import Health
+from .services.registration import Registrations
 from .wire.records import AgentStatus
 from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
 if TYPE_CHECKING:
-    from .metrics import Metrics
-
-OUTCOMES = ("active", "failed", "rolled_back")
+    from .metrics.server import Metrics
 
 
 class StatusBoard:
@@ -38,17 +40,35 @@ class StatusBoard:
         self._znode = config.app.agent(config.name)
         self._metrics: Metrics | None = None
         self._written: dict[str, Any] = {}
+        self._retry_answer: Mapping[str, Any] | None = None
+        self._withdrawn = False
         self.trouble: str | None = None
         """Why the status file can't be written now."""
 
-    def start(self) -> None:
-        """Serve metrics, where the configuration says so. Raises `ConfigError`."""
-        self._metrics = _metrics(self._config)
+    def start(
+        self,
+        desired: DesiredRelease,
+        health: Health,
+        registrations: Registrations,
+        actions_pending: Callable[[], int],
+    ) -> None:
+        """Serve metrics, of this agent's parts, where the configuration says so. Raises `ConfigError`."""
+        if self._config.metrics_port is None:
+            return
+        try:
+            # Imported here: an agent that serves no metrics needs no prometheus-client.
+            from .metrics.server import Metrics  # noqa: PLC0415
+        except ImportError as exc:
+            raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
+        metrics = Metrics(self._config, self._session, desired, health, registrations, actions_pending)
+        metrics.show(self.status, [])
+        metrics.serve(self._config.metrics_port, self._config.metrics_address)
+        self._metrics = metrics
 
-    def count(self, state: str) -> None:
-        """Count a deployment where `state` is an outcome, before that is entered."""
-        if self._metrics and state in OUTCOMES:
-            self._metrics.count(state, self.status.state)
+    def count(self, state: str, retry: str | None) -> None:
+        """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again."""
+        if self._metrics:
+            self._metrics.count(state, self.status.state, retry)
 
     def enter(self, state: str, live: str | None, **changes: Any) -> None:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
@@ -64,6 +84,18 @@ class StatusBoard:
         self.status = self.status.with_changes(troubles=list(troubles) or None)
         return True
 
+    def set_controls(self, controls: Controls) -> None:
+        """Take over what a person on this host has the agent do."""
+        marks = [mark and mark.to_object() for mark in (controls.held, controls.drained)]
+        if marks != [self.status.held, self.status.drained]:
+            self.status = self.status.with_changes(held=marks[0], drained=marks[1])
+        self._withdrawn = self._withdrawn and controls.drained is not None
+        self._retry_answer = controls.answer
+
+    def note_withdrawal(self) -> None:
+        """While the agent is drained, nothing is registered any more."""
+        self._withdrawn = self.status.drained is not None
+
     def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over how it is with the files."""
         if self.status.files != statuses:
@@ -77,12 +109,15 @@ class StatusBoard:
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
         if self._metrics:
-            self._metrics.update(self.status, states, len(registered))
+            self._metrics.show(self.status, registered)
         shown = {
             **self.status.to_object(),
             "session": states.current,
             "sessionStates": dict(states.entered),
             "registered": registered,
+            "app": self._config.app.root,
+            **({"withdrawn": self._withdrawn} if self.status.drained else {}),
+            **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }
         before = self.trouble
         if shown != self._written:
@@ -110,17 +145,6 @@ class StatusBoard:
         except TakenError as exc:
             name = self._config.name
             raise SessionTroubleError(f"no status of {name}: {exc}; is another agent named {name}?") from exc
-
-
-def _metrics(config: Config) -> Metrics | None:
-    if config.metrics_port is None:
-        return None
-    try:
-        # Imported here: an agent that serves no metrics needs no prometheus-client.
-        from .metrics import Metrics  # noqa: PLC0415
-    except ImportError as exc:
-        raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
-    return Metrics(config.metrics_port, config.metrics_address)
 
 
 def _now() -> str:

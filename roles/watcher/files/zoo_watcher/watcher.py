@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import signal
 import time
 from typing import TYPE_CHECKING, Any, Callable
@@ -18,7 +17,9 @@ from .desired import Desired, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
 from .host.base_lock import lock_base
+from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
+from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.deployment import Deployment, Progress
 from .releases.handshake import Phase
@@ -29,10 +30,11 @@ from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles
-from .wire.records import Release
+from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
+from .zookeeper.former_session import close_former_session
 from .zookeeper.session import Session
-from .zookeeper.session_memory import SessionMemory, memory_file
+from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
@@ -41,13 +43,16 @@ IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
 END_TIMEOUT = 5.0
 """Seconds that what runs has to end by itself before the agent ends, and it with it."""
-SIGNALS = {
+ENDINGS = {
     signal.SIGTERM: "leaving",
     signal.SIGINT: "leaving",
     signal.SIGUSR2: "handing over",
     signal.SIGHUP: "reloading",
 }
-"""What each signal has the agent do."""
+"""What each signal that ends the loop has the agent do."""
+CONTROL = signal.SIGUSR1
+"""Wakes the loop: a person on this host has told the agent something."""
+SIGNALS = (*ENDINGS, CONTROL)
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +64,15 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        # A signal handler puts into it too: SimpleQueue is the one that may be interrupted in itself.
-        self.inbox: queue.SimpleQueue[tuple[Deployment, Progress | None] | None] = queue.SimpleQueue()
+        self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
-        self.memory = SessionMemory(memory_file(systemd.runtime_directory(), self.layout.session))
+        memory = memory_file(systemd.runtime_directory(), self.layout.session)
+        self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.desired = DesiredRelease(config, self.session, self.wake)
+        self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
@@ -87,26 +93,34 @@ class Watcher:
 
         return FileReconciler(self.config, self.layout, self.session, self.wake)
 
+    def _actions_pending(self) -> int:
+        return self.reconciler.actions_pending if self.reconciler else 0
+
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
-        self.inbox.put(None)
+        self.inbox.wake()
 
     def run(self) -> None:
         """Serve until SIGTERM (leave), SIGUSR2 (hand the session over) or SIGHUP (likewise, to itself).
 
         Raises `AgentError`.
         """
+        # Before the lock, which tells whom to send it to.
+        signal.signal(CONTROL, self._on_signal)
         lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
-        self.board.start()
-        for number in SIGNALS:
+        self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
+        self.inbox.be_woken_by_signals()
+        for number in ENDINGS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.health.start()
         self.session.start()
+        if self.memory.former:
+            close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
         systemd.notify("READY=1", f"STATUS={self.board.status.state}")
@@ -114,7 +128,8 @@ class Watcher:
         try:
             pause = 0.0
             while self.ending is None:
-                self._wait(pause)
+                for deployment, progress in self.inbox.wait(pause):
+                    self._note_progress(deployment, progress)
                 self._reload_where_asked()
                 if self.ending is None:
                     pause = self._turn()
@@ -125,8 +140,8 @@ class Watcher:
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._reload_asked = True
-        else:
-            self.ending = SIGNALS[signal.Signals(number)]
+        elif number != CONTROL:
+            self.ending = ENDINGS[signal.Signals(number)]
         self.wake()
 
     def _reload_where_asked(self) -> None:
@@ -144,7 +159,7 @@ class Watcher:
             return  # its end wakes the loop
         self._reload_asked = False
         if not problem:
-            self.ending = self.ending or SIGNALS[signal.SIGHUP]
+            self.ending = self.ending or ENDINGS[signal.SIGHUP]
             return
         log.warning("not reloaded, the configuration of before stays in force: %s", problem)
         if self._stopping:
@@ -163,8 +178,7 @@ class Watcher:
             self.deployment.cancel()
         if self.reconciler is not None:
             self.reconciler.end(0)
-        is_deploying = self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED
-        return not is_deploying and not (self.reconciler is not None and self.reconciler.works)
+        return not self._is_deploying and not (self.reconciler is not None and self.reconciler.works)
 
     def _resume(self) -> None:
         """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
@@ -174,21 +188,10 @@ class Watcher:
         if self.reconciler:
             self.reconciler.start()
 
-    def _wait(self, seconds: float) -> None:
-        """Wait for a message, take it and all that have come with it."""
-        try:
-            message = self.inbox.get(timeout=seconds)
-            while True:
-                if message is not None:
-                    self._note_progress(*message)
-                message = self.inbox.get_nowait()
-        except queue.Empty:
-            return
-
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
             return
-        self.board.count(progress.state)
+        self.board.count(progress.state, progress.retry)
         log.info(
             "%s, generation=%s commit=%s%s",
             progress.state,
@@ -209,6 +212,8 @@ class Watcher:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
         self._note_files()
+        self.controls.refresh()
+        self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
             self.wake()  # to report it
@@ -247,8 +252,10 @@ class Watcher:
         if connections != self._connections:
             self.registrations.find_address(self.session.local_address)
             self._connections = connections
+        self.troubles.add(self.controls.troubles)
         with self.troubles.noted():
             self.desired.refresh()
+        self._retry_where_asked()
         self._converge()
         self.signature.look(self._live() or self._live_elsewhere())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
@@ -263,12 +270,9 @@ class Watcher:
         desired = self.desired.current
         if desired is None or self._stopping or desired.asks_the_same(self._answered):
             return
-        if self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED:
+        if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            if desired.release is not None or not self.deployment.handshake.has_activated:
-                self.deployment.cancel()
-            else:
-                self.troubles.add([str(desired.problem)])
+            self._cancel_for(desired)
             return
         self.deployment = None
         if desired.release is None:
@@ -281,8 +285,59 @@ class Watcher:
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
+        elif self.controls.held and not self._is_live(desired.release):
+            self._stay()
         else:
             self._deploy(desired, desired.release)
+
+    @property
+    def _is_deploying(self) -> bool:
+        return self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED
+
+    def _cancel_for(self, desired: Desired) -> None:
+        """Cancel the deployment that is under way, where another may take its place."""
+        deployment = self.deployment
+        if deployment is None:
+            return
+        if not self.controls.held and (desired.release is not None or not deployment.handshake.has_activated):
+            deployment.cancel()
+        elif desired.problem:
+            self.troubles.add([desired.problem])
+
+    def _is_live(self, release: Release) -> bool:
+        return live_commit(self.layout, release.relative_path) == release.commit_id
+
+    def _stay(self) -> None:
+        """While the host is held, the state is that of the last release which came to an outcome, or none's."""
+        if self.board.status.state not in {"active", *GAVE_UP}:
+            self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
+
+    def _retry_where_asked(self) -> None:
+        """Answer a request to try again what has failed here: forget that it has, or say why not."""
+        request = self.controls.retry
+        state = self.board.status.state
+        # A deployment that has just failed is about to end, which wakes the loop.
+        if request is None or not self.desired.is_read or (self._is_deploying and state in GAVE_UP):
+            return
+        desired = self.desired.current
+        journal = ReleaseJournal.load(self.layout.journal)
+        generation = desired.generation if desired else None
+        failed = desired is not None and self._has_failed(desired, journal)
+        known = state if generation == self.board.status.generation else None
+        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
+        if refusal is None:
+            try:
+                journal.without_failure().save(self.layout.journal)
+                self._answered = None
+            except OSError as exc:
+                refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
+        self.controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
+        self.board.set_controls(self.controls)
+
+    def _has_failed(self, desired: Desired, journal: ReleaseJournal) -> bool:
+        if desired.asks_the_same(self._answered):
+            return not self._is_deploying and self.board.status.state in GAVE_UP
+        return bool(desired.release and journal.failed(desired.generation, desired.release.commit_id))
 
     def _deploy(self, desired: Desired, release: Release) -> None:
         deployment = Deployment(
@@ -321,8 +376,11 @@ class Watcher:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
         draining = self.deployment is not None and self.deployment.handshake.withholds_registrations
-        troubles = self.registrations.update(serving=not draining and self._serves())
+        drained = self.controls.drained is not None
+        troubles = self.registrations.update(serving=not draining and not drained and self._serves())
         self.troubles.add(troubles)
+        if drained and not troubles:
+            self.board.note_withdrawal()
         if self.deployment is not None and draining and not troubles:
             self.deployment.handshake.answer(Phase.DRAINING)
 

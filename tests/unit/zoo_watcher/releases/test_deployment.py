@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.errors import CancelledError, KilledError, PassingError, UnhealthyError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import deployment as deployment_module
+from zoo_watcher.releases.activation import activate, live_commit
 from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.journal import ReleaseJournal
+from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-COMMIT = "a" * 40
+COMMIT, OLD = "a" * 40, "b" * 40
 Make = Callable[..., Deployment]
 
 
@@ -46,7 +55,7 @@ def outcome(told: list[Progress | None]) -> tuple[str, str | None]:
 def test_a_process_that_is_killed_again_and_again_is_a_failure(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [KilledError("killed"), PassingError("no route"), *[KilledError("killed") for _time in range(4)]]
+    errors = [KilledError("killed"), PassingError("no route", "fetch"), *[KilledError("killed") for _time in range(4)]]
 
     def run(*_words: Any) -> dict[str, Any]:
         raise errors.pop(0)
@@ -92,7 +101,7 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 def test_a_full_disk_under_the_swap_is_waited_out(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [PassingError("activating site: No space left on device")] * 2
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
     swapped: list[str] = []
 
     def swap(_layout: Any, _place: str, commit_id: str) -> None:
@@ -106,3 +115,118 @@ def test_a_full_disk_under_the_swap_is_waited_out(
     messages = [progress.message for progress in told if progress]
     assert len(messages) == 2
     assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)
+
+
+@contextmanager
+def starved() -> Iterator[None]:
+    """A part of a test in which this process gets no further descriptor."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def stage(deployment: Deployment, commit_id: str) -> None:
+    """Make a release directory as staging would."""
+    release = deployment.layout.release(commit_id)
+    release.mkdir()
+    (release / "index.html").write_text(commit_id)
+    Manifest.of(release).save(deployment.layout.manifest(commit_id))
+
+
+@pytest.mark.parametrize("name", ["ReleaseJournal.read", "is_deployable"])
+def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.layout.journal)
+    real = attrgetter(name)(deployment_module)
+    times = [1, 2]
+
+    def seldom(*words: Any) -> Any:
+        if not times:
+            return real(*words)
+        times.pop()
+        with starved():
+            return real(*words)
+
+    monkeypatch.setattr(f"zoo_watcher.releases.deployment.{name}", seldom)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    messages = [progress.message for progress in told if progress and progress.message]
+    assert len(messages) == 2
+    assert all("Too many open files; tried again in" in message for message in messages)
+    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)
+
+
+def test_a_journal_that_may_not_be_read_is_not_overwritten(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.layout.journal.write_text("another user's")
+
+    def refuse(path: Path) -> ReleaseJournal:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(ReleaseJournal, "read", refuse)
+    deployment.run()
+    assert outcome(told) == (
+        "failed",
+        f"looking at what is here: {deployment.layout.journal} Permission denied",
+    )
+    assert deployment.layout.journal.read_text() == "another user's"
+
+
+def test_a_full_disk_under_a_rollback_is_waited_out(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if commit_id == OLD and errors:
+            raise errors.pop()
+        activate(layout, place, commit_id)
+
+    def fail() -> None:
+        raise UnhealthyError("not healthy")
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    monkeypatch.setattr(deployment, "_restart", fail)
+    deployment.run()
+    assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+    assert live_commit(deployment.layout, "site") == OLD
+    said = "not healthy; going back: activating site: No space left on device; tried again in"
+    assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
+
+
+def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if commit_id == OLD:
+            raise PassingError("activating site: No space left on device", "disk")
+        activate(layout, place, commit_id)
+
+    def fail() -> None:
+        raise UnhealthyError("not healthy")
+
+    def cancelled(_seconds: float) -> None:
+        raise CancelledError
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    monkeypatch.setattr(deployment, "_restart", fail)
+    monkeypatch.setattr(deployment.handshake, "sleep", cancelled)
+    deployment.run()
+    assert told[-1] is None
+    assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
+    assert ReleaseJournal.load(deployment.layout.journal).failure is None

@@ -62,6 +62,18 @@ def test_a_check_follows_its_service_down_and_up(service: Service) -> None:
     wait_for(lambda: checker.healthy, "the service is seen to be up again")
 
 
+def test_a_verdict_has_the_time_of_the_last_answer_also_of_one_that_proves_nothing() -> None:
+    checker = Checker(check(1), lambda: None)
+    assert checker.answered_at == 0
+    checker._note("down", checker._epoch)
+    assert checker.answered_at > 0
+    checker.answered_at = 0.0
+    epoch = checker._epoch
+    checker.prove()
+    checker._note(None, epoch)
+    assert checker.answered_at > 0
+
+
 def test_an_answer_to_a_question_from_before_the_proof_proves_nothing() -> None:
     checker = Checker(check(1), lambda: None)
     epoch = checker._epoch

@@ -165,8 +165,13 @@ def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: H
     first.healthy = second.healthy = True
     assert registrations.update(serving=True) == [str(error)]
     assert held == {"/service/b"}
+    assert registrations.refused == {"/service/a"}
     assert registrations.update(serving=False) == [str(error)]
     assert held == set()
+    assert registrations.refused == {"/service/a"}
+    first.healthy = None
+    assert registrations.update(serving=True) == []
+    assert registrations.refused == set()
 
 
 def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(health: Health) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo_watcher.zookeeper.session_memory import SessionMemory, memory_file
+from zoo_watcher.zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 CLIENT_ID = (0x1234, b"\x00secret")
 
@@ -28,9 +28,34 @@ def test_the_next_agent_has_what_was_saved_last(file: Path) -> None:
 
 
 def test_the_file_has_the_session_and_the_paths_and_is_for_nobody_else_to_read(file: Path) -> None:
-    SessionMemory(file).save(CLIENT_ID, {"/b", "/a"})
-    assert json.loads(file.read_text()) == {"id": 0x1234, "password": CLIENT_ID[1].hex(), "held": ["/a", "/b"]}
+    SessionMemory(file, "/x").save(CLIENT_ID, {"/b", "/a"})
+    record = {"id": 0x1234, "password": CLIENT_ID[1].hex(), "held": ["/a", "/b"], "chroot": "/x"}
+    assert json.loads(file.read_text()) == record
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("before", "now"), [("", "/b"), ("/a", "/b"), ("/a", "")])
+def test_a_session_of_another_chroot_is_a_former_one(file: Path, before: str, now: str) -> None:
+    SessionMemory(file, before).save(CLIENT_ID, {"/x"})
+    same = SessionMemory(file, before)
+    assert (same.client_id, same.paths, same.former) == (CLIENT_ID, frozenset({"/x"}), None)
+    other = SessionMemory(file, now)
+    assert (other.client_id, other.paths, other.former) == (None, frozenset(), CLIENT_ID)
+
+
+def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: Path) -> None:
+    file.write_text('{"id": 7, "password": "00ff", "held": ["/x"]}')
+    memory = SessionMemory(file, "/a")
+    assert (memory.client_id, memory.paths, memory.former) == ((7, b"\x00\xff"), frozenset({"/x"}), None)
+    memory.save((7, b"\x00\xff"), {"/x"})
+    assert SessionMemory(file, "/b").former == (7, b"\x00\xff"), "from now on the chroot is known"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "chroot"), [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y")]
+)
+def test_a_chroot_is_what_follows_the_hosts(hosts: str, chroot: str) -> None:
+    assert chroot_of(hosts) == chroot
 
 
 def test_a_file_without_paths_is_of_a_session_that_held_nothing(file: Path) -> None:

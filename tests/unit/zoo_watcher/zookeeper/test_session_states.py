@@ -1,4 +1,4 @@
-"""How rarely a state that lasts is told."""
+"""How rarely a state that lasts is told, and what is remembered of those before it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import logging
 import pytest
 
 from zoo_watcher.zookeeper import session_states
-from zoo_watcher.zookeeper.session_states import DISCONNECTED, SYNC_CONNECTED, SessionStates
+from zoo_watcher.zookeeper.session_states import DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
 
 class Clock:
     """Stands for the module `time`."""
 
     now = 1000.0
+    set_by = 5000.0
+    """By how much the host's clock has been set, to be what it is."""
 
     def monotonic(self) -> float:
         """Seconds."""
         return self.now
+
+    def time(self) -> float:
+        """Seconds, by the host's clock."""
+        return self.now + self.set_by
 
 
 @pytest.fixture
@@ -54,3 +60,19 @@ def test_after_a_change_it_begins_anew(clock: Clock, caplog: pytest.LogCaptureFi
     caplog.clear()
     assert states.remind("x") == 5
     assert not caplog.messages
+
+
+def test_the_last_contact_is_now_while_connected_and_then_stays_also_after_the_session_has_expired(
+    clock: Clock,
+) -> None:
+    states = SessionStates()
+    assert states.last_contact == 0
+    states.enter(SYNC_CONNECTED)
+    clock.now += 100
+    assert states.last_contact == 6100
+    for state in (DISCONNECTED, EXPIRED, DISCONNECTED):
+        states.enter(state)
+        clock.now += 50
+        assert states.last_contact == 6100
+    clock.set_by += 3600
+    assert states.last_contact == 9700, "a clock that is set keeps it as long ago as it is"

@@ -82,6 +82,11 @@ class FileReconciler(threading.Thread):
         self._actions.start()
         super().start()
 
+    @property
+    def actions_pending(self) -> int:
+        """How many files have actions that have not all succeeded since they changed."""
+        return len(self._journal.pending)
+
     def wake(self) -> None:
         """Check whether there is something to do; from any thread."""
         self._awake.set()

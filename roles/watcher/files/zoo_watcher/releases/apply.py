@@ -5,8 +5,8 @@
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
 line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
-`{"error": "...", "kind": "final", "passing" or "killed"}`. A job with `"tidy": true` packs the object store instead,
-one with `"verify": "<commit>"` only verifies a signature.
+`{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
+object store instead, one with `"verify": "<commit>"` only verifies a signature.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
-from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.records import Release, without_userinfo
 
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
@@ -50,9 +50,10 @@ def main() -> int:
     limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
     limit(resource.RLIMIT_AS, MEMORY)
     try:
-        send(_do(job))
+        with disk_errors("applying"):
+            send(_do(job))
     except DeployError as exc:
-        send({"error": str(exc), "kind": _kind(exc)})
+        send({"error": without_userinfo(str(exc)), "kind": _kind(exc)})
         return 1
     except MemoryError:
         send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
@@ -67,9 +68,7 @@ def _do(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(error: DeployError) -> str:
-    if isinstance(error, KilledError):
-        return "killed"
-    return "passing" if isinstance(error, PassingError) else "final"
+    return error.reason if isinstance(error, PassingError) else "final"
 
 
 def limit(what: int, amount: int) -> None:
@@ -88,10 +87,10 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         # First of all, to have room.
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
-            pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
-        floor = Floor(*job["floor"])
-        floor.check(layout.own)
-        repository = Repository(layout, _access(job), floor)
+            for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
+                sys.stderr.write(f"WARNING release not removed, tried again with the next: {problem}\n")
+        repository = _repository(job, layout)
+        repository.floor.check(layout.own)
         repository.open()
         try:
             _make(job, release, repository, clock)
@@ -99,7 +98,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
             # The store is only a copy: a new one is fetched, once.
             repository.discard()
             _make(job, release, repository, clock)
-        repository.forget(pruned)
+        repository.keep_only([*layout.staged(), release.commit_id])
         return {"done": clock.seconds, "untidy": repository.untidy}
 
 
@@ -130,7 +129,7 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.verify(job["verify"])
     return {"done": {}, "untidy": False}
@@ -141,16 +140,17 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     layout = Layout(Path(job["base"]))
     os.nice(10)
     with _locked(layout):
-        repository = Repository(layout, _access(job))
+        repository = _repository(job, layout)
         repository.open()
         repository.tidy()
     return {"done": {}, "untidy": False}
 
 
-def _access(job: Mapping[str, Any]) -> Access:
+def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
     access = job["access"]
     mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
-    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    how = Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+    return Repository(layout, how, Floor(*job["floor"]))
 
 
 class _Clock:
@@ -168,9 +168,13 @@ class _Clock:
 
 
 def send(message: Mapping[str, Any]) -> None:
-    """Send the agent a message."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    """Send the agent a message; where it has ended, this process does too."""
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Killed before this process asked to die with it. The interpreter would flush once more, and print a traceback.
+        os._exit(1)
 
 
 @contextmanager

@@ -36,7 +36,6 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
-        "floor": [config.min_free_bytes, config.min_free_inodes],
         "signers": allowed_signers(config.require_signature),
     }
 
@@ -58,7 +57,8 @@ def tidy_job(config: Config) -> Job:
         "most": config.max_release_files,
         "mirrors": config.git_mirrors,
     }
-    return {"tidy": True, "base": str(config.base), "access": access}
+    floor = [config.min_free_bytes, config.min_free_inodes]
+    return {"tidy": True, "base": str(config.base), "access": access, "floor": floor}
 
 
 class ApplyProcess:
@@ -87,7 +87,7 @@ class ApplyProcess:
             overdue.start()
             message = _converse(process, job, step)
         except RuntimeError as exc:
-            raise PassingError(f"the apply process can't be watched: {exc}") from exc
+            raise PassingError(f"the apply process can't be watched: {exc}", "process") from exc
         finally:
             overdue.cancel()
             self._kill()
@@ -95,7 +95,7 @@ class ApplyProcess:
         if self._forbidden:
             raise CancelledError
         if not message and time.monotonic() - begin >= self.timeout:
-            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)")
+            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)", "timeout")
         return _judge(message, status)
 
     def _kill(self) -> None:
@@ -107,18 +107,21 @@ class ApplyProcess:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-ERRORS: dict[str, type[DeployError]] = {"final": DeployError, "passing": PassingError, "killed": KilledError}
-"""What an error of the apply process is, by the word in its last message."""
-
-
 def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
     """The last message, or what it says is wrong; without one, the exit status tells how the process ended."""
     if "done" in message:
         return dict(message)
     if "error" in message:
-        raise ERRORS[message["kind"]](message["error"])
+        raise _error(message["error"], message["kind"])
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     raise KilledError(f"the apply process {ended} without a result; is this host short of memory?")
+
+
+def _error(text: str, kind: str) -> DeployError:
+    """The error that the process has met."""
+    if kind == "killed":
+        return KilledError(text)
+    return DeployError(text) if kind == "final" else PassingError(text, kind)
 
 
 def _start() -> subprocess.Popen[str]:
@@ -134,7 +137,7 @@ def _start() -> subprocess.Popen[str]:
             env=_environment(),
         )
     except OSError as exc:
-        raise PassingError(f"the apply process can't be started: {exc.strerror}") from exc
+        raise PassingError(f"the apply process can't be started: {exc.strerror}", "process") from exc
 
 
 def _environment() -> dict[str, str]:

@@ -15,12 +15,14 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Callable
+from functools import partial
+from typing import Callable, TypeVar
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host import command
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
@@ -42,17 +44,20 @@ MOST_ATTEMPTS = 2
 WITHDRAWAL = 10.0
 """Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
+    retry: str | None = None
 
 
 class Deployment(threading.Thread):
@@ -82,6 +87,7 @@ class Deployment(threading.Thread):
         self._noting = threading.RLock()
         self._attempting = False
         self._way_back = WayBack()
+        self._has_looked_back = False
         self._previous: str | None = None
 
     def cancel(self) -> None:
@@ -142,8 +148,7 @@ class Deployment(threading.Thread):
     def _deploy(self) -> bool:
         """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
         path, commit_id = self.release.relative_path, self.release.commit_id
-        live = live_commit(self.layout, path)
-        self._look_back(live)
+        live = self._wait_out("queued", self._look_back)
         self._check_attempts()
         untidy = False
         if live != commit_id:
@@ -163,10 +168,18 @@ class Deployment(threading.Thread):
         self._settle("active")
         return untidy
 
-    def _look_back(self, live: str | None) -> None:
-        """Find out what this host ran before; the commit `live` is at the place of the release now."""
+    def _look_back(self) -> str | None:
+        """Find out what this host ran before; the commit that is live at the place of the release now.
+
+        Raises `DeployError`.
+        """
+        with disk_errors("looking at what is here"):
+            return self._find_way_back()
+
+    def _find_way_back(self) -> str | None:
         path = self.release.relative_path
-        journal = ReleaseJournal.load(self.layout.journal)
+        live = live_commit(self.layout, path)
+        journal = ReleaseJournal.read(self.layout.journal)
         in_use = {path, *(target.path for target in live_releases(self.layout, journal))}
         journal = journal.without_places(lambda known: known not in in_use)
         self._journal = journal.with_place(path, live, read_link(self.layout, path))
@@ -175,6 +188,8 @@ class Deployment(threading.Thread):
         candidates = [self._way_back.first.commit_id] if self._way_back.first else []
         candidates += [commit_id for commit_id in self._journal.healthy if commit_id in staged]
         self._previous = next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
+        self._has_looked_back = True
+        return live
 
     def _check_attempts(self) -> None:
         """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
@@ -200,7 +215,7 @@ class Deployment(threading.Thread):
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
-            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s")
+            self.report("queued", f"{self.layout.journal}: Read-only file system; tried again in {pause:.0f} s", "disk")
             self.handshake.sleep(pause)
 
     def _break_off_attempt(self) -> None:
@@ -210,18 +225,17 @@ class Deployment(threading.Thread):
                 self._remember(self._journal.without_attempt())
             self._attempting = False
 
-    def report(self, state: str, message: str | None = None) -> None:
+    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
-        self._report(Progress(state, message, dict(self._timings), self._previous))
+        self._report(Progress(state, message, dict(self._timings), self._previous, retry))
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
-        signers = allowed_signers(self.config.require_signature)
-        if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
+        if self._wait_out("queued", self._is_deployable):
             self._spread(self.config.activation_rate)
             return False
         self._spread(self.config.fetch_rate)
-        job = stage_job(self.config, self.release, self._kept())
+        job = self._wait_out("queued", lambda: stage_job(self.config, self.release, self._kept()))
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         killed = 0
         while True:
@@ -233,11 +247,15 @@ class Deployment(threading.Thread):
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
-                self.report("fetching", f"{exc}; tried again in {pause:.0f} s")
+                self.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 self._timings.update(result["done"])
                 return bool(result["untidy"])
+
+    def _is_deployable(self) -> bool:
+        signers = allowed_signers(self.config.require_signature)
+        return is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers)
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -277,14 +295,21 @@ class Deployment(threading.Thread):
 
     def _swap(self) -> None:
         """Swap the symlink; a disk that is full or read-only is waited out."""
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        self._wait_out("activating", partial(activate, self.layout, self.release.relative_path, self.release.commit_id))
+
+    def _wait_out(self, state: str, step: Callable[[], T], why: str = "") -> T:
+        """What a step of this thread comes to; what may pass, such as a full disk, is waited out in `state`.
+
+        Raises `DeployError` for what will not, `CancelledError`.
+        """
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
             try:
-                activate(self.layout, self.release.relative_path, self.release.commit_id)
+                return step()
             except PassingError as exc:
-                self.report("activating", f"{exc}; tried again in {pause:.0f} s")
+                pause = next(backoff)
+                self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
-            else:
-                return
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
@@ -367,8 +392,9 @@ class Deployment(threading.Thread):
         """Make an earlier release live again, and check it; that needs no git. Raises `CancelledError`."""
         self.handshake.enter(Phase.GOING_BACK)
         try:
-            signers = allowed_signers(self.config.require_signature)
-            target = self._way_back.choose(self.layout, self.config.shared_paths, signers)
+            target = self._wait_out("checking", self._choose_earlier, f"{reason}; going back: ")
+        except CancelledError:
+            raise
         except DeployError as exc:
             self._give_up("failed", f"{reason}; {exc}")
             return
@@ -377,12 +403,19 @@ class Deployment(threading.Thread):
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
-            self._make_live(target)
+            self._wait_out("checking", partial(self._make_live, target), f"{reason}; going back: ")
+        except CancelledError:
+            raise
         except DeployError as exc:
             self._give_up("failed", f"{reason}; and the rollback failed: {exc}")
             return
         where = "" if target.path == self.release.relative_path else f" at {target.path}"
         self._check_earlier(target, f"{reason}; went back to {target.commit_id}{where}")
+
+    def _choose_earlier(self) -> PlacedRelease:
+        """What to go back to. Raises `DeployError`."""
+        signers = allowed_signers(self.config.require_signature)
+        return self._way_back.choose(self.layout, self.config.shared_paths, signers)
 
     def _make_live(self, target: PlacedRelease) -> None:
         """Make the target what the host runs, and the place what it was before. Raises `DeployError`."""
@@ -424,7 +457,9 @@ class Deployment(threading.Thread):
         self._settle(state, message)
 
     def _note_failure(self, failure: Failure) -> None:
-        self._remember(self._journal.with_failure(failure))
+        # What could not be read is not overwritten either.
+        if self._has_looked_back:
+            self._remember(self._journal.with_failure(failure))
 
     def _settle(self, state: str, message: str | None = None) -> None:
         """Report the outcome; the loop may hold registrations again."""

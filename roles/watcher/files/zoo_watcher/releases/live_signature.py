@@ -12,6 +12,7 @@ from typing import Callable
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
 from .apply_process import ApplyProcess, verify_job
@@ -78,7 +79,8 @@ class LiveSignature:
 
     def _check(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit has no signature that is demanded."""
-        manifest = Manifest.load(self._layout.manifest(commit_id))
+        with disk_errors("reading a manifest"):
+            manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
             self._process = ApplyProcess(self._config)
             self._process.run(verify_job(self._config, commit_id))

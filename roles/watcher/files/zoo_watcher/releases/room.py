@@ -26,6 +26,9 @@ MEBIBYTE = 2**20
 class NoRoomError(PassingError):
     """A release would leave less free on the disk than it has to."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "room")
+
 
 @dataclass(frozen=True)
 class Floor:

@@ -46,8 +46,12 @@ class Checker(threading.Thread):
         """Why the check can't be made now: meanwhile the last verdict stays, for as long as for a check that hangs."""
         self.answers = 0
         """How often the check has come to an end: one that hangs does not."""
+        self.answered_at = 0.0
+        """When it last has, by `time.time()`; 0 before the first time."""
         self.patience = check.timeout + max(HANGING, 3 * check.interval)
         """Seconds that one check may take."""
+        self.max_age = self.patience + check.interval
+        """Seconds after which a verdict counts no more."""
         self._changed = changed
         self._in_a_row = 0
         self._epoch = 0
@@ -125,6 +129,7 @@ class Checker(threading.Thread):
     def _note(self, problem: str | None, epoch: int) -> None:
         with self._lock:
             self.answers += 1
+            self.answered_at = time.time()
             before = (self.healthy, self.proved, self.trouble)
             self.trouble = None
             if epoch == self._epoch:
@@ -173,7 +178,7 @@ class Supervisor(threading.Thread):
             answers, since = self._progress[checker]
             if paused or checker.answers != answers:
                 self._progress[checker] = (checker.answers, now)
-            elif now - since > checker.patience + checker.check.interval:
+            elif now - since > checker.max_age:
                 checker.note_hang(answers)
 
 

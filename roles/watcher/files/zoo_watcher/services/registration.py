@@ -28,6 +28,8 @@ class Registrations:
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
         self._address = OwnAddress(config.connection.hosts, changed)
+        self.refused: frozenset[str] = frozenset()
+        """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
 
     def find_address(self, connected_from: str) -> None:
         """Find this host's address anew: it may have another since it last connected, now from `connected_from`."""
@@ -39,34 +41,35 @@ class Registrations:
 
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
-        troubles = []
-        for step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
+        refused = {}
+        for path, step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
             try:
                 step()
             except NoAnswerError:
                 raise
             except (SessionTroubleError, TakenError) as exc:
-                troubles.append(str(exc))
-        if self._address.trouble and serving and any(self._waits(*service) for service in self._services):
-            troubles.append(self._address.trouble)
-        return troubles
+                refused[path] = str(exc)
+        self.refused = frozenset(refused)
+        waits = serving and any(self._waits(*service) for service in self._services)
+        return [*refused.values(), *([self._address.trouble] if waits and self._address.trouble else [])]
 
     def _waits(self, service: Service, checker: Checker) -> bool:
         """Whether a service can't be registered before this host's address is known."""
         return bool(checker.healthy) and not (service.address or self._address.current)
 
-    def _withdrawals(self, *, serving: bool) -> Iterator[Callable[[], None]]:
+    def _withdrawals(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
             if not serving or checker.healthy is False:
-                yield partial(self._ephemerals.withdraw, service_path(service))
-        yield partial(self._ephemerals.withdraw_others, self._configured)
+                path = service_path(service)
+                yield path, partial(self._ephemerals.withdraw, path)
+        yield "others", partial(self._ephemerals.withdraw_others, self._configured)
 
-    def _holds(self, *, serving: bool) -> Iterator[Callable[[], None]]:
+    def _holds(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
             address = service.address or self._address.current
             if serving and checker.healthy and address:
-                value = service_value(service, address)
-                yield partial(self._ephemerals.hold, service_path(service), value)
+                path = service_path(service)
+                yield path, partial(self._ephemerals.hold, path, service_value(service, address))
 
 
 def service_path(service: Service) -> str:

@@ -1,7 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is remembered of a session across restarts of the agent: `{"id": ..., "password": "hex", "held": [paths]}`."""
+"""What is remembered of a session across restarts of the agent.
+
+`{"id": ..., "password": "hex", "held": [paths], "chroot": "/path or empty"}`; the paths are below that.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +14,53 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple
 
 from zoo_watcher.host.filesystem import load_json, write_durably
 
 ClientId = tuple[int, bytes]
 """A session's id and password, as kazoo has them."""
-Memory = tuple[Optional[ClientId], frozenset[str]]
-NOTHING: Memory = (None, frozenset())
-
 log = logging.getLogger(__name__)
+
+
+class Remembered(NamedTuple):
+    """What such a file has; `chroot` is None in those of earlier versions."""
+
+    client_id: ClientId | None = None
+    paths: frozenset[str] = frozenset()
+    chroot: str | None = None
 
 
 class SessionMemory:
     """A file with the session and the ephemerals that it may hold; only the agent's user can read it.
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
+    `former` is the session instead where it was below another chroot: this agent can't reach what that holds.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.client_id, self.paths = load_json(file, _from_object, NOTHING)
+    def __init__(self, file: Path, chroot: str = "") -> None:
+        self._saved = load_json(file, _from_object, Remembered())
+        is_former = self._saved.chroot not in {None, chroot}
+        self.former = self._saved.client_id if is_former else None
+        self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
+        self._chroot = chroot
         self._file = file
         self._told: int | None = None
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
         """Remember this, where it is something else than before."""
-        memory = (client_id, frozenset(paths))
-        if memory == (self.client_id, self.paths):
+        memory = Remembered(client_id, frozenset(paths), self._chroot)
+        if memory == self._saved:
             return
         identity, password = client_id
-        record = {"id": identity, "password": password.hex(), "held": sorted(memory[1])}
+        record = {"id": identity, "password": password.hex(), "held": sorted(memory.paths), "chroot": self._chroot}
         try:
             write_durably(self._file, json.dumps(record), mode=0o600)
         except OSError as exc:
             self._tell(exc)
             return
-        self.client_id, self.paths = memory
+        self._saved = memory
+        self.client_id, self.paths = client_id, memory.paths
         self._told = None
 
     def _tell(self, error: OSError) -> None:
@@ -61,11 +75,19 @@ class SessionMemory:
             self._file.unlink()
 
 
-def _from_object(record: Mapping[str, Any]) -> Memory:
+def chroot_of(hosts: str) -> str:
+    """The chroot at the end of `hosts`; empty where there is none."""
+    path = hosts.partition("/")[2].strip("/")
+    return f"/{path}" if path else ""
+
+
+def _from_object(record: Mapping[str, Any]) -> Remembered:
     client_id = int(record["id"]), bytes.fromhex(record["password"])
     if not client_id[0] or not -(2**63) <= client_id[0] < 2**63:
         raise ValueError("no session has this id")
-    return client_id, frozenset(str(path) for path in record.get("held", []))
+    chroot = record.get("chroot")
+    paths = frozenset(str(path) for path in record.get("held", []))
+    return Remembered(client_id, paths, None if chroot is None else str(chroot))
 
 
 def memory_file(runtime_directory: str | None, fallback: Path) -> Path:

@@ -44,6 +44,7 @@ class SessionStates:
         """The time at which each was last entered, RFC 3339; none for a state that never was."""
         self.counts: Counter[str] = Counter()
         self._proved = float("-inf")
+        self._lost: float | None = None
         self._since = time.monotonic()
         self._due = REMINDERS[0]
 
@@ -54,8 +55,10 @@ class SessionStates:
         # Credentials are tried at one member after the other: what lies between two refusals is no news.
         if state == self.current or (self.current == AUTH_FAILED and state in {DISCONNECTED, EXPIRED}):
             return False
-        if self.current == SYNC_CONNECTED and state != EXPIRED:
-            self._proved = time.monotonic()
+        if self.current == SYNC_CONNECTED:
+            self._lost = time.monotonic()
+            if state != EXPIRED:
+                self._proved = self._lost
         self.current = state
         self._since = time.monotonic()
         self._due = REMINDERS[0]
@@ -64,6 +67,13 @@ class SessionStates:
         level = logging.WARNING if state in BAD else logging.INFO
         log.log(level, "session %s%s: %s", state, f", {detail}" if detail else "", ACTIONS[state])
         return True
+
+    @property
+    def last_contact(self) -> float:
+        """When a server that can write was last connected, by `time.time()`: now, while one is; 0 for never."""
+        if self.current == SYNC_CONNECTED:
+            return time.time()
+        return 0.0 if self._lost is None else time.time() - (time.monotonic() - self._lost)
 
     def remind(self, cause: str) -> float:
         """Log again, more and more rarely, that there is no session; the seconds until the next time."""

@@ -1,0 +1,80 @@
+"""An agent that is started with another configuration leaves nothing behind where it was before."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.service import Service
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+LONG = 30
+"""A session timeout: what is gone much sooner has not just expired."""
+
+
+def move_service(agent: Agent) -> None:
+    """Register at another path."""
+    agent.config["services"][0]["path"] += "/other"
+
+
+def move_name(agent: Agent) -> None:
+    """Take another name, which is the id of the registration too."""
+    agent.name = "server2"
+
+
+def move_app(agent: Agent) -> None:
+    """Serve another application."""
+    agent.app += "/other"
+
+
+@pytest.mark.parametrize("move", [move_service, move_name, move_app])
+def test_status_and_registration_move_with_what_their_paths_are_made_of(
+    agents: Agents,
+    zk: KazooClient,
+    registered: dict[str, Any],
+    service: Service,
+    move: Callable[[Agent], None],
+) -> None:
+    service.open()
+    agent = agents(session_timeout=LONG, **registered).start()
+    before = wait_for(lambda: held(zk, agent), "both are there")
+    agent.end(signal.SIGKILL)
+    move(agent)
+    agent.start()
+    after = wait_for(lambda: held(zk, agent), "both are there")
+    wait_for(lambda: not any(zk.exists(path) for path in before - after), "nothing is left behind", LONG / 3)
+
+
+@pytest.mark.parametrize(("before", "after"), [("/old", "/new"), ("", "/new"), ("/old", "")])
+def test_status_and_registration_move_to_another_chroot(
+    agents: Agents, zk: KazooClient, app: str, registered: dict[str, Any], service: Service, before: str, after: str
+) -> None:
+    service.open()
+    for chroot in ("/old", "/new"):
+        zk.ensure_path(app + chroot)
+    agent = agents(session_timeout=LONG, **registered)
+    ensemble = agent.hosts
+    agent.hosts += app + before if before else ""
+    agent.start()
+    left = wait_for(lambda: held(zk, agent, app + before if before else ""), "both are there")
+    agent.end(signal.SIGUSR2)
+    agent.hosts = ensemble + (app + after if after else "")
+    agent.start()
+    wait_for(lambda: held(zk, agent, app + after if after else ""), "both are there")
+    wait_for(lambda: not any(zk.exists(path) for path in left), "nothing is left behind", LONG / 3)
+    wait_for(lambda: "session of another chroot closed" in agent.log, "the log says so")
+
+
+def held(zk: KazooClient, agent: Agent, chroot: str = "") -> set[str]:
+    """The paths of status and registration, once both are there."""
+    paths = {
+        f"{chroot}{agent.app}/agents/{agent.name}",
+        f"{chroot}{agent.config['services'][0]['path']}/{agent.name}",
+    }
+    return paths if all(zk.exists(path) for path in paths) else set()

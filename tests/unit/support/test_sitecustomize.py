@@ -1,0 +1,44 @@
+"""What the test processes keep of what they import from zips."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+TESTS = Path(__file__).parents[2]
+
+
+def run_from_zip(archive: Path, kept: Path) -> str:
+    """What a program prints that imports `part` from the archive in a new process."""
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{archive}", "ZOO_TESTS_BYTECODE": str(kept)}
+    command = [sys.executable, "-c", "import part; print(part.WORD, part.__file__)"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_each_text_is_compiled_once_and_another_text_is_another(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    archive = tmp_path / "a.zip"
+    for word, texts in (("one", 1), ("one", 1), ("two", 2)):
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("part.py", f"WORD = {word!r}\n")
+        assert run_from_zip(archive, kept) == f"{word} {archive}/part.py"
+        assert len(list(kept.iterdir())) == texts
+
+
+def test_what_is_damaged_is_compiled_anew_and_a_directory_that_is_not_there_is_none(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("part.py", "WORD = 1\n")
+    assert run_from_zip(archive, kept) == f"1 {archive}/part.py"
+    kept.mkdir()
+    run_from_zip(archive, kept)
+    (one,) = kept.iterdir()
+    good = one.read_bytes()
+    one.write_bytes(good[:7])
+    assert run_from_zip(archive, kept) == f"1 {archive}/part.py"
+    assert one.read_bytes() == good
