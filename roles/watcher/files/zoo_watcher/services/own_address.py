@@ -82,5 +82,5 @@ def _source_address_towards(member: str) -> str | None:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)  # sends nothing: it only looks the route up
             return str(probe.getsockname()[0])
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):
         return None
