@@ -140,7 +140,9 @@ class Connector:
     def _seek_writer(self, connection: Any) -> None:
         """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
         while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
-            self._writer = self._find_writer()
+            # Whatever fails is tried again: without this thread the agent would stay with this server.
+            with contextlib.suppress(Exception):
+                self._writer = self._find_writer()
             if self._writer:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
