@@ -46,6 +46,7 @@ def make(
     """Fetch a commit and make its release directory."""
     store = Repository(layout, Access(("file",)))
     store.open()
+    store.fit(commit_id)
     store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
     make_release(Making(layout, commit_id, shared_paths, hard_links, None, earlier), store)
     assert is_deployable(layout, commit_id, shared_paths)
@@ -136,6 +137,38 @@ def test_a_commit_with_a_symlink_to_what_is_shared_loses_nothing_of_it(
 def test_a_file_above_a_shared_path_is_refused_by_name(layout: Layout, repository: GitRepository) -> None:
     with pytest.raises(DeployError, match=r"^shared_paths: index\.html is a file in this commit$"):
         make(layout, repository.url, repository.head, shared_paths=("index.html/cache",))
+
+
+def test_the_first_contents_of_a_shared_path_are_durable_before_they_have_its_name(
+    layout: Layout, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def sync(path: Path) -> None:
+        new = layout.shared / ".data.new" / "seed"
+        seen.append(path == layout.shared and new.exists() and not (layout.shared / "data").exists())
+
+    monkeypatch.setattr("zoo_watcher.releases.staging.sync_file_system", sync)
+    make(layout, repository.url, repository.commit({"data/seed": "seed\n"}), shared_paths=("data",))
+    assert seen[0]
+    assert texts(layout.shared) == {"data/seed": "seed\n"}
+
+
+def test_a_repository_with_longer_ids_is_deployed_and_then_one_with_shorter_again(
+    layout: Layout, repository: GitRepository, tmp_path: Path
+) -> None:
+    longer = GitRepository(tmp_path / "longer")
+    longer.path.mkdir()
+    longer.git("init", "-q", "-b", "main", "--object-format=sha256")
+    longer.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    first, second = longer.commit({"a": "one\n", "b": "b\n"}), longer.commit({"a": "two\n"})
+    assert len(first) == 64
+    make(layout, repository.url, repository.head)
+    make(layout, longer.url, first, (repository.head,))
+    assert texts(make(layout, longer.url, second, (first,))) == {"a": "two\n", "b": "b\n"}
+    shorter = repository.commit({"c": "c\n"})
+    assert texts(make(layout, repository.url, shorter, (second,))) == {"index.html": "one\n", "c": "c\n"}
+    assert sorted(layout.staged()) == sorted([first, second, shorter, repository.git("rev-parse", "HEAD~1")])
 
 
 @pytest.fixture

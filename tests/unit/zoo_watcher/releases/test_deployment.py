@@ -6,6 +6,7 @@ import errno
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import CancelledError, KilledError, PassingError, UnhealthyError
+from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import deployment as deployment_module
 from zoo_watcher.releases.activation import activate, live_commit
@@ -23,7 +24,7 @@ from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-COMMIT, OLD = "a" * 40, "b" * 40
+COMMIT, OLD, UNPROVED = "a" * 40, "b" * 40, "c" * 40
 Make = Callable[..., Deployment]
 
 
@@ -230,3 +231,116 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
     assert told[-1] is None
     assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
     assert ReleaseJournal.load(deployment.layout.journal).failure is None
+
+
+def test_why_a_step_failed_is_told_until_it_has_succeeded(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = [
+        (["fetching"], PassingError("no route", "fetch")),
+        (["fetching", "staging"], PassingError("disk full", "disk")),
+        (["fetching", "staging"], DeployError("enough")),
+    ]
+
+    def run(_job: Any, step: Callable[[str], None]) -> dict[str, Any]:
+        steps, error = tries.pop(0)
+        for name in steps:
+            step(name)
+        raise error
+
+    monkeypatch.setattr(deployment._process, "run", run)
+    deployment.run()
+    messages = [(progress.state, (progress.message or "").partition(";")[0]) for progress in told if progress]
+    assert messages == [
+        ("fetching", ""),
+        ("fetching", "no route"),
+        ("fetching", "no route"),
+        ("staging", ""),
+        ("fetching", "disk full"),
+        ("fetching", "disk full"),
+        ("staging", "disk full"),
+        ("failed", "enough"),
+    ]
+
+
+@pytest.mark.parametrize("signers", [None, "signers"])
+def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_is(
+    deployment: Deployment, told: list[Progress | None], tmp_path: Path, signers: str | None
+) -> None:
+    stage(deployment, COMMIT)
+    activate(deployment.layout, "other", COMMIT)
+    ReleaseJournal().with_place("other", COMMIT, None).save(deployment.layout.journal)
+    (deployment.layout.release(COMMIT) / "built").write_text("by a hook\n")
+    if signers:
+        (tmp_path / signers).write_text("somebody ssh-ed25519 AAAA\n")
+        deployment.config = replace(deployment.config, require_signature=str(tmp_path / signers))
+    deployment.run()
+    assert (deployment.layout.place("other") / "built").read_text() == "by a hook\n"
+    state, message = outcome(told)
+    if signers:
+        assert state == "failed"
+        assert str(message).startswith(f"{COMMIT} is live at other and modified since it was staged")
+    else:
+        assert (state, message) == ("active", None)
+        assert live_commit(deployment.layout, "site") == COMMIT
+
+
+def live_and_unproved(deployment: Deployment) -> None:
+    """A release is live whose proof the deployment of a newer one has broken off; the one before it was healthy."""
+    stage(deployment, OLD)
+    stage(deployment, UNPROVED)
+    journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
+    journal.save(deployment.layout.journal)
+    activate(deployment.layout, "site", UNPROVED)
+
+
+@pytest.mark.parametrize("healthy", [False, True])
+def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
+) -> None:
+    def run(*_words: Any) -> dict[str, Any]:
+        raise DeployError("too large")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return None if healthy or live_commit(deployment.layout, "site") == OLD else "not healthy"
+
+    live_and_unproved(deployment)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    journal = ReleaseJournal.load(deployment.layout.journal)
+    assert journal.failed(7, COMMIT)
+    if healthy:
+        assert outcome(told) == ("failed", "too large")
+        assert live_commit(deployment.layout, "site") == UNPROVED
+        assert journal.healthy == (UNPROVED, OLD)
+    else:
+        went = f"too large; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
+        assert outcome(told) == ("failed", went)
+        assert live_commit(deployment.layout, "site") == OLD
+        assert journal.healthy == (OLD,)
+
+
+def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for_in_vain(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def run(*_words: Any) -> dict[str, Any]:
+        tries.append(live_commit(deployment.layout, "site"))
+        if len(tries) == 3:
+            stage(deployment, COMMIT)
+            return {"done": {}, "untidy": False}
+        raise PassingError("no route", "fetch")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return "not healthy" if live_commit(deployment.layout, "site") == UNPROVED else None
+
+    live_and_unproved(deployment)
+    deployment.config = replace(deployment.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    assert tries == [UNPROVED, OLD, OLD]
+    assert outcome(told) == ("active", None)
+    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)

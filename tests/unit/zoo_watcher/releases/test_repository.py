@@ -331,7 +331,7 @@ def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
     assert store.is_broken()
     with pytest.raises(CorruptError, match=r"^git ls-tree: "):
         store.files(repository.head)
-    store.discard()
+    store.discard(repository.head)
     store.fetch(release(repository.url, repository.head))
     assert store.files(repository.head)
 

@@ -92,11 +92,12 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()
+        repository.fit(release.commit_id)
         try:
             _make(job, release, repository, clock)
         except CorruptError:
             # The store is only a copy: a new one is fetched, once.
-            repository.discard()
+            repository.discard(release.commit_id)
             _make(job, release, repository, clock)
         repository.keep_only([*layout.staged(), release.commit_id])
         return {"done": clock.seconds, "untidy": repository.untidy}

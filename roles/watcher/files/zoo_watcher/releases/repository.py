@@ -144,6 +144,11 @@ class Access:
         return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
 
 
+def _object_format(commit_id: str) -> str:
+    """What git calls the format of objects with such ids."""
+    return "sha1" if len(commit_id) == 40 else "sha256"
+
+
 def _reader(path: str) -> str:
     """A credential helper that only reads a file: git's own removes what a server has refused, if only once."""
     return _escaped(f'!f() {{ test "$1" = get && git credential-store --file={shlex.quote(path)} get; }}; f')
@@ -173,14 +178,14 @@ class Repository:
         self._room: int | None = None
         self.git = git.Git(str(layout.repository))
 
-    def open(self) -> None:
-        """Make the repository where there is none, and clear away what a killed git left in it."""
+    def open(self, kind: str = "sha1") -> None:
+        """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
         with disk_errors("making the object store"):
             settings = self.layout.own / "gitconfig"
             settings.write_text(self.access.settings, encoding="utf-8")
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))
             if not (self.layout.repository / "HEAD").is_file():
-                self._create()
+                self._create(kind)
             for left in self.layout.repository.rglob("*.lock"):
                 left.unlink()
             for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
@@ -199,24 +204,39 @@ class Repository:
             "LC_ALL": "C",
         }
 
-    def _create(self) -> None:
+    def _create(self, kind: str) -> None:
         beside = self.layout.staging / "repository.git"
         remove_tree(beside)
         beside.mkdir(mode=0o700)
         maker = git.Git(str(beside))
         maker.update_environment(**self._environment(os.devnull, beside))
         with _explained("init"):
-            maker.init("--bare", "--quiet", "--template=")
+            # A git that knows no other format has no word for it.
+            words = [] if kind == "sha1" else [f"--object-format={kind}"]
+            maker.init("--bare", "--quiet", "--template=", *words)
         (beside / "info").mkdir(exist_ok=True)
         (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
         remove_tree(self.layout.repository)
         os.replace(beside, self.layout.repository)
         sync_directory(self.layout.own)
 
-    def discard(self) -> None:
-        """Delete a broken object store and make a new one; the release directories stay."""
+    def fit(self, commit_id: str) -> None:
+        """Discard the store where its object format is not the commit's."""
+        if _object_format(commit_id) != self._format():
+            self.discard(commit_id)
+
+    def _format(self) -> str:
+        with disk_errors("looking at the object store"):
+            try:
+                settings = (self.layout.repository / "config").read_text(encoding="utf-8").lower()
+            except FileNotFoundError:
+                return "none"
+        return "sha256" if "objectformat = sha256" in settings else "sha1"
+
+    def discard(self, commit_id: str) -> None:
+        """Delete an object store and make one for such a commit; the release directories stay."""
         remove_tree(self.layout.repository)
-        self.open()
+        self.open(_object_format(commit_id))
 
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""

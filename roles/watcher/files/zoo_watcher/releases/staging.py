@@ -177,7 +177,7 @@ def _link_shared(making: Making, tree: Path) -> None:
 
 
 def _begin_shared(place: Path, shared: Path) -> None:
-    """Copied beside and renamed, so that a shared path is complete or not there. The application writes into it."""
+    """Copied beside, made durable, renamed: a shared path is complete or not there. The application writes into it."""
     beside = shared.with_name(f".{shared.name}.new")
     remove_tree(beside)
     if place.is_dir() and not place.is_symlink():
@@ -189,6 +189,7 @@ def _begin_shared(place: Path, shared: Path) -> None:
         shutil.copyfile(place, beside)
     else:
         beside.mkdir()
+    sync_file_system(shared.parent)
     os.replace(beside, shared)
     sync_directory(shared.parent)
 
