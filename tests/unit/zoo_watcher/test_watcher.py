@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from zoo_watcher import watcher as watcher_module
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Desired
+from zoo_watcher.errors import AgentError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
@@ -73,6 +76,61 @@ def test_another_release_with_the_same_generation_is_deployed_too(loop: Loop) ->
     loop.converge(7, "b")
     loop.converge(7, "b", url="https://git.example/other.git")
     assert loop.deployed == ["a" * 40, "b" * 40, "b" * 40]
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+    asked: list[bool] = []
+
+    def update(*, serving: bool) -> list[str]:
+        asked.append(serving)
+        return []
+
+    def starve(_layout: Layout) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def err() -> None:
+        raise TypeError("wrong")
+
+    def fail() -> None:
+        raise AgentError("the agent has to end")
+
+    monkeypatch.setattr(watcher.registrations, "update", update)
+    monkeypatch.setattr(watcher.desired, "refresh", lambda: None)
+    monkeypatch.setattr(watcher.board, "report", err)
+    watcher.desired.current, watcher.desired.is_read = Desired(7, 1, problem="garbage"), True
+    with monkeypatch.context() as patch:
+        patch.setattr(Layout, "staged", starve)
+        watcher._take_steps()
+    assert asked == [], "what is registered stays as it is"
+    wrong = "unexpected TypeError('wrong')"
+    assert watcher.troubles.current == [wrong, "this host lacks something: OSError(24, 'Too many open files')"]
+    watcher.troubles.begin_turn()
+    watcher._take_steps()
+    assert (asked, watcher.troubles.current) == ([False], [wrong])
+    monkeypatch.setattr(watcher.board, "report", fail)
+    with pytest.raises(AgentError, match="has to end"):
+        watcher._take_steps()
+
+
+def test_a_turn_that_an_error_breaks_off_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+    turns: list[None] = []
+
+    def turn() -> float:
+        turns.append(None)
+        if len(turns) < 4:
+            raise ValueError("wrong")
+        return 7.0
+
+    monkeypatch.setattr(watcher_module, "AFTER_MISTAKE", 0.01)
+    monkeypatch.setattr(watcher, "_turn", turn)
+    assert [watcher._wait_and_look(0.0) for _turn in range(4)] == [0.0, 0.0, 0.0, 7.0]
+    assert caplog.text.count("Traceback") == 1, "it is told once"
 
 
 def test_a_failure_counts_for_the_release_that_failed_and_not_for_another_of_its_generation(loop: Loop) -> None:

@@ -9,7 +9,7 @@ import errno
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import DesiredRelease
@@ -25,7 +25,6 @@ from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
 if TYPE_CHECKING:
-    from .files.reconciler import FileReconciler
     from .metrics.server import Metrics
 
 
@@ -51,7 +50,7 @@ class StatusBoard:
         desired: DesiredRelease,
         health: Health,
         registrations: Registrations,
-        reconciler: FileReconciler | None,
+        actions_pending: Callable[[], int],
     ) -> None:
         """Serve metrics, of this agent's parts, where the configuration says so. Raises `ConfigError`."""
         if self._config.metrics_port is None:
@@ -61,7 +60,7 @@ class StatusBoard:
             from .metrics.server import Metrics  # noqa: PLC0415
         except ImportError as exc:
             raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
-        metrics = Metrics(self._config, self._session, desired, health, registrations, reconciler)
+        metrics = Metrics(self._config, self._session, desired, health, registrations, actions_pending)
         metrics.show(self.status, [])
         self._metrics = metrics
         self._unserved = self._serve(metrics)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
+AFTER_MISTAKE = 1.0
+"""Seconds that a turn waits which follows one that an unexpected error has broken off."""
 END_TIMEOUT = 5.0
 """Seconds that what runs has to end by itself before the agent ends, and it with it."""
 ENDINGS = {
@@ -70,7 +72,7 @@ class Watcher:
         self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
-        self.registrations = Registrations(config, self.health, self.ephemerals)
+        self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.desired = DesiredRelease(config, self.session, self.wake)
         self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
@@ -93,6 +95,9 @@ class Watcher:
 
         return FileReconciler(self.config, self.layout, self.session, self.wake)
 
+    def _actions_pending(self) -> int:
+        return self.reconciler.actions_pending if self.reconciler else 0
+
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
         self.inbox.wake()
@@ -108,7 +113,7 @@ class Watcher:
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
-        self.board.start(self.desired, self.health, self.registrations, self.reconciler)
+        self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
         for number in ENDINGS:
             signal.signal(number, self._on_signal)
@@ -125,14 +130,27 @@ class Watcher:
         try:
             pause = 0.0
             while self.ending is None:
-                for deployment, progress in self.inbox.wait(pause):
-                    self._note_progress(deployment, progress)
-                self._reload_where_asked()
-                if self.ending is None:
-                    pause = self._turn()
+                pause = self._wait_and_look(pause)
         finally:
             self._end()
             os.close(lock)
+
+    def _wait_and_look(self, pause: float) -> float:
+        """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
+        try:
+            for deployment, progress in self.inbox.wait(pause):
+                self._note_progress(deployment, progress)
+            self._reload_where_asked()
+            return self._turn() if self.ending is None else 0.0
+        except AgentError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # an agent that has ended helps nobody
+            self.troubles.begin_turn()
+            self.troubles.note_mistake(exc)
+            self.troubles.end_turn()
+            # What fails at once must not keep a processor busy.
+            time.sleep(AFTER_MISTAKE)
+            return 0.0
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
@@ -208,9 +226,12 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
-        self._note_files()
-        self.controls.refresh()
-        self.board.set_controls(self.controls)
+        self.troubles.begin_turn()
+        with self.troubles.noted():
+            self._note_files()
+        with self.troubles.noted():
+            self.controls.refresh()
+            self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
             self.wake()  # to report it
@@ -231,7 +252,6 @@ class Watcher:
         if not self.session.usable:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
-        self.troubles.begin_turn()
         self.troubles.add(self.board.troubles)
         self.troubles.add(self.health.troubles)
         try:
@@ -243,23 +263,34 @@ class Watcher:
         return self.troubles.end_turn() or IDLE
 
     def _take_steps(self) -> None:
+        self.troubles.add(self.controls.troubles)
+        for step in (
+            self._follow_session,
+            self._find_address,
+            self.desired.refresh,
+            self._retry_where_asked,
+            self._converge,
+            self._verify_live,
+            self.board.report,
+            self._register,
+            self._prove_contact,
+        ):
+            with self.troubles.noted():
+                step()
+
+    def _follow_session(self) -> None:
         if self.ephemerals.follow_session():
             self.desired.mark_stale()
-        if self.session.connections != self._connections:
-            self._connections = self.session.connections
+
+    def _find_address(self) -> None:
+        connections = self.session.connections
+        if connections != self._connections:
             self.registrations.find_address(self.session.local_address)
-        self.troubles.add(self.controls.troubles)
-        with self.troubles.noted():
-            self.desired.refresh()
-        self._retry_where_asked()
-        self._converge()
+            self._connections = connections
+
+    def _verify_live(self) -> None:
         self.signature.look(self._live() or self._live_elsewhere())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
-        with self.troubles.noted():
-            self.board.report()
-        self._register()
-        with self.troubles.noted():
-            self._prove_contact()
 
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
@@ -277,7 +308,7 @@ class Watcher:
             return
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
         other = self._answered is not None and self._answered.generation == desired.generation
-        journal = ReleaseJournal.load(self.layout.journal)
+        journal = ReleaseJournal.read(self.layout.journal)
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
@@ -293,10 +324,12 @@ class Watcher:
     def _cancel_for(self, desired: Desired) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
         deployment = self.deployment
-        if deployment is None or self.controls.held:
+        if deployment is None:
             return
-        if desired.release is not None or not deployment.handshake.has_activated:
+        if not self.controls.held and (desired.release is not None or not deployment.handshake.has_activated):
             deployment.cancel()
+        elif desired.problem:
+            self.troubles.add([desired.problem])
 
     def _is_live(self, release: Release) -> bool:
         return live_commit(self.layout, release.relative_path) == release.commit_id
@@ -379,15 +412,18 @@ class Watcher:
             self.deployment.handshake.answer(Phase.DRAINING)
 
     def _serves(self) -> bool:
-        """Whether this host has what it should serve: a release, where one is published."""
+        """Whether this host has what it should serve: a release, where one is published.
+
+        Raises `OSError` where that can't be told now: then what is registered stays.
+        """
         desired = self.desired.current
         if desired is None:
             # While it can't be read, what was proved here before is what this host serves.
-            return self.desired.is_read or bool(ReleaseJournal.load(self.layout.journal).healthy)
+            return self.desired.is_read or bool(ReleaseJournal.read(self.layout.journal).healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(ReleaseJournal.load(self.layout.journal).healthy)
+        return self._live() is not None or bool(ReleaseJournal.read(self.layout.journal).healthy)
 
     def _prove_contact(self) -> None:
         """Where a deployment waits for an answer of the ensemble, ask for one."""

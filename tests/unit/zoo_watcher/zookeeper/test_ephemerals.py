@@ -318,6 +318,15 @@ def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
     assert SessionMemory(file).paths == {"/a"}
 
 
+def test_what_could_not_be_remembered_is_at_the_next_look(ensemble: Ensemble, tmp_path: Path) -> None:
+    file = tmp_path / "late" / "session.json"
+    ephemerals = start(ensemble, file)
+    ephemerals.hold("/a", b"one")
+    file.parent.mkdir()
+    ephemerals.hold("/a", b"one")
+    assert SessionMemory(file).paths == {"/a"}
+
+
 def test_a_path_is_remembered_before_it_is_created(ephemerals: Ephemerals, ensemble: Ensemble, file: Path) -> None:
     ensemble.broken = True
     with pytest.raises(SessionTroubleError, match=r"^/a: .*\(ConnectionLoss\)"):

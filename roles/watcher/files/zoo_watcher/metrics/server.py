@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import Callable
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
@@ -24,9 +24,6 @@ from .disk_use import DiskMeter, FileSystem
 from .facts import CheckFacts, Facts, SessionFacts, Tally, Turn
 from .metric import OUTCOMES, Family, families
 
-if TYPE_CHECKING:
-    from zoo_watcher.files.reconciler import FileReconciler
-
 
 class Metrics(Collector):
     """The metrics of one agent. `show` and `count` are the loop's, `collect` comes with a scrape, in another thread."""
@@ -38,14 +35,14 @@ class Metrics(Collector):
         desired: DesiredRelease,
         health: Health,
         registrations: Registrations,
-        reconciler: FileReconciler | None,
+        actions_pending: Callable[[], int],
     ) -> None:
         self._app = config.app.root
         self._base = config.base
         self._session = session
         self._desired = desired
         self._registrations = registrations
-        self._reconciler = reconciler
+        self._actions_pending = actions_pending
         self._checkers = [
             (service_path(service), checker) for service, checker in zip(config.services, health.checkers)
         ]
@@ -80,7 +77,7 @@ class Metrics(Collector):
             session_since=self._session_since,
             registered=frozenset(registered),
             refused=self._registrations.refused,
-            actions_pending=self._reconciler.actions_pending if self._reconciler else 0,
+            actions_pending=self._actions_pending(),
         )
 
     def _note_session(self) -> None:

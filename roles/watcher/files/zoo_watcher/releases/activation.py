@@ -29,7 +29,7 @@ def _commit_behind(layout: Layout, link: Path) -> str | None:
     except OSError:
         return None
     ours = COMMIT_ID.fullmatch(target.name) and os.path.realpath(target.parent) == os.path.realpath(layout.releases)
-    return target.name if ours and layout.release(target.name).is_dir() else None
+    return target.name if ours and os.path.isdir(layout.release(target.name)) else None
 
 
 def linked_commits(layout: Layout) -> set[str]:

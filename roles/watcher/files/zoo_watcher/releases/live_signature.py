@@ -70,6 +70,8 @@ class LiveSignature:
             except DeployError as exc:
                 self._tell(f"the live release stays, but {exc}", ended)
                 return
+            except Exception as exc:  # noqa: BLE001  # whatever it is, it is tried again
+                self._tell(f"the live release can't be verified now: unexpected {exc!r}", ended)
             else:
                 log.info("the live release is verified, commit=%s", commit_id)
                 self._tell(None, ended)

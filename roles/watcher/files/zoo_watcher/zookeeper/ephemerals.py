@@ -71,6 +71,7 @@ class Ephemerals:
     def hold(self, path: str, value: bytes) -> None:
         """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
         self._note_seen()
+        self._save()
         before = None if path in self._unwatched else self._present.get(path)
         if before == value:
             return
