@@ -88,6 +88,7 @@ class Deployment(threading.Thread):
         self._attempting = False
         self._way_back = WayBack()
         self._has_looked_back = False
+        self._taken_down = 0
         self._previous: str | None = None
 
     def cancel(self) -> None:
@@ -200,8 +201,11 @@ class Deployment(threading.Thread):
         """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
         times = self._journal.attempts(self.generation, self.release.commit_id)
         if times >= MOST_ATTEMPTS:
+            self._taken_down = times
+            # The way back may take the agent down as well.
+            self._begin_attempt()
             raise UnhealthyError(
-                f"given up: the agent ended without a word {times} times "
+                f"given up: the agent ended without a word {MOST_ATTEMPTS} times "
                 "while this release was being activated or checked"
             )
 
@@ -418,12 +422,30 @@ class Deployment(threading.Thread):
         self.handshake.enter(Phase.GOING_BACK)
         try:
             target, message = self._swap_back(self.release.commit_id, reason)
+            if self._taken_down:
+                self._note_taken_down(message)
         except CancelledError:
             raise
         except DeployError as exc:
             self._give_up("failed", str(exc))
         else:
             self._check_earlier(target, message)
+
+    def _note_taken_down(self, message: str) -> None:
+        """Note durably, before anything is run that may take the agent down again, that this generation has failed.
+
+        Raises `DeployError`, `CancelledError`.
+        """
+        message = f"{message}; the agent ended before after_activate and the units were done"
+        failure = Failure(self.generation, "failed", message, self.release.commit_id)
+
+        def note() -> None:
+            with disk_errors("noting that the release has failed"):
+                problem = self._note_failure(failure)
+                if problem:
+                    raise problem
+
+        self._wait_out("checking", note, f"{message}; ")
 
     def _swap_back(self, failed: str, reason: str) -> tuple[PlacedRelease, str]:
         """Make an earlier release live after one that has failed: that, and what has happened.
@@ -437,7 +459,7 @@ class Deployment(threading.Thread):
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         try:
-            self._run_hook("before_rollback", DeployError, failed, target.commit_id)
+            self._prepare_rollback(failed, target)
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
@@ -448,6 +470,12 @@ class Deployment(threading.Thread):
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         where = "" if target.path == self.release.relative_path else f" at {target.path}"
         return target, f"{reason}; went back to {target.commit_id}{where}"
+
+    def _prepare_rollback(self, failed: str, target: PlacedRelease) -> None:
+        """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
+        if self._taken_down > MOST_ATTEMPTS:
+            raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
+        self._run_hook("before_rollback", DeployError, failed, target.commit_id)
 
     def _choose_earlier(self) -> PlacedRelease:
         """What to go back to. Raises `DeployError`."""
@@ -530,10 +558,9 @@ class Deployment(threading.Thread):
         self._note_failure(Failure(self.generation, state, message, self.release.commit_id))
         self._settle(state, message)
 
-    def _note_failure(self, failure: Failure) -> None:
+    def _note_failure(self, failure: Failure) -> OSError | None:
         # What could not be read is not overwritten either.
-        if self._has_looked_back:
-            self._remember(self._journal.with_failure(failure))
+        return self._remember(self._journal.with_failure(failure)) if self._has_looked_back else None
 
     def _settle(self, state: str, message: str | None = None) -> None:
         """Report the outcome; the loop may hold registrations again."""
