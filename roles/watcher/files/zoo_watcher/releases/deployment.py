@@ -27,7 +27,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-from .activation import activate, live_commit, read_link, restore_link
+from .activation import activate, check_complete, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
@@ -162,6 +162,7 @@ class Deployment(threading.Thread):
             self._begin_attempt()
             self._drain()
             self._run_hook("before_activate", DeployError, commit_id, self._previous)
+            check_complete(self.layout, commit_id)
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
@@ -170,6 +171,9 @@ class Deployment(threading.Thread):
             self._restart()
         # A release that was proved before need not last again: nothing has changed on this host.
         self._prove(0.0 if proved_before else self.config.healthy_for, may_go_back=not proved_before)
+        problem = self._problem_of_place(commit_id, path)
+        if problem:
+            raise UnhealthyError(problem)
         self._remember(self._journal.with_healthy(commit_id, path, self.config.keep_releases))
         self._settle("active")
         return untidy
@@ -404,6 +408,12 @@ class Deployment(threading.Thread):
         healthy = f"healthy for {soak:g} s on end" if soak else "healthy"
         return f"not {healthy} within {deadline:g} s: {self.health.reason}"
 
+    def _problem_of_place(self, commit_id: str, path: str) -> str | None:
+        """What is wrong where a commit has to be live: a hook, or anybody, may have removed it since its activation."""
+        if live_commit(self.layout, path) == commit_id:
+            return None
+        return f"{self.layout.place(path)} does not lead to release {commit_id} any more; does a hook remove it?"
+
     def _report_soak(self, passing: bool) -> None:
         """Report that all checks pass, or that one has failed before that had lasted long enough."""
         soak = f"{self.config.healthy_for:g} s"
@@ -538,6 +548,9 @@ class Deployment(threading.Thread):
         problem = self._check_health()
         if problem:
             problems.append(f"the earlier release is {problem}")
+        problem = self._problem_of_place(target.commit_id, target.path)
+        if problem:
+            problems.append(problem)
         failure = _rollback_failure(self.generation, self.release.commit_id, message, problems)
         self._give_up(failure.state, failure.message)
 
