@@ -62,8 +62,8 @@ def run(
         raise SystemExit
     try:
         output = _output_file()
-    except OSError as exc:
-        return Ended(f"{NOT_NOW}: {exc}", "")
+    except (OSError, MemoryError) as exc:
+        return Ended(f"{NOT_NOW}: {_describe(exc)}", "")
     with output:
         try:
             process = subprocess.Popen(  # the host's own command
@@ -75,12 +75,16 @@ def run(
                 cwd=directory,
                 env={**inherited(), **(environment or {})},
             )
-        except (OSError, ValueError) as exc:
-            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {exc}", "")
+        except (OSError, ValueError, MemoryError) as exc:
+            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {_describe(exc)}", "")
         with _among_running(process):
             problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or "out of memory"
 
 
 def end_all() -> None:

@@ -161,7 +161,8 @@ class Deployment(threading.Thread):
             untidy = self._stage()
             self._begin_attempt()
             self._drain()
-            self._run_hook("before_activate", DeployError, commit_id, self._previous)
+            before = partial(self._run_hook, "before_activate", DeployError, commit_id, self._previous)
+            self._wait_out("activating", before)
             check_complete(self.layout, commit_id)
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
@@ -346,17 +347,20 @@ class Deployment(threading.Thread):
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
-        self._run_hook("after_activate", UnhealthyError, self.release.commit_id, self._previous)
-        self._restart_units(UnhealthyError)
-
-    def _restart_units(self, failure: type[DeployError]) -> None:
+        after = partial(self._run_hook, "after_activate", UnhealthyError, self.release.commit_id, self._previous)
+        self._wait_out("activating", after)
         for unit in self.config.restart_units:
-            ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
-            if ended.problem:
-                raise failure(f"restarting {unit} {ended.problem}: {ended.tail}".rstrip(": "))
+            self._wait_out("activating", partial(self._restart_unit, unit, UnhealthyError))
+
+    def _restart_unit(self, unit: str, failure: type[DeployError]) -> None:
+        ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
+        _check_ended(f"restarting {unit}", ended, failure)
 
     def _run_hook(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
-        """Run a hook, if there is one, for a commit. Raises `failure` with the last lines of its output."""
+        """Run a hook, if there is one, for a commit.
+
+        Raises `failure` with the last lines of its output, or `PassingError` where it can't be started now.
+        """
         words = getattr(self.config.hooks, name)
         if not words:
             return
@@ -371,8 +375,7 @@ class Deployment(threading.Thread):
         self._timings[name] = round(time.monotonic() - begin, 4)
         for line in ended.output.splitlines():
             log.info("hook %s, generation=%s: %s", name, self.generation, line)
-        if ended.problem:
-            raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
+        _check_ended(f"hook {name}", ended, failure)
 
     def _prove(self, soak: float, *, may_go_back: bool) -> None:
         """Wait until the checks pass since the release went live, and for `soak` seconds on end.
@@ -470,6 +473,7 @@ class Deployment(threading.Thread):
             raise DeployError(f"{reason}; {exc}") from exc
         try:
             self._prepare_rollback(failed, target)
+        # Also where it can't be started now: the release that has failed is live until the link is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
@@ -523,7 +527,7 @@ class Deployment(threading.Thread):
             raise
         except DeployError as exc:
             return str(exc)
-        problems = self._use_again(target, live)
+        problems = self._use_again(target, live, message)
         problem = self._check_health()
         if problem:
             problems.append(f"the earlier release is {problem}")
@@ -541,7 +545,7 @@ class Deployment(threading.Thread):
 
     def _check_earlier(self, target: PlacedRelease, message: str) -> None:
         """Have the host use the earlier release, wait for its health, and give up. Raises `CancelledError`."""
-        problems = self._use_again(target, self.release.commit_id)
+        problems = self._use_again(target, self.release.commit_id, message)
         # First noted: an agent that ends during the check must not try this generation again.
         self._note_failure(_rollback_failure(self.generation, self.release.commit_id, message, problems))
         self.report("checking", message)
@@ -554,17 +558,21 @@ class Deployment(threading.Thread):
         failure = _rollback_failure(self.generation, self.release.commit_id, message, problems)
         self._give_up(failure.state, failure.message)
 
-    def _use_again(self, target: PlacedRelease, failed: str) -> list[str]:
-        """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried."""
+    def _use_again(self, target: PlacedRelease, failed: str, message: str) -> list[str]:
+        """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried.
+
+        Raises `CancelledError`.
+        """
+        steps = [partial(self._run_hook, "after_activate", DeployError, target.commit_id, failed)]
+        steps += [partial(self._restart_unit, unit, DeployError) for unit in self.config.restart_units]
         problems = []
-        try:
-            self._run_hook("after_activate", DeployError, target.commit_id, failed)
-        except DeployError as exc:
-            problems.append(str(exc))
-        try:
-            self._restart_units(DeployError)
-        except DeployError as exc:
-            problems.append(str(exc))
+        for step in steps:
+            try:
+                self._wait_out("checking", step, f"{message}; ")
+            except CancelledError:
+                raise
+            except DeployError as exc:
+                problems.append(str(exc))
         return problems
 
     def _give_up(self, state: str, message: str) -> None:
@@ -613,6 +621,14 @@ class _Steps:
         self._failed = self._entered[-1] if self._entered else ""
         self._message = f"{problem}; trying again"
         self._entered = []
+
+
+def _check_ended(what: str, ended: command.Ended, failure: type[DeployError]) -> None:
+    """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes to start it."""
+    if ended.found_shortage:
+        raise PassingError(f"{what} {ended.problem}", "process")
+    if ended.problem:
+        raise failure(f"{what} {ended.problem}: {ended.tail}".rstrip(": "))
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:
