@@ -70,6 +70,12 @@ class MissingLibraryError(ZooKeeperError):
         self.purpose = purpose
 
 
+def is_outage(exc: ZooKeeperError) -> bool:
+    """Whether it says only that the ensemble, or the way to it, does not answer now."""
+    passing = (kazoo_errors.ConnectionLoss, kazoo_errors.ConnectionClosedError, kazoo_errors.SessionExpiredError)
+    return isinstance(exc, ConnectError) or isinstance(exc.__cause__, (*passing, KazooTimeoutError))
+
+
 def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
     """A client for the options, not started; `arguments` are kazoo's own. Raises the first of `mistakes`."""
     for mistake in mistakes(options):

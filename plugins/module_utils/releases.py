@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -133,12 +133,15 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: _sequence(entry.name), reverse=True)
 
 
-def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def prove(
+    client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any], seen: Iterable[str] = ()
+) -> dict[str, Any]:
     """Wait as the `WAITING_OPTIONS` say, and note it where the whole fleet has proved the generation.
 
-    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    `seen` are agents that were live before. Returns what a module returns of it; where the fleet did not prove it, that
+    is in the `ZooKeeperError`'s details.
     """
-    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options)
+    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options, seen)
     if not result["failed_agents"]:
         with contextlib.suppress(ZooKeeperError):
             mark_proved(client, paths, generation, now())

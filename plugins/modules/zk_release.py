@@ -84,6 +84,20 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
+  _published:
+    description:
+      - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
+    type: dict
+    suboptions:
+      generation:
+        description: The publication's number.
+        type: int
+        required: true
+      agents:
+        description: The names of the agents that were live before.
+        type: list
+        elements: str
+        required: true
 seealso:
   - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_services
@@ -227,7 +241,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -255,6 +269,13 @@ def argument_spec() -> dict[str, Any]:
         "to": {"type": "str"},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
+        "_published": {
+            "type": "dict",
+            "options": {
+                "generation": {"type": "int", "required": True},
+                "agents": {"type": "list", "elements": "str", "required": True},
+            },
+        },
         **WAITING_OPTIONS,
     }
 
@@ -290,7 +311,7 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     return Release(url=url, commit_id=commit_id, relative_path=relative_path, ref=options["ref"])
 
 
-def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, Any]:
+def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
@@ -303,14 +324,23 @@ def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, 
     begin = time.monotonic()
     if not same and not check:
         result["generation"] = publish(client, paths, release)
-    if not options["wait"] or check:
-        return result
+    return wait(client, options, result, begin) if options["wait"] and not check else result
+
+
+def wait(client: Any, options: dict[str, Any], result: dict[str, Any], begin: float) -> dict[str, Any]:
+    """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
+    seen = options["_published"]["agents"] if options["_published"] else []
     try:
-        result.update(prove(client, paths, result["generation"], options))
+        waited = prove(client, AppPaths(options["app"]), result["generation"], options, seen)
     except ZooKeeperError as exc:
-        exc.details = {**result, **exc.details, "elapsed": elapsed(begin)}
+        exc.details = {**result, "timed_out": is_outage(exc), **exc.details, "elapsed": elapsed(begin)}
         raise
-    return {**result, "elapsed": elapsed(begin)}
+    return {**result, **waited, "elapsed": elapsed(begin)}
+
+
+def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Wait for what was published before; what became of that."""
+    return wait(client, options, {"generation": options["_published"]["generation"]}, time.monotonic())
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:
@@ -337,8 +367,11 @@ def main() -> None:
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params, outage(module.params, waits=module.params["wait"])) as client:
-            result = converge(client, module.params, check=module.check_mode)
-    except (ZooKeeperError, InvalidRecord, CommitError) as exc:
+            waits_on = module.params["_published"] and not module.check_mode
+            result = wait_on(client, module.params) if waits_on else converge(client, module.params, module.check_mode)
+    except ZooKeeperError as exc:
+        module.fail(exc, **({"timed_out": is_outage(exc)} if module.params["_published"] else {}))
+    except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
     if result.get("lost_agents"):
         module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")

@@ -25,6 +25,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    PROVED,
     ROLLED_BACK_FROM,
     ReleaseProof,
     mark_proved,
@@ -33,6 +34,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -358,6 +360,29 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
     watching(zk, paths.agent("a"))
     publish(other, paths, release(1))
     assert "another release was published meanwhile" in str(waiting.end().problem)
+
+
+def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
+    """The options of a wait for a release."""
+    return {"app": paths.root, "wait_timeout": 30.0, "min_agents": 1, "max_failures": 0, **given}
+
+
+def test_only_who_publishes_notes_that_a_release_is_proved(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    zk_release_info.gather(zk, options_of(paths, wait=True, wait_for_files=None))
+    assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+    zk_release.wait_on(zk, options_of(paths, _published={"generation": generation, "agents": ["a"]}))
+    assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+
+
+def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    options = options_of(paths, _published={"generation": generation, "agents": ["a", "gone"]})
+    assert zk_release.wait_on(zk, options)["lost_agents"] == ["gone"]
 
 
 def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient, paths: AppPaths) -> None:

@@ -120,6 +120,7 @@ def fleet_tasks(book: Book, url: str) -> None:
     book.release("failing_allowed", relative_path="taken", max_failures=1)
     book.release("mended", relative_path="site")
     book.release("pending", "slow", wait_timeout=0.3, **place)
+    book.release("at_once", "slow", wait_timeout=0, **place)
     book.info("after_pending", "slow")
     book.info("spoiled_info", "spoiled")
     book.release("spoiled_kept", "spoiled", ref="v1")
@@ -312,6 +313,12 @@ def test_who_has_not_proved_it_in_time_is_named_with_its_state(story: Story) -> 
     assert (pending["pending_agents"], pending["changed"], pending["timed_out"]) == (["slow"], True, True)
     assert story["after_pending"]["generation"] == pending["generation"]
     assert story["after_pending"]["agents"][0]["converged"] is False
+
+
+def test_no_seconds_to_wait_are_one_look_at_the_fleet(story: Story) -> None:
+    looked = story["at_once"]
+    assert "not proved in time by 1 of 1: slow is fetching" in error(looked)
+    assert (looked["changed"], looked["timed_out"], looked["pending_agents"]) == (False, True, ["slow"])
 
 
 def test_a_znode_that_is_no_release_is_told_and_replaced_by_one(story: Story) -> None:
