@@ -60,6 +60,10 @@ class ConnectError(ZooKeeperError):
     """No session could be had: wrong options, wrong address, refused credentials, or an ensemble that is down."""
 
 
+class Overtaken(ZooKeeperError):
+    """Somebody else changed a znode between the read and the transaction; it is worth another look."""
+
+
 class MissingLibraryError(ZooKeeperError):
     """The Python that runs this lacks `library`, which is needed for `purpose` where that says something."""
 

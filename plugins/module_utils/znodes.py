@@ -13,7 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, explain, translated
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    Overtaken,
+    ZooKeeperError,
+    explain,
+    translated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import CurrentZnode, Step, Tree, ZnodePlan, plan
@@ -45,10 +50,6 @@ MOST_PATHS = 20
 """How many created parents or deleted descendants a diff names."""
 MAX_THINNING = 1000
 """A subtree of more znodes is thinned out first, so many in a transaction."""
-
-
-class Overtaken(ZooKeeperError):
-    """Somebody else changed a znode between the read and the transaction; it is worth another look."""
 
 
 def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeout: float) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ description:
     transaction, and waits until every live agent below C(<app>/agents) has proved it.
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
+  - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
+    anew, so that RV(ignore:changed) and the diff are true.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
 extends_documentation_fragment:
@@ -75,6 +77,12 @@ options:
         as noted by who waited for it with O(wait). Where none is known to be proved, one has to be named.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
+  only_if:
+    description:
+      - Publish only where this is the desired release now, a commit's id, full or its first 7 digits or more, or a
+        generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
+      - Where nothing would be published, it is not looked at.
+    type: str
   publisher:
     description:
       - Who publishes, as the history is to say it.
@@ -125,6 +133,13 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     state: rolled_back
+
+- name: Deploy a tag, unless somebody has published another release than the one that was looked at
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.3
+    only_if: "{{ deployed.release.commitId }}"
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -247,6 +262,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLED_BACK_FROM,
     Published,
+    begin_anew,
+    check_only_if,
     now,
     prove,
     publish,
@@ -267,6 +284,7 @@ def argument_spec() -> dict[str, Any]:
         "relative_path": {"type": "str"},
         "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
         "to": {"type": "str"},
+        "only_if": {"type": "str"},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
         "_published": {
@@ -313,6 +331,12 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
+    result, begin = begin_anew(lambda: publish_wanted(client, options, check))
+    return wait(client, options, result, begin) if options["wait"] and not check else result
+
+
+def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], float]:
+    """Publish where something differs; the result, and when that was. Raises `Overtaken`: then all is read anew."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     release = wanted_release(client, paths, options, published)
@@ -321,10 +345,12 @@ def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
         result["msg"] = f"{release.commit_id} is a rollback from {since} already; name another release with to"
+    if not same:
+        check_only_if(paths, published, options["only_if"])
     begin = time.monotonic()
     if not same and not check:
-        result["generation"] = publish(client, paths, release)
-    return wait(client, options, result, begin) if options["wait"] and not check else result
+        result["generation"] = publish(client, paths, release, published)
+    return result, begin
 
 
 def wait(client: Any, options: dict[str, Any], result: dict[str, Any], begin: float) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     book.info("after_again")
     for name, ref in {"branch": "feature/x", "tag": "v1", "full": commits["two"], "short": commits["one"][:9]}.items():
         book.release(name, ref=ref, wait=False)
+    book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
     book.release("proved", ref=commits["one"])
     book.info("before_bad")
 
@@ -229,6 +230,14 @@ def test_a_branch_a_tag_a_full_and_a_short_id_are_their_commits(story: Story) ->
         assert story[name]["changed"]
         assert story[name]["commit_id"] == story.commits[commit]
         assert "agents" not in story[name]
+
+
+def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_when(story: Story) -> None:
+    said = error(story["not_any_more"])
+    desired = story["short"]["release"]
+    assert f'only_if expects "{story.commits["x"]}", but {desired["commitId"]} is published by "' in said
+    assert desired["publisher"] in said
+    assert f"generation {story['short']['generation']}" in said
 
 
 def test_the_history_has_every_publication_with_its_generation_the_newest_first(story: Story) -> None:

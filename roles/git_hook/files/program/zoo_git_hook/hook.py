@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from .connection import MissingLibraryError, ZooKeeperError
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import now, prove, publish, read_published
+from .releases import begin_anew, now, prove, publish, read_published
 from .znode_names import InvalidRecord
 from .zookeeper import connect, outage
 
@@ -102,7 +103,7 @@ def publish_each(
     made, failed = [], []
     for update, target in wanted:
         try:
-            made.append(publish_one(client, config, update, target))
+            made.append(begin_anew(functools.partial(publish_one, client, config, update, target)))
         except (ZooKeeperError, InvalidRecord) as exc:
             say(FAILURES["post-receive"].format(exc))
             failed.append(target)
@@ -131,7 +132,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     if release.same_as(published.release) and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation)
-    made = Publication(target, release, publish(client, target.app, release))
+    made = Publication(target, release, publish(client, target.app, release, published))
     say(f"{what} is published to {target.app.root} by {release.publisher}")
     return made
 
