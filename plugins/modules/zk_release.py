@@ -16,7 +16,7 @@ description:
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
   - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
-    anew, so that RV(ignore:changed) and the diff are true.
+    anew, so that C(changed) and the diff are true.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
 extends_documentation_fragment:

@@ -15,6 +15,8 @@ description:
   - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
   - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
     neither the order of keys nor spacing is a change.
+  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, six
+    times at the most, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
   - Waits, where asked, until every live agent of an application that renders a file from one of the znodes has it

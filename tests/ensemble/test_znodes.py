@@ -431,6 +431,23 @@ def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str
     assert "has version 2, expected 1 (BadVersion)" in said
 
 
+def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    done = converge(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours")
+    assert (done["changed"], done["diff"]["before"]["value"], zk.get(app)[0]) == (True, "theirs", b"ours")
+    same = converge(Rival(zk, lambda: zk.set(app, b"both")), path=app, value="both")
+    assert (same["changed"], same["diff"]["before"]["value"], same["stat"]["version"]) == (False, "both", 3)
+    gone = converge(Rival(zk, lambda: zk.set(app, b"late")), path=app, state="absent")
+    assert (gone["changed"], gone["diff"]["before"]["value"], zk.exists(app)) == (True, "late", None)
+
+
+def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    said = refusal(Rival(zk, lambda: zk.set(app, b"theirs"), turns=100), path=app, value="ours")
+    assert f"{app}: another client was faster (BadVersion); tried {znodes.ATTEMPTS} times" in said
+    assert zk.get(app)[0] == b"theirs"
+
+
 def test_a_child_that_another_created_meanwhile_goes_with_the_subtree(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
     rival = Rival(zk, lambda: zk.ensure_path(f"{app}/a/late"))
