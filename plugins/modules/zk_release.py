@@ -83,6 +83,13 @@ options:
         generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
       - Where nothing would be published, it is not looked at.
     type: str
+  force:
+    description:
+      - Publish also where the release is the desired one already. It gets a new generation, in which agents that gave
+        it up, because it failed or was rolled back, try it again; those that run it prove it anew.
+      - Such a task changes something each time.
+    type: bool
+    default: false
   publisher:
     description:
       - Who publishes, as the history is to say it.
@@ -140,6 +147,14 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.4.3
     only_if: "{{ deployed.release.commitId }}"
+
+- name: Try a release again on the servers that gave it up, now that the disk is not full any more
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: "{{ deployed.release.commitId }}"
+    only_if: "{{ deployed.generation }}"
+    force: true
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -285,6 +300,7 @@ def argument_spec() -> dict[str, Any]:
         "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
         "to": {"type": "str"},
         "only_if": {"type": "str"},
+        "force": {"type": "bool", "default": False},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
         "_published": {
@@ -340,7 +356,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     release = wanted_release(client, paths, options, published)
-    same = release.same_as(published.release)
+    same = release.same_as(published.release) and not options["force"]
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]

@@ -284,6 +284,24 @@ def test_who_names_what_must_be_desired_loses_to_who_was_faster(
         assert result["changed"]
 
 
+def test_what_an_agent_gave_up_is_published_again_by_force(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "rolled_back", generation)
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
+    with pytest.raises(ZooKeeperError, match="not deployed on 1 of 1: a is rolled_back"):
+        zk_release.converge(zk, options_of(paths, wait=True), check=False)
+    assert read_published(zk, paths).generation == generation
+    foretold = zk_release.converge(zk, options_of(paths, force=True), check=True)
+    again = zk_release.converge(zk, options_of(paths, force=True), check=False)
+    assert (foretold["changed"], again["changed"]) == (True, True)
+    assert again["generation"] == read_published(zk, paths).generation != generation
+    assert len(read_history(zk, paths)) == 2
+    with pytest.raises(ZooKeeperError, match="only_if expects"):
+        zk_release.converge(zk, options_of(paths, force=True, only_if=str(generation)), check=False)
+
+
 def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooClient, paths: AppPaths) -> None:
     with pytest.raises(ZooKeeperError, match=r'only_if expects "\d+", but no release is published'):
         releases.check_only_if(paths, read_published(zk, paths), f"{1:040x}")

@@ -129,7 +129,8 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         published_at=now(),
     )
     published = read_published(client, target.app)
-    if release.same_as(published.release) and published.generation is not None:
+    same = release.same_as(published.release) and not config.force
+    if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation)
     made = Publication(target, release, publish(client, target.app, release, published))
