@@ -125,7 +125,8 @@ notes:
   - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
     holds; so it is never older than the run. Whether a registry has other children shows in its C(pzxid), and the
     children are read again.
-  - O(cache_timeout) also says for how long there is a last good answer; V(0) means for ever. The V(memory) cache ends
+  - O(cache_timeout) also says for how long there is a last good answer of a registry, since it was last read and
+    accepted; V(0) means for ever. The V(memory) cache ends
     with the process.
   - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
@@ -338,7 +339,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             cached = self.cache.get(cache_key)
         except KeyError:
             cached = None
-        return from_cache(host_string(self._connection()["hosts"]), registries, cached)
+        timeout = self.get_option("cache_timeout")
+        since = time.time() - timeout if timeout else 0.0
+        return from_cache(host_string(self._connection()["hosts"]), registries, cached, since)
 
     def _store_last_good(
         self,
@@ -352,8 +355,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, to_cache
 
+        # With a time in it the cache changes, and so is written, also where the answer is the same.
+        at = time.time() if self.get_option("cache_timeout") else 0.0
         last_good = [
-            old if answer.is_stale or reading is None else LastGood(reading, len(answer.live))
+            old if answer.is_stale or reading is None else LastGood(reading, len(answer.live), at)
             for reading, answer, old in zip(readings, answers, before)
         ]
         self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, last_good)
@@ -402,6 +407,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self._warn([f"{complaint}; going on with that one"])
                 return self._stale_answer(registry, last_good)
             self._warn([f"{complaint}; going on without the others"])
+        if last_good is None and not live and self.get_option("shrink_limit") < 100:
+            self._warn([f"{registry.path}: nothing is registered, and there is no last good answer to measure that by"])
         return Answer(live)
 
     def _stale_answer(self, registry: Registry, last_good: LastGood | None) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -525,6 +526,36 @@ def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_answ
     assert len(warned.hosts) == 4
     assert "0 entries, 1 in the last good answer; going on without the others" in warned.said
     assert inventory.read(**options).said == ""
+
+
+def age(inventory: Inventory, seconds: float) -> None:
+    """Make what is cached older."""
+    (cache,) = (inventory.directory / "cache").iterdir()
+    modified = cache.stat().st_mtime - seconds
+    # By its text: some versions of ansible-core have a form of their own around what is cached.
+    cache.write_text(
+        re.sub(r"(\bat\W+)(\d+\.\d+)", lambda found: f"{found[1]}{float(found[2]) - seconds}", cache.read_text())
+    )
+    os.utime(cache, (modified, modified))
+
+
+def test_an_answer_that_does_not_change_stays_the_last_good_one(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/web1", "10.0.0.1")
+    cached = {**inventory.cached, "cache_timeout": 600}
+    options: dict[str, Any] = {"registries": [f"{root}/web"], "shrink_limit": 30, **cached}
+    assert set(inventory.read(**options).hosts) == {"web1"}
+    age(inventory, 400)
+    assert set(inventory.read(**options).hosts) == {"web1"}
+    age(inventory, 400)
+    zk.delete(f"{root}/web/web1")
+    assert f"{root}/web: 0 entries, 1 in the last good answer" in inventory.read(**options).said
+    served = inventory.read(**options, shrink_action="last_good")
+    assert served.hosts["web1"]["zk_stale"] is True
+    age(inventory, 400)
+    said = f"{root}/web: nothing is registered, and there is no last good answer to measure that by"
+    assert said in inventory.read(**options).said
 
 
 def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
