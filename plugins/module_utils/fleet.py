@@ -57,6 +57,15 @@ def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
     return {node.path.rsplit("/", 1)[1]: _status(node) for node in read_children(client, paths.agents)}
 
 
+def live_names(client: KazooClient, paths: AppPaths) -> list[str]:
+    """The names of the live agents. Raises `ZooKeeperError`."""
+    with translated(paths.agents):
+        try:
+            return sorted(client.get_children(paths.agents))
+        except NoNodeError:
+            return []
+
+
 def read_children(client: KazooClient, parent: str) -> list[Node]:
     """The znodes right below `parent`, by name; none where it is not there. Raises `ZooKeeperError`."""
     with translated(parent):

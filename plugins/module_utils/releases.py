@@ -27,7 +27,10 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 PROVED = "provedAt"
-"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that."""
+"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that.
+
+It is not there where no agent was live, or one that was live is lost.
+"""
 ROLLED_BACK_FROM = "rolledBackFrom"
 """The key of a release that was published to go back: the commit that was desired before."""
 SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
@@ -184,10 +187,18 @@ def prove(
     is in the `ZooKeeperError`'s details.
     """
     result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options, seen)
-    if not result["failed_agents"]:
+    if is_proved_by_all(result):
         with contextlib.suppress(ZooKeeperError):
             mark_proved(client, paths, generation, now())
     return result
+
+
+def is_proved_by_all(result: Mapping[str, Any]) -> bool:
+    """Whether a wait that ended well says that the whole fleet runs the release: somebody does, nobody failed or died.
+
+    Such a release is what a rollback goes back to, so it must be one that is known to work.
+    """
+    return bool(result["agents"]) and not result["failed_agents"] and not result["lost_agents"]
 
 
 def now() -> str:

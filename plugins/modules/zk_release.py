@@ -75,6 +75,7 @@ options:
         full or its first 7 digits or more.
       - Where it is not given, it is the last release that the whole fleet had proved and that is not the current one,
         as noted by who waited for it with O(wait). Where none is known to be proved, one has to be named.
+      - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
   only_if:
@@ -272,6 +273,7 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import live_names
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -347,12 +349,16 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
-    result, begin = begin_anew(lambda: publish_wanted(client, options, check))
-    return wait(client, options, result, begin) if options["wait"] and not check else result
+    waits = options["wait"] and not check
+    result, agents, begin = begin_anew(lambda: publish_wanted(client, options, check))
+    return wait(client, options, result, agents, begin) if waits else result
 
 
-def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], float]:
-    """Publish where something differs; the result, and when that was. Raises `Overtaken`: then all is read anew."""
+def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[str], float]:
+    """Publish where something differs; the result, who was live before, and when it was.
+
+    Raises `Overtaken`: then all is to be read anew.
+    """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     release = wanted_release(client, paths, options, published)
@@ -363,17 +369,19 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result["msg"] = f"{release.commit_id} is a rollback from {since} already; name another release with to"
     if not same:
         check_only_if(paths, published, options["only_if"])
+    agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:
         result["generation"] = publish(client, paths, release, published)
-    return result, begin
+    return result, agents, begin
 
 
-def wait(client: Any, options: dict[str, Any], result: dict[str, Any], begin: float) -> dict[str, Any]:
+def wait(
+    client: Any, options: dict[str, Any], result: dict[str, Any], agents: list[str], begin: float
+) -> dict[str, Any]:
     """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
-    seen = options["_published"]["agents"] if options["_published"] else []
     try:
-        waited = prove(client, AppPaths(options["app"]), result["generation"], options, seen)
+        waited = prove(client, AppPaths(options["app"]), result["generation"], options, agents)
     except ZooKeeperError as exc:
         exc.details = {**result, "timed_out": is_outage(exc), **exc.details, "elapsed": elapsed(begin)}
         raise
@@ -382,7 +390,8 @@ def wait(client: Any, options: dict[str, Any], result: dict[str, Any], begin: fl
 
 def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Wait for what was published before; what became of that."""
-    return wait(client, options, {"generation": options["_published"]["generation"]}, time.monotonic())
+    published = options["_published"]
+    return wait(client, options, {"generation": published["generation"]}, published["agents"], time.monotonic())
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:

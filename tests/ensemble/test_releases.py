@@ -473,6 +473,45 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
     assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("states", "dies", "marked"),
+    [
+        ([], None, False),
+        (["active"], None, True),
+        (["active", "active"], "a1", False),
+        (["active", "failed"], None, False),
+    ],
+)
+def test_a_release_is_proved_only_by_a_fleet_that_is_there_and_stays(
+    zk: KazooClient,
+    other: KazooClient,
+    paths: AppPaths,
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[str],
+    dies: str | None,
+    marked: bool,
+) -> None:
+    for number in range(len(states)):
+        report(other, paths, f"a{number}", "idle", None)
+
+    def publish_and_go_on(*words: Any) -> int:
+        generation = releases.publish(*words)
+        for number, state in enumerate(states):
+            report(other, paths, f"a{number}", state, generation)
+        if dies:
+            other.delete(paths.agent(dies))
+        return generation
+
+    monkeypatch.setattr(zk_release, "publish", publish_and_go_on)
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
+    given = {"url": "https://example.org/x.git", "relative_path": "site", "min_agents": 0, "max_failures": 1}
+    result = zk_release.converge(zk, options_of(paths, wait=True, **given), check=False)
+    assert result["lost_agents"] == ([dies] if dies else [])
+    (entry,) = read_history(zk, paths)
+    assert entry.release
+    assert (PROVED in entry.release.extra) == marked
+
+
 def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)

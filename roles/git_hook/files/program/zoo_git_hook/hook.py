@@ -23,6 +23,7 @@ from typing import Any, Callable, NamedTuple
 
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError
+from .fleet import live_names
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
@@ -35,11 +36,12 @@ DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 class Publication(NamedTuple):
-    """A release that has been published now, and where."""
+    """A release that has been published now, and where; `agents` were live before, where they are waited for."""
 
     target: Target
     release: Release
     generation: int
+    agents: list[str]
 
 
 def main(words: list[str]) -> int:
@@ -132,8 +134,9 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     same = release.same_as(published.release) and not config.force
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
-        return Publication(target, release, published.generation)
-    made = Publication(target, release, publish(client, target.app, release, published))
+        return Publication(target, release, published.generation, [])
+    agents = live_names(client, target.app) if config.options["wait"] else []
+    made = Publication(target, release, publish(client, target.app, release, published), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
     return made
 
@@ -144,7 +147,7 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
     try:
-        result = prove(client, made.target.app, made.generation, options)
+        result = prove(client, made.target.app, made.generation, options, made.agents)
     except (ZooKeeperError, InvalidRecord) as exc:
         say(f"{what}: {exc}")
         return False
