@@ -51,6 +51,7 @@ AGENT_DIRECTORY = ".zoo"
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_USERINFO = re.compile(r"(https?://)[^/\s@]*@", re.IGNORECASE)
 _SCP = re.compile(r"[^/:]+:(?!:)")
 
 RecordType = TypeVar("RecordType", bound="_Record")
@@ -127,7 +128,8 @@ def check_url(url: object) -> str:
         raise InvalidRelease(f"url: expected a repository's address, got {quote(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
-            f"url: {quote(url)} is no repository's address (no leading dash, no transport helper, no control character)"
+            f"url: {quote(without_userinfo(url))} is no repository's address "
+            "(no leading dash, no transport helper, no control character)"
         )
     try:
         parts = urlsplit(url) if _SCHEME.match(url) else None
@@ -136,8 +138,13 @@ def check_url(url: object) -> str:
     if parts is not None and parts.password is not None:
         raise InvalidRelease("url: carries a password; put it into the credentials of the hosts")
     if parts is not None and (parts.hostname or "").startswith("-"):
-        raise InvalidRelease(f"url: {quote(url)} has a host that begins with a dash")
+        raise InvalidRelease(f"url: {quote(without_userinfo(url))} has a host that begins with a dash")
     return url
+
+
+def without_userinfo(text: str) -> str:
+    """`text` without what is before the host in the web addresses in it: that may be a token."""
+    return _USERINFO.sub(r"\1", text)
 
 
 def check_published_url(url: object) -> str:
@@ -275,11 +282,19 @@ class FileStatus(_Record):
             raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
 
 
+def describe_mark(name: str, mark: object) -> str:
+    """What a status has under `held` or `drained`, for a message: `held since ... by ann: disk swap`."""
+    if not isinstance(mark, Mapping):
+        return name
+    return f"{name} since {mark.get('since')} by {mark.get('by')}: {mark.get('reason')}"
+
+
 @dataclass(frozen=True)
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
     `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
+    `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
     """
 
     name: str = _key("name", default="")
@@ -293,6 +308,8 @@ class AgentStatus(_Record):
     files: Mapping[str, Mapping[str, Any]] | None = _key("files", default=None)
     version: str | None = _key("version", default=None)
     troubles: Sequence[str] | None = _key("troubles", default=None)
+    held: Mapping[str, str] | None = _key("held", default=None)
+    drained: Mapping[str, str] | None = _key("drained", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -301,6 +318,12 @@ class AgentStatus(_Record):
         if self.message is not None:
             clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
             object.__setattr__(self, "message", clean[-MAX_MESSAGE:])
+
+    @property
+    def controls(self) -> str:
+        """What a person on its host has it do, for a message: `held since ... by ann: disk swap`; empty for nothing."""
+        marks = {"held": self.held, "drained": self.drained}
+        return ", ".join(describe_mark(name, mark) for name, mark in marks.items() if mark is not None)
 
     def with_changes(self, **changes: Any) -> AgentStatus:
         """The same status with some fields changed."""

@@ -276,6 +276,6 @@ class ReleaseProof:
         return None if generation in {None, self.generation} else SUPERSEDED
 
     def describe(self, status: AgentStatus) -> str:
-        """The agent's state."""
-        state = f"{status.name} is {status.state}"
+        """The agent's state, and whether its host is held or drained."""
+        state = ", ".join(filter(None, [f"{status.name} is {status.state}", status.controls]))
         return f"{state} ({status.message})" if status.message else state

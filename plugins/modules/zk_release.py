@@ -229,6 +229,16 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    held:
+      description:
+        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - Until C(zoo-watcher release), it deploys nothing newer.
+      type: dict
+      returned: while it is held
+    drained:
+      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      type: dict
+      returned: while it is drained
     version:
       description: The agent's version.
       type: str

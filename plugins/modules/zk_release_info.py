@@ -146,6 +146,16 @@ agents:
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
       returned: when it keeps some
+    held:
+      description:
+        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - Until C(zoo-watcher release), it deploys nothing newer.
+      type: dict
+      returned: while it is held
+    drained:
+      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      type: dict
+      returned: while it is drained
     converged:
       description: Whether it has proved the desired release.
       type: bool

@@ -16,7 +16,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import PROVED, read_history
 from support.agent import Agent
 from support.ensemble import Ensemble
-from support.playbook import run_playbook
+from support.playbook import ROOT, run_playbook
 from support.ports import free_ports
 from support.repository import GitRepository
 from support.service import Service
@@ -70,6 +70,23 @@ def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_ther
     assert entry.release
     assert PROVED in entry.release.extra
     assert slow.live() == repository.head
+
+
+def test_a_held_agent_is_named_with_the_reason_while_it_is_waited_for_and_in_the_status(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, app: str, tmp_path: Path
+) -> None:
+    agent = agents().start().wait_live()
+    assert agent.control("hold", "--reason", "disk swap").returncode == 0
+    options = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "wait_timeout": 12}
+    done = Running(tmp_path, "zoo.deploy.zk_release", options).end()
+    said = done.stdout + done.stderr
+    assert done.returncode == 2
+    assert re.search(r"0 of 1 agents have proved [0-9a-f]{10}; server1 is idle, held", said), said
+    since = agent.status["held"]["since"]
+    assert f"not proved in time by 1 of 1: server1 is idle, held since {since} by " in said
+    assert ": disk swap" in said
+    shown = run_playbook(ROOT / "playbooks/status.yml", "-e", f"zoo_hosts={ensemble.hosts}", "-e", f"zoo_app={app}")
+    assert re.search(rf"server1 +idle +- +held since {re.escape(since)} by .*: disk swap; drift: ", shown.stdout)
 
 
 def wall(zk: KazooClient, app: str) -> int:

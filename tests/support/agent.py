@@ -93,6 +93,18 @@ class Agent:
             self.process.wait()
             self.process = None
 
+    def control(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What a command of `zoo-watcher` about it, such as `drain`, prints and returns."""
+        name, *rest = words
+        return self.run(name, "--config", str(self.root / "agent.json"), *rest)
+
+    @staticmethod
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        """What `zoo-watcher` with these words prints and returns."""
+        command = [sys.executable, "-m", "zoo_watcher", *words]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
     @property
     def status(self) -> dict[str, Any]:
         """Its status in the ensemble; empty while there is none. A client that has just lost its session asks again."""

@@ -50,9 +50,14 @@ class GitRepository:
         )
         return done.stdout.rstrip("\n")
 
-    def nest(self, levels: int, names: str) -> str:
-        """A commit of few objects: each directory has, under every one of `names`, the one below it; its id."""
+    def nest(self, levels: int, names: str, *, file: bool = True) -> str:
+        """A commit of few objects: each directory has, under every one of `names`, the one below it; its id.
+
+        The lowest has a `file` under each of them, or is empty.
+        """
         entry = f"100644 blob {self.git('hash-object', '-w', 'index.html')}"
+        if not file:
+            entry = f"040000 tree {self.git('hash-object', '-w', '-t', 'tree', os.devnull)}"
         for _level in range(levels):
             entries = "".join(f"{entry}\t{name}\n" for name in names)
             tree = subprocess.run(

@@ -44,7 +44,7 @@ All output is of a real run on an ensemble of three, written by
 
 The tests run all of it again and compare. What differs from run to run is replaced by a name: the ensemble's addresses
 (`zk1:2181` and so on), the host's directory (`{DIRECTORY}`), `<session>`, `<server>`, and the ids of transactions,
-`<zxid>`, those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`.
+`<zxid>`, those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`. The times in the log are left out.
 """
 
 
@@ -116,7 +116,7 @@ STATES = """\
 ## When the connection is not as it should be
 
 The states are ZooKeeper's own. The agent logs each with what it does; `status.json` in its directory `.zoo` and
-`python -m zoo_watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
+`zoo-watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
 metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
 the ensemble is ephemeral: it exists as long as the session.
 
@@ -210,6 +210,7 @@ class Walkthrough:
             part = part.replace(f"127.0.0.1:{member.client_port}", f"zk{number}:2181")
         part = part.replace(str(self.agent.root), DIRECTORY)
         part = re.sub(r"server=zk\d:2181 session=0x[0-9a-f]+", "server=<server> session=<session>", part)
+        part = re.sub(r"^[-0-9]+T[.:0-9]+\+00:00 ", "", part, flags=re.MULTILINE)
         part = re.sub(r'"zxid": \d+', '"zxid": <zxid>', part)
         return WRITTEN.sub(lambda match: f"{match[1]}<mzxid {self._number(match[2])}>", part)
 

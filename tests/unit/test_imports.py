@@ -26,7 +26,7 @@ AGENT_ORDER = (
     {"services"},
     {"desired", "files", "releases"},
     {"metrics"},
-    {"status_board", "status_report", "troubles"},
+    {"control_commands", "status_board", "status_report", "troubles"},
     {"watcher"},
     {"__main__"},
 )

@@ -184,6 +184,22 @@ def test_a_command_that_hangs_is_ended_and_stops_neither_session_nor_registratio
     assert "Expired" not in agent.log
 
 
+def test_a_reload_waits_for_an_action_that_runs(host: Host, tmp_path: Path) -> None:
+    notes, gate = tmp_path / "actions", tmp_path / "gate"
+    script = f"echo begin >> {notes}; while [ ! -e {gate} ]; do sleep 0.02; done; echo end >> {notes}"
+    agent = host.add("a.conf", on_change=["/bin/sh", "-c", script]).start()
+    assert agent.process is not None
+    host.write("a.conf", b"one")
+    wait_for(notes.exists, "its action runs")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reloading as soon as" in agent.log, "the agent says that it waits")
+    host.write("a.conf", b"two")
+    gate.touch()
+    host.wait_proved("a.conf")
+    assert agent.log.count("watching, app=") == 2
+    assert notes.read_text() == "begin\nend\nbegin\nend\n"
+
+
 def test_a_broken_journal_is_begun_anew(host: Host) -> None:
     host.write("a.conf", b"one")
     agent = host.add("a.conf").start()

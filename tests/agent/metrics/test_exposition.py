@@ -142,12 +142,18 @@ def test_no_port_is_opened_and_nothing_is_loaded_where_no_metrics_are_wanted(age
     assert "import 'prometheus_client" not in agent.log
 
 
-def test_a_metrics_port_that_is_taken_is_one_line_and_exit_status_2(agents: Agents, service: Service) -> None:
-    service.open()
-    agent = agents(metrics_port=service.port).start()
-    assert agent.process is not None
-    assert agent.process.wait(20) == 2
-    agent.process = None
-    assert agent.log.splitlines() == [
-        f"{agent.root}/agent.json: metrics_port: 127.0.0.1:{service.port}: Address already in use"
-    ]
+def test_a_metrics_port_that_is_taken_costs_nothing_but_the_metrics_until_it_is_free(
+    agents: Agents, registered: dict[str, Any], port: int
+) -> None:
+    taken = Service()
+    taken.port = port
+    taken.open()
+    try:
+        agent = agents(metrics_port=port, **registered).start().wait_live()
+        trouble = f"no metrics at metrics_port 127.0.0.1:{port}: Address already in use"
+        wait_for(lambda: agent.status.get("troubles") == [trouble], "the status says so")
+        assert "Traceback" not in agent.log
+    finally:
+        taken.close()
+    wait_for(lambda: "troubles" not in agent.status, "it is over")
+    assert scraped(port)["zoo_watcher_troubles"] == 0

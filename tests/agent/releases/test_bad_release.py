@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.client import KazooClient
 from kazoo.protocol.states import ZnodeStat
 
 from support.agent import Agent, publish
 from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
 from zoo_watcher.desired import Desired
 from zoo_watcher.zookeeper.session import Znode
 
@@ -190,3 +193,23 @@ def test_lists_in_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
         desired = Desired.from_znode(Znode(nested(depth), stat), 1, ("file",))
         assert desired.release is None
         assert desired.problem
+
+
+def test_bad_data_while_a_first_release_waits_for_its_health_is_told_and_the_release_goes_on(
+    agents: Callable[..., Agent],
+    registered: dict[str, Any],
+    release: Callable[..., int],
+    service: Service,
+    zk: KazooClient,
+    app: str,
+) -> None:
+    agent = agents(health_timeout=1, **registered).start()
+    generation = release()
+    wait_for(lambda: agent.status.get("message"), "it waits for its service")
+    bad = publish(zk, app, b"garbage")
+    wait_for(lambda: "the published release is not valid" in str(agent.status.get("troubles")), "it says so")
+    assert (agent.status["generation"], agent.status["state"]) == (generation, "checking")
+    service.open()
+    assert agent.wait_outcome(bad)["state"] == "failed"
+    assert agent.live()
+    wait_for(lambda: "troubles" not in agent.status, "it is told once")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.repository import GitRepository
+from support.service import Service
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -75,6 +78,83 @@ def test_a_hook_that_an_earlier_agent_did_not_finish_is_run_again(
     agent.start()
     assert agent.wait_outcome(generation)["state"] == "active"
     assert started.read_text() == "\n\n"
+
+
+NOTE_BOTH_ENDS = "echo begin $$ >> {notes}; while [ ! -e {gate} ]; do sleep 0.02; done; echo end $$ >> {notes}"
+"""A hook that writes down its beginning and its end, which is when there is a gate."""
+
+
+def test_a_reload_waits_for_a_hook_that_runs_and_the_host_is_served_meanwhile(
+    deployed: Agents,
+    repository: GitRepository,
+    release: Publish,
+    registrations: Registrations,
+    service: Service,
+    tmp_path: Path,
+) -> None:
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    gate.touch()
+    script = NOTE_BOTH_ENDS.format(notes=notes, gate=gate)
+    agent = deployed(hooks={"before_activate": ["/bin/sh", "-c", script]})
+    assert agent.process is not None
+    notes.unlink()
+    gate.unlink()
+    repository.commit({"index.html": "two\n"})
+    generation = release()
+    wait_for(notes.exists, "the hook runs")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reloading as soon as" in agent.log, "the agent says that it waits")
+    service.close()
+    wait_for(lambda: not registrations(), "what is down is withdrawn")
+    service.open()
+    wait_for(registrations, "what is up is registered")
+    gate.touch()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert agent.log.count("watching, app=") == 2
+    words = [line.split() for line in notes.read_text().splitlines()]
+    assert [word for word, _pid in words] == ["begin", "end", "begin", "end"]
+    assert words[0][1] == words[1][1]
+    assert words[2][1] == words[3][1]
+
+
+def test_a_reload_whose_configuration_becomes_wrong_while_it_waits_changes_nothing(
+    agents: Agents, release: Publish, tmp_path: Path
+) -> None:
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    script = NOTE_BOTH_ENDS.format(notes=notes, gate=gate)
+    files = [{"znode": "/none", "dest": str(tmp_path / "none.conf")}]
+    agent = agents(hooks={"before_activate": ["/bin/sh", "-c", script]}, files=files).start()
+    assert agent.process is not None
+    generation = release()
+    wait_for(notes.exists, "the hook runs")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reloading as soon as" in agent.log, "the agent says that it waits")
+    agent.config["session_timeout"] = "long"
+    agent.configure()
+    gate.touch()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert "not reloaded, the configuration of before stays in force: " in agent.log
+    assert agent.log.count("watching, app=") == 1
+    assert agent.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_hook_that_does_not_end_in_time_ends_with_its_agent_and_is_run_again(
+    agents: Agents, release: Publish, tmp_path: Path, number: int
+) -> None:
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    script = NOTE_BOTH_ENDS.format(notes=notes, gate=gate)
+    agent = agents(hooks={"before_activate": ["/bin/sh", "-c", script]}).start()
+    generation = release()
+    wait_for(lambda: notes.exists() and notes.read_text().endswith("\n"), "the hook runs")
+    first = notes.read_text().split()[-1]
+    assert agent.end(number) == 0
+    assert not Path("/proc", first).exists()
+    gate.touch()
+    agent.start()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    second = notes.read_text().split()[-1]
+    assert notes.read_text() == f"begin {first}\nbegin {second}\nend {second}\n"
 
 
 def test_a_drained_host_is_switched_only_after_its_registration_is_gone(

@@ -179,6 +179,18 @@ def test_a_credentials_file_opens_a_web_server_and_its_password_is_nowhere_else(
         assert not file.is_file() or PASSWORD.encode() not in file.read_bytes(), file
 
 
+def test_credentials_that_a_server_refuses_once_stay_in_their_file(
+    tmp_path: Path, web: int, repository: GitRepository
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"http://deploy:expired@127.0.0.1:{web}\n")
+    credentials.chmod(0o600)
+    url = f"http://127.0.0.1:{web}/{repository.path.name}"
+    with pytest.raises(PassingError, match="credentials refused"):
+        fetch(tmp_path / "base", Access(("http",), credentials=str(credentials)), url, repository)
+    assert credentials.read_text() == f"http://deploy:expired@127.0.0.1:{web}\n"
+
+
 def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
     tmp_path: Path, web: int, repository: GitRepository
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.repository import GitRepository
+from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import reflink
 from zoo_watcher.releases.release_directory import is_deployable
@@ -33,13 +34,22 @@ def two(repository: GitRepository) -> tuple[str, str]:
     return first, repository.commit({"d": "two\n", "e": None, "f": "new\n"})
 
 
-def make(layout: Layout, url: str, commit_id: str, earlier: tuple[str, ...] = (), *, hard_links: bool = True) -> Path:
+def make(
+    layout: Layout,
+    url: str,
+    commit_id: str,
+    earlier: tuple[str, ...] = (),
+    *,
+    hard_links: bool = True,
+    shared_paths: tuple[str, ...] = (),
+) -> Path:
     """Fetch a commit and make its release directory."""
     store = Repository(layout, Access(("file",)))
     store.open()
+    store.fit(commit_id)
     store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
-    make_release(Making(layout, commit_id, (), hard_links, None, earlier), store)
-    assert is_deployable(layout, commit_id, ())
+    make_release(Making(layout, commit_id, shared_paths, hard_links, None, earlier), store)
+    assert is_deployable(layout, commit_id, shared_paths)
     return layout.release(commit_id)
 
 
@@ -93,6 +103,72 @@ def test_without_hard_links_every_file_is_a_new_one_that_can_be_written(
     assert texts(after) == SECOND
     assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
     assert os.stat(after / "a").st_mode & 0o200
+
+
+@pytest.mark.parametrize("of_a_parent", [False, True])
+def test_a_symlink_above_a_shared_path_is_refused_and_nothing_behind_it_is_read_or_removed(
+    layout: Layout, repository: GitRepository, tmp_path: Path, of_a_parent: bool
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "var" / "data" / "uploads").mkdir(parents=True)
+    (outside / "var" / "data" / "uploads" / "file").write_text("years of work\n")
+    link, target = ("var", outside / "var") if of_a_parent else ("var/data", outside / "var" / "data")
+    (repository.path / link).parent.mkdir(exist_ok=True)
+    (repository.path / link).symlink_to(target)
+    commit_id = repository.commit({"a/seed": "seed\n"})
+    with pytest.raises(DeployError, match=f"^shared_paths: {link} is a symlink in this commit$"):
+        make(layout, repository.url, commit_id, shared_paths=("a", "var/data/uploads"))
+    assert texts(outside) == {"var/data/uploads/file": "years of work\n"}
+    assert not layout.shared.exists()
+    assert list(layout.staging.iterdir()) == []
+
+
+def test_a_commit_with_a_symlink_to_what_is_shared_loses_nothing_of_it(
+    layout: Layout, repository: GitRepository
+) -> None:
+    make(layout, repository.url, repository.head, shared_paths=("data/uploads",))
+    (layout.shared / "data" / "uploads" / "photo").write_text("years of work\n")
+    (repository.path / "data").symlink_to("../../shared/data")
+    with pytest.raises(DeployError, match="data is a symlink"):
+        make(layout, repository.url, repository.commit({}), shared_paths=("data/uploads",))
+    assert texts(layout.shared) == {"data/uploads/photo": "years of work\n"}
+
+
+def test_a_file_above_a_shared_path_is_refused_by_name(layout: Layout, repository: GitRepository) -> None:
+    with pytest.raises(DeployError, match=r"^shared_paths: index\.html is a file in this commit$"):
+        make(layout, repository.url, repository.head, shared_paths=("index.html/cache",))
+
+
+def test_the_first_contents_of_a_shared_path_are_durable_before_they_have_its_name(
+    layout: Layout, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def sync(path: Path) -> None:
+        new = layout.shared / ".data.new" / "seed"
+        seen.append(path == layout.shared and new.exists() and not (layout.shared / "data").exists())
+
+    monkeypatch.setattr("zoo_watcher.releases.staging.sync_file_system", sync)
+    make(layout, repository.url, repository.commit({"data/seed": "seed\n"}), shared_paths=("data",))
+    assert seen[0]
+    assert texts(layout.shared) == {"data/seed": "seed\n"}
+
+
+def test_a_repository_with_longer_ids_is_deployed_and_then_one_with_shorter_again(
+    layout: Layout, repository: GitRepository, tmp_path: Path
+) -> None:
+    longer = GitRepository(tmp_path / "longer")
+    longer.path.mkdir()
+    longer.git("init", "-q", "-b", "main", "--object-format=sha256")
+    longer.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    first, second = longer.commit({"a": "one\n", "b": "b\n"}), longer.commit({"a": "two\n"})
+    assert len(first) == 64
+    make(layout, repository.url, repository.head)
+    make(layout, longer.url, first, (repository.head,))
+    assert texts(make(layout, longer.url, second, (first,))) == {"a": "two\n", "b": "b\n"}
+    shorter = repository.commit({"c": "c\n"})
+    assert texts(make(layout, repository.url, shorter, (second,))) == {"index.html": "one\n", "c": "c\n"}
+    assert sorted(layout.staged()) == sorted([first, second, shorter, repository.git("rev-parse", "HEAD~1")])
 
 
 @pytest.fixture

@@ -79,6 +79,19 @@ def test_a_registration_that_somebody_deletes_is_made_again(
     assert wait_for(registrations, "it is registered again")["server1"] == ["192.0.2.7", str(service.port)]
 
 
+def test_a_registration_that_somebody_edits_and_then_deletes_is_made_again(
+    serving: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
+) -> None:
+    serving()
+    right = {"server1": ["192.0.2.7", str(service.port)]}
+    for _unused in range(2):
+        zk.set(f"{app}/service/server1", b'["192.0.2.8", "1"]')
+        wait_for(lambda: registrations() == right, "it has its value again")
+    zk.set(f"{app}/service/server1", b'["192.0.2.8", "1"]')
+    zk.delete(f"{app}/service/server1")
+    wait_for(lambda: registrations() == right, "it is registered again")
+
+
 def test_a_status_that_somebody_deletes_is_made_again(agents: Agents, zk: KazooClient, app: str) -> None:
     agent = agents().start().wait_live()
     for _unused in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent, publish
+from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import GitRepository
 from support.service import Service
@@ -71,3 +73,29 @@ def _refuse_two_megabytes(agent: Agent, release: dict[str, str]) -> None:
     assert status["state"] == "failed"
     assert f"{len(data)} bytes: expected at most 1000000" in status["message"]
     assert agent.live() == release["commitId"]
+
+
+def test_an_ensemble_that_is_set_up_anew_is_taken_for_what_it_is(
+    single: Ensemble, tmp_path: Path, repository: GitRepository, service: Service
+) -> None:
+    app = "/app/business"
+    services = [{"path": f"{app}/service", "port": service.open().port}]
+    config = {"services": services, "session_timeout": 2}
+    release = {"url": repository.url, "commitId": repository.head, "relativePath": "site"}
+    single.start()
+    with connected(single.hosts) as zk:
+        for number in range(20):
+            zk.create(f"/history-{number}")
+        agent = Agent(tmp_path / "server1", single.hosts, app, zk, "server1", config).start()
+        agent.wait_outcome(publish(zk, app, release))
+    try:
+        single.members[0].kill()
+        shutil.rmtree(single.members[0].directory / "data/version-2")
+        single.start()
+        with connected(single.hosts) as zk:
+            agent.zk = zk
+            later = repository.commit({"index.html": "two\n"})
+            assert agent.wait_outcome(publish(zk, app, {**release, "commitId": later}))["commitId"] == later
+            wait_for(lambda: zk.exists(f"{app}/service/server1"), "it is registered")
+    finally:
+        agent.kill()

@@ -27,6 +27,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     parse_object,
     quote,
     url_scheme,
+    without_userinfo,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -342,6 +343,14 @@ def test_a_changed_status_keeps_the_rest() -> None:
     assert status.with_changes(state="active").to_object() == {"name": "web1", "state": "active", "rack": "r7"}
 
 
+def test_a_host_that_is_held_or_drained_is_described_since_when_by_whom_and_why() -> None:
+    mark = {"since": "2026-11-24T10:15:30Z", "reason": "disk swap", "by": "ann"}
+    status = AgentStatus.from_object({"name": "web1", "held": mark})
+    assert status.controls == "held since 2026-11-24T10:15:30Z by ann: disk swap"
+    assert status.with_changes(drained="yes").controls == f"{status.controls}, drained"
+    assert AgentStatus(name="web1").controls == ""
+
+
 # --- paths
 
 
@@ -374,3 +383,17 @@ def test_a_name_that_no_znode_can_have_is_refused_with_the_place_where_it_was(na
     with pytest.raises(InvalidRecord, match=r"^the agent's name: ") as raised:
         check_node_name(name, "the agent's name")
     assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://git.example.com/a.git", "https://git.example.com/a.git"),
+        ("https://token@git.example.com/a.git: refused", "https://git.example.com/a.git: refused"),
+        ("from HTTP://u:pw@a/x instead of 'https://t@b/x'", "from HTTP://a/x instead of 'https://b/x'"),
+        ("ssh://git@git.example.com/a.git", "ssh://git@git.example.com/a.git"),
+        ("https://git.example.com/a@b", "https://git.example.com/a@b"),
+    ],
+)
+def test_what_could_be_a_token_in_an_address_is_not_shown(text: str, shown: str) -> None:
+    assert without_userinfo(text) == shown

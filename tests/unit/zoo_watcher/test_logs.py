@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,15 @@ def said(path: Path, journal: bool) -> list[str]:
 
 
 def test_of_kazoos_lines_only_errors_are_written(tmp_path: Path) -> None:
-    assert said(tmp_path / "log", journal=False) == ["ERROR an error of kazoo's", "INFO watching"]
+    lines = said(tmp_path / "log", journal=False)
+    assert [line.partition(" ")[2] for line in lines] == ["ERROR an error of kazoo's", "INFO watching"]
+
+
+def test_where_no_journal_has_the_time_of_a_line_it_is_in_the_line(tmp_path: Path) -> None:
+    before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
+    for line in said(tmp_path / "log", journal=False):
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", line)
+        assert before <= datetime.fromisoformat(line.partition(" ")[0]) <= datetime.now(timezone.utc)
 
 
 def test_for_journald_each_line_has_its_priority(tmp_path: Path) -> None:

@@ -146,9 +146,9 @@ def test_troubles_are_in_the_status_while_they_last(board: StatusBoard, held: He
 def test_a_status_file_that_cannot_be_written_is_a_trouble_until_it_can(board: StatusBoard, layout: Layout) -> None:
     layout.status.mkdir()
     assert board.show(), "this is news"
-    assert board.trouble == f"status not written, path={layout.status}: Is a directory"
+    assert board.troubles == [f"status not written, path={layout.status}: Is a directory"]
     assert not board.show()
     layout.status.rmdir()
     assert board.show()
-    assert board.trouble is None
+    assert board.troubles == []
     assert shown(layout)["state"] == "idle"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from zoo_watcher import watcher as watcher_module
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Desired
+from zoo_watcher.errors import AgentError
+from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.activation import activate
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
 from zoo_watcher.watcher import Watcher
 from zoo_watcher.wire.records import Release
@@ -27,6 +32,25 @@ class Loop:
     def _deploy(self, desired: Desired, release: Release) -> None:
         self.deployed.append(release.commit_id)
         self._watcher._enter("queued", desired)
+
+    def hold(self) -> None:
+        """Have a person hold it."""
+        write_mark(self.layout, HELD, "disk swap", "ann")
+        self._watcher.controls.refresh()
+
+    def retry(self) -> str:
+        """Have a person ask to retry; the answer."""
+        write_mark(self.layout, RETRY, "", "ann")
+        self._watcher.controls.refresh()
+        self._watcher.desired.is_read = True
+        self._watcher._retry_where_asked()
+        answer = self._watcher.controls.answer
+        return str(answer["message"]) if answer else "none"
+
+    def activate(self, letter: str) -> None:
+        """Have a release live."""
+        self.layout.release(letter * 40).mkdir()
+        activate(self.layout, "site", letter * 40)
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
@@ -54,8 +78,90 @@ def test_another_release_with_the_same_generation_is_deployed_too(loop: Loop) ->
     assert loop.deployed == ["a" * 40, "b" * 40, "b" * 40]
 
 
+def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+    asked: list[bool] = []
+
+    def update(*, serving: bool) -> list[str]:
+        asked.append(serving)
+        return []
+
+    def starve(_layout: Layout) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def err() -> None:
+        raise TypeError("wrong")
+
+    def fail() -> None:
+        raise AgentError("the agent has to end")
+
+    monkeypatch.setattr(watcher.registrations, "update", update)
+    monkeypatch.setattr(watcher.desired, "refresh", lambda: None)
+    monkeypatch.setattr(watcher.board, "report", err)
+    watcher.desired.current, watcher.desired.is_read = Desired(7, 1, problem="garbage"), True
+    with monkeypatch.context() as patch:
+        patch.setattr(Layout, "staged", starve)
+        watcher._take_steps()
+    assert asked == [], "what is registered stays as it is"
+    wrong = "unexpected TypeError('wrong')"
+    assert watcher.troubles.current == [wrong, "this host lacks something: OSError(24, 'Too many open files')"]
+    watcher.troubles.begin_turn()
+    watcher._take_steps()
+    assert (asked, watcher.troubles.current) == ([False], [wrong])
+    monkeypatch.setattr(watcher.board, "report", fail)
+    with pytest.raises(AgentError, match="has to end"):
+        watcher._take_steps()
+
+
+def test_a_turn_that_an_error_breaks_off_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+    turns: list[None] = []
+
+    def turn() -> float:
+        turns.append(None)
+        if len(turns) < 4:
+            raise ValueError("wrong")
+        return 7.0
+
+    monkeypatch.setattr(watcher_module, "AFTER_MISTAKE", 0.01)
+    monkeypatch.setattr(watcher, "_turn", turn)
+    assert [watcher._wait_and_look(0.0) for _turn in range(4)] == [0.0, 0.0, 0.0, 7.0]
+    assert caplog.text.count("Traceback") == 1, "it is told once"
+
+
 def test_a_failure_counts_for_the_release_that_failed_and_not_for_another_of_its_generation(loop: Loop) -> None:
     ReleaseJournal().with_failure(Failure(7, "rolled_back", "not healthy")).save(loop.layout.journal)
     assert loop.converge(7, "a") == "rolled_back"
     assert loop.converge(7, "b") == "queued"
     assert loop.deployed == ["b" * 40]
+
+
+def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> None:
+    loop.hold()
+    assert loop.converge(7, "a") == "idle"
+    loop.activate("a")
+    assert loop.converge(7, "a") == "queued"
+    assert loop.converge(8, "b") == "idle"
+    assert loop.deployed == ["a" * 40]
+
+
+def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:
+    ReleaseJournal().with_failure(Failure(7, "rolled_back", "not healthy", "a" * 40)).save(loop.layout.journal)
+    assert loop.converge(7, "a") == "rolled_back"
+    assert loop.retry() == "generation 7 is tried again"
+    assert loop.converge(7, "a") == "queued"
+    assert loop.deployed == ["a" * 40]
+    assert loop.retry() == "nothing to retry: generation 7 is queued here"
+    assert not loop.layout.control(RETRY).exists()
+
+
+def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said(loop: Loop) -> None:
+    ReleaseJournal().with_failure(Failure(7, "failed", "not healthy", "a" * 40)).save(loop.layout.journal)
+    loop.converge(7, "a")
+    loop.layout.journal.with_name(".new.journal.json").mkdir()
+    assert loop.retry() == f"not retried: {loop.layout.journal}: Is a directory"
+    assert loop.converge(7, "a") == "failed"

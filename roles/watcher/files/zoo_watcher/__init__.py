@@ -16,6 +16,7 @@ What is further down imports only what is further up.
     desired             the desired release, followed in ZooKeeper
     metrics/            Prometheus metrics; nothing else imports prometheus_client
     status_*            what the agent shows of itself; the report of the command `status`
+    control_commands    what a person on the host has the agent do
     watcher             the loop
     __main__            the commands
 """

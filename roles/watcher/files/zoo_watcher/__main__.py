@@ -1,7 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m zoo_watcher run|check|status --config FILE`; `apply` is what `run` starts for git and disk work."""
+"""The commands: `run` and `check`; `status`, `hold` and the like for a person on the host.
+
+`apply` is what `run` starts for git and disk work. The role installs all of it as `zoo-watcher`.
+"""
 
 from __future__ import annotations
 
@@ -9,58 +12,105 @@ import argparse
 import json
 import logging
 import os
+import pwd
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable
 
 from .errors import AgentError, ConfigError
 from .logs import print_error, set_up_log
 
 if TYPE_CHECKING:
     from .config.config import Config
+    from .config.instance import Instance
     from .watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 EXIT_TROUBLE = 1
 EXIT_CONFIG = 2
+EXIT_STATUSES = """\
+exit status:
+  0  the line says what is true now
+  1  refused, nothing to retry, or trouble
+  2  a wrong command line or configuration
+  3  noted, and not carried out by the agent yet
+"""
+CONTROLS = {
+    "hold": "stay at the release that is live: nothing newer is deployed until `release`",
+    "release": "deploy again what is published",
+    "drain": "withdraw the registrations, and register nothing until `undrain`; deployments go on",
+    "undrain": "register the healthy services again",
+    "retry": "try the published release again, now, after it has failed here",
+}
+"""What a person on the host has the agent do."""
 
 
 def main() -> int:
-    """Run one of the commands. 0 done, 1 trouble, 2 a wrong configuration."""
+    """Run one of the commands; its exit status."""
     arguments = _parser().parse_args()
     if arguments.command == "apply":
-        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
-
-        return apply()
+        return _apply()
     try:
         return _COMMANDS[arguments.command](arguments)
     except ConfigError as exc:
+        subject = arguments.config if arguments.command in {"run", "check"} else "zoo-watcher"
         for mistake in exc.mistakes:
-            print_error(f"{arguments.config}: {mistake}")
+            print_error(f"{subject}: {mistake}")
         return EXIT_CONFIG
     except AgentError as exc:
-        print_error(f"zoo_watcher: {exc}")
+        print_error(f"zoo-watcher: {exc}")
         return EXIT_TROUBLE
 
 
+def _apply() -> int:
+    """Do the agent's job on standard input."""
+    try:
+        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+    except ImportError as exc:
+        # GitPython is not there; or it is, and could not start the git that it looks at when it is imported.
+        kind = "final" if isinstance(exc, ModuleNotFoundError) else "process"
+        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": kind}) + "\n")
+        return EXIT_TROUBLE
+    return apply()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m zoo_watcher", description="The deploy agent of zoo.deploy.")
+    parser = _described(argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher")
+    parser.add_argument("--config-dir", metavar="DIRECTORY", help="where the configurations of this host's agents are")
     commands = parser.add_subparsers(dest="command", required=True)
-    texts = {
-        "run": "watch, deploy and register until SIGTERM",
-        "check": "validate a configuration",
-        "status": "show what is live on this host",
-    }
-    for name, text in texts.items():
-        command = commands.add_parser(name, help=text)
+    status = _described(commands.add_parser, "show what is live on this host; needs no root", "status")
+    status.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    for name, text in CONTROLS.items():
+        command = _described(commands.add_parser, text, name)
+        if name in {"hold", "drain"}:
+            command.add_argument("--reason", required=True, type=_reason, help="why, for who looks at the status")
+    for command in [commands.choices[name] for name in ("status", *CONTROLS)]:
+        which = command.add_mutually_exclusive_group()
+        which.add_argument("instance", nargs="?", help="which agent, where this host has several")
+        which.add_argument("--config", metavar="FILE", help="the agent of this configuration")
+    for name, text in {"run": "watch, deploy and register until SIGTERM", "check": "validate a configuration"}.items():
+        command = _described(commands.add_parser, text, name)
         command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
-        if name == "status":
-            command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     commands.add_parser("apply", help="fetch and stage one release; started by `run`")
     return parser
+
+
+def _described(make: Callable[..., argparse.ArgumentParser], text: str, *words: str, **options: str) -> Any:
+    if words:
+        options["help"] = text
+    formatter = argparse.RawDescriptionHelpFormatter
+    return make(*words, description=text, epilog=EXIT_STATUSES, formatter_class=formatter, **options)
+
+
+def _reason(text: str) -> str:
+    from .host.controls import LONGEST_REASON  # noqa: PLC0415
+
+    if not text.isprintable() or not 0 < len(text.strip()) <= LONGEST_REASON:
+        raise argparse.ArgumentTypeError(f"expected at most {LONGEST_REASON} printable characters on one line")
+    return text.strip()
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -79,13 +129,52 @@ def _usable_config(path: str) -> Config:
     return config
 
 
+def _instance(arguments: argparse.Namespace) -> Instance:
+    """The agent that a command is about; from here on this process does only what its user may. Raises `AgentError`."""
+    from .config.instance import DIRECTORY, Instance  # noqa: PLC0415
+    from .host.layout import Layout  # noqa: PLC0415
+    from .host.owner import become_owner  # noqa: PLC0415
+
+    if arguments.config:
+        instance = Instance.of_file(arguments.config)
+    else:
+        instance = Instance.named(arguments.config_dir or DIRECTORY, arguments.instance)
+    become_owner(Layout(instance.base))
+    return instance
+
+
 def _status(arguments: argparse.Namespace) -> int:
-    from .config.config import Config  # noqa: PLC0415
     from .status_report import as_table, host_report  # noqa: PLC0415
 
-    report = host_report(Config.from_file(arguments.config))
+    report = host_report(_instance(arguments))
     print(json.dumps(report, indent=2) if arguments.json else as_table(report))  # noqa: T201
+    if report["unread"]:
+        print_error(f"zoo-watcher: not read: {'; '.join(report['unread'])}")
     return 0
+
+
+def _control(arguments: argparse.Namespace) -> int:
+    from .control_commands import carry_out  # noqa: PLC0415
+    from .host.layout import Layout  # noqa: PLC0415
+
+    by = _person()
+    instance = _instance(arguments)
+    # A marker is for everybody to read, whatever the shell of root says.
+    os.umask(0o022)
+    report = carry_out(arguments.command, Layout(instance.base), getattr(arguments, "reason", ""), by)
+    print(f"{instance.label}: {report.line}")  # noqa: T201
+    return report.exit_status
+
+
+def _person() -> str:
+    """Who types: behind sudo, too."""
+    name = os.environ.get("SUDO_USER")
+    if not name:
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = f"user {os.getuid()}"
+    return name[:64]
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -139,7 +228,7 @@ def _serve(watcher: Watcher) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "check": _check, "status": _status}
+_COMMANDS = {"run": _run, "check": _check, "status": _status, **dict.fromkeys(CONTROLS, _control)}
 
 
 def _version() -> str:

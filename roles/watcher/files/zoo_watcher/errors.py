@@ -26,6 +26,10 @@ class NoAnswerError(SessionTroubleError):
     """A server did not answer in time: it will not answer the next request sooner."""
 
 
+class NotCheckedError(AgentError):
+    """A health check could not be made: this host lacks what it takes, and nothing is known of the service."""
+
+
 class DeployError(AgentError):
     """This release can't be deployed here; trying the same again will not help."""
 

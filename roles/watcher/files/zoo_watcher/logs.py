@@ -1,13 +1,14 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's log: lines on standard error, with the priority of each for journald where it reads them."""
+"""The agent's log: lines on standard error. Journald, where it reads them, has their times and gets a priority."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from datetime import datetime, timezone
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 """The priorities of sd-daemon(3), by the lowest level that has each."""
@@ -22,10 +23,19 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
+class TimeFormatter(logging.Formatter):
+    """Puts the time before each record, as in RFC 3339, in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record."""
+        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        return f"{time} {super().format(record)}"
+
+
 def set_up_log(level: str) -> None:
     """Log to standard error from `level` on; of kazoo only errors, but at `debug`: `Session` tells the rest."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else logging.Formatter
+    formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else TimeFormatter
     handler.setFormatter(formatter("%(levelname)s %(message)s"))
     handler.setLevel(level.upper())
     if level != "debug":

@@ -9,12 +9,13 @@ import errno
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import DesiredRelease
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
+from .host.controls import RETRY, Controls
 from .host.filesystem import write_whole
 from .host.layout import Layout
 from .services.health import Health
@@ -24,7 +25,6 @@ from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
 if TYPE_CHECKING:
-    from .files.reconciler import FileReconciler
     from .metrics.server import Metrics
 
 
@@ -40,15 +40,17 @@ class StatusBoard:
         self._znode = config.app.agent(config.name)
         self._metrics: Metrics | None = None
         self._written: dict[str, Any] = {}
-        self.trouble: str | None = None
-        """Why the status file can't be written now."""
+        self._retry_answer: Mapping[str, Any] | None = None
+        self._withdrawn = False
+        self._unserved: str | None = None
+        self._unwritten: str | None = None
 
     def start(
         self,
         desired: DesiredRelease,
         health: Health,
         registrations: Registrations,
-        reconciler: FileReconciler | None,
+        actions_pending: Callable[[], int],
     ) -> None:
         """Serve metrics, of this agent's parts, where the configuration says so. Raises `ConfigError`."""
         if self._config.metrics_port is None:
@@ -58,10 +60,25 @@ class StatusBoard:
             from .metrics.server import Metrics  # noqa: PLC0415
         except ImportError as exc:
             raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
-        metrics = Metrics(self._config, self._session, desired, health, registrations, reconciler)
+        metrics = Metrics(self._config, self._session, desired, health, registrations, actions_pending)
         metrics.show(self.status, [])
-        metrics.serve(self._config.metrics_port, self._config.metrics_address)
         self._metrics = metrics
+        self._unserved = self._serve(metrics)
+
+    def _serve(self, metrics: Metrics) -> str | None:
+        """Begin to serve the metrics; what keeps them from being served now, such as a port that is taken."""
+        port, address = self._config.metrics_port, self._config.metrics_address
+        assert port is not None  # noqa: S101  # else there are none
+        try:
+            metrics.serve(port, address)
+        except OSError as exc:
+            return f"no metrics at metrics_port {address}:{port}: {exc.strerror or exc}"
+        return None
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps the status from being shown now, a line each."""
+        return [trouble for trouble in (self._unwritten, self._unserved) if trouble]
 
     def count(self, state: str, retry: str | None) -> None:
         """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again."""
@@ -82,6 +99,18 @@ class StatusBoard:
         self.status = self.status.with_changes(troubles=list(troubles) or None)
         return True
 
+    def set_controls(self, controls: Controls) -> None:
+        """Take over what a person on this host has the agent do."""
+        marks = [mark and mark.to_object() for mark in (controls.held, controls.drained)]
+        if marks != [self.status.held, self.status.drained]:
+            self.status = self.status.with_changes(held=marks[0], drained=marks[1])
+        self._withdrawn = self._withdrawn and controls.drained is not None
+        self._retry_answer = controls.answer
+
+    def note_withdrawal(self) -> None:
+        """While the agent is drained, nothing is registered any more."""
+        self._withdrawn = self.status.drained is not None
+
     def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over how it is with the files."""
         if self.status.files != statuses:
@@ -90,22 +119,27 @@ class StatusBoard:
     def show(self) -> bool:
         """Show the present on this host: metrics, and the status file where it has changed.
 
-        Whether there is another trouble with the disk than before.
+        Whether other things than before keep it from being shown.
         """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
+        before = self.troubles
         if self._metrics:
             self._metrics.show(self.status, registered)
+        if self._metrics and self._unserved:
+            self._unserved = self._serve(self._metrics)
         shown = {
             **self.status.to_object(),
             "session": states.current,
             "sessionStates": dict(states.entered),
             "registered": registered,
+            "app": self._config.app.root,
+            **({"withdrawn": self._withdrawn} if self.status.drained else {}),
+            **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }
-        before = self.trouble
         if shown != self._written:
-            self.trouble = self._write(shown)
-        return self.trouble != before
+            self._unwritten = self._write(shown)
+        return self.troubles != before
 
     def _write(self, shown: dict[str, Any]) -> str | None:
         """Write the status file; what keeps it from being written."""

@@ -5,36 +5,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .config.config import Config
+from .config.instance import Instance
 from .host.base_lock import is_locked
+from .host.controls import Controls, Mark
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.journal import ReleaseJournal
+from .wire.records import describe_mark
 
 
-def host_report(config: Config) -> dict[str, Any]:
-    """What is live, what a rollback could activate, whether an agent runs, and its last status."""
-    layout = Layout(config.base)
+def host_report(instance: Instance) -> dict[str, Any]:
+    """What is live, what a rollback could activate, whether an agent runs, and its last status.
+
+    `unread` has a line for each thing that this user may not read.
+    """
+    layout = Layout(instance.base)
     journal = ReleaseJournal.load(layout.journal)
+    controls = Controls(layout)
+    controls.refresh()
+    status = _last_status(layout)
     return {
-        "name": config.name,
-        "app": config.app.root,
-        "base": str(config.base),
+        "name": instance.name or (status or {}).get("name"),
+        "app": instance.app or (status or {}).get("app"),
+        "base": str(instance.base),
         "running": is_locked(layout),
+        "held": _mark(controls.held),
+        "drained": _mark(controls.drained),
         "live": _live(layout),
         "healthy": list(journal.healthy),
         "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
         if journal.failure
         else None,
-        "staged": sorted(layout.staged()),
-        "status": _last_status(layout),
+        "staged": _staged(layout),
+        "status": status,
+        "unread": _unread(instance, layout),
     }
+
+
+def _staged(layout: Layout) -> list[str]:
+    with contextlib.suppress(PermissionError):
+        return sorted(layout.staged())
+    return []
+
+
+def _mark(mark: Mark | None) -> dict[str, str] | None:
+    return mark.to_object() if mark else None
+
+
+def _unread(instance: Instance, layout: Layout) -> list[str]:
+    """What this user may not read: a configuration, or the first of the places below the base."""
+    places = (layout.base, layout.own, layout.controls, layout.journal, layout.status)
+    closed = [
+        f"{place}: Permission denied" for place in places if os.path.lexists(place) and not os.access(place, os.R_OK)
+    ]
+    return [*([instance.unread] if instance.unread else []), *closed[:1]]
 
 
 def as_table(report: Mapping[str, Any]) -> str:
@@ -42,20 +73,26 @@ def as_table(report: Mapping[str, Any]) -> str:
     status = report["status"] or {}
     failure = report["failure"]
     rows = [
-        ("agent", f"{report['name']}, {'running' if report['running'] else 'not running'}"),
-        ("app", report["app"]),
+        ("agent", f"{report['name'] or 'unknown'}, {'running' if report['running'] else 'not running'}"),
+        ("app", report["app"] or "unknown"),
         ("base", report["base"]),
+        *[(name, _since(name, report[name])) for name in ("held", "drained") if report[name]],
         *[("live", f"{path} is {commit_id}") for path, commit_id in sorted(report["live"].items())],
         ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
         ("since", status.get("since", "unknown")),
         ("session", _session(status)),
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
+        *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],
         *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),
         ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _since(name: str, mark: Mapping[str, str]) -> str:
+    return describe_mark(name, mark)[len(name) + 1 :]
 
 
 def _session(status: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from .backoff import Backoff
-from .errors import NoAnswerError, SessionTroubleError
+from .errors import AgentError, NoAnswerError, SessionTroubleError
+from .host.shortage import is_shortage
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -33,13 +34,27 @@ class Troubles:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keep a `SessionTroubleError` inside the block from what comes after it; a `NoAnswerError` ends the turn."""
+        """Keep what goes wrong inside the block from what comes after it.
+
+        A `NoAnswerError` ends the turn, any other `AgentError` but `SessionTroubleError` the agent.
+        """
         try:
             yield
         except NoAnswerError:
             raise
         except SessionTroubleError as exc:
             self.add([str(exc)])
+        except AgentError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # whatever it is, an agent that has ended helps nobody
+            self.note_mistake(exc)
+
+    def note_mistake(self, error: Exception) -> None:
+        """Note an error that nobody has thought of; unless this host only lacks something, with its traceback."""
+        text = f"this host lacks something: {error!r}" if is_shortage(error) else f"unexpected {error!r}"
+        if text not in self._logged and not is_shortage(error):
+            log.error("%s", text, exc_info=error)
+        self.add([text])
 
     def add(self, troubles: Iterable[str]) -> None:
         """Note more of them."""

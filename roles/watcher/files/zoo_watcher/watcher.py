@@ -9,13 +9,15 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import Desired, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
-from .host import systemd
+from .host import command, systemd
 from .host.base_lock import lock_base
+from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
@@ -28,7 +30,7 @@ from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles
-from .wire.records import Release
+from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
 from .zookeeper.session import Session
@@ -39,13 +41,20 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
-SIGNALS = {
+AFTER_MISTAKE = 1.0
+"""Seconds that a turn waits which follows one that an unexpected error has broken off."""
+END_TIMEOUT = 5.0
+"""Seconds that what runs has to end by itself before the agent ends, and it with it."""
+ENDINGS = {
     signal.SIGTERM: "leaving",
     signal.SIGINT: "leaving",
     signal.SIGUSR2: "handing over",
     signal.SIGHUP: "reloading",
 }
-"""What each signal has the agent do."""
+"""What each signal that ends the loop has the agent do."""
+CONTROL = signal.SIGUSR1
+"""Wakes the loop: a person on this host has told the agent something."""
+SIGNALS = (*ENDINGS, CONTROL)
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +72,9 @@ class Watcher:
         self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
-        self.registrations = Registrations(config, self.health, self.ephemerals)
+        self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.desired = DesiredRelease(config, self.session, self.wake)
+        self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
@@ -73,6 +83,7 @@ class Watcher:
         self.ending: str | None = None
         self._check_again = check_again
         self._reload_asked = False
+        self._stopping = False
         self.troubles = Troubles()
         self._connections = 0
 
@@ -84,6 +95,9 @@ class Watcher:
 
         return FileReconciler(self.config, self.layout, self.session, self.wake)
 
+    def _actions_pending(self) -> int:
+        return self.reconciler.actions_pending if self.reconciler else 0
+
     def wake(self) -> None:
         """Let the loop look again; from any thread, or a signal handler."""
         self.inbox.wake()
@@ -93,13 +107,15 @@ class Watcher:
 
         Raises `AgentError`.
         """
+        # Before the lock, which tells whom to send it to.
+        signal.signal(CONTROL, self._on_signal)
         lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
-        self.board.start(self.desired, self.health, self.registrations, self.reconciler)
+        self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
-        for number in SIGNALS:
+        for number in ENDINGS:
             signal.signal(number, self._on_signal)
         # Where the agent has started itself anew, they have waited for this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -114,32 +130,78 @@ class Watcher:
         try:
             pause = 0.0
             while self.ending is None:
-                for deployment, progress in self.inbox.wait(pause):
-                    self._note_progress(deployment, progress)
-                self._reload_where_asked()
-                pause = self._turn()
+                pause = self._wait_and_look(pause)
         finally:
             self._end()
             os.close(lock)
 
+    def _wait_and_look(self, pause: float) -> float:
+        """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
+        try:
+            for deployment, progress in self.inbox.wait(pause):
+                self._note_progress(deployment, progress)
+            self._reload_where_asked()
+            return self._turn() if self.ending is None else 0.0
+        except AgentError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # an agent that has ended helps nobody
+            self.troubles.begin_turn()
+            self.troubles.note_mistake(exc)
+            self.troubles.end_turn()
+            # What fails at once must not keep a processor busy.
+            time.sleep(AFTER_MISTAKE)
+            return 0.0
+
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._reload_asked = True
-        else:
-            self.ending = SIGNALS[signal.Signals(number)]
+        elif number != CONTROL:
+            self.ending = ENDINGS[signal.Signals(number)]
         self.wake()
 
     def _reload_where_asked(self) -> None:
-        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong."""
+        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong.
+
+        First what runs has to end, such as a hook: the agent that begins anew would run it a second time beside that.
+        """
         if not self._reload_asked:
             return
+        problem = self._config_problem()
+        if (self._stopping or not problem) and not self._has_stopped():
+            if not self._stopping:
+                log.info("reloading as soon as what runs has ended")
+            self._stopping = True
+            return  # its end wakes the loop
         self._reload_asked = False
+        if not problem:
+            self.ending = self.ending or ENDINGS[signal.SIGHUP]
+            return
+        log.warning("not reloaded, the configuration of before stays in force: %s", problem)
+        if self._stopping:
+            self._resume()
+
+    def _config_problem(self) -> str | None:
         try:
             self._check_again()
         except ConfigError as exc:
-            log.warning("not reloaded, the configuration of before stays in force: %s", exc)
-        else:
-            self.ending = self.ending or SIGNALS[signal.SIGHUP]
+            return str(exc)
+        return None
+
+    def _has_stopped(self) -> bool:
+        """Begin nothing more; whether all that was begun has ended."""
+        if self.deployment is not None:
+            self.deployment.cancel()
+        if self.reconciler is not None:
+            self.reconciler.end(0)
+        return not self._is_deploying and not (self.reconciler is not None and self.reconciler.works)
+
+    def _resume(self) -> None:
+        """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
+        self._stopping = False
+        self._answered = None
+        self.reconciler = self._reconciler()
+        if self.reconciler:
+            self.reconciler.start()
 
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
         if deployment is not self.deployment or progress is None:
@@ -164,7 +226,12 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
-        self._note_files()
+        self.troubles.begin_turn()
+        with self.troubles.noted():
+            self._note_files()
+        with self.troubles.noted():
+            self.controls.refresh()
+            self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
             self.wake()  # to report it
@@ -174,7 +241,7 @@ class Watcher:
         """Take over how it is with the files, and let their thread know that there may be a connection again."""
         if self.reconciler is None:
             return
-        if not self.reconciler.works:
+        if not self.reconciler.works and not self._stopping:
             raise AgentError("the thread that reconciles files has stopped; see the log")
         if self.session.usable:
             self.reconciler.wake()
@@ -185,8 +252,8 @@ class Watcher:
         if not self.session.usable:
             self.desired.mark_stale()
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
-        self.troubles.begin_turn()
-        self.troubles.add([self.board.trouble] if self.board.trouble else [])
+        self.troubles.add(self.board.troubles)
+        self.troubles.add(self.health.troubles)
         try:
             self._take_steps()
         except NoAnswerError as exc:
@@ -196,31 +263,43 @@ class Watcher:
         return self.troubles.end_turn() or IDLE
 
     def _take_steps(self) -> None:
+        self.troubles.add(self.controls.troubles)
+        for step in (
+            self._follow_session,
+            self._find_address,
+            self.desired.refresh,
+            self._retry_where_asked,
+            self._converge,
+            self._verify_live,
+            self.board.report,
+            self._register,
+            self._prove_contact,
+        ):
+            with self.troubles.noted():
+                step()
+
+    def _follow_session(self) -> None:
         if self.ephemerals.follow_session():
             self.desired.mark_stale()
-        if self.session.connections != self._connections:
-            self._connections = self.session.connections
+
+    def _find_address(self) -> None:
+        connections = self.session.connections
+        if connections != self._connections:
             self.registrations.find_address(self.session.local_address)
-        with self.troubles.noted():
-            self.desired.refresh()
-        self._converge()
+            self._connections = connections
+
+    def _verify_live(self) -> None:
         self.signature.look(self._live() or self._live_elsewhere())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
-        with self.troubles.noted():
-            self.board.report()
-        self._register()
-        with self.troubles.noted():
-            self._prove_contact()
 
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or desired.asks_the_same(self._answered):
+        if desired is None or self._stopping or desired.asks_the_same(self._answered):
             return
-        if self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED:
+        if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            if desired.release is not None or not self.deployment.handshake.has_activated:
-                self.deployment.cancel()
+            self._cancel_for(desired)
             return
         self.deployment = None
         if desired.release is None:
@@ -229,12 +308,63 @@ class Watcher:
             return
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
         other = self._answered is not None and self._answered.generation == desired.generation
-        journal = ReleaseJournal.load(self.layout.journal)
+        journal = ReleaseJournal.read(self.layout.journal)
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
+        elif self.controls.held and not self._is_live(desired.release):
+            self._stay()
         else:
             self._deploy(desired, desired.release)
+
+    @property
+    def _is_deploying(self) -> bool:
+        return self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED
+
+    def _cancel_for(self, desired: Desired) -> None:
+        """Cancel the deployment that is under way, where another may take its place."""
+        deployment = self.deployment
+        if deployment is None:
+            return
+        if not self.controls.held and (desired.release is not None or not deployment.handshake.has_activated):
+            deployment.cancel()
+        elif desired.problem:
+            self.troubles.add([desired.problem])
+
+    def _is_live(self, release: Release) -> bool:
+        return live_commit(self.layout, release.relative_path) == release.commit_id
+
+    def _stay(self) -> None:
+        """While the host is held, the state is that of the last release which came to an outcome, or none's."""
+        if self.board.status.state not in {"active", *GAVE_UP}:
+            self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
+
+    def _retry_where_asked(self) -> None:
+        """Answer a request to try again what has failed here: forget that it has, or say why not."""
+        request = self.controls.retry
+        state = self.board.status.state
+        # A deployment that has just failed is about to end, which wakes the loop.
+        if request is None or not self.desired.is_read or (self._is_deploying and state in GAVE_UP):
+            return
+        desired = self.desired.current
+        journal = ReleaseJournal.load(self.layout.journal)
+        generation = desired.generation if desired else None
+        failed = desired is not None and self._has_failed(desired, journal)
+        known = state if generation == self.board.status.generation else None
+        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
+        if refusal is None:
+            try:
+                journal.without_failure().save(self.layout.journal)
+                self._answered = None
+            except OSError as exc:
+                refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
+        self.controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
+        self.board.set_controls(self.controls)
+
+    def _has_failed(self, desired: Desired, journal: ReleaseJournal) -> bool:
+        if desired.asks_the_same(self._answered):
+            return not self._is_deploying and self.board.status.state in GAVE_UP
+        return bool(desired.release and journal.failed(desired.generation, desired.release.commit_id))
 
     def _deploy(self, desired: Desired, release: Release) -> None:
         deployment = Deployment(
@@ -273,21 +403,27 @@ class Watcher:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
         draining = self.deployment is not None and self.deployment.handshake.withholds_registrations
-        troubles = self.registrations.update(serving=not draining and self._serves())
+        drained = self.controls.drained is not None
+        troubles = self.registrations.update(serving=not draining and not drained and self._serves())
         self.troubles.add(troubles)
+        if drained and not troubles:
+            self.board.note_withdrawal()
         if self.deployment is not None and draining and not troubles:
             self.deployment.handshake.answer(Phase.DRAINING)
 
     def _serves(self) -> bool:
-        """Whether this host has what it should serve: a release, where one is published."""
+        """Whether this host has what it should serve: a release, where one is published.
+
+        Raises `OSError` where that can't be told now: then what is registered stays.
+        """
         desired = self.desired.current
         if desired is None:
             # While it can't be read, what was proved here before is what this host serves.
-            return self.desired.is_read or bool(ReleaseJournal.load(self.layout.journal).healthy)
+            return self.desired.is_read or bool(ReleaseJournal.read(self.layout.journal).healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(ReleaseJournal.load(self.layout.journal).healthy)
+        return self._live() is not None or bool(ReleaseJournal.read(self.layout.journal).healthy)
 
     def _prove_contact(self) -> None:
         """Where a deployment waits for an answer of the ensemble, ask for one."""
@@ -300,11 +436,14 @@ class Watcher:
         """Leave, or hand the session over: then it lasts, for the next agent, until it expires; as after an error."""
         systemd.notify(systemd.reloading() if self.ending == "reloading" else "STOPPING=1")
         log.info("%s", self.ending or "ending after an error")
+        end = time.monotonic() + END_TIMEOUT
         if self.deployment is not None:
             self.deployment.cancel()
-            self.deployment.join(timeout=5)
+            self.deployment.join(END_TIMEOUT)
         if self.reconciler:
-            self.reconciler.end(5)
+            self.reconciler.end(max(0.0, end - time.monotonic()))
+        self.signature.end()
+        command.end_all()
         if self.ending == "leaving":
             self.session.stop()
             self.memory.forget()

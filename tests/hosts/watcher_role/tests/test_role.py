@@ -29,6 +29,8 @@ VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
 NEXT, FAILING = "99.0.0", "99.0.1"
 BOTH = ("role1", "role2")
 RECAP = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)", re.MULTILINE)
+COMMAND = "/usr/local/bin/zoo-watcher"
+AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 WATCHER = "roles/watcher/files/zoo_watcher/watcher.py"
 
 
@@ -133,6 +135,38 @@ def test_every_way_of_installing_ends_with_the_release_live_and_registered(zk: K
     assert on("role1", "find", "/tmp", "/var/tmp", "-name", "'*.wheels'") == ""
 
 
+def test_everybody_on_a_host_sees_its_status_and_is_told_to_control_it_by_sudo() -> None:
+    for host in BOTH:
+        which = "zoo-watcher: this host has several agents, say which: business, shop"
+        assert on(host, COMMAND, "status 2>&1") == which
+        for app in ("business", "shop"):
+            text = on(host, *AS_NOBODY, COMMAND, f"status {app} 2>&1").splitlines()
+            told = {
+                f"agent       {host}, running",
+                f"app         /app/{app}",
+                f"registered  /service/{app}/{host}",
+                f"zoo-watcher: not read: /etc/zoo-watcher/{app}.json: Permission denied",
+            }
+            assert told <= set(text)
+            refused = f"zoo-watcher: /srv/{app}/.zoo: permission denied; run this as root, with sudo"
+            assert on(host, *AS_NOBODY, COMMAND, f"drain {app} --reason x 2>&1") == refused
+
+
+def test_a_host_that_root_has_drained_stays_drained_when_its_agent_is_restarted(zk: KazooClient) -> None:
+    line = on("role1", COMMAND, "drain shop --reason 'disk swap' 2>&1")
+    assert line.startswith("shop: drained since "), line
+    assert line.endswith(" by root: disk swap; nothing is registered"), line
+    assert zk.exists("/service/shop/role1") is None
+    assert on("role1", "stat", "-c", "%U:%G:%a", "/srv/shop/.zoo/controls/drained") == "zoo-shop:zoo-shop:644"
+    on("role1", "systemctl", "restart", "zoo-watcher@shop")
+    wait_for(partial(is_active, zk, "/app/shop", "role1"), "it has proved its release again")
+    assert status(zk, "/app/shop", "role1")["drained"]["reason"] == "disk swap"
+    assert zk.exists("/service/shop/role1") is None
+    assert zk.exists("/service/business/role1"), "the other agent of the host is none of it"
+    assert on("role1", COMMAND, "undrain shop 2>&1") == "shop: not drained; healthy services are registered"
+    wait_for(partial(zk.exists, "/service/shop/role1"), "it is registered again")
+
+
 def test_a_file_in_a_directory_of_roots_is_roots_and_no_command_of_the_agent_may_more_than_its_user() -> None:
     wait_for(lambda: on("role1", "stat", "-c", "%U:%G:%a", "/etc/app/limits") == "root:adm:640", "the file is there")
     wait_for(lambda: on("role1", "systemctl", "is-active", "app") == "active", "its unit has been restarted")
@@ -162,7 +196,8 @@ def test_only_the_instance_whose_configuration_changed_is_restarted(zk: KazooCli
     }
     assert (before["business"] == after["business"], before["shop"] == after["shop"]) == (False, True)
     assert witness.events == []
-    assert on("role1", "ls", "/etc/zoo-watcher").split() == ["business.json", "shop.json"]
+    files = ["business.base", "business.json", "shop.base", "shop.json"]
+    assert on("role1", "ls", "/etc/zoo-watcher").split() == files
 
 
 def test_a_run_that_was_broken_off_before_its_restart_is_brought_to_its_end_and_nothing_else_is_to_do() -> None:
@@ -230,6 +265,8 @@ def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClien
         == ""
     )
     assert on("role1", "cat", "/srv/shop/site/index.html") == "first"
+    # With one instance left, the command needs no name.
+    assert on("role1", COMMAND, "status").startswith("agent       role1, running\napp         /app/business\n")
     assert on("role1", "ls", "/opt/zoo-watcher").split() == [was.removeprefix("active "), "current-business"]
     assert runs("role1") == was
     assert witness.events == []
@@ -238,7 +275,8 @@ def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClien
 
 def test_removing_the_last_instance_leaves_nothing_but_its_base_and_that_where_asked(zk: KazooClient) -> None:
     assert not apply("business", host="role2", watcher_state="absent").failed
-    left = on("role2", "ls", "-d", "/opt/zoo-watcher", "/etc/zoo-watcher", "/var/lib/zoo-watcher", "/run/zoo-watcher")
+    directories = [f"{parent}/zoo-watcher" for parent in ("/opt", "/etc", "/var/lib", "/run")]
+    left = on("role2", "ls", "-d", *directories, COMMAND)
     assert left == ""
     assert on("role2", "find", "/etc", "-name", "*zoo-watcher*") == ""
     assert on("role2", "systemctl", "list-units", "--all", "--plain", "--no-legend", "'zoo-watcher*'") == ""

@@ -177,6 +177,8 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
             "own status",
         ),
         ({"git_mirrors": ["https://a/"]}, "git_mirrors", "an object of mirrors"),
+        ({"git_mirrors": {"https://a/": "https://token@b/"}}, "git_mirrors", "carries a user name, perhaps a token"),
+        ({"git_mirrors": {"https://a/": "ssh://u:pw@b/"}}, "git_mirrors", "carries a password"),
         ({"git_mirrors": {"https://a/": "-x"}}, "git_mirrors", "no leading dash"),
         ({"git_mirrors": {"https://a/": "http://b/"}}, "git_mirrors", "http is not in allowed_schemes"),
         ({"keep_relases": 3}, "keep_relases", "no such key"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from support.agent import SOURCE
 from zoo_watcher.errors import AgentError
-from zoo_watcher.host.base_lock import is_locked, lock_base
+from zoo_watcher.host.base_lock import agent_pid, is_locked, lock_base
 from zoo_watcher.host.layout import Layout
 
 
@@ -24,6 +27,24 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     os.close(lock)
     assert not is_locked(layout)
     os.close(lock_base(layout))
+
+
+def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    assert agent_pid(layout) is None
+    script = "import sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
+    script += f"lock_base(Layout(Path({str(layout.base)!r}))); print('locked', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"locked\n"
+        assert agent_pid(layout) == agent.pid
+        agent.kill()
+    assert agent_pid(layout) is None
 
 
 def test_a_lock_that_is_only_held_for_an_instant_is_waited_for(tmp_path: Path) -> None:

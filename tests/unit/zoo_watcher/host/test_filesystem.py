@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from support.deep import deep_directory
+from support.other_user import other_user
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host import linux
 from zoo_watcher.host.filesystem import (
     disk_errors,
     load_json,
     open_directory,
+    read_json,
     remove_tree,
     sync_file_system,
     write_durably,
@@ -90,6 +92,20 @@ def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp
     (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load_json(tmp_path / "file", count_of, 7) == 7
     assert load_json(tmp_path / "none", count_of, 7) == 7
+    assert read_json(tmp_path / "file", count_of, 7) == 7
+    assert read_json(tmp_path / "none", count_of, 7) == 7
+
+
+def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path, **_words: str) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_json(tmp_path / "file", count_of, 7)
+    assert load_json(tmp_path / "file", count_of, 7) == 7
 
 
 @pytest.mark.parametrize(
@@ -114,6 +130,20 @@ def test_a_directory_is_removed_however_deep_it_is_with_one_descriptor(tmp_path:
         remove_tree(tmp_path / "deep")
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
         assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_directory_without_write_permission_is_removed_by_its_owner(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "top" / "below").mkdir(parents=True)
+    (tmp_path / "top" / "below" / "file").write_text("x")
+    (tmp_path / "kept").mkdir(mode=0o500)
+    (tmp_path / "top" / "below" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "top" / "below").chmod(mode)
+    (tmp_path / "top").chmod(mode)
+    with other_user(tmp_path):
+        remove_tree(tmp_path / "top")
+    assert os.listdir(tmp_path) == ["kept"]
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o500
 
 
 def test_a_name_in_an_open_directory_is_removed_there(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Parts:
         self.checker = Checker(self.config.services[0].check, lambda: None)
         registrations = SimpleNamespace(refused=frozenset())
         health = SimpleNamespace(checkers=[self.checker])
-        parts: Any = (self.config, self.session, self.desired, health, registrations, None)
+        parts: Any = (self.config, self.session, self.desired, health, registrations, lambda: 0)
         self.metrics = Metrics(*parts)
 
     def told(self, name: str, **labels: str) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.activation import activate, live_commit, read_link, restore_link
+from zoo_watcher.releases.activation import activate, linked_commits, live_commit, read_link, restore_link
 
 OLD, NEW, OTHER = "a" * 40, "b" * 40, "c" * 64
 
@@ -150,3 +150,20 @@ def test_what_has_taken_the_place_of_the_link_is_not_removed(layout: Layout) -> 
     for link in (None, "elsewhere"):
         restore_link(layout, "site", link)
     assert (layout.base / "site").is_dir()
+
+
+def test_a_release_of_another_base_is_not_live_here(layout: Layout, tmp_path: Path) -> None:
+    theirs = tmp_path / "other" / ".zoo" / "releases" / NEW
+    theirs.mkdir(parents=True)
+    assert layout.release(NEW).is_dir()
+    (layout.base / "site").symlink_to(theirs)
+    assert live_commit(layout, "site") is None
+    assert linked_commits(layout) == set()
+
+
+def test_every_symlink_below_the_base_counts_whoever_made_it(layout: Layout) -> None:
+    activate(layout, "a/b/site", OLD)
+    (layout.base / "by-hand").symlink_to(layout.release(NEW))
+    (layout.base / "nowhere").symlink_to(layout.release("f" * 40))
+    (layout.release(OLD) / "link").symlink_to(layout.release("e" * 40))
+    assert linked_commits(layout) == {OLD, NEW}

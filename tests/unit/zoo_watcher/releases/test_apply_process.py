@@ -16,7 +16,7 @@ from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.releases import apply_process
-from zoo_watcher.releases.apply_process import ApplyProcess
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
 from zoo_watcher.wire.records import Release
 
 FIRST_PATH = """
@@ -88,7 +88,7 @@ def test_a_process_whose_agent_has_ended_meanwhile_ends_silently(tmp_path: Path)
     source = str(Path(zoo_watcher.__file__).parents[1])
     done = subprocess.run(
         command,
-        input=json.dumps(apply_process.stage_job(config, release, [])),
+        input=json.dumps(stage_job(config, release, [])),
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,6 +105,66 @@ def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.Mo
     with pytest.raises(KilledError):
         process.run({})
     wait_for(lambda: not _runs(int(file.read_text())), "git, as it were, has ended too")
+
+
+NO_FORK = """
+import errno, subprocess, sys
+def fail(*words, **options):
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+{when}
+subprocess.Popen.__init__ = fail
+sys.argv = ["zoo_watcher", "apply"]
+from zoo_watcher.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["", "import git"])
+def test_a_host_without_a_process_to_spare_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, when: str
+) -> None:
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
+    start = apply_process._start
+
+    def start_without_fork() -> subprocess.Popen[str]:
+        with monkeypatch.context() as patches:
+            python = tmp_path / "python"
+            (tmp_path / "script.py").write_text(NO_FORK.format(when=when))
+            python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/script.py\n")
+            python.chmod(0o755)
+            patches.setattr(sys, "executable", str(python))
+            return start()
+
+    monkeypatch.setattr(apply_process, "_start", start_without_fork)
+    release = Release(url="file:///srv/site.git", commit_id="a" * 40, relative_path="site")
+    with pytest.raises(PassingError, match="Resource temporarily unavailable") as raised:
+        ApplyProcess(config).run(stage_job(config, release, []))
+    assert not isinstance(raised.value, KilledError)
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
+child.wait()
+"""
+CHILD = """
+import subprocess
+from zoo_watcher.host.linux import die_with_parent
+die_with_parent()
+git = subprocess.Popen(["sleep", "600"])
+print(git.pid, flush=True)
+git.wait()
+"""
+
+
+def test_git_ends_with_the_agent_also_where_that_is_killed() -> None:
+    words = [sys.executable, "-c", PARENT, CHILD]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=apply_process._environment()) as agent:
+        assert agent.stdout is not None
+        pid = int(agent.stdout.readline())
+        assert _runs(pid)
+        agent.kill()
+    wait_for(lambda: not _runs(pid), "git, as it were, has ended too")
 
 
 def _runs(pid: int) -> bool:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import deployment as deployment_module
+from zoo_watcher.releases.activation import activate, live_commit
 from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.journal import ReleaseJournal
+from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-COMMIT = "a" * 40
+COMMIT, OLD, UNPROVED = "a" * 40, "b" * 40, "c" * 40
 Make = Callable[..., Deployment]
 
 
@@ -106,3 +116,231 @@ def test_a_full_disk_under_the_swap_is_waited_out(
     messages = [progress.message for progress in told if progress]
     assert len(messages) == 2
     assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)
+
+
+@contextmanager
+def starved() -> Iterator[None]:
+    """A part of a test in which this process gets no further descriptor."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def stage(deployment: Deployment, commit_id: str) -> None:
+    """Make a release directory as staging would."""
+    release = deployment.layout.release(commit_id)
+    release.mkdir()
+    (release / "index.html").write_text(commit_id)
+    Manifest.of(release).save(deployment.layout.manifest(commit_id))
+
+
+@pytest.mark.parametrize("name", ["ReleaseJournal.read", "is_deployable"])
+def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.layout.journal)
+    real = attrgetter(name)(deployment_module)
+    times = [1, 2]
+
+    def seldom(*words: Any) -> Any:
+        if not times:
+            return real(*words)
+        times.pop()
+        with starved():
+            return real(*words)
+
+    monkeypatch.setattr(f"zoo_watcher.releases.deployment.{name}", seldom)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    messages = [progress.message for progress in told if progress and progress.message]
+    assert len(messages) == 2
+    assert all("Too many open files; tried again in" in message for message in messages)
+    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)
+
+
+def test_a_journal_that_may_not_be_read_is_not_overwritten(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.layout.journal.write_text("another user's")
+
+    def refuse(path: Path) -> ReleaseJournal:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(ReleaseJournal, "read", refuse)
+    deployment.run()
+    assert outcome(told) == (
+        "failed",
+        f"looking at what is here: {deployment.layout.journal} Permission denied",
+    )
+    assert deployment.layout.journal.read_text() == "another user's"
+
+
+def test_a_full_disk_under_a_rollback_is_waited_out(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+    errors = [PassingError("activating site: No space left on device", "disk")] * 2
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if commit_id == OLD and errors:
+            raise errors.pop()
+        activate(layout, place, commit_id)
+
+    def fail() -> None:
+        raise UnhealthyError("not healthy")
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    monkeypatch.setattr(deployment, "_restart", fail)
+    deployment.run()
+    assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+    assert live_commit(deployment.layout, "site") == OLD
+    said = "not healthy; going back: activating site: No space left on device; tried again in"
+    assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
+
+
+def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if commit_id == OLD:
+            raise PassingError("activating site: No space left on device", "disk")
+        activate(layout, place, commit_id)
+
+    def fail() -> None:
+        raise UnhealthyError("not healthy")
+
+    def cancelled(_seconds: float) -> None:
+        raise CancelledError
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    monkeypatch.setattr(deployment, "_restart", fail)
+    monkeypatch.setattr(deployment.handshake, "sleep", cancelled)
+    deployment.run()
+    assert told[-1] is None
+    assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
+    assert ReleaseJournal.load(deployment.layout.journal).failure is None
+
+
+def test_why_a_step_failed_is_told_until_it_has_succeeded(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = [
+        (["fetching"], PassingError("no route", "fetch")),
+        (["fetching", "staging"], PassingError("disk full", "disk")),
+        (["fetching", "staging"], DeployError("enough")),
+    ]
+
+    def run(_job: Any, step: Callable[[str], None]) -> dict[str, Any]:
+        steps, error = tries.pop(0)
+        for name in steps:
+            step(name)
+        raise error
+
+    monkeypatch.setattr(deployment._process, "run", run)
+    deployment.run()
+    messages = [(progress.state, (progress.message or "").partition(";")[0]) for progress in told if progress]
+    assert messages == [
+        ("fetching", ""),
+        ("fetching", "no route"),
+        ("fetching", "no route"),
+        ("staging", ""),
+        ("fetching", "disk full"),
+        ("fetching", "disk full"),
+        ("staging", "disk full"),
+        ("failed", "enough"),
+    ]
+
+
+@pytest.mark.parametrize("signers", [None, "signers"])
+def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_is(
+    deployment: Deployment, told: list[Progress | None], tmp_path: Path, signers: str | None
+) -> None:
+    stage(deployment, COMMIT)
+    activate(deployment.layout, "other", COMMIT)
+    ReleaseJournal().with_place("other", COMMIT, None).save(deployment.layout.journal)
+    (deployment.layout.release(COMMIT) / "built").write_text("by a hook\n")
+    if signers:
+        (tmp_path / signers).write_text("somebody ssh-ed25519 AAAA\n")
+        deployment.config = replace(deployment.config, require_signature=str(tmp_path / signers))
+    deployment.run()
+    assert (deployment.layout.place("other") / "built").read_text() == "by a hook\n"
+    state, message = outcome(told)
+    if signers:
+        assert state == "failed"
+        assert str(message).startswith(f"{COMMIT} is live at other and modified since it was staged")
+    else:
+        assert (state, message) == ("active", None)
+        assert live_commit(deployment.layout, "site") == COMMIT
+
+
+def live_and_unproved(deployment: Deployment) -> None:
+    """A release is live whose proof the deployment of a newer one has broken off; the one before it was healthy."""
+    stage(deployment, OLD)
+    stage(deployment, UNPROVED)
+    journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
+    journal.save(deployment.layout.journal)
+    activate(deployment.layout, "site", UNPROVED)
+
+
+@pytest.mark.parametrize("healthy", [False, True])
+def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
+) -> None:
+    def run(*_words: Any) -> dict[str, Any]:
+        raise DeployError("too large")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return None if healthy or live_commit(deployment.layout, "site") == OLD else "not healthy"
+
+    live_and_unproved(deployment)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    journal = ReleaseJournal.load(deployment.layout.journal)
+    assert journal.failed(7, COMMIT)
+    if healthy:
+        assert outcome(told) == ("failed", "too large")
+        assert live_commit(deployment.layout, "site") == UNPROVED
+        assert journal.healthy == (UNPROVED, OLD)
+    else:
+        went = f"too large; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
+        assert outcome(told) == ("failed", went)
+        assert live_commit(deployment.layout, "site") == OLD
+        assert journal.healthy == (OLD,)
+
+
+def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for_in_vain(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def run(*_words: Any) -> dict[str, Any]:
+        tries.append(live_commit(deployment.layout, "site"))
+        if len(tries) == 3:
+            stage(deployment, COMMIT)
+            return {"done": {}, "untidy": False}
+        raise PassingError("no route", "fetch")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return "not healthy" if live_commit(deployment.layout, "site") == UNPROVED else None
+
+    live_and_unproved(deployment)
+    deployment.config = replace(deployment.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.run()
+    assert tries == [UNPROVED, OLD, OLD]
+    assert outcome(told) == ("active", None)
+    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)

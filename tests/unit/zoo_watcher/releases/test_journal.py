@@ -94,6 +94,11 @@ def test_a_name_that_is_no_commit_is_left_out(tmp_path: Path) -> None:
     assert ReleaseJournal.load(path).healthy == (A, B)
 
 
+def test_a_failure_is_forgotten_where_it_is_to_be_tried_again() -> None:
+    journal = ReleaseJournal((A,)).with_failure(Failure(7, "failed", "no space", B))
+    assert journal.without_failure() == ReleaseJournal((A,))
+
+
 def test_a_place_that_cannot_be_read_takes_nothing_else_with_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     good = {"path": "site", "healthy": [A, "HEAD"], "before": None}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from support.other_user import other_user
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.manifest import Manifest
@@ -59,8 +62,44 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
 
 
 def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
-    assert prune(layout, frozenset({NEW})) != []
+    assert prune(layout, frozenset({NEW})) == []
     assert layout.staged() == [NEW]
     assert list(layout.staging.iterdir()) == []
-    assert prune(layout, frozenset({NEW})) == []
     assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
+
+
+def test_what_a_symlink_of_the_base_leads_to_is_not_removed(layout: Layout) -> None:
+    (layout.base / "tools").symlink_to(layout.release(OLD))
+    prune(layout, frozenset({NEW}))
+    assert sorted(layout.staged()) == [OLD, NEW]
+
+
+def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if source == layout.release(OLD):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert prune(layout, frozenset({NEW})) == [f"{layout.release(OLD)}: Device or resource busy"]
+    assert sorted(layout.staged()) == [OLD, NEW]
+    assert layout.manifest(OLD).exists()
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_release_that_a_hook_has_made_read_only_is_removed_by_an_agent_that_is_not_root(
+    layout: Layout, mode: int
+) -> None:
+    inner = layout.release(OLD) / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("x")
+    for directory in (inner, inner.parent, layout.release(OLD)):
+        directory.chmod(mode)
+    with other_user(layout.base):
+        assert prune(layout, frozenset({NEW, OTHER})) == []
+    assert sorted(layout.staged()) == [NEW, OTHER]
+    assert list(layout.staging.iterdir()) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -155,14 +157,33 @@ def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_branches(
 def test_a_web_server_with_nothing_but_files_will_do(store: Repository, repository: GitRepository) -> None:
     made = history(repository)
     repository.git("update-server-info")
-    handler = partial(_Quiet, directory=str(repository.path / ".git"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with web_server(repository.path / ".git") as url:
+        assert (deploy(store, url, made[1]) / "index.html").read_text() == "1\n"
+        with pytest.raises(PassingError, match="has no commit"):
+            store.fetch(release(url, ABSENT))
+
+
+def test_a_branch_that_has_become_a_directory_of_branches_keeps_nothing_from_being_fetched(
+    store: Repository, repository: GitRepository
+) -> None:
+    repository.git("branch", "feature")
+    repository.git("update-server-info")
+    with web_server(repository.path / ".git") as url:
+        deploy(store, url, repository.head)
+        repository.git("branch", "-D", "feature")
+        repository.git("branch", "feature/login")
+        later = repository.commit({"index.html": "two\n"})
+        repository.git("update-server-info")
+        assert (deploy(store, url, later) / "index.html").read_text() == "two\n"
+
+
+@contextmanager
+def web_server(directory: Path) -> Iterator[str]:
+    """The address of a web server with the files of a directory."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(directory))) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
-            url = f"http://127.0.0.1:{server.server_address[1]}/"
-            assert (deploy(store, url, made[1]) / "index.html").read_text() == "1\n"
-            with pytest.raises(PassingError, match="has no commit"):
-                store.fetch(release(url, ABSENT))
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
         finally:
             server.shutdown()
 
@@ -261,10 +282,22 @@ def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitR
 def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repository: GitRepository) -> None:
     commit_id = repository.head
     deploy(store, repository.url, commit_id)
-    store.forget([commit_id])
+    store.keep_only([])
     assert not store.has(commit_id)
     store.fetch(release(repository.url, commit_id))
     assert store.has(commit_id)
+
+
+def test_a_commit_that_was_fetched_and_refused_is_not_kept_for_ever(
+    store: Repository, repository: GitRepository
+) -> None:
+    refused, kept, latest = history(repository, 3)
+    for commit_id in (refused, kept, latest):
+        store.fetch(release(repository.url, commit_id))
+    store.keep_only([kept, latest])
+    assert [store.has(commit_id) for commit_id in (refused, kept, latest)] == [False, True, True]
+    store.tidy()
+    assert commits(store) == 2
 
 
 def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_are_all_read(
@@ -298,7 +331,7 @@ def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
     assert store.is_broken()
     with pytest.raises(CorruptError, match=r"^git ls-tree: "):
         store.files(repository.head)
-    store.discard()
+    store.discard(repository.head)
     store.fetch(release(repository.url, repository.head))
     assert store.files(repository.head)
 
@@ -332,6 +365,79 @@ def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over
     assert f"fetching from {repository.url} instead of its mirror" in capsys.readouterr().err
 
 
+def git_that(monkeypatch: pytest.MonkeyPatch, directory: Path, name: str, script: str) -> None:
+    """Have the git command `name` be a line of shell's, which may end the process; all others are git's."""
+    program = directory / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nif [ "$1" = {name} ]; then {script}; fi\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_a_git_that_is_killed_after_the_fetch_says_nothing_about_the_commit(
+    store: Repository, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = release(repository.url, repository.head)
+    git_that(monkeypatch, tmp_path, "rev-parse", "kill -9 $$")
+    with pytest.raises(KilledError):
+        store.fetch(wanted)
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("error: unable to write file big.txt", True),
+        ("error: unable to create file a: No space left on device", True),
+        ("fatal: cannot fork: Resource temporarily unavailable", True),
+        ("error: unable to create file a: File name too long", False),
+    ],
+)
+def test_a_checkout_that_fails_because_of_the_disk_is_tried_again(
+    store: Repository,
+    repository: GitRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    passes: bool,
+) -> None:
+    store.fetch(release(repository.url, repository.head))
+    git_that(monkeypatch, tmp_path, "read-tree", f"echo '{said}' >&2; exit 128")
+    with pytest.raises(DeployError, match=said) as raised:
+        store.check_out(repository.head, store.layout.unused("tree"), None)
+    assert isinstance(raised.value, PassingError) is passes
+    assert not isinstance(raised.value, CorruptError)
+
+
+def test_a_check_of_the_store_that_can_not_be_made_does_not_throw_it_away(
+    store: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git_that(monkeypatch, tmp_path, "fsck", "echo 'error: open: Too many open files' >&2; exit 1")
+    assert not store.is_broken()
+
+
+def test_a_commit_of_a_few_objects_and_a_million_directories_is_refused_before_they_are_all_read(
+    layout: Layout, repository: GitRepository
+) -> None:
+    store = Repository(layout, Access(("file",), most=5_000))
+    store.open()
+    commit_id = repository.nest(7, "abcdefgh", file=False)
+    store.fetch(release(repository.url, commit_id))
+    with pytest.raises(DeployError, match=r"has more than 5000 directories \(max_release_files\)"):
+        store.files(commit_id)
+
+
+def test_a_token_of_a_mirror_or_a_repository_is_not_in_the_log(
+    layout: Layout, repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrors = ((repository.url, f"http://s3cret@127.0.0.1:{free_ports(1)[0]}/a"),)
+    store = Repository(layout, Access(("file", "http"), mirrors=mirrors))
+    store.open()
+    store.fetch(release(repository.url, repository.head))
+    said = capsys.readouterr().err
+    assert "instead of its mirror: fetching from http://127.0.0.1" in said
+    assert "s3cret" not in said
+
+
 def test_a_git_that_is_killed_while_it_verifies_says_nothing_about_the_signature(
     layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,11 +445,7 @@ def test_a_git_that_is_killed_while_it_verifies_says_nothing_about_the_signature
     store = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
     store.open()
     store.fetch(release(repository.url, repository.head))
-    program = tmp_path / "bin" / "git"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n[ "$1" != verify-commit ] || kill -9 $$\nexec {shutil.which("git")} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    git_that(monkeypatch, tmp_path, "verify-commit", "kill -9 $$")
     with pytest.raises(KilledError):
         store.verify(repository.head)
 

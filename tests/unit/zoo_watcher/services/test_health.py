@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from support.service import Service
 from support.waiting import wait_for
 from zoo_watcher.config.config import Check
+from zoo_watcher.errors import NotCheckedError
+from zoo_watcher.services import health as health_module
 from zoo_watcher.services.health import LOOK, Checker, Health, Supervisor
 
 
@@ -160,6 +163,52 @@ def test_a_check_that_hangs_is_no_proof_of_health_any_more_and_its_next_answer_i
     checker._note(None, checker._epoch)
     supervisor.look(now + LOOK)
     assert checker.healthy
+
+
+def test_a_check_that_can_not_be_made_leaves_the_verdict_as_it_was_for_as_long_as_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes: list[None] = []
+    starved = False
+
+    def ask(_check: Check) -> str | None:
+        if starved:
+            raise NotCheckedError("Too many open files")
+        return None
+
+    monkeypatch.setattr(health_module, "probe", ask)
+    health = Health([check(1)], lambda: changes.append(None))
+    (checker,) = health.checkers
+    supervisor = Supervisor(health.checkers)
+    checker._ask()
+    starved = True
+    for _again in range(10):
+        checker._ask()
+    told = "tcp check of port 1 can't be made: Too many open files"
+    assert (checker.healthy, health.proved, health.troubles) == (True, True, [told])
+    assert len(changes) == 2, "it is told once"
+    now = time.monotonic()
+    for _second in range(int(checker.patience) + 3):
+        supervisor.look(now)
+        now += LOOK
+    assert (checker.healthy, checker.reason) == (False, f"{told}: no result for {checker.patience:g} s")
+    starved = False
+    checker._ask()
+    assert (checker.healthy, health.troubles) == (True, [])
+
+
+def test_an_error_of_the_agents_own_ends_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: Iterator[Exception] = iter([MemoryError(), TypeError("wrong")])
+
+    def err(_check: Check) -> str | None:
+        for error in errors:
+            raise error
+        return None
+
+    monkeypatch.setattr(health_module, "probe", err)
+    health = Health([check(1)], lambda: None)
+    health.start()
+    wait_for(lambda: health.checkers[0].healthy, "it is asked again")
 
 
 def test_a_pause_of_the_whole_agent_is_not_held_against_its_checks() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import resource
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ import pytest
 from support.certificates import Certificates
 from support.service import Service
 from zoo_watcher.config.config import Check
+from zoo_watcher.errors import NotCheckedError
 from zoo_watcher.services.probes import probe
 
 
@@ -108,6 +112,43 @@ def test_a_path_that_http_cannot_ask_for_is_a_reason_and_no_crash(service: Servi
 
 def test_a_host_that_no_resolver_knows_is_named() -> None:
     assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
+
+
+@contextmanager
+def starving() -> Iterator[None]:
+    """This process can open no file."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "tcp"}, {"kind": "http"}, {"kind": "tcp", "host": "localhost"}])
+def test_without_a_free_descriptor_nothing_is_said_of_a_service(service: Service, settings: dict[str, str]) -> None:
+    asked = check(service.open().port, **settings)
+    assert probe(asked) is None
+    with starving(), pytest.raises(NotCheckedError, match=r"^Too many open files$"):
+        probe(asked)
+
+
+def test_a_command_that_the_host_lacks_the_means_to_start_says_nothing_and_one_that_is_missing_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = check(1, "command", command=("true",))
+    with starving(), pytest.raises(NotCheckedError, match=r"^true can't be started now: .*Too many open files"):
+        probe(asked)
+
+    def refuse(*_words: Any, **_options: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(NotCheckedError, match=r"^true can't be started now: .*temporarily unavailable"):
+            probe(asked)
+    assert probe(asked) is None
+    assert "none can't be started: " in (probe(check(1, "command", command=("/none",))) or "")
 
 
 @contextmanager

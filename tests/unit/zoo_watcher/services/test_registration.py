@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import socket
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.services.health import Health
-from zoo_watcher.services.registration import Registrations, service_path, service_value, source_address
+from zoo_watcher.services.registration import Registrations, service_path, service_value
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
 
 
@@ -63,36 +63,6 @@ def test_a_registry_at_the_root_needs_no_second_slash() -> None:
     assert service_path(service("seed", path="/")) == "/web1"
 
 
-@pytest.mark.parametrize(
-    "hosts",
-    ["127.0.0.1:2181", "127.0.0.1:2181,127.0.0.1:2182/chroot", "localhost", "no-such-host.invalid:2181", "[::1]:2181"],
-)
-@pytest.mark.parametrize("connected_from", ["", "127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def test_an_ensemble_that_is_here_or_cannot_be_found_gives_the_loopback_address(
-    hosts: str, connected_from: str
-) -> None:
-    assert source_address(hosts, connected_from) == "127.0.0.1"
-
-
-def test_the_address_of_the_connection_needs_no_name_to_be_resolved() -> None:
-    assert source_address("no-such-host.invalid:2181", "198.51.100.7") == "198.51.100.7"
-
-
-def own_address() -> str | None:
-    """This machine's address on its way out; None where it has no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 2181))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
-
-
-@pytest.mark.skipif(own_address() is None, reason="this machine has no network")
-def test_an_ensemble_elsewhere_gives_the_address_on_the_way_there() -> None:
-    assert source_address("127.0.0.1:2181, 192.0.2.1:2181/chroot", "127.0.0.1") == own_address()
-
-
 class Held(set[str]):
     """Ephemerals of which only the paths count; `configured` is what nothing else may be held than."""
 
@@ -128,12 +98,33 @@ def health() -> Health:
     return Health([service.check for service in CONFIG.services], lambda: None)
 
 
+def registrations_of(health: Health, held: Held) -> Registrations:
+    """Those of an agent that is connected."""
+    registrations = Registrations(CONFIG, health, cast(Ephemerals, held), lambda: None)
+    registrations.find_address("192.0.2.7")
+    return registrations
+
+
+def test_a_service_waits_for_this_hosts_address_and_one_with_an_address_of_its_own_does_not(health: Health) -> None:
+    first, second = CONFIG.services
+    config = replace(CONFIG, services=(first, replace(second, address="192.0.2.8")))
+    held = Held()
+    registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
+    for checker in health.checkers:
+        checker.healthy = True
+    assert registrations.update(serving=True) == []
+    assert held == {"/service/b"}
+    registrations.find_address("192.0.2.7")
+    registrations.update(serving=True)
+    assert held == {"/service/a", "/service/b"}
+
+
 def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_stay_as_they_are(
     health: Health,
 ) -> None:
     first, second = health.checkers
     held = Held()
-    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
+    registrations = registrations_of(health, held)
     rounds = []
     for serving, healthy in ((False, True), (True, True), (True, None), (True, False), (True, True), (False, True)):
         first.healthy, second.healthy = healthy, None
@@ -169,7 +160,7 @@ class Refusing(Held):
 @pytest.mark.parametrize("error", [TakenError("/service/a", 7), SessionTroubleError("/service/a: permission denied")])
 def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: Health, error: Exception) -> None:
     held = Refusing(error)
-    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
+    registrations = registrations_of(health, held)
     first, second = health.checkers
     first.healthy = second.healthy = True
     assert registrations.update(serving=True) == [str(error)]
@@ -185,7 +176,7 @@ def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: H
 
 def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(health: Health) -> None:
     held = Refusing(NoAnswerError("no answer within 10 s"))
-    registrations = Registrations(CONFIG, health, cast(Ephemerals, held))
+    registrations = registrations_of(health, held)
     first, second = health.checkers
     first.healthy, second.healthy = True, False
     with pytest.raises(NoAnswerError):

@@ -27,6 +27,7 @@ class Ensemble:
     client_id: tuple[int, bytes] = (FIRST, b"secret")
     znodes: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
     watches: dict[str, Callable[[Any], None]] = field(default_factory=dict)
     broken: bool = False
     woken: int = 0
@@ -53,7 +54,7 @@ class Ensemble:
         return results
 
     def _stat(self, path: str) -> Any:
-        return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=0)
+        return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=self.versions.get(path, 0))
 
     def exists_async(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
         """As in kazoo's client, with the answer at once; so are those below."""
@@ -66,13 +67,13 @@ class Ensemble:
             raise NodeExistsError
         self.znodes[path] = (self.client_id[0], value)
 
-    def set_async(self, path: str, value: bytes) -> None:  # noqa: D102
+    def set_async(self, path: str, value: bytes) -> Any:  # noqa: D102
         if path not in self.znodes:
             raise NoNodeError
-        self.znodes[path] = (self.znodes[path][0], value)
+        self.change(path, value)
+        return self._stat(path)
 
-    def get_async(self, path: str, watch: Callable[[Any], None]) -> tuple[bytes, Any]:  # noqa: D102
-        self.watches[path] = watch
+    def get_async(self, path: str) -> tuple[bytes, Any]:  # noqa: D102
         return self.znodes[path][1], self._stat(path)
 
     def delete_async(self, path: str, version: int) -> None:  # noqa: D102
@@ -86,6 +87,7 @@ class Ensemble:
 
         def create(path: str, value: bytes, **_options: Any) -> None:
             self.requests.append(("replace", path))
+            self.versions.pop(path, None)
             self.znodes[path] = (self.client_id[0], value)
 
         return SimpleNamespace(delete=lambda _path, _version: None, create=create, commit_async=list)
@@ -96,11 +98,21 @@ class Ensemble:
         for watch in watches.values():
             watch(SimpleNamespace(type=EventType.NONE, path=None))
 
+    def change(self, path: str, value: bytes) -> None:
+        """Somebody sets the value of a znode."""
+        self.znodes[path] = (self.znodes[path][0], value)
+        self.versions[path] = self.versions.get(path, 0) + 1
+        self._fire(path, EventType.CHANGED)
+
     def delete(self, path: str) -> None:
         """Somebody deletes a znode."""
         del self.znodes[path]
+        self.versions.pop(path, None)
+        self._fire(path, EventType.DELETED)
+
+    def _fire(self, path: str, kind: str) -> None:
         if path in self.watches:
-            self.watches.pop(path)(SimpleNamespace(type=EventType.DELETED, path=path))
+            self.watches.pop(path)(SimpleNamespace(type=kind, path=path))
 
 
 @pytest.fixture
@@ -142,6 +154,50 @@ def test_what_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble
     ephemerals.hold("/a", b"one")
     ensemble.delete("/a")
     assert ensemble.woken == 1
+    assert ephemerals.held == set()
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+
+
+def test_what_somebody_changes_has_its_value_again_and_is_still_watched(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ensemble.change("/a", b"theirs")
+    assert ensemble.woken == 1
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+    ensemble.change("/a", b"theirs")
+    ensemble.delete("/a")
+    assert ensemble.woken == 2
+    ephemerals.hold("/a", b"one")
+    assert ensemble.znodes == {"/a": (FIRST, b"one")}
+    assert ephemerals.held == {"/a"}
+
+
+def test_what_the_agent_changes_itself_wakes_nobody_and_is_asked_for_once(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    ephemerals.hold("/a", b"one")
+    ephemerals.hold("/a", b"two")
+    ensemble.requests.clear()
+    ephemerals.hold("/a", b"two")
+    assert (ensemble.requests, ensemble.woken) == ([], 0)
+
+
+def test_what_is_changed_before_its_watch_is_set_is_not_held(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ensemble.create_async
+
+    def create_async(path: str, value: bytes, **options: Any) -> None:
+        create(path, value, **options)
+        ensemble.change(path, b"theirs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble, "create_async", create_async)
+        with pytest.raises(SessionTroubleError, match=r"^/a has just been changed$"):
+            ephemerals.hold("/a", b"one")
     assert ephemerals.held == set()
     ephemerals.hold("/a", b"one")
     assert ensemble.znodes == {"/a": (FIRST, b"one")}
@@ -259,6 +315,15 @@ def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
     ensemble.client_id = (SECOND, b"other")
     start(ensemble, file).withdraw_others({"/a"})
     assert set(ensemble.znodes) == {"/a"}
+    assert SessionMemory(file).paths == {"/a"}
+
+
+def test_what_could_not_be_remembered_is_at_the_next_look(ensemble: Ensemble, tmp_path: Path) -> None:
+    file = tmp_path / "late" / "session.json"
+    ephemerals = start(ensemble, file)
+    ephemerals.hold("/a", b"one")
+    file.parent.mkdir()
+    ephemerals.hold("/a", b"one")
     assert SessionMemory(file).paths == {"/a"}
 
 

@@ -90,6 +90,17 @@ def test_a_file_that_can_not_be_written_is_no_reason_to_stop(tmp_path: Path, cap
     assert CLIENT_ID[1].hex() not in caplog.text
 
 
+def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "late" / "session.json"
+    memory = SessionMemory(file)
+    for _again in range(3):
+        memory.save(CLIENT_ID, {"/a"})
+    assert caplog.text.count("session not remembered") == 1
+    file.parent.mkdir()
+    memory.save(CLIENT_ID, {"/a"})
+    assert SessionMemory(file).paths == {"/a"}
+
+
 def test_what_is_forgotten_is_gone_and_may_be_forgotten_twice(file: Path) -> None:
     memory = SessionMemory(file)
     memory.save(CLIENT_ID, ())

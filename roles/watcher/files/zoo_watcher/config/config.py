@@ -19,10 +19,11 @@ from zoo_watcher.wire.records import (
     AppPaths,
     check_node_name,
     check_path,
+    check_published_url,
     check_relative_path,
-    check_url,
     quote,
     url_scheme,
+    without_userinfo,
 )
 
 from .managed_file import ManagedFile, managed_files
@@ -308,10 +309,11 @@ def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str,
 
     mirrors = reader.take("git_mirrors", "an object of mirrors by the beginning of an address", fits, {})
     for beginning, mirror in mirrors.items():
-        reader.checked("git_mirrors", mirror, check_url)
+        # A token in it would be in the list of processes.
+        reader.checked("git_mirrors", mirror, check_published_url)
         scheme = url_scheme(mirror)
         if not reader.noted("git_mirrors") and scheme not in schemes:
-            reader.wrong("git_mirrors", f"{scheme} is not in allowed_schemes, for {quote(beginning)}")
+            reader.wrong("git_mirrors", f"{scheme} is not in allowed_schemes, for {quote(without_userinfo(beginning))}")
     return tuple(mirrors.items())
 
 

@@ -103,6 +103,8 @@ class FileReconciler(threading.Thread):
         try:
             self._run()
         finally:
+            if self._ended:
+                self._actions.join()
             self.works = False
             self._changed()
 

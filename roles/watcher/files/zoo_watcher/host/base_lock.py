@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import struct
 import time
 
 from zoo_watcher.errors import AgentError
@@ -17,6 +19,8 @@ from .layout import Layout
 PATIENCE = 2.0
 """Seconds after which a lock that is held is another agent's: to look whether there is one takes it for an instant."""
 PAUSE = 0.05
+FLOCK = "hhqqi"
+"""The kernel's `struct flock`, see fcntl_locking(2): type, whence, start, length, process."""
 
 
 def lock_base(layout: Layout) -> int:
@@ -30,6 +34,9 @@ def lock_base(layout: Layout) -> int:
     except BaseException:
         os.close(descriptor)
         raise
+    # This one tells who holds it (fcntl_locking(2)). Where a file system has none, nobody can wake the agent.
+    with contextlib.suppress(OSError):
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
 
@@ -72,6 +79,22 @@ def is_locked(layout: Layout) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def agent_pid(layout: Layout) -> int | None:
+    """The process of the agent that works in the base, as the kernel knows it; None where there is none."""
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        descriptor = os.open(layout.lock, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        kind, *_range, pid = struct.unpack(FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None if kind == fcntl.F_UNLCK else pid
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -9,13 +9,18 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
+
+from .shortage import is_shortage
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What the service manager sets only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
+NOT_NOW = f"{NOT_STARTED} now"
+"""The same where that is no fault of the command's: this host lacks what it takes."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 KILLED = 5.0
@@ -23,12 +28,21 @@ KILLED = 5.0
 TAIL = 10
 """How many of its last lines tell why a command failed."""
 
+_condition = threading.Condition()
+_running: set[subprocess.Popen[bytes]] = set()
+_agent_ends = False
+
 
 class Ended(NamedTuple):
     """How a command ended: `problem` is None where it was well; `output` is the end of what it wrote."""
 
     problem: str | None
     output: str
+
+    @property
+    def found_shortage(self) -> bool:
+        """Whether the host lacked what it takes to start the command."""
+        return self.problem is not None and self.problem.startswith(NOT_NOW)
 
     @property
     def tail(self) -> str:
@@ -44,11 +58,11 @@ def inherited() -> dict[str, str]:
 def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
-    """Run a command to its end, for `seconds` at the most."""
+    """Run a command to its end, for `seconds` at the most. Once the agent ends, this ends the thread: `end_all`."""
     try:
         output = _output_file()
     except OSError as exc:
-        return Ended(f"{NOT_STARTED}: {exc}", "")
+        return Ended(f"{NOT_NOW}: {exc}", "")
     with output:
         try:
             process = subprocess.Popen(  # the host's own command
@@ -61,10 +75,43 @@ def run(
                 env={**inherited(), **(environment or {})},
             )
         except (OSError, ValueError) as exc:
-            return Ended(f"{NOT_STARTED}: {exc}", "")
-        problem = _wait(process, seconds)
+            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {exc}", "")
+        with _among_running(process):
+            problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def end_all() -> None:
+    """Kill every command that runs, and let no other begin; nobody draws a conclusion from how they end."""
+    global _agent_ends  # noqa: PLW0603  # the process has one end
+    with _condition:
+        _agent_ends = True
+        for process in _running:
+            _kill(process)
+        _condition.wait_for(lambda: not _running, KILLED)
+
+
+@contextlib.contextmanager
+def _among_running(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Raises `SystemExit`, which ends a thread without a word, where the agent has ended the process."""
+    with _condition:
+        _running.add(process)
+        if _agent_ends:
+            _kill(process)
+    try:
+        yield
+    finally:
+        with _condition:
+            _running.discard(process)
+            _condition.notify_all()
+    if _agent_ends:
+        raise SystemExit
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _output_file() -> IO[bytes]:
@@ -83,8 +130,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         try:
             process.wait(KILLED)
         except subprocess.TimeoutExpired:

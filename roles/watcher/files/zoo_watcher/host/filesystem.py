@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ MAY_PASS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
 }
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+"""What a path gives where no file is at it."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Opens a directory, and nothing that a symlink points at."""
 
@@ -35,8 +38,20 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
     For what the agent has written down for itself: it can do without. `build` may raise what a wrong form brings about.
     """
     try:
+        return read_json(path, build, fallback)
+    except OSError:
+        return fallback
+
+
+def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
+    """As `load_json`, for what must not be taken for missing. Raises `OSError` where a file is there, or may be."""
+    try:
         return build(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
+    except OSError as exc:
+        if exc.errno in NO_FILE:
+            return fallback
+        raise
+    except (ValueError, OverflowError, AttributeError, TypeError, KeyError, RecursionError):
         return fallback
 
 
@@ -65,14 +80,36 @@ def remove_tree(path: Path | str, directory: int | None = None) -> None:
     """Remove a directory or file, however deep it is; what can't be removed stays for the next time.
 
     `path` is relative to the open `directory`, where there is one. No symlink is followed, and nothing is raised.
+    That a directory has no write permission is no obstacle to its owner.
     """
     try:
         os.unlink(path, dir_fd=directory)
     except OSError:
         with contextlib.suppress(OSError):
-            _empty(os.open(path, DIRECTORY, dir_fd=directory))
+            _empty(_open_to_empty(path, directory))
         with contextlib.suppress(OSError):
             os.rmdir(path, dir_fd=directory)
+
+
+def allow_owner(path: Path | str, directory: int | None = None) -> None:
+    """Give the owner of a directory all permissions, as it takes to move or empty it. Raises `OSError`.
+
+    No symlink is followed. The directory need not be readable: it is opened as a path, and changed by that.
+    """
+    descriptor = os.open(path, os.O_PATH | DIRECTORY, dir_fd=directory)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{descriptor}", mode | stat.S_IRWXU)
+    finally:
+        os.close(descriptor)
+
+
+def _open_to_empty(path: Path | str, directory: int | None) -> int:
+    """The descriptor of a directory whose entries are to be removed. Raises `OSError`."""
+    with contextlib.suppress(OSError):
+        allow_owner(path, directory)
+    return os.open(path, DIRECTORY, dir_fd=directory)
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,7 @@ class _Level:
 def _empty(directory: int) -> None:
     """Remove all that is in an open directory, and close it. Raises `OSError` where somebody else moves a directory.
 
-    There is one descriptor at a time, and no path: neither may run out, however deep the directory is. The way up is
+    There are two descriptors at most, and no path: neither may run out, however deep the directory is. The way up is
     "..", and has to lead to where the way down began.
     """
     try:
@@ -113,7 +150,7 @@ def _empty(directory: int) -> None:
 
 def _go(directory: int, name: str) -> int:
     """The descriptor of another directory in place of this one. Raises `OSError`, and leaves this one open."""
-    other = os.open(name, DIRECTORY, dir_fd=directory)
+    other = _open_to_empty(name, directory)
     os.close(directory)
     return other
 

@@ -79,6 +79,15 @@ class Layout:
         return self.own / "agent.lock"
 
     @property
+    def controls(self) -> Path:
+        """What a person on this host has the agent do; see `Controls`."""
+        return self.own / "controls"
+
+    def control(self, name: str) -> Path:
+        """The marker of one of the controls."""
+        return self.controls / name
+
+    @property
     def session(self) -> Path:
         """The session that a restarted agent takes up again, where the service manager gives no runtime directory."""
         return self.own / "session.json"

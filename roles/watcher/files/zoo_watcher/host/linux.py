@@ -34,8 +34,16 @@ def drop_ambient_capabilities() -> None:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends."""
-    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Have this process, and all of the group that it leads, killed when its parent ends."""
+    signal.signal(signal.SIGTERM, _kill_group)
+    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _kill_group(_number: int, _frame: object) -> None:
+    # What this process has started would live on: the death of a parent is told to nobody but its children.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sync_file_system(descriptor: int, path: Path) -> None:

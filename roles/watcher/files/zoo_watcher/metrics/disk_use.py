@@ -73,7 +73,10 @@ class DiskMeter(threading.Thread):
         while True:
             self._changed.clear()
             begin = time.monotonic()
-            self.latest = measure(self._layout) or self.latest
+            try:
+                self.latest = measure(self._layout) or self.latest
+            except Exception as exc:  # noqa: BLE001  # measured again later
+                log.warning("disk use not measured: %r", exc)
             rest = rest_after(time.monotonic() - begin)
             time.sleep(rest)
             self._changed.wait(max(LONGEST - rest, 0))

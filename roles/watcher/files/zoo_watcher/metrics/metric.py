@@ -172,6 +172,18 @@ METRICS = (
     ),
     Metric("state", "1 for the agent's state", ("state",), _state),
     Metric("state_entered_timestamp_seconds", "When the state was entered", (), _one(_entered)),
+    Metric(
+        "held",
+        "1 while a person on the host has the agent deploy nothing newer",
+        (),
+        _one(lambda facts: facts.turn.status.held is not None),
+    ),
+    Metric(
+        "drained",
+        "1 while a person on the host has the agent register nothing",
+        (),
+        _one(lambda facts: facts.turn.status.drained is not None),
+    ),
     Metric("deploy_seconds", "What each step of the last deployment took", ("step",), _steps),
     Metric("deployments_total", "Deployments by how they ended", ("outcome",), _outcomes),
     Metric("deployment_failures_total", "Deployments that failed, by the step that did", ("step",), _failures),

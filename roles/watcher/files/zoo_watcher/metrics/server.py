@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import Callable
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import DesiredRelease
-from zoo_watcher.errors import ConfigError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Checker, Health
 from zoo_watcher.services.registration import Registrations, service_path
@@ -24,9 +23,6 @@ from zoo_watcher.zookeeper.session import Session
 from .disk_use import DiskMeter, FileSystem
 from .facts import CheckFacts, Facts, SessionFacts, Tally, Turn
 from .metric import OUTCOMES, Family, families
-
-if TYPE_CHECKING:
-    from zoo_watcher.files.reconciler import FileReconciler
 
 
 class Metrics(Collector):
@@ -39,14 +35,14 @@ class Metrics(Collector):
         desired: DesiredRelease,
         health: Health,
         registrations: Registrations,
-        reconciler: FileReconciler | None,
+        actions_pending: Callable[[], int],
     ) -> None:
         self._app = config.app.root
         self._base = config.base
         self._session = session
         self._desired = desired
         self._registrations = registrations
-        self._reconciler = reconciler
+        self._actions_pending = actions_pending
         self._checkers = [
             (service_path(service), checker) for service, checker in zip(config.services, health.checkers)
         ]
@@ -58,14 +54,13 @@ class Metrics(Collector):
         self._disk_meter = DiskMeter(Layout(config.base))
 
     def serve(self, port: int, address: str) -> None:
-        """Answer scrapes from now on. Raises `ConfigError`."""
+        """Answer scrapes from now on. Raises `OSError`, and may be called again then."""
         registry = CollectorRegistry()
         registry.register(self)
         try:
             start_http_server(port, address, registry)
-        except (OSError, ValueError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            raise ConfigError([f"metrics_port: {address}:{port}: {reason}"]) from exc
+        except ValueError as exc:
+            raise OSError(str(exc)) from exc
         self._disk_meter.start()
 
     def show(self, status: AgentStatus, registered: Collection[str]) -> None:
@@ -82,7 +77,7 @@ class Metrics(Collector):
             session_since=self._session_since,
             registered=frozenset(registered),
             refused=self._registrations.refused,
-            actions_pending=self._reconciler.actions_pending if self._reconciler else 0,
+            actions_pending=self._actions_pending(),
         )
 
     def _note_session(self) -> None:

@@ -6,22 +6,59 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, remove_tree, sync_directory
 from zoo_watcher.host.layout import READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
+
+MOST_ENTRIES = 100_000
+"""How much below the base is looked at for symlinks, those near to it first: it may hold anything else as well."""
 
 
 def live_commit(layout: Layout, relative_path: str) -> str | None:
     """The commit whose complete release directory is live at `relative_path`; None where it is none of ours."""
+    return _commit_behind(layout, layout.place(relative_path))
+
+
+def _commit_behind(layout: Layout, link: Path) -> str | None:
     try:
-        target = Path(os.readlink(layout.place(relative_path)))
+        target = link.parent / os.readlink(link)
     except OSError:
         return None
-    ours = target.parent.name == layout.releases.name and COMMIT_ID.fullmatch(target.name)
-    return target.name if ours and layout.release(target.name).is_dir() else None
+    ours = COMMIT_ID.fullmatch(target.name) and os.path.realpath(target.parent) == os.path.realpath(layout.releases)
+    return target.name if ours and os.path.isdir(layout.release(target.name)) else None
+
+
+def linked_commits(layout: Layout) -> set[str]:
+    """The commits that symlinks below the base lead to, whoever made these; not more than `MOST_ENTRIES` are looked at.
+
+    Raises `OSError` of what may pass.
+    """
+    found = set()
+    left = deque([layout.base])
+    entries = 0
+    while left and entries < MOST_ENTRIES:
+        for entry in _entries(left.popleft()):
+            entries += 1
+            if entry.is_symlink():
+                found.add(_commit_behind(layout, Path(entry.path)))
+            elif entry.path != str(layout.own) and entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+    return {commit_id for commit_id in found if commit_id}
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """What is in a directory that may be read, else nothing. Raises `OSError` of what may pass."""
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError as exc:
+        if exc.errno in MAY_PASS:
+            raise
+        return []
 
 
 def activate(layout: Layout, relative_path: str, commit_id: str) -> None:

@@ -26,7 +26,7 @@ from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
-from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.records import Release, without_userinfo
 
 from .release_directory import prune
 from .repository import Access, CorruptError, Repository
@@ -50,9 +50,10 @@ def main() -> int:
     limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
     limit(resource.RLIMIT_AS, MEMORY)
     try:
-        send(_do(job))
+        with disk_errors("applying"):
+            send(_do(job))
     except DeployError as exc:
-        send({"error": str(exc), "kind": _kind(exc)})
+        send({"error": without_userinfo(str(exc)), "kind": _kind(exc)})
         return 1
     except MemoryError:
         send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
@@ -86,17 +87,19 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         # First of all, to have room.
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
-            pruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
+            for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
+                sys.stderr.write(f"WARNING release not removed, tried again with the next: {problem}\n")
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()
+        repository.fit(release.commit_id)
         try:
             _make(job, release, repository, clock)
         except CorruptError:
             # The store is only a copy: a new one is fetched, once.
-            repository.discard()
+            repository.discard(release.commit_id)
             _make(job, release, repository, clock)
-        repository.forget(pruned)
+        repository.keep_only([*layout.staged(), release.commit_id])
         return {"done": clock.seconds, "untidy": repository.untidy}
 
 

@@ -15,12 +15,14 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Callable
+from functools import partial
+from typing import Callable, TypeVar
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host import command
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
@@ -29,7 +31,7 @@ from .activation import activate, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
-from .release_directory import allowed_signers, is_deployable
+from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import PlacedRelease, WayBack, live_releases
 
 FIRST_PAUSE = 1.0
@@ -41,6 +43,8 @@ MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
 WITHDRAWAL = 10.0
 """Seconds that the loop gets to withdraw the registrations before a drain continues without that."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +87,7 @@ class Deployment(threading.Thread):
         self._noting = threading.RLock()
         self._attempting = False
         self._way_back = WayBack()
+        self._has_looked_back = False
         self._previous: str | None = None
 
     def cancel(self) -> None:
@@ -124,7 +129,12 @@ class Deployment(threading.Thread):
             return self._deploy()
         except UnhealthyError as exc:
             reason = str(exc)
-        except DeployError:
+        except CancelledError:
+            raise
+        except DeployError as exc:
+            done = self._settle_unproved(str(exc)) if not self.handshake.has_activated else None
+            if done:
+                raise DeployError(f"{exc}; {done}") from exc
             raise
         except Exception as exc:
             if not self.handshake.has_activated:
@@ -143,8 +153,7 @@ class Deployment(threading.Thread):
     def _deploy(self) -> bool:
         """Activate the release and prove it; whether the object store is untidy. Raises `DeployError`."""
         path, commit_id = self.release.relative_path, self.release.commit_id
-        live = live_commit(self.layout, path)
-        self._look_back(live)
+        live = self._wait_out("queued", self._look_back)
         self._check_attempts()
         untidy = False
         if live != commit_id:
@@ -164,10 +173,18 @@ class Deployment(threading.Thread):
         self._settle("active")
         return untidy
 
-    def _look_back(self, live: str | None) -> None:
-        """Find out what this host ran before; the commit `live` is at the place of the release now."""
+    def _look_back(self) -> str | None:
+        """Find out what this host ran before; the commit that is live at the place of the release now.
+
+        Raises `DeployError`.
+        """
+        with disk_errors("looking at what is here"):
+            return self._find_way_back()
+
+    def _find_way_back(self) -> str | None:
         path = self.release.relative_path
-        journal = ReleaseJournal.load(self.layout.journal)
+        live = live_commit(self.layout, path)
+        journal = ReleaseJournal.read(self.layout.journal)
         in_use = {path, *(target.path for target in live_releases(self.layout, journal))}
         journal = journal.without_places(lambda known: known not in in_use)
         self._journal = journal.with_place(path, live, read_link(self.layout, path))
@@ -176,6 +193,8 @@ class Deployment(threading.Thread):
         candidates = [self._way_back.first.commit_id] if self._way_back.first else []
         candidates += [commit_id for commit_id in self._journal.healthy if commit_id in staged]
         self._previous = next((commit_id for commit_id in candidates if commit_id != self.release.commit_id), None)
+        self._has_looked_back = True
+        return live
 
     def _check_attempts(self) -> None:
         """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
@@ -217,28 +236,51 @@ class Deployment(threading.Thread):
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
-        signers = allowed_signers(self.config.require_signature)
-        if is_deployable(self.layout, self.release.commit_id, self.config.shared_paths, signers):
+        if self._wait_out("queued", self._is_deployable):
             self._spread(self.config.activation_rate)
             return False
         self._spread(self.config.fetch_rate)
-        job = stage_job(self.config, self.release, self._kept())
+        job = self._wait_out("queued", lambda: stage_job(self.config, self.release, self._kept()))
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        steps = _Steps(self.report)
+        begin = time.monotonic()
+        settled = False
         killed = 0
         while True:
             try:
-                result = self._process.run(job, self.report)
+                result = self._process.run(job, steps.enter)
             except PassingError as exc:
                 self.handshake.check()
                 killed = killed + 1 if isinstance(exc, KilledError) else 0
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
+                steps.fail(str(exc))
+                if not settled and time.monotonic() - begin > self.config.health_timeout:
+                    settled = True
+                    self._settle_unproved(str(exc))
                 self.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
             else:
                 self._timings.update(result["done"])
                 return bool(result["untidy"])
+
+    def _is_deployable(self) -> bool:
+        """Whether the release directory that is here may go live as it is. Raises `DeployError`."""
+        commit_id = self.release.commit_id
+        signers = allowed_signers(self.config.require_signature)
+        if is_deployable(self.layout, commit_id, self.config.shared_paths, signers):
+            return True
+        # What a hook has built in it is in use: making it anew would take that from under the other place.
+        place = next((live for live in live_releases(self.layout, self._journal) if live.commit_id == commit_id), None)
+        if place is None or is_unmodified(self.layout, commit_id, self.config.shared_paths):
+            return False
+        if signers is not None:
+            raise DeployError(
+                f"{commit_id} is live at {place.path} and modified since it was staged, so its signature proves "
+                "nothing: publish another commit"
+            )
+        return True
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first."""
@@ -278,14 +320,21 @@ class Deployment(threading.Thread):
 
     def _swap(self) -> None:
         """Swap the symlink; a disk that is full or read-only is waited out."""
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        self._wait_out("activating", partial(activate, self.layout, self.release.relative_path, self.release.commit_id))
+
+    def _wait_out(self, state: str, step: Callable[[], T], why: str = "") -> T:
+        """What a step of this thread comes to; what may pass, such as a full disk, is waited out in `state`.
+
+        Raises `DeployError` for what will not, `CancelledError`.
+        """
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
             try:
-                activate(self.layout, self.release.relative_path, self.release.commit_id)
+                return step()
             except PassingError as exc:
-                self.report("activating", f"{exc}; tried again in {pause:.0f} s", exc.reason)
+                pause = next(backoff)
+                self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)
-            else:
-                return
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
@@ -368,22 +417,79 @@ class Deployment(threading.Thread):
         """Make an earlier release live again, and check it; that needs no git. Raises `CancelledError`."""
         self.handshake.enter(Phase.GOING_BACK)
         try:
-            signers = allowed_signers(self.config.require_signature)
-            target = self._way_back.choose(self.layout, self.config.shared_paths, signers)
+            target, message = self._swap_back(self.release.commit_id, reason)
+        except CancelledError:
+            raise
         except DeployError as exc:
-            self._give_up("failed", f"{reason}; {exc}")
-            return
+            self._give_up("failed", str(exc))
+        else:
+            self._check_earlier(target, message)
+
+    def _swap_back(self, failed: str, reason: str) -> tuple[PlacedRelease, str]:
+        """Make an earlier release live after one that has failed: that, and what has happened.
+
+        Raises `DeployError`, also with the reason, and `CancelledError`.
+        """
         try:
-            self._run_hook("before_rollback", DeployError, self.release.commit_id, target.commit_id)
+            target = self._wait_out("checking", self._choose_earlier, f"{reason}; going back: ")
+        except CancelledError:
+            raise
+        except DeployError as exc:
+            raise DeployError(f"{reason}; {exc}") from exc
+        try:
+            self._run_hook("before_rollback", DeployError, failed, target.commit_id)
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
-            self._make_live(target)
+            self._wait_out("checking", partial(self._make_live, target), f"{reason}; going back: ")
+        except CancelledError:
+            raise
         except DeployError as exc:
-            self._give_up("failed", f"{reason}; and the rollback failed: {exc}")
-            return
+            raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         where = "" if target.path == self.release.relative_path else f" at {target.path}"
-        self._check_earlier(target, f"{reason}; went back to {target.commit_id}{where}")
+        return target, f"{reason}; went back to {target.commit_id}{where}"
+
+    def _choose_earlier(self) -> PlacedRelease:
+        """What to go back to. Raises `DeployError`."""
+        signers = allowed_signers(self.config.require_signature)
+        return self._way_back.choose(self.layout, self.config.shared_paths, signers)
+
+    def _settle_unproved(self, why: str) -> str | None:
+        """Check the release that is live where this one, which can't be deployed, has broken off its proof.
+
+        What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
+        """
+        path = self.release.relative_path
+        live = live_commit(self.layout, path)
+        target = self._way_back.first
+        if live is None or target is None:
+            return None
+        if live in {self.release.commit_id, target.commit_id, *self._journal.place(path).healthy}:
+            return None
+        self.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
+        problem = self._check_health(self.config.healthy_for)
+        if problem is None:
+            self._remember(self._journal.with_healthy(live, path, self.config.keep_releases))
+            done = None
+        else:
+            done = self._leave_unproved(live, f"{live}, which was live, is {problem}")
+            log.warning("%s", done)
+        self._wait_out("checking", self._look_back)
+        return done
+
+    def _leave_unproved(self, live: str, reason: str) -> str:
+        """Go back from a release that is live and was never proved; what that came to. Raises `CancelledError`."""
+        try:
+            target, message = self._swap_back(live, reason)
+        except CancelledError:
+            raise
+        except DeployError as exc:
+            return str(exc)
+        problems = self._use_again(target, live)
+        problem = self._check_health()
+        if problem:
+            problems.append(f"the earlier release is {problem}")
+        return "; ".join([message, *problems])
 
     def _make_live(self, target: PlacedRelease) -> None:
         """Make the target what the host runs, and the place what it was before. Raises `DeployError`."""
@@ -397,7 +503,7 @@ class Deployment(threading.Thread):
 
     def _check_earlier(self, target: PlacedRelease, message: str) -> None:
         """Have the host use the earlier release, wait for its health, and give up. Raises `CancelledError`."""
-        problems = self._use_again(target)
+        problems = self._use_again(target, self.release.commit_id)
         # First noted: an agent that ends during the check must not try this generation again.
         self._note_failure(_rollback_failure(self.generation, self.release.commit_id, message, problems))
         self.report("checking", message)
@@ -407,11 +513,11 @@ class Deployment(threading.Thread):
         failure = _rollback_failure(self.generation, self.release.commit_id, message, problems)
         self._give_up(failure.state, failure.message)
 
-    def _use_again(self, target: PlacedRelease) -> list[str]:
+    def _use_again(self, target: PlacedRelease, failed: str) -> list[str]:
         """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried."""
         problems = []
         try:
-            self._run_hook("after_activate", DeployError, target.commit_id, self.release.commit_id)
+            self._run_hook("after_activate", DeployError, target.commit_id, failed)
         except DeployError as exc:
             problems.append(str(exc))
         try:
@@ -425,7 +531,9 @@ class Deployment(threading.Thread):
         self._settle(state, message)
 
     def _note_failure(self, failure: Failure) -> None:
-        self._remember(self._journal.with_failure(failure))
+        # What could not be read is not overwritten either.
+        if self._has_looked_back:
+            self._remember(self._journal.with_failure(failure))
 
     def _settle(self, state: str, message: str | None = None) -> None:
         """Report the outcome; the loop may hold registrations again."""
@@ -442,6 +550,29 @@ class Deployment(threading.Thread):
                 log.warning("journal not written, path=%s: %s", self.layout.journal, exc.strerror)
                 return exc
         return None
+
+
+class _Steps:
+    """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
+
+    def __init__(self, report: Callable[[str, str | None], None]) -> None:
+        self._report = report
+        self._entered: list[str] = []
+        self._failed = ""
+        self._message: str | None = None
+
+    def enter(self, step: str) -> None:
+        """A step begins: those before it have succeeded."""
+        if self._failed in self._entered:
+            self._message = None
+        self._entered.append(step)
+        self._report(step, self._message)
+
+    def fail(self, problem: str) -> None:
+        """The step that was entered last has failed; all of them are entered again."""
+        self._failed = self._entered[-1] if self._entered else ""
+        self._message = f"{problem}; trying again"
+        self._entered = []
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from zoo_watcher.host.filesystem import load_json, write_durably
+from zoo_watcher.host.filesystem import load_json, read_json, write_durably
 from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP, InvalidRelease, check_relative_path
 
 MOST_PLACES = 100
@@ -68,6 +68,11 @@ class ReleaseJournal:
     def load(cls, path: Path) -> ReleaseJournal:
         """The journal in a file; an empty one where none can be read, for it is only a memory."""
         return load_json(path, cls._from_object, cls())
+
+    @classmethod
+    def read(cls, path: Path) -> ReleaseJournal:
+        """As `load`, for what may overwrite it. Raises `OSError` where a journal is there that can't be read now."""
+        return read_json(path, cls._from_object, cls())
 
     @classmethod
     def _from_object(cls, record: Mapping[str, Any]) -> ReleaseJournal:
@@ -139,6 +144,10 @@ class ReleaseJournal:
         attempt = self.attempt
         left = replace(attempt, times=attempt.times - 1) if attempt and attempt.times > 1 else None
         return replace(self, attempt=left)
+
+    def without_failure(self) -> ReleaseJournal:
+        """The journal before a generation is tried again, by a person's will: what was tried before does not count."""
+        return replace(self, failure=None, attempt=None)
 
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""

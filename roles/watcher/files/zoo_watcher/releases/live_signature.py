@@ -12,6 +12,7 @@ from typing import Callable
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
 from .apply_process import ApplyProcess, verify_job
@@ -36,6 +37,7 @@ class LiveSignature:
         self._changed = changed
         self._commit_id: str | None = None
         self._another_is_live = threading.Event()
+        self._process: ApplyProcess | None = None
 
     def look(self, commit_id: str | None) -> None:
         """Have the commit that is live now verified, where that is another than at the last look."""
@@ -52,6 +54,13 @@ class LiveSignature:
         except RuntimeError as exc:
             self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
 
+    def end(self) -> None:
+        """Verify nothing more."""
+        self._another_is_live.set()
+        process = self._process
+        if process is not None:
+            process.end()
+
     def _verify(self, commit_id: str, ended: threading.Event) -> None:
         for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
             try:
@@ -61,6 +70,8 @@ class LiveSignature:
             except DeployError as exc:
                 self._tell(f"the live release stays, but {exc}", ended)
                 return
+            except Exception as exc:  # noqa: BLE001  # whatever it is, it is tried again
+                self._tell(f"the live release can't be verified now: unexpected {exc!r}", ended)
             else:
                 log.info("the live release is verified, commit=%s", commit_id)
                 self._tell(None, ended)
@@ -70,9 +81,11 @@ class LiveSignature:
 
     def _check(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit has no signature that is demanded."""
-        manifest = Manifest.load(self._layout.manifest(commit_id))
+        with disk_errors("reading a manifest"):
+            manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
-            ApplyProcess(self._config).run(verify_job(self._config, commit_id))
+            self._process = ApplyProcess(self._config)
+            self._process.run(verify_job(self._config, commit_id))
 
     def _tell(self, trouble: str | None, ended: threading.Event) -> None:
         if not ended.is_set() and self.trouble != trouble:

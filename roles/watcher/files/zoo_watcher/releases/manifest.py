@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo_watcher.host.filesystem import load_json, write_durably
+from zoo_watcher.host.filesystem import MAY_PASS, read_json, write_durably
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
-        """The manifest in a file; None where there is none that can be read."""
-        return load_json(path, cls._from_object, None)
+        """The manifest in a file; None where there is none. Raises `OSError` where it can't be read now."""
+        return read_json(path, cls._from_object, None)
 
     @classmethod
     def _from_object(cls, record: Mapping[str, Any]) -> Manifest:
@@ -50,11 +50,13 @@ class Manifest:
         write_durably(path, json.dumps({"shared": self.shared, "signers": self.signers, "files": self.files}))
 
     def matches(self, root: Path) -> bool:
-        """Whether below `root` is exactly what the manifest lists, unmodified."""
+        """Whether below `root` is exactly what the manifest lists, unmodified. Raises `OSError` where it may pass."""
         left = dict(self.files)
         try:
             return all(left.pop(path, None) == _facts(entry) for path, entry in walk(root)) and not left
-        except OSError:
+        except OSError as exc:
+            if exc.errno in MAY_PASS:
+                raise
             return False
 
 

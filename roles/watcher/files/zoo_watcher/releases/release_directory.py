@@ -10,28 +10,33 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo_watcher.host.filesystem import disk_errors, remove_tree
+from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree
 from zoo_watcher.host.layout import Layout
 
+from .activation import linked_commits
 from .manifest import Manifest
 
 
 def is_deployable(layout: Layout, commit_id: str, shared_paths: Sequence[str], signers: str | None = None) -> bool:
-    """Whether a release directory may go live as it is: unmodified, and verified against these signers if any."""
+    """Whether a release directory may go live as it is: unmodified, and verified against these signers if any.
+
+    Raises `DeployError` where that can't be found out.
+    """
     manifest = _manifest_if_unmodified(layout, commit_id, shared_paths)
     return manifest is not None and manifest.signers == signers
 
 
 def is_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
-    """Whether a commit's release directory is there as it was made, with these shared paths."""
+    """Whether a commit's release directory is there as it was made, with these shared paths. Raises `DeployError`."""
     return _manifest_if_unmodified(layout, commit_id, shared_paths) is not None
 
 
 def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> Manifest | None:
-    manifest = Manifest.load(layout.manifest(commit_id))
-    if manifest is None or manifest.shared != tuple(shared_paths):
-        return None
-    return manifest if manifest.matches(layout.release(commit_id)) else None
+    with disk_errors("comparing a release with its manifest"):
+        manifest = Manifest.load(layout.manifest(commit_id))
+        if manifest is None or manifest.shared != tuple(shared_paths):
+            return None
+        return manifest if manifest.matches(layout.release(commit_id)) else None
 
 
 def allowed_signers(path: str | None) -> str | None:
@@ -43,12 +48,27 @@ def allowed_signers(path: str | None) -> str | None:
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
-    """Remove the release directories of all commits but those in `keep`; the removed commits. Raises `OSError`."""
-    removed = [commit_id for commit_id in layout.staged() if commit_id not in keep]
-    for commit_id in removed:
-        # Renamed first: a directory under its commit's name is complete, also if this is cut short.
-        leaving = layout.unused(f"leaving-{commit_id}")
-        os.replace(layout.release(commit_id), leaving)
-        remove_tree(layout.manifest(commit_id))
-        remove_tree(leaving)
-    return removed
+    """Remove the release directories of all commits but those in `keep`; a line for each that can't be removed now.
+
+    What a symlink of the base leads to stays, whatever the agent remembers. Raises `OSError`.
+    """
+    problems = []
+    removable = set(layout.staged()) - keep
+    if removable:
+        for commit_id in sorted(removable - linked_commits(layout)):
+            try:
+                _remove(layout, commit_id)
+            except OSError as exc:
+                problems.append(f"{layout.release(commit_id)}: {exc.strerror}")
+    return problems
+
+
+def _remove(layout: Layout, commit_id: str) -> None:
+    """Remove a release directory. Raises `OSError`."""
+    # Renamed first: a directory under its commit's name is complete, also if this is cut short.
+    leaving = layout.unused(f"leaving-{commit_id}")
+    # A hook may have made it read-only; who moves a directory has to be allowed to write into it.
+    allow_owner(layout.release(commit_id))
+    os.replace(layout.release(commit_id), leaving)
+    remove_tree(layout.manifest(commit_id))
+    remove_tree(leaving)

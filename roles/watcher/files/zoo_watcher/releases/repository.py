@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
-from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.records import Release, without_userinfo
 
 from .room import Floor, NoRoomError, files_up_to
 
@@ -40,14 +40,21 @@ CREDENTIALS = (
 )
 """The server wants credentials, or does not take those of this host."""
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
-MAY_PASS = ("no space left on device", "disk quota exceeded", "read-only file system", "input/output error")
-"""The disk is full or broken, which may be otherwise the next time."""
+MAY_PASS = (
+    *("no space left on device", "disk quota exceeded", "read-only file system", "input/output error"),
+    *("resource temporarily unavailable", "too many open files"),
+)
+"""The disk is full or broken, or the host is short of something, which may be otherwise the next time."""
+UNWRITTEN = ("unable to write",)
+"""Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
 SSH_CONNECT = 10
 """Seconds within which an SSH server has to accept a connection and say that it is one."""
 SSH_ALIVE = 10
 SSH_SILENT = 3
 """An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
 answer: the same time as by `lowSpeedTime` over HTTP."""
+ABSENT_REF = 1
+"""The status of `git rev-parse --quiet --verify` where there is no such commit."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
@@ -121,7 +128,7 @@ class Access:
     @property
     def settings(self) -> str:
         """Git's configuration file."""
-        stored = f'[credential]\nhelper = "store --file={_quoted(self.credentials)}"\n' if self.credentials else ""
+        stored = f'[credential]\nhelper = "{_reader(self.credentials)}"\n' if self.credentials else ""
         signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
         return SETTINGS + stored + signed + (OWNERS if "file" in self.schemes else "")
 
@@ -137,9 +144,14 @@ class Access:
         return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
 
 
-def _quoted(path: str) -> str:
-    """A path inside a quoted value of git's configuration, where a shell reads it."""
-    return _escaped(shlex.quote(path))
+def _object_format(commit_id: str) -> str:
+    """What git calls the format of objects with such ids."""
+    return "sha1" if len(commit_id) == 40 else "sha256"
+
+
+def _reader(path: str) -> str:
+    """A credential helper that only reads a file: git's own removes what a server has refused, if only once."""
+    return _escaped(f'!f() {{ test "$1" = get && git credential-store --file={shlex.quote(path)} get; }}; f')
 
 
 def _escaped(text: str) -> str:
@@ -166,14 +178,14 @@ class Repository:
         self._room: int | None = None
         self.git = git.Git(str(layout.repository))
 
-    def open(self) -> None:
-        """Make the repository where there is none, and clear away what a killed git left in it."""
+    def open(self, kind: str = "sha1") -> None:
+        """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
         with disk_errors("making the object store"):
             settings = self.layout.own / "gitconfig"
             settings.write_text(self.access.settings, encoding="utf-8")
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))
             if not (self.layout.repository / "HEAD").is_file():
-                self._create()
+                self._create(kind)
             for left in self.layout.repository.rglob("*.lock"):
                 left.unlink()
             for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
@@ -192,31 +204,49 @@ class Repository:
             "LC_ALL": "C",
         }
 
-    def _create(self) -> None:
+    def _create(self, kind: str) -> None:
         beside = self.layout.staging / "repository.git"
         remove_tree(beside)
         beside.mkdir(mode=0o700)
         maker = git.Git(str(beside))
         maker.update_environment(**self._environment(os.devnull, beside))
         with _explained("init"):
-            maker.init("--bare", "--quiet", "--template=")
+            # A git that knows no other format has no word for it.
+            words = [] if kind == "sha1" else [f"--object-format={kind}"]
+            maker.init("--bare", "--quiet", "--template=", *words)
         (beside / "info").mkdir(exist_ok=True)
         (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
         remove_tree(self.layout.repository)
         os.replace(beside, self.layout.repository)
         sync_directory(self.layout.own)
 
-    def discard(self) -> None:
-        """Delete a broken object store and make a new one; the release directories stay."""
+    def fit(self, commit_id: str) -> None:
+        """Discard the store where its object format is not the commit's."""
+        if _object_format(commit_id) != self._format():
+            self.discard(commit_id)
+
+    def _format(self) -> str:
+        with disk_errors("looking at the object store"):
+            try:
+                settings = (self.layout.repository / "config").read_text(encoding="utf-8").lower()
+            except FileNotFoundError:
+                return "none"
+        return "sha256" if "objectformat = sha256" in settings else "sha1"
+
+    def discard(self, commit_id: str) -> None:
+        """Delete an object store and make one for such a commit; the release directories stay."""
         remove_tree(self.layout.repository)
-        self.open()
+        self.open(_object_format(commit_id))
 
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
         try:
             resolved = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
-        except CommandError:
-            return False
+        except CommandError as exc:
+            if exc.status == ABSENT_REF:
+                return False
+            with self._explained("rev-parse"):
+                raise
         # An annotated tag's id leads to a commit, and is not its id.
         return bool(resolved == commit_id)
 
@@ -229,22 +259,23 @@ class Repository:
             except (CorruptError, KilledError, NoRoomError):
                 raise
             except DeployError as exc:
-                sys.stderr.write(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
+                warning = without_userinfo(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
+                sys.stderr.write(warning)
         return self._fetch_commit(origin, release.commit_id)
 
     def _fetch_commit(self, url: str, commit_id: str) -> None:
         try:
-            self._fetch(url, "--depth=1", f"+{commit_id}:{KEPT}/{commit_id}")
+            self._fetch(url, ["--depth=1"], f"+{commit_id}:{KEPT}/{commit_id}")
         except CommandError as exc:
             if not says(exc.stderr, REFUSED):
                 raise self._trouble(url, commit_id, exc) from exc
             self._fetch_all(url, commit_id)
         if not self.has(commit_id):
-            self.forget([commit_id])
+            self._forget(commit_id)
             raise DeployError(f"{url} has {commit_id}, which is not a commit; publish the id of a commit")
 
-    def _fetch(self, url: str, depth: str, *refspecs: str) -> None:
-        words = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", depth, "--", url)
+    def _fetch(self, url: str, options: Sequence[str], *refspecs: str) -> None:
+        words = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", *options, "--", url)
         self._room = self.floor.room(self.layout.own)
         with files_up_to(self._limit):
             self.git.fetch(*words, *refspecs)
@@ -257,7 +288,9 @@ class Repository:
     def _fetch_all(self, url: str, commit_id: str) -> None:
         """For a server that serves only branches and tags: the commit is looked for among all of them."""
         try:
-            self._fetch(url, "--force", f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
+            # A branch `a` that has become `a/b` is in the way of that.
+            refspecs = (f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
+            self._fetch(url, ["--force", "--prune"], *refspecs)
             self.git.update_ref(f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
         except CommandError as exc:
             raise self._trouble(url, commit_id, exc) from exc
@@ -265,7 +298,7 @@ class Repository:
     def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
         if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
             return self._too_large(url)
-        if says(exc.stderr, NO_MEMORY) or exc.status == -signal.SIGKILL:
+        if _lacked(exc):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if self.is_broken():
             return CorruptError(f"the object store: {reason(exc.stderr)}")
@@ -285,7 +318,7 @@ class Repository:
         try:
             self.git.fsck("--connectivity-only", "--no-dangling", "--no-progress")
         except CommandError as exc:
-            return not says(exc.stderr, NO_MEMORY) and exc.status != -signal.SIGKILL
+            return not _lacked(exc) and not says(exc.stderr, (*MAY_PASS, *UNWRITTEN))
         return False
 
     def _has_reached_limit(self) -> bool:
@@ -300,7 +333,7 @@ class Repository:
         try:
             self.git.verify_commit(commit_id)
         except CommandError as exc:
-            if exc.status == -signal.SIGKILL or says(exc.stderr, NO_MEMORY):
+            if _lacked(exc):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
             cause = (
                 "it is not signed"
@@ -312,12 +345,16 @@ class Repository:
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""
         entries: dict[str, Entry] = {}
-        total = 0
-        listing = self.git.ls_tree("-r", "-l", "-z", commit_id, as_process=True)
+        total = directories = 0
+        listing = self.git.ls_tree("-r", "-t", "-l", "-z", commit_id, as_process=True)
         try:
             for line in _parts(listing.stdout):
                 facts, _tab, path = line.partition("\t")
-                mode, _type, _object, size = facts.split()
+                mode, kind, _object, size = facts.split()
+                if kind == "tree":
+                    directories += 1
+                    self._check_limits(commit_id, path, directories, total, "directories")
+                    continue
                 entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
                 total += entries[path].size
                 self._check_limits(commit_id, path, len(entries), total)
@@ -328,11 +365,11 @@ class Repository:
             listing.proc.kill()
         return entries
 
-    def _check_limits(self, commit_id: str, path: str, count: int, total: int) -> None:
+    def _check_limits(self, commit_id: str, path: str, count: int, total: int, what: str = "files") -> None:
         """Raises `DeployError` where a commit has more files or bytes than a release may, or too long a path."""
         access = self.access
         if count > access.most:
-            raise DeployError(f"{commit_id} has more than {access.most} files (max_release_files)")
+            raise DeployError(f"{commit_id} has more than {access.most} {what} (max_release_files)")
         if total > access.largest:
             raise DeployError(f"{commit_id} has more than {access.largest} bytes (max_release_bytes)")
         if path.count("/") > DEEPEST or len(os.fsencode(path)) > LONGEST:
@@ -367,10 +404,14 @@ class Repository:
         finally:
             remove_tree(listed)
 
-    def forget(self, commit_ids: Sequence[str]) -> None:
-        """Unpin commits that are not kept any more."""
-        for commit_id in commit_ids:
-            self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
+    def keep_only(self, commit_ids: Collection[str]) -> None:
+        """Unpin all other commits: those whose release directory is gone, and those that were fetched and refused."""
+        pinned = str(self._run("for_each_ref", "--format=%(refname:lstrip=3)", KEPT)).split()
+        for commit_id in set(pinned) - set(commit_ids):
+            self._forget(commit_id)
+
+    def _forget(self, commit_id: str) -> None:
+        self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
 
     @property
     def untidy(self) -> bool:
@@ -413,6 +454,11 @@ class CorruptError(PassingError):
         super().__init__(text, "store")
 
 
+def _lacked(exc: CommandError) -> bool:
+    """Whether git was killed, or lacked memory."""
+    return exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY)
+
+
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
     """Turn a failure of git inside the block into a `KilledError`, `PassingError` or `DeployError`."""
@@ -420,8 +466,10 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except CommandError as exc:
         why = reason(str(exc.stderr))
-        if exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY):
+        if _lacked(exc):
             raise KilledError(f"git {name} was killed, or lacked memory: {why}; is this host short of it?") from exc
+        if says(str(exc.stderr), UNWRITTEN):
+            raise PassingError(f"git {name}: {why}; is the disk full?", "disk") from exc
         text = f"git {name}: {why}"
         raise (PassingError(text, "disk") if says(str(exc.stderr), MAY_PASS) else DeployError(text)) from exc
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory, sync_file_system
+from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree, sync_directory, sync_file_system
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_REFLINK, exchange, reflink
 
@@ -163,19 +163,21 @@ def _make_read_only(tree: Path) -> None:
 
 def _link_shared(making: Making, tree: Path) -> None:
     """Put a symlink where each shared path is; what the first release has there becomes its first contents."""
+    # All of them before anything is read or removed: through a symlink of the commit's, that would be outside the tree.
+    for path in making.shared_paths:
+        _make_directory(tree, (tree / path).parent)
     for path in making.shared_paths:
         place, shared = tree / path, making.layout.shared / path
         if not os.path.lexists(shared):
             shared.parent.mkdir(parents=True, exist_ok=True)
             _begin_shared(place, shared)
         remove_tree(place)
-        _make_directory(tree, place.parent)
         target = making.layout.release(making.commit_id) / path
         os.symlink(os.path.relpath(shared, target.parent), place)
 
 
 def _begin_shared(place: Path, shared: Path) -> None:
-    """Copied beside and renamed, so that a shared path is complete or not there. The application writes into it."""
+    """Copied beside, made durable, renamed: a shared path is complete or not there. The application writes into it."""
     beside = shared.with_name(f".{shared.name}.new")
     remove_tree(beside)
     if place.is_dir() and not place.is_symlink():
@@ -187,6 +189,7 @@ def _begin_shared(place: Path, shared: Path) -> None:
         shutil.copyfile(place, beside)
     else:
         beside.mkdir()
+    sync_file_system(shared.parent)
     os.replace(beside, shared)
     sync_directory(shared.parent)
 
@@ -196,8 +199,9 @@ def _make_directory(tree: Path, directory: Path) -> None:
     current = tree
     for segment in directory.relative_to(tree).parts:
         current = current / segment
-        if current.is_symlink():
-            raise DeployError(f"shared_paths: {current.relative_to(tree)} is a symlink in this commit")
+        if os.path.lexists(current) and (current.is_symlink() or not current.is_dir()):
+            kind = "symlink" if current.is_symlink() else "file"
+            raise DeployError(f"shared_paths: {current.relative_to(tree)} is a {kind} in this commit")
         current.mkdir(exist_ok=True)
 
 
@@ -207,6 +211,7 @@ def _put_in_place(making: Making, tree: Path) -> None:
     Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
+        allow_owner(release)
         exchange(tree, release)
     else:
         os.replace(tree, release)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import threading
 import time
@@ -13,6 +15,7 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Check
+from zoo_watcher.errors import NotCheckedError
 
 from .probes import probe
 
@@ -23,6 +26,8 @@ HANGING = 10.0
 """Seconds beyond a check's timeout, or three intervals, after which its last verdict counts no more."""
 LOOK = 1.0
 """Seconds between two looks at whether the checks go on."""
+
+log = logging.getLogger(__name__)
 
 
 class Checker(threading.Thread):
@@ -37,6 +42,8 @@ class Checker(threading.Thread):
         self.healthy: bool | None = None
         self.proved_at: float | None = None
         self.reason = "not checked yet"
+        self.trouble: str | None = None
+        """Why the check can't be made now: meanwhile the last verdict stays, for as long as for a check that hangs."""
         self.answers = 0
         """How often the check has come to an end: one that hangs does not."""
         self.answered_at = 0.0
@@ -71,10 +78,33 @@ class Checker(threading.Thread):
     def run(self) -> None:
         """Ask for ever; the thread ends with the process."""
         while True:
-            epoch = self._epoch
-            self._note(probe(self.check), epoch)
-            self._again.wait(self._next_pause())
+            try:
+                self._ask()
+                pause = self._next_pause()
+            except Exception:  # noqa: BLE001  # no memory, not even to note that: the next time there may be
+                pause = self.check.interval
+            self._again.wait(pause)
             self._again.clear()
+
+    def _ask(self) -> None:
+        epoch = self._epoch
+        try:
+            problem = probe(self.check)
+        except NotCheckedError as exc:
+            self._note_not_made(str(exc))
+        except Exception as exc:  # noqa: BLE001  # whatever it is, it says nothing of the service
+            self._note_not_made(f"unexpected {type(exc).__name__}: {exc}".rstrip(": "), exc)
+        else:
+            self._note(problem, epoch)
+
+    def _note_not_made(self, why: str, mistake: Exception | None = None) -> None:
+        trouble = f"{self.check.type} check of port {self.check.port} can't be made: {why}"
+        if trouble == self.trouble:
+            return
+        if mistake:
+            log.error("%s", trouble, exc_info=mistake)
+        self.trouble = trouble
+        self._changed()
 
     def _next_pause(self) -> float:
         with self._lock:
@@ -91,31 +121,35 @@ class Checker(threading.Thread):
             self.healthy = False
             self.proved_at = None
             self._in_a_row = 0
-            self.reason = f"{self.check.type} check of port {self.check.port}: no result for {self.patience:g} s"
+            what = self.trouble or f"{self.check.type} check of port {self.check.port}"
+            self.reason = f"{what}: no result for {self.patience:g} s"
         if hung:
             self._changed()
 
     def _note(self, problem: str | None, epoch: int) -> None:
-        passed = problem is None
         with self._lock:
             self.answers += 1
             self.answered_at = time.time()
-            if epoch != self._epoch:
-                return
-            before = (self.healthy, self.proved)
-            self._in_a_row = max(self._in_a_row, 0) + 1 if passed else min(self._in_a_row, 0) - 1
-            if problem is not None:
-                self.reason = problem
-                if self._soak:
-                    self.proved_at = None
-            if self._in_a_row >= self.check.rise:
-                self.healthy = True
-                self.proved_at = self.proved_at or time.monotonic()
-            elif self._in_a_row <= -self.check.fall:
-                self.healthy = False
-            changed = before != (self.healthy, self.proved)
+            before = (self.healthy, self.proved, self.trouble)
+            self.trouble = None
+            if epoch == self._epoch:
+                self._count(problem)
+            changed = before != (self.healthy, self.proved, self.trouble)
         if changed:
             self._changed()
+
+    def _count(self, problem: str | None) -> None:
+        passed = problem is None
+        self._in_a_row = max(self._in_a_row, 0) + 1 if passed else min(self._in_a_row, 0) - 1
+        if problem is not None:
+            self.reason = problem
+            if self._soak:
+                self.proved_at = None
+        if self._in_a_row >= self.check.rise:
+            self.healthy = True
+            self.proved_at = self.proved_at or time.monotonic()
+        elif self._in_a_row <= -self.check.fall:
+            self.healthy = False
 
 
 class Supervisor(threading.Thread):
@@ -131,7 +165,9 @@ class Supervisor(threading.Thread):
         """Look for ever; the thread ends with the process."""
         while True:
             time.sleep(LOOK)
-            self.look(time.monotonic())
+            # Without memory even this may fail; the next look is soon.
+            with contextlib.suppress(Exception):
+                self.look(time.monotonic())
 
     def look(self, now: float) -> None:
         """Note which checks have made no progress for too long at the time `now`, in seconds."""
@@ -172,9 +208,14 @@ class Health:
             self._condition.notify_all()
 
     @property
+    def troubles(self) -> list[str]:
+        """Which checks can't be made now, and why."""
+        return [checker.trouble for checker in self.checkers if checker.trouble]
+
+    @property
     def reason(self) -> str:
         """Why the checks that do not pass do not; where all do, what the one that began to last failed with."""
-        failing = [checker.reason for checker in self.checkers if not checker.proved]
+        failing = [checker.trouble or checker.reason for checker in self.checkers if not checker.proved]
         latest = sorted(self.checkers, key=lambda checker: checker.proved_at or 0)[-1:] if self._soak else []
         return "; ".join(failing or [checker.reason for checker in latest])
 

@@ -12,7 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from zoo_watcher.config.config import Check
+from zoo_watcher.errors import NotCheckedError
 from zoo_watcher.host import command
+from zoo_watcher.host.shortage import is_shortage
 
 if TYPE_CHECKING:
     import ssl
@@ -24,10 +26,12 @@ CONTEXTS = 8
 
 
 def probe(check: Check) -> str | None:
-    """Ask once: None where the service is healthy, else why it is not."""
+    """Ask once: None where the service is healthy, else why it is not. Raises `NotCheckedError`."""
     try:
         return PROBES[check.type](check)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, MemoryError) as exc:
+        if is_shortage(exc):
+            raise NotCheckedError(getattr(exc, "strerror", None) or "out of memory") from exc
         return f"{check.type} {check.host}:{check.port}: {exc}"
 
 
@@ -137,6 +141,8 @@ def _probe_command(check: Check) -> str | None:
     ended = command.run(check.command, check.timeout)
     if ended.problem is None:
         return None
+    if ended.found_shortage:
+        raise NotCheckedError(f"{check.command[0]} {ended.problem}")
     output = f": {ended.tail}" if ended.tail else ""
     return f"{check.command[0]} {ended.problem}{output}"
 

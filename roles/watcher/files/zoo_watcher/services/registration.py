@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -16,24 +15,26 @@ from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
 
-from .health import Health
+from .health import Checker, Health
+from .own_address import OwnAddress
 
 
 class Registrations:
     """Holds a registration for each service that is healthy, and no other."""
 
-    def __init__(self, config: Config, health: Health, ephemerals: Ephemerals) -> None:
-        self._hosts = config.connection.hosts
+    def __init__(self, config: Config, health: Health, ephemerals: Ephemerals, changed: Callable[[], None]) -> None:
+        """`changed` is called, from another thread, when there is something to register that was not before."""
         self._services = tuple(zip(config.services, health.checkers))
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
-        self._address = ""
+        self._address = OwnAddress(config.connection.hosts, changed)
         self.refused: frozenset[str] = frozenset()
         """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
 
     def find_address(self, connected_from: str) -> None:
         """Find this host's address anew: it may have another since it last connected, now from `connected_from`."""
-        self._address = source_address(self._hosts, connected_from)
+        if not all(service.address for service, _checker in self._services):
+            self._address.find(connected_from)
 
     def update(self, *, serving: bool) -> list[str]:
         """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.
@@ -49,7 +50,12 @@ class Registrations:
             except (SessionTroubleError, TakenError) as exc:
                 refused[path] = str(exc)
         self.refused = frozenset(refused)
-        return list(refused.values())
+        waits = serving and any(self._waits(*service) for service in self._services)
+        return [*refused.values(), *([self._address.trouble] if waits and self._address.trouble else [])]
+
+    def _waits(self, service: Service, checker: Checker) -> bool:
+        """Whether a service can't be registered before this host's address is known."""
+        return bool(checker.healthy) and not (service.address or self._address.current)
 
     def _withdrawals(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
@@ -60,10 +66,10 @@ class Registrations:
 
     def _holds(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
-            if serving and checker.healthy:
+            address = service.address or self._address.current
+            if serving and checker.healthy and address:
                 path = service_path(service)
-                value = service_value(service, service.address or self._address)
-                yield path, partial(self._ephemerals.hold, path, value)
+                yield path, partial(self._ephemerals.hold, path, service_value(service, address))
 
 
 def service_path(service: Service) -> str:
@@ -103,31 +109,3 @@ def service_value(service: Service, address: str) -> bytes:
         },
     }
     return json.dumps(forms[service.format]).encode()
-
-
-def source_address(hosts: str, connected_from: str) -> str:
-    """This host's address as others see it: that of its connection, or of the way to a member, or loopback.
-
-    A host that runs a member itself may be connected to that, by way of loopback.
-    """
-    if not connected_from or _is_loopback(connected_from):
-        members = hosts.split("/", maxsplit=1)[0].split(",")
-        routes = filter(None, map(_source_address_towards, members))
-        return next((address for address in routes if not _is_loopback(address)), "127.0.0.1")
-    return connected_from
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith(("127.", "::ffff:127.")) or address == "::1"
-
-
-def _source_address_towards(member: str) -> str | None:
-    host = member.strip()
-    name, _colon, port = host.rpartition(":") if host.rsplit(":", 1)[-1].isdigit() else (host, "", "")
-    try:
-        family, *_rest, address = socket.getaddrinfo(name.strip("[]"), port or 2181, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)  # sends nothing: it only looks the route up
-            return str(probe.getsockname()[0])
-    except (OSError, ValueError):
-        return None

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from typing import Any, Callable
 
 from kazoo.client import KazooClient
@@ -23,6 +24,9 @@ SEEK_PAUSE = 1.0
 AUTH_PAUSE = 1.5
 """How many session timeouts lie between two tries of credentials that no server has taken: so the session ends, and
 with it registrations that could not be taken back any more."""
+
+ENDED = 2
+"""How many session timeouts without a server it takes for a session to be over."""
 
 quiet = logging.getLogger(f"{__name__}.quiet")
 quiet.disabled = True
@@ -47,6 +51,7 @@ class Connector:
         self._kazoo_connect = self._handler._connect
         self._handler._connect = self._connect
         self._missed = 0
+        self._missed_since = 0.0
         self._refused = 0
         self._writer: Server | None = None
 
@@ -65,6 +70,7 @@ class Connector:
             self._client._stopped.wait(AUTH_PAUSE * self.timeout)
         better, self._writer = self._writer, None
         host, address, port = better or server
+        self._begin_anew_where_ended()
         try:
             timeouts = self._try(host, address, port)
         except SessionExpiredError:
@@ -72,6 +78,7 @@ class Connector:
             self._refused = min(self._refused, len(self._client.hosts))
             raise
         except (ConnectionDropped, KazooTimeoutError):
+            self._missed_since = self._missed_since if self._missed else time.monotonic()
             self._missed += 1
             raise
         except KazooException as exc:
@@ -81,6 +88,14 @@ class Connector:
         self._missed = self._refused = 0
         self._note_connected(host, port, timeouts[0])
         return timeouts
+
+    def _begin_anew_where_ended(self) -> None:
+        """Long after its session has ended, the agent may come to an ensemble that was set up anew.
+
+        A server refuses who has seen a later transaction than its own last one; that would be for ever.
+        """
+        if self._missed >= len(self._client.hosts) and time.monotonic() - self._missed_since > ENDED * self.timeout:
+            self._client.last_zxid = 0
 
     def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
         """Connect for reading and writing; where no server gave that, and this one is there, for reading."""
@@ -125,7 +140,9 @@ class Connector:
     def _seek_writer(self, connection: Any) -> None:
         """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
         while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
-            self._writer = self._find_writer()
+            # Whatever fails is tried again: without this thread the agent would stay with this server.
+            with contextlib.suppress(Exception):
+                self._writer = self._find_writer()
             if self._writer:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)

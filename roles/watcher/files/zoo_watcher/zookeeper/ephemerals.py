@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
+from functools import partial
 from typing import Any
 
 from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
@@ -43,9 +45,12 @@ class Ephemerals:
         if memory.client_id:
             self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
         self._unwatched: set[str] = set()
-        """What is held as far as this agent knows; nobody has told since the connection was lost."""
-        self._seen: deque[str | None] = deque()
-        """What watches have seen: a path that was deleted, or None for the loss of the connection."""
+        """What is held as far as this agent knows; its watch is used up, or was lost with the connection."""
+        self._numbers = itertools.count(1)
+        self._watches: dict[str, int] = {}
+        """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
+        self._seen: deque[tuple[str, str | None]] = deque()
+        """What watches have seen: its type, and the path, None for the loss of the connection."""
 
     def follow_session(self) -> bool:
         """Whether there is another session than at the last call. It is remembered for the next start."""
@@ -66,19 +71,22 @@ class Ephemerals:
     def hold(self, path: str, value: bytes) -> None:
         """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
         self._note_seen()
+        self._save()
         before = None if path in self._unwatched else self._present.get(path)
         if before == value:
             return
         self._present[path] = None
         self._save()
+        number = self._watches[path] = next(self._numbers)
         with session_trouble(path):
-            if before is None:
-                self._create(path, value)
-            else:
-                self._set(path, value)
-            # Somebody may delete it: then it is created again.
-            if self._session.ask(self._session.client.exists_async, path, watch=self._on_event) is None:
+            version = self._create(path, value) if before is None else self._set(path, value)
+            # Somebody may delete or change it: then it is made again as it was.
+            watch = partial(self._on_event, number=number)
+            stat = self._session.ask(self._session.client.exists_async, path, watch=watch)
+            if stat is None:
                 raise SessionTroubleError(f"{path} has just been deleted")
+            if stat.version != version:
+                raise SessionTroubleError(f"{path} has just been changed")
             self._forget(path)
             self._present[path] = value
             self._unwatched.discard(path)
@@ -118,52 +126,56 @@ class Ephemerals:
         if self._client_id:
             self._memory.save(self._client_id, self._paths)
 
-    def _on_event(self, event: Any) -> None:
-        if event.type == EventType.DELETED:
-            self._seen.append(event.path)
-        elif event.type == EventType.NONE:
-            # The connection is lost, and every watch with it.
-            self._seen.append(None)
-        else:
-            return
-        self._session.wake()
+    def _on_event(self, event: Any, number: int | None = None) -> None:
+        """A watch has fired, the one with this `number`. With no path, the connection is lost, and with it each."""
+        if event.path is None or number in (None, self._watches.get(event.path)):
+            self._seen.append((event.type, event.path))
+            self._session.wake()
 
     def _note_seen(self) -> None:
         """Take in what watches have seen: they are called in kazoo's thread, and the record is the loop's."""
         while self._seen:
-            path = self._seen.popleft()
+            kind, path = self._seen.popleft()
             if path is None:
                 self._unwatched = set(self._present)
-            elif path in self._present:
+            elif path in self._present and kind == EventType.DELETED:
                 self._present[path] = None
+            elif path in self._present:
+                self._unwatched.add(path)
 
-    def _set(self, path: str, value: bytes) -> None:
+    def _set(self, path: str, value: bytes) -> int:
+        """The version of the znode, whose value this is now."""
         try:
-            self._session.ask(self._session.client.set_async, path, value)
+            return int(self._session.ask(self._session.client.set_async, path, value).version)
         except NoNodeError:
-            self._create(path, value)
+            return self._create(path, value)
 
-    def _create(self, path: str, value: bytes) -> None:
+    def _create(self, path: str, value: bytes) -> int:
+        """As `_set`; a new znode has version 0."""
         try:
             self._session.ask(self._session.client.create_async, path, value, ephemeral=True, makepath=True)
         except NodeExistsError:
-            self._take_over(path, value)
+            return self._take_over(path, value)
+        return 0
 
-    def _take_over(self, path: str, value: bytes) -> None:
+    def _take_over(self, path: str, value: bytes) -> int:
         """What is there is ours, of this session or of an earlier one, or it stays, and its end wakes the loop."""
         try:
-            present, stat = self._session.ask(self._session.client.get_async, path, watch=self._on_event)
+            present, stat = self._session.ask(self._session.client.get_async, path)
         except NoNodeError as exc:
             raise SessionTroubleError(f"{path} has just been deleted") from exc
         if stat.ephemeralOwner not in self._held:
+            if self._session.ask(self._session.client.exists_async, path, watch=self._on_event) is None:
+                raise SessionTroubleError(f"{path} has just been deleted")
             raise TakenError(path, stat.ephemeralOwner)
         if self._client_id is None or stat.ephemeralOwner != self._client_id[0]:
-            self._replace(path, value, stat.version)
-        elif present != value:
-            # After a restart nothing need have changed: whoever watches it then sees no event.
-            self._session.ask(self._session.client.set_async, path, value)
+            return self._replace(path, value, stat.version)
+        if present != value:
+            return self._set(path, value)
+        # After a restart nothing need have changed: whoever watches it then sees no event.
+        return int(stat.version)
 
-    def _replace(self, path: str, value: bytes, version: int) -> None:
+    def _replace(self, path: str, value: bytes, version: int) -> int:
         """Let this session's take the place of an earlier session's, in one step: that is deleted when it expires."""
         transaction = self._session.client.transaction()
         transaction.delete(path, version)
@@ -171,3 +183,4 @@ class Ephemerals:
         for result in self._session.answer(transaction.commit_async()):
             if isinstance(result, KazooException):
                 raise SessionTroubleError(f"{path} changed while it was replaced")
+        return 0

@@ -45,20 +45,29 @@ class SessionMemory:
         self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
         self._chroot = chroot
         self._file = file
+        self._told: int | None = None
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
         """Remember this, where it is something else than before."""
         memory = Remembered(client_id, frozenset(paths), self._chroot)
         if memory == self._saved:
             return
-        self._saved = memory
-        self.client_id, self.paths = client_id, memory.paths
         identity, password = client_id
-        record = {"id": identity, "password": password.hex(), "held": sorted(self.paths), "chroot": self._chroot}
+        record = {"id": identity, "password": password.hex(), "held": sorted(memory.paths), "chroot": self._chroot}
         try:
             write_durably(self._file, json.dumps(record), mode=0o600)
         except OSError as exc:
-            log.warning("session not remembered, path=%s: %s", self._file, exc.strerror)
+            self._tell(exc)
+            return
+        self._saved = memory
+        self.client_id, self.paths = client_id, memory.paths
+        self._told = None
+
+    def _tell(self, error: OSError) -> None:
+        """Log why the file can't be written, once: the next `save` tries again."""
+        if error.errno != self._told:
+            log.warning("session not remembered, tried again, path=%s: %s", self._file, error.strerror)
+        self._told = error.errno
 
     def forget(self) -> None:
         """Remember nothing: the session has ended."""

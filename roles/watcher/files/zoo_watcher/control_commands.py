@@ -1,0 +1,168 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands that tell the agent of a base what to do: hold, release, drain, undrain, retry.
+
+Each writes or deletes a marker, wakes the agent, and waits until its status says what is true now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple
+
+from .errors import AgentError
+from .host.base_lock import agent_pid, is_locked
+from .host.controls import DRAINED, HELD, RETRY, Mark, read_mark, remove_mark, write_mark
+from .host.filesystem import load_json
+from .host.layout import Layout
+from .wire.records import describe_mark
+
+DONE = 0
+REFUSED = 1
+PENDING = 3
+"""Exit statuses: it is so; it is not, and will not be; it is noted, and the agent has not carried it out yet."""
+PATIENCE = 10.0
+"""Seconds that the agent gets to carry a command out."""
+PAUSE = 0.05
+SUDO = "run this as root, with sudo"
+
+Status = Mapping[str, Any]
+
+
+class Report(NamedTuple):
+    """What a command has come to: an exit status, and a line that says what is true now."""
+
+    exit_status: int
+    line: str
+
+
+def hold(layout: Layout, reason: str, by: str) -> Report:
+    """Have the agent stay at its release. Raises `AgentError`."""
+    mark = _mark(layout, HELD, reason, by)
+    line = describe_mark(HELD, mark.to_object())
+    return _wait(layout, line, "nothing newer is deployed", lambda status: _shows(status, HELD, mark))
+
+
+def release(layout: Layout, _reason: str, _by: str) -> Report:
+    """Let the agent deploy again. Raises `AgentError`."""
+    _unmark(layout, HELD)
+    return _wait(layout, "not held", "what is published is deployed", lambda status: HELD not in status)
+
+
+def drain(layout: Layout, reason: str, by: str) -> Report:
+    """Have the agent withdraw its registrations, and register nothing. Raises `AgentError`."""
+    mark = _mark(layout, DRAINED, reason, by)
+
+    def is_withdrawn(status: Status) -> bool:
+        return _shows(status, DRAINED, mark) and status.get("withdrawn") is True
+
+    return _wait(layout, describe_mark(DRAINED, mark.to_object()), "nothing is registered", is_withdrawn)
+
+
+def undrain(layout: Layout, _reason: str, _by: str) -> Report:
+    """Let the agent register its healthy services again. Raises `AgentError`."""
+    _unmark(layout, DRAINED)
+    return _wait(layout, "not drained", "healthy services are registered", lambda status: DRAINED not in status)
+
+
+def retry(layout: Layout, _reason: str, by: str) -> Report:
+    """Have the agent try again what has failed. Raises `AgentError`."""
+    with _refused():
+        request = write_mark(layout, RETRY, "", by)
+
+    def answer(status: Status) -> Status | None:
+        said = status.get(RETRY)
+        return said if isinstance(said, dict) and said.get("since") == request.since else None
+
+    if not is_locked(layout):
+        return Report(PENDING, "no agent runs here; what failed is tried again when it is started")
+    status = _await_status(layout, lambda status: answer(status) is not None)
+    said = answer(status)
+    if said is None:
+        return Report(PENDING, f"retry is asked for; {_delay(status)}")
+    return Report(DONE if said.get("done") else REFUSED, str(said.get("message")))
+
+
+COMMANDS: dict[str, Callable[[Layout, str, str], Report]] = {
+    "hold": hold,
+    "release": release,
+    "drain": drain,
+    "undrain": undrain,
+    "retry": retry,
+}
+
+
+def carry_out(command: str, layout: Layout, reason: str, by: str) -> Report:
+    """Carry one of the commands out, where this user may. Raises `AgentError`."""
+    place = layout.own if os.path.lexists(layout.own) else layout.base
+    if not os.path.lexists(place):
+        raise AgentError(f"{place}: no such directory; the agent was never started here")
+    if not os.access(place, os.W_OK):
+        raise AgentError(f"{place}: permission denied; {SUDO}")
+    return COMMANDS[command](layout, reason, by)
+
+
+def _mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
+    """The marker that is there, or else a new one."""
+    with _refused():
+        mark = read_mark(layout.control(name))
+        if mark is None or mark.damage:
+            mark = write_mark(layout, name, reason, by)
+    return mark
+
+
+def _unmark(layout: Layout, name: str) -> None:
+    with _refused():
+        remove_mark(layout, name)
+
+
+@contextlib.contextmanager
+def _refused() -> Any:
+    """Say what keeps this user from changing a marker. Raises `AgentError`."""
+    try:
+        yield
+    except PermissionError as exc:
+        raise AgentError(f"{exc.filename}: {exc.strerror}; {SUDO}") from exc
+    except OSError as exc:
+        raise AgentError(f"{exc.filename}: {exc.strerror}") from exc
+
+
+def _wait(layout: Layout, line: str, effect: str, is_done: Callable[[Status], bool]) -> Report:
+    """Wait until the agent says so; `effect` is what is true then."""
+    if not is_locked(layout):
+        return Report(DONE, f"{line}; no agent runs here, it counts when it is started")
+    status = _await_status(layout, is_done)
+    if is_done(status):
+        return Report(DONE, f"{line}; {effect}")
+    return Report(PENDING, f"{line}; {_delay(status)}")
+
+
+def _await_status(layout: Layout, is_done: Callable[[Status], bool]) -> Status:
+    """Wake the agent, and wait until its status is as it should be; the last status, whatever it is."""
+    pid = agent_pid(layout)
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        status: Status = load_json(layout.status, dict, {})
+        if is_done(status) or time.monotonic() > deadline:
+            return status
+        time.sleep(PAUSE)
+
+
+def _delay(status: Status) -> str:
+    """What is known of an agent that has not carried a command out in time."""
+    registered = ", ".join(map(str, status.get("registered") or ())) or "nothing"
+    session = status.get("session", "unknown")
+    return f"not carried out by the agent within {PATIENCE:g} s: its session is {session}, registered is {registered}"
+
+
+def _shows(status: Status, name: str, mark: Mark) -> bool:
+    said = status.get(name)
+    return isinstance(said, dict) and said.get("since") == mark.since

@@ -1,0 +1,159 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person on this host has the agent do: stay at its release, register nothing, try again what failed.
+
+Each is a marker, a small JSON file below `.zoo/controls`, so that it outlasts the agent and the host's reboot. The
+commands of `zoo-watcher` write them; the agent reads them at each turn of its loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .filesystem import sync_directory, write_durably
+from .layout import READABLE, Layout
+
+HELD = "held"
+DRAINED = "drained"
+RETRY = "retry"
+"""The names of the markers; the last is a request, and deleted once it is answered."""
+LONGEST_REASON = 200
+"""How many characters a reason may have."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Since when (RFC 3339) something is so, why, and by whom. `damage` is what is wrong with its file."""
+
+    since: str
+    reason: str
+    by: str
+    damage: str | None = None
+
+    def to_object(self) -> dict[str, str]:
+        """What the agent's status says of it."""
+        return {"since": self.since, "reason": self.reason, "by": self.by}
+
+
+class Controls:
+    """What the markers say: `held`, `drained`, and `retry`, a request that is not answered yet.
+
+    A marker that is damaged counts, on the safe side. One that can't be read just now says what it said before.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.held: Mark | None = None
+        self.drained: Mark | None = None
+        self.retry: Mark | None = None
+        self.troubles: list[str] = []
+        """A line for each marker that can't be read."""
+        self.answer: Mapping[str, Any] | None = None
+        """What came of the last request, for who made it."""
+        self._layout = layout
+        self._known: dict[str, Mark | None] = {RETRY: None}
+
+    def refresh(self) -> None:
+        """Read the markers."""
+        self.troubles = []
+        self.held = self._read(HELD)
+        self.drained = self._read(DRAINED)
+        request = self._read(RETRY)
+        is_answered = request is None or request.damage or (self.answer and self.answer["since"] == request.since)
+        self.retry = None if is_answered else request
+
+    def _read(self, name: str) -> Mark | None:
+        path = self._layout.control(name)
+        try:
+            mark = read_mark(path)
+        except OSError as exc:
+            self.troubles.append(f"{path}: {exc.strerror}")
+            if name not in self._known:
+                self._known[name] = _damaged(now(), f"{path}: {exc.strerror}")
+            return self._known[name]
+        self._known[name] = mark
+        if mark and mark.damage:
+            self.troubles.append(mark.damage)
+        return mark
+
+    def answer_retry(self, request: Mark, message: str, *, done: bool) -> None:
+        """Say what came of a request, which is answered by that."""
+        self.answer = {"since": request.since, "done": done, "message": message}
+        self.retry = None
+        # One that can't be deleted is not answered again; only an agent that is restarted finds it anew.
+        with contextlib.suppress(OSError):
+            remove_mark(self._layout, RETRY)
+
+
+def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:
+    """Why the published `generation` is not tried again; None where it is. `state` is the agent's in it, if any."""
+    if generation is None:
+        return "nothing to retry: nothing is published"
+    if state and not has_failed:
+        return f"nothing to retry: generation {generation} is {state} here"
+    if held:
+        return f"generation {generation} is not tried: held since {held.since}; release it first"
+    return None if has_failed else f"nothing to retry: generation {generation} has not been tried here yet"
+
+
+def read_mark(path: Path) -> Mark | None:
+    """The marker in a file; None where there is none. Raises `OSError` where it can't be read."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return _damaged(_written(path), f"{path}: a symlink that leads nowhere")
+        return None
+    except IsADirectoryError:
+        return _damaged(_written(path), f"{path}: expected a file, got a directory")
+    try:
+        record = json.loads(text.decode("utf-8"))
+        values = [record[key] for key in ("since", "reason", "by")]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        values = []
+    if not values or not all(isinstance(value, str) and len(value) <= LONGEST_REASON for value in values):
+        return _damaged(_written(path), f"{path}: expected a JSON object with since, reason and by")
+    return Mark(*values)
+
+
+def _damaged(since: str, damage: str) -> Mark:
+    return Mark(since, f"its marker is damaged, {damage}", "unknown", damage)
+
+
+def _written(path: Path) -> str:
+    """When a file was written, as far as that is known."""
+    try:
+        return datetime.fromtimestamp(os.lstat(path).st_mtime, timezone.utc).isoformat(timespec="seconds")
+    except (OSError, OverflowError, ValueError):
+        return "unknown"
+
+
+def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
+    """Make a marker, durably. Raises `OSError`."""
+    mark = Mark(now(), reason, by)
+    for directory in (layout.own, layout.controls):
+        directory.mkdir(mode=READABLE, exist_ok=True)
+    write_durably(layout.control(name), json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
+    return mark
+
+
+def remove_mark(layout: Layout, name: str) -> bool:
+    """Delete a marker, durably; whether there was one. Raises `OSError`."""
+    try:
+        layout.control(name).unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(layout.controls)
+    return True
+
+
+def now() -> str:
+    """The present: two requests are never of the same."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

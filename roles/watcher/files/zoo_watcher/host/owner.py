@@ -1,0 +1,38 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose base it is: a command that root has typed does, in there, no more than that user could do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from zoo_watcher.errors import AgentError
+
+from .layout import Layout
+
+
+def become_owner(layout: Layout) -> None:
+    """As root, become for good the user who owns what is in the base; any other user stays who he is.
+
+    A symlink or a process id of that user then leads nowhere that he may not go himself. Raises `AgentError`.
+    """
+    if os.geteuid() != 0 or not os.path.isdir(layout.base):
+        return
+    try:
+        user, group = _owner(layout)
+        os.setgroups([])
+        os.setgid(group)
+        os.setuid(user)
+    except OSError as exc:
+        raise AgentError(f"base: {exc.filename or layout.base}: {exc.strerror}") from exc
+
+
+def _owner(layout: Layout) -> tuple[int, int]:
+    """The ids of the agent's user and group: its own directory tells them, or the base while there is none."""
+    places = [os.stat(layout.base)]
+    with contextlib.suppress(FileNotFoundError):
+        places.insert(0, os.lstat(layout.own))
+    place = next((status for status in places if status.st_uid != 0), places[0])
+    return place.st_uid, place.st_gid

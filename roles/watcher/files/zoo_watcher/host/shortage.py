@@ -1,0 +1,15 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this host may lack for a moment, descriptors, processes, memory: it tells nothing of whom the agent asks."""
+
+from __future__ import annotations
+
+import errno
+
+SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error is one of this host's shortages."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORTAGES)

@@ -1,0 +1,29 @@
+"""A part of a test in which this process has no privileges, as an agent that is not root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NOBODY = 65534
+
+
+@contextmanager
+def other_user(directory: Path) -> Iterator[None]:
+    """Own `directory` and be its user for as long as the block lasts; where this is not root, it is so already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (directory, *directory.rglob("*")):
+        os.lchown(path, NOBODY, NOBODY)
+    for parent in directory.parents:
+        # pytest's directories are root's only.
+        if not os.stat(parent).st_mode & 0o001:
+            parent.chmod(0o755)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,150 @@
+"""The markers by which a person on a host tells its agent what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher.host import controls as module
+from zoo_watcher.host.controls import (
+    DRAINED,
+    HELD,
+    RETRY,
+    Controls,
+    Mark,
+    read_mark,
+    refuse_retry,
+    remove_mark,
+    write_mark,
+)
+from zoo_watcher.host.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A base in which no agent has been yet."""
+    (tmp_path / "base").mkdir()
+    return Layout(tmp_path / "base")
+
+
+def refreshed(layout: Layout) -> Controls:
+    """What a new agent reads."""
+    controls = Controls(layout)
+    controls.refresh()
+    return controls
+
+
+def test_a_marker_says_what_was_written_until_it_is_removed(layout: Layout) -> None:
+    assert refreshed(layout).held is None
+    mark = write_mark(layout, HELD, "disk swap", "ann")
+    assert json.loads(layout.control(HELD).read_text()) == {"since": mark.since, "reason": "disk swap", "by": "ann"}
+    assert layout.control(HELD).stat().st_mode & 0o777 == 0o644, "who only looks needs no privilege"
+    controls = refreshed(layout)
+    assert (controls.held, controls.drained, controls.retry, controls.troubles) == (mark, None, None, [])
+    assert remove_mark(layout, HELD)
+    controls.refresh()
+    assert controls.held is None
+    assert not remove_mark(layout, HELD)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"since": 1, "reason": "r", "by": "b"}',
+        '{"since": "s", "reason": "r"}',
+        json.dumps({"since": "s", "reason": "r" * 1000, "by": "b"}),
+        "\udcff",
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_marker_counts_and_is_a_trouble(layout: Layout, text: str) -> None:
+    layout.own.mkdir()
+    layout.controls.mkdir()
+    layout.control(DRAINED).write_text(text, errors="surrogateescape")
+    controls = refreshed(layout)
+    assert controls.drained is not None
+    assert str(layout.control(DRAINED)) in controls.drained.reason
+    assert controls.troubles == [f"{layout.control(DRAINED)}: expected a JSON object with since, reason and by"]
+    assert read_mark(layout.control(DRAINED)) == controls.drained, "it says the same as long as it is the same"
+
+
+def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
+    layout.control(HELD).mkdir(parents=True)
+    layout.control(DRAINED).symlink_to("nowhere")
+    controls = refreshed(layout)
+    assert controls.held is not None
+    assert controls.drained is not None
+    assert len(controls.troubles) == 2
+
+
+def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:
+    write_mark(layout, HELD, "x", "ann")
+    layout.control(RETRY).write_text("{")
+    controls = refreshed(layout)
+    assert (controls.retry, len(controls.troubles)) == (None, 1)
+
+
+def test_a_marker_that_can_not_be_read_now_says_what_it_said_before(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = write_mark(layout, HELD, "disk swap", "ann")
+    controls = refreshed(layout)
+
+    def no_descriptor(path: Path) -> Mark | None:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(module, "read_mark", no_descriptor)
+    controls.refresh()
+    assert (controls.held, controls.drained, controls.retry) == (mark, None, None)
+    assert controls.troubles[0] == f"{layout.control(HELD)}: Too many open files"
+    # Who has never read it is on the safe side.
+    new = refreshed(layout)
+    assert new.held is not None
+    assert new.drained is not None
+
+
+def test_a_request_is_answered_once_even_where_it_can_not_be_deleted(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    assert controls.retry == request
+
+    def read_only(_layout: Layout, _name: str) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(module, "remove_mark", read_only)
+    controls.answer_retry(request, "generation 7 is tried again", done=True)
+    assert controls.answer == {"since": request.since, "done": True, "message": "generation 7 is tried again"}
+    controls.refresh()
+    assert controls.retry is None
+
+
+MARK = Mark("2026", "disk swap", "ann")
+
+
+@pytest.mark.parametrize(
+    ("held", "generation", "state", "has_failed", "refusal"),
+    [
+        (None, None, "idle", False, "nothing to retry: nothing is published"),
+        (None, 7, "active", False, "nothing to retry: generation 7 is active here"),
+        (MARK, 7, "active", False, "nothing to retry: generation 7 is active here"),
+        (None, 7, None, False, "nothing to retry: generation 7 has not been tried here yet"),
+        (MARK, 7, None, False, "generation 7 is not tried: held since 2026; release it first"),
+        (MARK, 7, "failed", True, "generation 7 is not tried: held since 2026; release it first"),
+        (None, 7, "failed", True, None),
+        (None, 7, None, True, None),
+    ],
+)
+def test_only_what_failed_is_retried_and_only_where_nobody_holds_the_host(
+    held: Mark | None, generation: int | None, state: str | None, has_failed: bool, refusal: str | None
+) -> None:
+    assert refuse_retry(held, generation, state, has_failed=has_failed) == refusal

@@ -1,0 +1,66 @@
+"""The command line: what it asks for, what it refuses, and its exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo_watcher import __main__ as program
+from zoo_watcher.control_commands import COMMANDS
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit status of `zoo-watcher` with these words."""
+    monkeypatch.setattr(sys, "argv", ["zoo-watcher", *words])
+    try:
+        return program.main()
+    except SystemExit as exc:
+        return int(exc.code or 0)
+
+
+@pytest.mark.parametrize("command", ["status", *COMMANDS])
+def test_the_help_of_a_command_says_what_it_does_and_its_exit_statuses(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    text = capfd.readouterr().out
+    assert f"usage: zoo-watcher {command} [-h]" in text
+    assert "  3  noted, and not carried out by the agent yet\n" in text
+
+
+def test_every_command_that_is_offered_is_there() -> None:
+    assert list(program.CONTROLS) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "\x1b[31mred", "x" * 201])
+def test_a_reason_that_does_not_fit_a_line_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, reason: str
+) -> None:
+    assert run(monkeypatch, "hold", "--reason", reason, "--config", str(tmp_path / "shop.json")) == 2
+    said = capfd.readouterr().err
+    assert "argument --reason: expected at most 200 printable characters on one line\n" in said
+
+
+@pytest.mark.parametrize("command", ["hold", "drain"])
+def test_nobody_is_held_or_drained_without_a_reason(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert run(monkeypatch, command) == 2
+
+
+@pytest.mark.parametrize("command", ["status", "release", "undrain", "retry"])
+def test_a_configuration_that_is_not_there_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    assert run(monkeypatch, command, "--config", f"{tmp_path}/none.json") == 2
+    assert capfd.readouterr().err == f"zoo-watcher: {tmp_path}/none.json: No such file or directory\n"
+
+
+def test_a_host_where_no_agent_has_been_can_not_be_held(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "shop.json"
+    config.write_text(f'{{"base": "{tmp_path}/base"}}')
+    assert run(monkeypatch, "hold", "--reason", "x", "--config", str(config)) == 1
+    never = f"{tmp_path}/base: no such directory; the agent was never started here"
+    assert capfd.readouterr().err == f"zoo-watcher: {never}\n"
