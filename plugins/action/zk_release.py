@@ -85,13 +85,9 @@ def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
 
 def progress(result: dict[str, Any], seconds: float) -> str:
     """One line: how far the fleet is, and who is waited for."""
-<<<<<<< HEAD
     if "agents" not in result:
         return f"{seconds:5.0f} s  {result.get('msg')}"
-    states = {agent["name"]: agent["state"] for agent in result["agents"]}
-=======
     states = {agent["name"]: agent["state"] + (", held" if agent.get("held") else "") for agent in result["agents"]}
->>>>>>> main
     pending = result["pending_agents"]
     named = ", ".join(f"{name} is {states.get(name, 'gone')}" for name in pending[:NAMED])
     more = f" and {len(pending) - NAMED} more" if len(pending) > NAMED else ""

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -36,6 +38,8 @@ ROLLED_BACK_FROM = "rolledBackFrom"
 SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
+FIRST_PAUSE = 0.01
+"""Seconds at the most before a second try, doubled before each further one."""
 Result = TypeVar("Result")
 
 
@@ -95,7 +99,9 @@ def _read_release(data: bytes | None) -> tuple[Release | None, str | None]:
 
 def begin_anew(attempt: Callable[[], Result]) -> Result:
     """What an attempt to read, decide and publish comes to; it begins anew where another publisher was quicker."""
-    for _try in range(TRIES):
+    for number in range(TRIES):
+        # Longer and longer, so that of many who began together some are late enough.
+        time.sleep(random.uniform(0, FIRST_PAUSE * 2**number) if number else 0)  # noqa: S311  # no secret
         try:
             return attempt()
         except Overtaken as exc:
