@@ -20,14 +20,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Acl
 class CurrentZnode(NamedTuple):
     """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read.
 
-    `stat` is None where it is new, and where ZooKeeper shows it to nobody who may not read the znode (3.9 and later);
-    how many children it has is not known then.
+    `aversion` is that of `acl`, where it was read. `stat` is None where it is new, and where ZooKeeper shows it to
+    nobody who may not read the znode (3.9 and later); how many children it has is not known then.
     """
 
     data: bytes | None = None
     stat: Any = None
     acl: tuple[Any, ...] | None = None
     children: int = 0
+    aversion: int = -1
 
 
 class Tree:

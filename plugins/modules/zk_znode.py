@@ -83,7 +83,8 @@ options:
       - Who may do what with the znode, whole; what is not listed here is revoked.
       - Without it a new znode is open to everybody, and one that is there keeps what it has.
       - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
-        that is there; that is done right after the transaction.
+        that is there; that is done right after the transaction. Where another client has changed it meanwhile, and it
+        is not all that there is to do, the module fails.
     type: list
     elements: dict
     suboptions:

@@ -441,6 +441,30 @@ def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: Kazoo
     assert (gone["changed"], gone["diff"]["before"]["value"], zk.exists(app)) == (True, "late", None)
 
 
+class AclRival(Rival):
+    """A client before whose first ACL somebody else acts."""
+
+    def set_acls_async(self, *words: Any) -> Any:
+        """The client's own, after the other one's."""
+        if self._turns:
+            self._turns -= 1
+            self._act()
+        return self._client.set_acls_async(*words)
+
+
+def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"x", makepath=True)
+    theirs = [make_acl("world", "anyone", all=True), make_acl("ip", "127.0.0.1", read=True)]
+    ours = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
+    done = converge(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours)
+    assert [entry["id"] for entry in done["diff"]["before"]["acl"]] == ["anyone", "127.0.0.1"]
+    assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.2"]
+    zk.set_acls(app, [make_acl("world", "anyone", all=True)])
+    said = refusal(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours, value="y")
+    assert f"{app}: the znode has changed since (BadVersion)" in said
+    assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.1"]
+
+
 def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     said = refusal(Rival(zk, lambda: zk.set(app, b"theirs"), turns=100), path=app, value="ours")
