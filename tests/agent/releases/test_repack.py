@@ -49,16 +49,28 @@ def test_many_packs_become_one_with_the_live_commit_in_it(
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
+def damage_pack_of(store: Repository, commit_id: str) -> None:
+    """Have the pack with a commit hold nothing that can be read."""
+    for pack in packs(store.layout.base):
+        if commit_id in str(store.git.show_index(istream=pack.with_suffix(".idx").open("rb"))):
+            pack.chmod(0o644)
+            pack.write_bytes(b"PACK" + bytes(60))
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_release_stays_proved_where_the_packs_can_not_be_made_one(
     agents: Agents, repository: GitRepository, release: Publish, again: bool
 ) -> None:
     agent = agents()
     untidy(agent, repository)
-    for pack in packs(agent.base)[:1]:
-        # Git can't pack what it can't read.
-        pack.chmod(0o644)
-        pack.write_bytes(b"PACK" + bytes(60))
+    layout = Layout(agent.base)
+    store = Repository(layout, Access(("file",)))
+    store.open()
+    kept = repository.git("rev-parse", "HEAD~1")
+    # What a symlink of the base leads to is kept, and git can't pack what it can't read.
+    layout.release(kept).mkdir()
+    (agent.base / "by-hand").symlink_to(layout.release(kept))
+    damage_pack_of(store, kept)
     agent.start()
     repository.commit({"index.html": "last\n"})
     generation = release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import subprocess
@@ -104,7 +105,9 @@ def test_an_ssh_server_that_dies_during_a_fetch_is_noticed(
         finally:
             dying.join()
             for process in stopped:
-                os.kill(process, signal.SIGKILL)
+                # The end of one may be the end of others.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
     assert not isinstance(lost.value, CorruptError)
 
 

@@ -48,6 +48,7 @@ def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
     running.join(30)
     # Waited for too: there is no zombie.
     assert subprocess.run(["ps", "-p", pid.read_text().strip()], check=False, capture_output=True).returncode == 1
-    late = run("/bin/sh", "-c", "sleep 50")
+    late = run("/bin/sh", "-c", f"touch {tmp_path}/late; sleep 50")
     late.join(30)
+    assert not (tmp_path / "late").exists()
     assert (running.is_alive(), late.is_alive(), heard) == (False, False, [])

@@ -59,6 +59,8 @@ def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
     """Run a command to its end, for `seconds` at the most. Once the agent ends, this ends the thread: `end_all`."""
+    if _agent_ends:
+        raise SystemExit
     try:
         output = _output_file()
     except OSError as exc:
