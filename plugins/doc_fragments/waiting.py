@@ -13,7 +13,8 @@ class ModuleDocFragment:
 options:
   wait_timeout:
     description:
-      - Seconds to wait at the most; the module fails after them and says who is not there yet.
+      - Seconds to wait at the most; the module fails after them and says who is not there yet. V(0) is one look.
+      - They begin with the publication, whatever time was needed before it, and an outage of the ensemble counts too.
       - What is published stays published.
     type: float
     default: 300

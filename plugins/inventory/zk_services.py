@@ -26,6 +26,9 @@ description:
   - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
     or one of Curator's that is not enabled.
   - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
+  - So is a host whose name is that of a group, or of a host that another source has at another address; nothing that
+    is registered takes the place of either. A group that would go by the name of a host ends in an underscore. Sources
+    that Ansible reads later are not known yet, so let this file be the last; in a directory that is the order of names.
 options:
   plugin:
     description: The name of this plugin, in every file that is for it.
@@ -67,6 +70,13 @@ options:
     type: list
     elements: str
     default: []
+  override_hosts:
+    description:
+      - Whether an entry changes the address and the variables of a host that another source has under the same name
+        at another address. Otherwise it becomes a host of its own, V(name@address), with a warning.
+      - Only where whoever may register is trusted with the connections to those hosts.
+    type: bool
+    default: false
   filters:
     description:
       - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
@@ -115,7 +125,8 @@ notes:
   - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
     holds; so it is never older than the run. Whether a registry has other children shows in its C(pzxid), and the
     children are read again.
-  - O(cache_timeout) also says for how long there is a last good answer; V(0) means for ever. The V(memory) cache ends
+  - O(cache_timeout) also says for how long there is a last good answer of a registry, since it was last read and
+    accepted; V(0) means for ever. The V(memory) cache ends
     with the process.
   - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
@@ -191,7 +202,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     host_string,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import Host, merge, untrusted
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
+    Host,
+    merge,
+    untrusted,
+    unused_group_name,
+)
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
     Reading,
@@ -218,6 +234,13 @@ class Answer(NamedTuple):
 
     live: list[Registration]
     is_stale: bool = False
+
+
+class _Names(NamedTuple):
+    """The names of groups and hosts that were in the inventory."""
+
+    groups: set[str]
+    hosts: set[str]
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -249,13 +272,48 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         answers = [self._answer(*parts) for parts in zip(registries, readings, last_good)]
         if any(readings):  # an old answer gets no younger by being stored again
             self._store_last_good(cache_key, registries, readings, answers, last_good)
-        self._add_groups(registries)
-        hosts = self._hosts(self._filtered([live for answer in answers for live in answer.live]))
-        self._add_hosts(hosts, releases)
-        if any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import Constructor
+        live = self._filtered([entry for answer in answers for entry in answer.live])
+        self._fill(live, registries, releases)
 
-            Constructor(self).construct([host.name for host in hosts])
+    def _fill(self, live: Sequence[Registration], registries: Sequence[Registry], releases: dict[str, Any]) -> None:
+        """The hosts, the groups, and what is constructed of them.
+
+        A group's name that is found only when hosts are put into it may be the name of one of them: then all is begun
+        anew, and the name is the group's.
+        """
+        before = _Names(set(self.inventory.groups), set(self.inventory.hosts))
+        named = list(zip(self._names(live), live))
+        taken = {**self._other_hosts(), **dict.fromkeys([*before.groups, *self._own_groups(live, registries)])}
+        hosts = self._add(named, taken, registries, releases)
+        clashes = self._construct(hosts)
+        self._warn([f"{name}: a host goes by this name, so the group is {name}_" for name in clashes & before.hosts])
+        if clashes - before.hosts:
+            self._remove_all_but(before)
+            taken.update(dict.fromkeys(clashes - before.hosts))
+            self._construct(self._add(named, taken, registries, releases))
+
+    def _add(
+        self,
+        named: Sequence[tuple[str, Registration]],
+        taken: dict[str, str | None],
+        registries: Sequence[Registry],
+        releases: dict[str, Any],
+    ) -> list[Host]:
+        hosts, problems = merge(named, taken)
+        self._warn(problems)
+        self._add_groups(registries)
+        self._add_hosts(hosts, releases)
+        return hosts
+
+    def _construct(self, hosts: Sequence[Host]) -> set[str]:
+        """Do what `compose`, `groups` and `keyed_groups` say; the names of groups that hosts have already."""
+        if not any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
+            return set()
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import Constructor
+
+        constructor = Constructor(self)
+        constructor.construct([host.name for host in hosts])
+        return constructor.clashes
 
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
@@ -281,7 +339,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             cached = self.cache.get(cache_key)
         except KeyError:
             cached = None
-        return from_cache(host_string(self._connection()["hosts"]), registries, cached)
+        timeout = self.get_option("cache_timeout")
+        since = time.time() - timeout if timeout else 0.0
+        return from_cache(host_string(self._connection()["hosts"]), registries, cached, since)
 
     def _store_last_good(
         self,
@@ -295,8 +355,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, to_cache
 
+        # With a time in it the cache changes, and so is written, also where the answer is the same.
+        at = time.time() if self.get_option("cache_timeout") else 0.0
         last_good = [
-            old if answer.is_stale or reading is None else LastGood(reading, len(answer.live))
+            old if answer.is_stale or reading is None else LastGood(reading, len(answer.live), at)
             for reading, answer, old in zip(readings, answers, before)
         ]
         self.cache[cache_key] = to_cache(host_string(self._connection()["hosts"]), registries, last_good)
@@ -345,6 +407,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self._warn([f"{complaint}; going on with that one"])
                 return self._stale_answer(registry, last_good)
             self._warn([f"{complaint}; going on without the others"])
+        if last_good is None and not live and self.get_option("shrink_limit") < 100:
+            self._warn([f"{registry.path}: nothing is registered, and there is no last good answer to measure that by"])
         return Answer(live)
 
     def _stale_answer(self, registry: Registry, last_good: LastGood | None) -> Answer:
@@ -368,8 +432,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             live = [registration for registration, result in zip(live, results) if result is True]
         return live
 
-    def _hosts(self, live: Sequence[Registration]) -> list[Host]:
-        """The hosts by the names that `hostnames` gives, as plain strings: what a template gave may be marked."""
+    def _names(self, live: Sequence[Registration]) -> list[str]:
+        """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
         names = [""] * len(live)
         for preference in self.get_option("hostnames"):
             results = self._evaluated(preference, live)
@@ -377,11 +441,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 name or (result if is_host_name(result, registration.variables["zk_address"]) else "")
                 for name, result, registration in zip(names, results, live)
             ]
-        hosts, problems = merge(
-            ("".join(list(name)) or registration.name, registration) for name, registration in zip(names, live)
-        )
-        self._warn(problems)
-        return hosts
+        return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
+
+    def _other_hosts(self) -> dict[str, str | None]:
+        """The addresses of the hosts that other sources know, by name."""
+        if self.get_option("override_hosts"):
+            return {}
+        return {name: str(host.vars.get("ansible_host", name)) for name, host in self.inventory.hosts.items()}
 
     def _evaluated(self, expression: str, live: Sequence[Registration]) -> Iterator[Any]:
         """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
@@ -411,19 +477,41 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 raise AnsibleError(f"{expression}: can't be evaluated for {variables['zk_path']}: {exc}") from exc
             return None
 
+    def _own_groups(self, live: Sequence[Registration], registries: Sequence[Registry]) -> set[str]:
+        """The groups that this file names, or a `*` in it stands for."""
+        named = [registry.group_of(()) for registry in registries if "*" not in registry.path]
+        composed = self.get_option("groups") if isinstance(self.get_option("groups"), dict) else {}
+        registered = {registration.group for registration in live}
+        safe = {self._sanitize_group_name(name) for name in (*named, *composed, *registered)}
+        return {unused_group_name(name, self.inventory) for name in safe}
+
     def _add_groups(self, registries: Sequence[Registry]) -> None:
         """The groups of registries without a `*`: they are there also while nothing is registered."""
         for registry in registries:
             if "*" not in registry.path:
-                self.inventory.add_group(self._sanitize_group_name(registry.group_of(())))
+                self._add_group(registry.group_of(()))
+
+    def _add_group(self, name: str) -> str:
+        """A group of this or nearly this name."""
+        safe = self._sanitize_group_name(name)
+        unused = unused_group_name(safe, self.inventory)
+        if unused != safe:
+            self._warn([f"{safe}: a host goes by this name, so the group is {unused}"])
+        return str(self.inventory.add_group(unused))
 
     def _add_hosts(self, hosts: Sequence[Host], releases: dict[str, Any]) -> None:
         for host in hosts:
             self.inventory.add_host(host.name)
             for group in host.groups:
-                self.inventory.add_host(host.name, self.inventory.add_group(self._sanitize_group_name(group)))
+                self.inventory.add_host(host.name, self._add_group(group))
             release = releases.get(host.variables["zk_id"]) or releases.get(host.name)
             variables = {**host.variables, "zk_release": release} if release else host.variables
             entity = self.inventory.get_host(host.name)
             for key, value in variables.items():
                 entity.set_variable(key, untrusted(value))
+
+    def _remove_all_but(self, names: _Names) -> None:
+        for host in [host for name, host in self.inventory.hosts.items() if name not in names.hosts]:
+            self.inventory.remove_host(host)
+        for group in [group for name, group in self.inventory.groups.items() if name not in names.groups]:
+            self.inventory.remove_group(group)

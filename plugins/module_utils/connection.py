@@ -60,6 +60,10 @@ class ConnectError(ZooKeeperError):
     """No session could be had: wrong options, wrong address, refused credentials, or an ensemble that is down."""
 
 
+class Overtaken(ZooKeeperError):
+    """Somebody else changed a znode between the read and the transaction; it is worth another look."""
+
+
 class MissingLibraryError(ZooKeeperError):
     """The Python that runs this lacks `library`, which is needed for `purpose` where that says something."""
 
@@ -68,6 +72,12 @@ class MissingLibraryError(ZooKeeperError):
         super().__init__(f"the Python library {library} is missing{needed}; install it for {sys.executable}", **details)
         self.library = library
         self.purpose = purpose
+
+
+def is_outage(exc: ZooKeeperError) -> bool:
+    """Whether it says only that the ensemble, or the way to it, does not answer now."""
+    passing = (kazoo_errors.ConnectionLoss, kazoo_errors.ConnectionClosedError, kazoo_errors.SessionExpiredError)
+    return isinstance(exc, ConnectError) or isinstance(exc.__cause__, (*passing, KazooTimeoutError))
 
 
 def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:

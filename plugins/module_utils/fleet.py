@@ -57,6 +57,15 @@ def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
     return {node.path.rsplit("/", 1)[1]: _status(node) for node in read_children(client, paths.agents)}
 
 
+def live_names(client: KazooClient, paths: AppPaths) -> list[str]:
+    """The names of the live agents. Raises `ZooKeeperError`."""
+    with translated(paths.agents):
+        try:
+            return sorted(client.get_children(paths.agents))
+        except NoNodeError:
+            return []
+
+
 def read_children(client: KazooClient, parent: str) -> list[Node]:
     """The znodes right below `parent`, by name; none where it is not there. Raises `ZooKeeperError`."""
     with translated(parent):
@@ -108,23 +117,31 @@ class WaitResult(NamedTuple):
         }
 
 
-def wait_for_proof(client: KazooClient, paths: AppPaths, proof: Proof, options: Mapping[str, Any]) -> dict[str, Any]:
+def wait_for_proof(
+    client: KazooClient, paths: AppPaths, proof: Proof, options: Mapping[str, Any], seen: Iterable[str] = ()
+) -> dict[str, Any]:
     """Wait as the `WAITING_OPTIONS` say; what a module returns of it.
 
-    Where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    `seen` are agents that were live before: those of them that are not any more are lost too. Where the fleet did not
+    prove it, that is in the `ZooKeeperError`'s details.
     """
     limits = Limits(options["min_agents"], options["max_failures"])
-    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"])
+    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"], seen)
     if result.problem:
         raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
     return result.to_result()
 
 
-def wait_for_fleet(client: KazooClient, paths: AppPaths, proof: Proof, limits: Limits, seconds: float) -> WaitResult:
-    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
+def wait_for_fleet(
+    client: KazooClient, paths: AppPaths, proof: Proof, limits: Limits, seconds: float, before: Iterable[str] = ()
+) -> WaitResult:
+    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most.
+
+    `before` are the agents that were live already before that.
+    """
     deadline = time.monotonic() + seconds
     fleet = Fleet(client, paths)
-    seen: set[str] = set()
+    seen = set(before)
     while True:
         fleet.refresh()
         verdict = proof.judge(fleet.agents)

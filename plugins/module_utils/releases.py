@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, explain, translated
+from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import Verdict, read_children, wait_for_proof
-from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
+from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release, quote
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -27,21 +29,40 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 PROVED = "provedAt"
-"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that."""
+"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that.
+
+It is not there where no agent was live, or one that was live is lost.
+"""
 ROLLED_BACK_FROM = "rolledBackFrom"
 """The key of a release that was published to go back: the commit that was desired before."""
 SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
+FIRST_PAUSE = 0.01
+"""Seconds at the most before a second try, doubled before each further one."""
+Result = TypeVar("Result")
 
 
 class Published(NamedTuple):
-    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None where it is not there."""
+    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None where it is not there.
+
+    `since` is when it was written, RFC 3339.
+    """
 
     generation: int | None = None
     version: int | None = None
     release: Release | None = None
     problem: str | None = None
+    since: str | None = None
+
+    def __str__(self) -> str:
+        """What is desired now, by whom, since when."""
+        if self.generation is None:
+            return "no release is published"
+        if self.release is None:
+            return f"since {self.since} there is no release in it ({self.problem})"
+        by = f" by {quote(self.release.publisher)}" if self.release.publisher else ""
+        return f"{self.release.commit_id} is published{by} since {self.since}, generation {self.generation}"
 
 
 class HistoryEntry(NamedTuple):
@@ -62,7 +83,11 @@ def read_published(client: KazooClient, paths: AppPaths) -> Published:
         except NoNodeError:
             return Published()
     release, problem = _read_release(data)
-    return Published(stat.mzxid, stat.version, release, problem)
+    return Published(stat.mzxid, stat.version, release, problem, _moment(stat.mtime / 1000))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def _read_release(data: bytes | None) -> tuple[Release | None, str | None]:
@@ -72,28 +97,50 @@ def _read_release(data: bytes | None) -> tuple[Release | None, str | None]:
         return None, str(exc)
 
 
-def publish(client: KazooClient, paths: AppPaths, release: Release) -> int:
-    """Publish a release with its history entry in one transaction; its generation."""
+def begin_anew(attempt: Callable[[], Result]) -> Result:
+    """What an attempt to read, decide and publish comes to; it begins anew where another publisher was quicker."""
+    for number in range(TRIES):
+        # Longer and longer, so that of many who began together some are late enough.
+        time.sleep(random.uniform(0, FIRST_PAUSE * 2**number) if number else 0)  # noqa: S311  # no secret
+        try:
+            return attempt()
+        except Overtaken as exc:
+            overtaken = exc
+    raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; publish again")
+
+
+def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
+    """Raise a `ZooKeeperError` unless the commit, or its beginning, or the generation `only_if` is the desired one."""
+    commit_id = published.release.commit_id if published.release else ""
+    begins = only_if is not None and len(only_if) > 6 and commit_id.startswith(only_if.lower())
+    if not (only_if is None or begins or only_if == str(published.generation)):
+        raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is published")
+
+
+def publish(client: KazooClient, paths: AppPaths, release: Release, before: Published) -> int:
+    """Publish a release with its history entry in one transaction; its generation.
+
+    Raises `Overtaken` where `before`, which was read to decide that, is not what is published any more.
+    """
     data = release.to_node()
     if len(data) > MAX_NODE_BYTES:
         raise ZooKeeperError(f"{paths.config}: {len(data)} bytes, more than a znode takes ({MAX_NODE_BYTES})")
     for directory in (paths.history, paths.agents):
         with translated(directory):
             client.ensure_path(directory)
-    for _try in range(TRIES):
-        generation = _publish_once(client, paths, data)
-        if generation is not None:
-            # It is published, whatever becomes of this.
-            with contextlib.suppress(ZooKeeperError):
-                _trim_history(client, paths)
-            return generation
-    raise ZooKeeperError(f"{paths.config}: changed by others in each of {TRIES} tries; publish again")
+    generation = _publish_once(client, paths, data, before)
+    # It is published, whatever becomes of this.
+    with contextlib.suppress(ZooKeeperError):
+        _trim_history(client, paths)
+    return generation
 
 
-def _publish_once(client: KazooClient, paths: AppPaths, data: bytes) -> int | None:
-    """The generation, or None where another publisher was quicker."""
+def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Published) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
+        # A znode that was deleted and created may have the same version.
+        if (stat.mzxid if stat else None) != before.generation:
+            raise _overtaken(client, paths)
         transaction = client.transaction()
         if stat is None:
             transaction.create(paths.config, data)
@@ -102,13 +149,17 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes) -> int | No
         transaction.create(paths.history_prefix, data, sequence=True)
         results = transaction.commit()
     if isinstance(results[0], (BadVersionError, NodeExistsError, NoNodeError)):
-        return None
+        raise _overtaken(client, paths)
     for path, result in zip((paths.config, paths.history), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
     with translated(results[1]):
         # Made in the same transaction, so its czxid is the generation, whatever has come since.
         return int(client.get(results[1])[1].czxid)
+
+
+def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
+    return Overtaken(f"{paths.config}: changed meanwhile: {read_published(client, paths)}")
 
 
 def _trim_history(client: KazooClient, paths: AppPaths) -> None:
@@ -133,16 +184,27 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: _sequence(entry.name), reverse=True)
 
 
-def prove(client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def prove(
+    client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any], seen: Iterable[str] = ()
+) -> dict[str, Any]:
     """Wait as the `WAITING_OPTIONS` say, and note it where the whole fleet has proved the generation.
 
-    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    `seen` are agents that were live before. Returns what a module returns of it; where the fleet did not prove it, that
+    is in the `ZooKeeperError`'s details.
     """
-    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options)
-    if not result["failed_agents"]:
+    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options, seen)
+    if is_proved_by_all(result):
         with contextlib.suppress(ZooKeeperError):
             mark_proved(client, paths, generation, now())
     return result
+
+
+def is_proved_by_all(result: Mapping[str, Any]) -> bool:
+    """Whether a wait that ended well says that the whole fleet runs the release: somebody does, nobody failed or died.
+
+    Such a release is what a rollback goes back to, so it must be one that is known to work.
+    """
+    return bool(result["agents"]) and not result["failed_agents"] and not result["lost_agents"]
 
 
 def now() -> str:

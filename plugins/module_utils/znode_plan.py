@@ -20,14 +20,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Acl
 class CurrentZnode(NamedTuple):
     """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read.
 
-    `stat` is None where it is new, and where ZooKeeper shows it to nobody who may not read the znode (3.9 and later);
-    how many children it has is not known then.
+    `aversion` is that of `acl`, where it was read. `stat` is None where it is new, and where ZooKeeper shows it to
+    nobody who may not read the znode (3.9 and later); how many children it has is not known then.
     """
 
     data: bytes | None = None
     stat: Any = None
     acl: tuple[Any, ...] | None = None
     children: int = 0
+    aversion: int = -1
 
 
 class Tree:
@@ -151,7 +152,7 @@ def _plan_change(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree
     step = None if one.version is None else Step("check", one.path, version=one.version)
     if new_value and one.value is not None:
         after = after._replace(data=one.value.data)
-        step = Step("set", one.path, data=one.value.data, version=_version(one))
+        step = Step("set", one.path, data=one.value.data, version=_version(before))
     tree.put(one.path, after)
     return ZnodePlan(place, one, before, after, (step,) if step else (), acl=one.acl if new_acl else None)
 
@@ -167,12 +168,13 @@ def _plan_absent(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree
     steps = [Step("delete", path) for path in below if path in tree.nodes]
     for path in (*below, one.path):
         tree.remove(path)
-    last = Step("delete", one.path, version=_version(one), unseen=before.stat is None)
+    last = Step("delete", one.path, version=_version(before), unseen=before.stat is None)
     return ZnodePlan(place, one, before, None, (*steps, last), thinning=thinning)
 
 
-def _version(one: DesiredZnode) -> int:
-    return -1 if one.version is None else one.version
+def _version(before: CurrentZnode) -> int:
+    """What was read: a change of anybody else's since then is not to be written over."""
+    return -1 if before.stat is None else int(before.stat.version)
 
 
 def _check_version(one: DesiredZnode, before: CurrentZnode) -> None:

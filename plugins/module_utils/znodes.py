@@ -13,7 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, explain, translated
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    Overtaken,
+    ZooKeeperError,
+    explain,
+    translated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import CurrentZnode, Step, Tree, ZnodePlan, plan
@@ -45,10 +50,6 @@ MOST_PATHS = 20
 """How many created parents or deleted descendants a diff names."""
 MAX_THINNING = 1000
 """A subtree of more znodes is thinned out first, so many in a transaction."""
-
-
-class Overtaken(ZooKeeperError):
-    """Somebody else changed a znode between the read and the transaction; it is worth another look."""
 
 
 def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeout: float) -> list[dict[str, Any]]:
@@ -93,7 +94,8 @@ def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
     for path, one in named.items():
         current = _current(client, one, nodes[path], timeout)
         if current and path in acls:
-            current = current._replace(acl=_acl(acls[path], path, timeout))
+            acl, aversion = _acl(acls[path], path, timeout)
+            current = current._replace(acl=acl, aversion=aversion)
         tree.nodes[path] = current
         if current and one.recursive and not one.present:
             tree.descendants[path] = descendants(client, path, timeout)
@@ -124,13 +126,15 @@ def _current(client: Any, one: DesiredZnode, node: Node | ZooKeeperError | None,
     return None if node is None else CurrentZnode(node.data, node.stat, children=node.stat.numChildren)
 
 
-def _acl(request: Any, path: str, timeout: float) -> tuple[Any, ...]:
+def _acl(request: Any, path: str, timeout: float) -> tuple[tuple[Any, ...], int]:
+    """An ACL and its version."""
     try:
-        return tuple(request.get(timeout=timeout)[0])
+        acl, stat = request.get(timeout=timeout)
     except kazoo_errors.NoNodeError:  # gone since; the transaction will find out
-        return ()
+        return (), -1
     except kazoo_errors.ZookeeperError as exc:
         raise ZooKeeperError(f"{path}: the ACL can't be read: {explain(exc)}", path=path) from exc
+    return tuple(acl), stat.aversion
 
 
 def descendants(client: Any, path: str, timeout: float) -> list[str]:
@@ -231,11 +235,19 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
 
 
 def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> None:
-    requests = [(one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl))) for one in planned if one.acl]
+    """Set the ACLs that differ. One that was overtaken is worth another look where it is all that there is to do."""
+    requests = [
+        (one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl), one.before.aversion))
+        for one in planned
+        if one.acl and one.before
+    ]
+    alone = len(requests) == 1 and not any(one.written for one in planned)
     for path, request in requests:
         try:
             _answer(request, path, timeout)
         except ZooKeeperError as exc:
+            if alone and isinstance(exc.__cause__, kazoo_errors.BadVersionError):
+                raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from exc
             raise ZooKeeperError(f"{exc}; its ACL is as it was", path=path) from exc
 
 

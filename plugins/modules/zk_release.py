@@ -15,6 +15,8 @@ description:
     transaction, and waits until every live agent below C(<app>/agents) has proved it.
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
+  - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
+    anew, so that C(changed) and the diff are true.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
 extends_documentation_fragment:
@@ -73,8 +75,22 @@ options:
         full or its first 7 digits or more.
       - Where it is not given, it is the last release that the whole fleet had proved and that is not the current one,
         as noted by who waited for it with O(wait). Where none is known to be proved, one has to be named.
+      - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
+  only_if:
+    description:
+      - Publish only where this is the desired release now, a commit's id, full or its first 7 digits or more, or a
+        generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
+      - Where nothing would be published, it is not looked at.
+    type: str
+  force:
+    description:
+      - Publish also where the release is the desired one already. It gets a new generation, in which agents that gave
+        it up, because it failed or was rolled back, try it again; those that run it prove it anew.
+      - Such a task changes something each time.
+    type: bool
+    default: false
   publisher:
     description:
       - Who publishes, as the history is to say it.
@@ -84,6 +100,20 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
+  _published:
+    description:
+      - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
+    type: dict
+    suboptions:
+      generation:
+        description: The publication's number.
+        type: int
+        required: true
+      agents:
+        description: The names of the agents that were live before.
+        type: list
+        elements: str
+        required: true
 seealso:
   - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_services
@@ -111,6 +141,21 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     state: rolled_back
+
+- name: Deploy a tag, unless somebody has published another release than the one that was looked at
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.3
+    only_if: "{{ deployed.release.commitId }}"
+
+- name: Try a release again on the servers that gave it up, now that the disk is not full any more
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: "{{ deployed.release.commitId }}"
+    only_if: "{{ deployed.generation }}"
+    force: true
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -237,12 +282,15 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import live_names
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLED_BACK_FROM,
     Published,
+    begin_anew,
+    check_only_if,
     now,
     prove,
     publish,
@@ -263,8 +311,17 @@ def argument_spec() -> dict[str, Any]:
         "relative_path": {"type": "str"},
         "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
         "to": {"type": "str"},
+        "only_if": {"type": "str"},
+        "force": {"type": "bool", "default": False},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
+        "_published": {
+            "type": "dict",
+            "options": {
+                "generation": {"type": "int", "required": True},
+                "agents": {"type": "list", "elements": "str", "required": True},
+            },
+        },
         **WAITING_OPTIONS,
     }
 
@@ -300,27 +357,51 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     return Release(url=url, commit_id=commit_id, relative_path=relative_path, ref=options["ref"])
 
 
-def converge(client: Any, options: dict[str, Any], *, check: bool) -> dict[str, Any]:
+def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
+    waits = options["wait"] and not check
+    result, agents, begin = begin_anew(lambda: publish_wanted(client, options, check))
+    return wait(client, options, result, agents, begin) if waits else result
+
+
+def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[str], float]:
+    """Publish where something differs; the result, who was live before, and when it was.
+
+    Raises `Overtaken`: then all is to be read anew.
+    """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     release = wanted_release(client, paths, options, published)
-    same = release.same_as(published.release)
+    same = release.same_as(published.release) and not options["force"]
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
         result["msg"] = f"{release.commit_id} is a rollback from {since} already; name another release with to"
+    if not same:
+        check_only_if(paths, published, options["only_if"])
+    agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:
-        result["generation"] = publish(client, paths, release)
-    if not options["wait"] or check:
-        return result
+        result["generation"] = publish(client, paths, release, published)
+    return result, agents, begin
+
+
+def wait(
+    client: Any, options: dict[str, Any], result: dict[str, Any], agents: list[str], begin: float
+) -> dict[str, Any]:
+    """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
     try:
-        result.update(prove(client, paths, result["generation"], options))
+        waited = prove(client, AppPaths(options["app"]), result["generation"], options, agents)
     except ZooKeeperError as exc:
-        exc.details = {**result, **exc.details, "elapsed": elapsed(begin)}
+        exc.details = {**result, "timed_out": is_outage(exc), **exc.details, "elapsed": elapsed(begin)}
         raise
-    return {**result, "elapsed": elapsed(begin)}
+    return {**result, **waited, "elapsed": elapsed(begin)}
+
+
+def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Wait for what was published before; what became of that."""
+    published = options["_published"]
+    return wait(client, options, {"generation": published["generation"]}, published["agents"], time.monotonic())
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:
@@ -347,8 +428,11 @@ def main() -> None:
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params, outage(module.params, waits=module.params["wait"])) as client:
-            result = converge(client, module.params, check=module.check_mode)
-    except (ZooKeeperError, InvalidRecord, CommitError) as exc:
+            waits_on = module.params["_published"] and not module.check_mode
+            result = wait_on(client, module.params) if waits_on else converge(client, module.params, module.check_mode)
+    except ZooKeeperError as exc:
+        module.fail(exc, **({"timed_out": is_outage(exc)} if module.params["_published"] else {}))
+    except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
     if result.get("lost_agents"):
         module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")

@@ -185,13 +185,13 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents, wait_for_proof
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import prove_files, read_states, summarize_paths
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     HistoryEntry,
     Published,
-    prove,
+    ReleaseProof,
     read_history,
     read_published,
 )
@@ -245,7 +245,7 @@ def wait_for_release(client: Any, paths: AppPaths, published: Published, options
     if published.generation is None:
         raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
     try:
-        return prove(client, paths, published.generation, options)
+        return wait_for_proof(client, paths, ReleaseProof(paths.config, published.generation), options)
     except ZooKeeperError as exc:
         exc.details["generation"] = published.generation
         raise

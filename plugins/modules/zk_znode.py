@@ -15,6 +15,8 @@ description:
   - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
   - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
     neither the order of keys nor spacing is a change.
+  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, six
+    times at the most, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
   - Waits, where asked, until every live agent of an application that renders a file from one of the znodes has it
@@ -81,7 +83,8 @@ options:
       - Who may do what with the znode, whole; what is not listed here is revoked.
       - Without it a new znode is open to everybody, and one that is there keeps what it has.
       - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
-        that is there; that is done right after the transaction.
+        that is there; that is done right after the transaction. Where another client has changed it meanwhile, and it
+        is not all that there is to do, the module fails.
     type: list
     elements: dict
     suboptions:

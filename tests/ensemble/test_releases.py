@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,14 +26,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    PROVED,
     ROLLED_BACK_FROM,
+    Published,
     ReleaseProof,
+    begin_anew,
     mark_proved,
-    publish,
     read_history,
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -47,6 +51,11 @@ def paths(app: str) -> AppPaths:
 def release(number: int = 0, **keys: Any) -> Release:
     """A release, another one for each number."""
     return Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site", **keys)
+
+
+def publish(client: KazooClient, paths: AppPaths, what: Release) -> int:
+    """Publish a release, whatever is published."""
+    return begin_anew(lambda: releases.publish(client, paths, what, read_published(client, paths)))
 
 
 def report(client: KazooClient, paths: AppPaths, name: str, state: str, generation: int | None, **keys: Any) -> None:
@@ -85,7 +94,7 @@ class Waiting:
 
 
 def test_nothing_is_published_at_first(zk: KazooClient, paths: AppPaths) -> None:
-    assert read_published(zk, paths) == (None, None, None, None)
+    assert read_published(zk, paths) == Published()
     assert read_history(zk, paths) == []
     assert read_agents(zk, paths) == {}
 
@@ -198,11 +207,104 @@ def test_a_publisher_that_is_overtaken_every_time_says_so_and_changes_nothing(
     zk_exists = zk.exists
     monkeypatch.setattr(zk, "exists", overtake)
     with pytest.raises(
-        ZooKeeperError, match=f"^{paths.config}: changed by others in each of [0-9]+ tries; publish again"
+        ZooKeeperError,
+        match=f"^{paths.config}: changed meanwhile: 0+2 is published .* in each of [0-9]+ tries; publish again",
     ):
         publish(zk, paths, release(3))
     monkeypatch.undo()
     assert release(3) not in [entry.release for entry in read_history(zk, paths)]
+
+
+class Slow:
+    """A git server that takes its time: somebody else acts before each of its first `turns` answers."""
+
+    def __init__(self, act: Callable[[], Any], turns: int = 1) -> None:
+        self.asked = 0
+        self._act = act
+        self._turns = turns
+
+    def resolve(self, _url: str, _ref: str) -> str:
+        """The commit, another one each time."""
+        self.asked += 1
+        if self.asked <= self._turns:
+            self._act()
+        return f"{100 + self.asked:040x}"
+
+
+def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
+    """The options of a zk_release that does not wait, or of another wait for it."""
+    options = {name: option.get("default") for name, option in zk_release.argument_spec().items()}
+    return {**options, "app": paths.root, "wait": False, "wait_timeout": 30.0, **given}
+
+
+def test_a_slow_publisher_reads_and_decides_anew_after_another_one(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    server = Slow(lambda: publish(other, paths, release(2)))
+    monkeypatch.setattr(zk_release, "resolve", server.resolve)
+    result = zk_release.converge(zk, options_of(paths), check=False)
+    assert (result["changed"], result["commit_id"]) == (True, f"{102:040x}")
+    assert json.loads(result["diff"]["before"])["commitId"] == f"{2:040x}"
+    assert len(read_history(zk, paths)) == 3
+
+
+def test_what_another_one_has_published_meanwhile_is_no_change_of_ours(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    server = Slow(lambda: publish(other, paths, release(102)))
+    monkeypatch.setattr(zk_release, "resolve", server.resolve)
+    result = zk_release.converge(zk, options_of(paths), check=False)
+    assert (result["changed"], result["generation"]) == (False, read_published(zk, paths).generation)
+    assert result["diff"]["before"] == result["diff"]["after"]
+
+
+@pytest.mark.parametrize("deed", ["publish", "delete and create"])
+def test_who_names_what_must_be_desired_loses_to_who_was_faster(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    generation = publish(zk, paths, release(1))
+
+    def act() -> None:
+        if deed != "publish":
+            other.delete(paths.config)
+        publish(other, paths, release(2, publisher="ann\n@there"))
+
+    monkeypatch.setattr(zk_release, "resolve", Slow(act).resolve)
+    for only_if in (f"{1:040x}", str(generation)):
+        with pytest.raises(ZooKeeperError) as caught:
+            zk_release.converge(zk, options_of(paths, only_if=only_if), check=False)
+        assert f'only_if expects "{only_if}", but {2:040x} is published by "ann\\n@there" since 2' in str(caught.value)
+    found = read_published(zk, paths)
+    assert found.release
+    assert found.release.commit_id == f"{2:040x}"
+    for only_if in (f"{2:040X}", f"{2:040x}"[:9], str(found.generation)):
+        result = zk_release.converge(zk, options_of(paths, only_if=only_if), check=True)
+        assert result["changed"]
+
+
+def test_what_an_agent_gave_up_is_published_again_by_force(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "rolled_back", generation)
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
+    with pytest.raises(ZooKeeperError, match="not deployed on 1 of 1: a is rolled_back"):
+        zk_release.converge(zk, options_of(paths, wait=True), check=False)
+    assert read_published(zk, paths).generation == generation
+    foretold = zk_release.converge(zk, options_of(paths, force=True), check=True)
+    again = zk_release.converge(zk, options_of(paths, force=True), check=False)
+    assert (foretold["changed"], again["changed"]) == (True, True)
+    assert again["generation"] == read_published(zk, paths).generation != generation
+    assert len(read_history(zk, paths)) == 2
+    with pytest.raises(ZooKeeperError, match="only_if expects"):
+        zk_release.converge(zk, options_of(paths, force=True, only_if=str(generation)), check=False)
+
+
+def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooClient, paths: AppPaths) -> None:
+    with pytest.raises(ZooKeeperError, match=r'only_if expects "\d+", but no release is published'):
+        releases.check_only_if(paths, read_published(zk, paths), f"{1:040x}")
 
 
 def test_a_release_of_more_than_a_megabyte_is_refused_and_the_old_one_stays(zk: KazooClient, paths: AppPaths) -> None:
@@ -358,6 +460,63 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
     watching(zk, paths.agent("a"))
     publish(other, paths, release(1))
     assert "another release was published meanwhile" in str(waiting.end().problem)
+
+
+def test_only_who_publishes_notes_that_a_release_is_proved(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    zk_release_info.gather(zk, options_of(paths, wait=True, wait_for_files=None))
+    assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+    zk_release.wait_on(zk, options_of(paths, _published={"generation": generation, "agents": ["a"]}))
+    assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("states", "dies", "marked"),
+    [
+        ([], None, False),
+        (["active"], None, True),
+        (["active", "active"], "a1", False),
+        (["active", "failed"], None, False),
+    ],
+)
+def test_a_release_is_proved_only_by_a_fleet_that_is_there_and_stays(
+    zk: KazooClient,
+    other: KazooClient,
+    paths: AppPaths,
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[str],
+    dies: str | None,
+    marked: bool,
+) -> None:
+    for number in range(len(states)):
+        report(other, paths, f"a{number}", "idle", None)
+
+    def publish_and_go_on(*words: Any) -> int:
+        generation = releases.publish(*words)
+        for number, state in enumerate(states):
+            report(other, paths, f"a{number}", state, generation)
+        if dies:
+            other.delete(paths.agent(dies))
+        return generation
+
+    monkeypatch.setattr(zk_release, "publish", publish_and_go_on)
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
+    given = {"url": "https://example.org/x.git", "relative_path": "site", "min_agents": 0, "max_failures": 1}
+    result = zk_release.converge(zk, options_of(paths, wait=True, **given), check=False)
+    assert result["lost_agents"] == ([dies] if dies else [])
+    (entry,) = read_history(zk, paths)
+    assert entry.release
+    assert (PROVED in entry.release.extra) == marked
+
+
+def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    options = options_of(paths, _published={"generation": generation, "agents": ["a", "gone"]})
+    assert zk_release.wait_on(zk, options)["lost_agents"] == ["gone"]
 
 
 def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient, paths: AppPaths) -> None:

@@ -431,6 +431,47 @@ def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str
     assert "has version 2, expected 1 (BadVersion)" in said
 
 
+def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    done = converge(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours")
+    assert (done["changed"], done["diff"]["before"]["value"], zk.get(app)[0]) == (True, "theirs", b"ours")
+    same = converge(Rival(zk, lambda: zk.set(app, b"both")), path=app, value="both")
+    assert (same["changed"], same["diff"]["before"]["value"], same["stat"]["version"]) == (False, "both", 3)
+    gone = converge(Rival(zk, lambda: zk.set(app, b"late")), path=app, state="absent")
+    assert (gone["changed"], gone["diff"]["before"]["value"], zk.exists(app)) == (True, "late", None)
+
+
+class AclRival(Rival):
+    """A client before whose first ACL somebody else acts."""
+
+    def set_acls_async(self, *words: Any) -> Any:
+        """The client's own, after the other one's."""
+        if self._turns:
+            self._turns -= 1
+            self._act()
+        return self._client.set_acls_async(*words)
+
+
+def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"x", makepath=True)
+    theirs = [make_acl("world", "anyone", all=True), make_acl("ip", "127.0.0.1", read=True)]
+    ours = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
+    done = converge(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours)
+    assert [entry["id"] for entry in done["diff"]["before"]["acl"]] == ["anyone", "127.0.0.1"]
+    assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.2"]
+    zk.set_acls(app, [make_acl("world", "anyone", all=True)])
+    said = refusal(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours, value="y")
+    assert f"{app}: the znode has changed since (BadVersion)" in said
+    assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.1"]
+
+
+def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"old", makepath=True)
+    said = refusal(Rival(zk, lambda: zk.set(app, b"theirs"), turns=100), path=app, value="ours")
+    assert f"{app}: another client was faster (BadVersion); tried {znodes.ATTEMPTS} times" in said
+    assert zk.get(app)[0] == b"theirs"
+
+
 def test_a_child_that_another_created_meanwhile_goes_with_the_subtree(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
     rival = Rival(zk, lambda: zk.ensure_path(f"{app}/a/late"))

@@ -305,6 +305,10 @@ def test_a_force_push_goes_back_and_the_same_commit_is_published_once(server: Se
     done = server.push(f"{first}:refs/heads/main")
     assert done.said == [f"zoo.deploy: main {first[:10]} is what {server.app} has already"]
     assert zk.get(f"{server.app}/config") == before
+    server.installed(force=True).push(":main")
+    server.push(f"{first}:refs/heads/main")
+    assert published(zk, server.app)["commitId"] == first
+    assert zk.exists(f"{server.app}/config").mzxid > before[1].mzxid
 
 
 def test_the_commit_of_an_earlier_push_is_not_published_over_that_of_a_later_one(

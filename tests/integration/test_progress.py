@@ -12,6 +12,8 @@ from typing import Any
 
 from kazoo.client import KazooClient
 
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import PROVED, read_history
 from support.agent import Agent
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
@@ -53,7 +55,7 @@ def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_ther
     agents("quick").start().wait_live()
     options = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "min_agents": 2}
     running = Running(tmp_path, "zoo.deploy.zk_release", options)
-    # The second wait has begun: it is zk_release_info that asks now, for what is published already.
+    # The second wait has begun, for what is published already.
     begun = wait_for(lambda: zk.exists(f"{app}/config"), "it is published", 60)
     wait_for(lambda: zk.get(f"{app}/config")[1].mtime + 13_000 < wall(zk, app), "the first seconds are over", 60)
     service.open()
@@ -64,6 +66,9 @@ def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_ther
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"s  1 of 2 agents have proved [0-9a-f]{10}; slow is checking", done.stdout)
     assert zk.exists(f"{app}/config").mzxid == begun.mzxid
+    (entry,) = read_history(zk, AppPaths(app))
+    assert entry.release
+    assert PROVED in entry.release.extra
     assert slow.live() == repository.head
 
 

@@ -82,6 +82,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     book.info("after_again")
     for name, ref in {"branch": "feature/x", "tag": "v1", "full": commits["two"], "short": commits["one"][:9]}.items():
         book.release(name, ref=ref, wait=False)
+    book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
     book.release("proved", ref=commits["one"])
     book.info("before_bad")
 
@@ -120,6 +121,7 @@ def fleet_tasks(book: Book, url: str) -> None:
     book.release("failing_allowed", relative_path="taken", max_failures=1)
     book.release("mended", relative_path="site")
     book.release("pending", "slow", wait_timeout=0.3, **place)
+    book.release("at_once", "slow", wait_timeout=0, **place)
     book.info("after_pending", "slow")
     book.info("spoiled_info", "spoiled")
     book.release("spoiled_kept", "spoiled", ref="v1")
@@ -230,6 +232,14 @@ def test_a_branch_a_tag_a_full_and_a_short_id_are_their_commits(story: Story) ->
         assert "agents" not in story[name]
 
 
+def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_when(story: Story) -> None:
+    said = error(story["not_any_more"])
+    desired = story["short"]["release"]
+    assert f'only_if expects "{story.commits["x"]}", but {desired["commitId"]} is published by "' in said
+    assert desired["publisher"] in said
+    assert f"generation {story['short']['generation']}" in said
+
+
 def test_the_history_has_every_publication_with_its_generation_the_newest_first(story: Story) -> None:
     published = [story[name]["generation"] for name in ("short", "full", "tag", "branch", "first")]
     info = story["before_bad"]
@@ -312,6 +322,12 @@ def test_who_has_not_proved_it_in_time_is_named_with_its_state(story: Story) -> 
     assert (pending["pending_agents"], pending["changed"], pending["timed_out"]) == (["slow"], True, True)
     assert story["after_pending"]["generation"] == pending["generation"]
     assert story["after_pending"]["agents"][0]["converged"] is False
+
+
+def test_no_seconds_to_wait_are_one_look_at_the_fleet(story: Story) -> None:
+    looked = story["at_once"]
+    assert "not proved in time by 1 of 1: slow is fetching" in error(looked)
+    assert (looked["changed"], looked["timed_out"], looked["pending_agents"]) == (False, True, ["slow"])
 
 
 def test_a_znode_that_is_no_release_is_told_and_replaced_by_one(story: Story) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -269,6 +270,50 @@ def test_an_entry_called_localhost_is_not_the_controller(inventory: Inventory, z
     assert sorted(inventory.read(registries=[root]).hosts) == ["10.0.0.66"]
 
 
+@pytest.fixture
+def beside(inventory: Inventory) -> Inventory:
+    """An inventory with another source beside it, which is read before."""
+    (inventory.directory / "hosts.ini").write_text(
+        "db1 ansible_host=10.0.9.1\nsame ansible_host=10.0.0.5\n10.0.0.6\n[databases]\ndb1\n"
+    )
+    return inventory
+
+
+def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
+    beside: Inventory, zk: KazooClient, root: str
+) -> None:
+    names = ("all", "ungrouped", "databases", "web", "behind", "port_80", "db1", "good")
+    for number, name in enumerate(names):
+        seed(zk, f"{root}/web/{name}", f"10.0.1.{number}")
+    seed(zk, f"{root}/web/same", "10.0.0.5")
+    seed(zk, f"{root}/db1/10.0.0.6", "10.0.0.6")
+    groups = {"groups": {"behind": "zk_id == 'good'"}, "keyed_groups": [{"key": "zk_port | string", "prefix": "port"}]}
+    beside.file(registries=[f"{root}/*"], compose={"named": "zk_id"}, **groups)
+    found = beside.read_files(beside.directory)
+    other = {f"{name}@10.0.1.{number}" for number, name in enumerate(names) if name != "good"}
+    assert found.groups["web"] == found.groups["port_80"] - {"10.0.0.6"} == {*other, "good", "same"}
+    assert set(found.hosts) == {*other, "good", "same", "db1", "10.0.0.6"}
+    assert (found.hosts["db1"]["ansible_host"], "zk_id" in found.hosts["db1"]) == ("10.0.9.1", False)
+    assert found.hosts["same"]["named"] == "same"
+    assert found.groups["databases"] == {"db1"}
+    assert found.groups["behind"] == {"good"}
+    assert found.groups["db1_"] == {"10.0.0.6"}
+    assert "all: a group goes by this name, so the host is all@10.0.1.0" in found.said
+    assert "db1: another source has a host of this name, at 10.0.9.1, so this one is db1@10.0.1.6" in found.said
+    assert "db1: a host goes by this name, so the group is db1_" in found.said
+
+
+def test_who_is_trusted_to_register_may_replace_a_host_of_another_source(
+    beside: Inventory, zk: KazooClient, root: str
+) -> None:
+    for number, name in enumerate(("db1", "all")):
+        seed(zk, f"{root}/web/{name}", f"10.0.1.{number}")
+    beside.file(registries=[f"{root}/web"], override_hosts=True)
+    found = beside.read_files(beside.directory)
+    assert found.hosts["db1"]["ansible_host"] == "10.0.1.0"
+    assert found.groups["web"] == {"db1", "all@10.0.1.1"}
+
+
 def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, zk: KazooClient, root: str) -> None:
     register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1,"labels":{"az":"a"}}')
     register(zk, f"{root}/b", b'{"host":"10.0.0.2","port":1,"labels":{"az":"b"}}')
@@ -481,6 +526,36 @@ def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_answ
     assert len(warned.hosts) == 4
     assert "0 entries, 1 in the last good answer; going on without the others" in warned.said
     assert inventory.read(**options).said == ""
+
+
+def age(inventory: Inventory, seconds: float) -> None:
+    """Make what is cached older."""
+    (cache,) = (inventory.directory / "cache").iterdir()
+    modified = cache.stat().st_mtime - seconds
+    # By its text: some versions of ansible-core have a form of their own around what is cached.
+    cache.write_text(
+        re.sub(r"(\bat\W+)(\d+\.\d+)", lambda found: f"{found[1]}{float(found[2]) - seconds}", cache.read_text())
+    )
+    os.utime(cache, (modified, modified))
+
+
+def test_an_answer_that_does_not_change_stays_the_last_good_one(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/web1", "10.0.0.1")
+    cached = {**inventory.cached, "cache_timeout": 600}
+    options: dict[str, Any] = {"registries": [f"{root}/web"], "shrink_limit": 30, **cached}
+    assert set(inventory.read(**options).hosts) == {"web1"}
+    age(inventory, 400)
+    assert set(inventory.read(**options).hosts) == {"web1"}
+    age(inventory, 400)
+    zk.delete(f"{root}/web/web1")
+    assert f"{root}/web: 0 entries, 1 in the last good answer" in inventory.read(**options).said
+    served = inventory.read(**options, shrink_action="last_good")
+    assert served.hosts["web1"]["zk_stale"] is True
+    age(inventory, 400)
+    said = f"{root}/web: nothing is registered, and there is no last good answer to measure that by"
+    assert said in inventory.read(**options).said
 
 
 def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(

@@ -23,6 +23,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions i
     bulk_expression,
     evaluate,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import unused_group_name
 
 _CHANGING = "group_names"
 """The variable that changes while groups are added."""
@@ -43,16 +44,7 @@ class BulkConstructable(Constructable):
         if plan.is_empty:
             return
         for name, values in zip(names, plan.values(names)):
-            if name in self.inventory.groups:  # Ansible gives a variable that is set by such a name to the group
-                self._construct_by_ansible(plan, name)
-            else:
-                self._construct_from(plan, name, values)
-
-    def _construct_by_ansible(self, plan: _Plan, name: str) -> None:
-        variables = self.inventory.get_host(name).get_vars()
-        self._set_composite_vars(plan.compose, variables, name, strict=plan.strict)
-        self._add_host_to_composed_groups(plan.groups, variables, name, strict=plan.strict)
-        self._add_host_to_keyed_groups(plan.keyed_groups, variables, name, strict=plan.strict)
+            self._construct_from(plan, name, values)
 
     def _construct_from(self, plan: _Plan, name: str, values: Sequence[Any]) -> None:
         host = self.inventory.get_host(name)
@@ -95,16 +87,28 @@ class BulkConstructable(Constructable):
 
 
 class Constructor(BaseInventoryPlugin, BulkConstructable):
-    """Constructs for another plugin, with that one's options, and so is needed only where they ask for it."""
+    """Constructs for another plugin, with that one's options, and so is needed only where they ask for it.
+
+    `clashes` are the groups that go by another name, because a host goes by theirs.
+    """
 
     def __init__(self, plugin: Any) -> None:
         super().__init__()
         self._plugin = plugin
         self.inventory, self.templar, self._vars = plugin.inventory, plugin.templar, plugin._vars
+        self.clashes: set[str] = set()
 
     def get_option(self, option: str, hostvars: Any = None) -> Any:
         """The other plugin's option."""
         return self._plugin.get_option(option, hostvars)
+
+    def _sanitize_group_name(self, name: Any) -> str:
+        """A safe name for a group, which no host has: Ansible would take the host for the group."""
+        safe = str(super()._sanitize_group_name(name))
+        unused = unused_group_name(safe, self.inventory)
+        if unused != safe:
+            self.clashes.add(safe)
+        return unused
 
 
 class _Plan:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
@@ -27,31 +27,36 @@ class Host(NamedTuple):
     variables: dict[str, Any]
 
 
-def merge(named: Iterable[tuple[str, Registration]]) -> tuple[list[Host], list[str]]:
+def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> tuple[list[Host], list[str]]:
     """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
 
-    Where one name stands for several addresses, each is `name@address`, which nothing else can be; a text for each such
-    name comes second.
+    `taken` are names that mean something already: a group, or a host of another source, of which it has the address.
+    Where such a name, or one name, stands for several things, each host is `name@address`, which nothing else can be;
+    a text for each such name comes second.
     """
     entries = list(named)
-    clashes = _clashes(entries)
+    clashes = dict(_clashes(entries, taken))
     by_name: dict[str, list[Registration]] = {}
     for name, registration in entries:
         unique = f"{name}@{_address(registration)}" if name in clashes else name
         by_name.setdefault(unique, []).append(registration)
-    problems = [
-        f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {name}@{min(addresses)}"
-        for name, addresses in clashes.items()
-    ]
-    return [_host(name, registrations) for name, registrations in by_name.items()], problems
+    return [_host(name, registrations) for name, registrations in by_name.items()], list(clashes.values())
 
 
-def _clashes(entries: Iterable[tuple[str, Registration]]) -> dict[str, set[str]]:
-    """The names that stand for more than one address, and those."""
+def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """The names that stand for several things, and a text for each."""
     by_name: dict[str, set[str]] = {}
     for name, registration in entries:
         by_name.setdefault(name, set()).add(_address(registration))
-    return {name: addresses for name, addresses in by_name.items() if len(addresses) > 1}
+    for name, addresses in by_name.items():
+        unique = f"{name}@{min(addresses)}"
+        if name in taken and taken[name] is None:
+            yield name, f"{name}: a group goes by this name, so the host is {unique}"
+        elif name in taken and addresses != {taken[name]}:
+            other = f"another source has a host of this name, at {taken[name]}"
+            yield name, f"{name}: {other}, so this one is {unique}; override_hosts has it replaced"
+        elif len(addresses) > 1:
+            yield name, f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {unique}"
 
 
 def _address(registration: Registration) -> str:
@@ -75,3 +80,10 @@ def untrusted(value: Any) -> Any:
     from ansible.utils.unsafe_proxy import wrap_var  # noqa: PLC0415 - deprecated where it isn't needed
 
     return wrap_var(value)
+
+
+def unused_group_name(name: str, inventory: Any) -> str:
+    """A group's name with underscores after it, as long as a host goes by it and no group does."""
+    while name in inventory.hosts and name not in inventory.groups:
+        name += "_"
+    return name

@@ -15,10 +15,14 @@ _VERSION = 1
 
 
 class LastGood(NamedTuple):
-    """The last good answer of one registry: how it was read, and how many entries of it were alive."""
+    """The last good answer of one registry: how it was read, how many entries of it were alive, and when that was.
+
+    `at` is in seconds since 1970; 0 where nobody asks.
+    """
 
     reading: Reading
     live: int
+    at: float = 0.0
 
 
 def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastGood | None]) -> dict[str, Any]:
@@ -26,6 +30,7 @@ def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastG
     entries = {
         _key(registry): {
             "live": answer.live,
+            "at": answer.at,
             "folders": dict(answer.reading.parents),
             "children": [_child_to_cache(child) for child in answer.reading.children],
             "problems": list(answer.reading.problems),
@@ -41,12 +46,12 @@ def _child_to_cache(child: Child) -> list[Any]:
     return [child.path, list(child.segments), data, child.created, child.modified, child.owner]
 
 
-def from_cache(hosts: str, registries: Sequence[Registry], cached: Any) -> list[LastGood | None]:
-    """What a cache has for each registry, None where it has nothing of this ensemble and this registry."""
+def from_cache(hosts: str, registries: Sequence[Registry], cached: Any, since: float = 0.0) -> list[LastGood | None]:
+    """What a cache has for each registry, None where it has nothing of this ensemble and this registry since then."""
     try:
         if cached["version"] != _VERSION or cached["hosts"] != hosts:
             return [None] * len(registries)
-        return [_last_good(cached["registries"].get(_key(registry))) for registry in registries]
+        return [_last_good(cached["registries"].get(_key(registry)), since) for registry in registries]
     except (AttributeError, KeyError, TypeError, ValueError):  # whatever it is, this plugin did not write it
         return [None] * len(registries)
 
@@ -55,11 +60,16 @@ def _key(registry: Registry) -> str:
     return f"{registry.path} {registry.format}"
 
 
-def _last_good(entry: Mapping[str, Any] | None) -> LastGood | None:
-    if entry is None:
+def _last_good(entry: Mapping[str, Any] | None, since: float) -> LastGood | None:
+    # Without a time it was written by an earlier version, for which the age of the whole cache counted.
+    if entry is None or entry.get("at", since) < since:
         return None
     children = [
         Child(str(path), tuple(segments), data.encode("latin-1"), int(created), int(modified), int(owner))
         for path, segments, data, created, modified, owner in entry["children"]
     ]
-    return LastGood(Reading(dict(entry["folders"]), children, list(entry["problems"])), int(entry["live"]))
+    return LastGood(
+        Reading(dict(entry["folders"]), children, list(entry["problems"])),
+        int(entry["live"]),
+        float(entry.get("at", 0)),
+    )

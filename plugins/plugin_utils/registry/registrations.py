@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
 
 _PLAIN_NAME = re.compile(r"[^\W_][\w.-]{0,252}")
 _HOST_NAME = re.compile(r"[\w:][\w.:%+-]{0,252}")
+_WITH_PORT = re.compile(r"[^:]+:\d{1,5}")
+MAX_NAME_BYTES = 253
+"""A host's variables and facts are in files of its name, which may have 255."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -71,8 +75,19 @@ def _moment(milliseconds: int) -> str:
 def is_host_name(name: object, address: str) -> bool:
     """Whether Ansible may know a host with this address by `name`: no path, no pattern, no option, no template.
 
-    `localhost` is the controller, for everything that is delegated to it, and so no name for another machine.
+    `localhost`, by whichever of its names, is the controller, for everything that is delegated to it, and so no name
+    for another machine.
     """
-    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
         return False
-    return name != "localhost" or address in _LOOPBACK
+    if ":" in name and not (_WITH_PORT.fullmatch(name) or _is_ipv6(name)):
+        return False
+    return name not in _LOOPBACK or address in _LOOPBACK
+
+
+def _is_ipv6(name: str) -> bool:
+    """Whether the colons in a name are those of an address; between others Ansible's patterns are cut."""
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False

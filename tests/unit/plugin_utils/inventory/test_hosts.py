@@ -16,7 +16,7 @@ def entry(name: str, address: str, group: str = "g", port: int = 80) -> tuple[st
 
 def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
     hosts, problems = merge(
-        [entry("a", "10.0.0.1", "web", 80), entry("a", "10.0.0.1", "api", 81), entry("a", "10.0.0.1", "api", 82)]
+        [entry("a", "10.0.0.1", "web", 80), entry("a", "10.0.0.1", "api", 81), entry("a", "10.0.0.1", "api", 82)], {}
     )
     assert problems == []
     assert [(host.name, host.groups) for host in hosts] == [("a", ["web", "api"])]
@@ -26,9 +26,22 @@ def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
 def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
     entries = [entry("a", "10.0.0.1"), entry("a", "10.0.0.2"), entry("a-10.0.0.1", "10.0.0.3")]
     for order in (entries, entries[::-1]):
-        hosts, problems = merge(order)
+        hosts, problems = merge(order, {})
         assert sorted(host.name for host in hosts) == ["a-10.0.0.1", "a@10.0.0.1", "a@10.0.0.2"]
         assert problems == ["a: 2 addresses go by this name, so each is part of it, as in a@10.0.0.1"]
+
+
+def test_a_name_that_means_something_already_stays_what_it_is() -> None:
+    taken = {"all": None, "db": "10.0.9.1", "same": "10.0.0.3", "two": "10.0.0.4"}
+    entries = [entry("all", "10.0.0.1"), entry("db", "10.0.0.2"), entry("same", "10.0.0.3")]
+    hosts, problems = merge([*entries, entry("two", "10.0.0.4"), entry("two", "10.0.0.5")], taken)
+    expected = ["all@10.0.0.1", "db@10.0.0.2", "same", "two@10.0.0.4", "two@10.0.0.5"]
+    assert [host.name for host in hosts] == expected
+    assert [problem.partition(",")[0] for problem in problems] == [
+        "all: a group goes by this name",
+        "db: another source has a host of this name",
+        "two: another source has a host of this name",
+    ]
 
 
 names = st.sampled_from(["a", "b", "a-1", "a-1-1", "a-2"])
@@ -40,7 +53,7 @@ def test_hosts_that_differ_are_never_merged_and_no_registration_is_lost(
     given_entries: list[tuple[str, str, str, int]],
 ) -> None:
     entries = [entry(name, address, group, port) for name, address, group, port in given_entries]
-    hosts, _problems = merge(entries)
+    hosts, _problems = merge(entries, {})
     assert len({host.name for host in hosts}) == len(hosts)
     for host in hosts:
         assert {service["address"] for service in host.variables["zk_services"]} == {host.variables["zk_address"]}

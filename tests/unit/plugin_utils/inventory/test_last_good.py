@@ -14,6 +14,7 @@ ANSWER = LastGood(
         {"/service/web": 7}, [Child("/service/web/a", (), b'["10.0.0.1", "80"]\xff', 1000, 2000, 5)], ["a problem"]
     ),
     1,
+    5000.0,
 )
 CACHED = {
     "version": 1,
@@ -21,16 +22,17 @@ CACHED = {
     "registries": {
         "/service/web seed": {
             "live": 1,
+            "at": 5000.0,
             "folders": {"/service/web": 7},
             "children": [["/service/web/a", [], '["10.0.0.1", "80"]\xff', 1000, 2000, 5]],
             "problems": ["a problem"],
         }
     },
 }
-"""As it has been written since the first version."""
+"""As it is written; the first version wrote no time."""
 
 
-def test_an_answer_is_cached_in_the_form_that_it_has_always_had() -> None:
+def test_an_answer_is_cached_in_a_form_that_earlier_versions_read() -> None:
     assert to_cache(HOSTS, [REGISTRY], [ANSWER]) == CACHED
 
 
@@ -39,3 +41,11 @@ def test_what_is_cached_is_the_last_good_answer_of_this_ensemble_and_registry_on
     assert from_cache(HOSTS, [REGISTRY], cached) == [ANSWER]
     assert from_cache("zk9:2181", [REGISTRY], cached) == [None]
     assert from_cache(HOSTS, [Registry("/service/api", "seed"), REGISTRY], cached) == [None, ANSWER]
+
+
+def test_an_answer_is_good_for_as_long_as_is_said_and_one_without_a_time_as_long_as_the_cache() -> None:
+    cached = json.loads(json.dumps(CACHED))
+    assert from_cache(HOSTS, [REGISTRY], cached, since=5000.0) == [ANSWER]
+    assert from_cache(HOSTS, [REGISTRY], cached, since=5000.1) == [None]
+    del cached["registries"]["/service/web seed"]["at"]
+    assert from_cache(HOSTS, [REGISTRY], cached, since=9000.0) == [ANSWER._replace(at=0.0)]

@@ -43,10 +43,28 @@ def test_an_entry_of_ours_goes_by_its_own_name_and_any_other_by_its_address() ->
     assert [one.name for one in ones] == ["web1", "10.0.0.2", "h"]
 
 
-@pytest.mark.parametrize("name", ["-x", "a b", "..", "{{ 1 }}", "a,b", "localhost", "a@b", "[1:3]", "a\u2044b"])
+@pytest.mark.parametrize(
+    "name",
+    ["-x", "a b", "..", "{{ 1 }}", "a,b", "localhost", "127.0.0.1", "::1", "a@b", "[1:3]", "a\u2044b", "\u00e9" * 200],
+)
 def test_a_name_that_ansible_can_not_use_gives_way_to_the_address(name: str) -> None:
     ones, _problems = found(child(name, ["10.0.0.1", "80"]))
     assert [one.name for one in ones] == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "usable"),
+    [
+        ("web:all", False),
+        ("web:", False),
+        ("a:b:1", False),
+        ("web:8080", True),
+        ("10.0.0.1:80", True),
+        ("2001:db8::1", True),
+    ],
+)
+def test_a_colon_in_a_name_is_of_a_port_or_an_address_and_cuts_no_pattern(name: str, usable: bool) -> None:
+    assert is_host_name(name, "10.0.0.1") == usable
 
 
 def test_localhost_may_be_called_so_where_it_is_that() -> None:

@@ -19,9 +19,10 @@ from .zookeeper import WAITING_OPTIONS
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **CONNECTION_OPTIONS,
     "wait": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
     **WAITING_OPTIONS,
 }
-"""What goes to the connection and to waiting, as the modules have it."""
+"""What goes to the connection, to publishing and to waiting, as the modules have it."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -48,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class HookConfig:
-    """`url` is the repository's address for the servers, `options` are those of the connection and of waiting."""
+    """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default."""
 
     path: str
     url: str
@@ -73,6 +74,11 @@ class HookConfig:
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
         options = {**defaults, **{name: value for name, value in content.items() if name in OPTIONS}}
         return cls(os.path.realpath(path), content["url"], tuple(map(_target, content["branches"])), options)
+
+    @property
+    def force(self) -> bool:
+        """Whether a commit is published also where it is the desired one already."""
+        return bool(self.options["force"])
 
     def targets_of(self, branch: str) -> list[Target]:
         """Where a branch's commits go; nowhere, mostly."""

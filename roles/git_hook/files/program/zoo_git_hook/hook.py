@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import sys
@@ -22,10 +23,11 @@ from typing import Any, Callable, NamedTuple
 
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError
+from .fleet import live_names
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import now, prove, publish, read_published
+from .releases import begin_anew, now, prove, publish, read_published
 from .znode_names import InvalidRecord
 from .zookeeper import connect, outage
 
@@ -34,11 +36,12 @@ DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 class Publication(NamedTuple):
-    """A release that has been published now, and where."""
+    """A release that has been published now, and where; `agents` were live before, where they are waited for."""
 
     target: Target
     release: Release
     generation: int
+    agents: list[str]
 
 
 def main(words: list[str]) -> int:
@@ -102,7 +105,7 @@ def publish_each(
     made, failed = [], []
     for update, target in wanted:
         try:
-            made.append(publish_one(client, config, update, target))
+            made.append(begin_anew(functools.partial(publish_one, client, config, update, target)))
         except (ZooKeeperError, InvalidRecord) as exc:
             say(FAILURES["post-receive"].format(exc))
             failed.append(target)
@@ -128,10 +131,12 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         published_at=now(),
     )
     published = read_published(client, target.app)
-    if release.same_as(published.release) and published.generation is not None:
+    same = release.same_as(published.release) and not config.force
+    if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
-        return Publication(target, release, published.generation)
-    made = Publication(target, release, publish(client, target.app, release))
+        return Publication(target, release, published.generation, [])
+    agents = live_names(client, target.app) if config.options["wait"] else []
+    made = Publication(target, release, publish(client, target.app, release, published), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
     return made
 
@@ -142,7 +147,7 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
     try:
-        result = prove(client, made.target.app, made.generation, options)
+        result = prove(client, made.target.app, made.generation, options, made.agents)
     except (ZooKeeperError, InvalidRecord) as exc:
         say(f"{what}: {exc}")
         return False

@@ -1,0 +1,86 @@
+"""How the controller's part of zk_release spends the time that the fleet is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.action.zk_release import wait_on
+
+AGENT = {"name": "slow", "state": "checking"}
+WAITS: dict[str, Any] = {
+    "changed": True,
+    "commit_id": "0" * 40,
+    "generation": 7,
+    "agents": [AGENT],
+    "failed_agents": [],
+    "pending_agents": ["slow"],
+    "lost_agents": [],
+    "timed_out": True,
+    "failed": True,
+    "msg": "not proved in time by 1 of 1: slow is checking",
+}
+DONE = {"agents": [{**AGENT, "state": "active"}], "failed_agents": [], "pending_agents": [], "timed_out": False}
+OUTAGE = {"failed": True, "msg": "can't reach ZooKeeper at zk1:2181 within 10 s", "timed_out": True}
+
+
+class Clock:
+    """A clock that moves only while the module waits, and the module, with the answers that it will give."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Iterable[dict[str, Any]]) -> None:
+        self.now = 1000.0
+        self.calls: list[dict[str, Any]] = []
+        self._answers = iter(answers)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The module's next answer."""
+        self.calls.append(options)
+        self.now += options["wait_timeout"]
+        return next(self._answers)
+
+    @property
+    def seconds(self) -> list[float]:
+        """How long each call was to wait."""
+        return [call["wait_timeout"] for call in self.calls]
+
+
+def test_no_seconds_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [])
+    assert wait_on({**WAITS, "elapsed": 0.1}, 0.0, clock.run)["msg"] == WAITS["msg"]
+    assert clock.calls == []
+
+
+def test_all_that_is_waited_is_the_budget_from_the_publication_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [WAITS, WAITS])
+    result = wait_on({**WAITS, "elapsed": 10.0}, 25.0, clock.run)
+    assert clock.seconds == [10.0, 5.0]
+    assert (result["elapsed"], result["timed_out"], result["failed"]) == (25.0, True, True)
+
+
+def test_what_one_wait_saw_the_next_one_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [{**DONE, "lost_agents": ["gone", "slow"], "warnings": ["live at first: gone"]}])
+    first = {**WAITS, "elapsed": 10.0, "lost_agents": ["gone"], "warnings": ["another"]}
+    result = wait_on(first, 300.0, clock.run)
+    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"]}
+    assert result["lost_agents"] == ["gone", "slow"]
+    assert result["warnings"] == ["another", "live at first: gone"]
+    assert (result["changed"], result["failed"], "msg" in result) == (True, False, False)
+
+
+def test_an_outage_is_outlasted_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [OUTAGE, OUTAGE, {**DONE, "lost_agents": []}])
+    result = wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
+    assert (result["failed"], result["agents"][0]["state"]) == (False, "active")
+    clock = Clock(monkeypatch, [OUTAGE] * 2)
+    result = wait_on({**OUTAGE, "generation": 7, "elapsed": 10.0}, 30.0, clock.run)
+    assert (result["msg"], result["failed"]) == (OUTAGE["msg"], True)
+
+
+def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [{"failed": True, "msg": "permission denied", "timed_out": False}])
+    result = wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
+    assert (result["msg"], len(clock.calls)) == ("permission denied", 1)
