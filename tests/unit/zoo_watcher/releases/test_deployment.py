@@ -315,6 +315,36 @@ def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer
     assert live_commit(deployment.layout, "site") == OLD
 
 
+def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_where_the_disk_is_full(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", COMMIT)
+    journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
+    journal.with_attempt(7, COMMIT).with_attempt(7, COMMIT).save(deployment.layout.journal)
+    notes = have_commands(deployment, tmp_path, monkeypatch, f"cp {deployment.layout.journal} {tmp_path}/$0")
+    save = ReleaseJournal.save
+    tries: list[list[str]] = []
+
+    def fill(journal: ReleaseJournal, path: Path) -> None:
+        if journal.failure and len(tries) < 2:
+            tries.append(notes.read_text().split())
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(journal, path)
+
+    monkeypatch.setattr(ReleaseJournal, "save", fill)
+    deployment.run()
+    assert outcome(told)[0] == "rolled_back"
+    assert tries == [["before_rollback"]] * 2
+    assert ReleaseJournal.load(tmp_path / "before_rollback").attempts(7, COMMIT) == 3
+    failure = ReleaseJournal.load(tmp_path / "after_activate").failed(7, COMMIT)
+    assert failure is not None
+    assert failure.state == "failed"
+    assert failure.message.endswith("; the agent ended before after_activate and the units were done")
+    assert [progress.retry for progress in told if progress and progress.retry] == ["disk"] * 2
+
+
 def test_why_a_step_failed_is_told_until_it_has_succeeded(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,8 +74,9 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
 def check_complete(layout: Layout, commit_id: str) -> None:
     """Raises `DeployError` where the directory of a release, which was here, is there no more."""
     release = layout.release(commit_id)
-    if not release.is_dir():
-        raise DeployError(f"no release is at {release} any more; does a hook remove it?")
+    with disk_errors("looking at the release"):
+        if not release.is_dir():
+            raise DeployError(f"no release is at {release} any more; does a hook remove it?")
 
 
 def read_link(layout: Layout, relative_path: str) -> str | None:

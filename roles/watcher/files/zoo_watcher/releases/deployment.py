@@ -163,7 +163,7 @@ class Deployment(threading.Thread):
             self._drain()
             before = partial(self._run_hook, "before_activate", DeployError, commit_id, self._previous)
             self._wait_out("activating", before)
-            check_complete(self.layout, commit_id)
+            self._wait_out("activating", partial(check_complete, self.layout, commit_id))
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
