@@ -38,6 +38,37 @@ def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
     assert (status["state"], agent.live()) == ("active", mended)
 
 
+def test_a_hook_that_takes_the_agent_down_on_the_way_back_too_is_not_run_for_ever(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    deadly, notes = tmp_path / "deadly", tmp_path / "notes"
+    script = f'echo "$0 $ZOO_COMMIT" >> {notes}; test ! -e {deadly} || kill -9 $PPID'
+    hooks = {name: ["/bin/sh", "-c", script, name] for name in ("after_activate", "before_rollback")}
+    agent = agents(hooks=hooks).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    deadly.touch()
+    notes.unlink()
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    for _crash in range(4):
+        assert agent.process is not None
+        assert agent.process.wait(20) == -signal.SIGKILL
+        agent.start()
+    status = agent.wait_outcome(generation)
+    assert (status["state"], status["commitId"], agent.live()) == ("failed", first, first)
+    assert status["message"] == (
+        f"{GIVEN_UP}; hook before_rollback not run: the agent ended without a word while it went back; "
+        f"went back to {first}; the agent ended before after_activate and the units were done"
+    )
+    hooks_run = [f"after_activate {second}"] * 2 + [f"before_rollback {second}", f"after_activate {first}"]
+    assert notes.read_text().splitlines() == hooks_run
+    deadly.unlink()
+    mended = repository.commit({"index.html": "mended\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("active", mended)
+
+
 def has(agent: Agent, text: str, times: int) -> bool:
     """Whether the agent has logged a text so often."""
     return agent.log.count(text) == times

@@ -157,6 +157,58 @@ def test_a_hook_that_does_not_end_in_time_ends_with_its_agent_and_is_run_again(
     assert notes.read_text() == f"begin {first}\nbegin {second}\nend {second}\n"
 
 
+@pytest.mark.parametrize(
+    ("hook", "script", "state", "message"),
+    [
+        ("before_activate", 'rm -rf "$ZOO_RELEASE"', "failed", "no release is at {release} any more"),
+        ("after_activate", 'rm -rf "$ZOO_RELEASE"', "rolled_back", "{site} does not lead to release {commit} any more"),
+        ("after_activate", "rm {site}; mkdir {site}", "failed", "a directory is at {site}"),
+    ],
+)
+def test_a_hook_that_takes_its_release_away_fails_it(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    tmp_path: Path,
+    hook: str,
+    script: str,
+    state: str,
+    message: str,
+) -> None:
+    site = tmp_path / "server1" / "base" / "site"
+    text = f"! grep -q two index.html || {{ {script.replace('{site}', str(site))}; }}"
+    agent = agents(hooks={hook: ["/bin/sh", "-c", text]}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    second = repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    directory = agent.base / ".zoo" / "releases" / second
+    assert status["state"] == state
+    assert message.format(release=directory, site=site, commit=second) in status["message"]
+    if not site.is_symlink():
+        site.rmdir()
+    else:
+        assert (agent.live(), (site / "index.html").read_text()) == (first, "one\n")
+    third = repository.commit({"index.html": "three\n"})
+    status = agent.wait_outcome(release())
+    assert (status["state"], agent.live()) == ("active", third)
+
+
+def test_a_hook_that_takes_each_release_away_leaves_none_and_that_is_said(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f'test ! -e {gate} || rm -rf "$ZOO_RELEASE"'
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    gate.touch()
+    repository.commit({"index.html": "two\n"})
+    status = agent.wait_outcome(release())
+    assert status["state"] == "failed"
+    assert f"does not lead to release {first} any more" in status["message"]
+
+
 def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
     deployed: Agents,
     repository: GitRepository,

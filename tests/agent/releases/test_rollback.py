@@ -208,6 +208,19 @@ def test_a_hook_that_fails_for_the_earlier_release_too_is_told_and_the_release_i
     )
 
 
+def test_a_long_last_line_of_a_hook_leaves_room_for_the_reason(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    script = "! grep -q two index.html || { echo no database; head -c 5000 /dev/zero | tr '\\0' x; exit 7; }"
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    first = repository.head
+    agent.wait_outcome(release())
+    repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(release())["message"] == (
+        f"hook after_activate ended with status 7: no database\n{'x' * 197}...; went back to {first}"
+    )
+
+
 def test_a_modified_release_is_passed_over_for_the_one_before_it(
     serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from support.agent import SOURCE, Agent
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import SOURCE, Agent, publish
 from support.repository import GitRepository
 from support.waiting import wait_for
 
@@ -47,6 +50,22 @@ def test_status_says_what_is_live_while_the_agent_runs_and_after(
     agent.end()
     assert json.loads(status_of(agent, "--json"))["running"] is False
     assert "server1, not running" in status_of(agent)
+
+
+@pytest.mark.parametrize("config", [b"{", None])
+def test_an_agent_that_finds_no_release_published_tells_which_is_live(
+    deployed: Agents, repository: GitRepository, zk: KazooClient, app: str, config: bytes | None
+) -> None:
+    agent = deployed()
+    agent.end()
+    if config is None:
+        zk.delete(f"{app}/config")
+    else:
+        publish(zk, app, config)
+    agent.start().wait_live()
+    status = wait_for(lambda: agent.status if config is None or agent.status["state"] == "failed" else None, "it looks")
+    expected = "idle" if config is None else "failed"
+    assert (status["state"], status.get("commitId")) == (expected, repository.head)
 
 
 def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:

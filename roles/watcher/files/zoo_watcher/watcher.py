@@ -112,6 +112,7 @@ class Watcher:
         lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
+        self.board.enter("idle", self._live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
@@ -289,7 +290,7 @@ class Watcher:
             self._connections = connections
 
     def _verify_live(self) -> None:
-        self.signature.look(self._live() or self._live_elsewhere())
+        self.signature.look(self._live())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
 
     def _converge(self) -> None:
@@ -391,11 +392,9 @@ class Watcher:
     def _live(self) -> str | None:
         """The commit that is live where the desired release belongs, else at the place that was used last."""
         release = self.desired.current.release if self.desired.current else None
-        if release is None:
-            return None
-        return live_commit(self.layout, release.relative_path) or self._live_elsewhere()
-
-    def _live_elsewhere(self) -> str | None:
+        here = live_commit(self.layout, release.relative_path) if release else None
+        if here:
+            return here
         targets = live_releases(self.layout, ReleaseJournal.load(self.layout.journal))
         return targets[0].commit_id if targets else None
 

@@ -25,6 +25,26 @@ def test_a_command_runs_also_where_no_temporary_file_can_be_made(monkeypatch: py
     assert ended == ("ended with status 3", "said\n")
 
 
+def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_words: Any, **_options: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(subprocess, "Popen", starve)
+    ended = command.run(["/bin/true"], 10)
+    assert ended.problem == "can't be started now: out of memory"
+    assert ended.found_shortage
+
+
+def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
+    long = "x" * 5000
+    assert command.Ended("failed", f"first\n{long}\nlast\n").tail == f"first\n{'x' * 197}...\nlast"
+    many = "\n".join(f"{number} {long}" for number in range(20))
+    assert [line[:2] for line in command.Ended("failed", many).tail.splitlines()] == ["16", "17", "18", "19"]
+    assert len(command.Ended("failed", many).tail) <= 1000
+    assert command.Ended("failed", "\x1b[31mred\tand \u202eback\x07").tail == "\ufffd[31mred and \ufffdback\ufffd"
+    assert command.Ended("failed", "").tail == ""
+
+
 def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import zoo_watcher
+from support.repository import GitRepository
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, KilledError, PassingError
@@ -185,3 +186,31 @@ def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytes
     ) as refused:
         process.run({})
     assert refused.value.reason == "process"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *[(name, kind) for name in ("gitconfig", "apply.lock") for kind in ("link", "directory")],
+        *[(name, "file") for name in ("releases", "manifests", "staging")],
+    ],
+)
+def test_what_is_in_the_way_of_the_agents_own_files_is_named_until_it_is_removed(
+    tmp_path: Path, repository: GitRepository, name: str, kind: str
+) -> None:
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
+    obstacle = config.base / ".zoo" / name
+    obstacle.parent.mkdir(parents=True)
+    if kind == "link":
+        obstacle.symlink_to(tmp_path / "none" / "of" / "it")
+    elif kind == "directory":
+        obstacle.mkdir()
+    else:
+        obstacle.touch()
+    release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
+    with pytest.raises(PassingError) as caught:
+        ApplyProcess(config).run(stage_job(config, release, []))
+    assert caught.value.reason == "disk"
+    assert str(obstacle) in str(caught.value)
+    obstacle.rmdir() if kind == "directory" else obstacle.unlink()
+    assert "done" in ApplyProcess(config).run(stage_job(config, release, []))

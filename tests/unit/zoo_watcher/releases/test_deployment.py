@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from zoo_watcher.config.config import Config
+from zoo_watcher.config.config import Config, Hooks
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
+from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import deployment as deployment_module
 from zoo_watcher.releases.activation import activate, live_commit
@@ -231,6 +232,87 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
     assert told[-1] is None
     assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
     assert ReleaseJournal.load(deployment.layout.journal).failure is None
+
+
+def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Configure each hook, and a unit, with a script that gets its name and may note it; the notes."""
+    notes, systemctl = tmp_path / "notes", tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"#!/bin/sh\necho unit >> {notes}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:/usr/bin:/bin")
+    names = ("before_activate", "after_activate", "before_rollback")
+    words = {name: ("/bin/sh", "-c", f"echo {name} >> {notes}; {script}", name) for name in names}
+    deployment.config = replace(deployment.config, hooks=Hooks(**words), restart_units=("web.service",))
+    return notes
+
+
+def starve_commands(monkeypatch: pytest.MonkeyPatch, is_starved: Callable[[int], bool]) -> None:
+    """Have the host lack descriptors for each command, by its number, of which `is_starved` says so."""
+    real, started = command.run, []
+
+    def run(*words: Any) -> command.Ended:
+        started.append(words)
+        with starved() if is_starved(len(started)) else nullcontext():
+            return real(*words)
+
+    monkeypatch.setattr(command, "run", run)
+
+
+def test_hooks_and_units_that_the_host_lacks_the_means_to_start_are_waited_for(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage(deployment, COMMIT)
+    notes = have_commands(deployment, tmp_path, monkeypatch, "true")
+    starve_commands(monkeypatch, lambda number: number % 2 == 1)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert notes.read_text().split() == ["before_activate", "after_activate", "unit"]
+    waited = [progress for progress in told if progress and progress.retry]
+    assert [(progress.state, progress.retry) for progress in waited] == [("activating", "process")] * 3
+    said = [str(progress.message).partition(": ")[0] for progress in waited]
+    whats = ("hook before_activate", "hook after_activate", "restarting web.service")
+    assert said == [f"{what} can't be started now" for what in whats]
+    assert str(waited[0].message).endswith("Too many open files; tried again in 1 s")
+
+
+def go_back_starved(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last: int | None
+) -> list[str]:
+    """Run a deployment whose release fails in its hook, and whose way back lacks descriptors; what was run."""
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.layout, "site", OLD)
+    script = f'test $0 != after_activate || test "$ZOO_COMMIT" = {OLD}'
+    notes = have_commands(deployment, tmp_path, monkeypatch, script)
+    starve_commands(monkeypatch, lambda number: number > 2 and (last is None or number <= last))
+    deployment.run()
+    return notes.read_text().split()
+
+
+def test_on_the_way_back_the_link_does_not_wait_for_the_means_to_start_a_hook_and_the_rest_does(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran = go_back_starved(deployment, monkeypatch, tmp_path, 5)
+    state, message = outcome(told)
+    assert (state, live_commit(deployment.layout, "site")) == ("rolled_back", OLD)
+    assert "hook before_rollback can't be started now" in str(message)
+    assert ran == ["before_activate", "after_activate", "after_activate", "unit"]
+    waited = [progress for progress in told if progress and progress.retry]
+    assert [progress.state for progress in waited] == ["checking"] * 2
+    assert all(f"went back to {OLD}; hook after_activate can't be started now" in str(one.message) for one in waited)
+
+
+def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer_release(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def cancelled(_seconds: float) -> None:
+        raise CancelledError
+
+    monkeypatch.setattr(deployment.handshake, "sleep", cancelled)
+    go_back_starved(deployment, monkeypatch, tmp_path, None)
+    assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
+    assert live_commit(deployment.layout, "site") == OLD
 
 
 def test_why_a_step_failed_is_told_until_it_has_succeeded(

@@ -85,6 +85,8 @@ def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_faile
 def test_a_place_without_a_release_of_ours_is_not_live(layout: Layout) -> None:
     activate(layout, "old", A)
     (layout.base / "moved").symlink_to("/srv/elsewhere")
+    layout.release(C).mkdir(exist_ok=True)
     activate(layout, "pruned", C)
+    layout.release(C).rmdir()
     journal = ReleaseJournal(places=tuple(map(Place, ("moved", "pruned", "removed", "old"))))
     assert live_releases(layout, journal) == [PlacedRelease(A, "old")]

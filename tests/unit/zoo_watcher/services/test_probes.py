@@ -95,6 +95,15 @@ def test_a_server_that_does_not_speak_http_is_not_healthy(words: bytes) -> None:
     assert "\n" not in problem
 
 
+def test_what_a_server_says_instead_of_http_is_quoted_in_part() -> None:
+    with answering(b"x" * 5000 + b"\r\n\r\n") as port:
+        problem = probe(check(port, "http"))
+    assert problem is not None
+    assert problem.startswith(f"http 127.0.0.1:{port}/: BadStatusLine('xxx")
+    assert problem.endswith("xxx...")
+    assert len(problem) < 250
+
+
 def test_a_server_that_never_answers_is_not_healthy_after_the_timeout() -> None:
     with answering(None) as port:
         began = time.monotonic()

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
+from .excerpt import last_lines
 from .shortage import is_shortage
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -25,8 +26,6 @@ LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 KILLED = 5.0
 """Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
-TAIL = 10
-"""How many of its last lines tell why a command failed."""
 
 _condition = threading.Condition()
 _running: set[subprocess.Popen[bytes]] = set()
@@ -46,8 +45,8 @@ class Ended(NamedTuple):
 
     @property
     def tail(self) -> str:
-        """The last lines of the output."""
-        return "\n".join(self.output.splitlines()[-TAIL:])
+        """The last lines of the output, as a message has them."""
+        return last_lines(self.output)
 
 
 def inherited() -> dict[str, str]:
@@ -63,8 +62,8 @@ def run(
         raise SystemExit
     try:
         output = _output_file()
-    except OSError as exc:
-        return Ended(f"{NOT_NOW}: {exc}", "")
+    except (OSError, MemoryError) as exc:
+        return Ended(f"{NOT_NOW}: {_describe(exc)}", "")
     with output:
         try:
             process = subprocess.Popen(  # the host's own command
@@ -76,12 +75,16 @@ def run(
                 cwd=directory,
                 env={**inherited(), **(environment or {})},
             )
-        except (OSError, ValueError) as exc:
-            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {exc}", "")
+        except (OSError, ValueError, MemoryError) as exc:
+            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {_describe(exc)}", "")
         with _among_running(process):
             problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or "out of memory"
 
 
 def end_all() -> None:

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -26,6 +26,8 @@ MAY_PASS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
 }
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+MAY_BE_REMOVED = MAY_PASS | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
+"""The same for the agent's own files, with what something else at their place gives: a person may remove that."""
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 """What a path gives where no file is at it."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -201,11 +203,14 @@ def open_directory(path: Path | str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def disk_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` into a `DeployError`, or `PassingError`, that says what was being done, and where."""
+def disk_errors(doing: str, may_pass: Collection[int] = MAY_PASS) -> Iterator[None]:
+    """Turn an `OSError` into a `DeployError`, or `PassingError`, that says what was being done, and where.
+
+    `may_pass` are the numbers of the errors that may be otherwise the next time.
+    """
     try:
         yield
     except OSError as exc:
         where = f" {exc.filename}" if exc.filename else ""
         text = f"{doing}:{where} {exc.strerror or exc}"
-        raise (PassingError(text, "disk") if exc.errno in MAY_PASS else DeployError(text)) from exc
+        raise (PassingError(text, "disk") if exc.errno in may_pass else DeployError(text)) from exc

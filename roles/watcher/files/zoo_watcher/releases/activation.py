@@ -63,11 +63,19 @@ def _entries(directory: Path) -> list[os.DirEntry[str]]:
 
 def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
     """Make a complete release live: at every instant the old one or this one is. Raises `DeployError`."""
+    check_complete(layout, commit_id)
     with disk_errors(f"activating {relative_path}"):
         place = layout.place(relative_path)
         _make_parents(layout, place)
         _check_free(place)
         _put_link(layout, place, os.path.relpath(layout.release(commit_id), place.parent))
+
+
+def check_complete(layout: Layout, commit_id: str) -> None:
+    """Raises `DeployError` where the directory of a release, which was here, is there no more."""
+    release = layout.release(commit_id)
+    if not release.is_dir():
+        raise DeployError(f"no release is at {release} any more; does a hook remove it?")
 
 
 def read_link(layout: Layout, relative_path: str) -> str | None:

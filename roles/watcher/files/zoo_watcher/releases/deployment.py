@@ -27,7 +27,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-from .activation import activate, live_commit, read_link, restore_link
+from .activation import activate, check_complete, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
@@ -88,6 +88,7 @@ class Deployment(threading.Thread):
         self._attempting = False
         self._way_back = WayBack()
         self._has_looked_back = False
+        self._taken_down = 0
         self._previous: str | None = None
 
     def cancel(self) -> None:
@@ -160,7 +161,9 @@ class Deployment(threading.Thread):
             untidy = self._stage()
             self._begin_attempt()
             self._drain()
-            self._run_hook("before_activate", DeployError, commit_id, self._previous)
+            before = partial(self._run_hook, "before_activate", DeployError, commit_id, self._previous)
+            self._wait_out("activating", before)
+            check_complete(self.layout, commit_id)
             self._activate()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
@@ -169,6 +172,9 @@ class Deployment(threading.Thread):
             self._restart()
         # A release that was proved before need not last again: nothing has changed on this host.
         self._prove(0.0 if proved_before else self.config.healthy_for, may_go_back=not proved_before)
+        problem = self._problem_of_place(commit_id, path)
+        if problem:
+            raise UnhealthyError(problem)
         self._remember(self._journal.with_healthy(commit_id, path, self.config.keep_releases))
         self._settle("active")
         return untidy
@@ -200,8 +206,11 @@ class Deployment(threading.Thread):
         """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
         times = self._journal.attempts(self.generation, self.release.commit_id)
         if times >= MOST_ATTEMPTS:
+            self._taken_down = times
+            # The way back may take the agent down as well.
+            self._begin_attempt()
             raise UnhealthyError(
-                f"given up: the agent ended without a word {times} times "
+                f"given up: the agent ended without a word {MOST_ATTEMPTS} times "
                 "while this release was being activated or checked"
             )
 
@@ -338,17 +347,20 @@ class Deployment(threading.Thread):
 
     def _restart(self) -> None:
         """Have the host use the live release: its hook, its units. Raises `UnhealthyError`."""
-        self._run_hook("after_activate", UnhealthyError, self.release.commit_id, self._previous)
-        self._restart_units(UnhealthyError)
-
-    def _restart_units(self, failure: type[DeployError]) -> None:
+        after = partial(self._run_hook, "after_activate", UnhealthyError, self.release.commit_id, self._previous)
+        self._wait_out("activating", after)
         for unit in self.config.restart_units:
-            ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
-            if ended.problem:
-                raise failure(f"restarting {unit} {ended.problem}: {ended.tail}".rstrip(": "))
+            self._wait_out("activating", partial(self._restart_unit, unit, UnhealthyError))
+
+    def _restart_unit(self, unit: str, failure: type[DeployError]) -> None:
+        ended = command.run(["systemctl", "restart", unit], self.config.hook_timeout)
+        _check_ended(f"restarting {unit}", ended, failure)
 
     def _run_hook(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
-        """Run a hook, if there is one, for a commit. Raises `failure` with the last lines of its output."""
+        """Run a hook, if there is one, for a commit.
+
+        Raises `failure` with the last lines of its output, or `PassingError` where it can't be started now.
+        """
         words = getattr(self.config.hooks, name)
         if not words:
             return
@@ -363,8 +375,7 @@ class Deployment(threading.Thread):
         self._timings[name] = round(time.monotonic() - begin, 4)
         for line in ended.output.splitlines():
             log.info("hook %s, generation=%s: %s", name, self.generation, line)
-        if ended.problem:
-            raise failure(f"hook {name} {ended.problem}: {ended.tail}".rstrip(": "))
+        _check_ended(f"hook {name}", ended, failure)
 
     def _prove(self, soak: float, *, may_go_back: bool) -> None:
         """Wait until the checks pass since the release went live, and for `soak` seconds on end.
@@ -400,6 +411,12 @@ class Deployment(threading.Thread):
         healthy = f"healthy for {soak:g} s on end" if soak else "healthy"
         return f"not {healthy} within {deadline:g} s: {self.health.reason}"
 
+    def _problem_of_place(self, commit_id: str, path: str) -> str | None:
+        """What is wrong where a commit has to be live: a hook, or anybody, may have removed it since its activation."""
+        if live_commit(self.layout, path) == commit_id:
+            return None
+        return f"{self.layout.place(path)} does not lead to release {commit_id} any more; does a hook remove it?"
+
     def _report_soak(self, passing: bool) -> None:
         """Report that all checks pass, or that one has failed before that had lasted long enough."""
         soak = f"{self.config.healthy_for:g} s"
@@ -418,12 +435,30 @@ class Deployment(threading.Thread):
         self.handshake.enter(Phase.GOING_BACK)
         try:
             target, message = self._swap_back(self.release.commit_id, reason)
+            if self._taken_down:
+                self._note_taken_down(message)
         except CancelledError:
             raise
         except DeployError as exc:
             self._give_up("failed", str(exc))
         else:
             self._check_earlier(target, message)
+
+    def _note_taken_down(self, message: str) -> None:
+        """Note durably, before anything is run that may take the agent down again, that this generation has failed.
+
+        Raises `DeployError`, `CancelledError`.
+        """
+        message = f"{message}; the agent ended before after_activate and the units were done"
+        failure = Failure(self.generation, "failed", message, self.release.commit_id)
+
+        def note() -> None:
+            with disk_errors("noting that the release has failed"):
+                problem = self._note_failure(failure)
+                if problem:
+                    raise problem
+
+        self._wait_out("checking", note, f"{message}; ")
 
     def _swap_back(self, failed: str, reason: str) -> tuple[PlacedRelease, str]:
         """Make an earlier release live after one that has failed: that, and what has happened.
@@ -437,7 +472,8 @@ class Deployment(threading.Thread):
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         try:
-            self._run_hook("before_rollback", DeployError, failed, target.commit_id)
+            self._prepare_rollback(failed, target)
+        # Also where it can't be started now: the release that has failed is live until the link is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         try:
@@ -448,6 +484,12 @@ class Deployment(threading.Thread):
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         where = "" if target.path == self.release.relative_path else f" at {target.path}"
         return target, f"{reason}; went back to {target.commit_id}{where}"
+
+    def _prepare_rollback(self, failed: str, target: PlacedRelease) -> None:
+        """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
+        if self._taken_down > MOST_ATTEMPTS:
+            raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
+        self._run_hook("before_rollback", DeployError, failed, target.commit_id)
 
     def _choose_earlier(self) -> PlacedRelease:
         """What to go back to. Raises `DeployError`."""
@@ -485,7 +527,7 @@ class Deployment(threading.Thread):
             raise
         except DeployError as exc:
             return str(exc)
-        problems = self._use_again(target, live)
+        problems = self._use_again(target, live, message)
         problem = self._check_health()
         if problem:
             problems.append(f"the earlier release is {problem}")
@@ -503,37 +545,43 @@ class Deployment(threading.Thread):
 
     def _check_earlier(self, target: PlacedRelease, message: str) -> None:
         """Have the host use the earlier release, wait for its health, and give up. Raises `CancelledError`."""
-        problems = self._use_again(target, self.release.commit_id)
+        problems = self._use_again(target, self.release.commit_id, message)
         # First noted: an agent that ends during the check must not try this generation again.
         self._note_failure(_rollback_failure(self.generation, self.release.commit_id, message, problems))
         self.report("checking", message)
         problem = self._check_health()
         if problem:
             problems.append(f"the earlier release is {problem}")
+        problem = self._problem_of_place(target.commit_id, target.path)
+        if problem:
+            problems.append(problem)
         failure = _rollback_failure(self.generation, self.release.commit_id, message, problems)
         self._give_up(failure.state, failure.message)
 
-    def _use_again(self, target: PlacedRelease, failed: str) -> list[str]:
-        """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried."""
+    def _use_again(self, target: PlacedRelease, failed: str, message: str) -> list[str]:
+        """Have the host use the earlier release; what went wrong. One problem keeps no other step from being tried.
+
+        Raises `CancelledError`.
+        """
+        steps = [partial(self._run_hook, "after_activate", DeployError, target.commit_id, failed)]
+        steps += [partial(self._restart_unit, unit, DeployError) for unit in self.config.restart_units]
         problems = []
-        try:
-            self._run_hook("after_activate", DeployError, target.commit_id, failed)
-        except DeployError as exc:
-            problems.append(str(exc))
-        try:
-            self._restart_units(DeployError)
-        except DeployError as exc:
-            problems.append(str(exc))
+        for step in steps:
+            try:
+                self._wait_out("checking", step, f"{message}; ")
+            except CancelledError:
+                raise
+            except DeployError as exc:
+                problems.append(str(exc))
         return problems
 
     def _give_up(self, state: str, message: str) -> None:
         self._note_failure(Failure(self.generation, state, message, self.release.commit_id))
         self._settle(state, message)
 
-    def _note_failure(self, failure: Failure) -> None:
+    def _note_failure(self, failure: Failure) -> OSError | None:
         # What could not be read is not overwritten either.
-        if self._has_looked_back:
-            self._remember(self._journal.with_failure(failure))
+        return self._remember(self._journal.with_failure(failure)) if self._has_looked_back else None
 
     def _settle(self, state: str, message: str | None = None) -> None:
         """Report the outcome; the loop may hold registrations again."""
@@ -573,6 +621,14 @@ class _Steps:
         self._failed = self._entered[-1] if self._entered else ""
         self._message = f"{problem}; trying again"
         self._entered = []
+
+
+def _check_ended(what: str, ended: command.Ended, failure: type[DeployError]) -> None:
+    """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes to start it."""
+    if ended.found_shortage:
+        raise PassingError(f"{what} {ended.problem}", "process")
+    if ended.problem:
+        raise failure(f"{what} {ended.problem}: {ended.tail}".rstrip(": "))
 
 
 def _rollback_failure(generation: int, commit_id: str, message: str, problems: list[str]) -> Failure:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, KilledError, PassingError
-from zoo_watcher.host.filesystem import disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, remove_tree, sync_directory
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
@@ -180,7 +180,7 @@ class Repository:
 
     def open(self, kind: str = "sha1") -> None:
         """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
-        with disk_errors("making the object store"):
+        with disk_errors("making the object store", MAY_BE_REMOVED):
             settings = self.layout.own / "gitconfig"
             settings.write_text(self.access.settings, encoding="utf-8")
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from zoo_watcher.config.config import Check
 from zoo_watcher.errors import NotCheckedError
 from zoo_watcher.host import command
+from zoo_watcher.host.excerpt import first_words
 from zoo_watcher.host.shortage import is_shortage
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def probe(check: Check) -> str | None:
     except (OSError, ValueError, MemoryError) as exc:
         if is_shortage(exc):
             raise NotCheckedError(getattr(exc, "strerror", None) or "out of memory") from exc
-        return f"{check.type} {check.host}:{check.port}: {exc}"
+        return f"{check.type} {check.host}:{check.port}: {first_words(str(exc))}"
 
 
 class LimitedSocket(socket.socket):
@@ -94,7 +95,7 @@ def _probe_http(check: Check) -> str | None:
         answer = connection.getresponse()
         body = answer.read(BODY_LIMIT) if check.body else b""
     except http.client.HTTPException as exc:
-        return f"{where}: {exc!r}"
+        return f"{where}: {first_words(repr(exc))}"
     finally:
         connection.close()
     if answer.status != check.status:
