@@ -21,11 +21,10 @@ def keep(directory: str) -> None:
 
     def compiled(path: str, source: bytes) -> object:
         kept = os.path.join(directory, _imp.source_hash(sys.hexversion, source).hex())
-        try:
-            with open(kept, "rb") as file:
-                return marshal.load(file)
-        except (OSError, ValueError, EOFError, TypeError):
-            code = compile_source(path, source)
+        code = _load(kept)
+        if code is not None:
+            return code
+        code = compile_source(path, source)
         try:
             with open(f"{kept}.{os.getpid()}", "xb") as new:
                 marshal.dump(code, new)
@@ -35,6 +34,15 @@ def keep(directory: str) -> None:
         return code
 
     machinery["_compile_source"] = compiled
+
+
+def _load(kept: str) -> object:
+    """What a file has; None where there is none, or no whole one."""
+    try:
+        with open(kept, "rb") as file:
+            return marshal.load(file)
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
 
 
 if os.environ.get("ZOO_TESTS_BYTECODE"):

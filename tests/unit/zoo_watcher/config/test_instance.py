@@ -11,10 +11,10 @@ from zoo_watcher.config.instance import Instance
 from zoo_watcher.errors import ConfigError
 
 
-def configure(directory: Path, name: str, /, **keys: object) -> Path:
+def configure(directory: Path, instance: str, **keys: object) -> Path:
     """Write a configuration."""
-    path = directory / f"{name}.json"
-    path.write_text(json.dumps({"base": f"/srv/{name}", **keys}))
+    path = directory / f"{instance}.json"
+    path.write_text(json.dumps({"base": f"/srv/{instance}", **keys}))
     return path
 
 

@@ -76,7 +76,7 @@ def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
     process = replaced(monkeypatch, f"cat >/dev/null; echo '{said}'; exit 1", tmp_path)
     with pytest.raises(DeployError, match=r"^no room$") as raised:
         process.run({})
-    assert type(raised.value) is error
+    assert raised.type is error
     assert getattr(raised.value, "reason", None) == reason
 
 
