@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,38 @@ def test_sighup_with_a_wrong_configuration_says_why_and_changes_nothing(
     agent.configure()
     agent.process.send_signal(signal.SIGHUP)
     wait_for(lambda: agent.log.count("watching, app=") == 2, "the next one is obeyed")
+    assert watched.untouched()
+
+
+def _has_refused(agent: Agent, times: int) -> bool:
+    return agent.log.count("not reloaded") == times
+
+
+def test_sighup_with_a_base_that_can_not_be_used_says_why_and_changes_nothing(
+    deployed: Agents, agents: Agents, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    agent = deployed()
+    other = agents("server2").start().wait_live()
+    assert agent.process is not None
+    watched = Watched(zk, f"{app}/service/server1")
+    (tmp_path / "file").touch()
+    problems = {
+        "/proc/zoo": "no directory can be made in this file system",
+        str(tmp_path / "file"): "Not a directory",
+        str(other.base): f"another agent works in {other.base}",
+    }
+    for number, base in enumerate(problems, 1):
+        agent.config["base"] = base
+        agent.configure()
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(partial(_has_refused, agent, number), f"it refuses {base}")
+    lines = [line for line in agent.log.splitlines() if "not reloaded" in line]
+    assert all(problem in line for line, problem in zip(lines, problems.values(), strict=True)), lines
+    del agent.config["base"]
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "the next one is obeyed")
+    assert agent.process.poll() is None
     assert watched.untouched()
 
 

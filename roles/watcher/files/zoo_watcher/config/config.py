@@ -213,6 +213,8 @@ def _base(reader: ObjectReader) -> str:
         reader.wrong("base", "missing: expected the absolute path of the directory for releases")
     elif not os.path.isabs(base) or not nameable(base):
         reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    elif not os.path.normpath(base).strip("/"):
+        reader.wrong("base", "expected a directory for the releases alone, got the root directory")
     return base or "/"
 
 
