@@ -52,7 +52,8 @@ def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: P
 
 
 @pytest.mark.parametrize(
-    ("hosts", "chroot"), [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y")]
+    ("hosts", "chroot"),
+    [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y"), ("a:1/x,b:2/x", "/x")],
 )
 def test_a_chroot_is_what_follows_the_hosts(hosts: str, chroot: str) -> None:
     assert chroot_of(hosts) == chroot

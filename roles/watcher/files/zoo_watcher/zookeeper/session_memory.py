@@ -16,7 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo_watcher.errors import ConfigError
 from zoo_watcher.host.filesystem import load_json, write_durably
+
+from .connection import ConnectError, host_string
 
 ClientId = tuple[int, bytes]
 """A session's id and password, as kazoo has them."""
@@ -76,8 +79,11 @@ class SessionMemory:
 
 
 def chroot_of(hosts: str) -> str:
-    """The chroot at the end of `hosts`; empty where there is none."""
-    path = hosts.partition("/")[2].strip("/")
+    """The chroot of the members `hosts`; empty where there is none. Raises `ConfigError` where they have several."""
+    try:
+        path = host_string(hosts).partition("/")[2].strip("/")
+    except ConnectError as exc:
+        raise ConfigError([str(exc)]) from exc
     return f"/{path}" if path else ""
 
 
