@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -256,6 +257,16 @@ def test_a_second_agent_of_the_same_name_takes_nothing_over_until_the_first_has_
         assert zk.get(f"{app}/agents/server1")[1].czxid != watched.created[f"{app}/agents/server1"]
     finally:
         second.kill()
+
+
+def test_an_agent_whose_lock_was_removed_locks_its_base_again(serving: Agents) -> None:
+    agent = serving()
+    assert agent.process is not None
+    (agent.base / ".zoo/agent.lock").unlink()
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "the lock of the base was removed" in agent.log, "it says so")
+    assert json.loads(agent.control("status", "--json").stdout)["running"] is True
+    assert agent.end(signal.SIGTERM) == 0
 
 
 def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:

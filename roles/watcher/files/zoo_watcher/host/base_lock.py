@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -22,6 +23,8 @@ PAUSE = 0.05
 FLOCK = "hhqqi"
 """The kernel's `struct flock`, see fcntl_locking(2): type, whence, start, length, process."""
 
+
+log = logging.getLogger(__name__)
 
 KERNEL = ("/proc", "/sys")
 """Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
@@ -55,6 +58,24 @@ def lock_base(layout: Layout) -> int:
         descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+    return _hold(descriptor, layout)
+
+
+def keep_lock(layout: Layout, descriptor: int) -> int:
+    """The descriptor of the lock: another one where somebody has removed the file, so that it was held no more.
+
+    Raises `OSError` where the file can't be made now, `AgentError` where another agent has.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(layout.lock), os.fstat(descriptor)):
+            return descriptor
+    renewed = _hold(_open_lock(layout), layout)
+    os.close(descriptor)
+    log.warning("the lock of the base was removed, and is made anew, path=%s", layout.lock)
+    return renewed
+
+
+def _hold(descriptor: int, layout: Layout) -> int:
     try:
         _await_lock(descriptor, layout)
     except BaseException:
