@@ -120,12 +120,18 @@ def _check_hosts(options: Mapping[str, Any]) -> None:
 
 
 def host_string(hosts: str | Sequence[str] | None) -> str:
-    """The connection string in the option `hosts`: `a:2181,b:2181/chroot`. Raises `ConnectError` where it is empty."""
+    """The connection string in the option `hosts`: `a:2181,b:2181/chroot`, the chroot at the last or at each of them.
+
+    Raises `ConnectError` where it is empty, or the chroot is at some of the members, or not the same one.
+    """
     given = [hosts] if isinstance(hosts, str) else [str(host) for host in hosts or []]
     joined = ",".join(host.strip() for host in given if host.strip())
     if not joined:
         raise ConnectError("hosts: none given; set the option, or ZK_HOSTS in the environment")
-    return joined
+    members, slashes, chroots = zip(*(member.partition("/") for member in joined.split(",")))
+    if any(slashes[:-1]) and len(set(chroots)) > 1:
+        raise ConnectError(f"hosts: expected one chroot, after the last member, got {joined!r}")
+    return ",".join(members) + slashes[-1] + chroots[-1]
 
 
 def _check_digest(options: Mapping[str, Any]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from kazoo.exceptions import KazooException
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop
 from eda.source import Source
 from faults.support.proxy import Proxy
+from support.client import connected
 from support.ensemble import Ensemble, Member
 from support.waiting import wait_for
 
@@ -151,6 +154,27 @@ def test_a_service_is_not_taken_for_gone_while_nothing_can_be_seen(
     proxy.behave()
     source.one(change="left", address="h2")
     assert [event["change"] for event in source.all(address="h1")] == ["present"]
+
+
+def test_an_ensemble_that_is_set_up_anew_is_watched_as_the_one_before(tmp_path: Path) -> None:
+    path = "/watched"
+    with Ensemble(tmp_path / "single", size=1) as single:
+        with connected(single.hosts) as zk:
+            for number in range(20):
+                zk.create(f"/history-{number}")
+            zk.create(path)
+            source = Source(hosts=single.hosts, initial=True, connect_timeout=2, data=[path]).start()
+            source.one(change="present", path=path)
+        try:
+            single.members[0].kill()
+            shutil.rmtree(single.members[0].directory / "data/version-2")
+            single.start()
+            source.one(change="deleted", path=path)
+            with connected(single.hosts) as zk:
+                zk.create(path)
+                source.one(change="created", path=path)
+        finally:
+            source.stop()
 
 
 def test_each_member_may_die(watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble) -> None:

@@ -117,6 +117,16 @@ def test_no_hosts_at_all_is_said_with_both_ways_to_give_them(hosts: Any) -> None
         host_string(hosts)
 
 
+@pytest.mark.parametrize("hosts", ["a:1,b:2/x", "a:1/x,b:2/x", ["a:1", "b:2/x"], ["a:1/x", "b:2/x"]])
+def test_a_chroot_stands_after_the_last_member_or_after_each(hosts: Any) -> None:
+    assert host_string(hosts) == "a:1,b:2/x"
+
+
+@pytest.mark.parametrize("hosts", ["a:1/x,b:2", "a:1/x,y", ["a:1/x", "b:2"], ["a:1/x", "b:2/y"], ["a:1", "b:2/x,y"]])
+def test_members_with_several_chroots_are_refused(hosts: Any) -> None:
+    assert "hosts: expected one chroot, after the last member" in refusal(options(hosts))
+
+
 @pytest.mark.parametrize("hosts", ["127.0.0.1:twelve", "127.0.0.1:999999", "[::1", ":::", "a b:2181", "127.0.0.1:-1"])
 def test_an_address_that_is_none_is_refused_by_one_line(hosts: str) -> None:
     message = refusal(options(hosts))

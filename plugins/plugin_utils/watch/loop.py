@@ -33,6 +33,8 @@ BATCH = 32
 """How many znodes are read at once; their values, 1 MB each at the most, are in memory together."""
 REFUSED_AGAIN = 30.0
 """Seconds after which a znode that may not be read is asked for again."""
+ENDED = 2
+"""How many session timeouts without a server it takes for a session to be over."""
 TRANSITIONS = 16
 """How many changes of the session's state are kept for a rulebook that takes none."""
 
@@ -80,7 +82,7 @@ class WatchLoop:
                 while not self._stopped:
                     self._follow_session(reader)
                     if not client.connected:
-                        self._await_transition()
+                        self._await_transition(client)
                     elif not self._advance(reader):
                         self._settle()
         except StoppedError:
@@ -201,9 +203,15 @@ class WatchLoop:
         due = [moment for moment in (*deadlines, *self._refused.values()) if moment is not None]
         self._rest(max(0.0, min(due) - time.monotonic()) if due else None)
 
-    def _await_transition(self) -> None:
+    def _await_transition(self, client: Any) -> None:
+        """Wait until there is a connection. Once the session is over, that may be to an ensemble that was set up anew.
+
+        A server refuses who has seen a later transaction than its own last one; that would be for ever.
+        """
         with self._wake:
-            self._wake.wait_for(lambda: self._transitions or self._stopped)
+            seconds = ENDED * self._options.connection["connect_timeout"]
+            if not self._wake.wait_for(lambda: self._transitions or self._stopped, seconds):
+                client.last_zxid = 0
 
     def _rest(self, seconds: float | None) -> None:
         with self._wake:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,38 @@ def test_sighup_with_a_wrong_configuration_says_why_and_changes_nothing(
     assert watched.untouched()
 
 
+def _has_refused(agent: Agent, times: int) -> bool:
+    return agent.log.count("not reloaded") == times
+
+
+def test_sighup_with_a_base_that_can_not_be_used_says_why_and_changes_nothing(
+    deployed: Agents, agents: Agents, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    agent = deployed()
+    other = agents("server2").start().wait_live()
+    assert agent.process is not None
+    watched = Watched(zk, f"{app}/service/server1")
+    (tmp_path / "file").touch()
+    problems = {
+        "/proc/zoo": "no directory can be made in this file system",
+        str(tmp_path / "file"): "Not a directory",
+        str(other.base): f"another agent works in {other.base}",
+    }
+    for number, base in enumerate(problems, 1):
+        agent.config["base"] = base
+        agent.configure()
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(partial(_has_refused, agent, number), f"it refuses {base}")
+    lines = [line for line in agent.log.splitlines() if "not reloaded" in line]
+    assert all(problem in line for line, problem in zip(lines, problems.values(), strict=True)), lines
+    del agent.config["base"]
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "the next one is obeyed")
+    assert agent.process.poll() is None
+    assert watched.untouched()
+
+
 def test_a_killed_agent_resumes_its_session_and_its_host(
     deployed: Agents, zk: KazooClient, app: str, repository: GitRepository, release: Publish
 ) -> None:
@@ -223,6 +257,16 @@ def test_a_second_agent_of_the_same_name_takes_nothing_over_until_the_first_has_
         assert zk.get(f"{app}/agents/server1")[1].czxid != watched.created[f"{app}/agents/server1"]
     finally:
         second.kill()
+
+
+def test_an_agent_whose_lock_was_removed_locks_its_base_again(serving: Agents) -> None:
+    agent = serving()
+    assert agent.process is not None
+    (agent.base / ".zoo/agent.lock").unlink()
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "the lock of the base was removed" in agent.log, "it says so")
+    assert json.loads(agent.control("status", "--json").stdout)["running"] is True
+    assert agent.end(signal.SIGTERM) == 0
 
 
 def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,22 @@ def test_status_and_registration_move_to_another_chroot(
     wait_for(lambda: held(zk, agent, app + after if after else ""), "both are there")
     wait_for(lambda: not any(zk.exists(path) for path in left), "nothing is left behind", LONG / 3)
     wait_for(lambda: "session of another chroot closed" in agent.log, "the log says so")
+
+
+def test_an_agent_in_a_copy_of_a_base_has_a_session_of_its_own(
+    agents: Agents, zk: KazooClient, registered: dict[str, Any], service: Service
+) -> None:
+    service.open()
+    first = agents(session_timeout=LONG, **registered).start()
+    wait_for(lambda: held(zk, first), "both are there")
+    second = agents("server2", session_timeout=LONG, **registered)
+    shutil.copytree(first.base, second.base, symlinks=True)
+    second.start()
+    theirs = wait_for(lambda: held(zk, second), "those of the second are there")
+    ours = wait_for(lambda: held(zk, first), "those of the first are there still")
+    owners = [{zk.exists(path).ephemeralOwner for path in paths} for paths in (ours, theirs)]
+    assert owners[0].isdisjoint(owners[1])
+    assert first.log.count("session SyncConnected") == 1
 
 
 def held(zk: KazooClient, agent: Agent, chroot: str = "") -> set[str]:

@@ -63,7 +63,8 @@ options:
   hosts:
     description:
       - The members of the ensemble as V(host:port), a list or one comma-separated string.
-      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business); every path is then below it.
+      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
+      - Every path is then below it.
       - Where it is not given, the environment variable E(ZK_HOSTS) counts.
     type: list
     elements: str

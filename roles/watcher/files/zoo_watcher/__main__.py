@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import pwd
 import signal
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -25,6 +27,7 @@ from .logs import print_error, set_up_log
 if TYPE_CHECKING:
     from .config.config import Config
     from .config.instance import Instance
+    from .host.layout import Layout
     from .watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -122,11 +125,34 @@ def _check(arguments: argparse.Namespace) -> int:
 def _usable_config(path: str) -> Config:
     """The configuration, once all that can be checked without a server is. Raises `ConfigError`."""
     from .config.config import Config  # noqa: PLC0415
+    from .host.base_lock import check_base  # noqa: PLC0415
+    from .host.layout import Layout  # noqa: PLC0415
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
     config = Config.from_file(path)
     check_connection(config.connection)
+    with _mistake():
+        check_base(Layout(config.base))
     return config
+
+
+def _check_reload(path: str, running: Layout) -> None:
+    """Raise a `ConfigError` where the agent of the base `running` can't begin anew with the configuration."""
+    from .host.base_lock import try_base  # noqa: PLC0415
+    from .host.layout import Layout  # noqa: PLC0415
+
+    config = _usable_config(path)
+    with _mistake():
+        try_base(Layout(config.base), running)
+
+
+@contextlib.contextmanager
+def _mistake() -> Iterator[None]:
+    """Turn an `AgentError` inside the block into a mistake of the configuration."""
+    try:
+        yield
+    except AgentError as exc:
+        raise ConfigError([str(exc)]) from exc
 
 
 def _instance(arguments: argparse.Namespace) -> Instance:
@@ -179,13 +205,14 @@ def _person() -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     from .config.config import Config  # noqa: PLC0415
+    from .host.layout import Layout  # noqa: PLC0415
     from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
     from .watcher import SIGNALS, Watcher  # noqa: PLC0415
 
     drop_ambient_capabilities()
     config = Config.from_file(arguments.config)
     set_up_log(config.log_level)
-    watcher = Watcher(config, _version(), partial(_usable_config, arguments.config))
+    watcher = Watcher(config, _version(), partial(_check_reload, arguments.config, Layout(config.base)))
     status = _serve(watcher)
     # A signal of these waits until the agent, begun anew, listens.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -16,7 +16,7 @@ from .config.config import Config
 from .desired import Desired, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
-from .host.base_lock import lock_base
+from .host.base_lock import keep_lock, lock_base
 from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
 from .inbox import Inbox
@@ -109,7 +109,7 @@ class Watcher:
         """
         # Before the lock, which tells whom to send it to.
         signal.signal(CONTROL, self._on_signal)
-        lock = lock_base(self.layout)
+        self._lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         self.board.enter("idle", self._live())
@@ -134,7 +134,7 @@ class Watcher:
                 pause = self._wait_and_look(pause)
         finally:
             self._end()
-            os.close(lock)
+            os.close(self._lock)
 
     def _wait_and_look(self, pause: float) -> float:
         """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
@@ -229,6 +229,8 @@ class Watcher:
         systemd.notify("WATCHDOG=1")
         self.troubles.begin_turn()
         with self.troubles.noted():
+            self._keep_lock()
+        with self.troubles.noted():
             self._note_files()
         with self.troubles.noted():
             self.controls.refresh()
@@ -237,6 +239,12 @@ class Watcher:
         if self.board.show():
             self.wake()  # to report it
         return min(pause, systemd.watchdog_interval() or IDLE)
+
+    def _keep_lock(self) -> None:
+        try:
+            self._lock = keep_lock(self.layout, self._lock)
+        except OSError as exc:
+            self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
 
     def _note_files(self) -> None:
         """Take over how it is with the files, and let their thread know that there may be a connection again."""

@@ -107,6 +107,8 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"hosts": ["a", 1]}, "hosts", "list of texts"),
         ({"base": None}, "base", "missing"),
         ({"base": "srv/app"}, "base", "absolute"),
+        ({"base": "/"}, "base", "root directory"),
+        ({"base": "//srv/.."}, "base", "root directory"),
         ({"app": "app/business"}, "app", "begins with /"),
         ({"app": "/"}, "app", "/app/business"),
         ({"app": "/a//b"}, "app", "/a//b"),

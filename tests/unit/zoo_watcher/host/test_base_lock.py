@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from support.agent import SOURCE
 from zoo_watcher.errors import AgentError
-from zoo_watcher.host.base_lock import agent_pid, is_locked, lock_base
+from zoo_watcher.host.base_lock import agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
 from zoo_watcher.host.layout import Layout
 
 
@@ -58,3 +59,66 @@ def test_a_base_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AgentError, match=f"^base: {tmp_path}/file/base: Not a directory$"):
         lock_base(Layout(tmp_path / "file" / "base"))
+
+
+@pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])
+def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
+    with pytest.raises(AgentError, match=r"^base: "):
+        check_base(Layout(Path(base)))
+
+
+def test_to_check_a_base_makes_nothing_and_asks_for_no_right(tmp_path: Path) -> None:
+    check_base(Layout(tmp_path / "a" / "base"))
+    assert not list(tmp_path.iterdir())
+    tmp_path.chmod(0o500)
+    check_base(Layout(tmp_path / "base"))
+
+
+def test_to_try_the_base_of_the_running_agent_leaves_its_lock_whole(tmp_path: Path) -> None:
+    running = Layout(tmp_path / "base")
+    lock = lock_base(running)
+    (tmp_path / "link").symlink_to("base")
+    for base in ("base", "link", "other"):
+        try_base(Layout(tmp_path / base), running)
+    assert not is_locked(Layout(tmp_path / "other"))
+    script = "import sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
+    script += f"print(agent_pid(Layout(Path({str(running.base)!r}))))"
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    asked = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == str(os.getpid())
+    os.close(lock)
+
+
+def test_a_lock_that_was_removed_is_made_anew_and_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layout = Layout(tmp_path / "base")
+    lock = lock_base(layout)
+    assert keep_lock(layout, lock) == lock
+    assert not caplog.text
+    shutil.rmtree(layout.own)
+    renewed = keep_lock(layout, lock)
+    assert f"the lock of the base was removed, and is made anew, path={layout.lock}" in caplog.text
+    assert is_locked(layout)
+    assert keep_lock(layout, renewed) == renewed
+    os.close(renewed)
+    assert not is_locked(layout)
+
+
+def test_a_lock_that_another_agent_has_made_anew_is_that_ones(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    lock = lock_base(layout)
+    layout.lock.unlink()
+    other = lock_base(layout)
+    with pytest.raises(AgentError, match=f"another agent works in {layout.base}; this one ends"):
+        keep_lock(layout, lock)
+    os.close(other)
+
+
+def test_a_lock_that_can_not_be_made_anew_now_is_an_error_that_passes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    lock = lock_base(layout)
+    shutil.rmtree(layout.base)
+    layout.base.touch()
+    with pytest.raises(OSError, match="base"):
+        keep_lock(layout, lock)
+    layout.base.unlink()
+    assert keep_lock(layout, lock) != lock

@@ -161,8 +161,8 @@ def test_a_command_that_the_host_lacks_the_means_to_start_says_nothing_and_one_t
 
 
 @contextmanager
-def dripping(pause: float, head: bytes) -> Iterator[int]:
-    """The port of a server that sends `head`, then a byte after each pause, for as long as anybody listens."""
+def dripping(pause: float, head: bytes, drop: bytes = b"x") -> Iterator[int]:
+    """The port of a server that sends `head`, then a `drop` after each pause, for as long as anybody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         over = threading.Event()
 
@@ -170,7 +170,7 @@ def dripping(pause: float, head: bytes) -> Iterator[int]:
             with connection, contextlib.suppress(OSError):
                 connection.sendall(head)
                 while not over.wait(pause):
-                    connection.sendall(b"x")
+                    connection.sendall(drop)
 
         def serve() -> None:
             with contextlib.suppress(OSError):
@@ -189,6 +189,13 @@ def test_a_server_that_sends_a_byte_now_and_then_has_no_more_time_than_any_other
         began = time.monotonic()
         assert probe(check(port, "http", timeout=0.3, body="y")) == f"http 127.0.0.1:{port}: timed out"
         assert time.monotonic() - began < 3
+
+
+def test_a_server_that_sends_without_end_fills_no_memory() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+    with dripping(0, head, b"x" * 1_000_000) as port:
+        problem = probe(check(port, "http", timeout=10, body="y"))
+    assert problem == f"http 127.0.0.1:{port}: the answer has more than 8000000 bytes"
 
 
 def test_a_command_that_can_not_be_killed_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

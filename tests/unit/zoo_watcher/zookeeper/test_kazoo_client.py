@@ -58,6 +58,7 @@ def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> N
 @pytest.mark.parametrize(
     ("hosts", "line"),
     [
+        ("a:1/x,b:2", "hosts: expected one chroot, after the last member, got 'a:1/x,b:2'"),
         ("zk1:2181/../x", "hosts: relative paths not allowed"),
         ("/chroot", "hosts: bad hostname"),
         ("zk1:2181,zk..2:2181", "hosts: 'zk..2:2181' is no name of a host"),

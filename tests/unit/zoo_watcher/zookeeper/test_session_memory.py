@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from zoo_watcher.zookeeper import session_memory
 from zoo_watcher.zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 CLIENT_ID = (0x1234, b"\x00secret")
+OTHER_ID = (0x5678, b"\x00other")
 
 
 @pytest.fixture
@@ -29,8 +32,9 @@ def test_the_next_agent_has_what_was_saved_last(file: Path) -> None:
 
 def test_the_file_has_the_session_and_the_paths_and_is_for_nobody_else_to_read(file: Path) -> None:
     SessionMemory(file, "/x").save(CLIENT_ID, {"/b", "/a"})
-    record = {"id": 0x1234, "password": CLIENT_ID[1].hex(), "held": ["/a", "/b"], "chroot": "/x"}
-    assert json.loads(file.read_text()) == record
+    record = json.loads(file.read_text())
+    assert record.pop("place").endswith(f" {file.parent.stat().st_ino}")
+    assert record == {"id": 0x1234, "password": CLIENT_ID[1].hex(), "held": ["/a", "/b"], "chroot": "/x"}
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -51,8 +55,32 @@ def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: P
     assert SessionMemory(file, "/b").former == (7, b"\x00\xff"), "from now on the chroot is known"
 
 
+@pytest.mark.parametrize("chroot", ["", "/other"])
+def test_a_session_of_a_copied_file_is_neither_taken_up_nor_closed(file: Path, tmp_path: Path, chroot: str) -> None:
+    SessionMemory(file).save(CLIENT_ID, {"/x"})
+    (tmp_path / "clone").mkdir()
+    copy = shutil.copy2(file, tmp_path / "clone")
+    memory = SessionMemory(Path(copy), chroot)
+    assert (memory.client_id, memory.paths, memory.former) == (None, frozenset(), None)
+    memory.save(OTHER_ID, {"/y"})
+    assert SessionMemory(Path(copy), chroot).client_id == OTHER_ID
+
+
+def test_a_session_of_before_the_host_was_booted_is_not_taken_up(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SessionMemory(file).save(CLIENT_ID, {"/x"})
+    boot = tmp_path / "boot_id"
+    boot.write_text("another\n")
+    monkeypatch.setattr(session_memory, "BOOT", boot)
+    assert SessionMemory(file).client_id is None
+    SessionMemory(file).save(OTHER_ID, {"/x"})
+    assert SessionMemory(file).client_id == OTHER_ID
+
+
 @pytest.mark.parametrize(
-    ("hosts", "chroot"), [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y")]
+    ("hosts", "chroot"),
+    [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y"), ("a:1/x,b:2/x", "/x")],
 )
 def test_a_chroot_is_what_follows_the_hosts(hosts: str, chroot: str) -> None:
     assert chroot_of(hosts) == chroot

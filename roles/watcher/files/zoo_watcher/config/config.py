@@ -213,6 +213,8 @@ def _base(reader: ObjectReader) -> str:
         reader.wrong("base", "missing: expected the absolute path of the directory for releases")
     elif not os.path.isabs(base) or not nameable(base):
         reader.wrong("base", f"expected an absolute path, got {quote(base)}")
+    elif not os.path.normpath(base).strip("/"):
+        reader.wrong("base", "expected a directory for the releases alone, got the root directory")
     return base or "/"
 
 
@@ -226,8 +228,8 @@ def _connection(reader: ObjectReader) -> Connection:
     hosts = given if isinstance(given, str) else ",".join(given)
     if not hosts.strip(", ") and not reader.noted("hosts"):
         reader.wrong("hosts", "missing: expected the members of the ensemble as host:port,...")
-    for host in hosts.split("/")[0].split(","):
-        name, _colon, port = host.strip().rpartition(":")
+    for member in hosts.split(","):
+        name, _colon, port = member.partition("/")[0].strip().rpartition(":")
         if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:
             reader.wrong("hosts", f"expected a port from 1 to 65535 after {quote(name)}, got {quote(port)}")
     texts = ("digest_username", "digest_password", "sasl_username", "sasl_password", "sasl_principal")

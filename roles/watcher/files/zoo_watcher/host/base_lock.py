@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -23,12 +24,58 @@ FLOCK = "hhqqi"
 """The kernel's `struct flock`, see fcntl_locking(2): type, whence, start, length, process."""
 
 
+log = logging.getLogger(__name__)
+
+KERNEL = ("/proc", "/sys")
+"""Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
+
+
+def check_base(layout: Layout) -> None:
+    """Raise an `AgentError` where the base can be no user's; nothing is made, and no right of this process counts."""
+    place = next(path for path in (layout.base, *layout.base.parents) if os.path.lexists(path))
+    try:
+        device = os.stat(os.path.join(place, "")).st_dev
+    except OSError as exc:
+        if isinstance(exc, PermissionError):
+            return
+        raise AgentError(f"base: {place}: {exc.strerror}") from exc
+    if device in {os.stat(path).st_dev for path in KERNEL if os.path.ismount(path)}:
+        raise AgentError(f"base: {layout.base}: no directory can be made in this file system")
+
+
+def try_base(layout: Layout, running: Layout) -> None:
+    """Make the base, and see that an agent which leaves the base `running` can lock it. Raises `AgentError`."""
+    # To close the lock that this process holds would let go of a part of it (fcntl_locking(2)).
+    with contextlib.suppress(OSError):
+        if os.path.samefile(layout.lock, running.lock):
+            return
+    os.close(lock_base(layout))
+
+
 def lock_base(layout: Layout) -> int:
     """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
     try:
         descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+    return _hold(descriptor, layout)
+
+
+def keep_lock(layout: Layout, descriptor: int) -> int:
+    """The descriptor of the lock: another one where somebody has removed the file, so that it was held no more.
+
+    Raises `OSError` where the file can't be made now, `AgentError` where another agent has.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(layout.lock), os.fstat(descriptor)):
+            return descriptor
+    renewed = _hold(_open_lock(layout), layout)
+    os.close(descriptor)
+    log.warning("the lock of the base was removed, and is made anew, path=%s", layout.lock)
+    return renewed
+
+
+def _hold(descriptor: int, layout: Layout) -> int:
     try:
         _await_lock(descriptor, layout)
     except BaseException:

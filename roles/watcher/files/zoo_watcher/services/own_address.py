@@ -26,7 +26,7 @@ class OwnAddress:
     def __init__(self, hosts: str, changed: Callable[[], None]) -> None:
         self.current: str | None = None
         self.trouble: str | None = None
-        self._members = [member.strip() for member in hosts.split("/", maxsplit=1)[0].split(",")]
+        self._members = [member.partition("/")[0].strip() for member in hosts.split(",")]
         self._changed = changed
         self._outdated = threading.Event()
 

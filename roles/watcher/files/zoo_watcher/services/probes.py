@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 1_000_000
 """Bytes of an HTTP answer that are searched for `body`."""
+ANSWER_LIMIT = 8_000_000
+"""Bytes that are received of an answer: its headers, and `BODY_LIMIT` in chunks of whatever size."""
 CONTEXTS = 8
 """How many TLS contexts are kept: to make one reads the certificates of all authorities."""
 
@@ -37,9 +39,13 @@ def probe(check: Check) -> str | None:
 
 
 class LimitedSocket(socket.socket):
-    """A socket that answers until `deadline`, however slowly the other side sends; then everything times out."""
+    """A socket that answers until `deadline`, however slowly the other side sends; then everything times out.
+
+    What is received is limited too: a length in an answer may be any number.
+    """
 
     deadline = 0.0
+    received = 0
 
     def limit(self, shares: int = 1) -> None:
         """Let the next operation last until the deadline, or for one of `shares` of the time until then.
@@ -54,7 +60,11 @@ class LimitedSocket(socket.socket):
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         """As in `socket`; what reads an answer calls this alone."""
         self.limit()
-        return super().recv_into(*arguments, **options)
+        if self.received > ANSWER_LIMIT:
+            raise OSError(f"the answer has more than {ANSWER_LIMIT} bytes")
+        count = super().recv_into(*arguments, **options)
+        self.received += count
+        return count
 
 
 def _connect(check: Check, deadline: float) -> LimitedSocket:

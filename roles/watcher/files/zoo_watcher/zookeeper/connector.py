@@ -15,6 +15,7 @@ from typing import Any, Callable
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionDropped, KazooException, SessionExpiredError
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KeeperState
 
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
@@ -28,6 +29,11 @@ with it registrations that could not be taken back any more."""
 ENDED = 2
 """How many session timeouts without a server it takes for a session to be over."""
 
+FRAME_LIMIT = 64 * 2**20
+"""Bytes of one answer: whatever announces more is no server of ZooKeeper, and is not received."""
+LONGEST_TIMEOUT = 3600.0
+"""Seconds of session timeout: a server may grant more than was asked for, but not more than an agent may ask for."""
+
 quiet = logging.getLogger(f"{__name__}.quiet")
 quiet.disabled = True
 
@@ -40,7 +46,8 @@ class Connector:
 
     kazoo by itself ends for ever where credentials are refused. It asks a read-only server to take its session, which
     such a server never does ("Refusing global session reconnection in RO mode", ZooKeeper 3.8), and it looks for a
-    better one at the first of the hosts only. `timeout` is the negotiated session timeout in seconds.
+    better one at the first of the hosts only. It takes whatever answers at a member's port for a server. `timeout` is
+    the negotiated session timeout in seconds.
     """
 
     def __init__(self, client: KazooClient, timeout: float, enter: Callable[[str, str], None]) -> None:
@@ -50,6 +57,10 @@ class Connector:
         self._handler = client._connection
         self._kazoo_connect = self._handler._connect
         self._handler._connect = self._connect
+        self._kazoo_read = self._handler._read
+        self._handler._read = self._read
+        self._kazoo_invoke = self._handler._invoke
+        self._handler._invoke = self._invoke
         self._missed = 0
         self._missed_since = 0.0
         self._refused = 0
@@ -88,6 +99,22 @@ class Connector:
         self._missed = self._refused = 0
         self._note_connected(host, port, timeouts[0])
         return timeouts
+
+    def _read(self, length: int, timeout: float) -> bytes:
+        if not 0 <= length <= FRAME_LIMIT:
+            raise ConnectionDropped(f"no answer of a ZooKeeper server: one of {length} bytes")
+        return bytes(self._kazoo_read(length, timeout))
+
+    def _invoke(self, timeout: float, request: Any, *xid: Any) -> Any:
+        """The answer to a request that belongs to connecting; the session is as before where it can't be a server's."""
+        answer = self._kazoo_invoke(timeout, request, *xid)
+        if isinstance(request, Connect):
+            version, granted = answer[0].protocol_version, answer[0].time_out / 1000
+            if version != 0:
+                raise ConnectionDropped(f"no answer of a ZooKeeper server: protocol version {version}")
+            if granted > LONGEST_TIMEOUT:
+                raise ConnectionDropped(f"no answer of a ZooKeeper server: a session timeout of {granted:g} s")
+        return answer
 
     def _begin_anew_where_ended(self) -> None:
         """Long after its session has ended, the agent may come to an ensemble that was set up anew.

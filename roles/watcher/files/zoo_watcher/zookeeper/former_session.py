@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from zoo_watcher.config.config import Connection
 
+from .connection import host_string
 from .kazoo_client import new_client
 from .session_memory import ClientId
 
@@ -25,7 +26,7 @@ def close_former_session(connection: Connection, client_id: ClientId) -> None:
 
 def _close(connection: Connection, client_id: ClientId) -> None:
     # Below no chroot: that of before need not be there any more.
-    members = replace(connection, hosts=connection.hosts.partition("/")[0])
+    members = replace(connection, hosts=host_string(connection.hosts).partition("/")[0])
     try:
         client = new_client(members, client_id)
         with contextlib.closing(client):

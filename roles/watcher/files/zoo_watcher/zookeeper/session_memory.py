@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is remembered of a session across restarts of the agent.
 
-`{"id": ..., "password": "hex", "held": [paths], "chroot": "/path or empty"}`; the paths are below that.
+`{"id": ..., "password": "hex", "held": [paths], "chroot": "/path or empty", "place": "boot, device and inode"}`; the
+paths are below the chroot. The place tells a file from its copy: of two agents that share a session, each breaks the
+other's connection, and what one of them holds outlasts its host.
 """
 
 from __future__ import annotations
@@ -16,30 +18,40 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo_watcher.errors import ConfigError
 from zoo_watcher.host.filesystem import load_json, write_durably
 
+from .connection import ConnectError, host_string
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""See random(4): another after each boot, and on each host."""
 ClientId = tuple[int, bytes]
 """A session's id and password, as kazoo has them."""
 log = logging.getLogger(__name__)
 
 
 class Remembered(NamedTuple):
-    """What such a file has; `chroot` is None in those of earlier versions."""
+    """What such a file has; `chroot` and `place` are None in those of earlier versions."""
 
     client_id: ClientId | None = None
     paths: frozenset[str] = frozenset()
     chroot: str | None = None
+    place: str | None = None
 
 
 class SessionMemory:
     """A file with the session and the ephemerals that it may hold; only the agent's user can read it.
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
-    `former` is the session instead where it was below another chroot: this agent can't reach what that holds.
+    `former` is the session instead where it was below another chroot: this agent can't reach what that holds. That of a
+    file which was written in another place, or before the host was booted, is left to the agent there.
     """
 
     def __init__(self, file: Path, chroot: str = "") -> None:
         self._saved = load_json(file, _from_object, Remembered())
+        if self._saved.place not in {None, _place(file)}:
+            log.warning("session not taken up, path=%s: written before a boot, or copied from elsewhere", file)
+            self._saved = Remembered()
         is_former = self._saved.chroot not in {None, chroot}
         self.former = self._saved.client_id if is_former else None
         self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
@@ -49,11 +61,17 @@ class SessionMemory:
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
         """Remember this, where it is something else than before."""
-        memory = Remembered(client_id, frozenset(paths), self._chroot)
+        memory = Remembered(client_id, frozenset(paths), self._chroot, _place(self._file))
         if memory == self._saved:
             return
         identity, password = client_id
-        record = {"id": identity, "password": password.hex(), "held": sorted(memory.paths), "chroot": self._chroot}
+        record = {
+            "id": identity,
+            "password": password.hex(),
+            "held": sorted(memory.paths),
+            "chroot": self._chroot,
+            "place": memory.place,
+        }
         try:
             write_durably(self._file, json.dumps(record), mode=0o600)
         except OSError as exc:
@@ -75,9 +93,21 @@ class SessionMemory:
             self._file.unlink()
 
 
+def _place(file: Path) -> str | None:
+    """What no copy of the file shares with it: the boot of its host, and its directory; None where that is unknown."""
+    try:
+        boot, directory = BOOT.read_text(encoding="ascii").strip(), os.stat(file.parent)
+    except OSError:
+        return None
+    return f"{boot} {directory.st_dev} {directory.st_ino}"
+
+
 def chroot_of(hosts: str) -> str:
-    """The chroot at the end of `hosts`; empty where there is none."""
-    path = hosts.partition("/")[2].strip("/")
+    """The chroot of the members `hosts`; empty where there is none. Raises `ConfigError` where they have several."""
+    try:
+        path = host_string(hosts).partition("/")[2].strip("/")
+    except ConnectError as exc:
+        raise ConfigError([str(exc)]) from exc
     return f"/{path}" if path else ""
 
 
@@ -85,9 +115,8 @@ def _from_object(record: Mapping[str, Any]) -> Remembered:
     client_id = int(record["id"]), bytes.fromhex(record["password"])
     if not client_id[0] or not -(2**63) <= client_id[0] < 2**63:
         raise ValueError("no session has this id")
-    chroot = record.get("chroot")
-    paths = frozenset(str(path) for path in record.get("held", []))
-    return Remembered(client_id, paths, None if chroot is None else str(chroot))
+    chroot, place = (None if record.get(key) is None else str(record[key]) for key in ("chroot", "place"))
+    return Remembered(client_id, frozenset(str(path) for path in record.get("held", [])), chroot, place)
 
 
 def memory_file(runtime_directory: str | None, fallback: Path) -> Path:

@@ -1,0 +1,81 @@
+"""What is no ZooKeeper server is not taken for one, whatever it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from support.waiting import wait_for
+from zoo_watcher.config.config import Connection
+from zoo_watcher.zookeeper.session import Session
+from zoo_watcher.zookeeper.session_states import SYNC_CONNECTED
+
+KNOWN = (0x1234, b"\x01" * 16)
+"""A session that the agent has before."""
+
+
+def answer(version: int = 0, timeout: int = 4000) -> bytes:
+    """What a server says to a client that connects: a session of its own, with this timeout in milliseconds."""
+    body = struct.pack("!iiqi16s?", version, timeout, 0x99, 16, b"\x02" * 16, False)
+    return struct.pack("!i", len(body)) + body
+
+
+@contextmanager
+def answering(words: bytes) -> Iterator[str]:
+    """The address of something that sends `words` to whoever comes, and holds on."""
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in held:
+        connection.close()
+
+
+@contextmanager
+def connecting(hosts: str) -> Iterator[Session]:
+    """A session that is to be taken up by what is at `hosts`."""
+    session = Session(Connection(hosts), KNOWN, lambda: None)
+    session.start()
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def test_what_answers_as_a_server_does_is_taken_for_one() -> None:
+    with answering(answer()) as hosts, connecting(hosts) as session:
+        wait_for(lambda: session.states.current == SYNC_CONNECTED, "it is connected")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "one of 1213486160 bytes"),
+        (b"\xff\xff\xff\xfe", "one of -2 bytes"),
+        (answer(timeout=0x48545450), "a session timeout of 1.21349e+06 s"),
+        (answer(version=7), "protocol version 7"),
+    ],
+    ids=["words", "a negative length", "a timeout of days", "another protocol"],
+)
+def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
+    words: bytes, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = f"Connection dropped: no answer of a ZooKeeper server: {problem}"
+    with answering(words) as hosts, connecting(hosts) as session:
+        wait_for(lambda: line in caplog.text, "it is told from a server")
+        assert session.states.counts[SYNC_CONNECTED] == 0
+        assert (session.client._session_id, session.client._session_passwd) == KNOWN
