@@ -21,10 +21,12 @@ from . import linux
 
 T = TypeVar("T")
 
-MAY_PASS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
-}
+MAY_PASS = frozenset(
+    [
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
+    ]
+)
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
 MAY_BE_REMOVED = MAY_PASS | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
 """The same for the agent's own files, with what something else at their place gives: a person may remove that."""

@@ -455,8 +455,8 @@ class Deployment(threading.Thread):
         def note() -> None:
             with disk_errors("noting that the release has failed"):
                 problem = self._note_failure(failure)
-                if problem:
-                    raise problem
+                if problem is not None:
+                    raise OSError(problem.errno, problem.strerror, problem.filename)
 
         self._wait_out("checking", note, f"{message}; ")
 
