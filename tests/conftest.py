@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,15 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
     yield make
     for agent in made:
         agent.kill()
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that every user may enter; each session of pytest that begins closes those of all others."""
+    with tempfile.TemporaryDirectory(prefix="zoo-tests-", ignore_cleanup_errors=True) as directory:
+        path = Path(directory).resolve()
+        path.chmod(0o711)
+        yield path
 
 
 @pytest.fixture

@@ -143,32 +143,34 @@ def _status(zk: KazooClient, path: str) -> dict[str, Any]:
     return dict(json.loads(zk.get(path)[0])) if zk.exists(path) else {}
 
 
-def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_instance(tmp_path: Path) -> None:
-    host = Host(tmp_path, tmp_path / "opt", {"watcher_bin_dir": str(tmp_path), "watcher_name": "server1"})
+def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_instance(open_path: Path) -> None:
+    host = Host(open_path, open_path / "opt", {"watcher_bin_dir": str(open_path), "watcher_name": "server1"})
     # What an ordinary user may run: the interpreter of the tests may be where only root reads.
     host.variables["watcher_python"] = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
-    for directory in (tmp_path, *tmp_path.parents[:2]) if os.geteuid() == 0 else ():
-        directory.chmod(0o711)
     assert host.apply().failed == 0
-    command = tmp_path / "zoo-watcher"
+    command = open_path / "zoo-watcher"
     assert _typed(command, "status").stdout.startswith("agent       server1, not running\napp         /app/business\n")
-    other: dict[str, Any] = {"watcher_instance": "shop", "watcher_app": "/app/shop", "watcher_base": f"{tmp_path}/shop"}
+    other: dict[str, Any] = {
+        "watcher_instance": "shop",
+        "watcher_app": "/app/shop",
+        "watcher_base": f"{open_path}/shop",
+    }
     assert host.apply(**other).failed == 0
     assert _typed(command, "status").stderr == (
         "zoo-watcher: this host has several agents, say which: business, shop\n"
     )
-    assert f"base        {tmp_path}/shop\n" in _typed(command, "status", "shop").stdout
+    assert f"base        {open_path}/shop\n" in _typed(command, "status", "shop").stdout
     assert "no agent runs here" in _typed(command, "hold", "shop", "--reason", "disk swap").stdout
     if os.geteuid() == 0:
         done = _typed(command, "status", "shop", user=("setpriv", "--reuid=nobody", "--clear-groups"))
         assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-        assert f"base        {tmp_path}/shop\nheld        since " in done.stdout
+        assert f"base        {open_path}/shop\nheld        since " in done.stdout
     assert host.apply().changed == 0
     assert host.apply(**other).changed == 0
     assert host.apply(**other, watcher_state="absent").failed == 0
     assert command.exists()
     assert host.apply(watcher_state="absent").failed == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "play.yml", "shop"]
+    assert sorted(path.name for path in open_path.iterdir()) == ["base", "play.yml", "shop"]
 
 
 def _typed(command: Path, *words: str, user: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -51,10 +51,14 @@ def run_as(user: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def daemons(agents: Agents, tmp_path: Path) -> Iterator[Agent]:
+def tmp_path(open_path: Path) -> Path:
+    """Where others than root get too."""
+    return open_path
+
+
+@pytest.fixture
+def daemons(agents: Agents) -> Iterator[Agent]:
     """An agent that runs as daemon, with a configuration that only root and daemon read, as the role leaves it."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o711)
     agent = agents()
     config = agent.configure()
     agent.base.mkdir()

@@ -24,11 +24,14 @@ AS_DAEMON = [
 
 
 @pytest.fixture
+def tmp_path(open_path: Path) -> Path:
+    """Where others than root get too."""
+    return open_path
+
+
+@pytest.fixture
 def unprivileged(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Iterator[Host]:
     """A host whose agent runs as daemon, as the role's unit lets it, and which is its own to start."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        # Commands of the agent's must get there without capabilities.
-        directory.chmod(0o711)
     host = Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
     yield host
     host.agent.kill()
