@@ -159,6 +159,21 @@ def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: L
     assert not loop.layout.control(RETRY).exists()
 
 
+def test_a_journal_that_can_not_be_read_is_not_wiped_by_a_retry(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = ReleaseJournal().with_healthy("b" * 40, "site", 5).with_failure(Failure(7, "failed", "x", "a" * 40))
+    journal.save(loop.layout.journal)
+    loop.converge(7, "a")
+    before = loop.layout.journal.read_bytes()
+
+    def read(_path: Path) -> ReleaseJournal:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as context:
+        context.setattr(ReleaseJournal, "read", read)
+        assert loop.retry() == f"not retried: {loop.layout.journal}: Permission denied"
+    assert loop.layout.journal.read_bytes() == before
+
+
 def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said(loop: Loop) -> None:
     ReleaseJournal().with_failure(Failure(7, "failed", "not healthy", "a" * 40)).save(loop.layout.journal)
     loop.converge(7, "a")

@@ -21,6 +21,7 @@ from .host.controls import DRAINED, HELD, RETRY, Mark, read_mark, remove_mark, w
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .wire.records import describe_mark
+from .zookeeper.session_states import SYNC_CONNECTED
 
 DONE = 0
 REFUSED = 1
@@ -67,7 +68,11 @@ def drain(layout: Layout, reason: str, by: str) -> Report:
 def undrain(layout: Layout, _reason: str, _by: str) -> Report:
     """Let the agent register its healthy services again. Raises `AgentError`."""
     _unmark(layout, DRAINED)
-    return _wait(layout, "not drained", "healthy services are registered", lambda status: DRAINED not in status)
+
+    def is_registering(status: Status) -> bool:
+        return DRAINED not in status and status.get("session") == SYNC_CONNECTED
+
+    return _wait(layout, "not drained", "healthy services are registered", is_registering)
 
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
@@ -100,8 +105,6 @@ COMMANDS: dict[str, Callable[[Layout, str, str], Report]] = {
 def carry_out(command: str, layout: Layout, reason: str, by: str) -> Report:
     """Carry one of the commands out, where this user may. Raises `AgentError`."""
     place = layout.own if os.path.lexists(layout.own) else layout.base
-    if not os.path.lexists(place):
-        raise AgentError(f"{place}: no such directory; the agent was never started here")
     if not os.access(place, os.W_OK):
         raise AgentError(f"{place}: permission denied; {SUDO}")
     return COMMANDS[command](layout, reason, by)

@@ -258,21 +258,22 @@ class Watcher:
 
     def _reconcile(self) -> float:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
+        self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
         if not self.session.usable:
             self.desired.mark_stale()
+            self.board.set_troubles(self.troubles.current)
             return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
-        self.troubles.add(self.board.troubles)
-        self.troubles.add(self.health.troubles)
         try:
             self._take_steps()
+            if self.board.set_troubles(self.troubles.current):
+                with self.troubles.noted():
+                    self.board.report()
         except NoAnswerError as exc:
             self.troubles.add([str(exc)])
-        if self.board.set_troubles(self.troubles.current):
-            self.wake()  # to report it
+            self.board.set_troubles(self.troubles.current)
         return self.troubles.end_turn() or IDLE
 
     def _take_steps(self) -> None:
-        self.troubles.add(self.controls.troubles)
         for step in (
             self._follow_session,
             self._find_address,
@@ -355,20 +356,25 @@ class Watcher:
         # A deployment that has just failed is about to end, which wakes the loop.
         if request is None or not self.desired.is_read or (self._is_deploying and state in GAVE_UP):
             return
-        desired = self.desired.current
-        journal = ReleaseJournal.load(self.layout.journal)
-        generation = desired.generation if desired else None
-        failed = desired is not None and self._has_failed(desired, journal)
-        known = state if generation == self.board.status.generation else None
-        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
-        if refusal is None:
-            try:
-                journal.without_failure().save(self.layout.journal)
-                self._answered = None
-            except OSError as exc:
-                refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
+        generation = self.desired.current.generation if self.desired.current else None
+        try:
+            refusal = self._forget_failure(generation)
+        except OSError as exc:
+            refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
         self.controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
         self.board.set_controls(self.controls)
+
+    def _forget_failure(self, generation: int | None) -> str | None:
+        """Forget that this generation has failed here; why not. Raises `OSError`."""
+        desired, status = self.desired.current, self.board.status
+        journal = ReleaseJournal.read(self.layout.journal)
+        failed = desired is not None and self._has_failed(desired, journal)
+        known = status.state if generation == status.generation else None
+        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
+        if refusal is None:
+            journal.without_failure().save(self.layout.journal)
+            self._answered = None
+        return refusal
 
     def _has_failed(self, desired: Desired, journal: ReleaseJournal) -> bool:
         if desired.asks_the_same(self._answered):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ import pytest
 
 from support.agent import SOURCE
 from zoo_watcher.errors import AgentError
-from zoo_watcher.host.base_lock import agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
+from zoo_watcher.host.base_lock import FLOCK, agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
 from zoo_watcher.host.layout import Layout
 
 
@@ -45,6 +47,16 @@ def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
         assert agent.stdout.readline() == b"locked\n"
         assert agent_pid(layout) == agent.pid
         agent.kill()
+    assert agent_pid(layout) is None
+
+
+def test_an_agent_in_another_pid_namespace_is_nobody_that_could_be_woken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path / "base")
+    os.close(lock_base(layout))
+    held = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    monkeypatch.setattr("zoo_watcher.host.base_lock.fcntl.fcntl", lambda *_words: held)
     assert agent_pid(layout) is None
 
 

@@ -18,7 +18,7 @@ from zoo_watcher.errors import CancelledError, DeployError, KilledError, Passing
 from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import deployment as deployment_module
-from zoo_watcher.releases.activation import activate, live_commit
+from zoo_watcher.releases.activation import activate, live_commit, prepare
 from zoo_watcher.releases.deployment import Deployment, Progress
 from zoo_watcher.releases.journal import ReleaseJournal
 from zoo_watcher.releases.manifest import Manifest
@@ -117,6 +117,39 @@ def test_a_full_disk_under_the_swap_is_waited_out(
     messages = [progress.message for progress in told if progress]
     assert len(messages) == 2
     assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)
+
+
+def test_a_host_without_room_for_the_swap_is_not_drained_for_it(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    errors = [PassingError("preparing site: No space left on device", "disk")] * 2
+    drained: list[int] = []
+
+    def ready(layout: Layout, place: str, commit_id: str) -> None:
+        if errors:
+            raise errors.pop()
+        prepare(layout, place, commit_id)
+
+    monkeypatch.setattr(deployment_module, "prepare", ready)
+    monkeypatch.setattr(deployment, "_drain", lambda: drained.append(len(errors)))
+    deployment.run()
+    assert drained == [0]
+    waited = [progress for progress in told if progress and "No space left" in str(progress.message)]
+    assert [progress.state for progress in waited] == ["queued"] * 2
+    assert live_commit(deployment.layout, "site") == COMMIT
+    assert list(deployment.layout.staging.iterdir()) == []
+
+
+def test_a_release_that_an_earlier_agent_left_unproved_counts_as_activated(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    activate(deployment.layout, "site", COMMIT)
+    activated: list[bool] = []
+    monkeypatch.setattr(deployment, "_restart", lambda: activated.append(deployment.handshake.has_activated))
+    deployment.run()
+    assert activated == [True]
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
 from zoo_watcher.releases.journal import Place, ReleaseJournal
@@ -72,6 +73,24 @@ def test_a_release_that_may_not_go_live_again_is_passed_over(layout: Layout) -> 
     assert way_back.choose(layout, (), None) == PlacedRelease(A, "site")
     with pytest.raises(DeployError, match=f"no earlier release may go live again: .*{B}, {A}"):
         way_back.choose(layout, (), "the digest of other signers")
+
+
+def test_a_release_that_can_not_be_read_now_keeps_the_host_from_no_other(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable = {B}
+
+    def is_deployable(_layout: Layout, commit_id: str, *_words: Any) -> bool:
+        if commit_id in unreadable:
+            raise PassingError("comparing: Input/output error", "disk")
+        return True
+
+    monkeypatch.setattr("zoo_watcher.releases.rollback.is_deployable", is_deployable)
+    way_back = WayBack((PlacedRelease(B, "site"), PlacedRelease(A, "site")))
+    assert way_back.choose(layout, (), None) == PlacedRelease(A, "site")
+    unreadable.add(A)
+    with pytest.raises(PassingError, match="Input/output error"):
+        way_back.choose(layout, (), None)
 
 
 def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_failed(layout: Layout) -> None:

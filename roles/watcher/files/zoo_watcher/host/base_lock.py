@@ -129,7 +129,10 @@ def is_locked(layout: Layout) -> bool:
 
 
 def agent_pid(layout: Layout) -> int | None:
-    """The process of the agent that works in the base, as the kernel knows it; None where there is none."""
+    """The process of the agent that works in the base, as the kernel knows it; None where there is none.
+
+    Nor is there one to be known where the agent is in a container of its own.
+    """
     question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         descriptor = os.open(layout.lock, os.O_RDONLY)
@@ -141,7 +144,8 @@ def agent_pid(layout: Layout) -> int | None:
         return None
     finally:
         os.close(descriptor)
-    return None if kind == fcntl.F_UNLCK else pid
+    # One of another pid namespace is 0 here, and kill(2) takes 0 for all of the caller's own group.
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
 
 
 def _try_lock(descriptor: int) -> bool:

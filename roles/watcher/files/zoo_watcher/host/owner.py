@@ -18,7 +18,9 @@ def become_owner(layout: Layout) -> None:
 
     A symlink or a process id of that user then leads nowhere that he may not go himself. Raises `AgentError`.
     """
-    if os.geteuid() != 0 or not os.path.isdir(layout.base):
+    if not os.path.isdir(layout.base):
+        raise AgentError(f"{layout.base}: no such directory; the agent was never started here")
+    if os.geteuid() != 0:
         return
     try:
         user, group = _owner(layout)

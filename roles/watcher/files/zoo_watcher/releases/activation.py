@@ -71,6 +71,15 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
         _put_link(layout, place, os.path.relpath(layout.release(commit_id), place.parent))
 
 
+def prepare(layout: Layout, relative_path: str, commit_id: str) -> None:
+    """Make all that activating needs room on the disk for: what is left is one rename. Raises `DeployError`."""
+    with disk_errors(f"preparing {relative_path}"):
+        place = layout.place(relative_path)
+        _make_parents(layout, place)
+        _check_free(place)
+        _make_link(layout, os.path.relpath(layout.release(commit_id), place.parent))
+
+
 def check_complete(layout: Layout, commit_id: str) -> None:
     """Raises `DeployError` where the directory of a release, which was here, is there no more."""
     release = layout.release(commit_id)
@@ -101,11 +110,17 @@ def restore_link(layout: Layout, relative_path: str, link: str | None) -> None:
 
 
 def _put_link(layout: Layout, place: Path, link: str) -> None:
-    beside = layout.staging / "live"
-    remove_tree(beside)
-    os.symlink(link, beside)
-    os.replace(beside, place)
+    os.replace(_make_link(layout, link), place)
     sync_directory(place.parent)
+
+
+def _make_link(layout: Layout, link: str) -> Path:
+    """The symlink that is to be renamed to a place, made where it is not there yet."""
+    made = layout.staging / "live"
+    if not made.is_symlink() or os.readlink(made) != link:
+        remove_tree(made)
+        os.symlink(link, made)
+    return made
 
 
 def _make_parents(layout: Layout, place: Path) -> None:

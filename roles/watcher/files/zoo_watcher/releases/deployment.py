@@ -27,7 +27,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
-from .activation import activate, check_complete, live_commit, read_link, restore_link
+from .activation import activate, check_complete, live_commit, prepare, read_link, restore_link
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .handshake import Handshake, Phase
 from .journal import Failure, ReleaseJournal
@@ -159,6 +159,8 @@ class Deployment(threading.Thread):
         untidy = False
         if live != commit_id:
             untidy = self._stage()
+            # Before anything is drained: a host that lacks room for the swap goes on serving.
+            self._wait_out("queued", partial(prepare, self.layout, path, commit_id))
             self._begin_attempt()
             self._drain()
             before = partial(self._run_hook, "before_activate", DeployError, commit_id, self._previous)
@@ -168,6 +170,8 @@ class Deployment(threading.Thread):
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._journal.was_healthy_last(commit_id, path)
         if not proved_before:
+            if live == commit_id:
+                self.handshake.enter(Phase.ACTIVATED)
             self._begin_attempt()
             self._restart()
         # A release that was proved before need not last again: nothing has changed on this host.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.records import Release
 
@@ -59,15 +59,23 @@ class WayBack:
     def choose(self, layout: Layout, shared_paths: Sequence[str], signers: str | None) -> PlacedRelease:
         """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
 
-        A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live.
+        A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live, a
+        `PassingError` where one of them can't be read now.
         """
         if self.elsewhere:
             return self.elsewhere
         if not self.earlier:
             raise DeployError("there is no earlier release to go back to")
+        unread = None
         for target in self.earlier:
-            if is_deployable(layout, target.commit_id, shared_paths, signers):
-                return target
+            try:
+                if is_deployable(layout, target.commit_id, shared_paths, signers):
+                    return target
+            except PassingError as exc:
+                # A bad sector in one keeps the host from no other.
+                unread = unread or exc
+        if unread:
+            raise unread
         if signers is None:
             return self.earlier[0]
         refused = ", ".join(target.commit_id for target in self.earlier)
