@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from zoo_watcher.errors import AgentError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
+from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
 from zoo_watcher.watcher import Watcher
 from zoo_watcher.wire.records import Release
@@ -32,6 +35,21 @@ class Loop:
     def _deploy(self, desired: Desired, release: Release) -> None:
         self.deployed.append(release.commit_id)
         self._watcher._enter("queued", desired)
+
+    def has_ended(self, generation: int, letter: str) -> Callable[[], None]:
+        """Have a deployment end whose last words the loop has not taken yet; what takes them."""
+        release = Release("https://git.example/site.git", letter * 40, "site")
+        config = self._watcher.config
+        told: list[Progress | None] = [Progress("active"), None]
+        deployment = Deployment(config, release, generation, 1, self._watcher.health, told.append)
+        deployment.handshake.enter(Phase.ENDED)
+        self._watcher.deployment = deployment
+
+        def take() -> None:
+            for progress in told:
+                self._watcher._note_progress(deployment, progress)
+
+        return take
 
     def hold(self) -> None:
         """Have a person hold it."""
@@ -147,6 +165,14 @@ def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> No
     assert loop.converge(7, "a") == "queued"
     assert loop.converge(8, "b") == "idle"
     assert loop.deployed == ["a" * 40]
+
+
+def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:
+    take_last_words = loop.has_ended(7, "a")
+    loop.hold()
+    loop.converge(8, "b")
+    take_last_words()
+    assert loop.converge(8, "b") == "active"
 
 
 def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:

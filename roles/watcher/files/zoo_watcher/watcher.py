@@ -173,13 +173,13 @@ class Watcher:
                 log.info("reloading as soon as what runs has ended")
             self._stopping = True
             return  # its end wakes the loop
-        self._reload_asked = False
-        if not problem:
-            self.ending = self.ending or ENDINGS[signal.SIGHUP]
-            return
-        log.warning("not reloaded, the configuration of before stays in force: %s", problem)
-        if self._stopping:
+        if problem and self._stopping:
             self._resume()
+        self._reload_asked = False
+        if problem:
+            log.warning("not reloaded, the configuration of before stays in force: %s", problem)
+        else:
+            self.ending = self.ending or ENDINGS[signal.SIGHUP]
 
     def _config_problem(self) -> str | None:
         try:
@@ -198,14 +198,20 @@ class Watcher:
 
     def _resume(self) -> None:
         """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
+        # What can't be started now is started by the next turn.
+        reconciler = self._reconciler()
+        if reconciler:
+            reconciler.start()
+        self.reconciler = reconciler
         self._stopping = False
         self._answered = None
-        self.reconciler = self._reconciler()
-        if self.reconciler:
-            self.reconciler.start()
 
     def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
-        if deployment is not self.deployment or progress is None:
+        if deployment is not self.deployment:
+            return
+        if progress is None:
+            # Only now: its last word is taken, so nothing says less of it than it has come to.
+            self.deployment = None
             return
         self.board.count(progress.state, progress.retry)
         log.info(
@@ -311,7 +317,6 @@ class Watcher:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
             self._cancel_for(desired)
             return
-        self.deployment = None
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._enter("failed", desired, message=desired.problem, timings=None)
@@ -329,7 +334,7 @@ class Watcher:
 
     @property
     def _is_deploying(self) -> bool:
-        return self.deployment is not None and self.deployment.handshake.phase != Phase.ENDED
+        return self.deployment is not None
 
     def _cancel_for(self, desired: Desired) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
