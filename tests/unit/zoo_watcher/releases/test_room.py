@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_so_many_bytes_stay_free(
     else:
         with pytest.raises(PassingError, match=rf"^{free}\.0 MiB free at /srv, .* \(min_free_bytes\): make room$"):
             Floor(floor).check(Path("/srv"), more * MIB)
+
+
+@pytest.mark.parametrize(("files", "fits"), [(256, True), (257, False)])
+def test_a_small_file_takes_a_block(monkeypatch: pytest.MonkeyPatch, files: int, fits: bool) -> None:
+    disk(monkeypatch, 100_000, 257)
+    with nullcontext() if fits else pytest.raises(PassingError, match="min_free_bytes"):
+        Floor().check(Path("/srv"), 0, files)
 
 
 @pytest.mark.parametrize(

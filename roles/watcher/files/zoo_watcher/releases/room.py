@@ -41,7 +41,9 @@ class Floor:
         """See whether so much more may be put on the disk of `path`. Raises `NoRoomError`."""
         facts = _facts(path)
         free = facts.f_bavail * facts.f_frsize
-        _check(path, "min_free_bytes", _mebibytes, free, more_bytes, self._least_bytes(facts))
+        # The last block of each file is not full.
+        takes = more_bytes + more_inodes * facts.f_frsize
+        _check(path, "min_free_bytes", _mebibytes, free, takes, self._least_bytes(facts))
         # A file system that makes inodes as they are needed has none to count.
         if facts.f_files:
             _check(path, "min_free_inodes", _inodes, facts.f_favail, more_inodes, self._least_inodes(facts))
