@@ -249,7 +249,7 @@ failed_agents:
   type: list
   elements: str
 pending_agents:
-  description: The names of the agents that have neither proved it nor given up.
+  description: The names of the agents that have neither proved it nor given up, as far as that is known.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
@@ -393,7 +393,8 @@ def wait(
     try:
         waited = prove(client, AppPaths(options["app"]), result["generation"], options, agents)
     except ZooKeeperError as exc:
-        exc.details = {**result, "timed_out": is_outage(exc), **exc.details, "elapsed": elapsed(begin)}
+        known = {"pending_agents": agents, "timed_out": is_outage(exc), **exc.details}
+        exc.details = {**result, **known, "elapsed": elapsed(begin)}
         raise
     return {**result, **waited, "elapsed": elapsed(begin)}
 

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from kazoo.exceptions import ConnectionClosedError
 
 from ansible_collections.zoo.deploy.plugins.action.zk_release import wait_on
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.modules import zk_release
 
 AGENT = {"name": "slow", "state": "checking"}
 WAITS: dict[str, Any] = {
@@ -78,6 +81,27 @@ def test_an_outage_is_outlasted_until_the_deadline(monkeypatch: pytest.MonkeyPat
     clock = Clock(monkeypatch, [OUTAGE] * 2)
     result = wait_on({**OUTAGE, "generation": 7, "elapsed": 10.0}, 30.0, clock.run)
     assert (result["msg"], result["failed"]) == (OUTAGE["msg"], True)
+
+
+def test_who_was_live_before_an_outage_is_asked_for_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prove(*_words: Any) -> None:
+        raise ZooKeeperError("the connection is closed") from ConnectionClosedError()
+
+    clock = Clock(monkeypatch, [OUTAGE, {**DONE, "lost_agents": ["web2"]}])
+    monkeypatch.setattr(zk_release, "prove", prove)
+    published = {"generation": 7, "changed": True, "commit_id": "0" * 40}
+    with pytest.raises(ZooKeeperError) as raised:
+        zk_release.wait(None, {"app": "/app/x"}, published, ["web1", "web2"], clock.now)
+    result = wait_on({"failed": True, "msg": str(raised.value), **raised.value.details}, 300.0, clock.run)
+    assert [call["_published"]["agents"] for call in clock.calls] == [["web1", "web2"]] * 2
+    assert (result["failed"], result["lost_agents"]) == (False, ["web2"])
+
+
+def test_an_outage_leaves_what_was_known_of_the_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [{**OUTAGE, "pending_agents": ["done", "slow"]}])
+    first = {**WAITS, "elapsed": 10.0, "agents": [{"name": "done", "state": "active"}, AGENT]}
+    result = wait_on(first, 20.0, clock.run)
+    assert (result["msg"], result["pending_agents"]) == (OUTAGE["msg"], ["slow"])
 
 
 def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
