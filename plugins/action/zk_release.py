@@ -21,6 +21,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITIN
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
+PAUSE = 1.0
+"""Seconds before the module is run again that an outage has ended early."""
 FLEET = ("agents", "failed_agents", "pending_agents", "lost_agents")
 """What the module knows better each time that it has seen the fleet."""
 NAMED = 5
@@ -65,11 +67,14 @@ def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]]
     """
     published = time.monotonic() - result.get("elapsed", 0.0)
     while result.get("timed_out") and time.monotonic() - published < limit:
-        spent = time.monotonic() - published
+        began = time.monotonic()
+        spent = began - published
+        seconds = min(limit - spent, PATIENCE)
         display.display(progress(result, spent))
         given = {"generation": result["generation"], "agents": seen(result)}
-        later = run({"wait_timeout": min(limit - spent, PATIENCE), "_published": given})
-        result = combined(result, later)
+        result = combined(result, run({"wait_timeout": seconds, "_published": given}))
+        if result.get("timed_out") and time.monotonic() - began < seconds:
+            time.sleep(min(PAUSE, published + limit - time.monotonic()))
         result["elapsed"] = round(time.monotonic() - published, 3)
     return result
 
@@ -82,7 +87,7 @@ def seen(result: dict[str, Any]) -> list[str]:
 
 def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     """What the module had published, and what became of the wait later: of the fleet, what was last seen."""
-    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed"}}
+    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed", "timed_out"}}
     fleet = FLEET if "agents" in later else ()
     known = {key: later[key] for key in (*fleet, "timed_out", "msg", "exception") if key in later}
     warnings = list(dict.fromkeys([*before.get("warnings", []), *later.get("warnings", [])]))

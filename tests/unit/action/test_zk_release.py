@@ -31,19 +31,32 @@ OUTAGE = {"failed": True, "msg": "can't reach ZooKeeper at zk1:2181 within 10 s"
 
 
 class Clock:
-    """A clock that moves only while the module waits, and the module, with the answers that it will give."""
+    """A clock that moves only while somebody waits, and the module, with the answers that it will give.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Iterable[dict[str, Any]]) -> None:
+    The module takes the time that it is given, or `takes` seconds.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answers: Iterable[dict[str, Any]], takes: float | None = None
+    ) -> None:
         self.now = 1000.0
         self.calls: list[dict[str, Any]] = []
+        self.pauses: list[float] = []
         self._answers = iter(answers)
+        self._takes = takes
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.sleep)
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """The module's next answer."""
         self.calls.append(options)
-        self.now += options["wait_timeout"]
+        self.now += options["wait_timeout"] if self._takes is None else self._takes
         return next(self._answers)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait without the module."""
+        self.pauses.append(seconds)
+        self.now += seconds
 
     @property
     def seconds(self) -> list[float]:
@@ -104,7 +117,25 @@ def test_an_outage_leaves_what_was_known_of_the_fleet(monkeypatch: pytest.Monkey
     assert (result["msg"], result["pending_agents"]) == (OUTAGE["msg"], ["slow"])
 
 
-def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, [{"failed": True, "msg": "permission denied", "timed_out": False}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"failed": True, "msg": "permission denied", "timed_out": False},
+        {"failed": True, "msg": "MODULE FAILURE: No start of json char found", "rc": 1},
+    ],
+)
+def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+    clock = Clock(monkeypatch, [answer])
     result = wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
-    assert (result["msg"], len(clock.calls)) == ("permission denied", 1)
+    assert (result["msg"], len(clock.calls), clock.pauses) == (answer["msg"], 1, [])
+    assert result.get("timed_out") == answer.get("timed_out")
+
+
+def test_a_module_that_ends_early_is_run_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [OUTAGE] * 3, takes=0.25)
+    result = wait_on({**WAITS, "elapsed": 10.0}, 13.0, clock.run)
+    assert (clock.seconds, clock.pauses) == ([3.0, 1.75, 0.5], [1.0, 1.0, 0.25])
+    assert (result["elapsed"], result["failed"]) == (13.0, True)
+    clock = Clock(monkeypatch, [OUTAGE, OUTAGE, DONE])
+    wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
+    assert clock.pauses == []
