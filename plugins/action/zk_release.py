@@ -68,10 +68,10 @@ def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]]
     published = time.monotonic() - result.get("elapsed", 0.0)
     while result.get("timed_out") and time.monotonic() - published < limit:
         began = time.monotonic()
-        spent = began - published
-        seconds = min(limit - spent, PATIENCE)
-        display.display(progress(result, spent))
-        given = {"generation": result["generation"], "agents": seen(result)}
+        left = published + limit - began
+        seconds = min(left, PATIENCE)
+        display.display(progress(result, began - published))
+        given = {"generation": result["generation"], "agents": seen(result), "left": left}
         result = combined(result, run({"wait_timeout": seconds, "_published": given}))
         if result.get("timed_out") and time.monotonic() - began < seconds:
             time.sleep(min(PAUSE, published + limit - time.monotonic()))

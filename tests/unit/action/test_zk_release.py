@@ -81,7 +81,7 @@ def test_what_one_wait_saw_the_next_one_knows(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock(monkeypatch, [{**DONE, "lost_agents": ["gone", "slow"], "warnings": ["live at first: gone"]}])
     first = {**WAITS, "elapsed": 10.0, "lost_agents": ["gone"], "warnings": ["another"]}
     result = wait_on(first, 300.0, clock.run)
-    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"]}
+    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"], "left": 290.0}
     assert result["lost_agents"] == ["gone", "slow"]
     assert result["warnings"] == ["another", "live at first: gone"]
     assert (result["changed"], result["failed"], "msg" in result) == (True, False, False)
@@ -139,3 +139,11 @@ def test_a_module_that_ends_early_is_run_again_after_a_pause(monkeypatch: pytest
     clock = Clock(monkeypatch, [OUTAGE, OUTAGE, DONE])
     wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
     assert clock.pauses == []
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(290.0, 10.0), (4.0, 4.0), (0.01, 1.0)])
+def test_a_connection_is_waited_for_no_longer_than_the_fleet(left: float, seconds: float) -> None:
+    published = {"generation": 7, "agents": [], "left": left}
+    options = {"connect_timeout": 10.0, "wait": True}
+    assert zk_release.in_time({**options, "_published": published})["connect_timeout"] == seconds
+    assert zk_release.in_time({**options, "_published": None})["connect_timeout"] == 10.0
