@@ -65,17 +65,19 @@ def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]]
 
     An ensemble that does not answer has timed out too.
     """
-    published = time.monotonic() - result.get("elapsed", 0.0)
-    while result.get("timed_out") and time.monotonic() - published < limit:
-        began = time.monotonic()
-        left = published + limit - began
+    began = time.monotonic()
+    published = began - result.get("elapsed", 0.0)
+    while result.get("timed_out") and began - published < limit:
+        left = limit - (began - published)
         seconds = min(left, PATIENCE)
         display.display(progress(result, began - published))
         given = {"generation": result["generation"], "agents": seen(result), "left": left}
         result = combined(result, run({"wait_timeout": seconds, "_published": given}))
-        if result.get("timed_out") and time.monotonic() - began < seconds:
-            time.sleep(min(PAUSE, published + limit - time.monotonic()))
-        result["elapsed"] = round(time.monotonic() - published, 3)
+        spent = time.monotonic() - began
+        if result.get("timed_out") and spent < seconds:
+            time.sleep(min(PAUSE, left - spent))
+        began = time.monotonic()
+        result["elapsed"] = round(began - published, 3)
     return result
 
 

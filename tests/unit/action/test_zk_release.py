@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -147,3 +148,12 @@ def test_a_connection_is_waited_for_no_longer_than_the_fleet(left: float, second
     options = {"connect_timeout": 10.0, "wait": True}
     assert zk_release.in_time({**options, "_published": published})["connect_timeout"] == seconds
     assert zk_release.in_time({**options, "_published": None})["connect_timeout"] == 10.0
+
+
+def test_no_wait_is_below_zero_where_the_deadline_passes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [OUTAGE] * 3, takes=0.0)
+    ticks = itertools.count(1000.0, 0.25)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    wait_on({**WAITS, "elapsed": 10.0}, 10.3, clock.run)
+    assert [call["wait_timeout"] > 0 for call in clock.calls] == [True]
+    assert clock.pauses == [pytest.approx(0.05)]
