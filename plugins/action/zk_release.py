@@ -21,8 +21,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITIN
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
-WAITED = ("agents", "failed_agents", "pending_agents", "lost_agents", "timed_out")
-"""What the module knows better each time that it has waited."""
+PAUSE = 1.0
+"""Seconds before the module is run again that an outage has ended early."""
+FLEET = ("agents", "failed_agents", "pending_agents", "lost_agents")
+"""What the module knows better each time that it has seen the fleet."""
 NAMED = 5
 """How many of the agents that are waited for a line of progress names."""
 
@@ -63,22 +65,33 @@ def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]]
 
     An ensemble that does not answer has timed out too.
     """
-    published = time.monotonic() - result.get("elapsed", 0.0)
-    while result.get("timed_out") and time.monotonic() - published < limit:
-        spent = time.monotonic() - published
-        display.display(progress(result, spent))
-        names = sorted({agent["name"] for agent in result.get("agents", [])} | set(result.get("lost_agents", [])))
-        given = {"generation": result["generation"], "agents": names}
-        later = run({"wait_timeout": min(limit - spent, PATIENCE), "_published": given})
-        result = combined(result, later)
-        result["elapsed"] = round(time.monotonic() - published, 3)
+    began = time.monotonic()
+    published = began - result.get("elapsed", 0.0)
+    while result.get("timed_out") and began - published < limit:
+        left = limit - (began - published)
+        seconds = min(left, PATIENCE)
+        display.display(progress(result, began - published))
+        given = {"generation": result["generation"], "agents": seen(result), "left": left}
+        result = combined(result, run({"wait_timeout": seconds, "_published": given}))
+        spent = time.monotonic() - began
+        if result.get("timed_out") and spent < seconds:
+            time.sleep(min(PAUSE, left - spent))
+        began = time.monotonic()
+        result["elapsed"] = round(began - published, 3)
     return result
 
 
+def seen(result: dict[str, Any]) -> list[str]:
+    """The names of all agents that were live at some time; those waited for too: an outage leaves no others."""
+    names = {agent["name"] for agent in result.get("agents", [])}
+    return sorted(names.union(result.get("lost_agents", []), result.get("pending_agents", [])))
+
+
 def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """What the module had published, and what became of the wait later."""
-    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed"}}
-    known = {key: later[key] for key in (*WAITED, "msg", "exception") if key in later}
+    """What the module had published, and what became of the wait later: of the fleet, what was last seen."""
+    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed", "timed_out"}}
+    fleet = FLEET if "agents" in later else ()
+    known = {key: later[key] for key in (*fleet, "timed_out", "msg", "exception") if key in later}
     warnings = list(dict.fromkeys([*before.get("warnings", []), *later.get("warnings", [])]))
     return {**kept, **known, "failed": later.get("failed", False), **({"warnings": warnings} if warnings else {})}
 

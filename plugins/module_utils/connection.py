@@ -75,9 +75,9 @@ class MissingLibraryError(ZooKeeperError):
 
 
 def is_outage(exc: ZooKeeperError) -> bool:
-    """Whether it says only that the ensemble, or the way to it, does not answer now."""
+    """Whether it says only that the ensemble, or the way to it, does not answer now; not that it refuses something."""
     passing = (kazoo_errors.ConnectionLoss, kazoo_errors.ConnectionClosedError, kazoo_errors.SessionExpiredError)
-    return isinstance(exc, ConnectError) or isinstance(exc.__cause__, (*passing, KazooTimeoutError))
+    return isinstance(exc.__cause__, (*passing, KazooTimeoutError))
 
 
 def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:

@@ -146,8 +146,8 @@ def descendants(client: Any, path: str, timeout: float) -> list[str]:
 def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[dict[str, Any]]:
     """Do what is planned; a result for each. Raises `Overtaken`, or the `ZooKeeperError` that another try won't mend.
 
-    The error's detail `changed` says whether a part had been done: some of a large subtree deleted, or the values
-    written but not the ACLs.
+    The error's detail `changed` says whether a part had been done: some of a large subtree deleted, the values written,
+    or some of the ACLs set.
     """
     begun = False
     try:
@@ -157,8 +157,9 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
             begun = True
         answers = _commit_steps(client, steps, timeout)
         zxid = client.last_zxid  # a transaction's answer carries its own; no other request is under way
-        begun = begun or bool(steps)
-        _set_acls(client, planned, timeout)
+        begun = begun or any(one.written for one in planned)
+        for _path in _set_acls(client, planned, timeout):
+            begun = True
     except ZooKeeperError as exc:
         exc.details["changed"] = begun
         raise
@@ -234,21 +235,29 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
     return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
 
 
-def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> None:
-    """Set the ACLs that differ. One that was overtaken is worth another look where it is all that there is to do."""
+def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iterator[str]:
+    """Set the ACLs that differ; the paths of those that are set. Raises the first refusal at the end.
+
+    One that was overtaken is worth another look where it is all that there is to do.
+    """
     requests = [
         (one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl), one.before.aversion))
         for one in planned
         if one.acl and one.before
     ]
     alone = len(requests) == 1 and not any(one.written for one in planned)
+    refused = []
     for path, request in requests:
         try:
             _answer(request, path, timeout)
         except ZooKeeperError as exc:
-            if alone and isinstance(exc.__cause__, kazoo_errors.BadVersionError):
-                raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from exc
-            raise ZooKeeperError(f"{exc}; its ACL is as it was", path=path) from exc
+            refused.append((path, exc))
+        else:
+            yield path
+    for path, why in refused:
+        if alone and isinstance(why.__cause__, kazoo_errors.BadVersionError):
+            raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from why
+        raise ZooKeeperError(f"{why}; its ACL is as it was", path=path) from why
 
 
 def _format_committed(

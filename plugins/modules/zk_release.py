@@ -249,7 +249,7 @@ failed_agents:
   type: list
   elements: str
 pending_agents:
-  description: The names of the agents that have neither proved it nor given up.
+  description: The names of the agents that have neither proved it nor given up, as far as that is known.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
@@ -300,6 +300,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
 
+LEAST_CONNECT_TIMEOUT = 1.0
+"""Seconds in which a connection can be had, also where the wait is almost over."""
+
 
 def argument_spec() -> dict[str, Any]:
     """The module's options."""
@@ -320,6 +323,7 @@ def argument_spec() -> dict[str, Any]:
             "options": {
                 "generation": {"type": "int", "required": True},
                 "agents": {"type": "list", "elements": "str", "required": True},
+                "left": {"type": "float", "required": True},
             },
         },
         **WAITING_OPTIONS,
@@ -393,9 +397,17 @@ def wait(
     try:
         waited = prove(client, AppPaths(options["app"]), result["generation"], options, agents)
     except ZooKeeperError as exc:
-        exc.details = {**result, "timed_out": is_outage(exc), **exc.details, "elapsed": elapsed(begin)}
+        known = {"pending_agents": agents, "timed_out": is_outage(exc), **exc.details}
+        exc.details = {**result, **known, "elapsed": elapsed(begin)}
         raise
     return {**result, **waited, "elapsed": elapsed(begin)}
+
+
+def in_time(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, where a later connection is waited for no longer than the fleet."""
+    published, seconds = options["_published"], options["connect_timeout"]
+    limit = max(published["left"], LEAST_CONNECT_TIMEOUT) if published else seconds
+    return {**options, "connect_timeout": min(seconds, limit)}
 
 
 def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -426,12 +438,13 @@ def pretty(release: dict[str, Any] | None) -> str:
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
+    options = in_time(module.params)
     try:
-        with connect(module.params, outage(module.params, waits=module.params["wait"])) as client:
-            waits_on = module.params["_published"] and not module.check_mode
-            result = wait_on(client, module.params) if waits_on else converge(client, module.params, module.check_mode)
+        with connect(options, outage(options, waits=options["wait"])) as client:
+            waits_on = options["_published"] and not module.check_mode
+            result = wait_on(client, options) if waits_on else converge(client, options, module.check_mode)
     except ZooKeeperError as exc:
-        module.fail(exc, **({"timed_out": is_outage(exc)} if module.params["_published"] else {}))
+        module.fail(exc, **({"timed_out": is_outage(exc)} if options["_published"] else {}))
     except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
     if result.get("lost_agents"):

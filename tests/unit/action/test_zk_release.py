@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from kazoo.exceptions import ConnectionClosedError
 
 from ansible_collections.zoo.deploy.plugins.action.zk_release import wait_on
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.modules import zk_release
 
 AGENT = {"name": "slow", "state": "checking"}
 WAITS: dict[str, Any] = {
@@ -28,19 +32,32 @@ OUTAGE = {"failed": True, "msg": "can't reach ZooKeeper at zk1:2181 within 10 s"
 
 
 class Clock:
-    """A clock that moves only while the module waits, and the module, with the answers that it will give."""
+    """A clock that moves only while somebody waits, and the module, with the answers that it will give.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Iterable[dict[str, Any]]) -> None:
+    The module takes the time that it is given, or `takes` seconds.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answers: Iterable[dict[str, Any]], takes: float | None = None
+    ) -> None:
         self.now = 1000.0
         self.calls: list[dict[str, Any]] = []
+        self.pauses: list[float] = []
         self._answers = iter(answers)
+        self._takes = takes
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.sleep)
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """The module's next answer."""
         self.calls.append(options)
-        self.now += options["wait_timeout"]
+        self.now += options["wait_timeout"] if self._takes is None else self._takes
         return next(self._answers)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait without the module."""
+        self.pauses.append(seconds)
+        self.now += seconds
 
     @property
     def seconds(self) -> list[float]:
@@ -65,7 +82,7 @@ def test_what_one_wait_saw_the_next_one_knows(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock(monkeypatch, [{**DONE, "lost_agents": ["gone", "slow"], "warnings": ["live at first: gone"]}])
     first = {**WAITS, "elapsed": 10.0, "lost_agents": ["gone"], "warnings": ["another"]}
     result = wait_on(first, 300.0, clock.run)
-    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"]}
+    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"], "left": 290.0}
     assert result["lost_agents"] == ["gone", "slow"]
     assert result["warnings"] == ["another", "live at first: gone"]
     assert (result["changed"], result["failed"], "msg" in result) == (True, False, False)
@@ -80,7 +97,63 @@ def test_an_outage_is_outlasted_until_the_deadline(monkeypatch: pytest.MonkeyPat
     assert (result["msg"], result["failed"]) == (OUTAGE["msg"], True)
 
 
-def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, [{"failed": True, "msg": "permission denied", "timed_out": False}])
+def test_who_was_live_before_an_outage_is_asked_for_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prove(*_words: Any) -> None:
+        raise ZooKeeperError("the connection is closed") from ConnectionClosedError()
+
+    clock = Clock(monkeypatch, [OUTAGE, {**DONE, "lost_agents": ["web2"]}])
+    monkeypatch.setattr(zk_release, "prove", prove)
+    published = {"generation": 7, "changed": True, "commit_id": "0" * 40}
+    with pytest.raises(ZooKeeperError) as raised:
+        zk_release.wait(None, {"app": "/app/x"}, published, ["web1", "web2"], clock.now)
+    result = wait_on({"failed": True, "msg": str(raised.value), **raised.value.details}, 300.0, clock.run)
+    assert [call["_published"]["agents"] for call in clock.calls] == [["web1", "web2"]] * 2
+    assert (result["failed"], result["lost_agents"]) == (False, ["web2"])
+
+
+def test_an_outage_leaves_what_was_known_of_the_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [{**OUTAGE, "pending_agents": ["done", "slow"]}])
+    first = {**WAITS, "elapsed": 10.0, "agents": [{"name": "done", "state": "active"}, AGENT]}
+    result = wait_on(first, 20.0, clock.run)
+    assert (result["msg"], result["pending_agents"]) == (OUTAGE["msg"], ["slow"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"failed": True, "msg": "permission denied", "timed_out": False},
+        {"failed": True, "msg": "MODULE FAILURE: No start of json char found", "rc": 1},
+    ],
+)
+def test_another_error_ends_the_wait(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+    clock = Clock(monkeypatch, [answer])
     result = wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
-    assert (result["msg"], len(clock.calls)) == ("permission denied", 1)
+    assert (result["msg"], len(clock.calls), clock.pauses) == (answer["msg"], 1, [])
+    assert result.get("timed_out") == answer.get("timed_out")
+
+
+def test_a_module_that_ends_early_is_run_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [OUTAGE] * 3, takes=0.25)
+    result = wait_on({**WAITS, "elapsed": 10.0}, 13.0, clock.run)
+    assert (clock.seconds, clock.pauses) == ([3.0, 1.75, 0.5], [1.0, 1.0, 0.25])
+    assert (result["elapsed"], result["failed"]) == (13.0, True)
+    clock = Clock(monkeypatch, [OUTAGE, OUTAGE, DONE])
+    wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
+    assert clock.pauses == []
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(290.0, 10.0), (4.0, 4.0), (0.01, 1.0)])
+def test_a_connection_is_waited_for_no_longer_than_the_fleet(left: float, seconds: float) -> None:
+    published = {"generation": 7, "agents": [], "left": left}
+    options = {"connect_timeout": 10.0, "wait": True}
+    assert zk_release.in_time({**options, "_published": published})["connect_timeout"] == seconds
+    assert zk_release.in_time({**options, "_published": None})["connect_timeout"] == 10.0
+
+
+def test_no_wait_is_below_zero_where_the_deadline_passes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, [OUTAGE] * 3, takes=0.0)
+    ticks = itertools.count(1000.0, 0.25)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    wait_on({**WAITS, "elapsed": 10.0}, 10.3, clock.run)
+    assert [call["wait_timeout"] > 0 for call in clock.calls] == [True]
+    assert clock.pauses == [pytest.approx(0.05)]
