@@ -156,23 +156,22 @@ def _mistake() -> Iterator[None]:
 
 
 def _instance(arguments: argparse.Namespace) -> Instance:
-    """The agent that a command is about; from here on this process does only what its user may. Raises `AgentError`."""
+    """The agent that a command is about. Raises `AgentError`."""
     from .config.instance import DIRECTORY, Instance  # noqa: PLC0415
-    from .host.layout import Layout  # noqa: PLC0415
-    from .host.owner import become_owner  # noqa: PLC0415
 
     if arguments.config:
-        instance = Instance.of_file(arguments.config)
-    else:
-        instance = Instance.named(arguments.config_dir or DIRECTORY, arguments.instance)
-    become_owner(Layout(instance.base))
-    return instance
+        return Instance.of_file(arguments.config)
+    return Instance.named(arguments.config_dir or DIRECTORY, arguments.instance)
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from .host.layout import Layout  # noqa: PLC0415
+    from .host.owner import become_owner  # noqa: PLC0415
     from .status_report import as_table, host_report  # noqa: PLC0415
 
-    report = host_report(_instance(arguments))
+    instance = _instance(arguments)
+    become_owner(Layout(instance.base))
+    report = host_report(instance)
     print(json.dumps(report, indent=2) if arguments.json else as_table(report))  # noqa: T201
     if report["unread"]:
         print_error(f"zoo-watcher: not read: {'; '.join(report['unread'])}")
@@ -182,12 +181,16 @@ def _status(arguments: argparse.Namespace) -> int:
 def _control(arguments: argparse.Namespace) -> int:
     from .control_commands import carry_out  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
+    from .host.owner import become_owner  # noqa: PLC0415
 
     by = _person()
     instance = _instance(arguments)
+    layout = Layout(instance.base)
+    if not become_owner(layout):
+        raise AgentError(f"{layout.base}: no such directory; the agent was never started here")
     # A marker is for everybody to read, whatever the shell of root says.
     os.umask(0o022)
-    report = carry_out(arguments.command, Layout(instance.base), getattr(arguments, "reason", ""), by)
+    report = carry_out(arguments.command, layout, getattr(arguments, "reason", ""), by)
     print(f"{instance.label}: {report.line}")  # noqa: T201
     return report.exit_status
 

@@ -13,15 +13,16 @@ from zoo_watcher.errors import AgentError
 from .layout import Layout
 
 
-def become_owner(layout: Layout) -> None:
+def become_owner(layout: Layout) -> bool:
     """As root, become for good the user who owns what is in the base; any other user stays who he is.
 
-    A symlink or a process id of that user then leads nowhere that he may not go himself. Raises `AgentError`.
+    Whether there is a base: where there is none, nothing may be done in one that comes up meanwhile. A symlink or a
+    process id of that user leads nowhere that he may not go himself. Raises `AgentError`.
     """
     if not os.path.isdir(layout.base):
-        raise AgentError(f"{layout.base}: no such directory; the agent was never started here")
+        return False
     if os.geteuid() != 0:
-        return
+        return True
     try:
         user, group = _owner(layout)
         os.setgroups([])
@@ -29,6 +30,7 @@ def become_owner(layout: Layout) -> None:
         os.setuid(user)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename or layout.base}: {exc.strerror}") from exc
+    return True
 
 
 def _owner(layout: Layout) -> tuple[int, int]:
