@@ -12,7 +12,7 @@ import kazoo.version
 
 from faults.support.ledger import QUESTIONS, Ledger
 
-PLACE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+PLACE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
 TEMPLATE = """\
 # Reliability
 
