@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: bash tests/run.sh                          every suite, about 35 minutes on two cores
+# Usage: bash tests/run.sh                          every suite, under 40 minutes on two cores
 #        bash tests/run.sh --quick                  lint, unit, a smoke test of agent and quickstart: under four minutes
 #        bash tests/run.sh SUITE [words for pytest] one suite: bash tests/run.sh agent -k rollback
 #        bash tests/run.sh --help
