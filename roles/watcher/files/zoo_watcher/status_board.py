@@ -8,14 +8,13 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
 from .desired import DesiredRelease
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
-from .host.controls import RETRY, Controls
+from .host.controls import RETRY, Controls, now
 from .host.filesystem import write_whole
 from .host.layout import Layout
 from .services.health import Health
@@ -32,7 +31,7 @@ class StatusBoard:
     """Keeps the agent's `status`, and shows it wherever somebody may look."""
 
     def __init__(self, config: Config, layout: Layout, session: Session, ephemerals: Ephemerals, version: str) -> None:
-        self.status = AgentStatus(name=config.name, version=version, since=_now())
+        self.status = AgentStatus(name=config.name, version=version, since=now())
         self._config = config
         self._file = layout.status
         self._session = session
@@ -87,7 +86,7 @@ class StatusBoard:
 
     def enter(self, state: str, live: str | None, **changes: Any) -> None:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
-        since = self.status.since if state == self.status.state else _now()
+        since = self.status.since if state == self.status.state else now()
         commit_id = live or self.status.commit_id
         self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
@@ -162,7 +161,3 @@ class StatusBoard:
         except TakenError as exc:
             name = self._config.name
             raise SessionTroubleError(f"no status of {name}: {exc}; is another agent named {name}?") from exc
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
