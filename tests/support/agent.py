@@ -132,7 +132,10 @@ class Agent:
 
 
 def expire_session(agent: Agent) -> None:
-    """End an agent's session from outside, as the ensemble does when it has not heard of it for too long."""
+    """End the session that an agent remembers from outside, as the ensemble does that has not heard of it for too long.
+
+    Raises FileNotFoundError where it remembers none.
+    """
     memory = json.loads((agent.base / ".zoo/session.json").read_text())
     with connected(agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"]))):
         pass

@@ -119,7 +119,7 @@ class Storm:
             Trouble("an agent's connections refused", ways.refuse, ways.open),
             Trouble("an agent's connections swallowed", ways.swallow, ways.open),
             Trouble("an agent's connections cut", ways.cut),
-            Trouble("an agent's session expired", partial(expire_session, agent)),
+            Trouble("an agent's session expired", partial(_expire, host)),
             Trouble("an agent's registration deleted", partial(_delete, host, host.registration)),
             Trouble("a service is down", host.service.close, host.service.open),
         ]
@@ -166,6 +166,12 @@ def damage(host: Host) -> str:
 def _signal(host: Host, number: int) -> None:
     assert host.agent.process
     host.agent.process.send_signal(number)
+
+
+def _expire(host: Host) -> None:
+    # One that has just lost its session, or forgotten it as it ended, remembers none until it has another.
+    with contextlib.suppress(FileNotFoundError):
+        expire_session(host.agent)
 
 
 def _delete(host: Host, path: str) -> None:
