@@ -114,6 +114,10 @@ options:
         type: list
         elements: str
         required: true
+      left:
+        description: Seconds that are left of O(wait_timeout).
+        type: float
+        required: true
 seealso:
   - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_services
