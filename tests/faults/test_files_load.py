@@ -162,7 +162,7 @@ class Killing:
         self.killed += 1
         time.sleep(DOWN)
         member.start()
-        wait_for(lambda: member.mode, "the member is back", PATIENCE)
+        wait_for(member.serves, "the member is back", PATIENCE)
         time.sleep(DOWN)
 
 
