@@ -73,6 +73,16 @@ def test_a_base_that_can_not_be_made_is_named(tmp_path: Path) -> None:
         lock_base(Layout(tmp_path / "file" / "base"))
 
 
+def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    layout.make()
+    os.mkfifo(layout.lock)
+    with pytest.raises(AgentError, match=f"^base: {layout.lock}: not a regular file$"):
+        lock_base(layout)
+    assert not is_locked(layout)
+    assert agent_pid(layout) is None
+
+
 @pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])
 def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
     with pytest.raises(AgentError, match=r"^base: "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,13 @@ def test_a_damaged_marker_counts_and_is_a_trouble(layout: Layout, text: str) -> 
 
 def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
     layout.control(HELD).mkdir(parents=True)
-    layout.control(DRAINED).symlink_to("nowhere")
+    os.mkfifo(layout.control(DRAINED))
+    layout.control(RETRY).symlink_to("nowhere")
     controls = refreshed(layout)
     assert controls.held is not None
     assert controls.drained is not None
-    assert len(controls.troubles) == 2
+    assert controls.retry is None
+    assert controls.troubles == [f"{layout.control(name)}: not a regular file" for name in (HELD, DRAINED, RETRY)]
 
 
 def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:

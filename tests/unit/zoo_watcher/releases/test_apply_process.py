@@ -191,7 +191,7 @@ def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *[(name, kind) for name in ("gitconfig", "apply.lock") for kind in ("link", "directory")],
+        *[(name, kind) for name in ("gitconfig", "apply.lock") for kind in ("link", "directory", "fifo")],
         *[(name, "file") for name in ("releases", "manifests", "staging")],
     ],
 )
@@ -205,6 +205,8 @@ def test_what_is_in_the_way_of_the_agents_own_files_is_named_until_it_is_removed
         obstacle.symlink_to(tmp_path / "none" / "of" / "it")
     elif kind == "directory":
         obstacle.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(obstacle)
     else:
         obstacle.touch()
     release = Release(url=repository.url, commit_id=repository.head, relative_path="site")

@@ -14,7 +14,7 @@ import time
 
 from zoo_watcher.errors import AgentError
 
-from .filesystem import MAY_PASS
+from .filesystem import MAY_PASS, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -91,13 +91,13 @@ def _open_lock(layout: Layout) -> int:
     """The lock, open; on a disk that can't be written to now, as it is: what is live there is served all the same."""
     try:
         layout.make()
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_regular(layout.lock, os.O_RDWR | os.O_CREAT)
         # Whoever may look into the base may ask whether an agent works there.
         os.fchmod(descriptor, 0o644)
     except OSError as exc:
         if exc.errno not in MAY_PASS or not layout.lock.exists():
             raise
-        return os.open(layout.lock, os.O_RDONLY)
+        return open_regular(layout.lock)
     return descriptor
 
 
@@ -117,7 +117,7 @@ def _await_lock(descriptor: int, layout: Layout) -> None:
 def is_locked(layout: Layout) -> bool:
     """Whether an agent works in the base."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY)
+        descriptor = open_regular(layout.lock)
     except OSError:
         return False
     try:
@@ -135,7 +135,7 @@ def agent_pid(layout: Layout) -> int | None:
     """
     question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY)
+        descriptor = open_regular(layout.lock)
     except OSError:
         return None
     try:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .filesystem import sync_directory, write_durably
+from .filesystem import NotRegularError, read_regular, sync_directory, write_durably
 from .layout import READABLE, Layout
 
 HELD = "held"
@@ -106,13 +106,11 @@ def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *
 def read_mark(path: Path) -> Mark | None:
     """The marker in a file; None where there is none. Raises `OSError` where it can't be read."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
-        if os.path.islink(path):
-            return _damaged(_written(path), f"{path}: a symlink that leads nowhere")
         return None
-    except IsADirectoryError:
-        return _damaged(_written(path), f"{path}: expected a file, got a directory")
+    except NotRegularError as exc:
+        return _damaged(_written(path), f"{path}: {exc.strerror}")
     try:
         record = json.loads(text.decode("utf-8"))
         values = [record[key] for key in ("since", "reason", "by")]

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, KilledError, PassingError
-from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import (
+    MAY_BE_REMOVED,
+    disk_errors,
+    read_regular,
+    remove_tree,
+    sync_directory,
+    write_regular,
+)
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
@@ -182,7 +189,7 @@ class Repository:
         """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
         with disk_errors("making the object store", MAY_BE_REMOVED):
             settings = self.layout.own / "gitconfig"
-            settings.write_text(self.access.settings, encoding="utf-8")
+            write_regular(settings, self.access.settings)
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))
             if not (self.layout.repository / "HEAD").is_file():
                 self._create(kind)
@@ -228,7 +235,7 @@ class Repository:
     def _format(self) -> str:
         with disk_errors("looking at the object store"):
             try:
-                settings = (self.layout.repository / "config").read_text(encoding="utf-8").lower()
+                settings = os.fsdecode(read_regular(self.layout.repository / "config")).lower()
             except FileNotFoundError:
                 return "none"
         return "sha256" if "objectformat = sha256" in settings else "sha1"
