@@ -112,6 +112,16 @@ def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: 
     assert agent_pid(layout) is None
 
 
+@pytest.mark.parametrize("name", ["", ".zoo", ".zoo/releases", ".zoo/manifests", ".zoo/staging"])
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_what_is_in_the_place_of_a_directory_is_named_with_what_to_do(tmp_path: Path, name: str, kind: str) -> None:
+    place = tmp_path / "base" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to("nowhere") if kind == "symlink" else place.touch()
+    with pytest.raises(AgentError, match=f"^base: {place}: not a directory; move it away$"):
+        lock_base(Layout(tmp_path / "base"))
+
+
 @pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])
 def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
     with pytest.raises(AgentError, match=r"^base: "):

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .filesystem import NotRegularError, read_regular, sync_directory, write_durably
+from .filesystem import NotRegularError, make_directory, read_regular, sync_directory, write_durably
 from .layout import READABLE, Layout
 
 HELD = "held"
@@ -137,7 +137,7 @@ def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
     """Make a marker, durably. Raises `OSError`."""
     mark = Mark(now(), reason, by)
     for directory in (layout.own, layout.controls):
-        directory.mkdir(mode=READABLE, exist_ok=True)
+        make_directory(directory, READABLE)
     write_durably(layout.control(name), json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
     return mark
 

@@ -91,6 +91,14 @@ def read_regular(path: Path | str) -> bytes:
         return file.read()
 
 
+def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
+    """Make a directory where there is none. Raises `OSError`, which says so where something else is at the path."""
+    try:
+        path.mkdir(mode=mode, parents=parents, exist_ok=True)
+    except FileExistsError as exc:
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory; move it away", str(path)) from exc
+
+
 def write_regular(path: Path, text: str) -> None:
     """Write a regular file's text over what is in it. Raises as `open_regular`."""
     with os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
