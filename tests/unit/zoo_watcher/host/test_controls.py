@@ -121,14 +121,46 @@ def test_a_request_is_answered_once_even_where_it_can_not_be_deleted(
     controls = refreshed(layout)
     assert controls.retry == request
 
-    def read_only(_layout: Layout, _name: str) -> bool:
+    def read_only(_source: Path, _target: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(module, "remove_mark", read_only)
+    monkeypatch.setattr(os, "rename", read_only)
     controls.answer_retry(request, "generation 7 is tried again", done=True)
     assert controls.answer == {"since": request.since, "done": True, "message": "generation 7 is tried again"}
     controls.refresh()
     assert controls.retry is None
+
+
+def test_the_answer_to_a_request_leaves_a_newer_one_to_be_answered(layout: Layout) -> None:
+    first = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    newer = write_mark(layout, RETRY, "", "bob")
+    controls.answer_retry(first, "generation 7 is tried again", done=True)
+    controls.refresh()
+    assert controls.retry == newer
+    controls.answer_retry(newer, "nothing to retry: generation 7 is queued here", done=False)
+    controls.refresh()
+    assert (controls.retry, os.listdir(layout.controls)) == (None, [])
+
+
+def test_a_request_that_comes_while_another_is_put_back_is_not_overwritten(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    write_mark(layout, RETRY, "", "bob")
+    read, newest = module.read_mark, []
+
+    def read_late(path: Path) -> Mark | None:
+        if not newest:
+            newest.append(write_mark(layout, RETRY, "", "cid"))
+        return read(path)
+
+    monkeypatch.setattr(module, "read_mark", read_late)
+    controls.answer_retry(first, "generation 7 is tried again", done=True)
+    controls.refresh()
+    assert [controls.retry] == newest
+    assert os.listdir(layout.controls) == [RETRY]
 
 
 MARK = Mark("2026", "disk swap", "ann")

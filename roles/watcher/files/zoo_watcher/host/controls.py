@@ -89,7 +89,7 @@ class Controls:
         self.retry = None
         # One that can't be deleted is not answered again; only an agent that is restarted finds it anew.
         with contextlib.suppress(OSError):
-            remove_mark(self._layout, RETRY)
+            _remove_answered(self._layout, request)
 
 
 def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:
@@ -150,6 +150,18 @@ def remove_mark(layout: Layout, name: str) -> bool:
         return False
     sync_directory(layout.controls)
     return True
+
+
+def _remove_answered(layout: Layout, request: Mark) -> None:
+    """Delete a request, durably; a newer one, which may be made at any instant, stays. Raises `OSError`."""
+    place, aside = layout.control(RETRY), layout.control(f".answered.{RETRY}")
+    os.rename(place, aside)
+    if read_mark(aside) != request:
+        # One that is newer still takes its place.
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, place)
+    aside.unlink()
+    sync_directory(layout.controls)
 
 
 def now() -> str:
