@@ -106,7 +106,7 @@ def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: 
     layout = Layout(tmp_path / "base")
     layout.make()
     os.mkfifo(layout.lock)
-    with pytest.raises(AgentError, match=f"^base: {layout.lock}: not a regular file$"):
+    with pytest.raises(AgentError, match=f"^base: {layout.lock}: agent.lock is not a regular file$"):
         lock_base(layout)
     assert not is_locked(layout)
     assert agent_pid(layout) is None

@@ -85,7 +85,9 @@ def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
     assert controls.held is not None
     assert controls.drained is not None
     assert controls.retry is None
-    assert controls.troubles == [f"{layout.control(name)}: not a regular file" for name in (HELD, DRAINED, RETRY)]
+    assert controls.troubles == [
+        f"{layout.control(name)}: {name} is not a regular file" for name in (HELD, DRAINED, RETRY)
+    ]
 
 
 def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:

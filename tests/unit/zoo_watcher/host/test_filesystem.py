@@ -240,7 +240,7 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_followed_but_as_if_it
     done = subprocess.run(
         command, env={"PYTHONPATH": str(SOURCE)}, timeout=20, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"7 {path}: not a regular file\n"
+    assert done.stdout == f"7 {path}: file is not a regular file\n"
 
 
 @pytest.mark.parametrize("write", ["write_whole", "write_durably"])
@@ -254,5 +254,5 @@ def test_what_is_in_the_way_of_a_file_that_is_written_is_named_and_left_as_it_is
     done = subprocess.run(
         command, env={"PYTHONPATH": str(SOURCE)}, timeout=20, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{beside}: not a regular file\n"
+    assert done.stdout == f"{beside}: .new.file is not a regular file\n"
     assert kind != "symlink" or (open_path / "valuable").read_text() == "theirs"

@@ -42,7 +42,8 @@ class NotRegularError(OSError):
     """Something else than a regular file is where one belongs; for a caller it is as if a directory were there."""
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(errno.EISDIR, "not a regular file", str(path))
+        # With its name: whoever writes a file names that, and what is in the way may be the one beside it.
+        super().__init__(errno.EISDIR, f"{os.path.basename(path)} is not a regular file", str(path))
 
 
 def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
