@@ -461,3 +461,39 @@ def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
     store.fetch(release(repository.url, repository.head))
     store.tidy()
     assert store.has(repository.head)
+
+
+@pytest.fixture
+def demanding(layout: Layout, tmp_path: Path) -> Repository:
+    """An object store of a host that demands signatures."""
+    (tmp_path / "signers").touch()
+    made = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
+    made.open()
+    return made
+
+
+def test_a_commit_that_the_store_lacks_is_not_said_to_be_unsigned(demanding: Repository) -> None:
+    lacking = f"^the signature of {ABSENT} can't be verified: the object store of this host does not have the commit$"
+    with pytest.raises(DeployError, match=lacking) as raised:
+        demanding.verify(ABSENT)
+    assert not isinstance(raised.value, PassingError)
+
+
+def test_a_commit_that_is_broken_in_the_store_is_not_said_to_be_unsigned(
+    demanding: Repository, repository: GitRepository
+) -> None:
+    demanding.fetch(release(repository.url, repository.head))
+    for pack in (demanding.layout.repository / "objects" / "pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:-40] + bytes(40))
+    with pytest.raises(CorruptError):
+        demanding.verify(repository.head)
+
+
+def test_a_host_that_lacks_something_to_verify_a_signature_says_nothing_about_it(
+    demanding: Repository, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demanding.fetch(release(repository.url, repository.head))
+    git_that(monkeypatch, tmp_path, "verify-commit", "echo 'error: open: Too many open files' >&2; exit 1")
+    with pytest.raises(PassingError, match="git verify-commit: error: open: Too many open files"):
+        demanding.verify(repository.head)

@@ -342,12 +342,25 @@ class Repository:
         except CommandError as exc:
             if _lacked(exc):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
+            if says(exc.stderr, MAY_PASS):
+                raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
+            self._check_there(commit_id)
             cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
                 else reason(exc.stderr)
             )
             raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {cause}") from exc
+
+    def _check_there(self, commit_id: str) -> None:
+        """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
+        try:
+            self._run("cat_file", "-e", f"{commit_id}^{{commit}}")
+        except (KilledError, PassingError):
+            raise
+        except DeployError as exc:
+            lacking = "the object store of this host does not have the commit"
+            raise DeployError(f"the signature of {commit_id} can't be verified: {lacking}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""
