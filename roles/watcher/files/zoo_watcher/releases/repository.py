@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
-from .room import Floor, NoRoomError, files_up_to
+from .room import CutOff, Floor, NoRoomError, files_up_to
 
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -195,8 +196,12 @@ class Repository:
                 self._create(kind)
             for left in self.layout.repository.rglob("*.lock"):
                 left.unlink()
-            for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
-                left.unlink()
+            self._remove_begun()
+
+    def _remove_begun(self) -> None:
+        """Remove the packs that were begun and not completed. Raises `OSError`."""
+        for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
+            left.unlink()
 
     def _environment(self, settings: str, repository: Path) -> dict[str, str]:
         return {
@@ -259,6 +264,30 @@ class Repository:
 
     def fetch(self, release: Release) -> None:
         """Get the release's commit, and no more than it where the server can do that; from a mirror if it has one."""
+        self._check_cut_off(release)
+        try:
+            self._fetch_from_any(release)
+        except NoRoomError:
+            CutOff(release.commit_id, self._limit, time.time()).save(self._cut_off)
+            raise
+        finally:
+            with disk_errors("cleaning the object store"):
+                self._remove_begun()
+        remove_tree(self._cut_off)
+
+    @property
+    def _cut_off(self) -> Path:
+        return self.layout.repository / "cut-off.json"
+
+    def _check_cut_off(self, release: Release) -> None:
+        """Raises `NoRoomError` where all that a fetch could bring is known to be too little."""
+        self._room = self.floor.room(self.layout.own)
+        known = CutOff.load(self._cut_off)
+        is_short = self._limit < self.access.largest
+        if is_short and known and known.stands(release.commit_id, self._limit, time.time()):
+            raise self._too_large(release.url)
+
+    def _fetch_from_any(self, release: Release) -> None:
         *mirrors, origin = self.access.addresses(release.url)
         for mirror in mirrors:
             try:
