@@ -189,7 +189,10 @@ def _read(order: dict[str, Any]) -> list[Path]:
 
 def _is_connected(base: Path) -> bool:
     try:
-        return bool(json.loads((base / ".zoo/status.json").read_text())["session"] == "SyncConnected")
+        # The agent's user can put a symlink or a FIFO there: neither is followed or waited for.
+        descriptor = os.open(str(base / ".zoo/status.json"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8") as file:
+            return bool(json.load(file)["session"] == "SyncConnected")
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
