@@ -130,8 +130,6 @@ class Deployment(threading.Thread):
             return self._deploy()
         except UnhealthyError as exc:
             reason = str(exc)
-        except CancelledError:
-            raise
         except DeployError as exc:
             done = self._settle_unproved(str(exc)) if not self.handshake.has_activated else None
             if done:
@@ -441,8 +439,6 @@ class Deployment(threading.Thread):
             target, message = self._swap_back(self.release.commit_id, reason)
             if self._taken_down:
                 self._note_taken_down(message)
-        except CancelledError:
-            raise
         except DeployError as exc:
             self._give_up("failed", str(exc))
         else:
@@ -471,8 +467,6 @@ class Deployment(threading.Thread):
         """
         try:
             target = self._wait_out("checking", self._choose_earlier, f"{reason}; going back: ")
-        except CancelledError:
-            raise
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         try:
@@ -482,8 +476,6 @@ class Deployment(threading.Thread):
             reason = f"{reason}; {exc}"
         try:
             self._wait_out("checking", partial(self._make_live, target), f"{reason}; going back: ")
-        except CancelledError:
-            raise
         except DeployError as exc:
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         where = "" if target.path == self.release.relative_path else f" at {target.path}"
@@ -527,8 +519,6 @@ class Deployment(threading.Thread):
         """Go back from a release that is live and was never proved; what that came to. Raises `CancelledError`."""
         try:
             target, message = self._swap_back(live, reason)
-        except CancelledError:
-            raise
         except DeployError as exc:
             return str(exc)
         problems = self._use_again(target, live, message)
@@ -573,8 +563,6 @@ class Deployment(threading.Thread):
         for step in steps:
             try:
                 self._wait_out("checking", step, f"{message}; ")
-            except CancelledError:
-                raise
             except DeployError as exc:
                 problems.append(str(exc))
         return problems

@@ -11,7 +11,7 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
@@ -65,6 +65,8 @@ class LiveSignature:
         for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
             try:
                 self._check(commit_id)
+            except CancelledError:
+                return
             except PassingError as exc:
                 self._tell(f"the live release can't be verified now: {exc}", ended)
             except DeployError as exc:
