@@ -15,7 +15,8 @@ from zoo_watcher.errors import AgentError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
-from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.course import Progress
+from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
 from zoo_watcher.watcher import Watcher

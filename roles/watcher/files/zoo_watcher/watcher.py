@@ -21,7 +21,8 @@ from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
-from .releases.deployment import Deployment, Progress
+from .releases.course import Progress
+from .releases.deployment import Deployment
 from .releases.handshake import Phase
 from .releases.journal import ReleaseJournal
 from .releases.live_signature import LiveSignature
@@ -218,7 +219,7 @@ class Watcher:
             "%s, generation=%s commit=%s%s",
             progress.state,
             deployment.generation,
-            deployment.release.commit_id,
+            deployment.target.commit_id,
             f": {progress.message}" if progress.message else "",
         )
         self.board.enter(

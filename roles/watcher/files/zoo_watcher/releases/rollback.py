@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.wire.records import Release
 
 from .activation import live_commit
 from .journal import ReleaseJournal
@@ -37,9 +36,9 @@ class WayBack:
     elsewhere: PlacedRelease | None = None
 
     @classmethod
-    def find(cls, layout: Layout, journal: ReleaseJournal, release: Release) -> WayBack:
+    def find(cls, layout: Layout, journal: ReleaseJournal, release: PlacedRelease) -> WayBack:
         """The way back from `release`, before it is live."""
-        path = release.relative_path
+        path = release.path
         healthy = journal.place(path).healthy
         if not healthy:
             elsewhere = next((target for target in live_releases(layout, journal) if target.path != path), None)
