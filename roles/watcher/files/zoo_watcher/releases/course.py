@@ -19,10 +19,6 @@ from zoo_watcher.host.layout import Layout
 from .handshake import Handshake
 from .rollback import PlacedRelease
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds between tries of what may pass, from the first pause to the longest."""
-
 T = TypeVar("T")
 
 
@@ -73,7 +69,7 @@ class Course:
 
         Raises `DeployError` for what will not, `CancelledError`.
         """
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        backoff = Backoff()
         while True:
             try:
                 return step()

@@ -15,7 +15,7 @@ from zoo_watcher.wire.records import Release
 
 from .activation import live_commit
 from .apply_process import ApplyProcess, stage_job, tidy_job
-from .course import FIRST_PAUSE, LONGEST_PAUSE, Course
+from .course import Course
 from .memory import Memory
 from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import live_releases
@@ -54,7 +54,7 @@ class Fetching:
             return False
         self._spread(course.config.fetch_rate)
         job = course.wait_out("queued", lambda: stage_job(course.config, self._release, self._kept()))
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        backoff = Backoff()
         steps = _Steps(course.report)
         deadline: float | None = time.monotonic() + course.config.health_timeout
         killed = 0

@@ -12,7 +12,7 @@ import threading
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.host.filesystem import disk_errors
 
-from .course import FIRST_PAUSE, LONGEST_PAUSE, Course
+from .course import Course
 from .journal import Failure, ReleaseJournal
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Memory:
             return
         course = self._course
         begun = self.journal.with_attempt(course.generation, course.target.commit_id)
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        for pause in Backoff():
             with self._lock:
                 course.handshake.check()
                 problem = self.remember(begun)
