@@ -73,6 +73,7 @@ class Loop:
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
+        self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
         self._watcher._converge()
         return self._watcher.board.status.state

@@ -357,7 +357,8 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_w
     stage(deployment, OLD)
     activate(deployment.course.layout, "site", COMMIT)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
-    journal.with_attempt(7, COMMIT).with_attempt(7, COMMIT).save(deployment.course.layout.journal)
+    begun = journal.with_attempt(7, COMMIT, "site", OLD).with_attempt(7, COMMIT, "site", COMMIT)
+    begun.save(deployment.course.layout.journal)
     notes = have_commands(deployment, tmp_path, monkeypatch, f"cp {deployment.course.layout.journal} {tmp_path}/$0")
     save = ReleaseJournal.save
     tries: list[list[str]] = []
@@ -442,11 +443,23 @@ def live_and_unproved(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("healthy", [False, True])
-def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(
-    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DeployError("too large"), "too large"),
+        (ValueError("wrong"), "an error of the agent's own, see its log: ValueError wrong"),
+    ],
+)
+def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(  # a case each
+    deployment: Deployment,
+    told: list[Progress | None],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    healthy: bool,
 ) -> None:
     def run(*_words: Any) -> dict[str, Any]:
-        raise DeployError("too large")
+        raise error
 
     def problem(_soak: float = 0.0) -> str | None:
         return None if healthy or live_commit(deployment.course.layout, "site") == OLD else "not healthy"
@@ -458,11 +471,11 @@ def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be
     journal = ReleaseJournal.load(deployment.course.layout.journal)
     assert journal.failed(7, COMMIT)
     if healthy:
-        assert outcome(told) == ("failed", "too large")
+        assert outcome(told) == ("failed", said)
         assert live_commit(deployment.course.layout, "site") == UNPROVED
         assert journal.healthy == (UNPROVED, OLD)
     else:
-        went = f"too large; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
+        went = f"{said}; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
         assert outcome(told) == ("failed", went)
         assert live_commit(deployment.course.layout, "site") == OLD
         assert journal.healthy == (OLD,)

@@ -63,7 +63,7 @@ class GoingBack:
         candidates = [self._way_back.first.commit_id] if self._way_back.first else []
         candidates += [commit_id for commit_id in journal.healthy if commit_id in staged]
         self._course.previous = next((commit_id for commit_id in candidates if commit_id != target.commit_id), None)
-        self._memory.take(journal)
+        self._memory.take(journal, live)
         return live
 
     def go_back(self, reason: str) -> tuple[str, str]:
@@ -152,15 +152,19 @@ class GoingBack:
             return None
         if live in {course.target.commit_id, target.commit_id, *memory.journal.place(course.target.path).healthy}:
             return None
-        course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
-        problem = self._proof.find_problem(course.config.healthy_for)
+        with course.handshake.settling():
+            course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
+            done = self._settle(live)
+            course.wait_out("checking", self.look_back)
+        return done
+
+    def _settle(self, live: str) -> str | None:
+        problem = self._proof.find_problem(self._course.config.healthy_for)
         if problem is None:
-            memory.note_healthy(live)
-            done = None
-        else:
-            done = self._leave_unproved(live, f"{live}, which was live, is {problem}")
-            log.warning("%s", done)
-        course.wait_out("checking", self.look_back)
+            self._memory.note_healthy(live)
+            return None
+        done = self._leave_unproved(live, f"{live}, which was live, is {problem}")
+        log.warning("%s", done)
         return done
 
     def _leave_unproved(self, live: str, reason: str) -> str:

@@ -23,14 +23,16 @@ class Memory:
 
     def __init__(self, course: Course) -> None:
         self.journal = ReleaseJournal()
+        self._live: str | None = None
         self._course = course
         self._is_known = False
         self._attempting = False
         self._lock = threading.RLock()
 
-    def take(self, journal: ReleaseJournal) -> None:
-        """Go on with what was read."""
+    def take(self, journal: ReleaseJournal, live: str | None) -> None:
+        """Go on with what was read, where the commit `live` is live at the place of the release."""
         self.journal = journal
+        self._live = live
         self._is_known = True
 
     def remember(self, journal: ReleaseJournal) -> OSError | None:
@@ -58,7 +60,7 @@ class Memory:
         if self._attempting:
             return
         course = self._course
-        begun = self.journal.with_attempt(course.generation, course.target.commit_id)
+        begun = self.journal.with_attempt(course.generation, course.target.commit_id, course.target.path, self._live)
         for pause in Backoff():
             with self._lock:
                 course.handshake.check()

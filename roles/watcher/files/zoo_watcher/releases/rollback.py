@@ -84,6 +84,15 @@ class WayBack:
         )
 
 
+def find_unproved(layout: Layout, journal: ReleaseJournal) -> tuple[PlacedRelease, int] | None:
+    """The release that is live where one was activated last and has not come to an outcome; its generation too."""
+    for live in live_releases(layout, journal)[:1]:
+        attempt = journal.unproved(live.commit_id, live.path)
+        if attempt:
+            return live, attempt.generation
+    return None
+
+
 def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:
     """What is live at all places that the journal has, the one that was used last first."""
     found = ((live_commit(layout, place.path), place.path) for place in journal.places)
