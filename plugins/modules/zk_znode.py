@@ -54,8 +54,12 @@ options:
       - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
       - A value may have 1,000,000 bytes.
     type: raw
+  secret_value:
+    description:
+      - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
+    type: str
   encoding:
-    description: How O(value) is written here, V(base64) being for what is no text.
+    description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
     choices: [text, base64]
     default: text
@@ -133,6 +137,9 @@ options:
       value:
         description: As O(value).
         type: raw
+      secret_value:
+        description: As O(secret_value).
+        type: str
       encoding:
         description: As O(encoding).
         type: str
@@ -186,7 +193,8 @@ options:
     default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
-  - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
+  - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
+  - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
     Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
@@ -292,7 +300,7 @@ path:
   sample: /config/database
 value:
   description: What the znode holds after the task, or would hold.
-  returned: when O(path) is given, the znode is there and may be read
+  returned: when O(path) is given without O(secret_value), the znode is there and may be read
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
@@ -432,6 +440,7 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
+    "secret_value": {"type": "str", "no_log": True},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
@@ -439,6 +448,7 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
+VALUES = ("value", "secret_value")
 DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "sequence": False}
 
 
@@ -452,7 +462,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return {
         **ARGSPEC,
         **task,
-        "znodes": {"type": "list", "elements": "dict", "options": entry},
+        "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
         "wait_for_files": {"type": "bool", "default": False},
         "app": {"type": "str", "default": DEFAULT_APP},
         **WAITING_OPTIONS,
@@ -493,7 +503,7 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(
         argument_spec=argument_spec(),
-        mutually_exclusive=[("znodes", option) for option in ("path", "value", "version")],
+        mutually_exclusive=[VALUES, *(("znodes", option) for option in ("path", *VALUES, "version"))],
         required_one_of=[("path", "znodes")],
         supports_check_mode=True,
     )
