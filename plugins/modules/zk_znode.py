@@ -199,14 +199,10 @@ notes:
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
-    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
-    is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
-    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and its options; C(use_tls) is O(tls), which
-    verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
-    is M(zoo.deploy.zk_znode_info).
-  - >-
-    Other than there, a O(value) left out changes nothing of a znode that is there, O(state=absent) refuses one with
-    children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
+    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
+    C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
+    is O(tls), and instead of C(op) and C(timeout) there is M(zoo.deploy.zk_znode_info) with its C(wait_timeout). The
+    page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
   - module: zoo.deploy.zk_release_info
