@@ -28,7 +28,7 @@ else:
     KAZOO_IMPORT_ERROR = None
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
-    "hosts": {"type": "list", "elements": "str", "required": True},
+    "hosts": {"type": "list", "elements": "str"},
     "connect_timeout": {"type": "float", "default": 10.0},
     "digest_username": {"type": "str"},
     "digest_password": {"type": "str", "no_log": True},

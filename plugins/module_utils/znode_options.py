@@ -17,11 +17,15 @@ INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
 
 
 class DesiredZnode(NamedTuple):
-    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them."""
+    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them.
+
+    A `secret` value is in no result and no diff, nor is the one that it replaces.
+    """
 
     path: str
     present: bool = True
     value: Value | None = None
+    secret: bool = False
     recursive: bool = False
     version: int | None = None
     acl: tuple[AclEntry, ...] | None = None
@@ -31,10 +35,13 @@ class DesiredZnode(NamedTuple):
     def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> DesiredZnode:
         """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
         path = _checked(given["path"])
+        secret = given["secret_value"] is not None
+        value = given["secret_value"] if secret else given["value"]
         wanted = cls(
             path=path,
             present=given["state"] == "present",
-            value=read_value(given["value"], given["encoding"], path),
+            value=read_value(value, given["encoding"], path),
+            secret=secret,
             recursive=bool(given["recursive"]),
             version=given["version"],
             acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),

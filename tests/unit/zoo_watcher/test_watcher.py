@@ -20,7 +20,8 @@ from zoo_watcher.errors import AgentError, ConfigError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
-from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.course import Progress
+from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
 from zoo_watcher.watcher import Watcher
@@ -77,6 +78,7 @@ class Loop:
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
+        self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
         self._watcher._converge()
         return self._watcher.board.status.state

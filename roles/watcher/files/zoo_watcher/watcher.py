@@ -22,11 +22,13 @@ from .host.layout import Layout
 from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.activation import live_commit
-from .releases.deployment import Deployment, Progress
+from .releases.course import Progress
+from .releases.deployment import Deployment
 from .releases.handshake import Phase
 from .releases.journal import ReleaseJournal
+from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
-from .releases.rollback import live_releases
+from .releases.rollback import PlacedRelease, find_unproved, live_releases
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
@@ -67,7 +69,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
+        self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
         self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
@@ -79,7 +81,8 @@ class Watcher:
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
-        self.deployment: Deployment | None = None
+        self.deployment: LiveProof | None = None
+        self._proof: tuple[PlacedRelease, int] | None = None
         self._answered: Desired | None = None
         self.ending: str | None = None
         self._check_again = check_again
@@ -209,9 +212,9 @@ class Watcher:
             reconciler.start()
         self.reconciler = reconciler
         self._stopping = False
-        self._answered = None
+        self._answered = self._proof = None
 
-    def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
+    def _note_progress(self, deployment: LiveProof, progress: Progress | None) -> None:
         if deployment is not self.deployment:
             return
         if progress is None:
@@ -223,7 +226,7 @@ class Watcher:
             "%s, generation=%s commit=%s%s",
             progress.state,
             deployment.generation,
-            deployment.release.commit_id,
+            deployment.target.commit_id,
             f": {progress.message}" if progress.message else "",
         )
         self.board.enter(
@@ -317,12 +320,20 @@ class Watcher:
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or self._stopping or desired.asks_the_same(self._answered):
+        if self._stopping or not self.desired.is_read or (desired and desired.asks_the_same(self._answered)):
             return
         if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            self._cancel_for(desired)
+            if desired:
+                self._cancel_for(desired)
             return
+        if self._stays_at_its_release(desired) and self._prove_unproved():
+            return
+        if desired is not None:
+            self._answer(desired)
+
+    def _answer(self, desired: Desired) -> None:
+        """Deploy what is desired, or say why not."""
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._enter("failed", desired, message=desired.problem, timings=None)
@@ -333,10 +344,28 @@ class Watcher:
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
-        elif self.controls.held and not self._is_live(desired.release):
+        elif self._stays_at_its_release(desired):
             self._stay()
         else:
             self._deploy(desired, desired.release)
+
+    def _stays_at_its_release(self, desired: Desired | None) -> bool:
+        """Whether there is nothing to deploy, or a person holds the host."""
+        if desired is None or desired.release is None:
+            return True
+        return self.controls.held is not None and not self._is_live(desired.release)
+
+    def _prove_unproved(self) -> bool:
+        """Prove what is live and has no outcome yet, once; whether that has begun."""
+        unproved = find_unproved(self.layout, ReleaseJournal.read(self.layout.journal))
+        if unproved is None or unproved == self._proof:
+            return False
+        target, generation = unproved
+        proof = LiveProof(self.config, target, generation, self.health, lambda one: self.inbox.put((proof, one)))
+        if self._start(proof):
+            self._proof = unproved
+            self.board.enter("queued", self._live(), generation=generation, message=None, timings=None)
+        return True
 
     @property
     def _is_deploying(self) -> bool:
@@ -347,10 +376,11 @@ class Watcher:
         deployment = self.deployment
         if deployment is None:
             return
-        if not self.controls.held and (desired.release is not None or not deployment.handshake.has_activated):
+        if desired.release is None:
+            if not deployment.cancel_unless_live():
+                self.troubles.add([str(desired.problem)])
+        elif not self.controls.held:
             deployment.cancel()
-        elif desired.problem:
-            self.troubles.add([desired.problem])
 
     def _is_live(self, release: Release) -> bool:
         return live_commit(self.layout, release.relative_path) == release.commit_id
@@ -401,14 +431,19 @@ class Watcher:
             self.health,
             lambda progress: self.inbox.put((deployment, progress)),
         )
+        if self._start(deployment):
+            self._proof = None
+            self._enter("queued", desired, message=None, timings=None)
+
+    def _start(self, deployment: LiveProof) -> bool:
         try:
             deployment.start()
         except RuntimeError as exc:
             # No thread, no memory: nothing has begun, and all of it is tried again.
-            self.troubles.add([f"deployment of generation {desired.generation} not started: {exc}"])
-            return
+            self.troubles.add([f"deployment of generation {deployment.generation} not started: {exc}"])
+            return False
         self.deployment = deployment
-        self._enter("queued", desired, message=None, timings=None)
+        return True
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self._answered = desired

@@ -285,7 +285,7 @@ def test_a_newer_release_does_not_wait_for_a_process_that_can_not_be_killed(
     def run() -> None:
         try:
             immortal.process.run({})
-        except DeployError as exc:
+        except CancelledError as exc:
             ended.append(type(exc))
 
     thread = threading.Thread(target=run, daemon=True)
