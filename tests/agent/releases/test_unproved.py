@@ -106,3 +106,18 @@ def test_a_held_agent_that_is_restarted_goes_back_from_what_is_not_healthy_thoug
     assert unproved.agent.control("release").returncode == 0
     assert unproved.agent.wait_outcome(newer)["state"] == "active"
     assert unproved.agent.live() == third
+
+
+def test_a_hold_that_cancels_a_newer_release_before_its_activation_has_what_is_live_proved(
+    unproved: Unproved, repository: GitRepository, release: Publish
+) -> None:
+    unproved.agent.end()
+    unproved.agent.config["health_timeout"] = 2
+    unproved.agent.start()
+    wait_for(lambda: unproved.agent.log.count(f"checking, generation={unproved.generation}") == 2, "it is checked")
+    repository.commit({"index.html": "three\n"})
+    newer = release(url=f"{repository.url}-is-not-here")
+    wait_for(lambda: f"fetching, generation={newer}" in unproved.agent.log, "it is fetched")
+    assert unproved.agent.control("hold", "--reason", "disk swap").returncode == 0
+    unproved.wait_rolled_back()
+    assert unproved.agent.wait_outcome(unproved.generation)["state"] == "rolled_back"

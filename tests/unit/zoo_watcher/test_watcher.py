@@ -37,6 +37,7 @@ class Loop:
         self.deployed: list[str] = []
         self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1", lambda: None)
         monkeypatch.setattr(self._watcher, "_deploy", self._deploy)
+        monkeypatch.setattr(self._watcher, "_keep_lock", lambda: None)
 
     def _deploy(self, desired: Desired, release: Release) -> None:
         self.deployed.append(release.commit_id)
@@ -56,6 +57,21 @@ class Loop:
                 self._watcher._note_progress(deployment, progress)
 
         return take
+
+    def begin(self, generation: int, letter: str) -> Deployment:
+        """Have a deployment under way that does nothing."""
+        release = Release("https://git.example/site.git", letter * 40, "site")
+        made = Deployment(self._watcher.config, release, generation, 1, self._watcher.health, lambda _progress: None)
+        self._watcher.deployment = made
+        return made
+
+    def turn(self) -> None:
+        """Look at all that may have changed; no server answers."""
+        self._watcher._turn()
+
+    def said_of_hold(self) -> str:
+        """What the status file says of what a hold has come to."""
+        return str(json.loads(self.layout.status.read_text())["holding"])
 
     def hold(self) -> None:
         """Have a person hold it."""
@@ -172,6 +188,21 @@ def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> No
     assert loop.converge(7, "a") == "queued"
     assert loop.converge(8, "b") == "idle"
     assert loop.deployed == ["a" * 40]
+
+
+def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop) -> None:
+    for activated in (False, True):
+        deployment = loop.begin(7, "a")
+        if activated:
+            deployment.handshake.activate()
+        loop.hold()
+        loop.turn()
+        assert deployment.handshake.is_cancelled() is not activated
+        assert loop.said_of_hold() == (
+            "what is live already is proved or gone back from"
+            if activated
+            else f"the deployment of {'a' * 40} is cancelled"
+        )
 
 
 def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:

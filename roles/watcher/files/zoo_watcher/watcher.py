@@ -83,6 +83,7 @@ class Watcher:
         self.reconciler = self._reconciler()
         self.deployment: LiveProof | None = None
         self._proof: tuple[PlacedRelease, int] | None = None
+        self._cancelled: str | None = None
         self._answered: Desired | None = None
         self.ending: str | None = None
         self._check_again = check_again
@@ -248,6 +249,7 @@ class Watcher:
             self._note_files()
         with self.troubles.noted():
             self.controls.refresh()
+            self._keep_held()
             self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
@@ -371,6 +373,28 @@ class Watcher:
     def _is_deploying(self) -> bool:
         return self.deployment is not None
 
+    def _keep_held(self) -> None:
+        """Cancel, while a person holds this host, what is not live yet; what is live is brought to its outcome."""
+        deployment = self.deployment
+        if self.controls.held is None:
+            self._end_hold()
+            return
+        if deployment is not None and deployment.cancel_unless_live():
+            cancelled = f"the deployment of {deployment.target.commit_id} is cancelled"
+            if cancelled != self._cancelled:
+                log.info("held: %s", cancelled)
+            # It is deployed when the hold ends.
+            self._cancelled, self._answered = cancelled, None
+            self.board.note_hold(cancelled)
+        else:
+            self.board.note_hold("what is live already is proved or gone back from" if deployment else self._cancelled)
+
+    def _end_hold(self) -> None:
+        self.board.note_hold(None)
+        if self._cancelled and not self._is_deploying and self.board.status.message == f"{self._cancelled}: held":
+            self.board.enter(self.board.status.state, self._live(), message=None)
+        self._cancelled = None
+
     def _cancel_for(self, desired: Desired) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
         deployment = self.deployment
@@ -388,7 +412,8 @@ class Watcher:
     def _stay(self) -> None:
         """While the host is held, the state is that of the last release which came to an outcome, or none's."""
         if self.board.status.state not in {"active", *GAVE_UP}:
-            self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
+            message = f"{self._cancelled}: held" if self._cancelled else None
+            self.board.enter("idle", self._live(), generation=None, message=message, timings=None)
 
     def _retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""

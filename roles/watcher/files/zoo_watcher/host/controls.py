@@ -25,6 +25,8 @@ HELD = "held"
 DRAINED = "drained"
 RETRY = "retry"
 """The names of the markers; the last is a request, and deleted once it is answered."""
+HOLDING = "holding"
+"""The key of the status file with what a hold does to the deployment that is under way."""
 LONGEST_REASON = 200
 """How many characters a reason may have."""
 

@@ -74,7 +74,7 @@ class GoingBack:
         course = self._course
         course.handshake.enter(Phase.GOING_BACK)
         try:
-            target, message = self._swap_back(course.target.commit_id, reason)
+            target, message = self._swap_back(course.target.commit_id, self.taken_down, reason)
             if self.taken_down:
                 # Before anything is run that may take the agent down again.
                 ended = "the agent ended before after_activate and the units were done"
@@ -97,8 +97,10 @@ class GoingBack:
         problem = self._proof.find_problem()
         return [f"the earlier release is {problem}"] if problem else []
 
-    def _swap_back(self, failed: str, reason: str) -> tuple[PlacedRelease, str]:
-        """Make an earlier release live after one that has failed: that, and what has happened.
+    def _swap_back(self, failed: str, times: int, reason: str) -> tuple[PlacedRelease, str]:
+        """Make an earlier release live after one that has failed, and taken the agent down so many `times`.
+
+        That release, and what has happened.
 
         Raises `DeployError`, also with the reason, and `CancelledError`.
         """
@@ -107,7 +109,7 @@ class GoingBack:
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         try:
-            self._prepare(failed, target)
+            self._prepare(failed, times, target)
         # Also where it can't be started now: the release that has failed is live until the link is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
@@ -124,9 +126,9 @@ class GoingBack:
         signers = allowed_signers(config.require_signature)
         return self._way_back.choose(self._course.layout, config.shared_paths, signers)
 
-    def _prepare(self, failed: str, target: PlacedRelease) -> None:
+    def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
         """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
-        if self.taken_down > MOST_ATTEMPTS:
+        if times > MOST_ATTEMPTS:
             raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
         self._hooks.run("before_rollback", DeployError, failed, target.commit_id)
 
@@ -159,22 +161,31 @@ class GoingBack:
         return done
 
     def _settle(self, live: str) -> str | None:
-        problem = self._proof.find_problem(self._course.config.healthy_for)
-        if problem is None:
-            self._memory.note_healthy(live)
-            return None
-        done = self._leave_unproved(live, f"{live}, which was live, is {problem}")
+        with self._memory.checking(live) as times:
+            if times >= MOST_ATTEMPTS:
+                problem: str | None = given_up("it")
+            else:
+                problem = self._proof.find_problem(self._course.config.healthy_for)
+            if problem is None:
+                self._memory.note_healthy(live)
+                return None
+            done = self._leave_unproved(live, times, f"{live}, which was live, is {problem}")
         log.warning("%s", done)
         return done
 
-    def _leave_unproved(self, live: str, reason: str) -> str:
+    def _leave_unproved(self, live: str, times: int, reason: str) -> str:
         """Go back from a release that is live and was never proved; what that came to. Raises `CancelledError`."""
         try:
-            target, message = self._swap_back(live, reason)
+            target, message = self._swap_back(live, times, reason)
         except DeployError as exc:
             return str(exc)
         problems = self._hooks.use_again(target.commit_id, live, message)
         return "; ".join([message, *problems, *self._find_problems()])
+
+
+def given_up(what: str) -> str:
+    """What is wrong with a release that has taken the agent down too often."""
+    return f"given up: the agent ended without a word {MOST_ATTEMPTS} times while {what} was being activated or checked"
 
 
 def _outcome(message: str, problems: list[str]) -> tuple[str, str]:

@@ -153,6 +153,11 @@ class ReleaseJournal:
         interrupted = None if live == commit_id else self.unproved(live, path)
         return replace(self, attempt=Attempt(generation, commit_id, times, path), interrupted=interrupted)
 
+    def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
+        """The journal before what is live and unproved is checked, for the sake of the release of `generation`."""
+        known = self.unproved(commit_id, path) or Attempt(generation, commit_id, 0, path)
+        return replace(self, attempt=replace(known, times=known.times + 1), interrupted=None)
+
     def without_attempt(self) -> ReleaseJournal:
         """The journal after the activation was broken off on purpose: this time does not count."""
         attempt = self.attempt

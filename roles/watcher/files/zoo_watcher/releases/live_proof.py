@@ -17,7 +17,7 @@ from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError
 from zoo_watcher.services.health import Health
 
 from .course import Course, Progress
-from .going_back import MOST_ATTEMPTS, GoingBack
+from .going_back import MOST_ATTEMPTS, GoingBack, given_up
 from .handshake import Phase
 from .health_proof import HealthProof
 from .hooks import HostHooks
@@ -143,10 +143,7 @@ class LiveProof(threading.Thread):
             self._back.taken_down = times
             # The way back may take the agent down as well.
             self._memory.begin_attempt()
-            raise UnhealthyError(
-                f"given up: the agent ended without a word {MOST_ATTEMPTS} times "
-                "while this release was being activated or checked"
-            )
+            raise UnhealthyError(given_up("this release"))
 
     def _prove(self, *, proved_before: bool) -> None:
         """Wait until the checks pass since the release went live, and long enough.

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
+from collections.abc import Iterator
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.host.filesystem import disk_errors
@@ -71,6 +73,22 @@ class Memory:
             why = f"{course.layout.journal}: Read-only file system; tried again in {pause:.0f} s"
             course.report("queued", why, "disk")
             course.handshake.sleep(pause)
+
+    @contextlib.contextmanager
+    def checking(self, live: str) -> Iterator[int]:
+        """Note, while it lasts, that what is live and unproved is checked; how often the agent ended in that before.
+
+        Raises `CancelledError`.
+        """
+        course = self._course
+        with self._lock:
+            course.handshake.check()
+            self.remember(self.journal.with_check(live, course.target.path, course.generation))
+            self._attempting = True
+        attempt = self.journal.attempt
+        yield attempt.times - 1 if attempt else 0
+        with self._lock:
+            self._attempting = False
 
     def break_off_attempt(self) -> None:
         """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
