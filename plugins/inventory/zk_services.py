@@ -131,7 +131,7 @@ notes:
   - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
 requirements:
-  - ZooKeeper 3.5 or later; from 3.6 on, thousands of children are read in a few requests
+  - ZooKeeper 3.5 or later, or a server like it; from 3.6 on, thousands of children are read in a few requests
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
