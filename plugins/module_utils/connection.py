@@ -187,6 +187,8 @@ def _check_ca(options: Mapping[str, Any]) -> None:
 
 def _check_certificate(options: Mapping[str, Any]) -> None:
     certificate, key = (_existing(options, name) for name in ("tls_cert", "tls_key"))
+    if certificate is None and key:
+        raise ConnectError("tls_key: given without tls_cert")
     if certificate is None:
         return
     # An empty password, so that OpenSSL does not ask the terminal for one.
@@ -220,7 +222,8 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
         "use_ssl": True,
         "ca": options.get("tls_ca"),
         "certfile": options.get("tls_cert"),
-        "keyfile": options.get("tls_key"),
+        # kazoo uses a certificate only with a key; both may be in one file.
+        "keyfile": options.get("tls_key") or options.get("tls_cert"),
         "keyfile_password": options.get("tls_key_password"),
         "verify_certs": options["tls_verify"],
         # Asked for only where it is wanted: kazoo knows it from 2.11 on.

@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, ancestors, check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
+    AclEntry,
+    AclId,
+    Value,
+    normalized,
+    own_ids,
+    read_acl,
+    read_value,
+)
 
 INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
@@ -19,7 +27,8 @@ INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
 class DesiredZnode(NamedTuple):
     """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them.
 
-    A `secret` value is in no result and no diff, nor is the one that it replaces.
+    A `secret` value is in no result and no diff, nor is the one that it replaces. `own` are the `own_ids` of the
+    connection.
     """
 
     path: str
@@ -29,6 +38,7 @@ class DesiredZnode(NamedTuple):
     recursive: bool = False
     version: int | None = None
     acl: tuple[AclEntry, ...] | None = None
+    own: frozenset[AclId] = frozenset()
     sequence: bool = False
 
     @classmethod
@@ -45,6 +55,7 @@ class DesiredZnode(NamedTuple):
             recursive=bool(given["recursive"]),
             version=given["version"],
             acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),
+            own=frozenset() if given["acl"] is None else own_ids(connection),
             sequence=bool(given["sequence"]),
         )
         wanted.check()
@@ -63,6 +74,10 @@ class DesiredZnode(NamedTuple):
             why = f"version: expected 0 or more, got {self.version}"
         if why:
             raise ZooKeeperError(f"{self.path}: {why}", path=self.path)
+
+    def has_acl(self, acl: Iterable[Any]) -> bool:
+        """Whether this, as it was read, is the ACL that is wanted."""
+        return set(normalized(self.acl or (), self.own)) == set(normalized(acl, self.own))
 
     @property
     def turn(self) -> tuple[bool, int]:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Znodes brought to what is wanted of them: read, planned, committed.
 
-All that matters is read in one pipelined round, and what differs is committed in one transaction. Where somebody else's
-transaction was faster, everything is read and planned again.
+All that matters is read in two pipelined rounds, and what differs is committed in one transaction. Where somebody
+else's transaction was faster, everything is read and planned again.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
     """The znodes that are wanted, all above them, and all below those that are to go. Raises `ZooKeeperError`."""
     named = {one.path: one for one in wanted if not one.sequence}
     above = {path for one in wanted for path in ancestors(one.path)} - set(named)
-    synced = client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
+    client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
+    # First and by itself: a server that does not know this request ends the connection, and with it all others.
+    nodes = dict(zip(named, read_many(client, list(named), timeout)))
     stats = {path: client.exists_async(path) for path in above}
     acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
-    nodes = dict(zip(named, read_many(client, list(named), timeout)))
-    _answer(synced, "/", timeout)
     tree = Tree({path: _without_value(request, path, timeout) for path, request in stats.items()})
     for path, one in named.items():
         current = _current(client, one, nodes[path], timeout)

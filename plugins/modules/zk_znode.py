@@ -98,7 +98,7 @@ options:
         description:
           - V(world) is everybody, V(digest) a user name and password, V(ip) an address or network, V(sasl) a principal,
             V(x509) the subject of a certificate.
-          - V(auth) is the user of O(digest_username).
+          - V(auth) is the user of O(digest_username), whose password the server hashes.
         type: str
         required: true
       id:
@@ -107,7 +107,12 @@ options:
           - V(world) and V(auth) need none.
         type: str
       password:
-        description: The password of a V(digest) user, in plain; only its hash is sent and stored.
+        description:
+          - The password of a V(digest) user, in plain; only its hash is sent and stored.
+          - The hash is SHA-1, ZooKeeper's default. Servers that are started with another
+            C(zookeeper.DigestAuthenticationProvider.digestAlg) would not know the user by it; there, give C(user:hash).
+          - The user of O(digest_username) is hashed by the server, as with V(auth), unless the connection has a
+            O(sasl_mechanism) or a O(tls_cert) too, whose identity the server would add.
         type: str
       perms:
         description: What is allowed.

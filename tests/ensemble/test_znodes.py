@@ -16,7 +16,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
-from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils import znode_values, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, child, parent
@@ -271,6 +271,28 @@ def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> N
     assert converge(as_user, **task, recursive=True)["changed"]
     assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
     assert not converge(as_user, **task)["changed"]
+
+
+@pytest.fixture(scope="module")
+def sha256_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server that hashes digest users otherwise."""
+    algorithm = "-Dzookeeper.DigestAuthenticationProvider.digestAlg=SHA-256"
+    with Ensemble(tmp_path_factory.mktemp("sha256"), size=1, jvm=(algorithm,)) as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("who", [{"scheme": "auth", "perms": ["all"]}, MINE], ids=["auth", "digest"])
+def test_the_user_of_the_connection_is_not_locked_out_where_servers_hash_otherwise(
+    sha256_ensemble: Ensemble, app: str, who: dict[str, Any]
+) -> None:
+    login: dict[str, Any] = {"digest_username": "user", "digest_password": "secret"}
+    with connected(sha256_ensemble.hosts, auth_data=[("digest", "user:secret")]) as client:
+        made = converge(client, path=app, value="one", acl=[who], recursive=True, **login)
+        shown = made["diff"]["after"]["acl"]
+        assert shown == [{"scheme": "digest", "id": "user:x", "perms": [*znode_values.PERMISSIONS]}]
+        assert not converge(client, path=app, acl=[who], **login)["changed"]
+        assert converge(client, path=app, acl=[who, {"scheme": "world", "perms": ["read"]}], **login)["changed"]
+        assert converge(client, path=app, value="two", **login)["changed"]
 
 
 def test_parents_are_made_with_the_same_acl(as_user: KazooClient, app: str) -> None:

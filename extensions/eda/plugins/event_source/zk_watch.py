@@ -112,7 +112,7 @@ options:
     description: File with the certificates that sign the servers', in PEM form.
     type: path
   tls_cert:
-    description: File with the client's certificate, in PEM form.
+    description: File with the client's certificate, in PEM form, and its key where O(tls_key) is not given.
     type: path
   tls_key:
     description: File with the client's private key, in PEM form.
