@@ -97,22 +97,22 @@ CLICKHOUSE = (
 PATRONI_LEADER = (
     "pg1",
     (
-        b'{"conn_url":"postgres://127.0.0.1:29792/postgres","api_url":"http://127.0.0.1:29733/patroni","state":"running",'
+        b'{"conn_url":"postgres://127.0.0.11:5432/postgres","api_url":"http://127.0.0.11:8008/patroni","state":"running",'
         b'"role":"master","version":"3.0.2","xlog_location":83886080,"timeline":1}'
     ),
 )
-"""What Debian's Patroni 3.0.2 wrote below /service/<scope>/members, on one machine as all of the following."""
+"""What Debian's Patroni 3.0.2 wrote below /service/<scope>/members."""
 PATRONI_REPLICA = (
     "pg2",
     (
-        b'{"conn_url":"postgres://127.0.0.1:29766/postgres","api_url":"http://127.0.0.1:29799/patroni","state":"running",'
+        b'{"conn_url":"postgres://127.0.0.12:5432/postgres","api_url":"http://127.0.0.12:8008/patroni","state":"running",'
         b'"role":"replica","version":"3.0.2","xlog_location":83886080,"timeline":1}'
     ),
 )
 PATRONI_STANDBY_LEADER = (
     "pg3",
     (
-        b'{"conn_url":"postgres://127.0.0.1:29795/postgres","api_url":"http://127.0.0.1:29704/patroni","state":"running",'
+        b'{"conn_url":"postgres://127.0.0.13:5432/postgres","api_url":"http://127.0.0.13:8008/patroni","state":"running",'
         b'"role":"standby_leader","version":"3.0.2","checkpoint_after_promote":false,"xlog_location":83886080,"timeline":1}'
     ),
 )
@@ -149,7 +149,7 @@ AS_WRITTEN = [
     WrittenEntry("solr", SOLR, "192.168.1.123", 8080),
     WrittenEntry("hiveserver2", HIVESERVER2, "x1", 10000),
     WrittenEntry("clickhouse", CLICKHOUSE, "ch1.example.com", 9000),
-    WrittenEntry("patroni", PATRONI_LEADER, "127.0.0.1", 29792),
-    WrittenEntry("patroni", PATRONI_REPLICA, "127.0.0.1", 29766),
-    WrittenEntry("patroni", PATRONI_STANDBY_LEADER, "127.0.0.1", 29795),
+    WrittenEntry("patroni", PATRONI_LEADER, "127.0.0.11", 5432),
+    WrittenEntry("patroni", PATRONI_REPLICA, "127.0.0.12", 5432),
+    WrittenEntry("patroni", PATRONI_STANDBY_LEADER, "127.0.0.13", 5432),
 ]
