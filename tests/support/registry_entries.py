@@ -36,6 +36,14 @@ CURATOR = (
     ),
 )
 """curator-x-discovery-server/README.txt of Apache Curator, with the fields that JsonInstanceSerializer adds."""
+CURATOR_WITHOUT_ENABLED = (
+    "p1",
+    (
+        b'{"name":"payments","id":"p1","address":"192.0.2.8","port":8443,"sslPort":null,"payload":"From Curator",'
+        b'"registrationTimeUTC":1795902988370,"serviceType":"DYNAMIC","uriSpec":null}'
+    ),
+)
+"""What ServiceDiscovery of Debian's Curator 5.4.0 wrote; it has no `enabled`, by default."""
 SPRING_CLOUD = (
     "5f0e6b0c-1d0b-4e5b-9a57-8d2f1b9a3c11",
     (
@@ -140,6 +148,7 @@ AS_WRITTEN = [
     WrittenEntry("nerve", NERVE_BASE64, "10.0.0.4", 8081),
     WrittenEntry("serverset", SERVERSET, "asdf-laptop", 4794),
     WrittenEntry("curator", CURATOR, "10.20.30.40", 1234),
+    WrittenEntry("curator", CURATOR_WITHOUT_ENABLED, "192.0.2.8", 8443),
     WrittenEntry("curator", SPRING_CLOUD, "10.0.0.21", 8443, example_name="spring_cloud"),
     WrittenEntry("curator", DUBBO_3, "192.168.1.9", 20880, example_name="dubbo3"),
     WrittenEntry("dubbo", DUBBO_2, "192.168.1.7", 20880, example_name="dubbo2"),
