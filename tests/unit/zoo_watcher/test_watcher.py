@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,6 +208,25 @@ def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(l
     loop.converge(8, "b")
     take_last_words()
     assert loop.converge(8, "b") == "active"
+
+
+def test_where_what_is_live_can_not_be_looked_at_the_status_says_what_it_said_and_nothing_is_begun(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.activate("a")
+    take_last_words = loop.has_ended(7, "a")
+    loop.converge(7, "a")
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    loop.hold()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", fail)
+        take_last_words()
+        with pytest.raises(OSError, match="Input/output error"):
+            loop.converge(8, "a")
+    assert loop.converge(8, "a") == "queued", "its last words have been taken"
 
 
 def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:

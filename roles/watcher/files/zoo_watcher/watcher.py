@@ -116,7 +116,7 @@ class Watcher:
         self._lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
-        self.board.enter("idle", self._live())
+        self.board.enter("idle", self._known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
@@ -227,7 +227,7 @@ class Watcher:
         )
         self.board.enter(
             progress.state,
-            self._live(),
+            self._known_live(),
             generation=deployment.generation,
             message=progress.message,
             timings=progress.timings or None,
@@ -360,7 +360,7 @@ class Watcher:
         proof = LiveProof(self.config, target, generation, self.health, lambda one: self.inbox.put((proof, one)))
         if self._start(proof):
             self._proof = unproved
-            self.board.enter("queued", self._live(), generation=generation, message=None, timings=None)
+            self.board.enter("queued", self._known_live(), generation=generation, message=None, timings=None)
         return True
 
     @property
@@ -386,7 +386,7 @@ class Watcher:
     def _end_hold(self) -> None:
         self.board.note_hold(None)
         if self._cancelled and not self._is_deploying and self.board.status.message == f"{self._cancelled}: held":
-            self.board.enter(self.board.status.state, self._live(), message=None)
+            self.board.enter(self.board.status.state, self._known_live(), message=None)
         self._cancelled = None
 
     def _cancel_for(self, desired: Desired) -> None:
@@ -407,7 +407,7 @@ class Watcher:
         """While the host is held, the state is that of the last release which came to an outcome, or none's."""
         if self.board.status.state not in {"active", *GAVE_UP}:
             message = f"{self._cancelled}: held" if self._cancelled else None
-            self.board.enter("idle", self._live(), generation=None, message=message, timings=None)
+            self.board.enter("idle", self._known_live(), generation=None, message=message, timings=None)
 
     def _retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""
@@ -466,16 +466,25 @@ class Watcher:
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self._answered = desired
-        self.board.enter(state, self._live(), generation=desired.generation, **changes)
+        self.board.enter(state, self._known_live(), generation=desired.generation, **changes)
 
     def _live(self) -> str | None:
-        """The commit that is live where the desired release belongs, else at the place that was used last."""
+        """The commit that is live where the desired release belongs, else at the place that was used last.
+
+        Raises `OSError` where that can't be told now.
+        """
         release = self.desired.current.release if self.desired.current else None
         here = live_commit(self.layout, release.relative_path) if release else None
         if here:
             return here
         targets = live_releases(self.layout, ReleaseJournal.load(self.layout.journal))
         return targets[0].commit_id if targets else None
+
+    def _known_live(self) -> str | None:
+        """As `_live`; None where that can't be told now: then the status says what it said before."""
+        with contextlib.suppress(OSError):
+            return self._live()
+        return None
 
     def _register(self) -> None:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
