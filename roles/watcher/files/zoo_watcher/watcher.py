@@ -24,7 +24,7 @@ from .releases.activation import live_commit
 from .releases.course import Progress
 from .releases.deployment import Deployment
 from .releases.handshake import Phase
-from .releases.journal import ReleaseJournal
+from .releases.journal import KnownJournal, ReleaseJournal
 from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
 from .releases.rollback import PlacedRelease, find_unproved, live_releases
@@ -68,6 +68,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
+        self.journal = KnownJournal(self.layout.journal)
         self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
@@ -213,6 +214,7 @@ class Watcher:
     def _note_progress(self, deployment: LiveProof, progress: Progress | None) -> None:
         if deployment is not self.deployment:
             return
+        self.journal.forget()
         if progress is None:
             # Only now: its last word is taken, so nothing says less of it than it has come to.
             self.deployment = None
@@ -237,6 +239,7 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
+        self.journal.forget()
         self.troubles.begin_turn()
         with self.troubles.noted():
             self._keep_lock()
@@ -336,7 +339,7 @@ class Watcher:
             return
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
         other = self._answered is not None and self._answered.generation == desired.generation
-        journal = ReleaseJournal.read(self.layout.journal)
+        journal = self.journal.read()
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
@@ -353,7 +356,7 @@ class Watcher:
 
     def _prove_unproved(self) -> bool:
         """Prove what is live and has no outcome yet, once; whether that has begun."""
-        unproved = find_unproved(self.layout, ReleaseJournal.read(self.layout.journal))
+        unproved = find_unproved(self.layout, self.journal.read())
         if unproved is None or unproved == self._proof:
             return False
         target, generation = unproved
@@ -427,12 +430,12 @@ class Watcher:
     def _forget_failure(self, generation: int | None) -> str | None:
         """Forget that this generation has failed here; why not. Raises `OSError`."""
         desired, status = self.desired.current, self.board.status
-        journal = ReleaseJournal.read(self.layout.journal)
+        journal = self.journal.read()
         failed = desired is not None and self._has_failed(desired, journal)
         known = status.state if generation == status.generation else None
         refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
         if refusal is None:
-            journal.without_failure().save(self.layout.journal)
+            self.journal.save(journal.without_failure())
             self._answered = None
         return refusal
 
@@ -477,7 +480,7 @@ class Watcher:
         here = live_commit(self.layout, release.relative_path) if release else None
         if here:
             return here
-        targets = live_releases(self.layout, ReleaseJournal.load(self.layout.journal))
+        targets = live_releases(self.layout, self.journal.load())
         return targets[0].commit_id if targets else None
 
     def _known_live(self) -> str | None:
@@ -506,11 +509,11 @@ class Watcher:
         desired = self.desired.current
         if desired is None:
             # While it can't be read, what was proved here before is what this host serves.
-            return self.desired.is_read or bool(ReleaseJournal.read(self.layout.journal).healthy)
+            return self.desired.is_read or bool(self.journal.read().healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(ReleaseJournal.read(self.layout.journal).healthy)
+        return self._live() is not None or bool(self.journal.read().healthy)
 
     def _prove_contact(self) -> None:
         """Where a deployment waits for an answer of the ensemble, ask for one."""

@@ -514,12 +514,12 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
     stage(deployment, OLD)
     activate(deployment.course.layout, "site", OLD)
     ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.course.layout.journal)
-    real, seen = os.readlink, set[str]()
+    real, seen = os.readlink, set[tuple[str, str]]()
 
     def fail_once_for_each_target(path: Any) -> str:
         target = real(path)
-        if target not in seen:
-            seen.add(target)
+        if (str(path), target) not in seen:
+            seen.add((str(path), target))
             raise OSError(errno.EIO, "Input/output error", str(path))
         return target
 
