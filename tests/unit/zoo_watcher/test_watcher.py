@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from zoo_watcher import watcher as watcher_module
+from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Desired
-from zoo_watcher.errors import AgentError
+from zoo_watcher.errors import AgentError, ConfigError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
@@ -289,5 +293,45 @@ def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said
     ReleaseJournal().with_failure(Failure(7, "failed", "not healthy", "a" * 40)).save(loop.layout.journal)
     loop.converge(7, "a")
     loop.layout.journal.with_name(".new.journal.json").mkdir()
-    assert loop.retry() == f"not retried: {loop.layout.journal}: Is a directory"
+    assert loop.retry() == f"not retried: {loop.layout.journal}: .new.journal.json is not a regular file"
     assert loop.converge(7, "a") == "failed"
+
+
+def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base")}))
+    config = Config.from_file(str(file))
+    watcher = Watcher(config, "1", partial(_check_reload, str(file), Layout(config.base)))
+    watcher._on_signal(signal.SIGHUP, None)
+
+    def starve(*_words: object, **_options: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", str(file))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", starve)
+        watcher._reload_where_asked()
+        watcher._reconcile()
+    assert watcher.ending is None
+    said = f"not reloaded yet, tried again: {file}: Too many open files"
+    assert said in watcher.troubles.current
+    watcher._reload_where_asked()
+    assert watcher.ending == "reloading"
+
+
+def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_path: Path) -> None:
+    lacks = iter([OSError(errno.EMFILE, "Too many open files"), None])
+
+    def check() -> None:
+        raise ConfigError(["the last word"]) from next(lacks)
+
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", check)
+    watcher._on_signal(signal.SIGHUP, None)
+    watcher._reload_where_asked()
+    watcher._reload_where_asked()
+    watcher._reconcile()
+    assert watcher.ending is None
+    assert not watcher.troubles.current
+    watcher._reload_where_asked()
+    assert next(lacks, "asked no more") == "asked no more"

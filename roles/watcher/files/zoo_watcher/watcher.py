@@ -19,6 +19,7 @@ from .host import command, systemd
 from .host.base_lock import keep_lock, lock_base
 from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
+from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.course import Progress
@@ -88,6 +89,7 @@ class Watcher:
         self.ending: str | None = None
         self._check_again = check_again
         self._reload_asked = False
+        self._reload_trouble: str | None = None
         self._stopping = False
         self.troubles = Troubles()
         self._connections = 0
@@ -173,6 +175,9 @@ class Watcher:
         if not self._reload_asked:
             return
         problem = self._config_problem()
+        self._reload_trouble = f"not reloaded yet, tried again: {problem}" if comes_of_shortage(problem) else None
+        if self._reload_trouble:
+            return  # what is right may seem wrong
         if (self._stopping or not problem) and not self._has_stopped():
             if not self._stopping:
                 log.info("reloading as soon as what runs has ended")
@@ -186,11 +191,11 @@ class Watcher:
         else:
             self.ending = self.ending or ENDINGS[signal.SIGHUP]
 
-    def _config_problem(self) -> str | None:
+    def _config_problem(self) -> ConfigError | None:
         try:
             self._check_again()
         except ConfigError as exc:
-            return str(exc)
+            return exc
         return None
 
     def _has_stopped(self) -> bool:
@@ -273,6 +278,7 @@ class Watcher:
     def _reconcile(self) -> float:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
+        self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
             self.board.set_troubles(self.troubles.current)

@@ -259,8 +259,12 @@ class Session:
         """End the session, so that its ephemerals are deleted at once."""
         self.client.remove_listener(self._on_kazoo_state)
         ender = threading.Thread(target=self._close, daemon=True)
-        ender.start()
-        ender.join(STOP_TIMEOUT)
+        try:
+            ender.start()
+        except RuntimeError as exc:
+            log.warning("session not closed, it expires after %g s: %s", self.timeout, exc)
+        else:
+            ender.join(STOP_TIMEOUT)
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):
