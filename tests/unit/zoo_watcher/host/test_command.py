@@ -35,6 +35,15 @@ def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyP
     assert ended.found_shortage
 
 
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "NOTIFY_SOCKET", "WATCHDOG_USEC"])
+def test_a_command_has_nothing_of_what_is_set_for_the_agent(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MALLOC_CHECK_", "0")
+    lines = command.run(["/usr/bin/env"], 10).output.splitlines()
+    assert "MALLOC_CHECK_=0" in lines
+    assert f"{name}=1" not in lines
+
+
 def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
     long = "x" * 5000
     assert command.Ended("failed", f"first\n{long}\nlast\n").tail == f"first\n{'x' * 197}...\nlast"

@@ -9,13 +9,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
@@ -23,6 +22,9 @@ from zoo_watcher.host.command import inherited
 from zoo_watcher.wire.records import Release
 
 from .release_directory import allowed_signers
+
+if TYPE_CHECKING:
+    import subprocess
 
 Job = dict[str, Any]
 
@@ -127,10 +129,13 @@ def _error(text: str, kind: str) -> DeployError:
 def _start() -> subprocess.Popen[str]:
     """The process, in a group of its own, so that git is killed with it. Raises `PassingError`."""
     try:
-        return subprocess.Popen(  # our own program
+        # Imported here: an agent that has deployed nothing since its start has nothing of it in its memory.
+        from subprocess import PIPE, Popen  # noqa: PLC0415
+
+        return Popen(  # our own program
             [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
             text=True,
             start_new_session=True,
             cwd="/",
