@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo_watcher import __main__ as program
+from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.control_commands import COMMANDS
 
 
@@ -31,7 +32,7 @@ def test_the_help_of_a_command_says_what_it_does_and_its_exit_statuses(
 
 
 def test_every_command_that_is_offered_is_there() -> None:
-    assert list(program.CONTROLS) == list(COMMANDS)
+    assert list(CONTROLS) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "\x1b[31mred", "x" * 201])
