@@ -11,6 +11,7 @@ import compileall
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,8 +32,8 @@ EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 """The applications without a release, and with one."""
 REST = 5.0
 """Seconds without anything to do before memory is looked at."""
-OF_THE_UNIT = {"MALLOC_ARENA_MAX": "1"}
-"""What the unit sets in the agent's environment."""
+UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
+ENVIRONMENT = re.compile(r"^Environment=(\w+)=(\S+)$", re.MULTILINE)
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
@@ -114,7 +115,7 @@ class _Agents:
             self.bench.client,
             config={"services": [service], "session_timeout": 10},
         )
-        agent.start(PYTHONPATH=str(self._installed), **OF_THE_UNIT)
+        agent.start(PYTHONPATH=str(self._installed), **dict(ENVIRONMENT.findall(UNIT.read_text())))
         try:
             wait_for(lambda: self._has_settled(agent, f"{service['path']}/{service['id']}"), "an agent has settled")
             yield agent

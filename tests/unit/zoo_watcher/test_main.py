@@ -65,3 +65,19 @@ def test_a_host_where_no_agent_has_been_can_not_be_held(
     assert run(monkeypatch, "hold", "--reason", "x", "--config", str(config)) == 1
     never = f"{tmp_path}/base: no such directory; the agent was never started here"
     assert capfd.readouterr().err == f"zoo-watcher: {never}\n"
+
+
+@pytest.mark.parametrize("words", [["--config", "none.json"], ["--config=none.json"]])
+def test_an_agent_is_started_by_its_units_command_line_and_by_others(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(monkeypatch, "run", *words) == 2
+    assert capfd.readouterr().err == "none.json: none.json: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [["run", "--config"], ["run", "--config", "--help"], ["run", "--config", "a", "b"]])
+def test_a_command_line_that_is_almost_the_units_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert "usage: zoo-watcher " in capfd.readouterr().err

@@ -18,7 +18,7 @@ from .shortage import is_shortage
 if TYPE_CHECKING:
     import subprocess
 
-NOT_INHERITED = ("MALLOC_ARENA_MAX", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+NOT_INHERITED = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What the unit and the service manager set only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
