@@ -187,9 +187,11 @@ class _Unended:
 
     def reap(self, process: subprocess.Popen[str]) -> None:
         """Take the exit status of a process that was killed; it is one of these where it does not end soon."""
+        from subprocess import TimeoutExpired  # noqa: PLC0415
+
         try:
             process.wait(KILLED)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             with self._lock:
                 self._processes.append(process)
 
