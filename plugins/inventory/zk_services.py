@@ -20,6 +20,9 @@ description:
     persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created), and
     C(zk_services), a list with C(address), C(port), C(id), C(path) and C(service) of everything that the host is
     registered as. C(ansible_port) is never set.
+  - A member of a Patroni cluster also gets C(zk_role), such as V(leader), V(standby_leader) or V(replica). Where the
+    registry's format is V(patroni), the leader key beside C(members) says who leads; with V(auto), each member says it
+    of itself. C(zk_service) has C(state), C(api_url) and the rest.
   - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
   - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
     out with a warning, as is every other entry that can't be read.
@@ -52,6 +55,7 @@ options:
       - V(solr) reads SolrCloud's live nodes.
       - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
       - V(clickhouse) reads ClickHouse's cluster discovery.
+      - V(patroni) reads the members of Patroni's clusters.
       - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
         matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
         such as V(kafka) of V(/kafka/ids).

@@ -48,6 +48,10 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 """The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
 
 
+ENDED = 2
+"""How many session timeouts without a server it takes for a session to be over."""
+
+
 class ZooKeeperError(Exception):
     """What went wrong, in one line. `details` are facts for the result, such as `path`."""
 
@@ -94,6 +98,14 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
         )
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
         raise ConnectError(f"hosts: {exc}") from exc
+
+
+def forget_transactions(client: KazooClient) -> None:
+    """Let a client be taken by an ensemble that was set up anew; for one whose session is over.
+
+    A server refuses who has seen a later transaction than its own last one; that would be for ever.
+    """
+    client.last_zxid = 0
 
 
 def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:

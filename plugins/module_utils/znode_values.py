@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ DIFF_LIMIT = 65_536
 PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
 """ZooKeeper's permission bits; `all` stands for the five."""
 
+_DIFF_KEY = os.urandom(32)
 DIGEST_ALGORITHMS = ("sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "md5")
 """What a server may hash digest users with (`zookeeper.DigestAuthenticationProvider.digestAlg`); it is the first."""
 
@@ -211,6 +213,19 @@ def acl_fields(acl: Iterable[Any]) -> list[dict[str, Any]]:
         {**_id_fields(*entry.id), "perms": [name for name, bit in PERMISSIONS.items() if entry.perms & bit]}
         for entry in acl
     ]
+
+
+def acl_in_diff(acl: Sequence[Any]) -> list[dict[str, Any]]:
+    """An ACL as a diff shows it: as `acl_fields`, but another hash is seen to be another."""
+    return [
+        {**shown, "id": f"{shown['id']} ({_trace(entry.id.id)})"} if entry.id.scheme == "digest" else shown
+        for entry, shown in zip(acl, acl_fields(acl))
+    ]
+
+
+def _trace(secret: str) -> str:
+    """A few digits that stand for it in this process only: by them nobody can try out passwords."""
+    return hashlib.sha256(_DIFF_KEY + secret.encode()).hexdigest()[:8]
 
 
 def _id_fields(scheme: str, name: str) -> dict[str, str]:

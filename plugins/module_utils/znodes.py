@@ -23,7 +23,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ance
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import CurrentZnode, Step, Tree, ZnodePlan, plan
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
-    acl_fields,
+    acl_in_diff,
     stat_fields,
     value_fields,
     value_in_diff,
@@ -327,7 +327,7 @@ def _list_paths(name: str, paths: Sequence[str]) -> dict[str, Any]:
 def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:
     if znode is None:
         return {"state": "absent"}
-    acl = {"acl": acl_fields(znode.acl)} if one.wanted.acl and znode.acl is not None else {}
+    acl = {"acl": acl_in_diff(znode.acl)} if one.wanted.acl and znode.acl is not None else {}
     return {"state": "present", **_value_in_diff(one, znode), **acl}
 
 

@@ -37,6 +37,11 @@ attributes:
     support: full
     platforms: posix
     description: Needs only the ensemble and the repository, so it mostly runs on the controller.
+  async:
+    support: none
+    description:
+      - The controller waits for the fleet, so a task with C(async) is refused.
+      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_release_info).
   action:
     support: full
     description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
@@ -234,6 +239,18 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    files:
+      description:
+        - The files that it renders from znodes, by their path on its host.
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
+          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+      type: dict
+      returned: when it keeps some
+    troubles:
+      description: What keeps it from its work now, a line each.
+      type: list
+      elements: str
+      returned: when there is something
     held:
       description:
         - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
@@ -248,6 +265,7 @@ agents:
       description: The agent's version.
       type: str
       returned: always
+
 failed_agents:
   description: The names of the agents that gave up on this release.
   returned: when O(wait=true) and not in check mode

@@ -37,6 +37,8 @@ attributes:
     details:
       - A text of several lines is shown line by line.
       - A value that is no text, or of more than 65,536 bytes, is shown by its size and digest.
+      - Of the hash of a V(digest) ACL entry a few digits are shown, made with a key of this run alone, so that a new
+        password is seen to be another one, and can't be guessed by them.
   platform:
     description: Where the module runs.
     platforms: posix
@@ -202,14 +204,10 @@ notes:
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
-    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
-    is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
-    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and its options; C(use_tls) is O(tls), which
-    verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
-    is M(zoo.deploy.zk_znode_info).
-  - >-
-    Other than there, a O(value) left out changes nothing of a znode that is there, O(state=absent) refuses one with
-    children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
+    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
+    C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
+    is O(tls), and instead of C(op) and C(timeout) there is M(zoo.deploy.zk_znode_info) with its C(wait_timeout). The
+    page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
   - module: zoo.deploy.zk_release_info
@@ -368,10 +366,35 @@ zxid:
   type: int
   sample: 4294967312
 znodes:
-  description: What the others are for one znode, and C(changed), for each entry, in the order of O(znodes).
+  description: What the others are for one znode, for each entry, in the order of O(znodes).
   returned: when O(znodes) is given
   type: list
   elements: dict
+  contains:
+    changed:
+      description: Whether it was changed.
+      type: bool
+      returned: always
+    path:
+      description: Its path; with O(znodes[].sequence=true) the one that the server made.
+      type: str
+      returned: always
+    value:
+      description: What it holds after the task, or would hold.
+      type: str
+      returned: where it is there and may be read
+    encoding:
+      description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
+      type: str
+      returned: with RV(znodes[].value)
+    stat:
+      description: Its stat after the task, as RV(stat); in check mode the present one.
+      type: dict
+      returned: as RV(stat)
+    zxid:
+      description: The transaction with which the task changed it.
+      type: int
+      returned: where a transaction changed it
   sample:
     - changed: true
       path: /config/shop/colour
@@ -391,13 +414,63 @@ agents:
       description: The agent's name.
       type: str
       returned: always
+    state:
+      description:
+        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
+          C(failed), C(rolled_back).
+      type: str
+      returned: always
+    generation:
+      description: The generation that the state is about.
+      type: int
+      returned: when it has seen one
+    commitId:
+      description: The commit that is live on its host.
+      type: str
+      returned: when one is
+    previousCommitId:
+      description: The commit that it would go back to.
+      type: str
+      returned: when there is one
+    message:
+      description: Why it is in this state.
+      type: str
+      returned: when there is something to say
+    since:
+      description: When it came into this state, RFC 3339.
+      type: str
+      returned: always
+    timings:
+      description: Seconds by step.
+      type: dict
+      returned: when a deployment has ended
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
         - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
+      returned: when it keeps some
+    troubles:
+      description: What keeps it from its work now, a line each.
+      type: list
+      elements: str
+      returned: when there is something
+    held:
+      description:
+        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - Until C(zoo-watcher release), it deploys nothing newer.
+      type: dict
+      returned: while it is held
+    drained:
+      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      type: dict
+      returned: while it is drained
+    version:
+      description: The agent's version.
+      type: str
       returned: always
+
 failed_agents:
   description: The names of the agents that could not put such a file in place or act on it.
   returned: when O(wait_for_files=true) and not in check mode

@@ -255,6 +255,10 @@ def test_an_acl_is_set_once_and_seen_to_be_the_same(as_user: KazooClient, app: s
     assert changed["diff"]["before"]["acl"][0] == {"scheme": "world", "id": "anyone", "perms": ["read"]}
     assert "secret" not in str(changed)
     assert make_digest_acl_credential("user", "secret") not in str(changed)
+    renewed = converge(as_user, path=app, acl=[{**MINE, "password": "other"}])
+    before, after = (renewed["diff"][side]["acl"] for side in ("before", "after"))
+    assert before != after
+    assert [entry[0]["id"].split()[0] for entry in (before, after)] == ["user:x"] * 2
 
 
 def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> None:

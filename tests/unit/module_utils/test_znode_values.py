@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKe
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_fields,
+    acl_in_diff,
     read_acl,
     read_value,
     value_fields,
@@ -132,6 +134,19 @@ def test_a_hash_that_is_given_is_taken_as_it_is() -> None:
 def test_no_hash_is_ever_returned() -> None:
     made = read_acl([{"scheme": "digest", "id": "user", "password": "secret", "perms": ["read"]}], {}, "/a")
     assert acl_fields(made) == [{"scheme": "digest", "id": "user:x", "perms": ["read"]}]
+
+
+def test_a_diff_shows_that_a_password_is_another_and_nothing_of_either() -> None:
+    entry = {"scheme": "digest", "id": "user", "perms": ["read"]}
+    before, same, after = (
+        acl_in_diff(read_acl([{**entry, "password": password}], {}, "/a")) for password in ("secret", "secret", "other")
+    )
+    assert before == same
+    assert before != after
+    assert re.fullmatch(r"user:x \([0-9a-f]{8}\)", before[0]["id"])
+    hashed = hashlib.sha256(make_digest_acl_credential("user", "secret").encode()).hexdigest()
+    assert before[0]["id"] != f"user:x ({hashed[:8]})"  # who guesses a password can't find it by what is shown
+    assert acl_in_diff([make_acl("world", "anyone", read=True)])[0]["id"] == "anyone"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,12 @@ options:
       - What happened while no rulebook ran shows only in that.
     type: bool
     default: false
+  connection:
+    description:
+      - Further connection options, those below, in one mapping; for rulebooks that have them in a variable.
+      - What is given beside it counts before it.
+    type: dict
+    default: {}
   hosts:
     description:
       - The members of the ensemble as V(host:port), a list or one comma-separated string.
