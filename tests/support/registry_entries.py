@@ -90,6 +90,15 @@ KAFKA_WITHOUT_PLAINTEXT = (
     ),
 )
 """The same where there is no listener of that name: host is null and port is -1."""
+KAFKA_LISTENERS = (
+    "3",
+    (
+        b'{"version":5,"host":null,"port":-1,"jmx_port":-1,"timestamp":"2233345666",'
+        b'"endpoints":["INTERNAL://10.0.0.7:9092","EXTERNAL://kafka3.example.com:19092","ADMIN://[2001:db8::7]:9093"],'
+        b'"listener_security_protocol_map":{"INTERNAL":"PLAINTEXT","EXTERNAL":"SASL_SSL","ADMIN":"SASL_SSL"},"rack":"dc1"}'
+    ),
+)
+"""The same with listeners that have names of their own (KIP-103)."""
 HBASE = ("www.example.org,1234,1212121212", b"\xff\x00\x00\x00\x12regionserver:16020PBUF")
 """ServerName of hbase-common: hostname, port, startcode; below /hbase/rs, with protobuf for data."""
 SOLR = ("192.168.1.123:8080_solr", b"")
@@ -154,6 +163,7 @@ AS_WRITTEN = [
     WrittenEntry("dubbo", DUBBO_2, "192.168.1.7", 20880, example_name="dubbo2"),
     WrittenEntry("kafka", KAFKA, "localhost", 9092),
     WrittenEntry("kafka", KAFKA_WITHOUT_PLAINTEXT, "kafka2.example.com", 9094),
+    WrittenEntry("kafka", KAFKA_LISTENERS, "10.0.0.7", 9092),
     WrittenEntry("hbase", HBASE, "www.example.org", 1234),
     WrittenEntry("solr", SOLR, "192.168.1.123", 8080),
     WrittenEntry("hiveserver2", HIVESERVER2, "x1", 10000),
