@@ -73,6 +73,11 @@ DUBBO_2 = (
     b"192.168.1.7",
 )
 """Dubbo 2's ZookeeperRegistry: URL.encode(url.toFullString()) below /dubbo/<interface>/providers."""
+DUBBO_PYTHON = (
+    "tri%3A%2F%2F127.0.0.11%3A30464%3Fservice%3Dorg.apache.dubbo.samples.Unary",
+    b"127.0.0.11:30464",
+)
+"""What Dubbo's client for Python (apache-dubbo 3.0.0b1) wrote there: no path, the interface is a parameter."""
 KAFKA = (
     "1",
     (
@@ -161,6 +166,7 @@ AS_WRITTEN = [
     WrittenEntry("curator", SPRING_CLOUD, "10.0.0.21", 8443, example_name="spring_cloud"),
     WrittenEntry("curator", DUBBO_3, "192.168.1.9", 20880, example_name="dubbo3"),
     WrittenEntry("dubbo", DUBBO_2, "192.168.1.7", 20880, example_name="dubbo2"),
+    WrittenEntry("dubbo", DUBBO_PYTHON, "127.0.0.11", 30464, example_name="dubbo2"),
     WrittenEntry("kafka", KAFKA, "localhost", 9092),
     WrittenEntry("kafka", KAFKA_WITHOUT_PLAINTEXT, "kafka2.example.com", 9094),
     WrittenEntry("kafka", KAFKA_LISTENERS, "10.0.0.7", 9092),
