@@ -89,6 +89,8 @@ options:
     description:
       - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
       - One that fails, because a variable is undefined, is an error where O(strict) is set and false otherwise.
+      - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
+        out with a warning.
     type: list
     elements: str
     default: []
@@ -139,7 +141,7 @@ notes:
   - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
 requirements:
-  - ZooKeeper 3.5 or later; from 3.6 on, thousands of children are read in a few requests
+  - ZooKeeper 3.5 or later, or a server like it; from 3.6 on, thousands of children are read in a few requests
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
@@ -195,6 +197,7 @@ registries:
 # unreachable_action: last_good
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -434,10 +437,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # Names, groups and variables
 
     def _filtered(self, live: list[Registration]) -> list[Registration]:
-        """The registrations for which all conditions in `filters` are true."""
+        """The registrations for which all conditions in `filters` are true. Raises `ZooKeeperError`."""
         for condition in self.get_option("filters"):
-            results = self._evaluated(condition, live)
-            live = [registration for registration, result in zip(live, results) if result is True]
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import judge
+
+            paths = [registration.variables["zk_path"] for registration in live]
+            holds, problems = judge(condition, list(self._evaluated(condition, live)), paths)
+            self._warn(problems)
+            live = list(itertools.compress(live, holds))
         return live
 
     def _names(self, live: Sequence[Registration]) -> list[str]:

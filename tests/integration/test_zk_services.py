@@ -248,6 +248,8 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
     refused = inventory.read(registries=[root], filters=filters, strict=True)
     assert refused.hosts == {}
     assert f"can't be evaluated for {root}/c" in refused.said
+    no_condition = inventory.read(registries=[root], filters=["zk_address"])
+    assert "filters: zk_address: expected true or false" in no_condition.said
 
 
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
