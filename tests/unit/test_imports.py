@@ -74,6 +74,7 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
 
 MOST_FILES = {
+    "modules/zk_ensemble_info": 4,
     "modules/zk_release": 9,
     "modules/zk_release_info": 8,
     "modules/zk_znode": 11,
