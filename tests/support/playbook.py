@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = Path(sys.executable).with_name("ansible-playbook")
 RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
+MODULES = tempfile.TemporaryDirectory(prefix="zoo-tests-modules-")
+"""Where the modules are, packed: packing one takes as long as running it, and nothing changes them while tests run."""
 DEADLINE = 300
 """Seconds after which a playbook that hangs is killed."""
 
@@ -43,6 +46,9 @@ def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = Non
         "ANSIBLE_FORCE_COLOR": "false",  # molecule sets it
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callbacks")),
+        "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
+        "ZOO_TESTS_MODULES": MODULES.name,
         **(env or {}),
     }
     return subprocess.run(
