@@ -48,9 +48,12 @@ def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = Non
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callbacks")),
         "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
-        "ZOO_TESTS_MODULES": MODULES.name,
         **(env or {}),
     }
+    # Another collection has other modules by the same names.
+    modules = Path(MODULES.name, surroundings["ANSIBLE_COLLECTIONS_PATH"].replace("/", "%"))
+    modules.mkdir(exist_ok=True)
+    surroundings["ZOO_TESTS_MODULES"] = str(modules)
     return subprocess.run(
         [str(COMMAND), str(playbook), *args],
         cwd=ROOT,
