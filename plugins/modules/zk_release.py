@@ -37,6 +37,11 @@ attributes:
     support: full
     platforms: posix
     description: Needs only the ensemble and the repository, so it mostly runs on the controller.
+  async:
+    support: none
+    description:
+      - The controller waits for the fleet, so a task with C(async) is refused.
+      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_release_info).
   action:
     support: full
     description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
@@ -54,8 +59,9 @@ options:
     description:
       - A branch, a tag, or a commit's id, full or its first 7 digits or more, of O(url).
       - V(HEAD) is the repository's default branch.
+      - Where it is not given, it is that of the release which is published now. It has to be given where that release
+        has none, or is of another repository. The first release of an application is V(HEAD) then.
     type: str
-    default: HEAD
   relative_path:
     description:
       - Where the release appears below the base of each server.
@@ -113,6 +119,10 @@ options:
         description: The names of the agents that were live before.
         type: list
         elements: str
+        required: true
+      left:
+        description: Seconds that are left of O(wait_timeout).
+        type: float
         required: true
 seealso:
   - module: zoo.deploy.zk_release_info
@@ -229,6 +239,18 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    files:
+      description:
+        - The files that it renders from znodes, by their path on its host.
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
+          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+      type: dict
+      returned: when it keeps some
+    troubles:
+      description: What keeps it from its work now, a line each.
+      type: list
+      elements: str
+      returned: when there is something
     held:
       description:
         - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
@@ -243,6 +265,7 @@ agents:
       description: The agent's version.
       type: str
       returned: always
+
 failed_agents:
   description: The names of the agents that gave up on this release.
   returned: when O(wait=true) and not in check mode
@@ -310,7 +333,7 @@ def argument_spec() -> dict[str, Any]:
         **ARGSPEC,
         "app": {"type": "str", "default": DEFAULT_APP},
         "url": {"type": "str"},
-        "ref": {"type": "str", "default": "HEAD"},
+        "ref": {"type": "str"},
         "relative_path": {"type": "str"},
         "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
         "to": {"type": "str"},
@@ -357,8 +380,19 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     if url is None or relative_path is None:
         option = "url" if url is None else "relative_path"
         raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
-    commit_id = resolve(url, options["ref"])
-    return Release(url=url, commit_id=commit_id, relative_path=relative_path, ref=options["ref"])
+    ref = options["ref"] or ref_before(before, url)
+    return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
+
+
+def ref_before(before: Release | None, url: str) -> str:
+    """The ref that was published before: after a tag, the default branch is not what anybody means."""
+    if before is None:
+        return "HEAD"
+    if before.url != url:
+        raise InvalidRecord(f"ref: give it; what is published now is of another repository, {before.url}")
+    if not before.ref:
+        raise InvalidRecord("ref: give it; the release that is published now has none that it could be taken from")
+    return before.ref
 
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:

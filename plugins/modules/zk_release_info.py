@@ -81,7 +81,7 @@ EXAMPLES = r"""
 RETURN = r"""
 generation:
   description: The number of the publication that is desired now; null where nothing is published.
-  returned: success
+  returned: success, and on failure after waiting for it
   type: int
 release:
   description: The desired release; null where there is none that is valid.
@@ -114,8 +114,10 @@ history:
       type: str
       returned: always
 agents:
-  description: The status of each live agent, by name, in the form of its znode.
-  returned: success
+  description:
+    - The status of each live agent, by name, in the form of its znode.
+    - Of a wait that has failed, the status of each agent that was to prove it.
+  returned: success, and on failure after waiting
   type: list
   elements: dict
   contains:
@@ -124,7 +126,9 @@ agents:
       type: str
       returned: always
     state:
-      description: What it is doing, C(active) where its release is live and healthy.
+      description:
+        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
+          C(failed), C(rolled_back).
       type: str
       returned: always
     generation:
@@ -135,10 +139,22 @@ agents:
       description: The commit that is live on its host.
       type: str
       returned: when one is
+    previousCommitId:
+      description: The commit that it would go back to.
+      type: str
+      returned: when there is one
     message:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    since:
+      description: When it came into this state, RFC 3339.
+      type: str
+      returned: always
+    timings:
+      description: Seconds by step.
+      type: dict
+      returned: when a deployment has ended
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
@@ -146,6 +162,11 @@ agents:
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
       returned: when it keeps some
+    troubles:
+      description: What keeps it from its work now, a line each.
+      type: list
+      elements: str
+      returned: when there is something
     held:
       description:
         - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
@@ -156,10 +177,15 @@ agents:
       description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
       type: dict
       returned: while it is drained
+    version:
+      description: The agent's version.
+      type: str
+      returned: always
     converged:
       description: Whether it has proved the desired release.
       type: bool
-      returned: always
+      returned: when the task has not failed
+
 failed_agents:
   description: The names of the agents that gave up on the desired release, or on one of the files.
   returned: when O(wait=true) or O(wait_for_files)

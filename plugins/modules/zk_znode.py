@@ -37,6 +37,8 @@ attributes:
     details:
       - A text of several lines is shown line by line.
       - A value that is no text, or of more than 65,536 bytes, is shown by its size and digest.
+      - Of the hash of a V(digest) ACL entry a few digits are shown, made with a key of this run alone, so that a new
+        password is seen to be another one, and can't be guessed by them.
   platform:
     description: Where the module runs.
     platforms: posix
@@ -54,8 +56,12 @@ options:
       - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
       - A value may have 1,000,000 bytes.
     type: raw
+  secret_value:
+    description:
+      - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
+    type: str
   encoding:
-    description: How O(value) is written here, V(base64) being for what is no text.
+    description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
     choices: [text, base64]
     default: text
@@ -92,7 +98,7 @@ options:
         description:
           - V(world) is everybody, V(digest) a user name and password, V(ip) an address or network, V(sasl) a principal,
             V(x509) the subject of a certificate.
-          - V(auth) is the user of O(digest_username).
+          - V(auth) is the user of O(digest_username), whose password the server hashes.
         type: str
         required: true
       id:
@@ -101,7 +107,12 @@ options:
           - V(world) and V(auth) need none.
         type: str
       password:
-        description: The password of a V(digest) user, in plain; only its hash is sent and stored.
+        description:
+          - The password of a V(digest) user, in plain; only its hash is sent and stored.
+          - The hash is SHA-1, ZooKeeper's default. Servers that are started with another
+            C(zookeeper.DigestAuthenticationProvider.digestAlg) would not know the user by it; there, give C(user:hash).
+          - The user of O(digest_username) is hashed by the server, as with V(auth), unless the connection has a
+            O(sasl_mechanism) or a O(tls_cert) too, whose identity the server would add.
         type: str
       perms:
         description: What is allowed.
@@ -133,6 +144,9 @@ options:
       value:
         description: As O(value).
         type: raw
+      secret_value:
+        description: As O(secret_value).
+        type: str
       encoding:
         description: As O(encoding).
         type: str
@@ -186,17 +200,14 @@ options:
     default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
-  - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
+  - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
+  - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
-    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
-    is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
-    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and its options; C(use_tls) is O(tls), which
-    verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
-    is M(zoo.deploy.zk_znode_info).
-  - >-
-    Other than there, a O(value) left out changes nothing of a znode that is there, O(state=absent) refuses one with
-    children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
+    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
+    C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
+    is O(tls), and instead of C(op) and C(timeout) there is M(zoo.deploy.zk_znode_info) with its C(wait_timeout). The
+    page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
   - module: zoo.deploy.zk_release_info
@@ -292,7 +303,7 @@ path:
   sample: /config/database
 value:
   description: What the znode holds after the task, or would hold.
-  returned: when O(path) is given, the znode is there and may be read
+  returned: when O(path) is given without O(secret_value), the znode is there and may be read
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
@@ -355,10 +366,35 @@ zxid:
   type: int
   sample: 4294967312
 znodes:
-  description: What the others are for one znode, and C(changed), for each entry, in the order of O(znodes).
+  description: What the others are for one znode, for each entry, in the order of O(znodes).
   returned: when O(znodes) is given
   type: list
   elements: dict
+  contains:
+    changed:
+      description: Whether it was changed.
+      type: bool
+      returned: always
+    path:
+      description: Its path; with O(znodes[].sequence=true) the one that the server made.
+      type: str
+      returned: always
+    value:
+      description: What it holds after the task, or would hold.
+      type: str
+      returned: where it is there and may be read
+    encoding:
+      description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
+      type: str
+      returned: with RV(znodes[].value)
+    stat:
+      description: Its stat after the task, as RV(stat); in check mode the present one.
+      type: dict
+      returned: as RV(stat)
+    zxid:
+      description: The transaction with which the task changed it.
+      type: int
+      returned: where a transaction changed it
   sample:
     - changed: true
       path: /config/shop/colour
@@ -378,13 +414,63 @@ agents:
       description: The agent's name.
       type: str
       returned: always
+    state:
+      description:
+        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
+          C(failed), C(rolled_back).
+      type: str
+      returned: always
+    generation:
+      description: The generation that the state is about.
+      type: int
+      returned: when it has seen one
+    commitId:
+      description: The commit that is live on its host.
+      type: str
+      returned: when one is
+    previousCommitId:
+      description: The commit that it would go back to.
+      type: str
+      returned: when there is one
+    message:
+      description: Why it is in this state.
+      type: str
+      returned: when there is something to say
+    since:
+      description: When it came into this state, RFC 3339.
+      type: str
+      returned: always
+    timings:
+      description: Seconds by step.
+      type: dict
+      returned: when a deployment has ended
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
         - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
           transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
       type: dict
+      returned: when it keeps some
+    troubles:
+      description: What keeps it from its work now, a line each.
+      type: list
+      elements: str
+      returned: when there is something
+    held:
+      description:
+        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - Until C(zoo-watcher release), it deploys nothing newer.
+      type: dict
+      returned: while it is held
+    drained:
+      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      type: dict
+      returned: while it is drained
+    version:
+      description: The agent's version.
+      type: str
       returned: always
+
 failed_agents:
   description: The names of the agents that could not put such a file in place or act on it.
   returned: when O(wait_for_files=true) and not in check mode
@@ -432,6 +518,7 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
+    "secret_value": {"type": "str", "no_log": True},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
@@ -439,6 +526,7 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
+VALUES = ("value", "secret_value")
 DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "sequence": False}
 
 
@@ -452,7 +540,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return {
         **ARGSPEC,
         **task,
-        "znodes": {"type": "list", "elements": "dict", "options": entry},
+        "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
         "wait_for_files": {"type": "bool", "default": False},
         "app": {"type": "str", "default": DEFAULT_APP},
         **WAITING_OPTIONS,
@@ -493,7 +581,7 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(
         argument_spec=argument_spec(),
-        mutually_exclusive=[("znodes", option) for option in ("path", "value", "version")],
+        mutually_exclusive=[VALUES, *(("znodes", option) for option in ("path", *VALUES, "version"))],
         required_one_of=[("path", "znodes")],
         supports_check_mode=True,
     )

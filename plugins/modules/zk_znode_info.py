@@ -74,7 +74,8 @@ options:
   wait_timeout:
     description:
       - Seconds after which a wait fails.
-      - A connection that is lost while waiting is no failure as long as it comes back in time.
+      - A connection that is lost while waiting is no failure as long as it comes back in that time; only the first one
+        must come up within O(connect_timeout).
     type: float
     default: 60.0
 notes:
@@ -216,15 +217,50 @@ acl:
   returned: when RV(exists)
   type: list
   elements: dict
+  contains:
+    scheme:
+      description: The scheme, such as V(world) or V(digest).
+      type: str
+      returned: always
+    id:
+      description: Who, in the form of the scheme; the hash of a V(digest) entry is C(x).
+      type: str
+      returned: always
+    perms:
+      description: What is allowed.
+      type: list
+      elements: str
+      returned: always
   sample:
     - scheme: world
       id: anyone
       perms: [read]
 descendants:
-  description: The znodes below, by path, each with C(path), C(value), C(encoding), C(json) and C(stat).
+  description: The znodes below, by path.
   returned: when RV(exists), with O(depth)
   type: list
   elements: dict
+  contains:
+    path:
+      description: Its path.
+      type: str
+      returned: always
+    value:
+      description: What it holds.
+      type: str
+      returned: always
+    encoding:
+      description: V(text), or V(base64) where RV(descendants[].value) is no UTF-8.
+      type: str
+      returned: always
+    json:
+      description: What it holds, decoded.
+      type: raw
+      returned: when RV(descendants[].value) is JSON
+    stat:
+      description: Its stat, as RV(stat).
+      type: dict
+      returned: always
   sample:
     - path: /config/database/replica-1
       value: ready
@@ -235,6 +271,81 @@ znodes:
   returned: when O(paths) is given
   type: list
   elements: dict
+  contains:
+    path:
+      description: Its path.
+      type: str
+      returned: always
+    value:
+      description: What it holds.
+      type: str
+      returned: when it is there
+    encoding:
+      description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
+      type: str
+      returned: when it is there
+    json:
+      description: What it holds, decoded.
+      type: raw
+      returned: when RV(znodes[].value) is JSON
+    stat:
+      description: Its stat, as RV(stat).
+      type: dict
+      returned: when it is there
+    exists:
+      description: Whether it is there.
+      type: bool
+      returned: always
+    children:
+      description: The names of its children, sorted.
+      type: list
+      elements: str
+      returned: when it is there
+    acl:
+      description: Who may do what with it, as RV(acl).
+      type: list
+      elements: dict
+      returned: when it is there
+      contains:
+        scheme:
+          description: The scheme, such as V(world) or V(digest).
+          type: str
+          returned: always
+        id:
+          description: Who, in the form of the scheme; the hash of a V(digest) entry is C(x).
+          type: str
+          returned: always
+        perms:
+          description: What is allowed.
+          type: list
+          elements: str
+          returned: always
+    descendants:
+      description: The znodes below, as RV(descendants).
+      type: list
+      elements: dict
+      returned: when it is there, with O(depth)
+      contains:
+        path:
+          description: Its path.
+          type: str
+          returned: always
+        value:
+          description: What it holds.
+          type: str
+          returned: always
+        encoding:
+          description: V(text), or V(base64) where its value is no UTF-8.
+          type: str
+          returned: always
+        json:
+          description: What it holds, decoded.
+          type: raw
+          returned: when its value is JSON
+        stat:
+          description: Its stat, as RV(stat).
+          type: dict
+          returned: always
   sample:
     - {path: /config/shop, exists: true, value: "", encoding: text, children: [], acl: [], stat: {version: 0}}
     - {path: /config/shop-old, exists: false}
@@ -288,9 +399,11 @@ def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     several = options["paths"] is not None
     paths = [check_path(path) for path in (options["paths"] if several else [options["path"]])]
     condition = None if options["wait_for"] is None else Condition.from_options(options["wait_for"])
-    if options["depth"] < 0:
-        raise ZooKeeperError(f"depth: expected 0 or more, got {options['depth']}")
-    with connect(options) as client:
+    for name in ("depth", "wait_timeout"):
+        if options[name] < 0:
+            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    outage = max(options["connect_timeout"], 0.0 if condition is None else options["wait_timeout"])
+    with connect(options, outage) as client:
         began = time.monotonic()
         if condition is None:
             snapshots, waited = take(client, paths, options["connect_timeout"]), {}

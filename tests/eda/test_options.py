@@ -39,7 +39,7 @@ def refusal(**args: Any) -> str:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"data": ["/a"]}, "missing required arguments: hosts"),
+        ({"data": ["/a"]}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ({"hosts": "", "data": ["/a"]}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ({"hosts": "h"}, "nothing to watch: give at least one of data, children, subtrees, registries, session"),
         ({"hosts": "h", "data": ["a"]}, 'data: path: expected one that begins with /, got "a"'),
@@ -57,6 +57,9 @@ def refusal(**args: Any) -> str:
         ({"hosts": "h", "data": ["/a"], "settle": 1}, "settle: it is about services"),
         ({"hosts": "h", "session": "maybe"}, "session"),
         ({"hosts": "h", "session": True, "sasl_mechanism": "PLAIN"}, "sasl_mechanism"),
+        ({"hosts": "h", "session": True, "connection": {"data": []}}, "connection: expected a mapping of"),
+        ({"hosts": "h", "session": True, "connection": "tls"}, "connection: expected a mapping of"),
+        ({"hosts": "h", "session": True, "connection": {"digest_username": "u"}}, "digest_username and"),
         ({"hosts": "h", "session": True, "digest_username": "u"}, "digest_username and digest_password: give both"),
         ({"hosts": "h", "session": True, "tls": True, "tls_ca": "/none"}, "tls_ca: no file at /none"),
     ],

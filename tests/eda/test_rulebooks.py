@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from kazoo.client import KazooClient
+from kazoo.security import make_acl, make_digest_acl
 
 from eda.rulebook import PATIENCE, ROOT, Rulebook
 from support.ensemble import Ensemble
@@ -50,12 +51,18 @@ def register(zk: KazooClient, registry: str, *numbers: int) -> None:
 
 
 def test_the_playbook_runs_for_a_server_that_does_not_come_back_and_for_no_other(
-    run: Callable[..., Rulebook], zk: KazooClient, app: str, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Rulebook], zk: KazooClient, app: str, ensemble: Ensemble, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("ZK_HOSTS", ensemble.hosts)  # the playbook's own module asks it
     registry = f"{app}/web"
     register(zk, registry, 1, 2)
-    variables = {"zk_hosts": ensemble.hosts, "zk_registry": registry, "gone_playbook": str(PLAYBOOK)}
+    # A template must not make a number of the password.
+    credentials = {"digest_username": "rulebook", "digest_password": "1e3"}
+    anybody = make_acl("world", "anyone", create=True, delete=True)
+    zk.set_acls(registry, [make_digest_acl("rulebook", "1e3", read=True), anybody])
+    ensemble_of_theirs = {"zk_hosts": ensemble.hosts, "zk_connection": credentials}
+    (tmp_path / "inventory" / "group_vars").mkdir(parents=True)
+    (tmp_path / "inventory" / "group_vars" / "all.yml").write_text(json.dumps(ensemble_of_theirs))
+    variables = {**ensemble_of_theirs, "zk_registry": registry, "gone_playbook": str(PLAYBOOK)}
     rulebook = run("zoo.deploy.server_gone", **variables, gone_after=5)
     rulebook.watching(ensemble, f"{registry}/s2")
     zk.delete(f"{registry}/s2")
@@ -63,6 +70,7 @@ def test_the_playbook_runs_for_a_server_that_does_not_come_back_and_for_no_other
     register(zk, registry, 2)
     rulebook.says("s1 at 10.0.0.1 has not come back")
     assert "s2 at" not in rulebook.log
+    assert "1e3" not in rulebook.log
 
 
 def test_the_load_balancer_has_a_server_that_joins(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def condition(**given: Any) -> Condition:
     checked = ArgumentSpecValidator(zk_znode_info.WAIT_SPEC).validate(given)
     assert not checked.error_messages
     return Condition.from_options(checked.validated_parameters)
+
+
+def options(**given: Any) -> dict[str, Any]:
+    """A task's options as the module gets them from Ansible."""
+    checked = ArgumentSpecValidator(zk_znode_info.argument_spec()).validate(given)
+    assert not checked.error_messages
+    return checked.validated_parameters
 
 
 @pytest.mark.parametrize(
@@ -174,6 +182,30 @@ def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:
             other.set("/a", b"go")
         waiter.join(60)
         assert [one.data for one in found] == [b"go"]
+
+
+def test_the_module_outlasts_an_outage_that_is_longer_than_its_connect_timeout(tmp_path: Path) -> None:
+    with lonely_ensemble(tmp_path / "lonely") as (servers, _client):
+        given = {"hosts": servers.hosts, "path": "/a", "wait_for": {"value": "go"}, "connect_timeout": 1}
+        found: list[dict[str, Any]] = []
+        waiter = threading.Thread(target=lambda: found.append(zk_znode_info.gather(options(**given, wait_timeout=60))))
+        waiter.start()
+        wait_for(lambda: "/a" in servers.members[0].ask("wchp"), "the watch is set")
+        servers.members[0].kill()
+        down = time.monotonic()
+        wait_for(lambda: time.monotonic() - down > 2, "the outage is longer than the connect timeout")
+        servers.start()
+        with connected(servers.hosts) as other:
+            other.create("/a", b"go")
+        waiter.join(60)
+        assert [one["value"] for one in found] == ["go"]
+
+
+@pytest.mark.parametrize("given", [{"wait_timeout": -1}, {"depth": -1}])
+def test_a_number_below_zero_is_refused(given: dict[str, Any]) -> None:
+    ((name, number),) = given.items()
+    with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got {number}$"):
+        zk_znode_info.gather(options(hosts="127.0.0.1:1", path="/a", **given))
 
 
 def test_a_wait_that_ends_without_an_ensemble_says_so(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _SPEC: dict[str, dict[str, Any]] = {
     "session": {"type": "bool", "default": False},
     "initial": {"type": "bool", "default": False},
     "settle": {"type": "float", "default": 0.0},
+    "connection": {"type": "dict", "default": {}},
 }
 
 
@@ -53,7 +54,7 @@ class Options(NamedTuple):
 def read_options(args: Mapping[str, Any], warn: Callable[[str], None]) -> Options:
     """The options in a source's arguments. Raises `InvalidOptions`. `warn` is for what is left out later."""
     try:
-        given = {name: value for name, value in args.items() if value is not None}
+        given = {name: value for name, value in _with_connection(args).items() if value is not None}
         checked = ArgumentSpecValidator(_SPEC).validate(given)
         if checked.error_messages:
             raise InvalidOptions("; ".join(checked.error_messages))
@@ -65,6 +66,15 @@ def read_options(args: Mapping[str, Any], warn: Callable[[str], None]) -> Option
     except (InvalidRegistry, TypeError) as exc:
         raise InvalidOptions(f"{exc}") from exc
     return Options({name: options[name] for name in ARGSPEC}, watches, options["session"], options["initial"])
+
+
+def _with_connection(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with those of `connection` where they do not give them themselves."""
+    further = args.get("connection") or {}
+    if not isinstance(further, Mapping) or not further.keys() <= ARGSPEC.keys():
+        raise InvalidOptions("connection: expected a mapping of connection options, such as tls and digest_username")
+    own = {name: value for name, value in args.items() if name != "connection"}
+    return {**further, **own}
 
 
 def _path_watches(options: Mapping[str, Any], warn: Callable[[str], None]) -> list[Watch]:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import yaml
 from kazoo.exceptions import ConnectionClosedError
 
-from ansible_collections.zoo.deploy.plugins.action.zk_release import wait_on
+from ansible_collections.zoo.deploy.plugins.action.zk_release import ActionModule, wait_on
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
 
@@ -140,6 +141,11 @@ def test_a_module_that_ends_early_is_run_again_after_a_pause(monkeypatch: pytest
     clock = Clock(monkeypatch, [OUTAGE, OUTAGE, DONE])
     wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
     assert clock.pauses == []
+
+
+def test_the_documentation_says_that_async_is_refused() -> None:
+    attributes = yaml.safe_load(zk_release.DOCUMENTATION)["attributes"]
+    assert attributes["async"]["support"] == ("full" if ActionModule._supports_async else "none")
 
 
 @pytest.mark.parametrize(("left", "seconds"), [(290.0, 10.0), (4.0, 4.0), (0.01, 1.0)])

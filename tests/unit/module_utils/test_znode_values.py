@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKe
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_fields,
+    acl_in_diff,
     read_acl,
     read_value,
     value_fields,
@@ -101,6 +103,28 @@ def test_a_plain_password_becomes_the_hash_that_zookeeper_expects() -> None:
     assert made == (make_digest_acl("user", "secret", all=True),)
 
 
+LOGIN = {"digest_username": "user", "digest_password": "secret"}
+OWN: list[dict[str, Any]] = [
+    {"scheme": "auth", "perms": ["all"]},
+    {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]},
+    {"scheme": "digest", "id": make_digest_acl_credential("user", "secret"), "perms": ["all"]},
+]
+
+
+@pytest.mark.parametrize("entry", OWN)
+def test_the_user_of_the_connection_is_hashed_by_the_server(entry: dict[str, Any]) -> None:
+    assert read_acl([entry], LOGIN, "/a") == ((31, ("auth", "user")),)
+    assert acl_fields(read_acl([entry], LOGIN, "/a"))[0]["id"] == "user:x"
+
+
+@pytest.mark.parametrize("other", [{"sasl_mechanism": "DIGEST-MD5"}, {"tls": True, "tls_cert": "/c.pem"}])
+@pytest.mark.parametrize("entry", OWN)
+def test_a_connection_with_another_identity_gives_that_one_no_permission(
+    entry: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert read_acl([entry], {**LOGIN, **other}, "/a") == (make_digest_acl("user", "secret", all=True),)
+
+
 def test_a_hash_that_is_given_is_taken_as_it_is() -> None:
     credential = make_digest_acl_credential("user", "secret")
     made = read_acl([{"scheme": "digest", "id": credential, "perms": ["read", "write"]}], {}, "/a")
@@ -110,6 +134,19 @@ def test_a_hash_that_is_given_is_taken_as_it_is() -> None:
 def test_no_hash_is_ever_returned() -> None:
     made = read_acl([{"scheme": "digest", "id": "user", "password": "secret", "perms": ["read"]}], {}, "/a")
     assert acl_fields(made) == [{"scheme": "digest", "id": "user:x", "perms": ["read"]}]
+
+
+def test_a_diff_shows_that_a_password_is_another_and_nothing_of_either() -> None:
+    entry = {"scheme": "digest", "id": "user", "perms": ["read"]}
+    before, same, after = (
+        acl_in_diff(read_acl([{**entry, "password": password}], {}, "/a")) for password in ("secret", "secret", "other")
+    )
+    assert before == same
+    assert before != after
+    assert re.fullmatch(r"user:x \([0-9a-f]{8}\)", before[0]["id"])
+    hashed = hashlib.sha256(make_digest_acl_credential("user", "secret").encode()).hexdigest()
+    assert before[0]["id"] != f"user:x ({hashed[:8]})"  # who guesses a password can't find it by what is shown
+    assert acl_in_diff([make_acl("world", "anyone", read=True)])[0]["id"] == "anyone"
 
 
 @pytest.mark.parametrize(

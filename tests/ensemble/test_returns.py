@@ -1,0 +1,140 @@
+"""What the modules return is what their documentation lists."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
+from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info, zk_znode, zk_znode_info
+
+ANSIBLES = {"changed", "diff"}
+"""What every module returns and none documents."""
+MARK = {"since": "2026-11-24T10:15:30+00:00", "reason": "disk swap", "by": "ann"}
+FILE = {"znode": "/config", "format": "value", "state": "current", "version": 0, "mzxid": 1, "zxid": 1, "message": "x"}
+STATUS = AgentStatus(
+    name="web1",
+    state="active",
+    generation=1,
+    commit_id="0" * 40,
+    previous_commit_id="1" * 40,
+    message="something to say",
+    since=MARK["since"],
+    timings={"fetching": 0.1},
+    files={"/etc/shop.conf": FILE},
+    version="0.1.0",
+    troubles=["no metrics"],
+    held=MARK,
+    drained=MARK,
+)
+"""All that an agent may say of itself."""
+
+
+@pytest.fixture
+def options(app: str) -> dict[str, Any]:
+    """Options that the modules have in common, with their defaults."""
+    waiting = {"wait_timeout": 10.0, "min_agents": 1, "max_failures": 0}
+    return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting}
+
+
+@pytest.fixture
+def agent(zk: KazooClient, app: str) -> AppPaths:
+    """An application with an agent that says all that there is to say."""
+    paths = AppPaths(app)
+    zk.create(paths.agent("web1"), STATUS.to_node(), makepath=True)
+    return paths
+
+
+def returned(module: ModuleType) -> dict[str, Any]:
+    """What a module's documentation says that it returns."""
+    return dict(yaml.safe_load(module.RETURN))
+
+
+def unlisted(result: Mapping[str, Any], listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """The keys of a result that are not listed, also those in dictionaries whose keys are."""
+    for key, value in result.items():
+        if key not in listed:
+            yield where + key
+        contains = listed.get(key, {}).get("contains")
+        for part in (value if isinstance(value, list) else [value]) if contains else []:
+            yield from unlisted(part, contains, f"{where}{key}.")
+
+
+def check(module: ModuleType, result: Mapping[str, Any]) -> None:
+    """Nothing but what Ansible itself knows is missing in the documentation."""
+    given = {key: value for key, value in result.items() if key not in ANSIBLES}
+    assert given
+    assert list(unlisted(given, returned(module))) == []
+
+
+def lists_open(listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """The lists of dictionaries whose keys are not listed."""
+    for key, option in listed.items():
+        contains = option.get("contains", {})
+        if option.get("elements") == "dict" and not contains:
+            yield where + key
+        yield from lists_open(contains, f"{where}{key}.")
+
+
+@pytest.mark.parametrize("module", [zk_release, zk_release_info, zk_znode, zk_znode_info], ids=lambda one: one.__name__)
+def test_every_list_of_dictionaries_says_what_is_in_them(module: ModuleType) -> None:
+    assert list(lists_open(returned(module))) == []
+
+
+def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: "0" * 40)
+    given = {
+        "url": "https://example.org/x.git",
+        "ref": "main",
+        "relative_path": "site",
+        "state": "published",
+        "publisher": None,
+        **dict.fromkeys(("to", "only_if", "force")),
+    }
+    check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=False))
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_release.converge(zk, {**options, **given, "wait": True, "wait_timeout": 0.0}, check=False)
+    check(zk_release, caught.value.details)
+    generation = zk.exists(agent.config).mzxid
+    zk.set(agent.agent("web1"), STATUS.with_changes(generation=generation).to_node())
+    check(zk_release, zk_release.converge(zk, {**options, **given, "wait": True}, check=False))
+
+
+def test_zk_release_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
+    zk.create(f"{agent.history}/release-0000000001", b"no release", makepath=True)
+    check(zk_release_info, zk_release_info.gather(zk, {**options, "wait": False, "wait_for_files": None}))
+    zk.create(agent.config, b"no release")
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_release_info.gather(zk, {**options, "wait": True, "wait_for_files": None, "wait_timeout": 0.0})
+    check(zk_release_info, caught.value.details)
+
+
+@pytest.mark.usefixtures("agent")
+def test_zk_znode(zk: KazooClient, app: str, options: dict[str, Any]) -> None:
+    given = {**{name: spec.get("default") for name, spec in zk_znode.argument_spec().items()}, **options}
+    for one in ({"path": f"{app}/a"}, {"znodes": [{**given, "path": f"{app}/b"}, {**given, "path": f"{app}/a"}]}):
+        wanted = desired_znodes({**given, "value": "x", **one})
+        results = znodes.converge(zk, wanted, check=False, timeout=10)
+        check(zk_znode, zk_znode.report(results, several="znodes" in one, diff=True))
+    file = {**FILE, "znode": f"{app}/a", "zxid": 2**60}
+    zk.set(AppPaths(app).agent("web1"), STATUS.with_changes(files={"/etc/shop.conf": file}).to_node())
+    check(zk_znode, zk_znode.wait(zk, results, options))
+
+
+def test_zk_znode_info(zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    zk.create(f"{app}/a/b", b"{}", makepath=True)
+    monkeypatch.setattr(zk_znode_info, "connect", lambda *_words: contextlib.nullcontext(zk))
+    given = {**options, "depth": 2, "max_znodes": 10, "path": app, "paths": None, "wait_for": None}
+    check(zk_znode_info, zk_znode_info.gather(given))
+    wait_for = {"state": "present", "value": None, "min_children": None, "newer_than": None}
+    several = {**given, "path": None, "paths": [app, f"{app}/a"], "wait_for": wait_for}
+    check(zk_znode_info, zk_znode_info.gather(several))
