@@ -22,7 +22,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     FileStatus,
     Release,
 )
-from zoo_watcher.__main__ import CONTROLS
+from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.host.layout import Layout
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -39,7 +39,8 @@ options:
   registries:
     description:
       - Where services are registered, as in the inventory plugin P(zoo.deploy.zk_services#inventory). An entry is a
-        path, or a mapping with C(path), C(format) and C(group); a V(*) in a path stands for any part of one segment.
+        path, or a mapping with C(path), C(format), C(group) and C(listener); a V(*) in a path stands for any part of
+        one segment.
     type: list
     elements: raw
     default: []
