@@ -135,7 +135,7 @@ notes:
     but for a session, C(path). docs/guides/events.md of the collection shows each.
   - The requirements are those of the Python that ansible-rulebook runs in.
 requirements:
-  - kazoo >= 2.9
+  - kazoo >= 2.9; kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
   - ansible-core
   - pure-sasl where O(sasl_mechanism) is used
 """
