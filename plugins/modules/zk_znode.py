@@ -427,6 +427,13 @@ agents:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    waitsFor:
+      description:
+        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
+        - C(credentials) and C(health) need somebody; the others are those of the metric
+          C(zoo_watcher_deployment_retries_total).
+      type: str
+      returned: when its deployment can't go on
     since:
       description: When it came into this state, RFC 3339.
       type: str
@@ -477,6 +484,10 @@ lost_agents:
   returned: when O(wait_for_files=true) and not in check mode
   type: list
   elements: str
+converged:
+  description: Whether the fleet has the files, as far as O(min_agents) and O(max_failures) ask for it.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: bool
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
   returned: when O(wait_for_files=true) and not in check mode

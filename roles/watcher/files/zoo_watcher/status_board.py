@@ -88,6 +88,7 @@ class StatusBoard:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
         since = self.status.since if state == self.status.state else now()
         commit_id = live or self.status.commit_id
+        changes = {"waits_for": None, **changes}
         self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 

@@ -51,13 +51,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
+
+    `waits_for` is what it waits for until it is there: also while its step is being tried again.
+    """
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
     retry: str | None = None
+    waits_for: str | None = None
 
 
 class Deployment(threading.Thread):
@@ -243,9 +247,11 @@ class Deployment(threading.Thread):
                 self._remember(self._journal.without_attempt())
             self._attempting = False
 
-    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
+    def report(
+        self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
+    ) -> None:
         """Report where the deployment is."""
-        self._report(Progress(state, message, dict(self._timings), self._previous, retry))
+        self._report(Progress(state, message, dict(self._timings), self._previous, retry, waits_for or retry))
 
     def _stage(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy."""
@@ -268,7 +274,7 @@ class Deployment(threading.Thread):
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
-                steps.fail(str(exc))
+                steps.fail(exc)
                 if not settled and time.monotonic() - begin > self.config.health_timeout:
                     settled = True
                     self._settle_unproved(str(exc))
@@ -394,7 +400,7 @@ class Deployment(threading.Thread):
                 raise UnhealthyError(problem)
             # Nothing to go back to: the release was proved before, or is the first and its service comes up later.
             self._break_off_attempt()
-            self.report("checking", problem)
+            self.report("checking", problem, waits_for="health")
             self.health.wait_proved(None, self.handshake.is_cancelled, self._report_soak)
         if may_go_back and self.config.rollback_when_isolated:
             self._await_contact(self.config.rollback_when_isolated)
@@ -607,23 +613,25 @@ class Deployment(threading.Thread):
 class _Steps:
     """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
 
-    def __init__(self, report: Callable[[str, str | None], None]) -> None:
+    def __init__(self, report: Callable[..., None]) -> None:
         self._report = report
         self._entered: list[str] = []
         self._failed = ""
         self._message: str | None = None
+        self._waits_for: str | None = None
 
     def enter(self, step: str) -> None:
         """A step begins: those before it have succeeded."""
         if self._failed in self._entered:
-            self._message = None
+            self._message = self._waits_for = None
         self._entered.append(step)
-        self._report(step, self._message)
+        self._report(step, self._message, waits_for=self._waits_for)
 
-    def fail(self, problem: str) -> None:
+    def fail(self, problem: PassingError) -> None:
         """The step that was entered last has failed; all of them are entered again."""
         self._failed = self._entered[-1] if self._entered else ""
         self._message = f"{problem}; trying again"
+        self._waits_for = problem.reason
         self._entered = []
 
 
