@@ -12,7 +12,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKe
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, ancestors, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
 
-INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
+INHERITED = ("state", "encoding", "recursive", "parents", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
 
 
@@ -23,6 +23,7 @@ class DesiredZnode(NamedTuple):
     present: bool = True
     value: Value | None = None
     recursive: bool = False
+    parents: bool = True
     version: int | None = None
     acl: tuple[AclEntry, ...] | None = None
     sequence: bool = False
@@ -36,6 +37,7 @@ class DesiredZnode(NamedTuple):
             present=given["state"] == "present",
             value=read_value(given["value"], given["encoding"], path),
             recursive=bool(given["recursive"]),
+            parents=bool(given["parents"]),
             version=given["version"],
             acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),
             sequence=bool(given["sequence"]),
