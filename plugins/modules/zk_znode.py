@@ -127,8 +127,8 @@ options:
     description:
       - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
         their children.
-      - What an entry leaves open of C(state), C(encoding), C(recursive), C(parents), C(sequence) and C(acl) is as in the
-        task's own options.
+      - What an entry leaves open of C(state), C(encoding), C(recursive), C(parents), C(sequence) and C(acl) is as in
+        the task's own options.
       - All together may have about 1 MB.
     type: list
     elements: dict
