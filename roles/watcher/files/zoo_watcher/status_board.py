@@ -123,6 +123,7 @@ class StatusBoard:
         """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
+        trying = self._session.trying
         before = self.troubles
         if self._metrics:
             self._metrics.show(self.status, registered)
@@ -132,6 +133,7 @@ class StatusBoard:
             **self.status.to_object(),
             "session": states.current,
             "sessionStates": dict(states.entered),
+            **({"trying": trying} if trying else {}),
             "registered": registered,
             "app": self._config.app.root,
             **({"withdrawn": self._withdrawn} if self.status.drained else {}),
