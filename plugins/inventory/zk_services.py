@@ -20,6 +20,9 @@ description:
     persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created), and
     C(zk_services), a list with C(address), C(port), C(id), C(path) and C(service) of everything that the host is
     registered as. C(ansible_port) is never set.
+  - A member of a Patroni cluster also gets C(zk_role), such as V(leader), V(standby_leader) or V(replica). Where the
+    registry's format is V(patroni), the leader key beside C(members) says who leads; with V(auto), each member says it
+    of itself. C(zk_service) has C(state), C(api_url) and the rest.
   - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
   - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
     out with a warning, as is every other entry that can't be read.
@@ -52,6 +55,7 @@ options:
       - V(solr) reads SolrCloud's live nodes.
       - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
       - V(clickhouse) reads ClickHouse's cluster discovery.
+      - V(patroni) reads the members of Patroni's clusters.
       - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
         matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
         such as V(kafka) of V(/kafka/ids).
@@ -81,6 +85,8 @@ options:
     description:
       - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
       - One that fails, because a variable is undefined, is an error where O(strict) is set and false otherwise.
+      - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
+        out with a warning.
     type: list
     elements: str
     default: []
@@ -131,7 +137,7 @@ notes:
   - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
 requirements:
-  - ZooKeeper 3.5 or later; from 3.6 on, thousands of children are read in a few requests
+  - ZooKeeper 3.5 or later, or a server like it; from 3.6 on, thousands of children are read in a few requests
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
@@ -187,6 +193,7 @@ registries:
 # unreachable_action: last_good
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -426,10 +433,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # Names, groups and variables
 
     def _filtered(self, live: list[Registration]) -> list[Registration]:
-        """The registrations for which all conditions in `filters` are true."""
+        """The registrations for which all conditions in `filters` are true. Raises `ZooKeeperError`."""
         for condition in self.get_option("filters"):
-            results = self._evaluated(condition, live)
-            live = [registration for registration, result in zip(live, results) if result is True]
+            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import judge
+
+            paths = [registration.variables["zk_path"] for registration in live]
+            holds, problems = judge(condition, list(self._evaluated(condition, live)), paths)
+            self._warn(problems)
+            live = list(itertools.compress(live, holds))
         return live
 
     def _names(self, live: Sequence[Registration]) -> list[str]:

@@ -25,7 +25,8 @@ options:
       - A directory on the controller. A file is a znode that holds the file's bytes, a sub-directory is a znode with
         deeper ones.
       - A relative path is below the directory where C(ansible-playbook) was started.
-      - Files of Ansible Vault are decrypted. What is named C(.git) is left out, all else is published.
+      - Files of Ansible Vault are decrypted, and their values are in no diff, no result and no log of the module.
+      - What is named C(.git) is left out, all else is published.
       - One of O(directory) and O(values) is needed.
     type: str
   values:
@@ -36,11 +37,19 @@ options:
     type: raw
   there:
     description:
-      - Paths of znodes that are there now. Those that the configuration does not have, and that are not above one
-        that it has, are to be absent in what is returned.
+      - Znodes that are there now, each by its path or as RV(zoo.deploy.zk_znode_info#module:descendants) has it. Those
+        that the configuration does not have, and that are not above one that it has, are to be absent in what is
+        returned.
+      - An ephemeral znode and an entry of an application's history are refused instead; no configuration made them.
     type: list
-    elements: str
+    elements: raw
     default: []
+  app:
+    description:
+      - The znode of the application. A path is refused that is this one, or above it, or in its own C(config),
+        C(history) or C(agents).
+    type: str
+    default: /app/business
 seealso:
   - module: zoo.deploy.zk_znode
 """
@@ -78,7 +87,13 @@ from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import deletions, from_directory, from_values
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
+    Content,
+    check_place,
+    deletions,
+    from_directory,
+    from_values,
+)
 
 
 class LookupModule(LookupBase):
@@ -88,7 +103,9 @@ class LookupModule(LookupBase):
         """The entries, those that delete at the end. Raises `AnsibleLookupError`."""
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            entries = self._entries(_path(terms))
+            path = _path(terms)
+            check_place(path, self.get_option("app"))
+            entries = self._entries(path)
             return [*entries, *deletions(entries, self.get_option("there"))]
         except InvalidRecord as exc:
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
@@ -101,8 +118,8 @@ class LookupModule(LookupBase):
             return from_values(path, values)
         return from_directory(path, os.path.abspath(os.path.expanduser(directory)), self._read)
 
-    def _read(self, path: str) -> bytes:
-        """The bytes of a file, decrypted where Ansible Vault has encrypted it."""
+    def _read(self, path: str) -> Content:
+        """The bytes of a file, decrypted where Ansible Vault has encrypted it; then they are secret."""
         try:
             # What is encrypted is decrypted to a file of its own, for as long as it is read.
             plain = self._loader.get_real_file(path)
@@ -110,7 +127,7 @@ class LookupModule(LookupBase):
             raise InvalidRecord(f"{path}: {exc.message}") from None
         try:
             with open(plain, "rb") as file:
-                return file.read()
+                return Content(file.read(), secret=plain != path)
         finally:
             self._loader.cleanup_tmp_file(plain)
 

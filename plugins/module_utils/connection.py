@@ -28,7 +28,7 @@ else:
     KAZOO_IMPORT_ERROR = None
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
-    "hosts": {"type": "list", "elements": "str", "required": True},
+    "hosts": {"type": "list", "elements": "str"},
     "connect_timeout": {"type": "float", "default": 10.0},
     "digest_username": {"type": "str"},
     "digest_password": {"type": "str", "no_log": True},
@@ -46,6 +46,10 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "tls_check_hostname": {"type": "bool", "default": True},
 }
 """The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
+
+
+ENDED = 2
+"""How many session timeouts without a server it takes for a session to be over."""
 
 
 class ZooKeeperError(Exception):
@@ -94,6 +98,14 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
         )
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
         raise ConnectError(f"hosts: {exc}") from exc
+
+
+def forget_transactions(client: KazooClient) -> None:
+    """Let a client be taken by an ensemble that was set up anew; for one whose session is over.
+
+    A server refuses who has seen a later transaction than its own last one; that would be for ever.
+    """
+    client.last_zxid = 0
 
 
 def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
@@ -175,6 +187,8 @@ def _check_ca(options: Mapping[str, Any]) -> None:
 
 def _check_certificate(options: Mapping[str, Any]) -> None:
     certificate, key = (_existing(options, name) for name in ("tls_cert", "tls_key"))
+    if certificate is None and key:
+        raise ConnectError("tls_key: given without tls_cert")
     if certificate is None:
         return
     # An empty password, so that OpenSSL does not ask the terminal for one.
@@ -208,7 +222,8 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
         "use_ssl": True,
         "ca": options.get("tls_ca"),
         "certfile": options.get("tls_cert"),
-        "keyfile": options.get("tls_key"),
+        # kazoo uses a certificate only with a key; both may be in one file.
+        "keyfile": options.get("tls_key") or options.get("tls_cert"),
         "keyfile_password": options.get("tls_key_password"),
         "verify_certs": options["tls_verify"],
         # Asked for only where it is wanted: kazoo knows it from 2.11 on.

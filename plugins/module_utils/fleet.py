@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
-from .fleet_outcome import NO_EARLIER_WAIT, RETRY_TIMEOUT, Course, EarlierWait, Limits, Proof, WaitResult
+from .fleet_outcome import NO_EARLIER_WAIT, RETRY_TIMEOUT, EarlierWait, FleetWait, Limits, Proof, WaitResult
 from .records import AgentStatus, AppPaths, InvalidRecord
 from .zookeeper import Node, checked, read_many
 
@@ -83,7 +83,7 @@ def wait_for_fleet(
     earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> WaitResult:
     """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
-    course = Course(proof, limits, time.monotonic() + seconds, earlier)
+    course = FleetWait(proof, limits, time.monotonic() + seconds, earlier)
     fleet = Fleet(client, paths)
     while True:
         fleet.refresh()

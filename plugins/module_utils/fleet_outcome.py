@@ -137,7 +137,7 @@ class Proof(Protocol):
         """How it is with the fleet where it is not proved, and what to do about it; empty where that is not known."""
 
 
-class Course:
+class FleetWait:
     """A wait: what it has seen, and when it is over."""
 
     def __init__(self, proof: Proof, limits: Limits, deadline: float, earlier: EarlierWait = NO_EARLIER_WAIT) -> None:

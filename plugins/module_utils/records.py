@@ -25,7 +25,9 @@ __all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", 
 HISTORY_LIMIT = 50
 """How many entries of an application's history are kept."""
 MAX_MESSAGE = 2_000
-"""A status message's length in characters; the end of a longer one is kept."""
+"""A status message's length in characters; of a longer one, the first line and the end are kept."""
+LONGEST_FIRST_LINE = 500
+LEFT_OUT = "\n... the middle is left out ...\n"
 
 STATES = (
     "idle",
@@ -289,6 +291,14 @@ def describe_mark(name: str, mark: object) -> str:
     return f"{name} since {mark.get('since')} by {mark.get('by')}: {mark.get('reason')}"
 
 
+def _shortened(message: str) -> str:
+    """A message of `MAX_MESSAGE` characters at most: its first line, which has the first reason, and its last lines."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    begin = message.partition("\n")[0][:LONGEST_FIRST_LINE] + LEFT_OUT
+    return begin + message[len(begin) - MAX_MESSAGE :]
+
+
 @dataclass(frozen=True)
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
@@ -319,7 +329,7 @@ class AgentStatus(_Record):
             raise InvalidRecord(f"state: expected one of {', '.join(STATES)}, got {quote(self.state)}")
         if self.message is not None:
             clean = str(self.message).encode("utf-8", "backslashreplace").decode("utf-8")
-            object.__setattr__(self, "message", clean[-MAX_MESSAGE:])
+            object.__setattr__(self, "message", _shortened(clean))
 
     @property
     def controls(self) -> str:

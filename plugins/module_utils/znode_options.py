@@ -5,41 +5,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, ancestors, check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import AclEntry, Value, read_acl, read_value
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
+    AclEntry,
+    AclId,
+    Value,
+    normalized,
+    own_ids,
+    read_acl,
+    read_value,
+)
 
 INHERITED = ("state", "encoding", "recursive", "parents", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
 
 
 class DesiredZnode(NamedTuple):
-    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them."""
+    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them.
+
+    A `secret` value is in no result and no diff, nor is the one that it replaces. `own` are the `own_ids` of the
+    connection.
+    """
 
     path: str
     present: bool = True
     value: Value | None = None
+    secret: bool = False
     recursive: bool = False
     parents: bool = True
     version: int | None = None
     acl: tuple[AclEntry, ...] | None = None
+    own: frozenset[AclId] = frozenset()
     sequence: bool = False
 
     @classmethod
     def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> DesiredZnode:
         """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
         path = _checked(given["path"])
+        secret = given["secret_value"] is not None
+        value = given["secret_value"] if secret else given["value"]
         wanted = cls(
             path=path,
             present=given["state"] == "present",
-            value=read_value(given["value"], given["encoding"], path),
+            value=read_value(value, given["encoding"], path),
+            secret=secret,
             recursive=bool(given["recursive"]),
             parents=bool(given["parents"]),
             version=given["version"],
             acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),
+            own=frozenset() if given["acl"] is None else own_ids(connection),
             sequence=bool(given["sequence"]),
         )
         wanted.check()
@@ -58,6 +76,10 @@ class DesiredZnode(NamedTuple):
             why = f"version: expected 0 or more, got {self.version}"
         if why:
             raise ZooKeeperError(f"{self.path}: {why}", path=self.path)
+
+    def has_acl(self, acl: Iterable[Any]) -> bool:
+        """Whether this, as it was read, is the ACL that is wanted."""
+        return set(normalized(self.acl or (), self.own)) == set(normalized(acl, self.own))
 
     @property
     def turn(self) -> tuple[bool, int]:

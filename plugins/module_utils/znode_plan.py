@@ -144,7 +144,7 @@ def _named(path: str) -> str:
 
 def _plan_change(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree) -> ZnodePlan:
     new_value = one.value is not None and not one.value.matches(before.data or b"")
-    new_acl = one.acl is not None and set(one.acl) != set(before.acl or ())
+    new_acl = one.acl is not None and not one.has_acl(before.acl or ())
     if not new_value and not new_acl:
         return ZnodePlan(place, one, before, before)
     _check_version(one, before)

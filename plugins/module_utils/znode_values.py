@@ -27,6 +27,9 @@ PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
 """ZooKeeper's permission bits; `all` stands for the five."""
 
 _DIFF_KEY = os.urandom(32)
+DIGEST_ALGORITHMS = ("sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "md5")
+"""What a server may hash digest users with (`zookeeper.DigestAuthenticationProvider.digestAlg`); it is the first."""
+
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -130,7 +133,7 @@ def _text_in_diff(data: bytes) -> Any:
 
 
 class AclId(NamedTuple):
-    """Who: the scheme, and the id in it."""
+    """Who: the scheme, and the id in it. Of the scheme `auth` the server stores the connection's own ids instead."""
 
     scheme: str
     id: str
@@ -146,12 +149,30 @@ class AclEntry(NamedTuple):
 def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], where: str) -> tuple[AclEntry, ...]:
     """The ACL that a playbook gives. Raises a `ZooKeeperError` that begins with `where`.
 
-    `options` are the connection's: the scheme `auth` is their digest user, because ZooKeeper would store nothing else
-    and a later run has to recognise it.
+    `options` are the connection's: the scheme `auth` is their digest user, whom a later run has to recognise. That user
+    is left to the server to hash, which alone knows how; unless it would store other ids of the connection with it.
     """
     if not given:
         raise ZooKeeperError(f"{where}: acl: expected at least one entry")
-    return tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
+    acl = tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
+    others = options.get("sasl_mechanism") or (options.get("tls") and options.get("tls_cert"))
+    return acl if others else normalized(acl, own_ids(options))
+
+
+def own_ids(options: Mapping[str, Any]) -> frozenset[AclId]:
+    """The connection's digest user, hashed as any server may; nobody where there is none."""
+    name, password = options.get("digest_username"), options.get("digest_password")
+    if not name or not password:
+        return frozenset()
+    return frozenset(AclId("digest", _hashed(name, password, algorithm)) for algorithm in DIGEST_ALGORITHMS)
+
+
+def normalized(acl: Iterable[Any], own: frozenset[AclId]) -> tuple[AclEntry, ...]:
+    """An ACL in which the user that has one of the ids `own`, by whatever hash, is one of the scheme `auth`."""
+    return tuple(
+        AclEntry(entry.perms, AclId("auth", entry.id.id.split(":", 1)[0]) if entry.id in own else AclId(*entry.id))
+        for entry in acl
+    )
 
 
 def _perms(names: Iterable[str]) -> int:
@@ -174,22 +195,22 @@ def _acl_id(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) ->
 
 def _digest_id(name: str | None, password: str | None, where: str) -> str:
     if password and name and ":" not in name:
-        # ZooKeeper's own form of a digest id; FIPS mode lets it pass when it is told what it is for.
-        digest = hashlib.sha1(f"{name}:{password}".encode(), usedforsecurity=False).digest()
-        return f"{name}:{base64.b64encode(digest).decode('ascii')}"
+        return _hashed(name, password, DIGEST_ALGORITHMS[0])
     if password or not name or ":" not in name:
         raise ZooKeeperError(f"{where}: acl: a digest id is a user name with password, or user:hash without")
     return name
 
 
+def _hashed(name: str, password: str, algorithm: str) -> str:
+    """ZooKeeper's own form of a digest id; FIPS mode lets it pass when it is told what it is for."""
+    digest = hashlib.new(algorithm, f"{name}:{password}".encode(), usedforsecurity=False).digest()
+    return f"{name}:{base64.b64encode(digest).decode('ascii')}"
+
+
 def acl_fields(acl: Iterable[Any]) -> list[dict[str, Any]]:
     """An ACL as modules return it: without the hash of a digest id, as ZooKeeper shows it to all but admins."""
     return [
-        {
-            "scheme": entry.id.scheme,
-            "id": f"{entry.id.id.split(':', 1)[0]}:x" if entry.id.scheme == "digest" else entry.id.id,
-            "perms": [name for name, bit in PERMISSIONS.items() if entry.perms & bit],
-        }
+        {**_id_fields(*entry.id), "perms": [name for name, bit in PERMISSIONS.items() if entry.perms & bit]}
         for entry in acl
     ]
 
@@ -205,6 +226,13 @@ def acl_in_diff(acl: Sequence[Any]) -> list[dict[str, Any]]:
 def _trace(secret: str) -> str:
     """A few digits that stand for it in this process only: by them nobody can try out passwords."""
     return hashlib.sha256(_DIFF_KEY + secret.encode()).hexdigest()[:8]
+
+
+def _id_fields(scheme: str, name: str) -> dict[str, str]:
+    """Scheme and id. The connection's own user is the digest user that it is, or will be."""
+    if scheme in {"auth", "digest"}:
+        return {"scheme": "digest", "id": f"{name.split(':', 1)[0]}:x"}
+    return {"scheme": scheme, "id": name}
 
 
 def stat_fields(stat: Any) -> dict[str, int]:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Znodes brought to what is wanted of them: read, planned, committed.
 
-All that matters is read in one pipelined round, and what differs is committed in one transaction. Where somebody else's
-transaction was faster, everything is read and planned again.
+All that matters is read in two pipelined rounds, and what differs is committed in one transaction. Where somebody
+else's transaction was faster, everything is read and planned again.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
     """The znodes that are wanted, all above them, and all below those that are to go. Raises `ZooKeeperError`."""
     named = {one.path: one for one in wanted if not one.sequence}
     above = {path for one in wanted for path in ancestors(one.path)} - set(named)
-    synced = client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
+    client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
+    # First and by itself: a server that does not know this request ends the connection, and with it all others.
+    nodes = dict(zip(named, read_many(client, list(named), timeout)))
     stats = {path: client.exists_async(path) for path in above}
     acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
-    nodes = dict(zip(named, read_many(client, list(named), timeout)))
-    _answer(synced, "/", timeout)
     tree = Tree({path: _without_value(request, path, timeout) for path, request in stats.items()})
     for path, one in named.items():
         current = _current(client, one, nodes[path], timeout)
@@ -302,7 +302,7 @@ def predict_results(planned: Sequence[ZnodePlan]) -> list[dict[str, Any]]:
 def format_result(one: ZnodePlan, path: str, stat: Any) -> dict[str, Any]:
     """One result: `path`, and where the znode is there `value`, `encoding` and `stat`, as far as they are known."""
     result: dict[str, Any] = {"path": path}
-    if one.after is not None and one.after.data is not None:
+    if one.after is not None and one.after.data is not None and not one.wanted.secret:
         result.update(value_fields(one.after.data))
     if one.after is not None and stat is not None:
         result["stat"] = stat_fields(stat)
@@ -328,5 +328,15 @@ def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:
     if znode is None:
         return {"state": "absent"}
     acl = {"acl": acl_in_diff(znode.acl)} if one.wanted.acl and znode.acl is not None else {}
+    return {"state": "present", **_value_in_diff(one, znode), **acl}
+
+
+def _value_in_diff(one: ZnodePlan, znode: CurrentZnode) -> dict[str, Any]:
+    """The value of one side. That of a subtree's top is left out: what is deleted may have been a secret."""
+    if one.after is None and one.wanted.recursive:
+        return {}
+    if one.wanted.secret:
+        changes = one.before is not None and znode is one.after and znode.data != one.before.data
+        return {"value": "(secret, another one)" if changes else "(secret)"}
     as_json = one.wanted.value is not None and one.wanted.value.canonical is not None
-    return {"state": "present", "value": value_in_diff(znode.data, as_json), **acl}
+    return {"value": value_in_diff(znode.data, as_json)}

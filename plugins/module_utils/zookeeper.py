@@ -16,7 +16,6 @@ import struct
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -282,21 +281,27 @@ def _failure(path: str, exc: Exception) -> ZooKeeperError | None:
 def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeout: float) -> Iterator[Any]:
     """What kazoo gives for each operation, or its exception: by multiRead, one by one where that is refused."""
     deadline = time.monotonic() + timeout
+    servers = frozenset(client.hosts)
     done = 0
     with translated(None):
-        if client not in _REFUSED:
+        if _KNOW_MULTI_READ.get(servers, True):
             try:
                 for answers in _by_multi_read(client, operations, deadline):
+                    if answers:
+                        _KNOW_MULTI_READ[servers] = True
                     yield from answers
                     done += len(answers)
             except kazoo_errors.UnimplementedError:
-                _REFUSED.add(client)
+                _KNOW_MULTI_READ[servers] = False
+            except kazoo_errors.ConnectionLoss:
+                # Whether it was for the request can't be known; where it wasn't, the next reads take longer, no more.
+                _KNOW_MULTI_READ.setdefault(servers, False)
         if done < len(operations):
             yield from _one_by_one(client, operations[done:], deadline)
 
 
-_REFUSED: weakref.WeakSet[KazooClient] = weakref.WeakSet()
-"""Clients whose server does not know multiRead (ZooKeeper 3.5 and earlier)."""
+_KNOW_MULTI_READ: dict[frozenset[tuple[str, int]], bool] = {}
+"""Which servers know multiRead: ZooKeeper 3.5 and earlier answers Unimplemented, ClickHouse Keeper hangs up."""
 
 
 def _by_multi_read(
@@ -336,10 +341,11 @@ def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int
 
 
 def _one_by_one(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
-    """Ask for each by itself, all at once; once more where the connection was lost: who refuses multiRead hangs up."""
+    """Ask for each by itself, all at once; again where the connection was lost: who refuses multiRead hangs up."""
     ask = {GET_DATA: client.get_async, GET_CHILDREN: client.get_children_async}
     answers: dict[int, Any] = {}
     while len(answers) < len(operations):
+        client.sync_async("/")  # this connection's server may be behind that of the last one
         left = [(index, ask[kind](path)) for index, (kind, path) in enumerate(operations) if index not in answers]
         for index, request in left:
             try:

@@ -59,8 +59,9 @@ options:
     description:
       - A branch, a tag, or a commit's id, full or its first 7 digits or more, of O(url).
       - V(HEAD) is the repository's default branch.
+      - Where it is not given, it is that of the release which is published now. It has to be given where that release
+        has none, or is of another repository. The first release of an application is V(HEAD) then.
     type: str
-    default: HEAD
   relative_path:
     description:
       - Where the release appears below the base of each server.
@@ -366,7 +367,7 @@ def argument_spec() -> dict[str, Any]:
         **ARGSPEC,
         "app": {"type": "str", "default": DEFAULT_APP},
         "url": {"type": "str"},
-        "ref": {"type": "str", "default": "HEAD"},
+        "ref": {"type": "str"},
         "relative_path": {"type": "str"},
         "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
         "to": {"type": "str"},
@@ -417,8 +418,19 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     if url is None or relative_path is None:
         option = "url" if url is None else "relative_path"
         raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
-    commit_id = resolve(url, options["ref"])
-    return Release(url=url, commit_id=commit_id, relative_path=relative_path, ref=options["ref"])
+    ref = options["ref"] or ref_before(before, url)
+    return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
+
+
+def ref_before(before: Release | None, url: str) -> str:
+    """The ref that was published before: after a tag, the default branch is not what anybody means."""
+    if before is None:
+        return "HEAD"
+    if before.url != url:
+        raise InvalidRecord(f"ref: give it; what is published now is of another repository, {before.url}")
+    if not before.ref:
+        raise InvalidRecord("ref: give it; the release that is published now has none that it could be taken from")
+    return before.ref
 
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:

@@ -56,8 +56,12 @@ options:
       - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
       - A value may have 1,000,000 bytes.
     type: raw
+  secret_value:
+    description:
+      - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
+    type: str
   encoding:
-    description: How O(value) is written here, V(base64) being for what is no text.
+    description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
     choices: [text, base64]
     default: text
@@ -100,7 +104,7 @@ options:
         description:
           - V(world) is everybody, V(digest) a user name and password, V(ip) an address or network, V(sasl) a principal,
             V(x509) the subject of a certificate.
-          - V(auth) is the user of O(digest_username).
+          - V(auth) is the user of O(digest_username), whose password the server hashes.
         type: str
         required: true
       id:
@@ -109,7 +113,12 @@ options:
           - V(world) and V(auth) need none.
         type: str
       password:
-        description: The password of a V(digest) user, in plain; only its hash is sent and stored.
+        description:
+          - The password of a V(digest) user, in plain; only its hash is sent and stored.
+          - The hash is SHA-1, ZooKeeper's default. Servers that are started with another
+            C(zookeeper.DigestAuthenticationProvider.digestAlg) would not know the user by it; there, give C(user:hash).
+          - The user of O(digest_username) is hashed by the server, as with V(auth), unless the connection has a
+            O(sasl_mechanism) or a O(tls_cert) too, whose identity the server would add.
         type: str
       perms:
         description: What is allowed.
@@ -141,6 +150,9 @@ options:
       value:
         description: As O(value).
         type: raw
+      secret_value:
+        description: As O(secret_value).
+        type: str
       encoding:
         description: As O(encoding).
         type: str
@@ -197,17 +209,14 @@ options:
     default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
-  - Values are returned and shown in diffs; set C(no_log) on a task whose values are secret.
+  - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
+  - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
   - >-
-    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay. Its C(timeout)
-    is O(connect_timeout); C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and
-    O(digest_password); C(auth_scheme=sasl) is O(sasl_mechanism) and its options; C(use_tls) is O(tls), which
-    verifies the servers' certificates unless O(tls_verify=false). Instead of C(op=get), C(op=list) and C(op=wait) there
-    is M(zoo.deploy.zk_znode_info).
-  - >-
-    Other than there, a O(value) left out changes nothing of a znode that is there, O(state=absent) refuses one with
-    children unless O(recursive=true), RV(stat) is a dictionary in lower case, and check mode changes nothing.
+    Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
+    C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
+    is O(tls), and instead of C(op) and C(timeout) there is M(zoo.deploy.zk_znode_info) with its C(wait_timeout). The
+    page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
   - module: zoo.deploy.zk_release_info
@@ -301,7 +310,7 @@ path:
   sample: /config/database
 value:
   description: What the znode holds after the task, or would hold.
-  returned: when O(path) is given, the znode is there and may be read
+  returned: when O(path) is given without O(secret_value), the znode is there and may be read
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
@@ -527,6 +536,7 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
+    "secret_value": {"type": "str", "no_log": True},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
@@ -535,6 +545,7 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
+VALUES = ("value", "secret_value")
 DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "parents": True, "sequence": False}
 
 
@@ -548,7 +559,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return {
         **ARGSPEC,
         **task,
-        "znodes": {"type": "list", "elements": "dict", "options": entry},
+        "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
         "wait_for_files": {"type": "bool", "default": False},
         "app": {"type": "str", "default": DEFAULT_APP},
         **WAITING_OPTIONS,
@@ -589,7 +600,7 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(
         argument_spec=argument_spec(),
-        mutually_exclusive=[("znodes", option) for option in ("path", "value", "version")],
+        mutually_exclusive=[VALUES, *(("znodes", option) for option in ("path", *VALUES, "version"))],
         required_one_of=[("path", "znodes")],
         supports_check_mode=True,
     )

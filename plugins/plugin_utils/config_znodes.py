@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
     InvalidRecord,
@@ -26,17 +27,39 @@ LEFT_OUT = frozenset({".git"})
 MAX_BYTES = 1_400_000
 """More base64 than 1,040,000 bytes make, all that one transaction holds; `zk_znode` itself counts to the byte."""
 
+OWN = ("config", "history", "agents")
+"""What is an application's own, directly below its znode: the names in `AppPaths`."""
+
 Entry = dict[str, Any]
 
+_HISTORY_ENTRY = re.compile(r"/history/release-\d{10}$")
 
-def from_directory(path: str, directory: str, read: Callable[[str], bytes]) -> list[Entry]:
+
+class Content(NamedTuple):
+    """What is in a file, and whether nobody is to see it."""
+
+    data: bytes
+    secret: bool = False
+
+
+def check_place(path: str, app: str) -> None:
+    """Raise `InvalidRecord` where a configuration would be in the way of an application's own znodes."""
+    if f"{app}/".startswith(f"{path}/"):
+        raise InvalidRecord(f"path: {app} is the znode of the application itself; take another, such as /config/shop")
+    for name in OWN:
+        if f"{path}/".startswith(f"{child(app, name)}/"):
+            what = f"the {name} of the application {app}"
+            raise InvalidRecord(f"path: {path} belongs to {what}; take another, such as /config/shop")
+
+
+def from_directory(path: str, directory: str, read: Callable[[str], Content]) -> list[Entry]:
     """The files of `directory` as znodes below `path`, an empty one as an empty znode. `read` gives a file's bytes."""
     if not os.path.isdir(directory):
         raise InvalidRecord(f"{directory}: no such directory")
     return _collect(_files(path, directory, read), directory)
 
 
-def _files(path: str, directory: str, read: Callable[[str], bytes]) -> Iterator[Entry]:
+def _files(path: str, directory: str, read: Callable[[str], Content]) -> Iterator[Entry]:
     """The entries of one directory and those below it."""
     try:
         files = sorted(
@@ -49,14 +72,16 @@ def _files(path: str, directory: str, read: Callable[[str], bytes]) -> Iterator[
         if file.is_dir(follow_symlinks=False):
             yield from _or_empty(znode, _files(znode, file.path, read))
         elif file.is_file():
-            yield {"path": znode, "value": base64.b64encode(_content(file.path, read)).decode(), "encoding": "base64"}
+            content = _content(file.path, read)
+            option = "secret_value" if content.secret else "value"
+            yield {"path": znode, option: base64.b64encode(content.data).decode(), "encoding": "base64"}
         else:
             raise InvalidRecord(
                 f"{file.path}: expected a file or a directory, not a link to a directory or to nothing, a pipe, ..."
             )
 
 
-def _content(path: str, read: Callable[[str], bytes]) -> bytes:
+def _content(path: str, read: Callable[[str], Content]) -> Content:
     try:
         return read(path)
     except OSError as exc:
@@ -93,7 +118,7 @@ def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
     collected, size = [], 0
     for entry in entries:
         collected.append(entry)
-        size += len(entry["path"]) + len(str(entry.get("value", "")))
+        size += sum(len(str(entry.get(option, ""))) for option in ("path", "value", "secret_value"))
         if size > MAX_BYTES:
             raise InvalidRecord(
                 f"{source}: over the 1 MB of one transaction; publish its directories each below a path of its own"
@@ -103,9 +128,25 @@ def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
     return collected
 
 
-def deletions(entries: Iterable[Entry], there: Iterable[str]) -> list[Entry]:
-    """Entries that delete what is `there` and neither in `entries` nor above one of them: each subtree by its top."""
+def deletions(entries: Iterable[Entry], there: Iterable[str | Mapping[str, Any]]) -> list[Entry]:
+    """Entries that delete what is `there` and neither in `entries` nor above one of them: each subtree by its top.
+
+    `there` are paths, or znodes as `zk_znode_info` returns them. Raises `InvalidRecord` where one of them is no part of
+    a configuration: it is somebody's live registration or status, or what was published once.
+    """
     kept = {path for entry in entries for path in (entry["path"], *ancestors(entry["path"]))}
-    surplus = set(there) - kept
+    znodes = [{"path": one} if isinstance(one, str) else one for one in there]
+    surplus = {one["path"] for one in znodes} - kept
+    for one in znodes:
+        what = _whose(one) if one["path"] in surplus else ""
+        if what:
+            raise InvalidRecord(f"{one['path']} is {what}, so nothing is deleted; take a path that has only values")
     tops = sorted(path for path in surplus if not surplus.intersection(ancestors(path)))
     return [{"path": path, "state": "absent", "recursive": True} for path in tops]
+
+
+def _whose(znode: Mapping[str, Any]) -> str:
+    """What a znode is that no configuration has made; empty for any other."""
+    if znode.get("stat", {}).get("ephemeral_owner"):
+        return "ephemeral, a registration or a status of somebody who lives"
+    return "in the history of an application" if _HISTORY_ENTRY.search(znode["path"]) else ""

@@ -39,7 +39,7 @@ def refusal(**args: Any) -> str:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"data": ["/a"]}, "missing required arguments: hosts"),
+        ({"data": ["/a"]}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ({"hosts": "", "data": ["/a"]}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ({"hosts": "h"}, "nothing to watch: give at least one of data, children, subtrees, registries, session"),
         ({"hosts": "h", "data": ["a"]}, 'data: path: expected one that begins with /, got "a"'),

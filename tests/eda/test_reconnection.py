@@ -20,6 +20,7 @@ from eda.source import Source
 from faults.support.proxy import Proxy
 from support.client import connected
 from support.ensemble import Ensemble, Member
+from support.keeper import Keeper
 from support.waiting import wait_for
 
 Watch = Callable[..., Source]
@@ -410,3 +411,24 @@ def check_order(events: list[dict[str, Any]]) -> None:
         if there:
             assert event["stat"]["mzxid"] > newest, events
             newest = event["stat"]["mzxid"]
+
+
+def test_a_server_that_has_a_new_session_for_each_connection_hides_no_change(
+    watch: Watch, ensemble: Ensemble, zk: KazooClient, app: str
+) -> None:
+    keeper = Keeper(ensemble.members[0].client_port)
+    make(zk, app, "stay", "set", "go", "renew")
+    source = watch(hosts=keeper.hosts, subtrees=[app], session=True)
+    zk.set(f"{app}/stay", b"new")
+    source.one(type="subtree", change="changed", path=f"{app}/stay")
+    keeper.cut()
+    source.one(type="session", change="suspended")
+    change_all(zk, app)
+    for name, changes in CHANGED.items():
+        source.one(type="subtree", change=changes[-1], path=f"{app}/{name}")
+    assert session_changes(source, 3) == ["connected", "suspended", "connected"]
+    first, again = source.all(type="session", change="connected")
+    assert first["session"] != again["session"]
+    assert not keeper.hung_up_at
+    source.stop()
+    keeper.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, from_cache, to_cache
@@ -115,6 +116,42 @@ def test_what_changed_since_an_earlier_reading_is_seen(client: KazooClient, zk: 
     assert len(change("create", f"{root}/a/providers/n00001", b"again")) == 4
 
 
+def test_the_leader_key_of_each_cluster_is_read_with_its_members_and_whenever_they_are_confirmed(
+    client: KazooClient, zk: KazooClient, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(zk, f"{root}/a/members", 2)
+    fill(zk, f"{root}/b/members", 1)
+    zk.ensure_path(f"{root}/c/members")
+    zk.create(f"{root}/a/leader", b"n00001")
+    registries = [Registry(f"{root}/*/members", "patroni"), Registry(f"{root}/a/members", "seed")]
+    before = discover(client, registries, [None, None])
+    assert [reading.leaders for reading in before] == [{f"{root}/a/leader": "n00001", f"{root}/b/leader": ""}, {}]
+    zk.set(f"{root}/a/leader", b"n00000")
+    zk.create(f"{root}/b/leader", b"n00000")
+    kinds = asked(client, monkeypatch)
+    (after, _seed) = discover(client, registries, before)
+    assert after.leaders == {f"{root}/a/leader": "n00000", f"{root}/b/leader": "n00000"}
+    assert kinds == ["Sync", "MultiRead", "MultiRead"]
+    zk.delete(f"{root}/a/leader")
+    assert discover(client, registries, [after, None])[0].leaders[f"{root}/a/leader"] == ""
+
+
+def test_a_leader_key_that_may_not_be_read_is_a_problem_and_nobodys_loss(
+    client: KazooClient, zk: KazooClient, root: str
+) -> None:
+    fill(zk, f"{root}/members", 1)
+    zk.create(f"{root}/leader", b"n00000", acl=[make_digest_acl("somebody", "else", all=True)])
+    registries = [Registry(f"{root}/members", "patroni")]
+    (reading,) = discover(client, registries, [None])
+    assert (names(reading), reading.leaders) == (["n00000"], {})
+    (problem,) = reading.problems
+    assert problem.startswith(f"{root}/leader: ")
+    assert problem.endswith("; who leads is what each says itself")
+    # Its right to be read may go between two readings.
+    sound = Reading(reading.parents, reading.children, (), {f"{root}/leader": "n00000"})
+    assert discover(client, registries, [sound]) == [reading]
+
+
 def test_a_write_that_was_answered_is_read_through_any_member(ensemble: Ensemble, zk: KazooClient, root: str) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(f"127.0.0.1:{member.client_port}")) for member in ensemble.members]
@@ -127,7 +164,8 @@ def test_a_write_that_was_answered_is_read_through_any_member(ensemble: Ensemble
 def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: KazooClient, root: str) -> None:
     fill(zk, f"{root}/x/a", 2, data=bytes(range(256)))
     registries = [Registry(f"{root}/*/a"), Registry(f"{root}/none", "kafka")]
-    kept = [LastGood(reading, 7) for reading in discover(client, registries, [None, None])]
+    first, second = discover(client, registries, [None, None])
+    kept = [LastGood(first._replace(leaders={f"{root}/x/leader": "n00000"}), 7), LastGood(second, 0)]
     stored = json.loads(json.dumps(to_cache("zk1:2181", registries, kept)))
     assert from_cache("zk1:2181", registries, stored) == kept
     assert from_cache("zk2:2181", registries, stored) == [None, None]

@@ -43,6 +43,11 @@ def test_values_come_in_the_order_of_the_terms(lookup: Lookup, zk: KazooClient, 
     assert lookup(f"{app}/c", [f"{app}/a", f"{app}/b"]) == ["c", "a", "b"]
 
 
+def test_where_no_hosts_are_given_both_ways_to_give_them_are_named(process: Lookups) -> None:
+    with pytest.raises(LookupFailed, match=r"^hosts: none given; set the option, or ZK_HOSTS in the environment$"):
+        process.run("zoo.deploy.zk_znode", ["/a"], {})
+
+
 def test_json_is_decoded_only_on_request(lookup: Lookup, zk: KazooClient, app: str) -> None:
     zk.create(app, b'{"a": [1, null]}', makepath=True)
     assert lookup(app) == ['{"a": [1, null]}']

@@ -229,7 +229,7 @@ class Slow:
 def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
     """The options of a zk_release that does not wait, or of another wait for it."""
     options = {name: option.get("default") for name, option in zk_release.argument_spec().items()}
-    return {**options, "app": paths.root, "wait": False, "wait_timeout": 30.0, **given}
+    return {**options, "app": paths.root, "ref": "main", "wait": False, "wait_timeout": 30.0, **given}
 
 
 def published_before(generation: int, *agents: str) -> dict[str, Any]:

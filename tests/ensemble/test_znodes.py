@@ -16,7 +16,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
-from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils import znode_values, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE_BYTES
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, child, parent
@@ -72,6 +72,7 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
         ({"path": "/a-", "sequence": True, "version": 1}, "/a-: sequence makes a new znode"),
         ({"path": "/a", "version": -1}, "/a: version: expected 0 or more, got -1"),
         ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
+        ({"path": "/a", "state": "absent", "secret_value": "x"}, "/a: value, acl and sequence go with state present"),
         ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
         (
@@ -133,6 +134,21 @@ def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str)
     assert foretold["stat"]["version"] == 0
     foretold = converge(zk, check=True, path=app, state="absent")
     assert (foretold["changed"], zk.exists(app)) == (True, before)
+
+
+def test_a_secret_value_is_in_no_result_and_no_diff_nor_is_what_it_replaces(zk: KazooClient, app: str) -> None:
+    made = converge(zk, path=app, secret_value="sesame", recursive=True)
+    again = converge(zk, path=app, secret_value="c2VzYW1l", encoding="base64")
+    changed = converge(zk, path=app, secret_value="simsim")
+    assert [done["changed"] for done in (made, again, changed)] == [True, False, True]
+    assert zk.get(app)[0] == b"simsim"
+    assert "value" not in made
+    assert made["diff"]["after"]["value"] == "(secret)"
+    assert changed["diff"]["before"]["value"] == "(secret)"
+    assert changed["diff"]["after"]["value"] == "(secret, another one)"
+    for done in (made, again, changed, converge(zk, path=app, state="absent", recursive=True)):
+        assert "sesame" not in repr(done)
+        assert "simsim" not in repr(done)
 
 
 def test_the_diff_shows_data_where_data_is_wanted(zk: KazooClient, app: str) -> None:
@@ -257,6 +273,28 @@ def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> N
     assert converge(as_user, **task)["changed"]
     assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
     assert not converge(as_user, **task)["changed"]
+
+
+@pytest.fixture(scope="module")
+def sha256_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server that hashes digest users otherwise."""
+    algorithm = "-Dzookeeper.DigestAuthenticationProvider.digestAlg=SHA-256"
+    with Ensemble(tmp_path_factory.mktemp("sha256"), size=1, jvm=(algorithm,)) as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("who", [{"scheme": "auth", "perms": ["all"]}, MINE], ids=["auth", "digest"])
+def test_the_user_of_the_connection_is_not_locked_out_where_servers_hash_otherwise(
+    sha256_ensemble: Ensemble, app: str, who: dict[str, Any]
+) -> None:
+    login: dict[str, Any] = {"digest_username": "user", "digest_password": "secret"}
+    with connected(sha256_ensemble.hosts, auth_data=[("digest", "user:secret")]) as client:
+        made = converge(client, path=app, value="one", acl=[who], recursive=True, **login)
+        shown = made["diff"]["after"]["acl"]
+        assert shown == [{"scheme": "digest", "id": "user:x", "perms": [*znode_values.PERMISSIONS]}]
+        assert not converge(client, path=app, acl=[who], **login)["changed"]
+        assert converge(client, path=app, acl=[who, {"scheme": "world", "perms": ["read"]}], **login)["changed"]
+        assert converge(client, path=app, value="two", **login)["changed"]
 
 
 def test_parents_are_made_with_the_same_acl(as_user: KazooClient, app: str) -> None:

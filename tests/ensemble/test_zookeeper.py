@@ -320,6 +320,21 @@ def test_a_client_without_a_certificate_is_refused_where_the_servers_want_one(
     assert "certificate" in message
 
 
+def test_certificate_and_key_may_be_in_one_file(
+    tls_ensemble: Ensemble, tls: dict[str, Any], certificates: Certificates, tmp_path: Path
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text(certificates.client.read_text() + certificates.key.read_text())
+    with connect(options(tls_ensemble.secure_hosts, **{**tls, "tls_cert": str(both), "tls_key": None})) as client:
+        assert client.exists("/zookeeper")
+
+
+def test_a_certificate_without_a_key_and_a_key_without_a_certificate_are_refused(tls: dict[str, Any]) -> None:
+    message = refusal(options("localhost:1", **{**tls, "tls_key": None}))
+    assert message.startswith("tls_cert, tls_key or tls_key_password: can't be read, or don't match: ")
+    assert refusal(options("localhost:1", **{**tls, "tls_cert": None})) == "tls_key: given without tls_cert"
+
+
 def test_a_locked_key_opens_with_its_password_and_with_no_other(
     tls_ensemble: Ensemble, tls: dict[str, Any], certificates: Certificates
 ) -> None:

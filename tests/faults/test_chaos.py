@@ -13,6 +13,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from faults.support.host import Host, patiently
 from faults.support.ledger import HOSTS, REGISTRATIONS, Ledger
 from faults.support.proxy import Proxy
@@ -30,6 +32,7 @@ PAUSE = 0.5
 """Seconds from one trouble to the next."""
 
 
+@pytest.mark.storm
 def test_a_fleet_in_a_storm_serves_whole_releases_and_converges_when_it_is_over(
     tmp_path: Path, host: Callable[..., Host], repository: GitRepository, ledger: Ledger
 ) -> None:

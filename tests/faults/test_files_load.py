@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
@@ -161,7 +162,7 @@ class Killing:
         self.killed += 1
         time.sleep(DOWN)
         member.start()
-        wait_for(lambda: member.mode, "the member is back", PATIENCE)
+        wait_for(member.serves, "the member is back", PATIENCE)
         time.sleep(DOWN)
 
 
@@ -226,6 +227,7 @@ def check_files(fleet: Fleet, changing: Changing, ledger: Ledger) -> None:
         ledger.judge(FILES, trouble and f"{place}: {trouble}")
 
 
+@pytest.mark.storm
 def test_two_thousand_changes_on_twenty_hosts_arrive_while_members_of_the_ensemble_are_killed_in_turn(
     ensemble: Ensemble, app: str, ledger: Ledger
 ) -> None:

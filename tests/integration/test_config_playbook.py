@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -202,7 +203,13 @@ def test_more_than_a_transaction_holds_is_refused_before_anything_is_written(sho
     assert zk.exists(shop.path) is None
 
 
-def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: KazooClient, tmp_path: Path) -> None:
+def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
+    shop: Shop, zk: KazooClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "ansible.log"
+    monkeypatch.setenv("ANSIBLE_LOG_PATH", str(log))
+    shop.write("colour", HIDDEN)
+    zk.create(f"{shop.path}/former", HIDDEN.encode(), makepath=True)
     password = tmp_path / "password"
     password.write_text("open sesame")
     vault = Path(sys.executable).with_name("ansible-vault")
@@ -211,9 +218,15 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside(shop: Shop, zk: Ka
     done = shop.play(min_agents=0)
     assert done.returncode != 0
     assert "vault password" in done.stdout
-    assert zk.exists(shop.path) is None
-    shop.publish("--vault-password-file", str(password), min_agents=0)
-    assert zk.get(f"{shop.path}/colour")[0] == b"green\n"
+    assert zk.exists(f"{shop.path}/colour") is None
+    said = shop.publish("--vault-password-file", str(password), "-vvv", "--diff", min_agents=0, prune=True)
+    assert zk.get(f"{shop.path}/colour")[0] == HIDDEN.encode()
+    assert zk.exists(f"{shop.path}/former") is None
+    for printed in (said, log.read_text()):
+        assert HIDDEN not in printed
+        assert base64.b64encode(HIDDEN.encode()).decode() not in printed
+        assert re.search(r'"value": "\(secret\)"', printed)
+        assert "db1" in printed, "what is not secret is shown"
 
 
 @pytest.mark.parametrize(

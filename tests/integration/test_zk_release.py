@@ -106,17 +106,18 @@ def bad_tasks(book: Book, directory: str) -> None:
         "bad_root": {"app": "/"},
         "bad_fresh": {"app": f"{book.apps['live']}-fresh"},
         "bad_hosts": {"hosts": f"127.0.0.1:{closed_port}", "connect_timeout": 0.5},
+        "bad_no_hosts": {"hosts": None},
         "bad_number": {"min_agents": "many"},
     }
     for register, options in wrong.items():
-        book.release(register, **{"app": "live", **options})
+        book.release(register, **{"app": "live", "ref": "main", **options})
     book.info("after_bad")
 
 
 def fleet_tasks(book: Book, url: str) -> None:
     """What becomes of waiting."""
     place = {"url": url, "ref": "v1", "relative_path": "site"}
-    book.release("too_few", min_agents=2, wait_timeout=0.3)
+    book.release("too_few", ref="main", min_agents=2, wait_timeout=0.3)
     book.release("failing", relative_path="taken")
     book.release("failing_allowed", relative_path="taken", max_failures=1)
     book.release("mended", relative_path="site")
@@ -278,6 +279,7 @@ def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) 
         ("bad_root", "app: expected a znode path such as /app/business"),
         ("bad_fresh", "url: give it; no release is published yet"),
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
+        ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ("bad_number", "min_agents"),
     ],
 )

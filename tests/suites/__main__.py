@@ -16,12 +16,14 @@ from pathlib import Path
 from suites.outcome import RESULTS, Outcome
 from suites.suite import SUITES, result
 
-LANES = 2
-"""How many suites run at once: with more, two cores have no second left for what has to happen in time."""
+LANES = 3
+"""How many suites run at once on two cores: each waits for a third of its time."""
 ALONE = {"faults"}
 """What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
 YIELDING = {"sanity"}
 """What may run beside that: one process at a time, at the lowest priority, in which nothing has to happen in time."""
+PRIORITIES = {"hosts": 5, "integration": 5, "quickstart": 5, "storm": 5, **dict.fromkeys(YIELDING, 19)}
+"""As nice(1) has them: what computes much leaves the processor to that in which something has to happen in time."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
 """What `--quick` runs, with the words for its tool."""
@@ -51,7 +53,7 @@ class Job:
         self._began = time.monotonic()
         result(suite).unlink(missing_ok=True)
         output = log.open("wb") if log else None
-        priority = ["nice", "-n", "19"] if suite in YIELDING else []
+        priority = ["nice", "-n", str(PRIORITIES.get(suite, 0))]
         self.process = subprocess.Popen(
             [*priority, sys.executable, "-m", "suites.guard", sys.executable, "-m", "suites.suite", suite, *words],
             stdin=subprocess.DEVNULL,

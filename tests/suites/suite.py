@@ -17,8 +17,9 @@ SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "lint": lint.run,
     "unit": partial(pytests.run, "unit"),
     **{name: partial(pytests.run, name) for name in ("quickstart", "agent", "eda")},
+    "storm": partial(pytests.run, "storm", of="faults", mark="storm"),
     "ensemble": partial(pytests.run, "ensemble"),
-    "faults": partial(pytests.run, "faults"),
+    "faults": partial(pytests.run, "faults", mark="not storm"),
     "sanity": sanity.run,
 }
 """What runs each suite with words for its tool, in the order in which they begin: the two longest, then those that tell

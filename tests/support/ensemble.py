@@ -21,7 +21,7 @@ JARS = ":".join(
     f"/usr/share/java/{name}.jar"
     for name in ("zookeeper", "slf4j-simple", *(f"netty-{part}" for part in (*NETTY, "transport-native-unix-common")))
 )
-JVM = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+JVM = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
 
 
 @dataclass
@@ -61,6 +61,12 @@ class Member:
                 return b"".join(iter(lambda: conn.recv(65536), b"")).decode(errors="replace")
         except OSError:
             return ""
+
+    def serves(self) -> bool:
+        """Whether it serves. One that has ended by itself is started again, as a unit of systemd's would be."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        return bool(self.mode)
 
     @property
     def mode(self) -> str:
@@ -160,12 +166,15 @@ class Ensemble:
     def _leaders(self) -> list[Member]:
         return [member for member in self.members if member.mode in {"leader", "standalone"}]
 
+    def _lacking(self) -> list[Member]:
+        return [member for member in self.members if not member.serves()]
+
     def start(self) -> Ensemble:
         """Start every member and wait until each serves."""
         for member in self.members:
             if member.process is None:
                 member.start()
-        wait_for(lambda: all(member.mode for member in self.members), f"every member serves, logs in {self.root}", 60)
+        wait_for(lambda: not self._lacking(), f"every member serves, logs in {self.root}", 60)
         return self
 
     def __enter__(self) -> Self:

@@ -25,12 +25,12 @@ ServerType = TypeVar("ServerType", bound="Prometheus")
 
 
 class Prometheus:
-    """A server with its data below `root`, whose configuration is `scrape`, the documented one, and the alert rules."""
+    """A server with its data below `root`, whose configuration is `scrapes`, documented ones, and the alert rules."""
 
-    def __init__(self, root: Path, scrape: dict[str, Any]) -> None:
+    def __init__(self, root: Path, *scrapes: dict[str, Any]) -> None:
         (self.port,) = free_ports(1)
         self._root = root
-        self._scrape = {**scrape, "scrape_interval": OFTEN, "scrape_timeout": OFTEN}
+        self._scrapes = [{**scrape, "scrape_interval": OFTEN, "scrape_timeout": OFTEN} for scrape in scrapes]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self: ServerType) -> ServerType:
@@ -40,7 +40,7 @@ class Prometheus:
         content = {
             "global": {"evaluation_interval": OFTEN},
             "rule_files": [str(ALERTS)],
-            "scrape_configs": [self._scrape],
+            "scrape_configs": self._scrapes,
         }
         config.write_text(yaml.safe_dump(content))
         command = [
@@ -80,8 +80,14 @@ class Prometheus:
         """What an expression gives now. An AssertionError where Prometheus does not understand it."""
         query = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=5) as answer:
-                result = json.load(answer)["data"]["result"]
+            return list(self._get(f"query?{query}")["result"])
         except urllib.error.HTTPError as exc:
             raise AssertionError(f"{expression}: {exc.read().decode()}") from exc
-        return list(result)
+
+    def targets(self) -> list[dict[str, Any]]:
+        """What it scrapes: each with `discoveredLabels`, `labels` and `health`."""
+        return list(self._get("targets?state=active")["activeTargets"])
+
+    def _get(self, what: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{what}", timeout=5) as answer:
+            return dict(json.load(answer)["data"])

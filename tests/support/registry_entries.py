@@ -36,6 +36,14 @@ CURATOR = (
     ),
 )
 """curator-x-discovery-server/README.txt of Apache Curator, with the fields that JsonInstanceSerializer adds."""
+CURATOR_WITHOUT_ENABLED = (
+    "p1",
+    (
+        b'{"name":"payments","id":"p1","address":"192.0.2.8","port":8443,"sslPort":null,"payload":"From Curator",'
+        b'"registrationTimeUTC":1795902988370,"serviceType":"DYNAMIC","uriSpec":null}'
+    ),
+)
+"""What ServiceDiscovery of Debian's Curator 5.4.0 wrote; it has no `enabled`, by default."""
 SPRING_CLOUD = (
     "5f0e6b0c-1d0b-4e5b-9a57-8d2f1b9a3c11",
     (
@@ -94,6 +102,29 @@ CLICKHOUSE = (
 )
 """ClusterDiscovery::NodeInfo::serialize of ClickHouse, below <path>/shards."""
 
+PATRONI_LEADER = (
+    "pg1",
+    (
+        b'{"conn_url":"postgres://127.0.0.11:5432/postgres","api_url":"http://127.0.0.11:8008/patroni","state":"running",'
+        b'"role":"master","version":"3.0.2","xlog_location":83886080,"timeline":1}'
+    ),
+)
+"""What Debian's Patroni 3.0.2 wrote below /service/<scope>/members."""
+PATRONI_REPLICA = (
+    "pg2",
+    (
+        b'{"conn_url":"postgres://127.0.0.12:5432/postgres","api_url":"http://127.0.0.12:8008/patroni","state":"running",'
+        b'"role":"replica","version":"3.0.2","xlog_location":83886080,"timeline":1}'
+    ),
+)
+PATRONI_STANDBY_LEADER = (
+    "pg3",
+    (
+        b'{"conn_url":"postgres://127.0.0.13:5432/postgres","api_url":"http://127.0.0.13:8008/patroni","state":"running",'
+        b'"role":"standby_leader","version":"3.0.2","checkpoint_after_promote":false,"xlog_location":83886080,"timeline":1}'
+    ),
+)
+
 
 class WrittenEntry(NamedTuple):
     """A child, which format it is in, and what is read from it."""
@@ -117,6 +148,7 @@ AS_WRITTEN = [
     WrittenEntry("nerve", NERVE_BASE64, "10.0.0.4", 8081),
     WrittenEntry("serverset", SERVERSET, "asdf-laptop", 4794),
     WrittenEntry("curator", CURATOR, "10.20.30.40", 1234),
+    WrittenEntry("curator", CURATOR_WITHOUT_ENABLED, "192.0.2.8", 8443),
     WrittenEntry("curator", SPRING_CLOUD, "10.0.0.21", 8443, example_name="spring_cloud"),
     WrittenEntry("curator", DUBBO_3, "192.168.1.9", 20880, example_name="dubbo3"),
     WrittenEntry("dubbo", DUBBO_2, "192.168.1.7", 20880, example_name="dubbo2"),
@@ -126,4 +158,7 @@ AS_WRITTEN = [
     WrittenEntry("solr", SOLR, "192.168.1.123", 8080),
     WrittenEntry("hiveserver2", HIVESERVER2, "x1", 10000),
     WrittenEntry("clickhouse", CLICKHOUSE, "ch1.example.com", 9000),
+    WrittenEntry("patroni", PATRONI_LEADER, "127.0.0.11", 5432),
+    WrittenEntry("patroni", PATRONI_REPLICA, "127.0.0.12", 5432),
+    WrittenEntry("patroni", PATRONI_STANDBY_LEADER, "127.0.0.13", 5432),
 ]

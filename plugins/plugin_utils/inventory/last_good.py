@@ -34,6 +34,7 @@ def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastG
             "folders": dict(answer.reading.parents),
             "children": [_child_to_cache(child) for child in answer.reading.children],
             "problems": list(answer.reading.problems),
+            **({"leaders": dict(answer.reading.leaders)} if answer.reading.leaders else {}),
         }
         for registry, answer in zip(registries, answers)
         if answer is not None
@@ -69,7 +70,7 @@ def _last_good(entry: Mapping[str, Any] | None, since: float) -> LastGood | None
         for path, segments, data, created, modified, owner in entry["children"]
     ]
     return LastGood(
-        Reading(dict(entry["folders"]), children, list(entry["problems"])),
+        Reading(dict(entry["folders"]), children, list(entry["problems"]), dict(entry.get("leaders", {}))),
         int(entry["live"]),
         float(entry.get("at", 0)),
     )

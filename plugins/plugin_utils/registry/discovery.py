@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
@@ -79,6 +80,11 @@ class Registry(NamedTuple):
         names = [name for name in self.path.split("/") if name]
         return next((name for name in reversed(names) if name not in _GENERIC), names[-1] if names else "root")
 
+    def leader_of(self, path: str) -> str | None:
+        """The znode that says which of a child and its siblings leads; None where the format has none."""
+        name = FORMATS[self.format].leader
+        return f"{path.rsplit('/', 2)[0]}/{name}" if name else None
+
 
 class Child(NamedTuple):
     """A child of a registry, as it was read. Times are in milliseconds since 1970; `owner` is the session's id, or 0.
@@ -102,12 +108,14 @@ class Child(NamedTuple):
 class Reading(NamedTuple):
     """One registry as it was read: its children, and the `pzxid` of every parent that was listed.
 
-    It is None for a parent that isn't there. `problems` are texts for warnings.
+    It is None for a parent that isn't there. `problems` are texts for warnings. `leaders` has, by the path of the znode
+    that says so, the name of the child that leads; empty where none does.
     """
 
     parents: Mapping[str, int | None]
     children: Sequence[Child]
     problems: Sequence[str] = ()
+    leaders: Mapping[str, str] = MappingProxyType({})
 
 
 def discover(client: Any, registries: Sequence[Registry], earlier: Sequence[Reading | None]) -> list[Reading]:
@@ -136,6 +144,7 @@ def _confirm(client: Any, registries: Sequence[Registry], earlier: Sequence[Read
 def _evidence(registry: Registry, reading: Reading) -> Iterator[str]:
     """The znodes that must be read to know whether a reading still holds."""
     yield from reading.parents
+    yield from reading.leaders
     if FORMATS[registry.format].reads_data:
         yield from (child.path for child in reading.children)
 
@@ -151,25 +160,44 @@ def _up_to_date(reading: Reading, nodes: Mapping[str, Any]) -> Reading | None:
         if node is None or isinstance(node, ZooKeeperError):
             return None
         children.append(child if node is child else _child(node, child.segments))
-    return Reading(reading.parents, children, reading.problems)
+    if any(isinstance(nodes[path], ZooKeeperError) for path in reading.leaders):
+        return None
+    leaders = {path: _leader(nodes[path]) for path in reading.leaders}
+    return Reading(reading.parents, children, reading.problems, leaders)
 
 
 def _child(node: Node, segments: tuple[str, ...]) -> Child:
     return Child(node.path, segments, node.data, node.stat.ctime, node.stat.mtime, node.stat.ephemeralOwner)
 
 
+def _leader(node: Node | None) -> str:
+    return node.data.decode("utf-8", "replace") if node else ""
+
+
 def _read_anew(client: Any, registries: Sequence[Registry]) -> list[Reading]:
     contents = [_list(client, registry) for registry in registries]
-    nodes = iter(read_many(client, [path for content in contents for path in content.children]))
-    return [_reading(content, list(itertools.islice(nodes, len(content.children)))) for content in contents]
+    nodes = iter(read_many(client, [path for content in contents for path in (*content.children, *content.leaders)]))
+    return [
+        _reading(
+            content,
+            list(itertools.islice(nodes, len(content.children))),
+            list(itertools.islice(nodes, len(content.leaders))),
+        )
+        for content in contents
+    ]
 
 
 class _Contents(NamedTuple):
-    """The parents in a registry (path and pzxid), its children's paths with what each `*` stood for, and problems."""
+    """What is in a registry.
+
+    The parents (path and pzxid), the children's paths with what each `*` stood for, problems, and the paths that say
+    which child leads.
+    """
 
     parents: dict[str, int | None]
     children: dict[str, tuple[str, ...]]
     problems: list[str]
+    leaders: list[str]
 
 
 def _list(client: Any, registry: Registry) -> _Contents:
@@ -188,7 +216,9 @@ def _list(client: Any, registry: Registry) -> _Contents:
                     below = f"{path.rstrip('/')}/{name}"
                     children[below] = (*segments[path], name) if pattern else segments[path]
     missing = [path for path in list(parents)[:1] if parents[path] is None]
-    return _Contents(parents, children, [f"{path}: no such znode, so nothing is registered there" for path in missing])
+    problems = [f"{path}: no such znode, so nothing is registered there" for path in missing]
+    leaders = filter(None, dict.fromkeys(registry.leader_of(path) for path in children))
+    return _Contents(parents, children, problems, list(leaders))
 
 
 def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
@@ -203,9 +233,17 @@ def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
     yield fixed, None
 
 
-def _reading(contents: _Contents, nodes: Sequence[Node | ZooKeeperError | None]) -> Reading:
+def _reading(
+    contents: _Contents,
+    nodes: Sequence[Node | ZooKeeperError | None],
+    leaders: Sequence[Node | ZooKeeperError | None],
+) -> Reading:
     problems = [f"{node}; left out" for node in nodes if isinstance(node, ZooKeeperError)]
     children = [
         _child(node, segments) for node, segments in zip(nodes, contents.children.values()) if isinstance(node, Node)
     ]
-    return Reading(contents.parents, children, [*contents.problems, *problems])
+    by_path = {
+        path: _leader(node) for path, node in zip(contents.leaders, leaders) if not isinstance(node, ZooKeeperError)
+    }
+    problems += [f"{node}; who leads is what each says itself" for node in leaders if isinstance(node, ZooKeeperError)]
+    return Reading(contents.parents, children, [*contents.problems, *problems], by_path)

@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
     """What one child says: where its service is, and the rest as `data` (plain JSON values).
 
     `names_host` says that the child's name is the host's; `alive` is false where the entry itself says that it does
-    not serve.
+    not serve. `role` is what it says that it does in its cluster, `leader` where it leads; empty where it says nothing.
     """
 
     address: str
@@ -44,6 +44,7 @@ class Endpoint(NamedTuple):
     data: Any
     names_host: bool = False
     alive: bool = True
+    role: str = ""
 
 
 Reader = Callable[[str, bytes], Endpoint]
@@ -54,7 +55,8 @@ class Format(NamedTuple):
 
     `summary` completes the sentence `V(name) reads ...` in the documentation of the inventory plugin. A child whose
     name matches `name_pattern`, or whose decoded JSON `matches`, is taken for one in this format by `auto`.
-    `reads_data` is false where the child's name holds everything.
+    `reads_data` is false where the child's name holds everything. `leader` is the name of a znode beside the registry,
+    whose value is the name of the child that leads.
     """
 
     read: Reader
@@ -62,6 +64,7 @@ class Format(NamedTuple):
     name_pattern: re.Pattern[str] | None = None
     matches: Callable[[Any], bool] | None = None
     reads_data: bool = True
+    leader: str = ""
 
 
 FORMATS: dict[str, Format] = {}
@@ -257,6 +260,43 @@ def read_clickhouse(_name: str, data: bytes) -> Endpoint:
         raise InvalidEntry(f"address: expected host:port, got {quote(server.get('address'))}")
     address, port = _host_port(server["address"])
     return Endpoint(address, port, server)
+
+
+@_format("patroni", "the members of Patroni's clusters", matches=_has("conn_url", "api_url"), leader="leader")
+def read_patroni(_name: str, data: bytes) -> Endpoint:
+    """A member: `{"conn_url": "postgres://host:port/postgres", "api_url", "state", "role"}`.
+
+    The leader's role is `master` before Patroni 4, `primary` since. The address is PostgreSQL's.
+    """
+    member = _object(data)
+    address, port = _postgres_address(member.get("conn_url"))
+    role = member.get("role")
+    return Endpoint(address, port, member, role=_PATRONI_ROLES.get(role, role) if isinstance(role, str) else "")
+
+
+_PATRONI_ROLES = {"master": "leader", "primary": "leader", "promoted": "leader", "demoted": "replica"}
+
+
+def _postgres_address(url: Any) -> tuple[str, int | None]:
+    """What a URL such as `postgres://host:port/database` leads to. No message has the URL: a password may be in it."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        address, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise InvalidEntry("conn_url: expected postgres://host:port/database, and it is no URL") from exc
+    if parts.scheme not in {"postgres", "postgresql"} or not address:
+        raise InvalidEntry("conn_url: expected postgres://host:port/database, and it is something else")
+    return address, port
+
+
+def elected_role(role: str, *, leads: bool) -> str:
+    """The role of a member that gives its own as `role`, where the cluster's leader key is known to name it, or not."""
+    if leads:
+        return role if role in _LEADING else "leader"
+    return "replica" if role in _LEADING else role
+
+
+_LEADING = frozenset({"leader", "standby_leader"})
 
 
 _NAME_PATTERNS = [(entry.name_pattern, entry.read) for entry in FORMATS.values() if entry.name_pattern]

@@ -11,7 +11,12 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Reading, Registry
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import Endpoint, InvalidEntry, read
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import (
+    Endpoint,
+    InvalidEntry,
+    elected_role,
+    read,
+)
 
 _PLAIN_NAME = re.compile(r"[^\W_][\w.-]{0,252}")
 _HOST_NAME = re.compile(r"[\w:][\w.:%+-]{0,252}")
@@ -40,8 +45,17 @@ def registrations(registry: Registry, reading: Reading, now: float) -> tuple[lis
             continue
         if endpoint.alive:
             group = registry.group_of(child.segments)
-            live.append(Registration(_default_name(child, endpoint), group, _variables(child, endpoint, now)))
+            variables = _variables(child, endpoint, now)
+            role = _role(endpoint, child, reading.leaders.get(registry.leader_of(child.path) or ""))
+            if role:
+                variables["zk_role"] = role
+            live.append(Registration(_default_name(child, endpoint), group, variables))
     return live, problems
+
+
+def _role(endpoint: Endpoint, child: Child, leader: str | None) -> str:
+    """By the cluster's word for who leads, where there is one; else by the child's own."""
+    return endpoint.role if leader is None else elected_role(endpoint.role, leads=leader == child.name)
 
 
 def _default_name(child: Child, endpoint: Endpoint) -> str:

@@ -19,7 +19,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError, ZooKeeperError, explain
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    ENDED,
+    ConnectError,
+    ZooKeeperError,
+    explain,
+    forget_transactions,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import session_event
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import Options
@@ -33,8 +39,6 @@ BATCH = 32
 """How many znodes are read at once; their values, 1 MB each at the most, are in memory together."""
 REFUSED_AGAIN = 30.0
 """Seconds after which a znode that may not be read is asked for again."""
-ENDED = 2
-"""How many session timeouts without a server it takes for a session to be over."""
 TRANSITIONS = 16
 """How many changes of the session's state are kept for a rulebook that takes none."""
 
@@ -204,14 +208,11 @@ class WatchLoop:
         self._rest(max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _await_transition(self, client: Any) -> None:
-        """Wait until there is a connection. Once the session is over, that may be to an ensemble that was set up anew.
-
-        A server refuses who has seen a later transaction than its own last one; that would be for ever.
-        """
+        """Wait until there is a connection; once the session is over, also to an ensemble that was set up anew."""
         with self._wake:
             seconds = ENDED * self._options.connection["connect_timeout"]
             if not self._wake.wait_for(lambda: self._transitions or self._stopped, seconds):
-                client.last_zxid = 0
+                forget_transactions(client)
 
     def _rest(self, seconds: float | None) -> None:
         with self._wake:

@@ -196,7 +196,10 @@ def _read(order: dict[str, Any]) -> list[Path]:
 
 def _is_connected(base: Path) -> bool:
     try:
-        return bool(json.loads((base / ".zoo/status.json").read_text())["session"] == "SyncConnected")
+        # The agent's user can put a symlink or a FIFO there: neither is followed or waited for.
+        descriptor = os.open(str(base / ".zoo/status.json"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8") as file:
+            return bool(json.load(file)["session"] == "SyncConnected")
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -255,7 +258,7 @@ def install(order: dict[str, Any]) -> bool:
         return True
     for directory in lacking:
         os.makedirs(directory, 0o755, exist_ok=True)
-    with _locked(order["install_dir"]):
+    with contextlib.nullcontext() if order["check"] else _locked(order["install_dir"]):
         environment = _environment(order)
         package = _package(order)
         if (environment or package) and not order["check"]:
@@ -265,13 +268,30 @@ def install(order: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    """One at a time: several instances may be installed on one host at once."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """One at a time: several instances may be installed on one host at once.
+
+    The lock is a file that nobody else can open, and so hold; it is gone with who holds it.
+    """
+    path = os.path.join(directory, ".lock")
+    descriptor = _hold(path)
+    while descriptor is None:
+        descriptor = _hold(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        os.unlink(path)
         os.close(descriptor)
+
+
+def _hold(path: str) -> int | None:
+    """The descriptor of the lock; None where who held it has removed the file meanwhile."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _environment(order: dict[str, Any]) -> bool:

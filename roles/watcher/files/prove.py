@@ -41,7 +41,9 @@ def lacks(order: dict[str, Any]) -> str:
     try:
         # The one before it may have left one.
         begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
-        with open(status, encoding="utf-8") as file:
+        # The agent's user can put a symlink or a FIFO there: neither is followed or waited for.
+        descriptor = os.open(status, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8") as file:
             said = dict(json.load(file)) if os.fstat(file.fileno()).st_mtime > begun else {}
     except (OSError, ValueError, TypeError):
         said = {}

@@ -81,37 +81,72 @@ def test_a_hold_outlasts_the_agent_and_what_is_live_is_still_registered(
     agent.wait_outcome(newer)
 
 
-def test_a_deployment_that_is_under_way_is_brought_to_its_end_by_a_held_agent(
-    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
-) -> None:
+def gated(tmp_path: Path, hook: str) -> tuple[Path, Path, dict[str, list[str]]]:
+    """A file that the hook makes, the file that it waits for, and the hook."""
     started, gate = tmp_path / "started", tmp_path / "gate"
     script = f"touch {started}; while [ ! -e {gate} ]; do sleep 0.02; done"
-    agent = agents(hooks={"before_activate": ["/bin/sh", "-c", script]}).start()
+    return started, gate, {hook: ["/bin/sh", "-c", script]}
+
+
+def test_a_release_that_is_live_already_is_brought_to_its_end_by_a_held_agent_which_says_so(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    started, gate, hooks = gated(tmp_path, "after_activate")
+    agent = agents(hooks=hooks).start()
     first = repository.head
     generation = release()
-    wait_for(started.exists, "it is under way")
-    hold(agent)
+    wait_for(started.exists, "it is live, and not proved")
+    proved = "what is live already is proved or gone back from; nothing newer is deployed"
+    assert said(agent, "hold", "--reason", "disk swap").endswith(f": disk swap; {proved}")
     repository.commit({"index.html": "two\n"})
     wait_seen(agent, release())
     gate.touch()
     assert agent.wait_outcome(generation)["state"] == "active"
     said(agent, "retry", exit_status=1)  # the loop has looked at what is published once more
     assert (agent.status["generation"], agent.live()) == (generation, first)
+    hold(agent)
+
+
+def test_a_deployment_that_has_activated_nothing_yet_is_cancelled_by_a_hold_which_says_so(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    started, gate, hooks = gated(tmp_path, "before_activate")
+    agent = agents(hooks=hooks).start()
+    first = repository.head
+    generation = release()
+    wait_for(started.exists, "it is under way")
+    cancelled = f"the deployment of {first} is cancelled; nothing newer is deployed"
+    assert said(agent, "hold", "--reason", "disk swap").endswith(f": disk swap; {cancelled}")
+    gate.touch()
+    wait_for(lambda: agent.status["state"] == "idle", "nothing is under way any more")
+    assert (agent.live(), agent.status["message"]) == (None, f"the deployment of {first} is cancelled: held")
+    assert said(agent, "hold", "--reason", "again").endswith(f": disk swap; {cancelled}")
+    said(agent, "release")
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert (agent.live(), "message" in agent.status) == (first, False)
+    hold(agent)
+
+
+def test_a_release_that_is_live_and_published_again_is_proved_by_a_held_agent(
+    deployed: Agents, release: Publish
+) -> None:
+    agent = deployed()
+    hold(agent)
+    assert agent.wait_outcome(release())["state"] == "active"
 
 
 def test_a_deployment_that_a_newer_release_has_cancelled_before_the_hold_leaves_the_agent_idle(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
-    started, gate = tmp_path / "started", tmp_path / "gate"
-    script = f"touch {started}; while [ ! -e {gate} ]; do sleep 0.02; done"
-    agent = agents(hooks={"before_activate": ["/bin/sh", "-c", script]}).start()
+    started, gate, hooks = gated(tmp_path, "before_activate")
+    agent = agents(hooks=hooks).start()
     release()
     wait_for(started.exists, "it is under way")
     repository.commit({"index.html": "two\n"})
     newer = release()
     seen = f"nothing to retry: generation {newer} has not been tried here yet"
     wait_for(lambda: said(agent, "retry", exit_status=1) == seen, "it has seen the newer one")
-    hold(agent)
+    assert said(agent, "hold", "--reason", "disk swap").endswith(" is cancelled; nothing newer is deployed")
     gate.touch()
     wait_for(lambda: agent.status["state"] == "idle", "nothing is under way any more")
     assert "generation" not in agent.status

@@ -10,6 +10,7 @@ from typing import Any
 
 from support.agent import Agent
 from support.repository import GitRepository
+from support.service import Service
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -95,3 +96,32 @@ def test_only_an_end_without_a_word_counts_and_a_first_release_that_is_given_up_
     assert (status["state"], agent.live()) == ("failed", repository.head)
     assert status["message"] == f"{GIVEN_UP}; there is no earlier release to go back to"
     assert notes.read_text().count("used") == len(ends), "the host is left as it is"
+
+
+def test_a_hook_that_takes_the_agent_down_before_it_leaves_an_unproved_release_is_not_run_for_ever(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    agent = deployed(health_timeout=600)
+    first = repository.head
+    second = repository.commit({"index.html": "two\n"})
+    service.answer = lambda: (500, "") if agent.live() == second else (200, "")
+    generation = release()
+    wait_for(partial(has, agent, f"checking, generation={generation} ", 1), "it is live, and checked")
+    agent.end()
+    agent.config["health_timeout"] = 0.1
+    agent.config["hooks"] = {"before_rollback": ["/bin/sh", "-c", f"echo $ZOO_COMMIT >> {notes}; kill -9 $PPID"]}
+    repository.commit({"index.html": "three\n"})
+    newer = release(url=f"{repository.url}-is-not-here")
+    agent.start()
+    for _crash in range(3):
+        assert agent.process is not None
+        assert agent.process.wait(20) == -signal.SIGKILL
+        assert agent.live() == second
+        agent.start()
+    wait_for(lambda: agent.live() == first, "it goes back")
+    assert notes.read_text().split() == [second] * 3
+    wait_for(lambda: agent.status["state"] == "fetching", "the newer one is tried on")
+    assert agent.status["generation"] == newer
+    given_up = f"{second}, which was live, is given up: the agent ended without a word 2 times"
+    assert f"{given_up} while it was being activated or checked; hook before_rollback not run" in agent.log

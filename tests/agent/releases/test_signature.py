@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +88,18 @@ def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_t
     agent.start()
     wait_for(lambda: agent.log.count(f"the live release is verified, commit={signed}") == 2, "others may sign by now")
     assert "troubles" not in agent.status
+
+
+def test_a_live_release_that_the_object_store_lacks_is_not_said_to_be_unsigned(
+    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path
+) -> None:
+    agent = agents().start()
+    signed = friend.commit(repository, "signed")
+    agent.wait_outcome(release())
+    agent.end()
+    shutil.rmtree(agent.base / ".zoo/repository.git")
+    agent.config["require_signature"] = str(signers)
+    agent.start()
+    lacking = "can't be verified: the object store of this host does not have the commit"
+    trouble = f"the live release stays, but the signature of {signed} {lacking}"
+    wait_for(lambda: agent.status.get("troubles") == [trouble], "the status says so")

@@ -8,9 +8,9 @@ import pytest
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     NO_EARLIER_WAIT,
-    Course,
     Description,
     EarlierWait,
+    FleetWait,
     Limits,
     advice,
     grouped,
@@ -45,9 +45,9 @@ def course(
     seconds: float = 300.0,
     earlier: EarlierWait = NO_EARLIER_WAIT,
     names: list[str] | None = None,
-) -> Course:
+) -> FleetWait:
     """A wait for generation 7 that begins at 0."""
-    return Course(ReleaseProof("/app/x/config", 7, DESIRED, names), limits, seconds, earlier)
+    return FleetWait(ReleaseProof("/app/x/config", 7, DESIRED, names), limits, seconds, earlier)
 
 
 def test_it_is_over_at_once_when_all_have_proved_it() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     GAVE_UP,
+    LONGEST_FIRST_LINE,
     MAX_MESSAGE,
     MAX_NODE_BYTES,
     STATES,
@@ -326,11 +327,28 @@ def test_an_agent_has_converged_when_it_is_active_in_the_published_generation(st
     assert not status.gave_up(8)
 
 
-def test_the_end_of_a_long_message_is_kept() -> None:
-    status = AgentStatus(message="x" * MAX_MESSAGE + "the reason")
+@pytest.mark.parametrize(
+    ("message", "begin", "end"),
+    [
+        (
+            "hook failed: line 1\n" + "line\n" * MAX_MESSAGE + "line 2; went back",
+            "hook failed: line 1",
+            "line 2; went back",
+        ),
+        ("x" * MAX_MESSAGE + "the reason", "x" * LONGEST_FIRST_LINE, "the reason"),
+    ],
+)
+def test_of_a_long_message_the_first_reason_and_the_last_lines_are_kept(message: str, begin: str, end: str) -> None:
+    status = AgentStatus(message=message)
     assert status.message is not None
-    assert status.message.endswith("the reason")
+    assert status.message.startswith(f"{begin}\n... the middle is left out ...\n")
+    assert status.message.endswith(end)
     assert len(status.message) == MAX_MESSAGE
+    assert status.with_changes(state="failed").message == status.message
+
+
+def test_a_message_that_fits_is_kept_as_it_is() -> None:
+    assert AgentStatus(message="x" * MAX_MESSAGE).message == "x" * MAX_MESSAGE
 
 
 def test_a_message_that_is_no_text_for_a_znode_is_made_one() -> None:

@@ -103,6 +103,28 @@ def test_a_plain_password_becomes_the_hash_that_zookeeper_expects() -> None:
     assert made == (make_digest_acl("user", "secret", all=True),)
 
 
+LOGIN = {"digest_username": "user", "digest_password": "secret"}
+OWN: list[dict[str, Any]] = [
+    {"scheme": "auth", "perms": ["all"]},
+    {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]},
+    {"scheme": "digest", "id": make_digest_acl_credential("user", "secret"), "perms": ["all"]},
+]
+
+
+@pytest.mark.parametrize("entry", OWN)
+def test_the_user_of_the_connection_is_hashed_by_the_server(entry: dict[str, Any]) -> None:
+    assert read_acl([entry], LOGIN, "/a") == ((31, ("auth", "user")),)
+    assert acl_fields(read_acl([entry], LOGIN, "/a"))[0]["id"] == "user:x"
+
+
+@pytest.mark.parametrize("other", [{"sasl_mechanism": "DIGEST-MD5"}, {"tls": True, "tls_cert": "/c.pem"}])
+@pytest.mark.parametrize("entry", OWN)
+def test_a_connection_with_another_identity_gives_that_one_no_permission(
+    entry: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert read_acl([entry], {**LOGIN, **other}, "/a") == (make_digest_acl("user", "secret", all=True),)
+
+
 def test_a_hash_that_is_given_is_taken_as_it_is() -> None:
     credential = make_digest_acl_credential("user", "secret")
     made = read_acl([{"scheme": "digest", "id": credential, "perms": ["read", "write"]}], {}, "/a")

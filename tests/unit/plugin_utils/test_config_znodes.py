@@ -11,17 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
-from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import deletions, from_directory, from_values
+from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
+    Content,
+    check_place,
+    deletions,
+    from_directory,
+    from_values,
+)
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1
 ).filter(lambda name: name not in {".", ".."})
 
 
-def read(path: str) -> bytes:
+def read(path: str) -> Content:
     """A file as it is."""
-    return Path(path).read_bytes()
+    return Content(Path(path).read_bytes())
 
 
 def decoded(entries: list[dict[str, Any]]) -> dict[str, bytes | None]:
@@ -43,6 +50,56 @@ def test_a_directory_s_files_are_znodes_byte_for_byte_and_its_directories_are_de
     (tmp_path / "link").symlink_to("colour")
     expected = {f"/c/{name}": data for name, data in wanted.items()}
     assert decoded(from_directory("/c", str(tmp_path), read)) == {**expected, "/c/empty": None, "/c/link": b"green\n"}
+
+
+def test_what_is_in_a_secret_file_is_a_secret_value(tmp_path: Path) -> None:
+    (tmp_path / "colour").write_text("green")
+    (tmp_path / "password").write_text("sesame")
+    entries = from_directory("/c", str(tmp_path), lambda path: Content(read(path).data, path.endswith("password")))
+    assert entries == [
+        {"path": "/c/colour", "value": "Z3JlZW4=", "encoding": "base64"},
+        {"path": "/c/password", "secret_value": "c2VzYW1l", "encoding": "base64"},
+    ]
+
+
+@pytest.mark.parametrize("secret", [False, True])
+def test_secret_values_count_as_much_as_others(tmp_path: Path, secret: bool) -> None:
+    big(tmp_path)
+    with pytest.raises(InvalidRecord, match="over the 1 MB of one transaction"):
+        from_directory("/c", str(tmp_path), lambda path: Content(read(path).data, secret))
+
+
+@pytest.mark.parametrize("path", ["/app", "/app/shop", "/app/shop/history", "/app/shop/agents/x", "/app/shop/config"])
+def test_a_path_that_is_an_application_s_own_is_refused(path: str) -> None:
+    with pytest.raises(InvalidRecord, match=r"take another, such as /config/shop$"):
+        check_place(path, "/app/shop")
+
+
+@pytest.mark.parametrize("path", ["/config/shop", "/app/shop/settings", "/app/shop/history-of", "/app/shopping"])
+def test_a_path_beside_what_is_an_application_s_own_is_taken(path: str) -> None:
+    check_place(path, "/app/shop")
+
+
+def test_an_application_s_own_are_the_znodes_that_records_name() -> None:
+    paths = AppPaths("/app/shop")
+    for path in (paths.config, paths.agents, paths.history_prefix, paths.agent("server1")):
+        with pytest.raises(InvalidRecord):
+            check_place(path.removesuffix("/release-"), "/app/shop")
+
+
+@pytest.mark.parametrize(
+    ("znode", "said"),
+    [
+        ({"path": "/c/agents/server1", "stat": {"ephemeral_owner": 72057594037927936}}, "is ephemeral, a registration"),
+        ({"path": "/c/history/release-0000000017", "stat": {"ephemeral_owner": 0}}, "is in the history of an app"),
+        ("/c/shop/history/release-0000000017", "is in the history of an application"),
+    ],
+)
+def test_what_no_configuration_has_made_is_not_pruned(znode: Any, said: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        deletions([{"path": "/c/colour"}], ["/c/old", znode])
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("so nothing is deleted; take a path that has only values")
 
 
 def pipe(directory: Path) -> None:

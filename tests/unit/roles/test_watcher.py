@@ -2,14 +2,97 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import runpy
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "watcher"
 PACKAGE = ROLE / "files" / "zoo_watcher"
+LOOK = {
+    "install.py": """
+import runpy, sys
+from pathlib import Path
+print(runpy.run_path(sys.argv[1])["_is_connected"](Path(sys.argv[2])))
+""",
+    "prove.py": """
+import runpy, sys
+functions = runpy.run_path(sys.argv[1])
+shown = {"ActiveState": "active", "ExecMainStartTimestampMonotonic": "0"}
+functions["lacks"].__globals__["_shown"] = lambda unit: shown
+print(functions["lacks"]({"unit": "", "base": sys.argv[2], "version": "1", "connected": False}))
+""",
+}
+"""By script of the role's, what has it read the status below the directory that is the second word."""
 
 
 def test_the_patterns_of_the_role_find_every_module_of_the_agent() -> None:
     patterns = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_patterns"]
     assert {path for pattern in patterns for path in PACKAGE.glob(pattern)} == set(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("script", ["install.py", "prove.py"])
+def test_what_the_agents_user_puts_in_the_place_of_its_status_does_not_hold_up_the_role(
+    tmp_path: Path, script: str
+) -> None:
+    (tmp_path / ".zoo").mkdir()
+    os.mkfifo(tmp_path / ".zoo" / "status.json")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK[script], str(ROLE / "files" / script), str(tmp_path)],
+        timeout=20,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        done.stdout
+        == {
+            "install.py": "False\n",
+            "prove.py": f"it has written no status, {tmp_path}/.zoo/status.json\n",
+        }[script]
+    )
+
+
+LOCK = """
+import runpy, sys
+install = runpy.run_path(sys.argv[1])
+with install["_locked"](sys.argv[2]):
+    print("locked")
+"""
+
+
+def test_nobody_who_may_look_into_the_directory_holds_up_an_installation(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        command = [sys.executable, "-c", LOCK, str(ROLE / "files" / "install.py"), str(tmp_path)]
+        done = subprocess.run(command, timeout=20, capture_output=True, text=True, check=True)
+    finally:
+        os.close(descriptor)
+    assert done.stdout == "locked\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_installation_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
+    locked = runpy.run_path(str(ROLE / "files" / "install.py"))["_locked"]
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        for _time in range(50):
+            with locked(str(tmp_path)):
+                inside.append(number)
+                most.append(len(inside))
+                assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o600
+                inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert (len(most), max(most)) == (200, 1)
+    assert list(tmp_path.iterdir()) == []

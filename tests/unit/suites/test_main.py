@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from suites.__main__ import ALONE, YIELDING, may_begin
+from suites.__main__ import ALONE, PRIORITIES, YIELDING, may_begin
 from suites.suite import SUITES
 
 
@@ -20,6 +20,8 @@ from suites.suite import SUITES
         ("sanity", {"integration"}, True),
         ("agent", {"faults"}, False),
         ("agent", {"sanity"}, True),
+        ("storm", {"integration", "hosts"}, True),
+        ("storm", {"faults"}, False),
     ],
 )
 def test_what_has_the_machine_for_itself_shares_it_only_with_what_yields(
@@ -29,5 +31,5 @@ def test_what_has_the_machine_for_itself_shares_it_only_with_what_yields(
 
 
 def test_every_suite_may_begin_at_some_time() -> None:
-    assert set(SUITES) >= ALONE | YIELDING
+    assert set(SUITES) >= ALONE | YIELDING | set(PRIORITIES)
     assert all(may_begin(suite, set()) for suite in SUITES)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from zoo_watcher import watcher as watcher_module
+from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Desired
-from zoo_watcher.errors import AgentError
+from zoo_watcher.errors import AgentError, ConfigError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
-from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.course import Progress
+from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
 from zoo_watcher.watcher import Watcher
@@ -31,6 +37,7 @@ class Loop:
         self.deployed: list[str] = []
         self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1", lambda: None)
         monkeypatch.setattr(self._watcher, "_deploy", self._deploy)
+        monkeypatch.setattr(self._watcher, "_keep_lock", lambda: None)
 
     def _deploy(self, desired: Desired, release: Release) -> None:
         self.deployed.append(release.commit_id)
@@ -50,6 +57,21 @@ class Loop:
                 self._watcher._note_progress(deployment, progress)
 
         return take
+
+    def begin(self, generation: int, letter: str) -> Deployment:
+        """Have a deployment under way that does nothing."""
+        release = Release("https://git.example/site.git", letter * 40, "site")
+        made = Deployment(self._watcher.config, release, generation, 1, self._watcher.health, lambda _progress: None)
+        self._watcher.deployment = made
+        return made
+
+    def turn(self) -> None:
+        """Look at all that may have changed; no server answers."""
+        self._watcher._turn()
+
+    def said_of_hold(self) -> str:
+        """What the status file says of what a hold has come to."""
+        return str(json.loads(self.layout.status.read_text())["holding"])
 
     def hold(self) -> None:
         """Have a person hold it."""
@@ -72,6 +94,7 @@ class Loop:
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
+        self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
         self._watcher._converge()
         return self._watcher.board.status.state
@@ -167,6 +190,21 @@ def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> No
     assert loop.deployed == ["a" * 40]
 
 
+def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop) -> None:
+    for activated in (False, True):
+        deployment = loop.begin(7, "a")
+        if activated:
+            deployment.handshake.activate()
+        loop.hold()
+        loop.turn()
+        assert deployment.handshake.is_cancelled() is not activated
+        assert loop.said_of_hold() == (
+            "what is live already is proved or gone back from"
+            if activated
+            else f"the deployment of {'a' * 40} is cancelled"
+        )
+
+
 def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:
     take_last_words = loop.has_ended(7, "a")
     loop.hold()
@@ -204,5 +242,45 @@ def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said
     ReleaseJournal().with_failure(Failure(7, "failed", "not healthy", "a" * 40)).save(loop.layout.journal)
     loop.converge(7, "a")
     loop.layout.journal.with_name(".new.journal.json").mkdir()
-    assert loop.retry() == f"not retried: {loop.layout.journal}: Is a directory"
+    assert loop.retry() == f"not retried: {loop.layout.journal}: .new.journal.json is not a regular file"
     assert loop.converge(7, "a") == "failed"
+
+
+def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base")}))
+    config = Config.from_file(str(file))
+    watcher = Watcher(config, "1", partial(_check_reload, str(file), Layout(config.base)))
+    watcher._on_signal(signal.SIGHUP, None)
+
+    def starve(*_words: object, **_options: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", str(file))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", starve)
+        watcher._reload_where_asked()
+        watcher._reconcile()
+    assert watcher.ending is None
+    said = f"not reloaded yet, tried again: {file}: Too many open files"
+    assert said in watcher.troubles.current
+    watcher._reload_where_asked()
+    assert watcher.ending == "reloading"
+
+
+def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_path: Path) -> None:
+    lacks = iter([OSError(errno.EMFILE, "Too many open files"), None])
+
+    def check() -> None:
+        raise ConfigError(["the last word"]) from next(lacks)
+
+    watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", check)
+    watcher._on_signal(signal.SIGHUP, None)
+    watcher._reload_where_asked()
+    watcher._reload_where_asked()
+    watcher._reconcile()
+    assert watcher.ending is None
+    assert not watcher.troubles.current
+    watcher._reload_where_asked()
+    assert next(lacks, "asked no more") == "asked no more"

@@ -71,10 +71,9 @@ options:
       - The members of the ensemble as V(host:port), a list or one comma-separated string.
       - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
       - Every path is then below it.
-      - Where it is not given, the environment variable E(ZK_HOSTS) counts.
+      - Where it is not given, the environment variable E(ZK_HOSTS) counts; one of the two is needed.
     type: list
     elements: str
-    required: true
   connect_timeout:
     description:
       - Seconds within which a session must come up at the beginning; an ensemble that is down is an error then. Later
@@ -113,7 +112,7 @@ options:
     description: File with the certificates that sign the servers', in PEM form.
     type: path
   tls_cert:
-    description: File with the client's certificate, in PEM form.
+    description: File with the client's certificate, in PEM form, and its key where O(tls_key) is not given.
     type: path
   tls_key:
     description: File with the client's private key, in PEM form.

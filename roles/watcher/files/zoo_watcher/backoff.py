@@ -8,6 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds, where nothing else is given: of the first pause, and of the longest."""
+
 
 class Backoff(Iterator[float]):
     """Seconds to wait after each failed try: `next(backoff)`, or `for pause in backoff` around the tries.
@@ -17,7 +21,13 @@ class Backoff(Iterator[float]):
     the last `reset`, which is to be called when a try has succeeded.
     """
 
-    def __init__(self, first: float, longest: float, factor: float = 2.0, jitter: float = 0.3) -> None:
+    def __init__(
+        self,
+        first: float = FIRST_PAUSE,
+        longest: float = LONGEST_PAUSE,
+        factor: float = 2.0,
+        jitter: float = 0.3,
+    ) -> None:
         self.tries = 0
         self._first = first
         self._longest = longest

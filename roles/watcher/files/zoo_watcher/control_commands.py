@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 from .errors import AgentError
 from .host.base_lock import agent_pid, is_locked
-from .host.controls import DRAINED, HELD, RETRY, Mark, read_mark, remove_mark, write_mark
+from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, read_mark, remove_mark, write_mark
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .wire.records import describe_mark
@@ -46,13 +46,17 @@ def hold(layout: Layout, reason: str, by: str) -> Report:
     """Have the agent stay at its release. Raises `AgentError`."""
     mark = _mark(layout, HELD, reason, by)
     line = describe_mark(HELD, mark.to_object())
-    return _wait(layout, line, "nothing newer is deployed", lambda status: _shows(status, HELD, mark))
+
+    def effect(status: Status) -> str:
+        return "; ".join([*([str(status[HOLDING])] if status.get(HOLDING) else []), "nothing newer is deployed"])
+
+    return _wait(layout, line, effect, lambda status: _shows(status, HELD, mark))
 
 
 def release(layout: Layout, _reason: str, _by: str) -> Report:
     """Let the agent deploy again. Raises `AgentError`."""
     _unmark(layout, HELD)
-    return _wait(layout, "not held", "what is published is deployed", lambda status: HELD not in status)
+    return _wait(layout, "not held", lambda _status: "what is published is deployed", lambda status: HELD not in status)
 
 
 def drain(layout: Layout, reason: str, by: str) -> Report:
@@ -62,7 +66,8 @@ def drain(layout: Layout, reason: str, by: str) -> Report:
     def is_withdrawn(status: Status) -> bool:
         return _shows(status, DRAINED, mark) and status.get("withdrawn") is True
 
-    return _wait(layout, describe_mark(DRAINED, mark.to_object()), "nothing is registered", is_withdrawn)
+    line = describe_mark(DRAINED, mark.to_object())
+    return _wait(layout, line, lambda _status: "nothing is registered", is_withdrawn)
 
 
 def undrain(layout: Layout, _reason: str, _by: str) -> Report:
@@ -72,7 +77,7 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
     def is_registering(status: Status) -> bool:
         return DRAINED not in status and status.get("session") == SYNC_CONNECTED
 
-    return _wait(layout, "not drained", "healthy services are registered", is_registering)
+    return _wait(layout, "not drained", lambda _status: "healthy services are registered", is_registering)
 
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
@@ -135,13 +140,13 @@ def _refused() -> Any:
         raise AgentError(f"{exc.filename}: {exc.strerror}") from exc
 
 
-def _wait(layout: Layout, line: str, effect: str, is_done: Callable[[Status], bool]) -> Report:
-    """Wait until the agent says so; `effect` is what is true then."""
+def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: Callable[[Status], bool]) -> Report:
+    """Wait until the agent says so; `effect` is what is true then, by its status."""
     if not is_locked(layout):
         return Report(DONE, f"{line}; no agent runs here, it counts when it is started")
     status = _await_status(layout, is_done)
     if is_done(status):
-        return Report(DONE, f"{line}; {effect}")
+        return Report(DONE, f"{line}; {effect(status)}")
     return Report(PENDING, f"{line}; {_delay(status)}")
 
 

@@ -62,8 +62,8 @@ class UnhealthyError(DeployError):
     """The release is live and its checks do not pass."""
 
 
-class CancelledError(DeployError):
-    """A newer release counts, or the agent ends."""
+class CancelledError(BaseException):
+    """A newer release counts, or the agent ends: nothing has gone wrong, so nothing that catches errors catches it."""
 
 
 class FileError(AgentError):

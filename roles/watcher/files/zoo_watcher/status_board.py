@@ -14,7 +14,7 @@ from .config.config import Config
 from .desired import DesiredRelease
 from .errors import ConfigError, SessionTroubleError
 from .host import systemd
-from .host.controls import RETRY, Controls, now
+from .host.controls import HOLDING, RETRY, Controls, now
 from .host.filesystem import write_whole
 from .host.layout import Layout
 from .services.health import Health
@@ -41,6 +41,7 @@ class StatusBoard:
         self._written: dict[str, Any] = {}
         self._retry_answer: Mapping[str, Any] | None = None
         self._withdrawn = False
+        self._hold: str | None = None
         self._unserved: str | None = None
         self._unwritten: str | None = None
 
@@ -107,6 +108,10 @@ class StatusBoard:
         self._withdrawn = self._withdrawn and controls.drained is not None
         self._retry_answer = controls.answer
 
+    def note_hold(self, effect: str | None) -> None:
+        """Take over what a hold does to the deployment that it has found under way; None where it has found none."""
+        self._hold = effect
+
     def note_withdrawal(self) -> None:
         """While the agent is drained, nothing is registered any more."""
         self._withdrawn = self.status.drained is not None
@@ -136,6 +141,7 @@ class StatusBoard:
             **({"trying": trying} if trying else {}),
             "registered": registered,
             "app": self._config.app.root,
+            **({HOLDING: self._hold} if self._hold else {}),
             **({"withdrawn": self._withdrawn} if self.status.drained else {}),
             **({RETRY: self._retry_answer} if self._retry_answer else {}),
         }

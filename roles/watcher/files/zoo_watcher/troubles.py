@@ -13,10 +13,6 @@ from .backoff import Backoff
 from .errors import AgentError, NoAnswerError, SessionTroubleError
 from .host.shortage import is_shortage
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds between two tries of what goes wrong, from the first pause to the longest."""
-
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +22,7 @@ class Troubles:
     def __init__(self) -> None:
         self.current: list[str] = []
         self._logged: list[str] = []
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff()
 
     def begin_turn(self) -> None:
         """Forget those of the last turn."""

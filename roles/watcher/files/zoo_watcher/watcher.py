@@ -19,13 +19,16 @@ from .host import command, systemd
 from .host.base_lock import keep_lock, lock_base
 from .host.controls import Controls, refuse_retry
 from .host.layout import Layout
+from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.activation import live_commit
-from .releases.deployment import Deployment, Progress
+from .releases.course import Progress
+from .releases.deployment import Deployment
 from .releases.handshake import Phase
 from .releases.journal import ReleaseJournal
+from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
-from .releases.rollback import live_releases
+from .releases.rollback import PlacedRelease, find_unproved, live_releases
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
@@ -66,7 +69,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        self.inbox: Inbox[tuple[Deployment, Progress | None]] = Inbox()
+        self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
         self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
@@ -78,11 +81,14 @@ class Watcher:
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
-        self.deployment: Deployment | None = None
+        self.deployment: LiveProof | None = None
+        self._proof: tuple[PlacedRelease, int] | None = None
+        self._cancelled: str | None = None
         self._answered: Desired | None = None
         self.ending: str | None = None
         self._check_again = check_again
         self._reload_asked = False
+        self._reload_trouble: str | None = None
         self._stopping = False
         self.troubles = Troubles()
         self._connections = 0
@@ -168,6 +174,9 @@ class Watcher:
         if not self._reload_asked:
             return
         problem = self._config_problem()
+        self._reload_trouble = f"not reloaded yet, tried again: {problem}" if comes_of_shortage(problem) else None
+        if self._reload_trouble:
+            return  # what is right may seem wrong
         if (self._stopping or not problem) and not self._has_stopped():
             if not self._stopping:
                 log.info("reloading as soon as what runs has ended")
@@ -181,11 +190,11 @@ class Watcher:
         else:
             self.ending = self.ending or ENDINGS[signal.SIGHUP]
 
-    def _config_problem(self) -> str | None:
+    def _config_problem(self) -> ConfigError | None:
         try:
             self._check_again()
         except ConfigError as exc:
-            return str(exc)
+            return exc
         return None
 
     def _has_stopped(self) -> bool:
@@ -204,9 +213,9 @@ class Watcher:
             reconciler.start()
         self.reconciler = reconciler
         self._stopping = False
-        self._answered = None
+        self._answered = self._proof = None
 
-    def _note_progress(self, deployment: Deployment, progress: Progress | None) -> None:
+    def _note_progress(self, deployment: LiveProof, progress: Progress | None) -> None:
         if deployment is not self.deployment:
             return
         if progress is None:
@@ -218,7 +227,7 @@ class Watcher:
             "%s, generation=%s commit=%s%s",
             progress.state,
             deployment.generation,
-            deployment.release.commit_id,
+            deployment.target.commit_id,
             f": {progress.message}" if progress.message else "",
         )
         self.board.enter(
@@ -241,6 +250,7 @@ class Watcher:
             self._note_files()
         with self.troubles.noted():
             self.controls.refresh()
+            self._keep_held()
             self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
@@ -266,6 +276,7 @@ class Watcher:
     def _reconcile(self) -> float:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
+        self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
             self.board.set_troubles(self.troubles.current)
@@ -312,12 +323,20 @@ class Watcher:
     def _converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
         desired = self.desired.current
-        if desired is None or self._stopping or desired.asks_the_same(self._answered):
+        if self._stopping or not self.desired.is_read or (desired and desired.asks_the_same(self._answered)):
             return
         if self._is_deploying:
             # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            self._cancel_for(desired)
+            if desired:
+                self._cancel_for(desired)
             return
+        if self._stays_at_its_release(desired) and self._prove_unproved():
+            return
+        if desired is not None:
+            self._answer(desired)
+
+    def _answer(self, desired: Desired) -> None:
+        """Deploy what is desired, or say why not."""
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
             self._enter("failed", desired, message=desired.problem, timings=None)
@@ -328,24 +347,65 @@ class Watcher:
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
-        elif self.controls.held and not self._is_live(desired.release):
+        elif self._stays_at_its_release(desired):
             self._stay()
         else:
             self._deploy(desired, desired.release)
 
+    def _stays_at_its_release(self, desired: Desired | None) -> bool:
+        """Whether there is nothing to deploy, or a person holds the host."""
+        if desired is None or desired.release is None:
+            return True
+        return self.controls.held is not None and not self._is_live(desired.release)
+
+    def _prove_unproved(self) -> bool:
+        """Prove what is live and has no outcome yet, once; whether that has begun."""
+        unproved = find_unproved(self.layout, ReleaseJournal.read(self.layout.journal))
+        if unproved is None or unproved == self._proof:
+            return False
+        target, generation = unproved
+        proof = LiveProof(self.config, target, generation, self.health, lambda one: self.inbox.put((proof, one)))
+        if self._start(proof):
+            self._proof = unproved
+            self.board.enter("queued", self._live(), generation=generation, message=None, timings=None)
+        return True
+
     @property
     def _is_deploying(self) -> bool:
         return self.deployment is not None
+
+    def _keep_held(self) -> None:
+        """Cancel, while a person holds this host, what is not live yet; what is live is brought to its outcome."""
+        deployment = self.deployment
+        if self.controls.held is None:
+            self._end_hold()
+            return
+        if deployment is not None and deployment.cancel_unless_live():
+            cancelled = f"the deployment of {deployment.target.commit_id} is cancelled"
+            if cancelled != self._cancelled:
+                log.info("held: %s", cancelled)
+            # It is deployed when the hold ends.
+            self._cancelled, self._answered = cancelled, None
+            self.board.note_hold(cancelled)
+        else:
+            self.board.note_hold("what is live already is proved or gone back from" if deployment else self._cancelled)
+
+    def _end_hold(self) -> None:
+        self.board.note_hold(None)
+        if self._cancelled and not self._is_deploying and self.board.status.message == f"{self._cancelled}: held":
+            self.board.enter(self.board.status.state, self._live(), message=None)
+        self._cancelled = None
 
     def _cancel_for(self, desired: Desired) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
         deployment = self.deployment
         if deployment is None:
             return
-        if not self.controls.held and (desired.release is not None or not deployment.handshake.has_activated):
+        if desired.release is None:
+            if not deployment.cancel_unless_live():
+                self.troubles.add([str(desired.problem)])
+        elif not self.controls.held:
             deployment.cancel()
-        elif desired.problem:
-            self.troubles.add([desired.problem])
 
     def _is_live(self, release: Release) -> bool:
         return live_commit(self.layout, release.relative_path) == release.commit_id
@@ -353,7 +413,8 @@ class Watcher:
     def _stay(self) -> None:
         """While the host is held, the state is that of the last release which came to an outcome, or none's."""
         if self.board.status.state not in {"active", *GAVE_UP}:
-            self.board.enter("idle", self._live(), generation=None, message=None, timings=None)
+            message = f"{self._cancelled}: held" if self._cancelled else None
+            self.board.enter("idle", self._live(), generation=None, message=message, timings=None)
 
     def _retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""
@@ -396,14 +457,19 @@ class Watcher:
             self.health,
             lambda progress: self.inbox.put((deployment, progress)),
         )
+        if self._start(deployment):
+            self._proof = None
+            self._enter("queued", desired, message=None, timings=None)
+
+    def _start(self, deployment: LiveProof) -> bool:
         try:
             deployment.start()
         except RuntimeError as exc:
             # No thread, no memory: nothing has begun, and all of it is tried again.
-            self.troubles.add([f"deployment of generation {desired.generation} not started: {exc}"])
-            return
+            self.troubles.add([f"deployment of generation {deployment.generation} not started: {exc}"])
+            return False
         self.deployment = deployment
-        self._enter("queued", desired, message=None, timings=None)
+        return True
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self._answered = desired

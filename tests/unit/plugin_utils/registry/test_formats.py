@@ -15,6 +15,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
     FORMATS,
     Endpoint,
     InvalidEntry,
+    elected_role,
     read,
 )
 from support.registry_entries import (
@@ -24,6 +25,9 @@ from support.registry_entries import (
     HIVESERVER2,
     NERVE_BASE64,
     NERVE_OBJECT,
+    PATRONI_LEADER,
+    PATRONI_REPLICA,
+    PATRONI_STANDBY_LEADER,
     SEED,
     SOLR,
     WrittenEntry,
@@ -67,6 +71,54 @@ def test_the_parameters_of_a_dubbo_provider_are_decoded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("child", "role"),
+    [
+        (PATRONI_LEADER, "leader"),
+        (PATRONI_REPLICA, "replica"),
+        (PATRONI_STANDBY_LEADER, "standby_leader"),
+        (("pg1", PATRONI_LEADER[1].replace(b"master", b"primary")), "leader"),
+        (("pg1", PATRONI_LEADER[1].replace(b"master", b"demoted")), "replica"),
+        (("pg1", PATRONI_LEADER[1].replace(b'"master"', b"7")), ""),
+        (SEED, ""),
+    ],
+)
+def test_a_member_of_patroni_says_what_its_role_is_whatever_its_version_calls_it(
+    child: tuple[str, bytes], role: str
+) -> None:
+    assert read("auto", *child).role == role
+
+
+@pytest.mark.parametrize(
+    ("own", "leads", "role"),
+    [
+        ("leader", True, "leader"),
+        ("leader", False, "replica"),
+        ("standby_leader", True, "standby_leader"),
+        ("standby_leader", False, "replica"),
+        ("replica", True, "leader"),
+        ("replica", False, "replica"),
+        ("uninitialized", False, "uninitialized"),
+        ("", True, "leader"),
+        ("", False, ""),
+    ],
+)
+def test_the_leader_key_has_the_last_word_about_who_leads(own: str, leads: bool, role: str) -> None:
+    assert elected_role(own, leads=leads) == role
+
+
+def test_a_password_in_the_url_of_a_member_is_in_no_message() -> None:
+    for url in (
+        "http://u:s3cret@h/x",
+        "postgres://u:s3cret@h:99999/x",
+        "postgres://u:s3cret@[h/x",
+        "postgres://u:s3cret@/x",
+    ):
+        with pytest.raises(InvalidEntry, match="conn_url: expected postgres://host:port/database") as refused:
+            read("patroni", "pg1", json.dumps({"conn_url": url, "api_url": ""}).encode())
+        assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("registry_format", "name", "data"),
     [
         ("serverset", "member_1", b'{"serviceEndpoint":{"host":"a","port":1},"status":"DEAD"}'),
@@ -98,6 +150,8 @@ def test_an_entry_that_says_that_it_does_not_serve_is_not_alive(registry_format:
         ("hbase", "2001:db8::7,16020,1", b"", "2001:db8::7", 16020),
         ("dubbo", "consumer%3A%2F%2F10.0.0.1%2Fs", b"", "10.0.0.1", None),
         ("host_port", "bücher.example:80", b"", "bücher.example", 80),
+        ("patroni", "pg1", b'{"conn_url": "postgresql://[2001:db8::7]:5432/postgres"}', "2001:db8::7", 5432),
+        ("patroni", "pg1", b'{"conn_url": "postgres://u:p@pg1/postgres"}', "pg1", None),
     ],
 )
 def test_an_unusual_but_sound_entry_is_read(
@@ -135,6 +189,8 @@ def test_an_unusual_but_sound_entry_is_read(
         ("solr", "solr", b"", "context"),
         ("hiveserver2", "x", b"", "serverUri"),
         ("clickhouse", "x", b'{"address": 1}', "address"),
+        ("patroni", "pg1", b'{"conn_url": 1}', "conn_url"),
+        ("patroni", "pg1", b'{"conn_url": "postgres://-x:1/postgres"}', "no host name"),
         ("dubbo", "dubbo%3A%2F%2F10.0.0.1%3A99999%2Fs", b"", "provider URL"),
         ("dubbo", "x", b"", "provider URL"),
         ("host_port", ":8080", b"", "no host name"),
@@ -157,10 +213,10 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from(["10.0.0.1", "a:80", "80", "[::1]:1"])
+    | st.sampled_from(["10.0.0.1", "a:80", "80", "[::1]:1", "postgres://a:5432/b"])
 )
 keys = st.text() | st.sampled_from(
-    ["host", "port", "address", "name", "serviceEndpoint", "endpoints", "enabled", "shard_id", "sslPort"]
+    ["host", "port", "address", "name", "serviceEndpoint", "endpoints", "enabled", "shard_id", "sslPort", "conn_url"]
 )
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6), max_leaves=12

@@ -21,6 +21,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations 
     is_host_name,
     registrations,
 )
+from support.registry_entries import PATRONI_LEADER, PATRONI_REPLICA
 
 NOW = 1_700_000_000.0
 
@@ -89,6 +90,29 @@ def test_an_entry_that_cannot_be_read_is_named_with_the_reason() -> None:
     assert [one.name for one in ones] == ["good"]
     assert len(problems) == 1
     assert problems[0].startswith("/r/bad: left out, ")
+
+
+@pytest.mark.parametrize(
+    ("leaders", "roles"),
+    [
+        ({}, ["leader", "replica"]),
+        ({"/leader": "pg1"}, ["leader", "replica"]),
+        ({"/leader": "pg2"}, ["replica", "leader"]),
+        ({"/leader": ""}, ["replica", "replica"]),
+        ({"/other/leader": "pg2"}, ["leader", "replica"]),
+    ],
+)
+def test_the_leader_key_of_its_cluster_says_which_member_leads_where_it_was_read(
+    leaders: dict[str, str], roles: list[str]
+) -> None:
+    members = [child(*PATRONI_LEADER), child(*PATRONI_REPLICA)]
+    ones, _problems = registrations(Registry("/r", "patroni"), Reading({"/r": 1}, members, leaders=leaders), NOW)
+    assert [one.variables["zk_role"] for one in ones] == roles
+
+
+def test_what_has_no_role_has_no_variable_of_that_name() -> None:
+    ones, _problems = found(child("web1", ["10.0.0.1", "80"]))
+    assert "zk_role" not in ones[0].variables
 
 
 contents = st.one_of(

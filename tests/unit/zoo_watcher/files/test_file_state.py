@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from zoo_watcher.backoff import LONGEST_PAUSE
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError
-from zoo_watcher.files.file_state import LONGEST_PAUSE, FileState
+from zoo_watcher.files.file_state import FileState
 from zoo_watcher.files.snapshot import Snapshot
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.agent import SOURCE
+from support.other_user import NOBODY
 from zoo_watcher.errors import AgentError
 from zoo_watcher.host.base_lock import FLOCK, agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
 from zoo_watcher.host.layout import Layout
@@ -24,12 +25,40 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     assert not is_locked(layout)
     lock = lock_base(layout)
     assert is_locked(layout)
-    assert layout.lock.stat().st_mode & 0o777 == 0o644, "who only looks needs no privilege"
+    assert layout.lock.stat().st_mode & 0o777 == 0o600, "nobody else can hold it"
     with pytest.raises(AgentError, match=f"another agent works in {layout.base}; this one ends"):
         lock_base(layout)
     os.close(lock)
     assert not is_locked(layout)
     os.close(lock_base(layout))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_user_sees_that_an_agent_runs_and_can_not_keep_one_from_it(open_path: Path) -> None:
+    layout = Layout(open_path / "base")
+    lock = lock_base(layout)
+    assert seen_by_nobody(layout) == (True, False)
+    os.close(lock)
+    assert seen_by_nobody(layout) == (False, False)
+    layout.lock.unlink()
+    assert seen_by_nobody(layout) == (False, False)
+
+
+def seen_by_nobody(layout: Layout) -> tuple[bool, bool]:
+    """Whether another user than the agent's sees that one runs, and can open its lock."""
+    os.seteuid(NOBODY)
+    try:
+        return is_locked(layout), os.access(layout.lock, os.R_OK, effective_ids=True)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_lock_that_everybody_could_hold_is_made_the_agents_alone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    layout.make()
+    layout.lock.touch(mode=0o644)
+    os.close(lock_base(layout))
+    assert layout.lock.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
@@ -71,6 +100,26 @@ def test_a_base_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AgentError, match=f"^base: {tmp_path}/file/base: Not a directory$"):
         lock_base(Layout(tmp_path / "file" / "base"))
+
+
+def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    layout.make()
+    os.mkfifo(layout.lock)
+    with pytest.raises(AgentError, match=f"^base: {layout.lock}: agent.lock is not a regular file$"):
+        lock_base(layout)
+    assert not is_locked(layout)
+    assert agent_pid(layout) is None
+
+
+@pytest.mark.parametrize("name", ["", ".zoo", ".zoo/releases", ".zoo/manifests", ".zoo/staging"])
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_what_is_in_the_place_of_a_directory_is_named_with_what_to_do(tmp_path: Path, name: str, kind: str) -> None:
+    place = tmp_path / "base" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to("nowhere") if kind == "symlink" else place.touch()
+    with pytest.raises(AgentError, match=f"^base: {place}: not a directory; move it away$"):
+        lock_base(Layout(tmp_path / "base"))
 
 
 @pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,15 @@ def test_a_damaged_marker_counts_and_is_a_trouble(layout: Layout, text: str) -> 
 
 def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
     layout.control(HELD).mkdir(parents=True)
-    layout.control(DRAINED).symlink_to("nowhere")
+    os.mkfifo(layout.control(DRAINED))
+    layout.control(RETRY).symlink_to("nowhere")
     controls = refreshed(layout)
     assert controls.held is not None
     assert controls.drained is not None
-    assert len(controls.troubles) == 2
+    assert controls.retry is None
+    assert controls.troubles == [
+        f"{layout.control(name)}: {name} is not a regular file" for name in (HELD, DRAINED, RETRY)
+    ]
 
 
 def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:
@@ -118,14 +123,48 @@ def test_a_request_is_answered_once_even_where_it_can_not_be_deleted(
     controls = refreshed(layout)
     assert controls.retry == request
 
-    def read_only(_layout: Layout, _name: str) -> bool:
+    def read_only(_source: Path, _target: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(module, "remove_mark", read_only)
+    monkeypatch.setattr(os, "rename", read_only)
     controls.answer_retry(request, "generation 7 is tried again", done=True)
     assert controls.answer == {"since": request.since, "done": True, "message": "generation 7 is tried again"}
     controls.refresh()
     assert controls.retry is None
+
+
+def test_the_answer_to_a_request_leaves_a_newer_one_to_be_answered(layout: Layout) -> None:
+    first = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    newer = write_mark(layout, RETRY, "", "bob")
+    controls.answer_retry(first, "generation 7 is tried again", done=True)
+    controls.refresh()
+    assert controls.retry == newer
+    controls.answer_retry(newer, "nothing to retry: generation 7 is queued here", done=False)
+    controls.refresh()
+    assert controls.retry is None
+    assert not os.listdir(layout.controls)
+
+
+def test_a_request_that_comes_while_another_is_put_back_is_not_overwritten(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    write_mark(layout, RETRY, "", "bob")
+    read = module.read_mark
+    newest: list[Mark] = []
+
+    def read_late(path: Path) -> Mark | None:
+        if not newest:
+            newest.append(write_mark(layout, RETRY, "", "cid"))
+        return read(path)
+
+    monkeypatch.setattr(module, "read_mark", read_late)
+    controls.answer_retry(first, "generation 7 is tried again", done=True)
+    controls.refresh()
+    assert [controls.retry] == newest
+    assert os.listdir(layout.controls) == [RETRY]
 
 
 MARK = Mark("2026", "disk swap", "ann")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.agent import SOURCE
 from support.deep import deep_directory
 from support.other_user import other_user
 from zoo_watcher.errors import DeployError, PassingError
@@ -99,10 +103,10 @@ def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp
 def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_path: Path, **_words: str) -> str:
+    def fail(_path: Path, _flags: int, _mode: int) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(OSError, match="Input/output error"):
         read_json(tmp_path / "file", count_of, 7)
     assert load_json(tmp_path / "file", count_of, 7) == 7
@@ -186,3 +190,69 @@ def test_what_can_not_be_removed_stays_and_the_rest_is_removed(tmp_path: Path, m
     monkeypatch.setattr(os, "unlink", fail)
     remove_tree(tmp_path / "top")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "stuck", "top"]
+
+
+def put(kind: str, path: Path) -> None:
+    """Something else than a regular file at a path, which whoever may write in the directory can have made."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "symlink":
+        (path.parent / "valuable").write_text("theirs")
+        path.symlink_to("valuable")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+
+
+OTHER_KINDS = ["fifo", "symlink", "directory", "socket"]
+
+
+READ = """
+import sys
+from pathlib import Path
+from zoo_watcher.host.filesystem import read_json, read_regular
+print(read_json(Path(sys.argv[1]), len, 7), end=" ")
+try:
+    read_regular(sys.argv[1])
+except OSError as exc:
+    print(f"{exc.filename}: {exc.strerror}")
+"""
+WRITE = """
+import sys
+from pathlib import Path
+from zoo_watcher.host import filesystem
+try:
+    getattr(filesystem, sys.argv[2])(Path(sys.argv[1]), "mine")
+except OSError as exc:
+    print(f"{exc.filename}: {exc.strerror}")
+"""
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_no_regular_file_is_neither_waited_for_nor_followed_but_as_if_it_were_not_there(
+    open_path: Path, kind: str
+) -> None:
+    path = open_path / "file"
+    put(kind, path)
+    command = [sys.executable, "-c", READ, str(path)]
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(SOURCE)}, timeout=20, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"7 {path}: file is not a regular file\n"
+
+
+@pytest.mark.parametrize("write", ["write_whole", "write_durably"])
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_in_the_way_of_a_file_that_is_written_is_named_and_left_as_it_is(
+    open_path: Path, kind: str, write: str
+) -> None:
+    beside = open_path / ".new.file"
+    put(kind, beside)
+    command = [sys.executable, "-c", WRITE, str(open_path / "file"), write]
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(SOURCE)}, timeout=20, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{beside}: .new.file is not a regular file\n"
+    assert kind != "symlink" or (open_path / "valuable").read_text() == "theirs"

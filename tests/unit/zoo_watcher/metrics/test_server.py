@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from support.ports import free_ports
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Desired
 from zoo_watcher.metrics.server import Metrics
@@ -119,3 +122,24 @@ def test_outcomes_failures_and_retries_are_counted(parts: Parts) -> None:
     assert parts.told("deployments_total", outcome="active") == 1
     assert parts.told("deployments_total", outcome="rolled_back") == 1
     assert parts.told("deployment_failures_total", step="checking") == 1
+
+
+@pytest.mark.parametrize("name", ["disk-use", "Thread"])
+def test_metrics_that_no_thread_can_serve_now_are_served_later(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (port,) = free_ports(1)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            parts.metrics.serve(port, "127.0.0.1")
+    parts.metrics.serve(port, "127.0.0.1")
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert b"zoo_watcher_state" in answer.read()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import zoo_watcher
 from support.repository import GitRepository
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.releases import apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
 from zoo_watcher.wire.records import Release
@@ -191,7 +194,7 @@ def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *[(name, kind) for name in ("gitconfig", "apply.lock") for kind in ("link", "directory")],
+        *[(name, kind) for name in ("gitconfig", "apply.lock") for kind in ("link", "directory", "fifo")],
         *[(name, "file") for name in ("releases", "manifests", "staging")],
     ],
 )
@@ -205,6 +208,8 @@ def test_what_is_in_the_way_of_the_agents_own_files_is_named_until_it_is_removed
         obstacle.symlink_to(tmp_path / "none" / "of" / "it")
     elif kind == "directory":
         obstacle.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(obstacle)
     else:
         obstacle.touch()
     release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
@@ -214,3 +219,80 @@ def test_what_is_in_the_way_of_the_agents_own_files_is_named_until_it_is_removed
     assert str(obstacle) in str(caught.value)
     obstacle.rmdir() if kind == "directory" else obstacle.unlink()
     assert "done" in ApplyProcess(config).run(stage_job(config, release, []))
+
+
+class Immortal:
+    """Apply processes that go on where they are killed, as one that waits for a broken disk does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.process = replaced(monkeypatch, "cat >/dev/null; exec sleep 600", tmp_path, fetch_timeout=1)
+        self.next = ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path)}))
+        self.started: list[subprocess.Popen[str]] = []
+        self._start = apply_process._start
+        self._killpg = os.killpg
+        monkeypatch.setattr(apply_process, "_start", self.start)
+        monkeypatch.setattr(apply_process, "KILLED", 0.2)
+        monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start one."""
+        self.started.append(self._start())
+        return self.started[-1]
+
+    def die(self) -> None:
+        """Have those that were started end now: the disk has answered."""
+        for process in self.started:
+            if process.poll() is None:
+                self._killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def immortal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Immortal]:
+    """One of them, which is out of time after a second."""
+    made = Immortal(monkeypatch, tmp_path)
+    yield made
+    made.die()
+
+
+def test_a_process_that_can_not_be_killed_is_told_and_no_other_is_started_beside_it(
+    immortal: Immortal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(PassingError) as stuck:
+        immortal.process.run({})
+    (process,) = immortal.started
+    assert str(stuck.value) == (
+        f"the apply process {process.pid} was killed and does not end: it waits for a disk; "
+        "no other is started until it has ended, which a restart of the host brings about"
+    )
+    assert stuck.value.reason == "process"
+    with pytest.raises(PassingError) as refused:
+        immortal.next.run({})
+    assert str(refused.value) == str(stuck.value)
+    assert len(immortal.started) == 1
+    immortal.die()
+    said = "cat >/dev/null; echo '{\"done\": {}}'"
+    process_after = replaced(monkeypatch, said, tmp_path)
+    assert process_after.run({}) == {"done": {}}
+
+
+def test_a_newer_release_does_not_wait_for_a_process_that_can_not_be_killed(
+    immortal: Immortal,
+) -> None:
+    immortal.process.timeout = 600
+    ended: list[type[BaseException]] = []
+
+    def run() -> None:
+        try:
+            immortal.process.run({})
+        except CancelledError as exc:
+            ended.append(type(exc))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    wait_for(lambda: immortal.started, "it is started")
+    immortal.process.end()
+    thread.join(30)
+    assert ended == [CancelledError]
+    with pytest.raises(PassingError, match="was killed and does not end"):
+        immortal.next.run({})

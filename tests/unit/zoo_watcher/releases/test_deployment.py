@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from zoo_watcher import releases
 from zoo_watcher.config.config import Config, Hooks
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import deployment as deployment_module
 from zoo_watcher.releases.activation import activate, live_commit, prepare
-from zoo_watcher.releases.deployment import Deployment, Progress
+from zoo_watcher.releases.course import Progress
+from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.journal import ReleaseJournal
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
@@ -41,7 +43,7 @@ def deployment(tmp_path: Path, told: list[Progress | None], monkeypatch: pytest.
     config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
     release = Release(url="file:///srv/site.git", commit_id=COMMIT, relative_path="site")
     made = Deployment(config, release, 7, 1, Health([], lambda: None), told.append)
-    made.layout.make()
+    made.course.layout.make()
     monkeypatch.setattr(made.handshake, "sleep", lambda _seconds: None)
     return made
 
@@ -62,7 +64,7 @@ def test_a_process_that_is_killed_again_and_again_is_a_failure(
     def run(*_words: Any) -> dict[str, Any]:
         raise errors.pop(0)
 
-    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
     deployment.run()
     assert outcome(told) == ("failed", "killed; given up after 3 tries that ended so")
     assert len(errors) == 1, "an error of another kind begins the count anew"
@@ -75,7 +77,7 @@ def test_an_error_that_nobody_has_thought_of_is_in_the_status(
     def run(*_words: Any) -> dict[str, Any]:
         raise error
 
-    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
     deployment.run()
     state, message = outcome(told)
     assert state == "failed"
@@ -90,9 +92,9 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(deployment.handshake, "sleep", slept.append)
-    deployment.fleet = fleet
+    deployment._fetching._fleet = fleet
     for _time in range(200):
-        deployment._spread(rate)
+        deployment._fetching._spread(rate)
     if longest is None:
         assert slept == []
     else:
@@ -112,9 +114,9 @@ def test_a_full_disk_under_the_swap_is_waited_out(
         swapped.append(commit_id)
 
     monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
-    deployment._swap()
+    deployment._activate()
     assert swapped == [COMMIT]
-    messages = [progress.message for progress in told if progress]
+    messages = [progress.message for progress in told if progress and progress.message]
     assert len(messages) == 2
     assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)
 
@@ -137,17 +139,17 @@ def test_a_host_without_room_for_the_swap_is_not_drained_for_it(
     assert drained == [0]
     waited = [progress for progress in told if progress and "No space left" in str(progress.message)]
     assert [progress.state for progress in waited] == ["queued"] * 2
-    assert live_commit(deployment.layout, "site") == COMMIT
-    assert list(deployment.layout.staging.iterdir()) == []
+    assert live_commit(deployment.course.layout, "site") == COMMIT
+    assert list(deployment.course.layout.staging.iterdir()) == []
 
 
 def test_a_release_that_an_earlier_agent_left_unproved_counts_as_activated(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(deployment, COMMIT)
-    activate(deployment.layout, "site", COMMIT)
+    activate(deployment.course.layout, "site", COMMIT)
     activated: list[bool] = []
-    monkeypatch.setattr(deployment, "_restart", lambda: activated.append(deployment.handshake.has_activated))
+    monkeypatch.setattr(deployment._hooks, "use", lambda *_words: activated.append(deployment.handshake.has_activated))
     deployment.run()
     assert activated == [True]
 
@@ -165,21 +167,21 @@ def starved() -> Iterator[None]:
 
 def stage(deployment: Deployment, commit_id: str) -> None:
     """Make a release directory as staging would."""
-    release = deployment.layout.release(commit_id)
+    release = deployment.course.layout.release(commit_id)
     release.mkdir()
     (release / "index.html").write_text(commit_id)
-    Manifest.of(release).save(deployment.layout.manifest(commit_id))
+    Manifest.of(release).save(deployment.course.layout.manifest(commit_id))
 
 
-@pytest.mark.parametrize("name", ["ReleaseJournal.read", "is_deployable"])
+@pytest.mark.parametrize("name", ["going_back.ReleaseJournal.read", "fetching.is_deployable"])
 def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     stage(deployment, COMMIT)
     stage(deployment, OLD)
-    activate(deployment.layout, "site", OLD)
-    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.layout.journal)
-    real = attrgetter(name)(deployment_module)
+    activate(deployment.course.layout, "site", OLD)
+    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.course.layout.journal)
+    real = attrgetter(name)(releases)
     times = [1, 2]
 
     def seldom(*words: Any) -> Any:
@@ -189,19 +191,19 @@ def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
         with starved():
             return real(*words)
 
-    monkeypatch.setattr(f"zoo_watcher.releases.deployment.{name}", seldom)
+    monkeypatch.setattr(f"zoo_watcher.releases.{name}", seldom)
     deployment.run()
     assert outcome(told) == ("active", None)
     messages = [progress.message for progress in told if progress and progress.message]
     assert len(messages) == 2
     assert all("Too many open files; tried again in" in message for message in messages)
-    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)
+    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
 
 
 def test_a_journal_that_may_not_be_read_is_not_overwritten(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment.layout.journal.write_text("another user's")
+    deployment.course.layout.journal.write_text("another user's")
 
     def refuse(path: Path) -> ReleaseJournal:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -210,9 +212,9 @@ def test_a_journal_that_may_not_be_read_is_not_overwritten(
     deployment.run()
     assert outcome(told) == (
         "failed",
-        f"looking at what is here: {deployment.layout.journal} Permission denied",
+        f"looking at what is here: {deployment.course.layout.journal} Permission denied",
     )
-    assert deployment.layout.journal.read_text() == "another user's"
+    assert deployment.course.layout.journal.read_text() == "another user's"
 
 
 def test_a_full_disk_under_a_rollback_is_waited_out(
@@ -220,7 +222,7 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
 ) -> None:
     stage(deployment, COMMIT)
     stage(deployment, OLD)
-    activate(deployment.layout, "site", OLD)
+    activate(deployment.course.layout, "site", OLD)
     errors = [PassingError("activating site: No space left on device", "disk")] * 2
 
     def swap(layout: Layout, place: str, commit_id: str) -> None:
@@ -228,14 +230,14 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
             raise errors.pop()
         activate(layout, place, commit_id)
 
-    def fail() -> None:
+    def fail(*_words: Any) -> None:
         raise UnhealthyError("not healthy")
 
-    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
-    monkeypatch.setattr(deployment, "_restart", fail)
+    monkeypatch.setattr("zoo_watcher.releases.going_back.activate", swap)
+    monkeypatch.setattr(deployment._hooks, "use", fail)
     deployment.run()
     assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
-    assert live_commit(deployment.layout, "site") == OLD
+    assert live_commit(deployment.course.layout, "site") == OLD
     said = "not healthy; going back: activating site: No space left on device; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
 
@@ -245,26 +247,26 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
 ) -> None:
     stage(deployment, COMMIT)
     stage(deployment, OLD)
-    activate(deployment.layout, "site", OLD)
+    activate(deployment.course.layout, "site", OLD)
 
     def swap(layout: Layout, place: str, commit_id: str) -> None:
         if commit_id == OLD:
             raise PassingError("activating site: No space left on device", "disk")
         activate(layout, place, commit_id)
 
-    def fail() -> None:
+    def fail(*_words: Any) -> None:
         raise UnhealthyError("not healthy")
 
     def cancelled(_seconds: float) -> None:
         raise CancelledError
 
-    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
-    monkeypatch.setattr(deployment, "_restart", fail)
+    monkeypatch.setattr("zoo_watcher.releases.going_back.activate", swap)
+    monkeypatch.setattr(deployment._hooks, "use", fail)
     monkeypatch.setattr(deployment.handshake, "sleep", cancelled)
     deployment.run()
     assert told[-1] is None
     assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
-    assert ReleaseJournal.load(deployment.layout.journal).failure is None
+    assert ReleaseJournal.load(deployment.course.layout.journal).failure is None
 
 
 def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
@@ -276,7 +278,7 @@ def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", f"{systemctl.parent}:/usr/bin:/bin")
     names = ("before_activate", "after_activate", "before_rollback")
     words = {name: ("/bin/sh", "-c", f"echo {name} >> {notes}; {script}", name) for name in names}
-    deployment.config = replace(deployment.config, hooks=Hooks(**words), restart_units=("web.service",))
+    deployment.course.config = replace(deployment.course.config, hooks=Hooks(**words), restart_units=("web.service",))
     return notes
 
 
@@ -315,7 +317,7 @@ def go_back_starved(
     """Run a deployment whose release fails in its hook, and whose way back lacks descriptors; what was run."""
     stage(deployment, COMMIT)
     stage(deployment, OLD)
-    activate(deployment.layout, "site", OLD)
+    activate(deployment.course.layout, "site", OLD)
     script = f'test $0 != after_activate || test "$ZOO_COMMIT" = {OLD}'
     notes = have_commands(deployment, tmp_path, monkeypatch, script)
     starve_commands(monkeypatch, lambda number: number > 2 and (last is None or number <= last))
@@ -328,7 +330,7 @@ def test_on_the_way_back_the_link_does_not_wait_for_the_means_to_start_a_hook_an
 ) -> None:
     ran = go_back_starved(deployment, monkeypatch, tmp_path, 5)
     state, message = outcome(told)
-    assert (state, live_commit(deployment.layout, "site")) == ("rolled_back", OLD)
+    assert (state, live_commit(deployment.course.layout, "site")) == ("rolled_back", OLD)
     assert "hook before_rollback can't be started now" in str(message)
     assert ran == ["before_activate", "after_activate", "after_activate", "unit"]
     waited = [progress for progress in told if progress and progress.retry]
@@ -345,7 +347,7 @@ def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer
     monkeypatch.setattr(deployment.handshake, "sleep", cancelled)
     go_back_starved(deployment, monkeypatch, tmp_path, None)
     assert not any(progress.state in {"failed", "rolled_back"} for progress in told if progress)
-    assert live_commit(deployment.layout, "site") == OLD
+    assert live_commit(deployment.course.layout, "site") == OLD
 
 
 def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_where_the_disk_is_full(
@@ -353,10 +355,11 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_w
 ) -> None:
     stage(deployment, COMMIT)
     stage(deployment, OLD)
-    activate(deployment.layout, "site", COMMIT)
+    activate(deployment.course.layout, "site", COMMIT)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
-    journal.with_attempt(7, COMMIT).with_attempt(7, COMMIT).save(deployment.layout.journal)
-    notes = have_commands(deployment, tmp_path, monkeypatch, f"cp {deployment.layout.journal} {tmp_path}/$0")
+    begun = journal.with_attempt(7, COMMIT, "site", OLD).with_attempt(7, COMMIT, "site", COMMIT)
+    begun.save(deployment.course.layout.journal)
+    notes = have_commands(deployment, tmp_path, monkeypatch, f"cp {deployment.course.layout.journal} {tmp_path}/$0")
     save = ReleaseJournal.save
     tries: list[list[str]] = []
 
@@ -393,7 +396,7 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
             step(name)
         raise error
 
-    monkeypatch.setattr(deployment._process, "run", run)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
     deployment.run()
     messages = [(progress.state, (progress.message or "").partition(";")[0]) for progress in told if progress]
     assert messages == [
@@ -415,21 +418,21 @@ def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_
     deployment: Deployment, told: list[Progress | None], tmp_path: Path, signers: str | None
 ) -> None:
     stage(deployment, COMMIT)
-    activate(deployment.layout, "other", COMMIT)
-    ReleaseJournal().with_place("other", COMMIT, None).save(deployment.layout.journal)
-    (deployment.layout.release(COMMIT) / "built").write_text("by a hook\n")
+    activate(deployment.course.layout, "other", COMMIT)
+    ReleaseJournal().with_place("other", COMMIT, None).save(deployment.course.layout.journal)
+    (deployment.course.layout.release(COMMIT) / "built").write_text("by a hook\n")
     if signers:
         (tmp_path / signers).write_text("somebody ssh-ed25519 AAAA\n")
-        deployment.config = replace(deployment.config, require_signature=str(tmp_path / signers))
+        deployment.course.config = replace(deployment.course.config, require_signature=str(tmp_path / signers))
     deployment.run()
-    assert (deployment.layout.place("other") / "built").read_text() == "by a hook\n"
+    assert (deployment.course.layout.place("other") / "built").read_text() == "by a hook\n"
     state, message = outcome(told)
     if signers:
         assert state == "failed"
         assert str(message).startswith(f"{COMMIT} is live at other and modified since it was staged")
     else:
         assert (state, message) == ("active", None)
-        assert live_commit(deployment.layout, "site") == COMMIT
+        assert live_commit(deployment.course.layout, "site") == COMMIT
 
 
 def live_and_unproved(deployment: Deployment) -> None:
@@ -437,34 +440,46 @@ def live_and_unproved(deployment: Deployment) -> None:
     stage(deployment, OLD)
     stage(deployment, UNPROVED)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
-    journal.save(deployment.layout.journal)
-    activate(deployment.layout, "site", UNPROVED)
+    journal.save(deployment.course.layout.journal)
+    activate(deployment.course.layout, "site", UNPROVED)
 
 
 @pytest.mark.parametrize("healthy", [False, True])
-def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(
-    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DeployError("too large"), "too large"),
+        (ValueError("wrong"), "an error of the agent's own, see its log: ValueError wrong"),
+    ],
+)
+def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(  # a case each
+    deployment: Deployment,
+    told: list[Progress | None],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    healthy: bool,
 ) -> None:
     def run(*_words: Any) -> dict[str, Any]:
-        raise DeployError("too large")
+        raise error
 
     def problem(_soak: float = 0.0) -> str | None:
-        return None if healthy or live_commit(deployment.layout, "site") == OLD else "not healthy"
+        return None if healthy or live_commit(deployment.course.layout, "site") == OLD else "not healthy"
 
     live_and_unproved(deployment)
-    monkeypatch.setattr(deployment._process, "run", run)
-    monkeypatch.setattr(deployment, "_check_health", problem)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    monkeypatch.setattr(deployment._proof, "find_problem", problem)
     deployment.run()
-    journal = ReleaseJournal.load(deployment.layout.journal)
+    journal = ReleaseJournal.load(deployment.course.layout.journal)
     assert journal.failed(7, COMMIT)
     if healthy:
-        assert outcome(told) == ("failed", "too large")
-        assert live_commit(deployment.layout, "site") == UNPROVED
+        assert outcome(told) == ("failed", said)
+        assert live_commit(deployment.course.layout, "site") == UNPROVED
         assert journal.healthy == (UNPROVED, OLD)
     else:
-        went = f"too large; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
+        went = f"{said}; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
         assert outcome(told) == ("failed", went)
-        assert live_commit(deployment.layout, "site") == OLD
+        assert live_commit(deployment.course.layout, "site") == OLD
         assert journal.healthy == (OLD,)
 
 
@@ -474,20 +489,20 @@ def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for
     tries = []
 
     def run(*_words: Any) -> dict[str, Any]:
-        tries.append(live_commit(deployment.layout, "site"))
+        tries.append(live_commit(deployment.course.layout, "site"))
         if len(tries) == 3:
             stage(deployment, COMMIT)
             return {"done": {}, "untidy": False}
         raise PassingError("no route", "fetch")
 
     def problem(_soak: float = 0.0) -> str | None:
-        return "not healthy" if live_commit(deployment.layout, "site") == UNPROVED else None
+        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
 
     live_and_unproved(deployment)
-    deployment.config = replace(deployment.config, health_timeout=0.0)
-    monkeypatch.setattr(deployment._process, "run", run)
-    monkeypatch.setattr(deployment, "_check_health", problem)
+    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    monkeypatch.setattr(deployment._proof, "find_problem", problem)
     deployment.run()
     assert tries == [UNPROVED, OLD, OLD]
     assert outcome(told) == ("active", None)
-    assert ReleaseJournal.load(deployment.layout.journal).healthy == (COMMIT, OLD)
+    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)

@@ -136,15 +136,39 @@ def test_the_place_that_was_used_last_is_first_and_no_more_than_so_many_are_reme
 
 def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
-    journal = ReleaseJournal((A,)).with_attempt(7, B).with_attempt(7, B)
+    journal = ReleaseJournal((A,)).with_attempt(7, B, "site", A).with_attempt(7, B, "site", B)
     journal.save(path)
     assert ReleaseJournal.load(path) == journal
     assert [journal.attempts(7, B), journal.attempts(8, B), journal.attempts(7, C)] == [2, 0, 0]
     assert journal.without_attempt().attempts(7, B) == 1
-    assert journal.without_attempt().without_attempt() == ReleaseJournal((A,))
-    assert journal.with_attempt(8, B).attempts(8, B) == 1
+    assert journal.without_attempt().without_attempt().without_attempt().attempts(7, B) == 0
+    assert journal.with_attempt(8, B, "site", B).attempts(8, B) == 1
     assert journal.with_healthy(B, "site", keep=5).attempts(7, B) == 0
     assert journal.with_failure(Failure(7, "failed", "", B)).attempts(7, B) == 0
+
+
+def test_what_is_live_is_unproved_until_it_or_a_newer_release_has_an_outcome(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    begun = ReleaseJournal((A,)).with_attempt(7, B, "site", A)
+    newer = begun.without_attempt().with_attempt(8, C, "site", B)
+    newer.save(path)
+    assert ReleaseJournal.load(path) == newer
+    for journal in (
+        begun,
+        begun.without_attempt(),
+        newer,
+        newer.without_attempt(),
+        newer.with_attempt(9, A, "site", B),
+    ):
+        attempt = journal.unproved(B, "site")
+        assert attempt
+        assert attempt.generation == 7
+        assert not journal.unproved(B, "other")
+        assert not journal.unproved(None, "site")
+    for commit_id in (B, C):
+        assert not newer.with_healthy(commit_id, "site", keep=5).unproved(B, "site")
+        assert not newer.with_failure(Failure(8, "failed", "", commit_id)).unproved(B, "site")
+    assert not newer.with_attempt(8, C, "site", C).unproved(B, "site"), "it is live no more"
 
 
 @pytest.mark.parametrize("attempt", [None, 3, {}, {"generation": 7, "commit_id": A, "times": "x"}])

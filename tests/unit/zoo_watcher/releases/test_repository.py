@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +22,7 @@ from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
-from zoo_watcher.releases.room import Floor, NoRoomError
+from zoo_watcher.releases.room import CutOff, Floor, NoRoomError
 from zoo_watcher.wire.records import Release
 
 ABSENT = "0123456789" * 4
@@ -460,4 +462,90 @@ def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
     store.floor = Floor(0, 0)
     store.fetch(release(repository.url, repository.head))
     store.tidy()
+    assert store.has(repository.head)
+
+
+@pytest.fixture
+def demanding(layout: Layout, tmp_path: Path) -> Repository:
+    """An object store of a host that demands signatures."""
+    (tmp_path / "signers").touch()
+    made = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
+    made.open()
+    return made
+
+
+def test_a_commit_that_the_store_lacks_is_not_said_to_be_unsigned(demanding: Repository) -> None:
+    lacking = f"^the signature of {ABSENT} can't be verified: the object store of this host does not have the commit$"
+    with pytest.raises(DeployError, match=lacking) as raised:
+        demanding.verify(ABSENT)
+    assert not isinstance(raised.value, PassingError)
+
+
+def test_a_commit_that_is_broken_in_the_store_is_not_said_to_be_unsigned(
+    demanding: Repository, repository: GitRepository
+) -> None:
+    demanding.fetch(release(repository.url, repository.head))
+    for pack in (demanding.layout.repository / "objects" / "pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:-40] + bytes(40))
+    with pytest.raises(CorruptError):
+        demanding.verify(repository.head)
+
+
+def test_a_host_that_lacks_something_to_verify_a_signature_says_nothing_about_it(
+    demanding: Repository, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demanding.fetch(release(repository.url, repository.head))
+    git_that(monkeypatch, tmp_path, "verify-commit", "echo 'error: open: Too many open files' >&2; exit 1")
+    with pytest.raises(PassingError, match="git verify-commit: error: open: Too many open files"):
+        demanding.verify(repository.head)
+
+
+def fetches(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Callable[[], int]:
+    """How often git has been told to fetch, from now on."""
+    git_that(monkeypatch, directory, "fetch", f"echo fetch >> {directory}/fetches")
+    told = directory / "fetches"
+    return lambda: len(told.read_text().splitlines()) if told.exists() else 0
+
+
+def test_a_release_without_room_leaves_nothing_and_is_fetched_again_only_where_there_is_more(
+    layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_id = repository.commit({"large": random.Random(1).randbytes(400_000).hex()})
+    room = [100_000]
+    monkeypatch.setattr(Floor, "room", lambda _floor, _path: room[0])
+    count = fetches(monkeypatch, tmp_path)
+
+    def fetch(commit_id: str) -> None:
+        store = Repository(layout, Access(("file",)))
+        store.open()
+        store.fetch(release(repository.url, commit_id))
+
+    for room[0] in (100_000, 100_000, 105_000):
+        with pytest.raises(
+            NoRoomError, match=f"more than {room[0]} bytes, all there is above min_free_bytes: make room"
+        ):
+            fetch(commit_id)
+        assert not list((layout.repository / "objects" / "pack").glob("*tmp_*"))
+    assert count() == 1
+    other = repository.commit({"large": "small"})
+    fetch(other)
+    assert count() == 2, "of another release nothing is known"
+    room[0] = 150_000
+    with pytest.raises(NoRoomError):
+        fetch(commit_id)
+    assert count() == 3
+    room[0] = 2**30
+    fetch(commit_id)
+    assert count() == 4
+
+
+def test_a_release_that_was_cut_off_shortly_before_the_limit_is_fetched_once_there_is_room_up_to_it(
+    layout: Layout, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Repository(layout, Access(("file",), largest=1_000_000))
+    store.open()
+    CutOff(repository.head, 990_000, time.time()).save(layout.repository / "cut-off.json")
+    monkeypatch.setattr(Floor, "room", lambda _floor, _path: 1_000_000)
+    store.fetch(release(repository.url, repository.head))
     assert store.has(repository.head)

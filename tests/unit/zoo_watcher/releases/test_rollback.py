@@ -13,10 +13,9 @@ from zoo_watcher.releases.activation import activate
 from zoo_watcher.releases.journal import Place, ReleaseJournal
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.releases.rollback import PlacedRelease, WayBack, live_releases
-from zoo_watcher.wire.records import Release
 
 A, B, C, NEW = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
-RELEASE = Release("file:///srv/git/site", NEW, "site")
+RELEASE = PlacedRelease(NEW, "site")
 
 
 @pytest.fixture

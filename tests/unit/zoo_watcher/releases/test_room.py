@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from zoo_watcher.errors import PassingError
-from zoo_watcher.releases.room import Floor, files_up_to
+from zoo_watcher.releases.room import CutOff, Floor, files_up_to
 
 MIB = 2**20
 
@@ -92,3 +92,22 @@ def test_a_program_writes_no_larger_file_and_this_one_may_afterwards(tmp_path: P
     assert done.returncode != 0
     assert (tmp_path / "file").stat().st_size <= 1000
     assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
+@pytest.mark.parametrize(
+    ("commit_id", "room", "after", "stands"),
+    [
+        ("a", 1_000, 30, True),
+        ("a", 1_100, 30, True),
+        ("a", 1_101, 30, False),
+        ("a", 500, 30, True),
+        ("a", 1_000, CutOff.LASTS - 1, True),
+        ("a", 1_000, CutOff.LASTS, False),
+        ("a", 1_000, -1, False),
+        ("b", 1_000, 30, False),
+    ],
+)
+def test_a_fetch_that_was_cut_off_is_made_again_once_there_is_more_room_or_long_after(
+    commit_id: str, room: int, after: float, stands: bool
+) -> None:
+    assert CutOff("a", 1_000, 5_000.0).stands(commit_id, room, 5_000.0 + after) is stands

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+from functools import partial
 
 import pytest
 
 from support.waiting import wait_for
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.services import own_address
 from zoo_watcher.services.own_address import OwnAddress, address_towards
 
@@ -55,7 +57,7 @@ def test_a_resolver_that_is_silent_keeps_nobody_waiting_and_the_address_of_befor
         return next(answers)
 
     monkeypatch.setattr(own_address, "address_towards", resolve)
-    monkeypatch.setattr(own_address, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(own_address, "Backoff", partial(Backoff, 0.01))
     changes: list[str | None] = []
     address = OwnAddress("zk1:2181/chroot", lambda: changes.append(address.trouble))
     address.find("198.51.100.7")

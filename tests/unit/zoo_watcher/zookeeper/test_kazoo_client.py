@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import ssl
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,6 +17,7 @@ from kazoo.protocol.connection import ConnectionHandler
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.host.shortage import comes_of_shortage
 from zoo_watcher.zookeeper import kazoo_client
 from zoo_watcher.zookeeper.kazoo_client import check_connection, new_client
 
@@ -42,6 +45,20 @@ def test_each_tls_file_that_is_wrong_has_a_line_of_its_own(tmp_path: Path) -> No
         f"tls_ca: no file at {missing}",
         f"tls_key: no file at {missing}",
     ]
+
+
+def test_a_tls_file_that_can_not_be_opened_now_is_known_to_be_a_lack_of_this_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(_context: ssl.SSLContext, path: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", starve)
+    with pytest.raises(ConfigError) as raised:
+        check_connection(Connection("zk1:2181", tls=True, tls_ca=str(tmp_path / "ca.pem"), tls_cert="/none"))
+    assert comes_of_shortage(raised.value)
+    assert len(raised.value.mistakes) == 2
 
 
 def test_files_that_no_connection_uses_are_not_looked_at() -> None:

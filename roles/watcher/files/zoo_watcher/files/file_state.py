@@ -17,9 +17,6 @@ from zoo_watcher.wire.records import FileStatus
 from .actions import Actions
 from .snapshot import Snapshot
 
-AGAIN = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds between two tries of what may pass: at first, and at the most."""
 PATIENCE = 5.0
 """Seconds for which a subtree that changes all the time is read again, to have a consistent snapshot of it. Then it is
 taken as it is."""
@@ -43,7 +40,7 @@ class FileState:
     mzxid: int | None = None
     problem: FileError | None = None
     pending: bool = True
-    backoff: Backoff = field(default_factory=lambda: Backoff(AGAIN, LONGEST_PAUSE))
+    backoff: Backoff = field(default_factory=Backoff)
     retry_at: float | None = None
     logged: str = ""
     inconsistent_since: float | None = None

@@ -36,8 +36,7 @@ from .snapshot import Snapshot, take
 from .token_bucket import TokenBucket
 
 AGAIN = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds after which what ZooKeeper did not answer is asked for again; at the most, after an unexpected error."""
+"""Seconds after which what ZooKeeper did not answer is asked for again."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
 """Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
@@ -71,7 +70,7 @@ class FileReconciler(threading.Thread):
         self._stale_paths: set[str] = set()
         self._ask_again_at = 0.0
         self._trouble = ""
-        self._backoff = Backoff(AGAIN, LONGEST_PAUSE)
+        self._backoff = Backoff()
         self._concerned: list[FileState] = []
         self._has_news = False
         self._status_bucket = TokenBucket(STATUS_BURST, STATUS_INTERVAL)

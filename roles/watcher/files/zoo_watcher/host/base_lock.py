@@ -11,10 +11,11 @@ import logging
 import os
 import struct
 import time
+from pathlib import Path
 
 from zoo_watcher.errors import AgentError
 
-from .filesystem import MAY_PASS
+from .filesystem import MAY_PASS, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 KERNEL = ("/proc", "/sys")
 """Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
+LOCKS = Path("/proc/locks")
+"""Everybody's locks, for everybody to read."""
 
 
 def check_base(layout: Layout) -> None:
@@ -91,13 +94,13 @@ def _open_lock(layout: Layout) -> int:
     """The lock, open; on a disk that can't be written to now, as it is: what is live there is served all the same."""
     try:
         layout.make()
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        # Whoever may look into the base may ask whether an agent works there.
-        os.fchmod(descriptor, 0o644)
+        descriptor = open_regular(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        # Whoever may read it can hold it (flock(2)), and keep an agent from starting; earlier versions let everybody.
+        os.fchmod(descriptor, 0o600)
     except OSError as exc:
         if exc.errno not in MAY_PASS or not layout.lock.exists():
             raise
-        return os.open(layout.lock, os.O_RDONLY)
+        return open_regular(layout.lock)
     return descriptor
 
 
@@ -115,9 +118,11 @@ def _await_lock(descriptor: int, layout: Layout) -> None:
 
 
 def is_locked(layout: Layout) -> bool:
-    """Whether an agent works in the base."""
+    """Whether an agent works in the base; anybody who may look into it may ask."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY)
+        descriptor = open_regular(layout.lock)
+    except PermissionError:
+        return _is_listed(layout.lock)
     except OSError:
         return False
     try:
@@ -128,6 +133,22 @@ def is_locked(layout: Layout) -> bool:
         os.close(descriptor)
 
 
+def _is_listed(path: Path) -> bool:
+    """Whether the kernel lists a lock of a file that this user may not open (proc_locks(5))."""
+    try:
+        status = os.stat(path)
+        rows = [line.split() for line in LOCKS.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return False
+    places = [row[-3].split(":") for row in rows if row[1] == "FLOCK"]
+    return any(number == str(status.st_ino) and _is_device(status.st_dev, *device) for *device, number in places)
+
+
+def _is_device(device: int, major: str, minor: str) -> bool:
+    # A file system without a disk of its own, such as a subvolume of btrfs, may be listed by another number.
+    return os.major(device) == 0 or device == os.makedev(int(major, 16), int(minor, 16))
+
+
 def agent_pid(layout: Layout) -> int | None:
     """The process of the agent that works in the base, as the kernel knows it; None where there is none.
 
@@ -135,7 +156,7 @@ def agent_pid(layout: Layout) -> int | None:
     """
     question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY)
+        descriptor = open_regular(layout.lock)
     except OSError:
         return None
     try:

@@ -18,13 +18,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .filesystem import sync_directory, write_durably
+from .filesystem import NotRegularError, make_directory, read_regular, sync_directory, write_durably
 from .layout import READABLE, Layout
 
 HELD = "held"
 DRAINED = "drained"
 RETRY = "retry"
 """The names of the markers; the last is a request, and deleted once it is answered."""
+HOLDING = "holding"
+"""The key of the status file with what a hold does to the deployment that is under way."""
 LONGEST_REASON = 200
 """How many characters a reason may have."""
 
@@ -89,7 +91,7 @@ class Controls:
         self.retry = None
         # One that can't be deleted is not answered again; only an agent that is restarted finds it anew.
         with contextlib.suppress(OSError):
-            remove_mark(self._layout, RETRY)
+            _remove_answered(self._layout, request)
 
 
 def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:
@@ -106,13 +108,11 @@ def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *
 def read_mark(path: Path) -> Mark | None:
     """The marker in a file; None where there is none. Raises `OSError` where it can't be read."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
-        if os.path.islink(path):
-            return _damaged(_written(path), f"{path}: a symlink that leads nowhere")
         return None
-    except IsADirectoryError:
-        return _damaged(_written(path), f"{path}: expected a file, got a directory")
+    except NotRegularError as exc:
+        return _damaged(_written(path), f"{path}: {exc.strerror}")
     try:
         record = json.loads(text.decode("utf-8"))
         values = [record[key] for key in ("since", "reason", "by")]
@@ -139,7 +139,7 @@ def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
     """Make a marker, durably. Raises `OSError`."""
     mark = Mark(now(), reason, by)
     for directory in (layout.own, layout.controls):
-        directory.mkdir(mode=READABLE, exist_ok=True)
+        make_directory(directory, READABLE)
     write_durably(layout.control(name), json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
     return mark
 
@@ -152,6 +152,18 @@ def remove_mark(layout: Layout, name: str) -> bool:
         return False
     sync_directory(layout.controls)
     return True
+
+
+def _remove_answered(layout: Layout, request: Mark) -> None:
+    """Delete a request, durably; a newer one, which may be made at any instant, stays. Raises `OSError`."""
+    place, aside = layout.control(RETRY), layout.control(f".answered.{RETRY}")
+    os.rename(place, aside)
+    if read_mark(aside) != request:
+        # One that is newer still takes its place.
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, place)
+    aside.unlink()
+    sync_directory(layout.controls)
 
 
 def now() -> str:

@@ -34,6 +34,16 @@ NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 """What a path gives where no file is at it."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Opens a directory, and nothing that a symlink points at."""
+NO_REGULAR_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+"""What `open_regular` gets where a symlink, a directory, or a socket or FIFO that nobody reads is at the path."""
+
+
+class NotRegularError(OSError):
+    """Something else than a regular file is where one belongs; for a caller it is as if a directory were there."""
+
+    def __init__(self, path: Path | str) -> None:
+        # With its name: whoever writes a file names that, and what is in the way may be the one beside it.
+        super().__init__(errno.EISDIR, f"{os.path.basename(path)} is not a regular file", str(path))
 
 
 def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
@@ -50,7 +60,7 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
 def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
     """As `load_json`, for what must not be taken for missing. Raises `OSError` where a file is there, or may be."""
     try:
-        return build(json.loads(path.read_text(encoding="utf-8")))
+        return build(json.loads(read_regular(path).decode("utf-8")))
     except OSError as exc:
         if exc.errno in NO_FILE:
             return fallback
@@ -59,17 +69,54 @@ def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
         return fallback
 
 
+def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
+    """The descriptor of a regular file. Raises `OSError`; a `NotRegularError` for anything else at the path.
+
+    No symlink is followed, and a FIFO, which whoever may write in the directory can put there, is not waited for.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+    except OSError as exc:
+        if exc.errno in NO_REGULAR_FILE:
+            raise NotRegularError(path) from exc
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotRegularError(path)
+
+
+def read_regular(path: Path | str) -> bytes:
+    """What is in a regular file. Raises as `open_regular`."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
+
+
+def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
+    """Make a directory where there is none. Raises `OSError`, which says so where something else is at the path."""
+    try:
+        path.mkdir(mode=mode, parents=parents, exist_ok=True)
+    except FileExistsError as exc:
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory; move it away", str(path)) from exc
+
+
+def write_regular(path: Path, text: str) -> None:
+    """Write a regular file's text over what is in it. Raises as `open_regular`."""
+    with os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace a file's text: a reader sees the old or the new one. Raises `OSError`."""
     beside = path.with_name(f".new.{path.name}")
-    beside.write_text(text, encoding="utf-8")
+    write_regular(beside, text)
     os.replace(beside, path)
 
 
 def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's text: a reader, also after a crash, sees the old or the new one. Raises `OSError`."""
     beside = path.with_name(f".new.{path.name}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     # As the file system names them: a path in it need not be UTF-8.
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)

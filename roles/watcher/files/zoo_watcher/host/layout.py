@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zoo_watcher.wire.records import AGENT_DIRECTORY, COMMIT_ID
 
-from .filesystem import remove_tree
+from .filesystem import make_directory, remove_tree
 
 READABLE = 0o755
 """Mode of the directories on the way to a release: the application's own user reads them."""
@@ -106,9 +106,9 @@ class Layout:
 
     def make(self) -> None:
         """Make the directories. Raises `OSError`."""
-        self.base.mkdir(mode=READABLE, parents=True, exist_ok=True)
+        make_directory(self.base, READABLE, parents=True)
         for directory in (self.own, self.releases, self.manifests, self.staging):
-            directory.mkdir(mode=READABLE, exist_ok=True)
+            make_directory(directory, READABLE)
 
     def clean_staging(self) -> list[Path]:
         """Remove what an interrupted deployment left; what stays, such as another user's files. Raises `OSError`."""

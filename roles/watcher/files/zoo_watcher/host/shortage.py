@@ -13,3 +13,8 @@ SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBU
 def is_shortage(error: BaseException) -> bool:
     """Whether an error is one of this host's shortages."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORTAGES)
+
+
+def comes_of_shortage(error: BaseException | None) -> bool:
+    """Whether an error, or one of those that it was raised from, is one of this host's shortages."""
+    return error is not None and (is_shortage(error) or comes_of_shortage(error.__cause__))

@@ -58,10 +58,11 @@ class Metrics(Collector):
         registry = CollectorRegistry()
         registry.register(self)
         try:
+            if not self._disk_meter.is_alive():
+                self._disk_meter.start()
             start_http_server(port, address, registry)
-        except ValueError as exc:
+        except (ValueError, RuntimeError) as exc:
             raise OSError(str(exc)) from exc
-        self._disk_meter.start()
 
     def show(self, status: AgentStatus, registered: Collection[str]) -> None:
         """Have scrapes tell this from now on."""

@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, make_directory, remove_tree, sync_directory
 from zoo_watcher.host.layout import READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
 
@@ -130,7 +130,7 @@ def _make_parents(layout: Layout, place: Path) -> None:
         directory = directory / segment
         if directory.is_symlink():
             raise DeployError(f"{directory} is a symlink: a release can't be put below it; choose another relativePath")
-        directory.mkdir(mode=READABLE, exist_ok=True)
+        make_directory(directory, READABLE)
 
 
 def _check_free(place: Path) -> None:

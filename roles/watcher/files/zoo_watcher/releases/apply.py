@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, PassingError
-from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors
+from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, open_regular
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.wire.records import Release, without_userinfo
@@ -183,7 +183,7 @@ def _locked(layout: Layout) -> Iterator[None]:
     """Hold the lock of the host's object store: the process of a killed agent may still be ending."""
     with disk_errors("locking", MAY_BE_REMOVED):
         layout.make()
-        descriptor = os.open(layout.own / "apply.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_regular(layout.own / "apply.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -25,6 +26,10 @@ from zoo_watcher.wire.records import Release
 from .release_directory import allowed_signers
 
 Job = dict[str, Any]
+KILLED = 5.0
+"""Seconds that a killed process may take to end."""
+END = ""
+"""Where a line belongs: there is none any more."""
 
 
 def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
@@ -62,11 +67,15 @@ def tidy_job(config: Config) -> Job:
 
 
 class ApplyProcess:
-    """Runs one process at a time. `end` may be called from any thread, and forbids a further one."""
+    """Runs one process at a time. `end` may be called from any thread, and forbids a further one.
+
+    Nothing here waits for ever: a process that waits for a broken disk outlives even SIGKILL.
+    """
 
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
         self._process: subprocess.Popen[str] | None = None
+        self._conversation: _Conversation | None = None
         self._forbidden = False
         self._lock = threading.Lock()
 
@@ -74,29 +83,55 @@ class ApplyProcess:
         """Kill the process with all that it has started, and let no other begin."""
         self._forbidden = True
         self._kill()
+        if self._conversation is not None:
+            self._conversation.break_off()
 
     def run(self, job: Job, step: Callable[[str], None] = lambda _name: None) -> dict[str, Any]:
         """Do a job; its last message. Raises a `DeployError` of the kind that fits, `CancelledError` after `end`."""
         with self._lock:
             if self._forbidden:
                 raise CancelledError
+            _unended.check()
             process = self._process = _start()
-        overdue = threading.Timer(self.timeout, self._kill)
+            conversation = self._conversation = _Conversation(process, job)
         begin = time.monotonic()
         try:
-            overdue.start()
-            message = _converse(process, job, step)
+            conversation.start()
+            message = self._follow(conversation, step)
         except RuntimeError as exc:
             raise PassingError(f"the apply process can't be watched: {exc}", "process") from exc
         finally:
-            overdue.cancel()
             self._kill()
-            status = process.wait()
+            _unended.reap(process)
         if self._forbidden:
             raise CancelledError
-        if not message and time.monotonic() - begin >= self.timeout:
-            raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)", "timeout")
-        return _judge(message, status)
+        if not message:
+            _unended.check()
+            if time.monotonic() - begin >= self.timeout:
+                raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)", "timeout")
+        return _judge(message, process.returncode)
+
+    def _follow(self, conversation: _Conversation, step: Callable[[str], None]) -> dict[str, Any]:
+        """Pass the steps of the process on; its last message, empty where it was cut off before that."""
+        message: dict[str, Any] = {}
+        deadline = time.monotonic() + self.timeout
+        killed = False
+        while True:
+            line = conversation.next_line(deadline - time.monotonic())
+            if line == END:
+                return message
+            if line is not None:
+                # Killed, it may leave half a line.
+                message = json.loads(line) if line.endswith("\n") else {}
+                if "step" in message:
+                    step(message["step"])
+                    message = {}
+            elif killed:
+                return {}
+            else:
+                self._kill()
+                killed = True
+                deadline = time.monotonic() + KILLED
 
     def _kill(self) -> None:
         """Kill the process with all that it has started, also where it has ended by itself, but was not waited for."""
@@ -105,6 +140,70 @@ class ApplyProcess:
             if process is not None and process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Conversation(threading.Thread):
+    """Sends a process its job, and takes what it says, for as long as it has its end of the pipes open."""
+
+    def __init__(self, process: subprocess.Popen[str], job: Job) -> None:
+        super().__init__(name="apply-process", daemon=True)
+        self._process = process
+        self._job = job
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Converse until the process says nothing more."""
+        assert self._process.stdin is not None  # noqa: S101  # both are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            with self._process.stdout as lines:
+                with contextlib.suppress(BrokenPipeError), self._process.stdin as input_:
+                    input_.write(json.dumps(self._job))
+                for line in lines:
+                    self._lines.put(line)
+        finally:
+            self._lines.put(END)
+
+    def next_line(self, seconds: float) -> str | None:
+        """What the process says next, or `END`; None where it says nothing for so long, or is to be broken off."""
+        try:
+            return self._lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+
+    def break_off(self) -> None:
+        """Let nobody wait for the next line."""
+        self._lines.put(None)
+
+
+class _Unended:
+    """The processes of this agent that were killed and have not ended: what they were doing may still be done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def reap(self, process: subprocess.Popen[str]) -> None:
+        """Take the exit status of a process that was killed; it is one of these where it does not end soon."""
+        try:
+            process.wait(KILLED)
+        except subprocess.TimeoutExpired:
+            with self._lock:
+                self._processes.append(process)
+
+    def check(self) -> None:
+        """Raises `PassingError` while there is one: no other may work in the same directories."""
+        with self._lock:
+            self._processes = [process for process in self._processes if process.poll() is None]
+            for process in self._processes:
+                raise PassingError(
+                    f"the apply process {process.pid} was killed and does not end: it waits for a disk; "
+                    "no other is started until it has ended, which a restart of the host brings about",
+                    "process",
+                )
+
+
+_unended = _Unended()
 
 
 def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
@@ -146,20 +245,3 @@ def _environment() -> dict[str, str]:
     directory = str(Path(__file__).absolute().parents[2])
     paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**inherited(), "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _converse(process: subprocess.Popen[str], job: Job, step: Callable[[str], None]) -> dict[str, Any]:
-    """Send the process its job and pass its steps on; its last message, empty where it was cut off before that."""
-    assert process.stdin is not None  # noqa: S101  # both are pipes
-    assert process.stdout is not None  # noqa: S101
-    message: dict[str, Any] = {}
-    with process.stdout as lines:
-        with contextlib.suppress(BrokenPipeError), process.stdin as input_:
-            input_.write(json.dumps(job))
-        for line in lines:
-            # Killed, it may leave half a line.
-            message = json.loads(line) if line.endswith("\n") else {}
-            if "step" in message:
-                step(message["step"])
-                message = {}
-    return message

@@ -33,11 +33,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How many `times` a release was begun to be activated, and that has not come to an end."""
+    """A release that was begun to be activated at `path`, and has not come to an outcome.
+
+    `times` is how often an agent ended without a word meanwhile, and once more while one is at it. In journals of older
+    versions there is no path.
+    """
 
     generation: int
     commit_id: str
     times: int
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,15 @@ class Place:
 class ReleaseJournal:
     """`healthy` has the commits that were active and healthy, the latest first, each once.
 
-    `places` has all places at which a release was activated, the one that was used last first.
+    `places` has all places at which a release was activated, the one that was used last first. `interrupted` is the
+    attempt at what was live, and not proved, when the present `attempt` began.
     """
 
     healthy: tuple[str, ...] = ()
     failure: Failure | None = None
     places: tuple[Place, ...] = ()
     attempt: Attempt | None = None
+    interrupted: Attempt | None = None
 
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
@@ -81,6 +88,7 @@ class ReleaseJournal:
             _failure(record.get("failure")),
             _places(record.get("places")),
             _attempt(record.get("attempt")),
+            _attempt(record.get("interrupted")),
         )
 
     def save(self, path: Path) -> None:
@@ -115,7 +123,7 @@ class ReleaseJournal:
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
         latest = _with_first(commit_id, self.healthy, keep)
-        return replace(self._with(healthy), healthy=latest, failure=None, attempt=None)
+        return replace(self._with(healthy), healthy=latest, failure=None, attempt=None, interrupted=None)
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]
@@ -127,23 +135,33 @@ class ReleaseJournal:
 
     def with_failure(self, failure: Failure) -> ReleaseJournal:
         """The journal after a generation failed."""
-        return replace(self, failure=failure, attempt=None)
+        return replace(self, failure=failure, attempt=None, interrupted=None)
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
         attempt = self.attempt
         return attempt.times if attempt and (attempt.generation, attempt.commit_id) == (generation, commit_id) else 0
 
-    def with_attempt(self, generation: int, commit_id: str) -> ReleaseJournal:
-        """The journal before a release is activated."""
+    def unproved(self, commit_id: str | None, path: str) -> Attempt | None:
+        """The attempt at a commit that is live at a place, where it has not come to an outcome."""
+        known = (self.attempt, self.interrupted)
+        return next((one for one in known if one and (one.commit_id, one.path) == (commit_id, path)), None)
+
+    def with_attempt(self, generation: int, commit_id: str, path: str, live: str | None) -> ReleaseJournal:
+        """The journal before a release is activated at a place where the commit `live` is."""
         times = self.attempts(generation, commit_id) + 1
-        return replace(self, attempt=Attempt(generation, commit_id, times))
+        interrupted = None if live == commit_id else self.unproved(live, path)
+        return replace(self, attempt=Attempt(generation, commit_id, times, path), interrupted=interrupted)
+
+    def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
+        """The journal before what is live and unproved is checked, for the sake of the release of `generation`."""
+        known = self.unproved(commit_id, path) or Attempt(generation, commit_id, 0, path)
+        return replace(self, attempt=replace(known, times=known.times + 1), interrupted=None)
 
     def without_attempt(self) -> ReleaseJournal:
         """The journal after the activation was broken off on purpose: this time does not count."""
         attempt = self.attempt
-        left = replace(attempt, times=attempt.times - 1) if attempt and attempt.times > 1 else None
-        return replace(self, attempt=left)
+        return replace(self, attempt=replace(attempt, times=max(0, attempt.times - 1)) if attempt else None)
 
     def without_failure(self) -> ReleaseJournal:
         """The journal before a generation is tried again, by a person's will: what was tried before does not count."""
@@ -183,8 +201,10 @@ def _place(record: Mapping[str, Any]) -> Place | None:
 def _attempt(record: object) -> Attempt | None:
     """The attempt in a journal; none where it can't be read, as in those of older versions."""
     try:
-        return Attempt(int(record["generation"]), str(record["commit_id"]), int(record["times"]))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
+        path = record.get("path")  # type: ignore[attr-defined]
+        known = None if path is None else str(path)
+        return Attempt(int(record["generation"]), str(record["commit_id"]), int(record["times"]), known)  # type: ignore[index]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
@@ -19,9 +19,8 @@ from .apply_process import ApplyProcess, verify_job
 from .manifest import Manifest
 from .release_directory import allowed_signers
 
-FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds between tries where the signature can't be verified now, from the first pause to the longest."""
+"""Seconds between tries where the signature can't be verified now, at the most."""
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +61,11 @@ class LiveSignature:
             process.end()
 
     def _verify(self, commit_id: str, ended: threading.Event) -> None:
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        for pause in Backoff(longest=LONGEST_PAUSE):
             try:
                 self._check(commit_id)
+            except CancelledError:
+                return
             except PassingError as exc:
                 self._tell(f"the live release can't be verified now: {exc}", ended)
             except DeployError as exc:

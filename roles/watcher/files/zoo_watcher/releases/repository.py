@@ -10,18 +10,26 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, KilledError, PassingError
-from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import (
+    MAY_BE_REMOVED,
+    disk_errors,
+    read_regular,
+    remove_tree,
+    sync_directory,
+    write_regular,
+)
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
-from .room import Floor, NoRoomError, files_up_to
+from .room import CutOff, Floor, NoRoomError, files_up_to
 
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -182,14 +190,18 @@ class Repository:
         """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
         with disk_errors("making the object store", MAY_BE_REMOVED):
             settings = self.layout.own / "gitconfig"
-            settings.write_text(self.access.settings, encoding="utf-8")
+            write_regular(settings, self.access.settings)
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))
             if not (self.layout.repository / "HEAD").is_file():
                 self._create(kind)
             for left in self.layout.repository.rglob("*.lock"):
                 left.unlink()
-            for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
-                left.unlink()
+            self._remove_begun()
+
+    def _remove_begun(self) -> None:
+        """Remove the packs that were begun and not completed. Raises `OSError`."""
+        for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
+            left.unlink()
 
     def _environment(self, settings: str, repository: Path) -> dict[str, str]:
         return {
@@ -228,7 +240,7 @@ class Repository:
     def _format(self) -> str:
         with disk_errors("looking at the object store"):
             try:
-                settings = (self.layout.repository / "config").read_text(encoding="utf-8").lower()
+                settings = os.fsdecode(read_regular(self.layout.repository / "config")).lower()
             except FileNotFoundError:
                 return "none"
         return "sha256" if "objectformat = sha256" in settings else "sha1"
@@ -252,6 +264,30 @@ class Repository:
 
     def fetch(self, release: Release) -> None:
         """Get the release's commit, and no more than it where the server can do that; from a mirror if it has one."""
+        self._check_cut_off(release)
+        try:
+            self._fetch_from_any(release)
+        except NoRoomError:
+            CutOff(release.commit_id, self._limit, time.time()).save(self._cut_off)
+            raise
+        finally:
+            with disk_errors("cleaning the object store"):
+                self._remove_begun()
+        remove_tree(self._cut_off)
+
+    @property
+    def _cut_off(self) -> Path:
+        return self.layout.repository / "cut-off.json"
+
+    def _check_cut_off(self, release: Release) -> None:
+        """Raises `NoRoomError` where all that a fetch could bring is known to be too little."""
+        self._room = self.floor.room(self.layout.own)
+        known = CutOff.load(self._cut_off)
+        is_short = self._limit < self.access.largest
+        if is_short and known and known.stands(release.commit_id, self._limit, time.time()):
+            raise self._too_large(release.url)
+
+    def _fetch_from_any(self, release: Release) -> None:
         *mirrors, origin = self.access.addresses(release.url)
         for mirror in mirrors:
             try:
@@ -335,12 +371,25 @@ class Repository:
         except CommandError as exc:
             if _lacked(exc):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
+            if says(exc.stderr, MAY_PASS):
+                raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
+            self._check_there(commit_id)
             cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
                 else reason(exc.stderr)
             )
             raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {cause}") from exc
+
+    def _check_there(self, commit_id: str) -> None:
+        """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
+        try:
+            self._run("cat_file", "-e", f"{commit_id}^{{commit}}")
+        except (KilledError, PassingError):
+            raise
+        except DeployError as exc:
+            lacking = "the object store of this host does not have the commit"
+            raise DeployError(f"the signature of {commit_id} can't be verified: {lacking}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.wire.records import Release
 
 from .activation import live_commit
 from .journal import ReleaseJournal
@@ -37,9 +36,9 @@ class WayBack:
     elsewhere: PlacedRelease | None = None
 
     @classmethod
-    def find(cls, layout: Layout, journal: ReleaseJournal, release: Release) -> WayBack:
+    def find(cls, layout: Layout, journal: ReleaseJournal, release: PlacedRelease) -> WayBack:
         """The way back from `release`, before it is live."""
-        path = release.relative_path
+        path = release.path
         healthy = journal.place(path).healthy
         if not healthy:
             elsewhere = next((target for target in live_releases(layout, journal) if target.path != path), None)
@@ -83,6 +82,15 @@ class WayBack:
             f"no earlier release may go live again: modified since it was staged, "
             f"or not verified with the present require_signature: {refused}"
         )
+
+
+def find_unproved(layout: Layout, journal: ReleaseJournal) -> tuple[PlacedRelease, int] | None:
+    """The release that is live where one was activated last and has not come to an outcome; its generation too."""
+    for live in live_releases(layout, journal)[:1]:
+        attempt = journal.unproved(live.commit_id, live.path)
+        if attempt:
+            return live, attempt.generation
+    return None
 
 
 def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, ClassVar
 
 from zoo_watcher.errors import PassingError
-from zoo_watcher.host.filesystem import disk_errors
+from zoo_watcher.host.filesystem import disk_errors, load_json, write_whole
 
 FREE_BYTES = 256 * 2**20
 FREE_INODES = 10_000
@@ -59,6 +60,37 @@ class Floor:
 
     def _least_inodes(self, facts: os.statvfs_result) -> int:
         return min(FREE_INODES, facts.f_files // SHARE) if self.inodes is None else self.inodes
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A fetch of a commit that was cut off at the time `at`, of `time.time()`: there was `room` for so many bytes.
+
+    All of them come again with the next fetch, so that is made where there is a tenth more, or long after.
+    """
+
+    commit_id: str
+    room: int
+    at: float
+
+    LASTS: ClassVar[float] = 600.0
+    """Seconds after which what was known of a server and a disk counts no more."""
+
+    @classmethod
+    def load(cls, path: Path) -> CutOff | None:
+        """The one in a file; None where there is none, or it can't be read."""
+        return load_json(
+            path, lambda record: cls(str(record["commit"]), int(record["room"]), float(record["at"])), None
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it, where that is possible: it is only a memory."""
+        with contextlib.suppress(OSError):
+            write_whole(path, json.dumps({"commit": self.commit_id, "room": self.room, "at": self.at}))
+
+    def stands(self, commit_id: str, room: int, now: float) -> bool:
+        """Whether a fetch would be cut off once more, as far as is known."""
+        return commit_id == self.commit_id and room * 10 <= self.room * 11 and 0 <= now - self.at < self.LASTS
 
 
 def _check(path: Path, option: str, said: Callable[[int], str], free: int, more: int, least: int) -> None:

@@ -11,9 +11,6 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds between tries where no address is found, from the first pause to the longest."""
 LOOPBACK = "127.0.0.1"
 
 
@@ -41,7 +38,7 @@ class OwnAddress:
         threading.Thread(target=self._look_up, args=(self._outdated,), name="own-address", daemon=True).start()
 
     def _look_up(self, outdated: threading.Event) -> None:
-        for pause in Backoff(FIRST_PAUSE, LONGEST_PAUSE):
+        for pause in Backoff():
             address = address_towards(self._members)
             if outdated.is_set():
                 return

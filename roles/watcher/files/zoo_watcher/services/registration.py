@@ -105,7 +105,6 @@ def service_value(service: Service, address: str) -> bytes:
             "sslPort": None,
             "payload": None,
             "serviceType": "DYNAMIC",
-            "enabled": True,
         },
     }
     return json.dumps(forms[service.format]).encode()

@@ -18,6 +18,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KeeperState
 
+from .connection import ENDED, forget_transactions
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
 
 SEEK_PAUSE = 1.0
@@ -25,9 +26,6 @@ SEEK_PAUSE = 1.0
 AUTH_PAUSE = 1.5
 """How many session timeouts lie between two tries of credentials that no server has taken: so the session ends, and
 with it registrations that could not be taken back any more."""
-
-ENDED = 2
-"""How many session timeouts without a server it takes for a session to be over."""
 
 FRAME_LIMIT = 64 * 2**20
 """Bytes of one answer: whatever announces more is no server of ZooKeeper, and is not received."""
@@ -117,12 +115,9 @@ class Connector:
         return answer
 
     def _begin_anew_where_ended(self) -> None:
-        """Long after its session has ended, the agent may come to an ensemble that was set up anew.
-
-        A server refuses who has seen a later transaction than its own last one; that would be for ever.
-        """
+        """Long after its session has ended, the agent may come to an ensemble that was set up anew."""
         if self._missed >= len(self._client.hosts) and time.monotonic() - self._missed_since > ENDED * self.timeout:
-            self._client.last_zxid = 0
+            forget_transactions(self._client)
 
     def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
         """Connect for reading and writing; where no server gave that, and this one is there, for reading."""

@@ -21,7 +21,11 @@ log = logging.getLogger(__name__)
 
 def close_former_session(connection: Connection, client_id: ClientId) -> None:
     """Close it, in a thread of its own: where that is not possible, it expires after its timeout all the same."""
-    threading.Thread(target=_close, args=(connection, client_id), name="former-session", daemon=True).start()
+    closer = threading.Thread(target=_close, args=(connection, client_id), name="former-session", daemon=True)
+    try:
+        closer.start()
+    except RuntimeError as exc:
+        log.warning("session of another chroot not closed, it expires: %s", exc)
 
 
 def _close(connection: Connection, client_id: ClientId) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.host.shortage import comes_of_shortage
 
 from .connection import ZooKeeperError, make_client, mistakes
 
@@ -71,9 +72,10 @@ def missing_attributes(client: Any) -> list[str]:
 
 def check_connection(connection: Connection) -> None:
     """Raise a `ConfigError` with everything that is wrong before any server is asked, such as the TLS files."""
-    problems = [str(mistake) for mistake in mistakes(vars(connection))]
+    problems = list(mistakes(vars(connection)))
     if problems:
-        raise ConfigError(problems)
+        lack = next(filter(comes_of_shortage, problems), None)
+        raise ConfigError([str(problem) for problem in problems]) from lack
     _make(connection)
 
 

@@ -21,7 +21,7 @@ from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
-from zoo_watcher.backoff import Backoff
+from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 
@@ -38,8 +38,7 @@ ANSWER_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
-"""Seconds before kazoo's client is replaced by a new one, from the first pause to the longest."""
+"""Seconds before kazoo's client is replaced by a new one, at first."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class Session:
         self._known = client_id
         self.states = SessionStates()
         self._log = KazooLog(changed)
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE)
         self._renew_at: float | None = None
         self._told = ""
         self._make_client(connection.session_timeout)
@@ -268,8 +267,12 @@ class Session:
         """End the session, so that its ephemerals are deleted at once."""
         self.client.remove_listener(self._on_kazoo_state)
         ender = threading.Thread(target=self._close, daemon=True)
-        ender.start()
-        ender.join(STOP_TIMEOUT)
+        try:
+            ender.start()
+        except RuntimeError as exc:
+            log.warning("session not closed, it expires after %g s: %s", self.timeout, exc)
+        else:
+            ender.join(STOP_TIMEOUT)
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):

@@ -1,0 +1,140 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a deployment comes by its release directory: it is here, or the apply process makes it, tried again and again."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Callable
+
+from zoo_watcher.backoff import Backoff
+from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.wire.records import Release
+
+from .activation import live_commit
+from .apply_process import ApplyProcess, stage_job, tidy_job
+from .course import Course
+from .memory import Memory
+from .release_directory import allowed_signers, is_deployable, is_unmodified
+from .rollback import live_releases
+
+MOST_KILLED = 3
+"""How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
+
+
+class Fetching:
+    """Has `release` fetched and staged. `fleet` agents may do the same at the same time."""
+
+    def __init__(self, course: Course, memory: Memory, release: Release, fleet: int) -> None:
+        self._course = course
+        self._memory = memory
+        self._release = release
+        self._fleet = fleet
+        self._process = ApplyProcess(course.config)
+
+    def end(self) -> None:
+        """Kill what runs, and let nothing more begin."""
+        self._process.end()
+
+    def tidy(self) -> None:
+        """Pack the object store. Raises `DeployError`, `CancelledError`."""
+        self._process.run(tidy_job(self._course.config))
+
+    def fetch(self, overdue: Callable[[str], object]) -> bool:
+        """See to it that the release directory is there, complete; whether the object store is untidy.
+
+        `overdue` is called, once, with why that is not so yet, when the `health_timeout` has passed. Raises
+        `DeployError`, `CancelledError`.
+        """
+        course = self._course
+        if course.wait_out("queued", self._is_deployable):
+            self._spread(course.config.activation_rate)
+            return False
+        self._spread(course.config.fetch_rate)
+        job = course.wait_out("queued", lambda: stage_job(course.config, self._release, self._kept()))
+        backoff = Backoff()
+        steps = _Steps(course.report)
+        deadline: float | None = time.monotonic() + course.config.health_timeout
+        killed = 0
+        while True:
+            try:
+                result = self._process.run(job, steps.enter)
+            except PassingError as exc:
+                course.handshake.check()
+                killed = killed + 1 if isinstance(exc, KilledError) else 0
+                if killed == MOST_KILLED:
+                    raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
+                pause = next(backoff)
+                steps.fail(exc)
+                if deadline is not None and time.monotonic() > deadline:
+                    deadline = None
+                    overdue(str(exc))
+                course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
+                course.handshake.sleep(pause)
+            else:
+                course.timings.update(result["done"])
+                return bool(result["untidy"])
+
+    def _is_deployable(self) -> bool:
+        """Whether the release directory that is here may go live as it is. Raises `DeployError`."""
+        layout, config, commit_id = self._course.layout, self._course.config, self._course.target.commit_id
+        signers = allowed_signers(config.require_signature)
+        if is_deployable(layout, commit_id, config.shared_paths, signers):
+            return True
+        # What a hook has built in it is in use: making it anew would take that from under the other place.
+        everywhere = live_releases(layout, self._memory.journal)
+        place = next((live for live in everywhere if live.commit_id == commit_id), None)
+        if place is None or is_unmodified(layout, commit_id, config.shared_paths):
+            return False
+        if signers is not None:
+            raise DeployError(
+                f"{commit_id} is live at {place.path} and modified since it was staged, so its signature proves "
+                "nothing: publish another commit"
+            )
+        return True
+
+    def _kept(self) -> list[str]:
+        """The commits whose release directories stay, the likeliest to resemble the new one first."""
+        course, journal = self._course, self._memory.journal
+        live = live_commit(course.layout, course.target.path)
+        healthy = journal.healthy[: course.config.keep_releases - 1]
+        everywhere = [target.commit_id for target in live_releases(course.layout, journal)]
+        candidates = (live, course.previous, *healthy, *everywhere)
+        return list(dict.fromkeys(commit_id for commit_id in candidates if commit_id))
+
+    def _spread(self, rate: int) -> None:
+        """Wait a random moment, so that about `rate` hosts of the fleet go on in each second.
+
+        Many at once make a git server refuse, and all at once would restart every service of the fleet together.
+        """
+        if self._fleet > 1:
+            self._course.report("queued")
+            # Only spreads load: nothing to guess.
+            self._course.handshake.sleep(random.uniform(0, self._fleet / rate))  # noqa: S311
+
+
+class _Steps:
+    """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        self._report = report
+        self._entered: list[str] = []
+        self._failed = ""
+        self._message: str | None = None
+        self._waits_for: str | None = None
+
+    def enter(self, step: str) -> None:
+        """A step begins: those before it have succeeded."""
+        if self._failed in self._entered:
+            self._message = self._waits_for = None
+        self._entered.append(step)
+        self._report(step, self._message, waits_for=self._waits_for)
+
+    def fail(self, problem: PassingError) -> None:
+        """The step that was entered last has failed; all of them are entered again."""
+        self._failed = self._entered[-1] if self._entered else ""
+        self._message = f"{problem}; trying again"
+        self._waits_for = problem.reason
+        self._entered = []

@@ -1,0 +1,193 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a host goes back from a release that has failed to what it ran before; `rollback.py` decides what that is."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.filesystem import disk_errors
+
+from .activation import activate, live_commit, read_link, restore_link
+from .course import Course
+from .handshake import Phase
+from .health_proof import HealthProof
+from .hooks import HostHooks
+from .journal import ReleaseJournal
+from .memory import Memory
+from .release_directory import allowed_signers
+from .rollback import PlacedRelease, WayBack, live_releases
+
+MOST_ATTEMPTS = 2
+"""How often the agent may end without a word, as with its host, before the release is held to be the cause."""
+
+log = logging.getLogger(__name__)
+
+
+class GoingBack:
+    """The way back of one deployment. `taken_down` is how often the release has taken the agent down, if too often."""
+
+    def __init__(self, course: Course, memory: Memory, hooks: HostHooks, proof: HealthProof) -> None:
+        self.taken_down = 0
+        self._course = course
+        self._memory = memory
+        self._hooks = hooks
+        self._proof = proof
+        self._way_back = WayBack()
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is anything to go back to."""
+        return self._way_back.first is not None
+
+    def look_back(self) -> str | None:
+        """Find out what this host ran before; the commit that is live at the place of the release now.
+
+        Raises `DeployError`.
+        """
+        with disk_errors("looking at what is here"):
+            return self._find()
+
+    def _find(self) -> str | None:
+        layout, target = self._course.layout, self._course.target
+        live = live_commit(layout, target.path)
+        journal = ReleaseJournal.read(layout.journal)
+        in_use = {target.path, *(other.path for other in live_releases(layout, journal))}
+        journal = journal.without_places(lambda known: known not in in_use)
+        journal = journal.with_place(target.path, live, read_link(layout, target.path))
+        self._way_back = WayBack.find(layout, journal, target)
+        staged = set(layout.staged())
+        candidates = [self._way_back.first.commit_id] if self._way_back.first else []
+        candidates += [commit_id for commit_id in journal.healthy if commit_id in staged]
+        self._course.previous = next((commit_id for commit_id in candidates if commit_id != target.commit_id), None)
+        self._memory.take(journal, live)
+        return live
+
+    def go_back(self, reason: str) -> tuple[str, str]:
+        """Make an earlier release live again, and check it; that needs no git. The outcome, and what to say of it.
+
+        Raises `CancelledError`.
+        """
+        course = self._course
+        course.handshake.enter(Phase.GOING_BACK)
+        try:
+            target, message = self._swap_back(course.target.commit_id, self.taken_down, reason)
+            if self.taken_down:
+                # Before anything is run that may take the agent down again.
+                ended = "the agent ended before after_activate and the units were done"
+                self._memory.note_failure_surely("failed", f"{message}; {ended}")
+        except DeployError as exc:
+            return "failed", str(exc)
+        return self._check_earlier(target, message)
+
+    def _check_earlier(self, target: PlacedRelease, message: str) -> tuple[str, str]:
+        """Have the host use the earlier release, and wait for its health. Raises `CancelledError`."""
+        problems = self._hooks.use_again(target.commit_id, self._course.target.commit_id, message)
+        # First noted: an agent that ends during the check must not try this generation again.
+        self._memory.note_failure(*_outcome(message, problems))
+        self._course.report("checking", message)
+        problems += self._find_problems()
+        problem = self._proof.find_problem_of_place(target)
+        return _outcome(message, [*problems, *([problem] if problem else [])])
+
+    def _find_problems(self) -> list[str]:
+        problem = self._proof.find_problem()
+        return [f"the earlier release is {problem}"] if problem else []
+
+    def _swap_back(self, failed: str, times: int, reason: str) -> tuple[PlacedRelease, str]:
+        """Make an earlier release live after one that has failed, and taken the agent down so many `times`.
+
+        That release, and what has happened.
+
+        Raises `DeployError`, also with the reason, and `CancelledError`.
+        """
+        try:
+            target = self._course.wait_out("checking", self._choose, f"{reason}; going back: ")
+        except DeployError as exc:
+            raise DeployError(f"{reason}; {exc}") from exc
+        try:
+            self._prepare(failed, times, target)
+        # Also where it can't be started now: the release that has failed is live until the link is swapped.
+        except DeployError as exc:
+            reason = f"{reason}; {exc}"
+        try:
+            self._course.wait_out("checking", partial(self._make_live, target), f"{reason}; going back: ")
+        except DeployError as exc:
+            raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
+        where = "" if target.path == self._course.target.path else f" at {target.path}"
+        return target, f"{reason}; went back to {target.commit_id}{where}"
+
+    def _choose(self) -> PlacedRelease:
+        """What to go back to. Raises `DeployError`."""
+        config = self._course.config
+        signers = allowed_signers(config.require_signature)
+        return self._way_back.choose(self._course.layout, config.shared_paths, signers)
+
+    def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
+        """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
+        if times > MOST_ATTEMPTS:
+            raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
+        self._hooks.run("before_rollback", DeployError, failed, target.commit_id)
+
+    def _make_live(self, target: PlacedRelease) -> None:
+        """Make the target what the host runs, and the place what it was before. Raises `DeployError`."""
+        layout, path, memory = self._course.layout, self._course.target.path, self._memory
+        if target.path == path:
+            activate(layout, path, target.commit_id)
+            return
+        # The target is live at its own place, where nothing has changed.
+        restore_link(layout, path, memory.journal.place(path).before)
+        memory.journal = memory.journal.without_places(lambda known: known == path)
+
+    def settle_unproved(self, why: str) -> str | None:
+        """Check the release that is live where this one, which can't be deployed, has broken off its proof.
+
+        What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
+        """
+        course, memory = self._course, self._memory
+        live = live_commit(course.layout, course.target.path)
+        target = self._way_back.first
+        if live is None or target is None:
+            return None
+        if live in {course.target.commit_id, target.commit_id, *memory.journal.place(course.target.path).healthy}:
+            return None
+        with course.handshake.settling():
+            course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
+            done = self._settle(live)
+            course.wait_out("checking", self.look_back)
+        return done
+
+    def _settle(self, live: str) -> str | None:
+        with self._memory.checking(live) as times:
+            if times >= MOST_ATTEMPTS:
+                problem: str | None = given_up("it")
+            else:
+                problem = self._proof.find_problem(self._course.config.healthy_for)
+            if problem is None:
+                self._memory.note_healthy(live)
+                return None
+            done = self._leave_unproved(live, times, f"{live}, which was live, is {problem}")
+        log.warning("%s", done)
+        return done
+
+    def _leave_unproved(self, live: str, times: int, reason: str) -> str:
+        """Go back from a release that is live and was never proved; what that came to. Raises `CancelledError`."""
+        try:
+            target, message = self._swap_back(live, times, reason)
+        except DeployError as exc:
+            return str(exc)
+        problems = self._hooks.use_again(target.commit_id, live, message)
+        return "; ".join([message, *problems, *self._find_problems()])
+
+
+def given_up(what: str) -> str:
+    """What is wrong with a release that has taken the agent down too often."""
+    return f"given up: the agent ended without a word {MOST_ATTEMPTS} times while {what} was being activated or checked"
+
+
+def _outcome(message: str, problems: list[str]) -> tuple[str, str]:
+    """How a generation has failed: `failed` where the host does not run the earlier release as it should either."""
+    return "failed" if problems else "rolled_back", "; ".join([message, *problems])

@@ -1,0 +1,79 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's own commands around a switch: its hooks, and the restart of its units."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Callable
+
+from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.host import command
+
+from .course import Course
+
+log = logging.getLogger(__name__)
+
+
+class HostHooks:
+    """The hooks and units of the configuration, run for one deployment."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def run(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
+        """Run a hook, if there is one, for a commit.
+
+        Raises `failure` with the last lines of its output, or `PassingError` where it can't be started now.
+        """
+        config, layout, generation = self._course.config, self._course.layout, self._course.generation
+        words = getattr(config.hooks, name)
+        if not words:
+            return
+        environment = {
+            "ZOO_COMMIT": commit_id,
+            "ZOO_RELEASE": str(layout.release(commit_id)),
+            "ZOO_PREVIOUS": str(layout.release(previous)) if previous else "",
+            "ZOO_GENERATION": str(generation),
+        }
+        with self._course.timed(name):
+            ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
+        for line in ended.output.splitlines():
+            log.info("hook %s, generation=%s: %s", name, generation, line)
+        _check_ended(f"hook {name}", ended, failure)
+
+    def use(self, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
+        """Have the host use the release that is live: its hook, its units. Raises `failure`, `CancelledError`."""
+        for step in self._steps(failure, commit_id, previous):
+            self._course.wait_out("activating", step)
+
+    def use_again(self, commit_id: str, failed: str, why: str) -> list[str]:
+        """Have the host use an earlier release; what went wrong. One problem keeps no other step from being tried.
+
+        Raises `CancelledError`.
+        """
+        problems = []
+        for step in self._steps(DeployError, commit_id, failed):
+            try:
+                self._course.wait_out("checking", step, f"{why}; ")
+            except DeployError as exc:
+                problems.append(str(exc))
+        return problems
+
+    def _steps(self, failure: type[DeployError], commit_id: str, previous: str | None) -> list[Callable[[], None]]:
+        restarts = [partial(self._restart, unit, failure) for unit in self._course.config.restart_units]
+        return [partial(self.run, "after_activate", failure, commit_id, previous), *restarts]
+
+    def _restart(self, unit: str, failure: type[DeployError]) -> None:
+        ended = command.run(["systemctl", "restart", unit], self._course.config.hook_timeout)
+        _check_ended(f"restarting {unit}", ended, failure)
+
+
+def _check_ended(what: str, ended: command.Ended, failure: type[DeployError]) -> None:
+    """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes to start it."""
+    if ended.found_shortage:
+        raise PassingError(f"{what} {ended.problem}", "process")
+    if ended.problem:
+        raise failure(f"{what} {ended.problem}: {ended.tail}".rstrip(": "))

@@ -1,0 +1,183 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof of a release that is live, in a thread of its own: where it does not become healthy, the host goes back.
+
+It needs nothing of the ensemble and of git. What a deployment does before that is in `deployment.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Callable
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError
+from zoo_watcher.services.health import Health
+
+from .course import Course, Progress
+from .going_back import MOST_ATTEMPTS, GoingBack, given_up
+from .handshake import Phase
+from .health_proof import HealthProof
+from .hooks import HostHooks
+from .memory import Memory
+from .rollback import PlacedRelease
+
+log = logging.getLogger(__name__)
+
+
+class LiveProof(threading.Thread):
+    """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at its end."""
+
+    def __init__(
+        self,
+        config: Config,
+        target: PlacedRelease,
+        generation: int,
+        health: Health,
+        report: Callable[[Progress | None], None],
+    ) -> None:
+        super().__init__(name=f"deployment-{generation}", daemon=True)
+        self.target = target
+        self.generation = generation
+        self.course = Course(config, target, generation, report)
+        self.handshake = self.course.handshake
+        self._memory = Memory(self.course)
+        self._hooks = HostHooks(self.course)
+        self._proof = HealthProof(self.course, health)
+        self._back = GoingBack(self.course, self._memory, self._hooks, self._proof)
+
+    def cancel(self) -> None:
+        """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
+        self.handshake.cancel()
+        self._memory.break_off_attempt()
+        self._proof.wake()
+
+    def cancel_unless_live(self) -> bool:
+        """Cancel it where its release is not live yet, and has not been; whether that is so."""
+        if self._proof.find_problem_of_place(self.target) is None or not self.handshake.cancel_before_activation():
+            return False
+        self.cancel()
+        return True
+
+    def run(self) -> None:
+        """All of it. What it comes to is in its last report, and in the journal."""
+        try:
+            if self._prove_or_go_back():
+                self._tidy()
+        except CancelledError:
+            pass
+        except DeployError as exc:
+            self._give_up("failed", str(exc))
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the status says so
+            self._give_up("failed", self._log_own(exc))
+        finally:
+            self.handshake.enter(Phase.ENDED)
+            self.course.end()
+
+    def _tidy(self) -> None:
+        """Do what is left once the release is proved: nothing."""
+
+    def _prove_or_go_back(self) -> bool:
+        """Have the release live and proved, or undo that; whether it is proved.
+
+        Raises `DeployError`, `CancelledError`.
+        """
+        try:
+            self._make_live_and_prove()
+        except UnhealthyError as exc:
+            reason = str(exc)
+        except DeployError as exc:
+            raise self._settle_unproved(str(exc)) from exc
+        except Exception as exc:
+            reason = self._log_own(exc)
+            if not self.handshake.has_activated:
+                raise self._settle_unproved(reason) from exc
+        else:
+            return True
+        self._give_up(*self._back.go_back(reason))
+        return False
+
+    def _settle_unproved(self, reason: str) -> DeployError:
+        """Bring what is live to its outcome where this release has failed before it was; the error with all of that."""
+        done = None if self.handshake.has_activated else self._back.settle_unproved(reason)
+        return DeployError(f"{reason}; {done}" if done else reason)
+
+    def _log_own(self, error: Exception) -> str:
+        """Log an error that nobody has thought of, with its traceback; what the status says of it."""
+        log.error(
+            "deployment broken off by an error of the agent's own, generation=%s", self.generation, exc_info=error
+        )
+        return f"an error of the agent's own, see its log: {type(error).__name__} {error}"
+
+    def _make_live_and_prove(self) -> None:
+        """Have the release live, and prove it. Raises `DeployError`, `CancelledError`."""
+        commit_id = self.target.commit_id
+        live = self.course.wait_out("queued", self._back.look_back)
+        self._check_attempts()
+        if live != commit_id:
+            self._make_live()
+        # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
+        proved_before = live == commit_id and self._memory.journal.was_healthy_last(commit_id, self.target.path)
+        if not proved_before:
+            if live == commit_id:
+                self.handshake.enter(Phase.ACTIVATED)
+            self._memory.begin_attempt()
+            self._hooks.use(UnhealthyError, commit_id, self.course.previous)
+        self._prove(proved_before=proved_before)
+        problem = self._proof.find_problem_of_place(self.target)
+        if problem:
+            raise UnhealthyError(problem)
+        self._memory.note_healthy(commit_id)
+        self._settle("active")
+
+    def _make_live(self) -> None:
+        """Raises `CancelledError`: what is live no more is not to be proved."""
+        raise CancelledError
+
+    def _check_attempts(self) -> None:
+        """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
+        times = self._memory.attempts
+        if times >= MOST_ATTEMPTS:
+            self._back.taken_down = times
+            # The way back may take the agent down as well.
+            self._memory.begin_attempt()
+            raise UnhealthyError(given_up("this release"))
+
+    def _prove(self, *, proved_before: bool) -> None:
+        """Wait until the checks pass since the release went live, and long enough.
+
+        Raises `UnhealthyError`, `CancelledError`.
+        """
+        course, config = self.course, self.course.config
+        course.report("checking")
+        with course.timed("checking"):
+            # A release that was proved before need not last again: nothing has changed on this host.
+            problem = self._proof.find_problem(0.0 if proved_before else config.healthy_for)
+            if problem:
+                if not proved_before and self._back.is_possible:
+                    raise UnhealthyError(problem)
+                # Nothing to go back to: it was proved before, or is the first and its service comes up later.
+                self._memory.break_off_attempt()
+                course.report("checking", problem, waits_for="health")
+                self._proof.wait_for_ever()
+            if not proved_before and config.rollback_when_isolated:
+                self._await_contact(config.rollback_when_isolated)
+
+    def _await_contact(self, seconds: float) -> None:
+        """With this release live, the ensemble must still answer. Raises `UnhealthyError`, `CancelledError`."""
+        self.handshake.enter(Phase.AWAITING_CONTACT)
+        self.course.report("checking", "waiting for an answer of the ensemble")
+        if not self.handshake.wait_answered(seconds) and self._back.is_possible:
+            raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
+        self.handshake.check()
+
+    def _give_up(self, state: str, message: str) -> None:
+        self._memory.note_failure(state, message)
+        self._settle(state, message)
+
+    def _settle(self, state: str, message: str | None = None) -> None:
+        """Report the outcome; the loop may hold registrations again."""
+        self.handshake.enter(Phase.SETTLED)
+        self.course.report(state, message)

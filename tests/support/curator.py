@@ -1,0 +1,36 @@
+"""Curator's own ServiceDiscovery, from the distribution's jars, as a service written in Java has it."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.ensemble import JVM
+
+PROGRAM = Path(__file__).parent / "CuratorDiscovery.java"
+JARS = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        *("curator-x-discovery", "curator-framework", "curator-client", "zookeeper", "guava"),
+        *("jackson-annotations", "jackson-core", "jackson-databind", "slf4j-simple"),
+    )
+)
+
+
+@contextmanager
+def curator_instance(hosts: str, path: str, name: str, identity: str, address: str, port: int) -> Iterator[list[str]]:
+    """Register an instance for as long as the block lasts; the lines about what Curator finds below `path` then."""
+    command = ["java", *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", JARS, str(PROGRAM)]
+    words = [hosts, path, name, identity, address, str(port)]
+    with subprocess.Popen([*command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield list(itertools.takewhile(lambda line: line != "\n", process.stdout))
+            process.stdin.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

@@ -1,0 +1,87 @@
+"""The inventory plugin as a user runs it: `ansible-inventory`, and what it printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+EXAMPLES = ROOT / "docs" / "examples" / "inventory"
+
+
+class Outcome(NamedTuple):
+    """What `ansible-inventory --list` gave: every host's variables, every group's hosts, and what it said."""
+
+    hosts: dict[str, dict[str, Any]]
+    groups: dict[str, set[str]]
+    said: str
+
+
+class Inventory:
+    """An inventory file in a directory of its own, with a cache beside it."""
+
+    def __init__(self, directory: Path, hosts: str) -> None:
+        self.directory = directory
+        self.options: dict[str, Any] = {"plugin": "zoo.deploy.zk_services", "hosts": hosts}
+        self.cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(directory / "cache"),
+            "cache_timeout": 0,
+        }
+
+    def file(self, **options: Any) -> Path:
+        """The file with these options."""
+        path = self.directory / "test.zk_services.yml"
+        path.write_text(yaml.safe_dump({**self.options, **options}))
+        return path
+
+    def read(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Outcome:
+        """What is in the inventory with these options."""
+        return self.read_files(self.file(**options), *words, env=env)
+
+    def read_files(self, source: Path, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """What is in the inventory file, or the directory of such, at `source`."""
+        done = run("ansible-inventory", "-i", str(source), "--list", *words, env=env)
+        assert "Traceback" not in done.stderr
+        found = json.loads(done.stdout)
+        groups = {name: set(group.get("hosts", ())) for name, group in found.items() if name != "_meta"}
+        return Outcome(plain(found["_meta"]["hostvars"]), groups, " ".join(done.stderr.split()))
+
+
+def plain(value: Any) -> Any:
+    """What `--list` prints, without its mark at every string that is no template."""
+    if isinstance(value, dict):
+        return (
+            plain(value["__ansible_unsafe"])
+            if "__ansible_unsafe" in value
+            else {key: plain(one) for key, one in value.items()}
+        )
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def run(command: str, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command of Ansible's, as a user starts it in this checkout."""
+    surroundings = {
+        **os.environ,
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        **(env or {}),
+    }
+    return subprocess.run(
+        [str(BIN / command), *words],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )

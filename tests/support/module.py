@@ -1,0 +1,35 @@
+"""A module in a process of its own, as Ansible starts it on a host, without the rest of a playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.playbook import ROOT
+
+
+class Crashed(Exception):
+    """The last line of the traceback with which a module ended."""
+
+
+def run_module(file: Path, *, check: bool = False, **options: Any) -> dict[str, Any]:
+    """What the module of `file` returns for `options`, with `failed` where it refuses them. Raises `Crashed`."""
+    given = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check}}
+    done = subprocess.run(
+        [sys.executable, str(file)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
+        timeout=60,
+    )
+    if not done.stdout.strip():
+        raise Crashed(done.stderr.strip().splitlines()[-1])
+    answer = json.loads(done.stdout)
+    answer.pop("invocation", None)
+    return answer
