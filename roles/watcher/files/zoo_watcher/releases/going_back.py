@@ -148,7 +148,7 @@ class GoingBack:
         What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
         """
         course, memory = self._course, self._memory
-        live = live_commit(course.layout, course.target.path)
+        live = course.wait_out("checking", course.live)
         target = self._way_back.first
         if live is None or target is None:
             return None
