@@ -212,6 +212,8 @@ notes:
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
+    error.
   - >-
     Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
     C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
@@ -521,6 +523,7 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
@@ -611,7 +614,7 @@ def main() -> None:
         wanted = desired_znodes(options)
         if waits:
             waiting_parts().application(options)  # refused before anything is written
-        with connect(options, outage(options, waits=waits)) as client:
+        with connect(options, outage(options, waits=waits)) as client, named(client):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
             result = report(results, several=options["znodes"] is not None, diff=module._diff)
             if waits:
