@@ -125,7 +125,6 @@ def test_a_dictionary_is_pythons_text_to_them_and_json_here(
     assert ours(name=root, value={"b": 1})["changed"] is False
 
 
-@pytest.mark.xfail("parents" not in SPECS["zk_znode"], reason="zk_znode has no option parents yet", strict=True)
 @needs_theirs
 def test_parents_are_created_by_both_and_here_also_refused(theirs: Module, ours: Module, root: str) -> None:
     assert theirs(name=f"{root}/a/b", value="x", state="present")["changed"]
