@@ -147,13 +147,16 @@ class GoingBack:
 
         What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
         """
-        course, memory = self._course, self._memory
-        live = live_commit(course.layout, course.target.path)
-        target = self._way_back.first
-        if live is None or target is None:
+        course, journal = self._course, self._memory.journal
+        layout, path = course.layout, course.target.path
+        live = live_commit(layout, path)
+        if live is None or live == course.target.commit_id or not journal.lacks_proof(live, path):
             return None
-        if live in {course.target.commit_id, target.commit_id, *memory.journal.place(course.target.path).healthy}:
+        # Not the way back from this release: it may be the very one that was healthy before.
+        way_back = WayBack.find(layout, journal, PlacedRelease(live, path))
+        if way_back.first is None:
             return None
+        self._way_back = way_back
         with course.handshake.settling():
             course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
             done = self._settle(live)
