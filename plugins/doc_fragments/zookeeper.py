@@ -11,7 +11,8 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - kazoo >= 2.9 where the plugin runs
+  - kazoo >= 2.9 where the plugin runs, but for M(zoo.deploy.zk_ensemble_info)
+  - kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
   - pure-sasl where O(sasl_mechanism) is used
 options:
   hosts:

@@ -40,7 +40,8 @@ options:
     choices: [zoo.deploy.zk_services]
   registries:
     description:
-      - Where services are registered. An entry is a path, or a mapping with C(path), C(format) and C(group).
+      - Where services are registered. An entry is a path, or a mapping with C(path), C(format), C(group) and
+        C(listener).
       - In C(path) a V(*) stands for any part of one segment, as in V(/dubbo/*/providers).
       - C(format) is one of the following, V(auto) by default.
       - V(auto) reads each child in the format that its name and data look like.
@@ -56,6 +57,9 @@ options:
       - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
       - V(clickhouse) reads ClickHouse's cluster discovery.
       - V(patroni) reads the members of Patroni's clusters.
+      - C(listener) is for V(kafka), the listener at which the brokers are; its name, such as V(EXTERNAL), or a security
+        protocol, such as V(SASL_SSL). A broker that has no such listener is left out with a warning. By default it is
+        what the broker has as its V(host), the listener V(PLAINTEXT), else the first.
       - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
         matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
         such as V(kafka) of V(/kafka/ids).

@@ -174,6 +174,12 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
     return {name: value for name, value in given.items() if value} if given["mechanism"] else None
 
 
+def check_tls_files(options: Mapping[str, Any]) -> None:
+    """Raise a `ConnectError` where a file of the TLS options is not there, or is not what it should be."""
+    _check_ca(options)
+    _check_certificate(options)
+
+
 def _check_ca(options: Mapping[str, Any]) -> None:
     """Read the files as a connection will: kazoo would try again and again, and blame the ensemble."""
     path = _existing(options, "tls_ca")

@@ -95,6 +95,8 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             "deadline": outage or options["connect_timeout"],
         },
     )
+    if options.get("sasl_mechanism"):
+        _Login(client, options["connect_timeout"])
     try:
         with translated(None):
             _start(client, options, last_words)
@@ -107,6 +109,31 @@ def _quiet_logger(handler: logging.Handler) -> logging.Logger:
     logger = logging.Logger("zoo.deploy.kazoo", logging.WARNING)
     logger.addHandler(handler)
     return logger
+
+
+class _Login:
+    """Stands before kazoo's own way to connect: a login that was taken once is tried again, for `seconds`.
+
+    kazoo takes a server that ends during a login for one that refuses it, and ends the client for ever.
+    """
+
+    def __init__(self, client: KazooClient, seconds: float) -> None:
+        self._kazoo_connect = client._connection._connect
+        client._connection._connect = self._connect
+        self._seconds = seconds
+        self._taken = False
+        self._refused_since: float | None = None
+
+    def _connect(self, *server: Any) -> Any:
+        try:
+            timeouts = self._kazoo_connect(*server)
+        except kazoo_errors.AuthFailedError as exc:
+            since = self._refused_since = self._refused_since or time.monotonic()
+            if not self._taken or time.monotonic() - since > self._seconds:
+                raise
+            raise kazoo_errors.ConnectionDropped("the login was not taken") from exc
+        self._taken, self._refused_since = True, None
+        return timeouts
 
 
 def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWords) -> None:

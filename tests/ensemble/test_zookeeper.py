@@ -24,9 +24,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     host_string,
     translated,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, outage
 from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
+from support.keeper import SASL as LOGIN
+from support.keeper import Keeper
 from support.ports import free_ports
 from support.waiting import wait_for
 
@@ -260,6 +263,35 @@ def test_a_sasl_user_logs_in_and_owns_its_znodes(sasl_ensemble: Ensemble) -> Non
 def test_a_wrong_sasl_password_is_told_from_an_ensemble_that_is_down(sasl_ensemble: Ensemble) -> None:
     message = refusal(options(sasl_ensemble.hosts, **{**SASL, "sasl_password": "wrong"}))
     assert message == f"ZooKeeper at {sasl_ensemble.hosts} refused the credentials"
+
+
+@pytest.fixture
+def way(sasl_ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    """A way to the SASL ensemble that takes every request."""
+    monkeypatch.setattr("support.keeper.UNKNOWN", frozenset())
+    made = Keeper(sasl_ensemble.members[0].client_port)
+    yield made
+    made.close()
+
+
+def test_a_server_that_ends_during_a_later_login_is_no_refusal(way: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(options(way.hosts, **SASL), outage=30.0) as client:
+        monkeypatch.setattr("support.keeper.UNKNOWN", frozenset({LOGIN}))
+        way.cut()
+        wait_for(lambda: len(way.hung_up_at) > 2, "it has tried to log in several times")
+        monkeypatch.setattr("support.keeper.UNKNOWN", frozenset())
+        wait_for(lambda: client.client_state == "CONNECTED", "it is logged in again")
+        assert take(client, ["/zookeeper"], 10.0)[0].stat
+
+
+def test_credentials_that_are_refused_later_on_end_the_session_after_connect_timeout(
+    way: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(options(way.hosts, **{**SASL, "connect_timeout": 1.0}), outage=30.0) as client:
+        monkeypatch.setattr("support.keeper.UNKNOWN", frozenset({LOGIN}))
+        way.cut()
+        wait_for(lambda: client.client_state in {"AUTH_FAILED", "CLOSED"}, "the client has given up")
+        assert len(way.hung_up_at) > 1
 
 
 @pytest.mark.parametrize("missing", ["sasl_username", "sasl_password"])

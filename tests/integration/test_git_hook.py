@@ -25,6 +25,7 @@ from kazoo.security import make_acl, make_digest_acl
 from support.agent import Agent
 from support.ensemble import Ensemble
 from support.lonely import lonely_ensemble
+from support.many_hosts import run_on_hosts
 from support.playbook import ROOT, Run, run_playbook
 from support.repository import IDENTITY, GitRepository
 from support.ssh_server import SshServer
@@ -87,6 +88,12 @@ class Server:
         return self.bare / "hooks"
 
     @property
+    def config(self) -> Path:
+        """The only configuration that the role has written for it."""
+        (config,) = (self.root / "etc").iterdir()
+        return config
+
+    @property
     def url(self) -> str:
         """The repository's address for servers."""
         return f"file://{self.bare}"
@@ -100,9 +107,9 @@ class Server:
             if path.is_file()
         }
 
-    def apply(self, *words: str, **variables: Any) -> Run:
-        """Apply the role with these variables on top of the server's."""
-        values = {
+    def told(self, **variables: Any) -> dict[str, Any]:
+        """The role's variables, these on top of the server's."""
+        return {
             "git_hook_repository": str(self.bare),
             "git_hook_url": self.url,
             "git_hook_branches": [{"branch": "main", "app": self.app, "relative_path": "site"}],
@@ -113,6 +120,10 @@ class Server:
             "git_hook_connect_timeout": 5,
             **variables,
         }
+
+    def apply(self, *words: str, **variables: Any) -> Run:
+        """Apply the role with these variables on top of the server's."""
+        values = self.told(**variables)
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": values}
         playbook = self.root / "play.yml"
         playbook.write_text(json.dumps([{**play, "roles": ["zoo.deploy.git_hook"]}]))
@@ -168,15 +179,32 @@ def bare_repository(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def role(tmp_path_factory: pytest.TempPathFactory) -> Role:
-    """The role, applied once: that takes seconds."""
+def applied_once(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A git server that the role was applied to, with `git_hook_refuse`; its `role` is a copy of what that made."""
     root = tmp_path_factory.mktemp("git_hook")
-    made = Server(root, Role(root / "none", root / "none", root / "opt"), GitRepository(root), NOBODY, "/app/any")
+    kept = root / "kept"
+    made = Server(root, Role(kept / "hooks", kept / "config", root / "opt"), GitRepository(root), NOBODY, "/app/any")
     bare_repository(made.bare)
     run = made.apply(git_hook_refuse=True)
     assert run.failed == 0, run.output
-    (config,) = (root / "etc").iterdir()
-    return Role(made.hooks, config, root / "opt")
+    shutil.copytree(made.hooks, made.role.hooks)
+    shutil.copy2(made.config, made.role.config)
+    return made
+
+
+@pytest.fixture
+def applied(applied_once: Server) -> Server:
+    """That server as the role has left it."""
+    shutil.rmtree(applied_once.hooks)
+    shutil.copytree(applied_once.role.hooks, applied_once.hooks)
+    shutil.copy2(applied_once.role.config, applied_once.config)
+    return applied_once
+
+
+@pytest.fixture(scope="module")
+def role(applied_once: Server) -> Role:
+    """The role, applied once: that takes seconds."""
+    return Role(applied_once.role.hooks, applied_once.config, applied_once.role.install)
 
 
 @pytest.fixture
@@ -500,16 +528,15 @@ def test_a_hook_that_runs_a_directory_of_hooks_stays_as_it_is(server: Server, zk
     assert server.files == before
 
 
-def test_a_second_run_changes_nothing_and_a_push_is_not_refused_any_more_where_that_is_unset(server: Server) -> None:
-    assert server.apply(git_hook_refuse=True).failed == 0
+def test_a_second_run_changes_nothing_and_a_push_is_not_refused_any_more_where_that_is_unset(applied: Server) -> None:
     for words in ((), ("--check",)):
-        run = server.apply(*words, git_hook_refuse=True)
+        run = applied.apply(*words, git_hook_refuse=True)
         assert (run.failed, run.changed) == (0, 0), run.output
-    before = server.files
-    run = server.apply("--check", git_hook_state="absent")
-    assert (run.failed, run.changed > 0, server.files) == (0, True, before), run.output
-    assert server.apply().failed == 0
-    assert set(before) - set(server.files) == {"pre-receive", "pre-receive.d/zoo-deploy"}
+    before = applied.files
+    run = applied.apply("--check", git_hook_state="absent")
+    assert (run.failed, run.changed > 0, applied.files) == (0, True, before), run.output
+    assert applied.apply().failed == 0
+    assert set(before) - set(applied.files) == {"pre-receive", "pre-receive.d/zoo-deploy"}
 
 
 def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp_path: Path) -> None:
@@ -522,45 +549,68 @@ def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp
         (tmp_path / "etc" / "another.json").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(
-    ("variables", "words"),
-    [
-        ({"git_hook_repository": "/nonexistent.git"}, "expected a bare repository, got /nonexistent.git"),
-        ({"git_hook_hosts": []}, "expected git_hook_hosts, git_hook_url and git_hook_branches"),
-        ({"git_hook_url": "ext::sh -c evil"}, "is no repository's address"),
-        (
-            {
-                "git_hook_branches": [
-                    {"branch": "main", "app": "/a", "relative_path": "../x"},
-                    {"branch": "b", "app": "/a", "relative_path": "x"},
-                ]
-            },
-            "branches[0]: relativePath: expected a normalised relative path",
-        ),
-        ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
-        ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 seconds, got 0"),
-        ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"git_hook_repository": "/nonexistent.git"}, "expected a bare repository, got /nonexistent.git"),
+    ({"git_hook_hosts": []}, "expected git_hook_hosts, git_hook_url and git_hook_branches"),
+    ({"git_hook_url": "ext::sh -c evil"}, "is no repository's address"),
+    (
+        {
+            "git_hook_branches": [
+                {"branch": "main", "app": "/a", "relative_path": "../x"},
+                {"branch": "b", "app": "/a", "relative_path": "x"},
+            ]
+        },
+        "branches[0]: relativePath: expected a normalised relative path",
+    ),
+    ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
+    ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 seconds, got 0"),
+    ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory, role: Role) -> list[tuple[Server, dict[str, Any], Run]]:
+    """For each of `REFUSED` a server, the hooks that it had, and what the role came to there; applied to all at once.
+
+    Behind them are one whose repository has its hooks elsewhere, and one whose repository has a work tree.
+    """
+    root = tmp_path_factory.mktemp("refused")
+    servers = []
+    for number in range(len(REFUSED) + 2):
+        directory = root / f"h{number}"
+        directory.mkdir()
+        servers.append(Server(directory, role, GitRepository(directory / "clone"), NOBODY, "/app/any"))
+        bare_repository(servers[-1].bare)
+    told = [server.told(**variables) for server, (variables, _words) in zip(servers, REFUSED)]
+    elsewhere, strange = servers[-2:]
+    subprocess.run(["git", "config", "core.hooksPath", "/srv/hooks"], cwd=elsewhere.bare, check=True)
+    clone = GitRepository.create(strange.clone.path)
+    told += [elsewhere.told(), strange.told(git_hook_repository=str(clone.path / ".git"))]
+    before = [server.files for server in servers]
+    hosts = {server.root.name: variables for server, variables in zip(servers, told)}
+    runs = run_on_hosts(root, {"roles": ["zoo.deploy.git_hook"]}, hosts)
+    return [(server, files, runs[server.root.name]) for server, files in zip(servers, before)]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[words for _variables, words in REFUSED])
 def test_a_mistake_is_one_clear_line_and_puts_no_hook_there(
-    server: Server, variables: dict[str, Any], words: str
+    refused: list[tuple[Server, dict[str, Any], Run]], number: int
 ) -> None:
-    before = server.files
-    run = server.apply(**variables)
+    server, before, run = refused[number]
     assert run.failed == 1
-    assert words in run.output
-    assert "Traceback" not in run.output
+    assert REFUSED[number][1] in run.output
     assert server.files == before
 
 
-def test_a_repository_whose_hooks_are_elsewhere_is_refused(server: Server) -> None:
-    subprocess.run(["git", "config", "core.hooksPath", "/srv/hooks"], cwd=server.bare, check=True)
-    run = server.apply()
+def test_a_repository_whose_hooks_are_elsewhere_is_refused(
+    refused: list[tuple[Server, dict[str, Any], Run]],
+) -> None:
+    server, _before, run = refused[-2]
     assert run.failed == 1
     assert f"core.hooksPath has the hooks of {server.bare} in /srv/hooks" in run.output
 
 
-def test_a_repository_with_a_work_tree_is_refused(server: Server) -> None:
-    run = server.apply(git_hook_repository=str(server.clone.path / ".git"))
+def test_a_repository_with_a_work_tree_is_refused(refused: list[tuple[Server, dict[str, Any], Run]]) -> None:
+    _server, _before, run = refused[-1]
     assert run.failed == 1
     assert "it is not bare" in run.output

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from kazoo.client import KazooClient
 
 from support.ensemble import Ensemble
-from support.playbook import run_playbook
+from support.many_hosts import run_on_hosts
+from support.playbook import Run, run_playbook
 from support.ports import free_ports
 from support.waiting import wait_for
 
@@ -185,16 +186,19 @@ class Balancer:
         }
         (self.directory / "zk_services.yml").write_text(json.dumps({"all": {"children": {UPSTREAM: {"hosts": hosts}}}}))
 
-    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run the playbook; where `loadbalancer_reload_command` does not say otherwise, reloads are only counted."""
-        variables = {
+    def told(self) -> dict[str, Any]:
+        """The role's variables."""
+        return {
             "loadbalancer_kind": self.kind,
             "loadbalancer_group": UPSTREAM,
             "loadbalancer_file": str(self.file),
             "loadbalancer_main_config": str(self.main_config),
             "loadbalancer_reload_command": f"sh -c 'echo reloaded >> {self.reload_log}'",
-            **options,
         }
+
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the playbook; where `loadbalancer_reload_command` does not say otherwise, reloads are only counted."""
+        variables = {**self.told(), **options}
         inventory = str(self.directory / "zk_services.yml")
         return run_playbook(PLAYBOOK, "-i", inventory, "-e", json.dumps(variables), *words, env={"PATH": SEARCH_PATH})
 
@@ -210,7 +214,7 @@ class Balancer:
         done = self.run(**options)
         assert done.returncode == 2, done.stdout + done.stderr
         assert self.state == before
-        return str(json.loads(re.findall(r"^fatal: \[\w+\]: FAILED! => (.*)$", done.stdout, re.MULTILINE)[-1])["msg"])
+        return fatal_message(done.stdout)
 
     @property
     def state(self) -> tuple[str, int] | None:
@@ -231,6 +235,11 @@ class Balancer:
     def reloads(self) -> int:
         """How often it was told to reload."""
         return len(self.reload_log.read_text().splitlines()) if self.reload_log.exists() else 0
+
+
+def fatal_message(printed: str) -> str:
+    """The message of the last task that failed."""
+    return str(json.loads(re.findall(r"^fatal: \[\w+\]: FAILED! => (.*)$", printed, re.MULTILINE)[-1])["msg"])
 
 
 class Nginx:
@@ -457,19 +466,35 @@ def test_only_the_given_registries_count_where_a_host_is_in_several(
     assert balancer.servers == ["10.0.0.1:80"]
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("loadbalancer_kind", "apache", 'expected nginx or haproxy, got "apache"'),
-        ("loadbalancer_group", "", "name the inventory group"),
-        ("loadbalancer_upstream", "web; evil", "expected a name of letters"),
-        ("loadbalancer_file", "../web.conf", "expected a file's absolute path"),
-        ("loadbalancer_shrink_limit", 101, "expected a percentage from 0 to 100"),
-    ],
-)
-def test_a_wrong_option_is_named(balancer: Balancer, option: str, value: object, message: str) -> None:
-    balancer.services(("10.0.0.1", 80))
-    assert balancer.refuse(**{option: value}).startswith(f"{option}: {message}")
+WRONG: list[tuple[str, object, str]] = [
+    ("loadbalancer_kind", "apache", 'expected nginx or haproxy, got "apache"'),
+    ("loadbalancer_group", "", "name the inventory group"),
+    ("loadbalancer_upstream", "web; evil", "expected a name of letters"),
+    ("loadbalancer_file", "../web.conf", "expected a file's absolute path"),
+    ("loadbalancer_shrink_limit", 101, "expected a percentage from 0 to 100"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrongly_told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Balancer, Run]]:
+    """A balancer for each of `WRONG`, by the option's name, and what the role came to on it; applied to all at once."""
+    balancers, told = {}, {}
+    root = tmp_path_factory.mktemp("wrong")
+    for option, value, _message in WRONG:
+        (root / option).mkdir()
+        balancers[option] = Balancer(root / option, "nginx", "/none", "127.0.0.1:1")
+        told[option] = {**balancers[option].told(), option: value}
+    runs = run_on_hosts(root, {"roles": ["zoo.deploy.loadbalancer"]}, told)
+    return {option: (balancer, runs[option]) for option, balancer in balancers.items()}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), WRONG)
+def test_a_wrong_option_is_named(
+    wrongly_told: dict[str, tuple[Balancer, Run]], option: str, value: object, message: str
+) -> None:
+    balancer, run = wrongly_told[option]
+    assert (run.failed, balancer.state) == (1, None), f"{value}: {run.output}"
+    assert fatal_message(run.output).startswith(f"{option}: {message}")
 
 
 def test_haproxy_serves_what_is_registered_and_keeps_its_last_good_file(

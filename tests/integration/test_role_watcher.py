@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from kazoo.client import KazooClient
 
 from support.agent import publish
 from support.ensemble import Ensemble
+from support.many_hosts import run_on_hosts
 from support.playbook import ROOT, Run, run_playbook
 from support.repository import GitRepository
 from support.waiting import wait_for
@@ -30,7 +30,6 @@ from zoo_watcher.config.config import Check, Config, Connection, Hooks, Service
 
 ROLE = ROOT / "roles" / "watcher"
 VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
-EXPOSURE = re.compile(r"Overall exposure level for \S+: (\d+\.\d)")
 
 
 @dataclass
@@ -40,6 +39,7 @@ class Host:
     root: Path
     install: Path
     variables: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:
@@ -51,9 +51,9 @@ class Host:
         """The link to the version that the instance runs."""
         return self.install / "current-business"
 
-    def apply(self, *words: str, play: dict[str, Any] | None = None, **variables: Any) -> Run:
-        """Apply the role with these variables on top of the host's; `play` are further keys of the play."""
-        values = {
+    def told(self, **variables: Any) -> dict[str, Any]:
+        """The role's variables, these on top of the host's."""
+        return {
             "watcher_hosts": ["127.0.0.1:1"],
             "watcher_base": str(self.root / "base"),
             "watcher_install_dir": str(self.install),
@@ -63,6 +63,9 @@ class Host:
             **self.variables,
             **variables,
         }
+
+    def apply(self, *words: str, play: dict[str, Any] | None = None, **variables: Any) -> Run:
+        """Apply the role with these variables on top of the host's; `play` are further keys of the play."""
         debug = {
             "name": "Heard",
             "ansible.builtin.debug": {"msg": "told to restart"},
@@ -72,15 +75,14 @@ class Host:
             "hosts": "localhost",
             "connection": "local",
             "gather_facts": False,
-            "vars": values,
+            "vars": self.told(**variables),
             "roles": ["zoo.deploy.watcher"],
             "handlers": [debug],
             **(play or {}),
         }
         playbook = self.root / "play.yml"
         playbook.write_text(json.dumps([one]))
-        done = run_playbook(playbook, *words)
-        return Run.of(done)
+        return Run.of(run_playbook(playbook, *words, env=self.env))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,43 @@ def host(tmp_path: Path, install: Path) -> Iterator[Host]:
     made = Host(tmp_path, install)
     yield made
     made.current.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def applied_once(tmp_path_factory: pytest.TempPathFactory, install: Path) -> Host:
+    """A host that the role has been applied to, and the configuration directory as that has left it, `kept`."""
+    made = Host(tmp_path_factory.mktemp("applied"), install)
+    run = made.apply()
+    assert run.failed == 0, run.output
+    made.current.unlink()
+    shutil.copytree(made.config.parent, made.root / "kept", symlinks=True)
+    return made
+
+
+@pytest.fixture
+def applied(applied_once: Host) -> Iterator[Host]:
+    """The host as the role leaves it where it is applied for the first time."""
+    shutil.rmtree(applied_once.config.parent)
+    shutil.copytree(applied_once.root / "kept", applied_once.config.parent, symlinks=True)
+    applied_once.current.symlink_to(VERSION)
+    yield applied_once
+    applied_once.current.unlink()
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> Path:
+    """A directory with what pip installs for an agent."""
+    directory = tmp_path_factory.mktemp("wheels")
+    pip = [str(applied_once.install / VERSION / "bin/python"), "-m", "pip", "download", "--quiet"]
+    packages = ["kazoo", "GitPython", "prometheus-client"]
+    subprocess.run([*pip, "--dest", str(directory), *packages], check=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def offline(wheels: Path) -> dict[str, str]:
+    """The environment in which pip has these wheels and no index, which would answer slowly, and compiles nothing."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_NO_COMPILE": "1"}
 
 
 def test_every_variable_of_the_configuration_is_in_the_argument_specs_and_no_other_is() -> None:
@@ -143,8 +182,11 @@ def _status(zk: KazooClient, path: str) -> dict[str, Any]:
     return dict(json.loads(zk.get(path)[0])) if zk.exists(path) else {}
 
 
-def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_instance(open_path: Path) -> None:
-    host = Host(open_path, open_path / "opt", {"watcher_bin_dir": str(open_path), "watcher_name": "server1"})
+def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_instance(
+    open_path: Path, offline: dict[str, str]
+) -> None:
+    variables: dict[str, Any] = {"watcher_bin_dir": str(open_path), "watcher_name": "server1"}
+    host = Host(open_path, open_path / "opt", variables, offline)
     # What an ordinary user may run: the interpreter of the tests may be where only root reads.
     host.variables["watcher_python"] = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
     assert host.apply().failed == 0
@@ -197,39 +239,39 @@ def test_the_configuration_has_the_variables_that_are_set_and_only_its_owner_rea
     assert host.config.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is_there(host: Host) -> None:
-    assert host.apply().failed == 0
-    before = host.config.read_bytes()
-    run = host.apply(watcher_keep_releases=1)
+def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is_there(applied: Host) -> None:
+    before = applied.config.read_bytes()
+    run = applied.apply(watcher_keep_releases=1)
     assert run.failed == 1
     assert "keep_releases: expected a whole number from 2 to" in run.output
-    assert host.config.read_bytes() == before
+    assert applied.config.read_bytes() == before
 
 
-def test_a_change_of_the_configuration_tells_the_handlers(host: Host) -> None:
-    assert host.apply().failed == 0
-    run = host.apply(watcher_keep_releases=7)
+def test_a_change_of_the_configuration_tells_the_handlers(applied: Host) -> None:
+    run = applied.apply(watcher_keep_releases=7)
     assert (run.failed, run.output.count("told to restart")) == (0, 1)
 
 
-def test_a_new_version_is_switched_to_once_it_has_accepted_the_configuration(host: Host) -> None:
-    assert host.apply().failed == 0
-    host.current.unlink()
-    host.current.symlink_to("0.0.9")
-    run = host.apply()
+def test_a_new_version_is_switched_to_once_it_has_accepted_the_configuration(applied: Host) -> None:
+    applied.current.unlink()
+    applied.current.symlink_to("0.0.9")
+    run = applied.apply()
     assert (run.failed, run.changed, "told to restart" in run.output) == (0, 1, True)
-    assert os.readlink(host.current) == VERSION
+    assert os.readlink(applied.current) == VERSION
 
 
-def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(host: Host) -> None:
-    assert host.apply(watcher_keep_releases=7).failed == 0
-    host.config.write_text(host.config.read_text().replace('"keep_releases": 7', '"keep_releases": 1'))
-    host.current.unlink()
-    host.current.symlink_to("0.0.9")
-    run = host.apply(watcher_keep_releases=1)
+def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(applied: Host) -> None:
+    # As the version before has written it.
+    before = {**json.loads(applied.config.read_text()), "keep_releases": 1}
+    applied.config.write_text(json.dumps(before, indent=4) + "\n")
+    applied.current.unlink()
+    applied.current.symlink_to("0.0.9")
+    run = applied.apply(watcher_keep_releases=1)
     assert run.failed == 1
-    assert "keep_releases: expected a whole number from 2 to" in run.output
-    assert os.readlink(host.current) == "0.0.9"
+    *_earlier, last = run.output.split("TASK [")
+    assert last.startswith("zoo.deploy.watcher : Check the existing configuration with a new version]")
+    assert "keep_releases: expected a whole number from 2 to" in last
+    assert os.readlink(applied.current) == "0.0.9"
 
 
 def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(host: Host) -> None:
@@ -276,12 +318,7 @@ def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_t
     assert not (tmp_path / "base").exists()
 
 
-def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: Path) -> None:
-    wheels = tmp_path / "wheels"
-    command = [sys.executable, "-m", "venv", str(tmp_path / "pip")]
-    subprocess.run(command, check=True)
-    command = [str(tmp_path / "pip/bin/pip"), "download", "--quiet", "--dest", str(wheels), "kazoo", "GitPython"]
-    subprocess.run(command, check=True)
+def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: Path, wheels: Path) -> None:
     before = set(Path(tempfile.gettempdir()).glob("*.wheels"))
     elsewhere = Host(tmp_path / "host", tmp_path / "opt")
     elsewhere.root.mkdir()
@@ -299,14 +336,13 @@ def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: P
     assert elsewhere.apply(watcher_pip_args=["--isolated"]).changed == 0
 
 
-def test_a_damaged_or_strange_file_in_the_package_is_put_right(host: Host) -> None:
-    assert host.apply().failed == 0
-    package = next((host.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
+def test_a_damaged_or_strange_file_in_the_package_is_put_right(applied: Host) -> None:
+    package = next((applied.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
     whole = (package / "wire/records.py").read_bytes()
     (package / "wire/records.py").write_text("half")
     (package / "stranger.py").write_text("")
-    assert host.apply("--check").changed == 1
-    run = host.apply()
+    assert applied.apply("--check").changed == 1
+    run = applied.apply()
     assert (run.failed, run.changed) == (0, 1)
     assert (
         (package / "wire/records.py").read_bytes() == whole == (ROOT / "plugins/module_utils/records.py").read_bytes()
@@ -321,58 +357,67 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
     assert "s3cr3t-word" not in run.output
 
 
-@pytest.mark.parametrize(
-    ("variables", "words"),
-    [
-        ({"watcher_hosts": []}, "watcher_hosts with a member of the ensemble"),
-        ({"watcher_base": "/"}, "absolute and below /"),
-        ({"watcher_base": "srv/business"}, "absolute and below /"),
-        ({"watcher_instance": "../x"}, "watcher_instance of letters"),
-        (
-            {"watcher_python": "/no/such/python"},
-            "/no/such/python does not run as Python on this host; set watcher_python",
-        ),
-        ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
-        ({"watcher_install_from": "wheels"}, "watcher_install_from: wheels and watcher_wheels, a directory on the"),
-        (
-            {"watcher_install_from": "wheels", "watcher_wheels": "/proc/self"},
-            "there is no wheel in /proc/self on the controller",
-        ),
-        (
-            {"watcher_files": [{"znode": "/x", "dest": "/no/such/directory/app.conf"}]},
-            "no directory /no/such/directory on this host",
-        ),
-        (
-            {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},
-            '(got directories ["/tmp"])',
-        ),
-        (
-            {"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"},
-            "watcher_remove_base: expected watcher_base",
-        ),
-        ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
-        ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
-        ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
-        ({"watcher_restart_units": ["nginx"]}, "restart_units: expected a list of units such as nginx.service"),
-        ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
-        (
-            {"watcher_manage_service": True, "watcher_base": "/var/tmp/site"},
-            "watcher_base elsewhere than below /tmp and /var/tmp",
-        ),
-        ({"watcher_manage_service": True, "watcher_metrics_port": 80}, "watcher_metrics_port from 1024 on (got 80)"),
-        (
-            {"watcher_manage_service": True, "watcher_restart_units": ["zoo-watcher@business.service"]},
-            "without the agent itself, zoo-watcher@business.service",
-        ),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"watcher_hosts": []}, "watcher_hosts with a member of the ensemble"),
+    ({"watcher_base": "/"}, "absolute and below /"),
+    ({"watcher_base": "srv/business"}, "absolute and below /"),
+    ({"watcher_instance": "../x"}, "watcher_instance of letters"),
+    (
+        {"watcher_python": "/no/such/python"},
+        "/no/such/python does not run as Python on this host; set watcher_python",
+    ),
+    ({"watcher_python": "false"}, "false does not run as Python on this host; set watcher_python"),
+    ({"watcher_install_from": "wheels"}, "watcher_install_from: wheels and watcher_wheels, a directory on the"),
+    (
+        {"watcher_install_from": "wheels", "watcher_wheels": "/proc/self"},
+        "there is no wheel in /proc/self on the controller",
+    ),
+    (
+        {"watcher_files": [{"znode": "/x", "dest": "/no/such/directory/app.conf"}]},
+        "no directory /no/such/directory on this host",
+    ),
+    (
+        {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},
+        '(got directories ["/tmp"])',
+    ),
+    (
+        {"watcher_state": "absent", "watcher_remove_base": True, "watcher_base": "/"},
+        "watcher_remove_base: expected watcher_base",
+    ),
+    ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
+    ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
+    ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
+    ({"watcher_restart_units": ["nginx"]}, "restart_units: expected a list of units such as nginx.service"),
+    ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
+    (
+        {"watcher_manage_service": True, "watcher_base": "/var/tmp/site"},
+        "watcher_base elsewhere than below /tmp and /var/tmp",
+    ),
+    ({"watcher_manage_service": True, "watcher_metrics_port": 80}, "watcher_metrics_port from 1024 on (got 80)"),
+    (
+        {"watcher_manage_service": True, "watcher_restart_units": ["zoo-watcher@business.service"]},
+        "without the agent itself, zoo-watcher@business.service",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> list[tuple[Host, Run]]:
+    """Hosts, each with the variables of one of `REFUSED`, and what the role came to on them, applied at once."""
+    root = tmp_path_factory.mktemp("refused")
+    hosts = [Host(root / f"h{number}", applied_once.install, told) for number, (told, _words) in enumerate(REFUSED)]
+    variables = {host.root.name: host.told() for host in hosts}
+    runs = run_on_hosts(root, {"roles": ["zoo.deploy.watcher"]}, variables)
+    return [(host, runs[host.root.name]) for host in hosts]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[words for _told, words in REFUSED])
 def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
-    host: Host, variables: dict[str, Any], words: str
+    refused: list[tuple[Host, Run]], number: int
 ) -> None:
-    run = host.apply(**variables)
+    host, run = refused[number]
     assert run.failed == 1
-    assert words in run.output.replace('\\"', '"')
-    assert "Traceback" not in run.output
+    assert REFUSED[number][1] in run.output.replace('\\"', '"')
     assert not host.config.exists()
 
 
@@ -393,7 +438,10 @@ def test_the_agents_records_have_the_keys_that_the_argument_specs_say(variable: 
     assert sorted(found["options"]) == sorted(key.name for key in fields(record))
 
 
-def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_it(host: Host) -> None:
+def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_it(
+    host: Host, offline: dict[str, str]
+) -> None:
+    host.env = offline
     secret = host.root / "secret"
     secret.touch(mode=0o600)
     told: dict[str, Any] = {
@@ -431,19 +479,6 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
     assert packages == ["prometheus_client"]
 
 
-def test_two_instances_with_other_packages_share_a_version_and_do_not_disturb_each_other(host: Host) -> None:
-    with_metrics: dict[str, Any] = {
-        "watcher_instance": "business",
-        "watcher_metrics_port": 9464,
-        "watcher_config_dir": f"{host.root}/other",
-    }
-    assert host.apply(watcher_instance="plain").failed == 0
-    assert host.apply(**with_metrics).failed == 0
-    assert host.apply(watcher_instance="plain").changed == 0
-    assert host.apply(**with_metrics).changed == 0
-    (host.install / "current-plain").unlink()
-
-
 @pytest.mark.parametrize(
     ("says", "words"),
     [("exit 1", "and there is none"), ("echo pkaction version 0.105", "and here is 0.105"), ("echo version 122", "")],
@@ -473,200 +508,46 @@ def test_a_managed_service_needs_a_systemd_that_runs(host: Host) -> None:
     assert "systemd does not run here; set watcher_manage_service to false" in run.output
 
 
-def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(tmp_path: Path) -> None:
+def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(
+    tmp_path: Path, offline: dict[str, str]
+) -> None:
     host = Host(tmp_path, tmp_path / "opt")
     run = host.apply(watcher_pip_args=["--no-index"])
     assert run.failed == 1
     assert "No matching distribution found for kazoo<3,>=2.9" in run.output
     assert "look at watcher_packages, watcher_wheels and watcher_pip_args" in run.output
     assert not host.current.is_symlink()
+    host.env = offline
     assert host.apply().failed == 0
     assert os.readlink(host.current) == VERSION
 
 
-def test_two_hosts_on_one_machine_can_be_installed_at_once(tmp_path: Path) -> None:
-    inventory = tmp_path / "inventory.json"
-    both = {
-        name: {"watcher_config_dir": f"{tmp_path}/{name}/etc", "watcher_base": f"{tmp_path}/{name}"}
-        for name in ("a", "b")
-    }
-    inventory.write_text(json.dumps({"all": {"hosts": both, "vars": {"ansible_connection": "local"}}}))
-    common = {
-        "watcher_hosts": ["127.0.0.1:1"],
-        "watcher_install_dir": f"{tmp_path}/opt",
-        "watcher_python": sys.executable,
-        "watcher_manage_service": False,
-    }
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(
-        json.dumps([{"hosts": "all", "gather_facts": False, "roles": ["zoo.deploy.watcher"], "vars": common}])
-    )
-    done = run_playbook(playbook, "-i", str(inventory))
-    assert done.returncode == 0, done.stdout
-    assert (tmp_path / "a/etc/business.json").exists()
-    assert (tmp_path / "b/etc/business.json").exists()
+@pytest.fixture(scope="module")
+def installed_at_once(
+    tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]
+) -> tuple[Path, list[dict[str, Run]]]:
+    """Three hosts on one machine, the last with an instance that needs another package; two runs for all of them."""
+    root = tmp_path_factory.mktemp("at_once")
+    hosts = [Host(root / name, root / "opt") for name in ("a", "b", "metrics")]
+    hosts[-1].variables = {"watcher_instance": "metrics", "watcher_metrics_port": 9464}
+    play = {"roles": ["zoo.deploy.watcher"]}
+    told = {host.root.name: host.told() for host in hosts}
+    return root, [run_on_hosts(root, play, told, env=offline) for _run in range(2)]
 
 
-def _rendered(tmp_path: Path, template: str, name: str, **variables: Any) -> Path:
-    """A template of the role as the role renders it."""
-    made = tmp_path / name
-    play = {
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars_files": [str(ROLE / part / "main.yml") for part in ("defaults", "vars")],
-        "tasks": [
-            {"ansible.builtin.template": {"src": str(ROLE / "templates" / template), "dest": str(made), "mode": "0644"}}
-        ],
-    }
-    values = {"watcher_base": "/srv/business", "watcher_hosts": "zk1:2181", "role_path": str(ROLE), **variables}
-    playbook = tmp_path / "template.yml"
-    playbook.write_text(json.dumps([play]))
-    done = run_playbook(playbook, "-e", json.dumps(values))
-    assert done.returncode == 0, done.stdout
-    return made
-
-
-def _unit(tmp_path: Path, **variables: Any) -> Path:
-    """The unit, with an environment that is there."""
-    python = tmp_path / "opt/current-business/bin/python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to("/bin/true")
-    values = {"watcher_install_dir": f"{tmp_path}/opt", **variables}
-    return _rendered(tmp_path, "zoo-watcher@.service.j2", "zoo-watcher@business.service", **values)
-
-
-def _exposure(unit: Path) -> float:
-    """How exposed systemd finds the unit, of 10; a unit that it would complain of is a failure."""
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
-    )
-    assert (verified.returncode, verified.stderr) == (0, "")
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = EXPOSURE.search(said)
-    assert found, said
-    return float(found[1])
-
-
-HOOKS = {"watcher_hooks": {"after_activate": ["/usr/local/bin/warm-up"]}}
-COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "command", "command": ["/root/ask"]}}]}
-
-
-@pytest.mark.parametrize(
-    ("variables", "seen"),
-    [
-        ({}, {"MemoryDenyWriteExecute=true", "ProcSubset=pid"}),
-        # What a hook or a check runs may compile as it goes, and look at the machine.
-        (HOOKS, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
-        ({**COMMAND, "watcher_base": '/home/web/100% "ours"'}, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
-    ],
-)
-def test_the_unit_is_one_that_systemd_takes_and_exposes_little(
-    tmp_path: Path, variables: dict[str, Any], seen: set[str]
+def test_two_hosts_on_one_machine_can_be_installed_at_once(
+    installed_at_once: tuple[Path, list[dict[str, Run]]],
 ) -> None:
-    unit = _unit(tmp_path, **variables)
-    assert seen <= set(unit.read_text().splitlines())
-    assert _exposure(unit) <= 2.0
+    root, (first, _second) = installed_at_once
+    for name in ("a", "b"):
+        assert first[name].failed == 0, first[name].output
+        assert (root / name / "etc/business.json").exists()
 
 
-GIVEN = {"znode": "/x", "dest": "/etc/app/x.conf", "owner": "root"}
-OWN = {"znode": "/x", "dest": "/srv/conf/x.conf", "owner": "zoo-watcher", "group": "", "validate": ["/bin/true", "%s"]}
-TREE = {"znode": "/x", "dest": "/etc/app.d", "format": "directory", "group": "adm"}
-
-
-@pytest.mark.parametrize(
-    ("files", "foreign", "capabilities", "directories"),
-    [
-        ([OWN], [], "", ["/srv/conf"]),
-        ([OWN], ["/srv/conf"], "CAP_DAC_OVERRIDE", ["/srv/conf"]),
-        ([GIVEN, OWN], ["/etc/app"], "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE", ["/etc/app", "/srv/conf"]),
-        ([TREE], [], "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE", ["/etc/app.d"]),
-    ],
-)
-def test_the_unit_may_do_what_its_files_take_and_no_more(
-    tmp_path: Path, files: list[Any], foreign: list[str], capabilities: str, directories: list[str]
+def test_two_instances_with_other_packages_share_a_version_and_do_not_disturb_each_other(
+    installed_at_once: tuple[Path, list[dict[str, Run]]],
 ) -> None:
-    said = {"stdout": json.dumps({"foreign": foreign, "systemd": 252})}
-    unit = _unit(tmp_path, watcher_files=files, _watcher_installed=said)
-    lines = unit.read_text().splitlines()
-    assert {f"CapabilityBoundingSet={capabilities}", f"AmbientCapabilities={capabilities}"} <= set(lines)
-    assert f"PrivateUsers={'false' if capabilities else 'true'}" in lines
-    writable = [line for line in lines if line.startswith("ReadWritePaths=")]
-    # The base has to be there; a directory of a file's may be missing.
-    assert writable == [f'ReadWritePaths="{path}"' for path in ["/srv/business", *(f"-{path}" for path in directories)]]
-    assert ("ProcSubset=all" in lines) == (OWN in files)
-    assert _exposure(unit) <= (2.9 if capabilities else 2.0)
-
-
-@pytest.mark.parametrize(("systemd", "grows"), [(252, False), (254, True)])
-def test_tries_to_start_lie_further_apart_where_systemd_can(tmp_path: Path, systemd: int, grows: bool) -> None:
-    unit = _unit(tmp_path, _watcher_installed={"stdout": json.dumps({"foreign": [], "systemd": systemd})})
-    assert ("RestartMaxDelaySec=5" in unit.read_text()) == grows
-
-
-@pytest.mark.parametrize(
-    ("variables", "seen"),
-    [
-        ({}, "ProtectHome=true"),
-        ({"watcher_base": "/home/web/site"}, "ProtectHome=read-only"),
-        ({"watcher_tls_key": "/root/agent.key"}, "ProtectHome=read-only"),
-        ({"watcher_ssh_key": "/home/git/.ssh/id"}, "ProtectHome=read-only"),
-        ({"watcher_git_credentials": "/home/git/credentials"}, "ProtectHome=read-only"),
-        (COMMAND, "ProtectHome=read-only"),
-        (HOOKS, "ProtectHome=true"),
-        ({"watcher_base": "/homestead"}, "ProtectHome=true"),
-    ],
-)
-def test_homes_are_hidden_from_the_agent_unless_its_files_are_there(
-    tmp_path: Path, variables: dict[str, Any], seen: str
-) -> None:
-    assert seen in _unit(tmp_path, **variables).read_text().splitlines()
-
-
-POLKIT = """\
-var rules = [], polkit = {
-    Result: {YES: "yes", NOT_HANDLED: "not handled"},
-    addRule: function (rule) { rules.push(rule); }
-};
-"""
-ASK = """
-function answer(asked) {
-    var action = {id: asked.action, lookup: function (key) { return asked[key]; }};
-    return rules.map(function (rule) { return rule(action, {user: asked.user}); });
-}
-"""
-"""What polkit gives a rule, and its questions to it."""
-MAY = {
-    "action": "org.freedesktop.systemd1.manage-units",
-    "user": "zoo-watcher",
-    "verb": "restart",
-    "unit": "nginx.service",
-}
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript here")
-def test_the_polkit_rule_lets_the_agents_user_restart_those_units_and_nothing_else(tmp_path: Path) -> None:
-    units = ["nginx.service", "app@1.service"]
-    rule = _rendered(tmp_path, "polkit.rules.j2", "50.rules", watcher_restart_units=units).read_text()
-    allowed = [MAY, {**MAY, "unit": "app@1.service"}]
-    refused = [
-        {**MAY, "unit": "ssh.service"},
-        {**MAY, "unit": "app@1.servic"},
-        {**MAY, "verb": "stop"},
-        {**MAY, "user": "nobody"},
-        {**MAY, "action": "org.freedesktop.systemd1.manage-unit-files"},
-        {"action": MAY["action"], "user": MAY["user"]},
-    ]
-    script = f"{POLKIT}{rule}{ASK}console.log(JSON.stringify({json.dumps(allowed + refused)}.map(answer)))"
-    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [["yes"]] * len(allowed) + [["not handled"]] * len(refused)
-
-
-def test_the_units_and_the_user_in_the_polkit_rule_are_quoted_and_nothing_else_is_let_through(tmp_path: Path) -> None:
-    rule = _rendered(
-        tmp_path, "polkit.rules.j2", "50.rules", watcher_restart_units=['a";evil();//.service'], watcher_user='u"v'
-    ).read_text()
-    assert r'var units = ["a\";evil();//.service"];' in rule
-    assert r'subject.user === "u\"v"' in rule
-    assert rule.count("polkit.Result.YES") == 1
+    root, (first, second) = installed_at_once
+    assert first["metrics"].failed == 0, first["metrics"].output
+    assert {os.readlink(link) for link in root.glob("opt/current-*")} == {VERSION}
+    assert [(run.failed, run.changed) for run in second.values()] == [(0, 0)] * 3

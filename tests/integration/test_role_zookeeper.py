@@ -1,9 +1,9 @@
-"""The role zookeeper without a host: what it refuses, and how an ensemble is asked. Its service is tested on hosts."""
+"""The role zookeeper without a host: what it refuses, and what it knows of a member. Its service is tested on hosts."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from support.certificates import Certificates
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
-STATUS = ROLE / "files" / "ensemble_status.py"
 STATE = ROLE / "files" / "member_state.py"
 
 
@@ -128,31 +126,12 @@ def test_the_example_that_debian_has_for_an_id_is_none(tmp_path: Path) -> None:
     assert member_state(tmp_path)["myid"] == ""
 
 
-def status(*words: str) -> dict[str, Any]:
-    """What is said of an ensemble."""
-    done = subprocess.run([sys.executable, str(STATUS), *words], capture_output=True, check=True, env={**os.environ})
-    return dict(json.loads(done.stdout))
-
-
-def test_an_ensemble_is_whole_when_one_leads_and_all_are_in_sync(ensemble: Ensemble) -> None:
-    told = status("10", ensemble.hosts)
-    assert (told["whole"], told["problem"]) == (True, "")
-    leader = next(one for one in told["members"] if one["mode"] == "leader")
-    assert leader["synced_followers"] == 2
-    assert leader["row"] == f"{leader['member']:<24} leader      ZooKeeper {leader['version']}"
-
-
-def test_an_ensemble_is_not_whole_while_one_does_not_answer(ensemble: Ensemble) -> None:
-    told = status("0.1", f"{ensemble.hosts},127.0.0.1:1")
-    assert not told["whole"]
-    assert told["problem"].startswith("127.0.0.1:1: no answer: ")
-    assert "down" in told["members"][3]["row"]
-
-
-def test_a_member_that_only_speaks_tls_is_asked_by_tls(tmp_path: Path) -> None:
-    certificates = Certificates.create(tmp_path / "certificates")
-    with Ensemble.with_tls(tmp_path / "ensemble", certificates) as servers:
-        hosts = servers.secure_hosts
-        told = status("10", hosts, str(certificates.ca), str(certificates.server))
-        assert (told["whole"], told["members"][0]["mode"]) == (True, "standalone")
-        assert "no answer" in status("0", hosts)["problem"] or "without an answer" in status("0", hosts)["problem"]
+def test_the_playbook_shows_each_member_and_fails_where_one_is_down(ensemble: Ensemble) -> None:
+    hosts = f"{ensemble.hosts},127.0.0.1:1"
+    playbook = ROOT / "playbooks" / "ensemble.yml"
+    done = run_playbook(playbook, "-e", f"zoo_hosts={hosts}", "-e", "zoo_wait_timeout=0")
+    assert done.returncode != 0
+    leader = f"127.0.0.1:{ensemble.leader.client_port}"
+    assert re.search(rf'"{leader} +leader +ZooKeeper 3[.][0-9.]+"', done.stdout)
+    assert re.search(r'"127.0.0.1:1 +down +no answer: .*"', done.stdout)
+    assert "the ensemble is not whole: 127.0.0.1:1: no answer: " in done.stdout + done.stderr

@@ -21,6 +21,7 @@ LINTERS = {
     ],
     "mypy, tests": ["mypy", "tests"],
     "ansible-lint": ["ansible-lint", "--nocolor"],
+    "antsibull-docs": ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
     "shellcheck": ["sh", "-c", "git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck"],
 }
 

@@ -19,7 +19,12 @@ from support.waiting import wait_for
 NETTY = ("buffer", "codec", "common", "handler", "resolver", "transport", "transport-native-epoll")
 JARS = ":".join(
     f"/usr/share/java/{name}.jar"
-    for name in ("zookeeper", "slf4j-simple", *(f"netty-{part}" for part in (*NETTY, "transport-native-unix-common")))
+    for name in (
+        "zookeeper",
+        "slf4j-simple",
+        "servlet-api",
+        *(f"netty-{part}" for part in (*NETTY, "transport-native-unix-common")),
+    )
 )
 JVM = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
 

@@ -36,7 +36,7 @@ class PatroniMember:
             "restapi": {"listen": f"127.0.0.1:{self.api_port}", "connect_address": f"127.0.0.1:{self.api_port}"},
             "bootstrap": {
                 "dcs": self._cluster(standby_of),
-                "initdb": ["no-sync", {"auth": "trust"}, {"encoding": "UTF8"}, {"locale": "C"}],
+                "initdb": ["no-sync", {"auth": "trust"}, {"encoding": "UTF8"}, {"locale": "C"}, {"wal-segsize": "1"}],
             },
             "postgresql": self._postgresql(),
         }
@@ -44,7 +44,7 @@ class PatroniMember:
 
     @staticmethod
     def _cluster(standby_of: int) -> dict[str, Any]:
-        parameters = {"fsync": "off", "shared_buffers": "16MB", "max_connections": 20}
+        parameters = {"fsync": "off", "shared_buffers": "16MB", "max_connections": 20, "min_wal_size": "2MB"}
         standby = {"standby_cluster": {"host": "127.0.0.1", "port": standby_of}} if standby_of else {}
         return {"ttl": 20, "loop_wait": 1, "retry_timeout": 5, "postgresql": {"parameters": parameters}, **standby}
 

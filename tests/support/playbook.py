@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = Path(sys.executable).with_name("ansible-playbook")
 RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
+MODULES = tempfile.TemporaryDirectory(prefix="zoo-tests-modules-")
+"""Where the modules are, packed: packing one takes as long as running it, and nothing changes them while tests run."""
 DEADLINE = 300
 """Seconds after which a playbook that hangs is killed."""
 
@@ -43,8 +46,14 @@ def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = Non
         "ANSIBLE_FORCE_COLOR": "false",  # molecule sets it
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callbacks")),
+        "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
         **(env or {}),
     }
+    # Another collection has other modules by the same names.
+    modules = Path(MODULES.name, surroundings["ANSIBLE_COLLECTIONS_PATH"].replace("/", "%"))
+    modules.mkdir(exist_ok=True)
+    surroundings["ZOO_TESTS_MODULES"] = str(modules)
     return subprocess.run(
         [str(COMMAND), str(playbook), *args],
         cwd=ROOT,

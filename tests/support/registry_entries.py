@@ -73,6 +73,11 @@ DUBBO_2 = (
     b"192.168.1.7",
 )
 """Dubbo 2's ZookeeperRegistry: URL.encode(url.toFullString()) below /dubbo/<interface>/providers."""
+DUBBO_PYTHON = (
+    "tri%3A%2F%2F127.0.0.11%3A30464%3Fservice%3Dorg.apache.dubbo.samples.Unary",
+    b"127.0.0.11:30464",
+)
+"""What Dubbo's client for Python (apache-dubbo 3.0.0b1) wrote there: no path, the interface is a parameter."""
 KAFKA = (
     "1",
     (
@@ -90,6 +95,15 @@ KAFKA_WITHOUT_PLAINTEXT = (
     ),
 )
 """The same where there is no listener of that name: host is null and port is -1."""
+KAFKA_LISTENERS = (
+    "3",
+    (
+        b'{"version":5,"host":null,"port":-1,"jmx_port":-1,"timestamp":"2233345666",'
+        b'"endpoints":["INTERNAL://10.0.0.7:9092","EXTERNAL://kafka3.example.com:19092","ADMIN://[2001:db8::7]:9093"],'
+        b'"listener_security_protocol_map":{"INTERNAL":"PLAINTEXT","EXTERNAL":"SASL_SSL","ADMIN":"SASL_SSL"},"rack":"dc1"}'
+    ),
+)
+"""The same with listeners that have names of their own (KIP-103)."""
 HBASE = ("www.example.org,1234,1212121212", b"\xff\x00\x00\x00\x12regionserver:16020PBUF")
 """ServerName of hbase-common: hostname, port, startcode; below /hbase/rs, with protobuf for data."""
 SOLR = ("192.168.1.123:8080_solr", b"")
@@ -152,8 +166,10 @@ AS_WRITTEN = [
     WrittenEntry("curator", SPRING_CLOUD, "10.0.0.21", 8443, example_name="spring_cloud"),
     WrittenEntry("curator", DUBBO_3, "192.168.1.9", 20880, example_name="dubbo3"),
     WrittenEntry("dubbo", DUBBO_2, "192.168.1.7", 20880, example_name="dubbo2"),
+    WrittenEntry("dubbo", DUBBO_PYTHON, "127.0.0.11", 30464, example_name="dubbo2"),
     WrittenEntry("kafka", KAFKA, "localhost", 9092),
     WrittenEntry("kafka", KAFKA_WITHOUT_PLAINTEXT, "kafka2.example.com", 9094),
+    WrittenEntry("kafka", KAFKA_LISTENERS, "10.0.0.7", 9092),
     WrittenEntry("hbase", HBASE, "www.example.org", 1234),
     WrittenEntry("solr", SOLR, "192.168.1.123", 8080),
     WrittenEntry("hiveserver2", HIVESERVER2, "x1", 10000),

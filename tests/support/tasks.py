@@ -22,8 +22,11 @@ class Run:
         return self.results[name]
 
 
-def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
-    """Run tasks on the controller, one after the other, whatever becomes of each; `register` names a task's result."""
+def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str, **play: Any) -> Run:
+    """Run tasks on the controller, one after the other, whatever becomes of each; `register` names a task's result.
+
+    `play` are further keys of the play.
+    """
     names = ", ".join(f"'{task['register']}': {task['register']}" for task in tasks)
     answer = directory / "results.json"
     dump = {
@@ -39,6 +42,7 @@ def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str) -> Run:
         "connection": "local",
         "gather_facts": False,
         "tasks": [*({"ignore_errors": True, **task} for task in tasks), dump],
+        **play,
     }
     playbook = directory / "playbook.yml"
     playbook.write_text(json.dumps([play]))

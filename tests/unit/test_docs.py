@@ -22,6 +22,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     FileStatus,
     Release,
 )
+from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.host.layout import Layout
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,6 +101,14 @@ def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
 def test_a_path_that_is_named_is_there(path: Path) -> None:
     for named in NAMED_PATH.findall(commands(path)):
         assert any([*ROOT.glob(named.rstrip("/")), *path.parent.glob(named.rstrip("/"))]), named
+
+
+def test_a_command_of_the_agent_is_one_that_a_host_has() -> None:
+    alerts = (ROOT / "docs/monitoring/alerts.yml").read_text(encoding="utf-8")
+    text = "\n".join([*map(commands, DOCUMENTS), " ".join(alerts.split())])
+    assert set(re.findall(r"(?<![\w-])zoo-watcher ([a-z]+)", text)) == {"status", *CONTROLS}
+    # Of the package, the host's own Python knows nothing: these two are started by the unit and by the agent.
+    assert set(re.findall(r"python -m zoo_watcher (\w+)", text)) == {"run", "apply"}
 
 
 def test_every_directory_of_code_has_its_place_in_the_tree() -> None:

@@ -58,7 +58,7 @@ def from_cache(hosts: str, registries: Sequence[Registry], cached: Any, since: f
 
 
 def _key(registry: Registry) -> str:
-    return f"{registry.path} {registry.format}"
+    return f"{registry.path} {registry.format} {registry.listener}".rstrip()
 
 
 def _last_good(entry: Mapping[str, Any] | None, since: float) -> LastGood | None:

@@ -34,37 +34,36 @@ class InvalidRegistry(ValueError):
 
 
 class Registry(NamedTuple):
-    """One entry of the option `registries`: a path (a `*` stands for any part of one segment), a format and a group."""
+    """One entry of the option `registries`: a path (a `*` stands for any part of one segment), a format and a group.
+
+    `listener` is which of an entry's listeners counts, in a format that has several; empty for the format's own choice.
+    """
 
     path: str
     format: str = "auto"
     group: str | None = None
+    listener: str = ""
 
     @classmethod
     def from_option(cls, option: Any) -> Registry:
-        """The registry in one entry: a path, or `{"path", "format", "group"}`. Raises `InvalidRegistry`."""
+        """The registry in one entry: a path, or `{"path", "format", "group", "listener"}`. Raises `InvalidRegistry`."""
         entry = {"path": option} if isinstance(option, str) else option
         if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
             raise InvalidRegistry(
-                f"registries: expected a path, or a mapping with path, format and group, got {quote(option)}"
+                f"registries: expected a path, or a mapping with path, format, group and listener, got {quote(option)}"
             )
-        unknown = sorted(set(map(str, entry)) - {"path", "format", "group"})
-        if unknown:
-            raise InvalidRegistry(f"registries: {entry['path']} has an unknown key {', '.join(unknown)}")
-        registry_format = entry.get("format") or "auto"
-        if registry_format not in FORMATS:
-            raise InvalidRegistry(
-                f"registries: {entry['path']}: format: expected one of {', '.join(FORMATS)}, got "
-                f"{quote(registry_format)}"
-            )
-        group = entry.get("group")
-        if group is not None and (not isinstance(group, str) or not group):
-            raise InvalidRegistry(f"registries: {entry['path']}: group: expected a name, got {quote(group)}")
+        _check_names(entry)
         try:
             path = check_path(str(entry["path"]))
         except InvalidRecord as exc:
             raise InvalidRegistry(f"registries: {exc}") from exc
-        return cls(path, str(registry_format), None if group is None else str(group))
+        group = entry.get("group")
+        return cls(
+            path,
+            str(entry.get("format") or "auto"),
+            None if group is None else str(group),
+            str(entry.get("listener") or ""),
+        )
 
     def group_of(self, segments: Sequence[str]) -> str:
         """The group, before it is made a safe name, of what is below `segments`, the parts that a `*` stood for.
@@ -84,6 +83,24 @@ class Registry(NamedTuple):
         """The znode that says which of a child and its siblings leads; None where the format has none."""
         name = FORMATS[self.format].leader
         return f"{path.rsplit('/', 2)[0]}/{name}" if name else None
+
+
+def _check_names(entry: Mapping[Any, Any]) -> None:
+    """Refuse an entry of the option `registries` with `InvalidRegistry` where one of its keys makes no sense."""
+    where = f"registries: {entry['path']}"
+    unknown = sorted(set(map(str, entry)) - set(Registry._fields))
+    if unknown:
+        raise InvalidRegistry(f"{where} has an unknown key {', '.join(unknown)}")
+    registry_format = entry.get("format") or "auto"
+    if not isinstance(registry_format, str) or registry_format not in FORMATS:
+        raise InvalidRegistry(f"{where}: format: expected one of {', '.join(FORMATS)}, got {quote(registry_format)}")
+    for key in ("group", "listener"):
+        name = entry.get(key)
+        if name is not None and (not isinstance(name, str) or not name):
+            raise InvalidRegistry(f"{where}: {key}: expected a name, got {quote(name)}")
+    if entry.get("listener") and not FORMATS[registry_format].at_listener:
+        having = ", ".join(name for name, known in FORMATS.items() if known.at_listener)
+        raise InvalidRegistry(f"{where}: listener: expected with format {having} only, got format {registry_format}")
 
 
 class Child(NamedTuple):

@@ -13,7 +13,7 @@ import base64
 import ipaddress
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -48,6 +48,7 @@ class Endpoint(NamedTuple):
 
 
 Reader = Callable[[str, bytes], Endpoint]
+Chooser = Callable[[Endpoint, str], Endpoint]
 
 
 class Format(NamedTuple):
@@ -55,8 +56,9 @@ class Format(NamedTuple):
 
     `summary` completes the sentence `V(name) reads ...` in the documentation of the inventory plugin. A child whose
     name matches `name_pattern`, or whose decoded JSON `matches`, is taken for one in this format by `auto`.
-    `reads_data` is false where the child's name holds everything. `leader` is the name of a znode beside the registry,
-    whose value is the name of the child that leads.
+    `reads_data` is false where the child's name holds everything. `at_listener` moves an endpoint to another listener
+    that its data names, or refuses with an `InvalidEntry`. `leader` is the name of a znode beside the registry, whose
+    value is the name of the child that leads.
     """
 
     read: Reader
@@ -64,6 +66,7 @@ class Format(NamedTuple):
     name_pattern: re.Pattern[str] | None = None
     matches: Callable[[Any], bool] | None = None
     reads_data: bool = True
+    at_listener: Chooser | None = None
     leader: str = ""
 
 
@@ -91,9 +94,15 @@ def _is_address_list(value: Any) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= 2 and isinstance(value[0], str)
 
 
-def read(registry_format: str, name: str, data: bytes) -> Endpoint:
-    """The endpoint in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`."""
-    endpoint = FORMATS[registry_format].read(name, data)
+def read(registry_format: str, name: str, data: bytes, listener: str = "") -> Endpoint:
+    """The endpoint in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`.
+
+    `listener` is for a format that has several in an entry.
+    """
+    entry_format = FORMATS[registry_format]
+    endpoint = entry_format.read(name, data)
+    if listener and entry_format.at_listener:
+        endpoint = entry_format.at_listener(endpoint, listener)
     if not is_address(endpoint.address):
         raise InvalidEntry(f"{quote(endpoint.address)} is no host name and no IP address")
     return endpoint
@@ -202,7 +211,28 @@ def read_serverset(_name: str, data: bytes) -> Endpoint:
     return Endpoint(_address(endpoint.get("host")), _port(endpoint.get("port")), member, alive=alive)
 
 
-@_format("kafka", "Kafka's brokers", matches=_has("host", "port", "endpoints"))
+def _at_kafka_listener(broker: Endpoint, listener: str) -> Endpoint:
+    """The broker at its listener of this name, or else the first with this security protocol; both are in capitals."""
+    places = dict(_kafka_listeners(broker.data.get("endpoints")))
+    protocols = broker.data.get("listener_security_protocol_map")
+    wanted = listener.upper()
+    if wanted not in places and isinstance(protocols, dict):
+        wanted = next((name for name in places if protocols.get(name) == wanted), wanted)
+    if wanted not in places:
+        raise InvalidEntry(f"it has no listener {quote(listener)}, only {quote(list(places))}")
+    address, port = _host_port(places[wanted])
+    return broker._replace(address=address, port=port)
+
+
+def _kafka_listeners(endpoints: Any) -> Iterator[tuple[str, str]]:
+    """Name and `host:port` of each of `["EXTERNAL://host:port"]`."""
+    for text in endpoints if isinstance(endpoints, list) else ():
+        name, separator, place = text.partition("://") if isinstance(text, str) else ("", "", "")
+        if separator:
+            yield name, place
+
+
+@_format("kafka", "Kafka's brokers", matches=_has("host", "port", "endpoints"), at_listener=_at_kafka_listener)
 def read_kafka(_name: str, data: bytes) -> Endpoint:
     """A broker: `{"host", "port", "endpoints", "rack"}`; the first endpoint counts where `host` is null."""
     broker = _object(data)

@@ -39,7 +39,7 @@ def registrations(registry: Registry, reading: Reading, now: float) -> tuple[lis
     live, problems = [], list(reading.problems)
     for child in reading.children:
         try:
-            endpoint = read(registry.format, child.name, child.data)
+            endpoint = read(registry.format, child.name, child.data, registry.listener)
         except InvalidEntry as exc:
             problems.append(f"{child.path}: left out, {exc}")
             continue

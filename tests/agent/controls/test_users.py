@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes ano
 AS_USER = """\
 import os, pwd, sys
 # Python itself may be where only root reads: all that is needed of it is loaded before.
-from zoo_watcher import __main__, control_commands, status_report
-__main__._parser().parse_args(sys.argv[2:])
+from zoo_watcher import __main__, command_line, control_commands, status_report
+command_line.parser().parse_args(sys.argv[2:])
 user = pwd.getpwnam(sys.argv.pop(1))
 os.setgroups([])
 os.setgid(user.pw_gid)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hosts.lab.host import Host
 from hosts.lab.places import ROOT
+from support.module import run_module
 
 FILES = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
 """Where prepare.yml has put the certificates, and molecule the inventory."""
-STATUS = ROOT / "roles/zookeeper/files/ensemble_status.py"
+MODULE = ROOT / "plugins/modules/zk_ensemble_info.py"
 SECRET = "a word of the tests"
 """The password of the SASL user `publisher`."""
 
@@ -79,12 +78,10 @@ class Ensemble:
 
     def status(self) -> dict[str, Any]:
         """What the members say now; by name of the host, `modes` and `versions`."""
-        pem = FILES / "client.pem"
-        if self.members[0].tls:
-            pem.write_text((FILES / "client.key").read_text() + (FILES / "client.crt").read_text())
-        words = [str(FILES / "ca.pem"), str(pem)] if self.members[0].tls else []
-        asked = [sys.executable, str(STATUS), "0", self.hosts, *words]
-        told = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+        files = {"tls_ca": "ca.pem", "tls_cert": "client.crt", "tls_key": "client.key"}
+        tls = {"tls": True, "tls_check_hostname": False, **{name: str(FILES / file) for name, file in files.items()}}
+        options: dict[str, Any] = {"hosts": self.hosts, "admin_port": 0, **(tls if self.members[0].tls else {})}
+        told = run_module(MODULE, **options)
         names = {member.address: member.host.name for member in self.members}
         return {
             **told,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo_watcher import __main__ as program
+from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.control_commands import COMMANDS
 
 
@@ -31,7 +32,7 @@ def test_the_help_of_a_command_says_what_it_does_and_its_exit_statuses(
 
 
 def test_every_command_that_is_offered_is_there() -> None:
-    assert list(program.CONTROLS) == list(COMMANDS)
+    assert list(CONTROLS) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "\x1b[31mred", "x" * 201])
@@ -64,3 +65,19 @@ def test_a_host_where_no_agent_has_been_can_not_be_held(
     assert run(monkeypatch, "hold", "--reason", "x", "--config", str(config)) == 1
     never = f"{tmp_path}/base: no such directory; the agent was never started here"
     assert capfd.readouterr().err == f"zoo-watcher: {never}\n"
+
+
+@pytest.mark.parametrize("words", [["--config", "none.json"], ["--config=none.json"]])
+def test_an_agent_is_started_by_its_units_command_line_and_by_others(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(monkeypatch, "run", *words) == 2
+    assert capfd.readouterr().err == "none.json: none.json: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [["run", "--config"], ["run", "--config", "--help"], ["run", "--config", "a", "b"]])
+def test_a_command_line_that_is_almost_the_units_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert "usage: zoo-watcher " in capfd.readouterr().err

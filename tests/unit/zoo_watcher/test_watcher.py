@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -65,6 +66,18 @@ class Loop:
         self._watcher.deployment = made
         return made
 
+    def begin_turn(self) -> None:
+        """Begin a turn; what was read in the one before is read anew."""
+        self._watcher.journal.forget()
+
+    def take_steps(self, generation: int, letter: str) -> None:
+        """Take all steps of a turn, though no server answers, with a release desired that may not be deployed."""
+        self._watcher.desired.is_read = True
+        release = Release("https://git.example/site.git", letter * 40, "site")
+        self._watcher.desired.current = Desired(generation, 1, release)
+        for step in (self._watcher._converge, self._watcher._verify_live, self._watcher._serves):
+            step()
+
     def turn(self) -> None:
         """Look at all that may have changed; no server answers."""
         self._watcher._turn()
@@ -80,6 +93,7 @@ class Loop:
 
     def retry(self) -> str:
         """Have a person ask to retry; the answer."""
+        self.begin_turn()
         write_mark(self.layout, RETRY, "", "ann")
         self._watcher.controls.refresh()
         self._watcher.desired.is_read = True
@@ -94,6 +108,7 @@ class Loop:
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
+        self.begin_turn()
         self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
         self._watcher._converge()
@@ -211,6 +226,42 @@ def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(l
     loop.converge(8, "b")
     take_last_words()
     assert loop.converge(8, "b") == "active"
+
+
+def test_where_what_is_live_can_not_be_looked_at_the_status_says_what_it_said_and_nothing_is_begun(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.activate("a")
+    take_last_words = loop.has_ended(7, "a")
+    loop.converge(7, "a")
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    loop.hold()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", fail)
+        take_last_words()
+        with pytest.raises(OSError, match="Input/output error"):
+            loop.converge(8, "a")
+    assert loop.converge(8, "a") == "queued", "its last words have been taken"
+
+
+def test_the_journal_is_read_once_in_a_turn(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    ReleaseJournal().with_place("other", None, None).save(loop.layout.journal)
+    read: list[Path] = []
+    real = ReleaseJournal.read
+
+    def count(path: Path) -> ReleaseJournal:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(ReleaseJournal, "read", count)
+    monkeypatch.setattr(ReleaseJournal, "load", count)
+    for times in (1, 2):
+        loop.begin_turn()
+        loop.take_steps(7, "a")
+        assert len(read) == times
 
 
 def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:

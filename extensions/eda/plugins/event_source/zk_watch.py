@@ -39,7 +39,8 @@ options:
   registries:
     description:
       - Where services are registered, as in the inventory plugin P(zoo.deploy.zk_services#inventory). An entry is a
-        path, or a mapping with C(path), C(format) and C(group); a V(*) in a path stands for any part of one segment.
+        path, or a mapping with C(path), C(format), C(group) and C(listener); a V(*) in a path stands for any part of
+        one segment.
     type: list
     elements: raw
     default: []
@@ -134,7 +135,7 @@ notes:
     but for a session, C(path). docs/guides/events.md of the collection shows each.
   - The requirements are those of the Python that ansible-rulebook runs in.
 requirements:
-  - kazoo >= 2.9
+  - kazoo >= 2.9; kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
   - ansible-core
   - pure-sasl where O(sasl_mechanism) is used
 """

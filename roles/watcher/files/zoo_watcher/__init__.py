@@ -18,5 +18,6 @@ What is further down imports only what is further up.
     status_*            what the agent shows of itself; the report of the command `status`
     control_commands    what a person on the host has the agent do
     watcher             the loop
-    __main__            the commands
+    command_line        the commands, their options and their help
+    __main__            what each of them does
 """

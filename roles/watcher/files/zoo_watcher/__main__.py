@@ -8,18 +8,17 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
 import os
-import pwd
 import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from .errors import AgentError, ConfigError
 from .logs import print_error, set_up_log
@@ -34,30 +33,15 @@ log = logging.getLogger(__name__)
 
 EXIT_TROUBLE = 1
 EXIT_CONFIG = 2
-EXIT_STATUSES = """\
-exit status:
-  0  the line says what is true now
-  1  refused, nothing to retry, or trouble
-  2  a wrong command line or configuration
-  3  noted, and not carried out by the agent yet
-"""
-CONTROLS = {
-    "hold": "stay at the release that is live: nothing newer is deployed until `release`",
-    "release": "deploy again what is published",
-    "drain": "withdraw the registrations, and register nothing until `undrain`; deployments go on",
-    "undrain": "register the healthy services again",
-    "retry": "try the published release again, now, after it has failed here",
-}
-"""What a person on the host has the agent do."""
 
 
 def main() -> int:
     """Run one of the commands; its exit status."""
-    arguments = _parser().parse_args()
+    arguments = _arguments(sys.argv[1:])
     if arguments.command == "apply":
         return _apply()
     try:
-        return _COMMANDS[arguments.command](arguments)
+        return _COMMANDS.get(arguments.command, _control)(arguments)
     except ConfigError as exc:
         subject = arguments.config if arguments.command in {"run", "check"} else "zoo-watcher"
         for mistake in exc.mistakes:
@@ -66,6 +50,15 @@ def main() -> int:
     except AgentError as exc:
         print_error(f"zoo-watcher: {exc}")
         return EXIT_TROUBLE
+
+
+def _arguments(words: list[str]) -> SimpleNamespace:
+    """What the command line says. An agent stays: what reads any other line than its unit's must not stay with it."""
+    if words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
+        return SimpleNamespace(command="run", config=words[2])
+    from .command_line import parser  # noqa: PLC0415
+
+    return parser().parse_args(words, SimpleNamespace())
 
 
 def _apply() -> int:
@@ -80,43 +73,7 @@ def _apply() -> int:
     return apply()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _described(argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher")
-    parser.add_argument("--config-dir", metavar="DIRECTORY", help="where the configurations of this host's agents are")
-    commands = parser.add_subparsers(dest="command", required=True)
-    status = _described(commands.add_parser, "show what is live on this host; needs no root", "status")
-    status.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    for name, text in CONTROLS.items():
-        command = _described(commands.add_parser, text, name)
-        if name in {"hold", "drain"}:
-            command.add_argument("--reason", required=True, type=_reason, help="why, for who looks at the status")
-    for command in [commands.choices[name] for name in ("status", *CONTROLS)]:
-        which = command.add_mutually_exclusive_group()
-        which.add_argument("instance", nargs="?", help="which agent, where this host has several")
-        which.add_argument("--config", metavar="FILE", help="the agent of this configuration")
-    for name, text in {"run": "watch, deploy and register until SIGTERM", "check": "validate a configuration"}.items():
-        command = _described(commands.add_parser, text, name)
-        command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
-    commands.add_parser("apply", help="fetch and stage one release; started by `run`")
-    return parser
-
-
-def _described(make: Callable[..., argparse.ArgumentParser], text: str, *words: str, **options: str) -> Any:
-    if words:
-        options["help"] = text
-    formatter = argparse.RawDescriptionHelpFormatter
-    return make(*words, description=text, epilog=EXIT_STATUSES, formatter_class=formatter, **options)
-
-
-def _reason(text: str) -> str:
-    from .host.controls import LONGEST_REASON  # noqa: PLC0415
-
-    if not text.isprintable() or not 0 < len(text.strip()) <= LONGEST_REASON:
-        raise argparse.ArgumentTypeError(f"expected at most {LONGEST_REASON} printable characters on one line")
-    return text.strip()
-
-
-def _check(arguments: argparse.Namespace) -> int:
+def _check(arguments: SimpleNamespace) -> int:
     config = _usable_config(arguments.config)
     print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
     return 0
@@ -155,7 +112,7 @@ def _mistake() -> Iterator[None]:
         raise ConfigError([str(exc)]) from exc
 
 
-def _instance(arguments: argparse.Namespace) -> Instance:
+def _instance(arguments: SimpleNamespace) -> Instance:
     """The agent that a command is about. Raises `AgentError`."""
     from .config.instance import DIRECTORY, Instance  # noqa: PLC0415
 
@@ -164,7 +121,7 @@ def _instance(arguments: argparse.Namespace) -> Instance:
     return Instance.named(arguments.config_dir or DIRECTORY, arguments.instance)
 
 
-def _status(arguments: argparse.Namespace) -> int:
+def _status(arguments: SimpleNamespace) -> int:
     from .host.layout import Layout  # noqa: PLC0415
     from .host.owner import become_owner  # noqa: PLC0415
     from .status_report import as_table, host_report  # noqa: PLC0415
@@ -178,7 +135,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _control(arguments: argparse.Namespace) -> int:
+def _control(arguments: SimpleNamespace) -> int:
     from .control_commands import carry_out  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
     from .host.owner import become_owner  # noqa: PLC0415
@@ -197,6 +154,8 @@ def _control(arguments: argparse.Namespace) -> int:
 
 def _person() -> str:
     """Who types: behind sudo, too."""
+    import pwd  # noqa: PLC0415
+
     name = os.environ.get("SUDO_USER")
     if not name:
         try:
@@ -206,7 +165,7 @@ def _person() -> str:
     return name[:64]
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: SimpleNamespace) -> int:
     from .config.config import Config  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
     from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
@@ -258,7 +217,8 @@ def _serve(watcher: Watcher) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "check": _check, "status": _status, **dict.fromkeys(CONTROLS, _control)}
+_COMMANDS = {"run": _run, "check": _check, "status": _status}
+"""All others are controls."""
 
 
 def _version() -> str:

@@ -124,9 +124,11 @@ def _live(layout: Layout) -> dict[str, str]:
             directories.remove(layout.own.name)
         for name in [*directories, *files]:
             relative = os.path.relpath(os.path.join(directory, name), layout.base)
-            commit_id = live_commit(layout, relative)
-            if commit_id:
-                live[relative] = commit_id
+            # What this can't tell of one place, it tells of the others.
+            with contextlib.suppress(OSError):
+                commit_id = live_commit(layout, relative)
+                if commit_id:
+                    live[relative] = commit_id
     return live
 
 

@@ -25,7 +25,7 @@ from .releases.activation import live_commit
 from .releases.course import Progress
 from .releases.deployment import Deployment
 from .releases.handshake import Phase
-from .releases.journal import ReleaseJournal
+from .releases.journal import KnownJournal, ReleaseJournal
 from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
 from .releases.rollback import PlacedRelease, find_unproved, live_releases
@@ -69,6 +69,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
+        self.journal = KnownJournal(self.layout.journal)
         self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
@@ -118,7 +119,7 @@ class Watcher:
         self._lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
-        self.board.enter("idle", self._live())
+        self.board.enter("idle", self._known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
@@ -218,6 +219,7 @@ class Watcher:
     def _note_progress(self, deployment: LiveProof, progress: Progress | None) -> None:
         if deployment is not self.deployment:
             return
+        self.journal.forget()
         if progress is None:
             # Only now: its last word is taken, so nothing says less of it than it has come to.
             self.deployment = None
@@ -234,7 +236,7 @@ class Watcher:
         )
         self.board.enter(
             progress.state,
-            self._live(),
+            self._known_live(),
             generation=deployment.generation,
             message=progress.message,
             timings=progress.timings or None,
@@ -244,6 +246,7 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
+        self.journal.forget()
         self.troubles.begin_turn()
         with self.troubles.noted():
             self._keep_lock()
@@ -344,7 +347,7 @@ class Watcher:
             return
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
         other = self._answered is not None and self._answered.generation == desired.generation
-        journal = ReleaseJournal.read(self.layout.journal)
+        journal = self.journal.read()
         failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
         if failure:
             self._enter(failure.state, desired, message=failure.message)
@@ -361,14 +364,14 @@ class Watcher:
 
     def _prove_unproved(self) -> bool:
         """Prove what is live and has no outcome yet, once; whether that has begun."""
-        unproved = find_unproved(self.layout, ReleaseJournal.read(self.layout.journal))
+        unproved = find_unproved(self.layout, self.journal.read())
         if unproved is None or unproved == self._proof:
             return False
         target, generation = unproved
         proof = LiveProof(self.config, target, generation, self.health, lambda one: self.inbox.put((proof, one)))
         if self._start(proof):
             self._proof = unproved
-            self.board.enter("queued", self._live(), generation=generation, message=None, timings=None)
+            self.board.enter("queued", self._known_live(), generation=generation, message=None, timings=None)
         return True
 
     @property
@@ -394,7 +397,7 @@ class Watcher:
     def _end_hold(self) -> None:
         self.board.note_hold(None)
         if self._cancelled and not self._is_deploying and self.board.status.message == f"{self._cancelled}: held":
-            self.board.enter(self.board.status.state, self._live(), message=None)
+            self.board.enter(self.board.status.state, self._known_live(), message=None)
         self._cancelled = None
 
     def _cancel_for(self, desired: Desired) -> None:
@@ -415,7 +418,7 @@ class Watcher:
         """While the host is held, the state is that of the last release which came to an outcome, or none's."""
         if self.board.status.state not in {"active", *GAVE_UP}:
             message = f"{self._cancelled}: held" if self._cancelled else None
-            self.board.enter("idle", self._live(), generation=None, message=message, timings=None)
+            self.board.enter("idle", self._known_live(), generation=None, message=message, timings=None)
 
     def _retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""
@@ -435,12 +438,12 @@ class Watcher:
     def _forget_failure(self, generation: int | None) -> str | None:
         """Forget that this generation has failed here; why not. Raises `OSError`."""
         desired, status = self.desired.current, self.board.status
-        journal = ReleaseJournal.read(self.layout.journal)
+        journal = self.journal.read()
         failed = desired is not None and self._has_failed(desired, journal)
         known = status.state if generation == status.generation else None
         refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
         if refusal is None:
-            journal.without_failure().save(self.layout.journal)
+            self.journal.save(journal.without_failure())
             self._answered = None
         return refusal
 
@@ -474,16 +477,25 @@ class Watcher:
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self._answered = desired
-        self.board.enter(state, self._live(), generation=desired.generation, **changes)
+        self.board.enter(state, self._known_live(), generation=desired.generation, **changes)
 
     def _live(self) -> str | None:
-        """The commit that is live where the desired release belongs, else at the place that was used last."""
+        """The commit that is live where the desired release belongs, else at the place that was used last.
+
+        Raises `OSError` where that can't be told now.
+        """
         release = self.desired.current.release if self.desired.current else None
         here = live_commit(self.layout, release.relative_path) if release else None
         if here:
             return here
-        targets = live_releases(self.layout, ReleaseJournal.load(self.layout.journal))
+        targets = live_releases(self.layout, self.journal.load())
         return targets[0].commit_id if targets else None
+
+    def _known_live(self) -> str | None:
+        """As `_live`; None where that can't be told now: then the status says what it said before."""
+        with contextlib.suppress(OSError):
+            return self._live()
+        return None
 
     def _register(self) -> None:
         """Hold the registrations that are due; a deployment that drains waits until there is none."""
@@ -505,11 +517,11 @@ class Watcher:
         desired = self.desired.current
         if desired is None:
             # While it can't be read, what was proved here before is what this host serves.
-            return self.desired.is_read or bool(ReleaseJournal.read(self.layout.journal).healthy)
+            return self.desired.is_read or bool(self.journal.read().healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(ReleaseJournal.read(self.layout.journal).healthy)
+        return self._live() is not None or bool(self.journal.read().healthy)
 
     def _prove_contact(self) -> None:
         """Where a deployment waits for an answer of the ensemble, ask for one."""

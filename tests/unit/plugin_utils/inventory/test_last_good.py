@@ -43,6 +43,12 @@ def test_what_is_cached_is_the_last_good_answer_of_this_ensemble_and_registry_on
     assert from_cache(HOSTS, [Registry("/service/api", "seed"), REGISTRY], cached) == [None, ANSWER]
 
 
+def test_an_answer_is_of_one_choice_of_a_listener_only() -> None:
+    internal, external = (Registry("/brokers/ids", "kafka", listener=name) for name in ("INTERNAL", "EXTERNAL"))
+    cached = json.loads(json.dumps(to_cache(HOSTS, [internal], [ANSWER])))
+    assert from_cache(HOSTS, [external, internal], cached) == [None, ANSWER]
+
+
 def test_an_answer_is_good_for_as_long_as_is_said_and_one_without_a_time_as_long_as_the_cache() -> None:
     cached = json.loads(json.dumps(CACHED))
     assert from_cache(HOSTS, [REGISTRY], cached, since=5000.0) == [ANSWER]

@@ -23,6 +23,8 @@ from support.registry_entries import (
     DUBBO_2,
     HBASE,
     HIVESERVER2,
+    KAFKA,
+    KAFKA_LISTENERS,
     NERVE_BASE64,
     NERVE_OBJECT,
     PATRONI_LEADER,
@@ -68,6 +70,42 @@ def test_the_parameters_of_a_dubbo_provider_are_decoded() -> None:
     found = read("dubbo", *DUBBO_2).data
     assert found["path"] == "org.apache.dubbo.demo.DemoService"
     assert found["parameters"]["methods"] == "sayHello,sayHelloAsync"
+
+
+@pytest.mark.parametrize(
+    ("child", "listener", "address", "port"),
+    [
+        (KAFKA, "SSL", "localhost", 9093),
+        (KAFKA_LISTENERS, "INTERNAL", "10.0.0.7", 9092),
+        (KAFKA_LISTENERS, "external", "kafka3.example.com", 19092),
+        (KAFKA_LISTENERS, "ADMIN", "2001:db8::7", 9093),
+        (KAFKA_LISTENERS, "PLAINTEXT", "10.0.0.7", 9092),
+        (KAFKA_LISTENERS, "SASL_SSL", "kafka3.example.com", 19092),
+    ],
+)
+def test_a_broker_is_at_the_listener_that_is_named_or_the_first_of_a_security_protocol(
+    child: tuple[str, bytes], listener: str, address: str, port: int
+) -> None:
+    found = read("kafka", *child, listener)
+    assert (found.address, found.port) == (address, port)
+    assert found.data == json.loads(child[1])
+
+
+@pytest.mark.parametrize(
+    ("listener", "broker", "why"),
+    [
+        ("CLIENT", json.loads(KAFKA_LISTENERS[1]), r'no listener "CLIENT", only \["INTERNAL", "EXTERNAL", "ADMIN"\]'),
+        ("A", {"host": "h", "port": 1}, 'no listener "A"'),
+        ("A", {"host": "h", "port": 1, "endpoints": [7, "B"]}, 'no listener "A"'),
+        ("A", {"host": "h", "port": 1, "endpoints": ["B://h:1"], "listener_security_protocol_map": [7]}, "only ..B.."),
+        ("A", {"host": "h", "port": 1, "endpoints": ["A://:1"]}, "no host name"),
+        ("A", {"host": "h", "port": 1, "endpoints": ["A://h:70000"]}, "port from 0 to 65535"),
+    ],
+)
+def test_a_broker_without_the_listener_is_refused(listener: str, broker: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidEntry, match=why) as refused:
+        read("kafka", "1", json.dumps(broker).encode(), listener)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -213,10 +251,22 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from(["10.0.0.1", "a:80", "80", "[::1]:1", "postgres://a:5432/b"])
+    | st.sampled_from(["10.0.0.1", "a:80", "80", "[::1]:1", "postgres://a:5432/b", "PLAINTEXT://a:1"])
 )
 keys = st.text() | st.sampled_from(
-    ["host", "port", "address", "name", "serviceEndpoint", "endpoints", "enabled", "shard_id", "sslPort", "conn_url"]
+    [
+        "host",
+        "port",
+        "address",
+        "name",
+        "serviceEndpoint",
+        "endpoints",
+        "enabled",
+        "shard_id",
+        "sslPort",
+        "conn_url",
+        "listener_security_protocol_map",
+    ]
 )
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6), max_leaves=12
@@ -245,6 +295,14 @@ def test_whatever_stands_there_it_is_a_sound_endpoint_or_refused(registry_format
     assert found.port is None or 0 <= found.port <= 65535
     json.dumps(found.data, allow_nan=False).encode()
     json.dumps(found.data, allow_nan=False, ensure_ascii=False).encode()
+
+
+@given(contents)
+def test_a_broker_with_whatever_in_it_is_at_a_listener_or_refused(data: bytes) -> None:
+    try:
+        assert read("kafka", "1", data, "PLAINTEXT").address
+    except InvalidEntry:
+        return
 
 
 @given(names, contents)

@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations 
     is_host_name,
     registrations,
 )
-from support.registry_entries import PATRONI_LEADER, PATRONI_REPLICA
+from support.registry_entries import KAFKA, KAFKA_LISTENERS, PATRONI_LEADER, PATRONI_REPLICA
 
 NOW = 1_700_000_000.0
 
@@ -78,6 +78,14 @@ def test_the_age_is_since_it_was_created_and_never_below_zero() -> None:
     assert ones[0].variables["zk_age"] == 10
     late, _problems = registrations(Registry("/r"), Reading({}, [child("a", ["h", "1"])]), 0.0)
     assert late[0].variables["zk_age"] == 0
+
+
+def test_brokers_are_at_the_listener_of_their_registry() -> None:
+    brokers = Reading({"/r": 1}, [child(*KAFKA), child(*KAFKA_LISTENERS)])
+    registry = Registry.from_option({"path": "/r", "format": "kafka", "listener": "EXTERNAL"})
+    ones, problems = registrations(registry, brokers, NOW)
+    assert [(one.variables["zk_address"], one.variables["zk_port"]) for one in ones] == [("kafka3.example.com", 19092)]
+    assert problems == ['/r/1: left out, it has no listener "EXTERNAL", only ["PLAINTEXT", "SSL"]']
 
 
 def test_an_entry_that_is_not_alive_is_left_out_without_a_word() -> None:
@@ -169,8 +177,13 @@ def test_a_group_is_what_was_asked_for_or_the_last_segment_that_says_something(
         {"path": "x"},
         {"path": "/a/"},
         {"path": "/a", "format": "x"},
+        {"path": "/a", "format": ["nerve"]},
         {"path": "/a", "group": ""},
         {"path": "/a", "b": 1},
+        {"path": "/a", "format": "kafka", "listener": ""},
+        {"path": "/a", "format": "kafka", "listener": 7},
+        {"path": "/a", "listener": "EXTERNAL"},
+        {"path": "/a", "format": "nerve", "listener": "EXTERNAL"},
     ],
 )
 def test_a_registry_that_makes_no_sense_is_refused_in_one_line(given_option: Any) -> None:

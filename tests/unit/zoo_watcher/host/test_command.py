@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 import threading
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from support.agent import SOURCE
 from support.waiting import wait_for
 from zoo_watcher.host import command
+
+UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
 
 
 def test_a_command_runs_also_where_no_temporary_file_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +37,17 @@ def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyP
     ended = command.run(["/bin/true"], 10)
     assert ended.problem == "can't be started now: out of memory"
     assert ended.found_shortage
+
+
+def test_a_command_has_nothing_of_what_is_set_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_the_unit = re.findall(r"^Environment=(\w+)=", UNIT.read_text(), re.MULTILINE)
+    assert of_the_unit
+    for name in (*of_the_unit, "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("OF_THE_HOST", "1")
+    found = {line.partition("=")[0] for line in command.run(["/usr/bin/env"], 10).output.splitlines()}
+    assert "OF_THE_HOST" in found
+    assert found & {*of_the_unit, "NOTIFY_SOCKET", "WATCHDOG_USEC"} == set()
 
 
 def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -10,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,11 +65,7 @@ def test_an_error_of_the_disk_says_what_was_being_done_and_where(tmp_path: Path)
 
 
 def test_a_sync_that_fails_is_named_with_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_descriptor: int) -> int:
-        ctypes.set_errno(errno.ENOSPC)
-        return -1
-
-    monkeypatch.setattr(linux, "_libc", lambda: SimpleNamespace(syncfs=fail))
+    monkeypatch.setattr(linux, "_call", lambda _function, _descriptor: errno.ENOSPC)
     staging = f"^staging: {tmp_path} No space left on device$"
     with pytest.raises(PassingError, match=staging) as full, disk_errors("staging"):
         sync_file_system(tmp_path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,3 +169,25 @@ def test_every_symlink_below_the_base_counts_whoever_made_it(layout: Layout) -> 
     (layout.base / "nowhere").symlink_to(layout.release("f" * 40))
     (layout.release(OLD) / "link").symlink_to(layout.release("e" * 40))
     assert linked_commits(layout) == {OLD, NEW}
+
+
+@pytest.mark.parametrize("name", ["readlink", "stat"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOMEM])
+def test_what_can_not_be_looked_at_now_is_not_taken_for_nothing(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    activate(layout, "site", NEW)
+
+    def fail(path: Any, **_words: Any) -> Any:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            live_commit(layout, "site")
+        if name == "readlink":
+            with pytest.raises(OSError, match=os.strerror(number)):
+                read_link(layout, "site")
+    assert live_commit(layout, "site") == NEW
+    assert live_commit(layout, "x" * 300) is None
+    assert live_commit(layout, "site/below/it") is None

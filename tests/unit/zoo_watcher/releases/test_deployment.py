@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -533,3 +534,26 @@ def test_a_release_that_is_waited_for_in_vain_and_was_gone_back_to_is_fetched_no
     assert tries == [UNPROVED]
     assert outcome(told) == ("active", None)
     assert (deployment.course.layout.place("site") / "built").exists()
+
+
+def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.course.layout, "site", OLD)
+    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(deployment.course.layout.journal)
+    real, seen = os.readlink, set[tuple[str, str]]()
+
+    def fail_once_for_each_target(path: Any) -> str:
+        target = real(path)
+        if (str(path), target) not in seen:
+            seen.add((str(path), target))
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return target
+
+    monkeypatch.setattr(os, "readlink", fail_once_for_each_target)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert {progress.retry for progress in told if progress} == {None, "disk"}
+    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)

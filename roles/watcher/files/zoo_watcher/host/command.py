@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from .excerpt import last_lines
 from .shortage import is_shortage
 
-NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What the service manager sets only for the agent."""
+if TYPE_CHECKING:
+    import subprocess
+
+NOT_INHERITED = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""What the unit and the service manager set only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
 NOT_NOW = f"{NOT_STARTED} now"
@@ -66,21 +68,30 @@ def run(
         return Ended(f"{NOT_NOW}: {_describe(exc)}", "")
     with output:
         try:
-            process = subprocess.Popen(  # the host's own command
-                list(words),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=directory,
-                env={**inherited(), **(environment or {})},
-            )
+            process = _start(words, output, {**inherited(), **(environment or {})}, directory)
         except (OSError, ValueError, MemoryError) as exc:
             return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {_describe(exc)}", "")
         with _among_running(process):
             problem = _wait(process, seconds)
         output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
         return Ended(problem, output.read().decode("utf-8", "replace"))
+
+
+def _start(
+    words: Sequence[str], output: IO[bytes], environment: Mapping[str, str], directory: str
+) -> subprocess.Popen[bytes]:
+    # Imported here, as is `tempfile`: an agent that runs no command has nothing of it in its memory.
+    from subprocess import DEVNULL, STDOUT, Popen  # noqa: PLC0415
+
+    return Popen(  # the host's own command
+        list(words),
+        stdin=DEVNULL,
+        stdout=output,
+        stderr=STDOUT,
+        start_new_session=True,
+        cwd=directory,
+        env=environment,
+    )
 
 
 def _describe(error: Exception) -> str:
@@ -121,7 +132,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _output_file() -> IO[bytes]:
     """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
-    # Imported here: an agent that runs no command has nothing of it in its memory.
     import tempfile  # noqa: PLC0415
 
     try:
@@ -132,13 +142,15 @@ def _output_file() -> IO[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
+    from subprocess import TimeoutExpired  # noqa: PLC0415
+
     try:
         status = process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         _kill(process)
         try:
             process.wait(KILLED)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             return f"not ended within {seconds:g} s, and can't be killed"
         return f"not ended within {seconds:g} s"
     return None if status == 0 else f"ended with status {status}"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import fcntl
 import os
@@ -21,6 +21,8 @@ RENAME_EXCHANGE = 2
 """renameat2(2)."""
 FICLONE = 0x40049409
 """ioctl_ficlone(2)."""
+NO_AMBIENT = b"\nCapAmb:\t0000000000000000\n"
+"""What /proc/PID/status says of a process without ambient capabilities, see proc(5)."""
 NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
 """What `reflink` fails with where the file system has no reflinks, or none between these two files."""
 
@@ -30,13 +32,16 @@ def drop_ambient_capabilities() -> None:
 
     To be called before there is a second thread: each has its own (capabilities(7)).
     """
-    _libc().prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    with contextlib.suppress(OSError):
+        if NO_AMBIENT in Path("/proc/self/status").read_bytes():
+            return
+    _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def die_with_parent() -> None:
     """Have this process, and all of the group that it leads, killed when its parent ends."""
     signal.signal(signal.SIGTERM, _kill_group)
-    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _kill_group(_number: int, _frame: object) -> None:
@@ -48,13 +53,13 @@ def _kill_group(_number: int, _frame: object) -> None:
 
 def sync_file_system(descriptor: int, path: Path) -> None:
     """Make all that was written to the file system of an open file durable (syncfs(2)). Raises `OSError` for `path`."""
-    _check(_libc().syncfs(descriptor), path)
+    _check(_call("syncfs", descriptor), path)
 
 
 def exchange(first: Path, second: Path) -> None:
     """Exchange two paths at one instant. Raises `OSError`."""
     words = (AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE)
-    _check(_libc().renameat2(*words), second)
+    _check(_call("renameat2", *words), second)
 
 
 def reflink(source: str, target: str) -> None:
@@ -67,11 +72,15 @@ def reflink(source: str, target: str) -> None:
         os.fchmod(copy.fileno(), os.fstat(origin.fileno()).st_mode & 0o777)
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _call(function: str, *words: int | bytes) -> int:
+    """Call a function of the C library; the number of the error that it has met, 0 where there is none."""
+    # Imported here: an agent at rest has nothing of it in its memory.
+    import ctypes  # noqa: PLC0415
+
+    library = ctypes.CDLL(None, use_errno=True)
+    return ctypes.get_errno() if getattr(library, function)(*words) else 0
 
 
-def _check(result: int, path: Path) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
+def _check(number: int, path: Path) -> None:
+    if number != 0:
         raise OSError(number, os.strerror(number), str(path))

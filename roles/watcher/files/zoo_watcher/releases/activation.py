@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from pathlib import Path
 
@@ -19,17 +20,23 @@ MOST_ENTRIES = 100_000
 
 
 def live_commit(layout: Layout, relative_path: str) -> str | None:
-    """The commit whose complete release directory is live at `relative_path`; None where it is none of ours."""
+    """The commit whose complete release directory is live at `relative_path`; None where it is none of ours.
+
+    Raises `OSError` of what may pass: what is live there can't be told now.
+    """
     return _commit_behind(layout, layout.place(relative_path))
 
 
 def _commit_behind(layout: Layout, link: Path) -> str | None:
     try:
         target = link.parent / os.readlink(link)
-    except OSError:
+        if not COMMIT_ID.fullmatch(target.name) or not os.path.samefile(target.parent, layout.releases):
+            return None
+        return target.name if stat.S_ISDIR(os.stat(layout.release(target.name)).st_mode) else None
+    except OSError as exc:
+        if exc.errno in MAY_PASS:
+            raise
         return None
-    ours = COMMIT_ID.fullmatch(target.name) and os.path.realpath(target.parent) == os.path.realpath(layout.releases)
-    return target.name if ours and os.path.isdir(layout.release(target.name)) else None
 
 
 def linked_commits(layout: Layout) -> set[str]:
@@ -89,10 +96,15 @@ def check_complete(layout: Layout, commit_id: str) -> None:
 
 
 def read_link(layout: Layout, relative_path: str) -> str | None:
-    """What the symlink at `relative_path` says, whoever made it; None where there is no symlink."""
+    """What the symlink at `relative_path` says, whoever made it; None where there is no symlink.
+
+    Raises `OSError` of what may pass.
+    """
     try:
         return os.readlink(layout.place(relative_path))
-    except OSError:
+    except OSError as exc:
+        if exc.errno in MAY_PASS:
+            raise
         return None
 
 

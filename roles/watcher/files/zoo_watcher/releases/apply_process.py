@@ -10,13 +10,12 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
@@ -24,6 +23,9 @@ from zoo_watcher.host.command import inherited
 from zoo_watcher.wire.records import Release
 
 from .release_directory import allowed_signers
+
+if TYPE_CHECKING:
+    import subprocess
 
 Job = dict[str, Any]
 KILLED = 5.0
@@ -185,9 +187,11 @@ class _Unended:
 
     def reap(self, process: subprocess.Popen[str]) -> None:
         """Take the exit status of a process that was killed; it is one of these where it does not end soon."""
+        from subprocess import TimeoutExpired  # noqa: PLC0415
+
         try:
             process.wait(KILLED)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             with self._lock:
                 self._processes.append(process)
 
@@ -226,10 +230,13 @@ def _error(text: str, kind: str) -> DeployError:
 def _start() -> subprocess.Popen[str]:
     """The process, in a group of its own, so that git is killed with it. Raises `PassingError`."""
     try:
-        return subprocess.Popen(  # our own program
+        # Imported here: an agent that has deployed nothing since its start has nothing of it in its memory.
+        from subprocess import PIPE, Popen  # noqa: PLC0415
+
+        return Popen(  # our own program
             [sys.executable, "-m", str(__package__).partition(".")[0], "apply"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
             text=True,
             start_new_session=True,
             cwd="/",

@@ -14,8 +14,10 @@ from typing import Callable, TypeVar
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import PassingError
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
+from .activation import live_commit
 from .handshake import Handshake
 from .rollback import PlacedRelease
 
@@ -52,6 +54,11 @@ class Course:
     def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
         """Report where the deployment is."""
         self._told(Progress(state, message, dict(self.timings), self.previous, retry))
+
+    def live(self) -> str | None:
+        """The commit that is live at the place of the release now. Raises `DeployError`."""
+        with disk_errors("looking at what is live"):
+            return live_commit(self.layout, self.target.path)
 
     def end(self) -> None:
         """Report that nothing more will be."""

@@ -11,9 +11,9 @@ from typing import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.wire.records import Release
 
-from .activation import live_commit
 from .apply_process import ApplyProcess, stage_job, tidy_job
 from .course import Course
 from .memory import Memory
@@ -87,7 +87,8 @@ class Fetching:
         if is_deployable(layout, commit_id, config.shared_paths, signers):
             return True
         # What a hook has built in it is in use: making it anew would take that from under the other place.
-        everywhere = live_releases(layout, self._memory.journal)
+        with disk_errors("looking at what is live"):
+            everywhere = live_releases(layout, self._memory.journal)
         place = next((live for live in everywhere if live.commit_id == commit_id), None)
         if place is None or is_unmodified(layout, commit_id, config.shared_paths):
             return False
@@ -99,11 +100,15 @@ class Fetching:
         return True
 
     def _kept(self) -> list[str]:
-        """The commits whose release directories stay, the likeliest to resemble the new one first."""
+        """The commits whose release directories stay, the likeliest to resemble the new one first.
+
+        Raises `DeployError`.
+        """
         course, journal = self._course, self._memory.journal
-        live = live_commit(course.layout, course.target.path)
+        with disk_errors("looking at what is live"):
+            everywhere = [target.commit_id for target in live_releases(course.layout, journal)]
+        live = course.live()
         healthy = journal.healthy[: course.config.keep_releases - 1]
-        everywhere = [target.commit_id for target in live_releases(course.layout, journal)]
         candidates = (live, course.previous, *healthy, *everywhere)
         return list(dict.fromkeys(commit_id for commit_id in candidates if commit_id))
 

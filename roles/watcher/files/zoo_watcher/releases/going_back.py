@@ -148,12 +148,12 @@ class GoingBack:
         What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
         """
         course, journal = self._course, self._memory.journal
-        layout, path = course.layout, course.target.path
-        live = live_commit(layout, path)
+        path = course.target.path
+        live = course.wait_out("checking", course.live)
         if live is None or live == course.target.commit_id or not journal.lacks_proof(live, path):
             return None
         # Not the way back from this release: it may be the very one that was healthy before.
-        way_back = WayBack.find(layout, journal, PlacedRelease(live, path))
+        way_back = course.wait_out("checking", partial(self._way_back_from, PlacedRelease(live, path)))
         if way_back.first is None:
             return None
         self._way_back = way_back
@@ -162,6 +162,10 @@ class GoingBack:
             done = self._settle(live)
             course.wait_out("checking", self.look_back)
         return done
+
+    def _way_back_from(self, release: PlacedRelease) -> WayBack:
+        with disk_errors("looking at what is here"):
+            return WayBack.find(self._course.layout, self._memory.journal, release)
 
     def _settle(self, live: str) -> str | None:
         with self._memory.checking(live) as times:

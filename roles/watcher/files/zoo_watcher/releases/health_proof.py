@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.services.health import Health
 
 from .activation import live_commit
@@ -52,9 +55,15 @@ class HealthProof:
         self._course.report("checking", message)
 
     def find_problem_of_place(self, target: PlacedRelease) -> str | None:
-        """What is wrong where a release has to be live: a hook, or anybody, may have removed it meanwhile."""
-        layout = self._course.layout
-        if live_commit(layout, target.path) == target.commit_id:
+        """What is wrong where a release has to be live: a hook, or anybody, may have removed it meanwhile.
+
+        Raises `CancelledError`.
+        """
+        if self._course.wait_out("checking", partial(self._is_live, target)):
             return None
-        place = layout.place(target.path)
+        place = self._course.layout.place(target.path)
         return f"{place} does not lead to release {target.commit_id} any more; does a hook remove it?"
+
+    def _is_live(self, target: PlacedRelease) -> bool:
+        with disk_errors("looking at what is live"):
+            return live_commit(self._course.layout, target.path) == target.commit_id

@@ -180,6 +180,36 @@ class ReleaseJournal:
         return failure
 
 
+class KnownJournal:
+    """The journal as the agent's loop knows it: read once, until `forget` says that a deployment may have written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: ReleaseJournal | None = None
+
+    def forget(self) -> None:
+        """Read it anew the next time."""
+        self._read = None
+
+    def read(self) -> ReleaseJournal:
+        """What is remembered. Raises `OSError` where that can't be read now."""
+        if self._read is None:
+            self._read = ReleaseJournal.read(self._path)
+        return self._read
+
+    def load(self) -> ReleaseJournal:
+        """As `read`; an empty one where it can't be read."""
+        try:
+            return self.read()
+        except OSError:
+            return ReleaseJournal()
+
+    def save(self, journal: ReleaseJournal) -> None:
+        """Write another one, durably. Raises `OSError`."""
+        self.forget()
+        journal.save(self._path)
+
+
 def _with_first(commit_id: str, others: tuple[str, ...], keep: int) -> tuple[str, ...]:
     return (commit_id, *(other for other in others if other != commit_id))[:keep]
 

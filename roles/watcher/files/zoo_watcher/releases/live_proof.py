@@ -16,6 +16,7 @@ from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError
 from zoo_watcher.services.health import Health
 
+from .activation import live_commit
 from .course import Course, Progress
 from .going_back import MOST_ATTEMPTS, GoingBack, given_up
 from .handshake import Phase
@@ -55,8 +56,13 @@ class LiveProof(threading.Thread):
         self._proof.wake()
 
     def cancel_unless_live(self) -> bool:
-        """Cancel it where its release is not live yet, and has not been; whether that is so."""
-        if self._proof.find_problem_of_place(self.target) is None or not self.handshake.cancel_before_activation():
+        """Cancel it where its release is not live yet, and has not been; whether that is so.
+
+        Raises `OSError` where what is live can't be told now.
+        """
+        if live_commit(self.course.layout, self.target.path) == self.target.commit_id:
+            return False
+        if not self.handshake.cancel_before_activation():
             return False
         self.cancel()
         return True

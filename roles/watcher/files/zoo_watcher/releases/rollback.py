@@ -85,7 +85,10 @@ class WayBack:
 
 
 def find_unproved(layout: Layout, journal: ReleaseJournal) -> tuple[PlacedRelease, int] | None:
-    """The release that is live where one was activated last and has not come to an outcome; its generation too."""
+    """The release that is live where one was activated last and has not come to an outcome; its generation too.
+
+    Raises `OSError`.
+    """
     for live in live_releases(layout, journal)[:1]:
         attempt = journal.unproved(live.commit_id, live.path)
         if attempt:
@@ -94,6 +97,6 @@ def find_unproved(layout: Layout, journal: ReleaseJournal) -> tuple[PlacedReleas
 
 
 def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:
-    """What is live at all places that the journal has, the one that was used last first."""
+    """What is live at all places that the journal has, the one that was used last first. Raises `OSError`."""
     found = ((live_commit(layout, place.path), place.path) for place in journal.places)
     return [PlacedRelease(commit_id, path) for commit_id, path in found if commit_id]

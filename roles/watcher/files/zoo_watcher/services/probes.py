@@ -17,6 +17,8 @@ from zoo_watcher.host import command
 from zoo_watcher.host.excerpt import first_words
 from zoo_watcher.host.shortage import is_shortage
 
+from .http_answer import http_answer
+
 if TYPE_CHECKING:
     import ssl
 
@@ -90,26 +92,17 @@ def _probe_tcp(check: Check) -> None:
 
 
 def _probe_http(check: Check) -> str | None:
-    # Imported here: a host without HTTP checks need not hold it in memory.
-    import http.client  # noqa: PLC0415
-
-    deadline = time.monotonic() + check.timeout
     where = f"{check.type} {check.host}:{check.port}{check.path}"
-    connection = http.client.HTTPConnection(check.host, check.port)
-    connection.default_port = {"http": 80, "https": 443}[check.type]
-    connection.sock = plain = _connect(check, deadline)
+    plain = _connect(check, time.monotonic() + check.timeout)
+    connection: socket.socket = plain
     try:
         if check.type == "https":
-            connection.sock = _wrap(plain, check)
-        connection.request("GET", check.path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read(BODY_LIMIT) if check.body else b""
-    except http.client.HTTPException as exc:
-        return f"{where}: {first_words(repr(exc))}"
+            connection = _wrap(plain, check)
+        status, body = http_answer(connection, check, BODY_LIMIT if check.body else 0)
     finally:
         connection.close()
-    if answer.status != check.status:
-        return f"{where}: status {answer.status}, expected {check.status}"
+    if status != check.status:
+        return f"{where}: status {status}, expected {check.status}"
     if check.body and check.body.encode() not in body:
         return f"{where}: the body lacks {check.body!r}"
     return None

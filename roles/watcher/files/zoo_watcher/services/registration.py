@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import binascii
 import json
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable
@@ -83,7 +83,7 @@ def service_path(service: Service) -> str:
 
 def _sequence(service: Service) -> str:
     """Ten digits where these formats have a sequence number; from the id, so that a restart writes the same name."""
-    return f"{zlib.crc32(service.id.encode()):010d}"
+    return f"{binascii.crc32(service.id.encode()):010d}"
 
 
 def service_value(service: Service, address: str) -> bytes:

@@ -96,7 +96,7 @@ class SessionMemory:
 def _place(file: Path) -> str | None:
     """What no copy of the file shares with it: the boot of its host, and its directory; None where that is unknown."""
     try:
-        boot, directory = BOOT.read_text(encoding="ascii").strip(), os.stat(file.parent)
+        boot, directory = BOOT.read_text(encoding="utf-8").strip(), os.stat(file.parent)
     except OSError:
         return None
     return f"{boot} {directory.st_dev} {directory.st_ino}"

@@ -1,0 +1,100 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""As much of HTTP/1.1 (RFC 9112) as a check needs: one GET, the status of the answer, the beginning of its body.
+
+Python's `http.client` reads headers with the package `email`: the two would be a twentieth of an idle agent's memory.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import IO
+
+from zoo_watcher.config.config import Check
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+LONGEST_LINE = 65536
+"""Bytes of a line: the status, a header, or the size of a chunk."""
+NOT_IN_A_TARGET = re.compile(r"[\x00-\x20\x7f]")
+STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
+CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
+"""The line before a chunk: its size, and extensions that nobody needs."""
+SWITCHING_PROTOCOLS = 101
+INTERIM = range(100, 200)
+"""The statuses, but for `SWITCHING_PROTOCOLS`, after which another answer follows."""
+
+
+def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[int, bytes]:
+    """Ask for the check's path: the status, and the first `limit` bytes of the body. The connection can be closed then.
+
+    Raises `OSError`, and `ValueError` where the path can't be asked for, or what answers does not speak HTTP.
+    """
+    connection.sendall(_request(check))
+    with connection.makefile("rb") as answer:
+        status, headers = _head(answer)
+        return status, _body(answer, headers, limit) if limit else b""
+
+
+def _request(check: Check) -> bytes:
+    if NOT_IN_A_TARGET.search(check.path):
+        raise ValueError(f"a space or a control character can't be in a path: {check.path!r}")
+    # The zone of a link-local address means something on this host only.
+    name = check.host.partition("%")[0].encode("idna").decode("ascii")
+    authority = f"[{name}]" if ":" in name else name
+    if check.port != DEFAULT_PORTS[check.type]:
+        authority = f"{authority}:{check.port}"
+    lines = (f"GET {check.path} HTTP/1.1", f"Host: {authority}", "Accept-Encoding: identity", "Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _head(answer: IO[bytes]) -> tuple[int, dict[bytes, bytes]]:
+    """The status of the final answer, and its headers by their names in lower case."""
+    while True:
+        line = _line(answer)
+        found = STATUS.fullmatch(line)
+        if not found:
+            raise ValueError(f"no HTTP answer: {line.decode('utf-8', 'replace')!r}" if line else "no HTTP answer")
+        headers = _headers(answer)
+        status = int(found[1])
+        if status not in INTERIM or status == SWITCHING_PROTOCOLS:
+            return status, headers
+
+
+def _headers(answer: IO[bytes]) -> dict[bytes, bytes]:
+    headers = {}
+    while line := _line(answer):
+        name, _colon, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    return headers
+
+
+def _line(answer: IO[bytes]) -> bytes:
+    """A line without its end; empty, too, where there is nothing more."""
+    line = answer.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"the answer has a line of more than {LONGEST_LINE} bytes")
+    return line.rstrip(b"\r\n")
+
+
+def _body(answer: IO[bytes], headers: dict[bytes, bytes], limit: int) -> bytes:
+    if headers.get(b"transfer-encoding", b"").lower().endswith(b"chunked"):
+        return _unchunked(answer, limit)
+    length = headers.get(b"content-length", b"")
+    return answer.read(min(int(length), limit) if length.isdigit() else limit)
+
+
+def _unchunked(answer: IO[bytes], limit: int) -> bytes:
+    body = bytearray()
+    while len(body) < limit:
+        line = _line(answer)
+        found = CHUNK_SIZE.fullmatch(line)
+        if not found:
+            raise ValueError(f"the answer has no size of a chunk, but {line.decode('utf-8', 'replace')!r}")
+        size = int(found[1], 16)
+        if size == 0:
+            break
+        body += answer.read(min(size, limit - len(body)))
+        _line(answer)
+    return bytes(body)

@@ -1,0 +1,173 @@
+"""P11: what an agent at rest takes, against the least that watches a znode with kazoo (`bare_watcher.py`).
+
+The agent is as the role installs it, in the environment of its unit, and has one service, checked every two seconds.
+Its memory is `Rss` of /proc/PID/smaps_rollup, of the one process that there is at rest, after `REST` seconds. `Pss`
+would depend on what else runs on the machine: it shares out the pages of Python and of the C library.
+"""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.harness import BenchError, Comparison, Sample, Side, goal
+from bench.workbench import HERE, Workbench
+from support.agent import SOURCE, Agent, publish
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+LIMIT = 1.15
+EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
+"""The applications without a release, and with one."""
+REST = 5.0
+"""Seconds without anything to do before memory is looked at."""
+UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
+ENVIRONMENT = re.compile(r"^Environment=(\w+)=(\S+)$", re.MULTILINE)
+WATCHED = 15.0
+"""Seconds over which the processor's time is taken."""
+NANOSECONDS_IN_MILLISECOND = 1_000_000
+
+Measure = Callable[[int], float]
+"""A figure of a process at rest, by its id."""
+
+
+@goal("P11")
+def idle_agent(bench: Workbench) -> Iterator[Comparison]:
+    """Memory with either check, before and after a deployment; then the time that the processor is busy."""
+    _publish(bench)
+    service = Service().open()
+    try:
+        agents = _Agents(bench, service.port)
+        for check, app in ("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED):
+            release = "a deployment" if app == DEPLOYED else "no release"
+            yield _comparison(f"RSS, {check} check, {release}; bare watcher", LIMIT, agents, check, app, _rss, "MB")
+        yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
+    finally:
+        service.close()
+
+
+def _comparison(
+    work: str, limit: float | None, agents: _Agents, check: str, app: str, measure: Measure, unit: str
+) -> Comparison:
+    ours, yardstick = agents.side(check, app, measure), _bare(agents.bench, app, measure)
+    return Comparison("P11", work, limit, ours, yardstick, _same_generation, unit)
+
+
+def _publish(bench: Workbench) -> None:
+    bench.client.ensure_path(EMPTY)
+    repository = GitRepository.create(bench.directory / "repository")
+    publish(
+        bench.client,
+        DEPLOYED,
+        {"url": repository.url, "commitId": repository.head, "relativePath": "site"},
+    )
+
+
+class _Agents:
+    """Makes agents of a copy of the package that is as the role leaves it: with its version, and compiled."""
+
+    def __init__(self, bench: Workbench, port: int) -> None:
+        self.bench = bench
+        self._port = port
+        self._turns = itertools.count()
+        self._installed = bench.directory / "installed"
+        package = self._installed / "zoo_watcher"
+        shutil.copytree(SOURCE / "zoo_watcher", package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "VERSION").write_text("0.0.0\n")
+        compileall.compile_dir(package, quiet=1)
+
+    def side(self, check: str, app: str, measure: Measure) -> Side:
+        """An agent with this check of its service, from an empty base on; what it has seen is its generation."""
+
+        def side() -> Sample:
+            with self._running(check, app) as agent:
+                assert agent.process is not None
+                figure = _at_rest(agent.process.pid, measure)
+                return Sample(figure, agent.status.get("generation"))
+
+        return side
+
+    @contextlib.contextmanager
+    def _running(self, check: str, app: str) -> Iterator[Agent]:
+        turn = next(self._turns)
+        service = {
+            "path": "/bench/idle/service",
+            "id": f"server{turn}",
+            "address": "127.0.0.1",
+            "port": self._port,
+            "check": {"type": check, "interval": 2},
+        }
+        agent = Agent(
+            self.bench.directory / f"agent{turn}",
+            self.bench.ensemble.hosts,
+            app,
+            self.bench.client,
+            config={"services": [service], "session_timeout": 10},
+        )
+        agent.start(PYTHONPATH=str(self._installed), **dict(ENVIRONMENT.findall(UNIT.read_text())))
+        try:
+            wait_for(lambda: self._has_settled(agent, f"{service['path']}/{service['id']}"), "an agent has settled")
+            yield agent
+        finally:
+            agent.end()
+
+    def _has_settled(self, agent: Agent, registration: str) -> bool:
+        settled = "idle" if agent.app == EMPTY else "active"
+        return agent.status.get("state") == settled and self.bench.client.exists(registration) is not None
+
+
+def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
+    command = [sys.executable, str(HERE / "bare_watcher.py"), bench.ensemble.hosts, f"{app}/config"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def side() -> Sample:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            try:
+                assert process.stdout is not None
+                seen = process.stdout.readline().strip()
+                figure = _at_rest(process.pid, measure)
+            finally:
+                process.kill()
+        return Sample(figure, None if seen == "None" else int(seen))
+
+    return side
+
+
+def _at_rest(pid: int, measure: Measure) -> float:
+    time.sleep(REST)
+    return measure(pid)
+
+
+def _rss(pid: int) -> float:
+    """Megabytes of memory."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (kibibytes,) = (line.split()[1] for line in lines if line.startswith("Rss:"))
+    return int(kibibytes) * 1024 / 1e6
+
+
+def _busy(pid: int) -> float:
+    """Milliseconds that a processor is busy in a minute."""
+    before = _processor_time(pid)
+    time.sleep(WATCHED)
+    return (_processor_time(pid) - before) / NANOSECONDS_IN_MILLISECOND * 60 / WATCHED
+
+
+def _processor_time(pid: int) -> int:
+    """Nanoseconds, of the threads that there are now: proc(5), schedstat."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def _same_generation(ours: Any, yardstick: Any) -> None:
+    if ours != yardstick:
+        raise BenchError(f"the agent has seen generation {ours}, the bare watcher {yardstick}")

@@ -1,0 +1,35 @@
+"""One run of `ansible-playbook` for many hosts, all of them this machine, each with variables of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from support.playbook import Run, run_playbook
+
+
+def run_on_hosts(
+    directory: Path, play: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], **options: Any
+) -> dict[str, Run]:
+    """Run a play on hosts, given by their names with their variables, at once; what it came to on each of them."""
+    variables = {"ansible_connection": "local"}
+    inventory = directory / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"hosts": dict(hosts), "vars": variables}}))
+    playbook = directory / "play.yml"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, **play}]))
+    done = run_playbook(playbook, "-i", str(inventory), **options)
+    assert "Traceback" not in done.stdout + done.stderr
+    return {name: _run_of(done, name) for name in hosts}
+
+
+def _run_of(done: subprocess.CompletedProcess[str], name: str) -> Run:
+    """What the recap and the lines about one of the hosts say."""
+    pattern = rf"^{re.escape(name)} +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)"
+    recap = re.search(pattern, done.stdout, re.MULTILINE)
+    assert recap, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if f"[{name}]" in line]
+    return Run(int(recap[1]), int(recap[2]), "\n".join(said))

@@ -1,0 +1,88 @@
+"""What is made of a member's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError
+from ansible_collections.zoo.deploy.plugins.module_utils.member import (
+    Address,
+    Question,
+    addresses,
+    parse_mntr,
+    parse_srvr,
+)
+
+SRVR = """\
+Zookeeper version: 3.8.0-abc, built on 2024-12-29 17:54 UTC
+Latency min/avg/max: 0/11.5/21
+Received: 16
+Sent: 15
+Connections: 2
+Outstanding: 3
+Zxid: 0x100000010
+Mode: leader
+Node count: 5
+Proposal sizes last/min/max: 48/48/48
+"""
+MNTR = "zk_version\t3.9.3-abc, built on 2024\nzk_server_state\tleader\nzk_avg_latency\t0.5\nzk_min_latency\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("zk1", "zk1", 2181),
+        ("zk1:2182", "zk1", 2182),
+        ("10.0.0.1:2182", "10.0.0.1", 2182),
+        ("[fd00::1]:2182", "fd00::1", 2182),
+        ("[fd00::1]", "fd00::1", 2181),
+    ],
+)
+def test_a_member_has_a_host_and_a_port(text: str, host: str, port: int) -> None:
+    assert Address.parse(text) == (text, host, port)
+
+
+@pytest.mark.parametrize("text", ["zk1:", "zk1:x", "zk1:0", "zk1:65536", ":2181"])
+def test_what_is_no_host_and_port_is_refused(text: str) -> None:
+    with pytest.raises(ConnectError, match="expected host:port with a port from 1 to 65535"):
+        Address.parse(text)
+
+
+def test_a_chroot_does_not_matter() -> None:
+    assert [one.text for one in addresses({"hosts": "zk1:2181, zk2:2181/a/b"})] == ["zk1:2181", "zk2:2181"]
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_an_admin_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(ConnectError, match="admin_port: expected a port"):
+        Question.from_options({"admin_port": port})
+
+
+def test_srvr_has_what_every_member_tells() -> None:
+    assert parse_srvr(SRVR) == {
+        "version": "3.8.0",
+        "latency": {"min": 0.0, "avg": 11.5, "max": 21.0},
+        "connections": 2,
+        "outstanding": 3,
+        "zxid": 0x100000010,
+        "mode": "leader",
+        "znodes": 5,
+    }
+
+
+def test_mntr_has_more_and_what_is_not_told_is_left_out() -> None:
+    told: dict[str, Any] = {"version": "3.9.3", "mode": "leader"}
+    assert parse_mntr(MNTR) == told  # without the greatest, no latency
+    assert parse_mntr(f"{MNTR}zk_max_latency\t7\nzk_synced_followers\t2\nzk_global_sessions\t30\n") == {
+        **told,
+        "latency": {"min": 0.0, "avg": 0.5, "max": 7.0},
+        "synced_followers": 2,
+        "sessions": 30,
+    }
+
+
+@pytest.mark.parametrize("answer", ["", "This ZooKeeper instance is not currently serving requests\n"])
+def test_an_answer_of_a_member_that_does_not_serve_tells_nothing(answer: str) -> None:
+    assert parse_srvr(answer) == parse_mntr(answer) == {}
