@@ -128,7 +128,7 @@ def _live(layout: Layout) -> dict[str, str]:
             with contextlib.suppress(OSError):
                 commit_id = live_commit(layout, relative)
                 if commit_id:
-                    live[relative] = commit_id
+                    live[os.fsencode(relative).decode("utf-8", "replace")] = commit_id
     return live
 
 
