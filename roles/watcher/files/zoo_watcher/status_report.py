@@ -85,6 +85,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
         ("since", status.get("since", "unknown")),
         ("session", _session(status)),
+        *[("tries", _trying(trying)) for trying in [status.get("trying")] if trying],
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
         *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],
@@ -107,6 +108,12 @@ def _session(status: Mapping[str, Any]) -> str:
     ]
     since = f" since {entered[state]}" if state in entered else ""
     return f"{state}{since}{'; before: ' if others else ''}{', '.join(others)}"
+
+
+def _trying(trying: Mapping[str, Any]) -> str:
+    """The members of the ensemble that are tried, and the last error."""
+    error = f"; last error: {trying['error']}" if "error" in trying else ""
+    return f"{', '.join(trying['members'])}{error}"
 
 
 def _file(file: Mapping[str, Any]) -> str:

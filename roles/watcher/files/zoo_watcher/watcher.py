@@ -241,6 +241,7 @@ class Watcher:
             message=progress.message,
             timings=progress.timings or None,
             previous_commit_id=progress.previous,
+            waits_for=progress.waits_for,
         )
 
     def _turn(self) -> float:

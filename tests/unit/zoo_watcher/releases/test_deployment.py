@@ -410,6 +410,8 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
         ("staging", "disk full"),
         ("failed", "enough"),
     ]
+    waits = [progress.waits_for for progress in told if progress]
+    assert waits == [None, "fetch", "fetch", None, "disk", "disk", "disk", None]
 
 
 @pytest.mark.parametrize("signers", [None, "signers"])

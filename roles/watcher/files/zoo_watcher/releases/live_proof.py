@@ -166,7 +166,7 @@ class LiveProof(threading.Thread):
                     raise UnhealthyError(problem)
                 # Nothing to go back to: it was proved before, or is the first and its service comes up later.
                 self._memory.break_off_attempt()
-                course.report("checking", problem)
+                course.report("checking", problem, waits_for="health")
                 self._proof.wait_for_ever()
             if not proved_before and config.rollback_when_isolated:
                 self._await_contact(config.rollback_when_isolated)
