@@ -69,6 +69,17 @@ def test_an_agent_that_finds_no_release_published_tells_which_is_live(
     assert (status["state"], status.get("commitId")) == (expected, repository.head)
 
 
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_status_tells_a_place_whose_name_is_no_text_too(
+    deployed: Agents, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    agent = deployed()
+    os.symlink(os.readlink(agent.base / "site"), os.fsencode(agent.base) + b"/site-\xff")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    told = status_of(agent, *words)
+    assert "site-\N{REPLACEMENT CHARACTER}" in (str(json.loads(told)) if words else told)
+
+
 def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:
     agent = agents()
     agent.configure()

@@ -71,6 +71,9 @@ class Fetching:
                 if deadline is not None and time.monotonic() > deadline:
                     deadline = None
                     overdue(str(exc))
+                    # The way back may have led to this very release.
+                    if course.wait_out("queued", self._is_deployable):
+                        return False
                 course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 course.handshake.sleep(pause)
             else:

@@ -125,7 +125,7 @@ class LiveProof(threading.Thread):
         if live != commit_id:
             self._make_live()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
-        proved_before = live == commit_id and self._memory.journal.was_healthy_last(commit_id, self.target.path)
+        proved_before = live == commit_id and self._memory.journal.is_proved(commit_id, self.target.path)
         if not proved_before:
             if live == commit_id:
                 self.handshake.enter(Phase.ACTIVATED)
