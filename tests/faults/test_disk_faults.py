@@ -210,6 +210,29 @@ def test_a_release_that_is_on_a_read_only_disk_is_not_drained_for(
     one.check_live(first)
 
 
+def test_a_host_whose_disk_becomes_read_only_after_the_drain_serves_until_it_can_be_written(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(drain_seconds=0.1)
+    one.start().settle()
+    before = one.origin.head
+    base = one.agent.base
+    one.agent.end(signal.SIGUSR2)
+    script = f"cd / && mount --bind {base} {base} && mount -o remount,ro,bind {base}"
+    one.agent.config["hooks"] = {"before_activate": ["/bin/sh", "-c", script]}
+    ledger.inject("a disk that becomes read-only after the drain")
+    mounts.callback(subprocess.run, ["umount", "--lazy", str(base)], check=True)
+    one.start()
+    one.origin.commit({"index.html": "two\n"})
+    generation = one.publish()
+    status = one.says("Read-only file system; tried again")
+    assert status["commitId"] == before
+    one.check_registered()
+    mounts.close()
+    assert one.outcome(generation)["state"] == "active"
+    one.check_live(one.origin.head)
+
+
 def test_a_directory_where_the_symlink_belongs_is_named_and_left_alone(host: Hosts, ledger: Ledger) -> None:
     one = host().start()
     one.settle()

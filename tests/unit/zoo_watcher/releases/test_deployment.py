@@ -23,6 +23,7 @@ from zoo_watcher.releases import deployment as deployment_module
 from zoo_watcher.releases.activation import activate, live_commit, prepare
 from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
+from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import ReleaseJournal
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.services.health import Health
@@ -106,20 +107,139 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 def test_a_full_disk_under_the_swap_is_waited_out(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stage(deployment, COMMIT)
     errors = [PassingError("activating site: No space left on device", "disk")] * 2
-    swapped: list[str] = []
 
-    def swap(_layout: Any, _place: str, commit_id: str) -> None:
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
         if errors:
             raise errors.pop()
-        swapped.append(commit_id)
+        activate(layout, place, commit_id)
 
     monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
-    deployment._activate()
-    assert swapped == [COMMIT]
+    deployment.run()
+    assert live_commit(deployment.course.layout, "site") == COMMIT
     messages = [progress.message for progress in told if progress and progress.message]
     assert len(messages) == 2
     assert all(str(message).startswith("activating site: No space left on device; tried again") for message in messages)
+
+
+def drain_without_loop(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Have a deployment drain though no loop answers; whether it withholds registrations, at each pause."""
+    withheld: list[bool] = []
+    monkeypatch.setattr(deployment, "_drain", lambda: deployment.handshake.enter(Phase.DRAINING))
+    monkeypatch.setattr(
+        deployment.handshake, "sleep", lambda _seconds: withheld.append(deployment.handshake.withholds_registrations)
+    )
+    return withheld
+
+
+def test_a_host_serves_while_a_disk_that_became_read_only_after_the_drain_is_waited_out(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.course.layout, "site", OLD)
+    notes = have_commands(deployment, tmp_path, monkeypatch, "true")
+    withheld = drain_without_loop(deployment, monkeypatch)
+    errors = [PassingError("activating site: Read-only file system", "disk")] * 2
+    may_be_cancelled: list[bool] = []
+    real = deployment.handshake.begin_anew
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if errors:
+            raise errors.pop()
+        activate(layout, place, commit_id)
+
+    def begin_anew() -> None:
+        real()
+        may_be_cancelled.append(not deployment.handshake.has_activated)
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    monkeypatch.setattr(deployment.handshake, "begin_anew", begin_anew)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert withheld == [False, False]
+    assert may_be_cancelled == [True, True]
+    assert notes.read_text().split() == ["before_activate", "after_activate", "unit"], "what succeeded is not repeated"
+
+
+def test_a_host_serves_while_a_hook_can_not_be_started(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage(deployment, COMMIT)
+    have_commands(deployment, tmp_path, monkeypatch, "true")
+    withheld = drain_without_loop(deployment, monkeypatch)
+    starve_commands(monkeypatch, lambda number: number == 1)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert withheld == [False]
+
+
+def test_a_host_does_not_serve_while_a_swap_is_made_durable_that_may_have_come_about(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    withheld = drain_without_loop(deployment, monkeypatch)
+    errors = [PassingError("activating site: Input/output error", "disk")]
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        activate(layout, place, commit_id)
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr("zoo_watcher.releases.deployment.activate", swap)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert withheld == [True]
+
+
+def test_what_was_prepared_is_prepared_anew_as_the_disk_may_have_become_read_only(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = deployment.course.layout
+    prepare(layout, "site", COMMIT)
+
+    def refuse(_path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(PassingError, match="Read-only file system"):
+        prepare(layout, "site", COMMIT)
+
+
+def test_a_deployment_that_is_cancelled_does_not_go_back_and_reports_nothing_more(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(deployment.course.layout, "site", OLD)
+    reported: list[int] = []
+
+    def fail(*_words: Any) -> None:
+        deployment.cancel()
+        reported.append(len(told))
+        raise UnhealthyError("hook after_activate failed")
+
+    monkeypatch.setattr(deployment._hooks, "use", fail)
+    deployment.run()
+    assert told[reported[0] :] == [None]
+    assert live_commit(deployment.course.layout, "site") == COMMIT
+    assert ReleaseJournal.load(deployment.course.layout.journal).failure is None
+
+
+def test_a_deployment_that_fails_after_it_was_cancelled_has_not_failed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+
+    def fail(*_words: Any) -> None:
+        deployment.cancel()
+        raise DeployError("hook before_activate failed")
+
+    monkeypatch.setattr(deployment._hooks, "run", fail)
+    deployment.run()
+    assert not any(progress.state == "failed" for progress in told if progress)
+    assert ReleaseJournal.load(deployment.course.layout.journal).failure is None
 
 
 def test_a_host_without_room_for_the_swap_is_not_drained_for_it(

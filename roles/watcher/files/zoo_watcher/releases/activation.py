@@ -79,11 +79,17 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
 
 
 def prepare(layout: Layout, relative_path: str, commit_id: str) -> None:
-    """Make all that activating needs room on the disk for: what is left is one rename. Raises `DeployError`."""
+    """Make all that activating needs room on the disk for: what is left is one rename. Raises `DeployError`.
+
+    What an earlier try has made is made again: that shows whether the disk can be written to now.
+    """
     with disk_errors(f"preparing {relative_path}"):
         place = layout.place(relative_path)
         _make_parents(layout, place)
         _check_free(place)
+        made = layout.staging / "live"
+        if made.is_symlink():
+            made.unlink()
         _make_link(layout, os.path.relpath(layout.release(commit_id), place.parent))
 
 

@@ -9,12 +9,13 @@ one does not become healthy. A newer release cancels it at any instant. Git and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import partial
 from typing import Callable
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
@@ -47,6 +48,7 @@ class Deployment(LiveProof):
         super().__init__(config, target, generation, health, report)
         self._fetching = Fetching(self.course, self._memory, release, fleet)
         self._untidy = False
+        self._hook_done = False
 
     def cancel(self) -> None:
         """Let it end as soon as it can, as any proof, and kill what it fetches by."""
@@ -64,16 +66,31 @@ class Deployment(LiveProof):
 
     def _make_live(self) -> None:
         """Stage the release and swap the symlink. Raises `DeployError`, `CancelledError`."""
-        course, layout, commit_id = self.course, self.course.layout, self.target.commit_id
         self._untidy = self._fetching.fetch(self._back.settle_unproved)
+        self.course.wait_out("activating", self._switch)
+
+    def _switch(self) -> None:
+        """Drain the host, and swap the symlink. Raises `PassingError`, before which the drain has ended.
+
+        Raises `DeployError`, `CancelledError`.
+        """
+        layout, commit_id = self.course.layout, self.target.commit_id
         # Before anything is drained: a host that lacks room for the swap goes on serving.
-        course.wait_out("queued", partial(prepare, layout, self.target.path, commit_id))
+        self.course.wait_out("queued", partial(prepare, layout, self.target.path, commit_id))
         self._memory.begin_attempt()
         self._drain()
-        before = partial(self._hooks.run, "before_activate", DeployError, commit_id, course.previous)
-        course.wait_out("activating", before)
-        course.wait_out("activating", partial(check_complete, layout, commit_id))
-        self._activate()
+        try:
+            self._run_hook_once()
+            check_complete(layout, commit_id)
+            self._activate()
+        except PassingError:
+            self._end_drain()
+            raise
+
+    def _run_hook_once(self) -> None:
+        if not self._hook_done:
+            self._hooks.run("before_activate", DeployError, self.target.commit_id, self.course.previous)
+        self._hook_done = True
 
     def _drain(self) -> None:
         """Have the registrations withdrawn, and wait until no request should come any more."""
@@ -86,10 +103,16 @@ class Deployment(LiveProof):
             log.warning("registrations not withdrawn within %g s, continuing", WITHDRAWAL)
         self.handshake.sleep(config.drain_seconds)
 
+    def _end_drain(self) -> None:
+        """Let the host serve until the next try, unless what is live may be the new release."""
+        with contextlib.suppress(DeployError):
+            if self.course.live() != self.target.commit_id:
+                self.handshake.begin_anew()
+
     def _activate(self) -> None:
-        """Swap the symlink; a disk that is full or read-only is waited out."""
+        """Swap the symlink. Raises `DeployError`, `CancelledError`."""
         course = self.course
         self.handshake.activate()
         course.report("activating")
         with course.timed("activating"):
-            course.wait_out("activating", partial(activate, course.layout, self.target.path, self.target.commit_id))
+            activate(course.layout, self.target.path, self.target.commit_id)

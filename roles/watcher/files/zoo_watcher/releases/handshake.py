@@ -14,7 +14,10 @@ from zoo_watcher.errors import CancelledError
 
 
 class Phase(IntEnum):
-    """Where a deployment is, as far as the loop is concerned. It may leave some out, and never returns to one."""
+    """Where a deployment is, as far as the loop is concerned. It may leave some out.
+
+    It returns to none but the first, where the switch is begun anew.
+    """
 
     PREPARING = 0
     DRAINING = 1
@@ -93,6 +96,12 @@ class Handshake:
         """The deployment is in this phase now."""
         with self._condition:
             self._entered.append(phase)
+            self._condition.notify_all()
+
+    def begin_anew(self) -> None:
+        """Nothing is live of what the deployment began to switch to: the host serves, and the switch begins anew."""
+        with self._condition:
+            self._entered = [Phase.PREPARING]
             self._condition.notify_all()
 
     def answer(self, question: Phase) -> None:

@@ -102,6 +102,8 @@ class LiveProof(threading.Thread):
                 raise self._settle_unproved(reason) from exc
         else:
             return True
+        # What failed is live and unproved: the newer release settles it, or the next agent.
+        self.handshake.check()
         self._give_up(*self._back.go_back(reason))
         return False
 
@@ -180,6 +182,9 @@ class LiveProof(threading.Thread):
         self.handshake.check()
 
     def _give_up(self, state: str, message: str) -> None:
+        """Note and report that the release has failed; nothing of one that is cancelled."""
+        if self.handshake.is_cancelled():
+            return
         self._memory.note_failure(state, message)
         self._settle(state, message)
 
