@@ -335,3 +335,93 @@ def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_pat
     assert not watcher.troubles.current
     watcher._reload_where_asked()
     assert next(lacks, "asked no more") == "asked no more"
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Watcher:
+    """An agent that has not begun."""
+    return Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+
+
+def begun(watcher: Watcher, end: Callable[[Deployment], None]) -> Deployment:
+    """A deployment whose thread does nothing but `end`, and has ended."""
+    release = Release("https://git.example/site.git", "a" * 40, "site")
+    made = Deployment(watcher.config, release, 7, 1, watcher.health, lambda one: watcher.inbox.put((made, one)))
+    made.run = lambda: end(made)  # type: ignore[method-assign]
+    made.start()
+    made.join()
+    watcher.deployment = made
+    return made
+
+
+def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(made: Deployment) -> None:
+        made.course.report("checking")
+        made.course.report("active")
+        made.course.end()
+
+    def fail(state: str, *_words: object, **_options: object) -> None:
+        entered.append(state)
+        raise ValueError(state)
+
+    entered: list[str] = []
+    begun(watcher, end)
+    monkeypatch.setattr(watcher.board, "enter", fail)
+    with pytest.raises(ValueError, match="checking"):
+        watcher._take_messages(0)
+    assert (entered, watcher.deployment) == (["checking", "active"], None)
+
+
+def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_tried_again(
+    watcher: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = begun(watcher, lambda made: made.course.report("checking"))
+    watcher._answered = Desired(7, 1)
+    watcher._take_messages(60)
+    assert watcher.deployment is None
+    assert watcher._answered is None
+    assert watcher.board.status.state == "checking", "what it has said counts"
+    assert f"ended without a word, generation={made.generation}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "/proc"), "/proc: Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "this host: Input/output error"),
+        (KeyError("x"), "unexpected KeyError('x')"),
+    ],
+)
+def test_a_reload_whose_check_breaks_off_is_told_once_and_keeps_the_loop_from_no_turn(
+    watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def check() -> None:
+        raise error
+
+    monkeypatch.setattr(watcher, "_check_again", check)
+    monkeypatch.setattr(watcher, "_turn", lambda: 7.0)
+    watcher._on_signal(signal.SIGHUP, None)
+    assert [watcher._wait_and_look(0.0) for _time in range(2)] == [7.0, 7.0]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"not reloaded, the configuration of before stays in force: {said}"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_journal_that_may_not_be_read_is_one_line_with_its_path(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    real = os.open
+
+    def refuse(path: str, *words: object, **options: object) -> int:
+        if str(path) == str(loop.layout.journal):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *words, **options)  # type: ignore[arg-type]
+
+    loop._watcher.troubles.begin_turn()
+    with monkeypatch.context() as patch, loop._watcher.troubles.noted():
+        patch.setattr(os, "open", refuse)
+        loop.converge(7, "a")
+    assert loop._watcher.troubles.current == [f"{loop.layout.journal}: {os.strerror(number)}"]
+    assert "Traceback" not in caplog.text

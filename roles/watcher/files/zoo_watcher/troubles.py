@@ -11,9 +11,24 @@ from collections.abc import Iterable, Iterator
 
 from .backoff import Backoff
 from .errors import AgentError, NoAnswerError, SessionTroubleError
+from .host.filesystem import MAY_PASS
 from .host.shortage import is_shortage
 
+UNEXPECTED = "unexpected"
+"""How the line begins that tells an error which nobody has thought of."""
+
 log = logging.getLogger(__name__)
+
+
+def describe(error: Exception) -> str:
+    """The line that tells an error: of what this host lacks, of a file or disk, or that nobody has thought of."""
+    if is_shortage(error):
+        return f"this host lacks something: {error!r}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in MAY_PASS:
+        return f"this host: {error.strerror}"
+    return f"{UNEXPECTED} {error!r}"
 
 
 class Troubles:
@@ -46,9 +61,9 @@ class Troubles:
             self.note_mistake(exc)
 
     def note_mistake(self, error: Exception) -> None:
-        """Note an error that nobody has thought of; unless this host only lacks something, with its traceback."""
-        text = f"this host lacks something: {error!r}" if is_shortage(error) else f"unexpected {error!r}"
-        if text not in self._logged and not is_shortage(error):
+        """Note an error of a step; one that nobody has thought of with its traceback."""
+        text = describe(error)
+        if text not in self._logged and text.startswith(UNEXPECTED):
             log.error("%s", text, exc_info=error)
         self.add([text])
 

@@ -32,7 +32,7 @@ from .releases.rollback import PlacedRelease, find_unproved, live_releases
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
-from .troubles import Troubles
+from .troubles import Troubles, describe
 from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
@@ -146,8 +146,7 @@ class Watcher:
     def _wait_and_look(self, pause: float) -> float:
         """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
         try:
-            for deployment, progress in self.inbox.wait(pause):
-                self._note_progress(deployment, progress)
+            self._take_messages(pause)
             self._reload_where_asked()
             return self._turn() if self.ending is None else 0.0
         except AgentError:
@@ -159,6 +158,23 @@ class Watcher:
             # What fails at once must not keep a processor busy.
             time.sleep(AFTER_MISTAKE)
             return 0.0
+
+    def _take_messages(self, pause: float) -> None:
+        """Wait for messages, and take all that are there; raises the error of the first that can't be taken."""
+        # Looked at before: what a thread has said is in the inbox once it has ended.
+        silent = self.deployment if self.deployment and not self.deployment.is_alive() else None
+        mistakes: list[Exception] = []
+        for deployment, progress in self.inbox.wait(0.0 if silent else pause):
+            try:
+                self._note_progress(deployment, progress)
+            except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
+                mistakes.append(exc)
+        if silent and self.deployment is silent:
+            log.error("the thread of the deployment has ended without a word, generation=%s", silent.generation)
+            self._note_progress(silent, None)
+            self._answered = self._proof = None
+        if mistakes:
+            raise mistakes[0]
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
@@ -196,6 +212,10 @@ class Watcher:
             self._check_again()
         except ConfigError as exc:
             return exc
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the agent goes on with the configuration it has
+            problem = ConfigError([describe(exc)])
+            problem.__cause__ = exc
+            return problem
         return None
 
     def _has_stopped(self) -> bool:

@@ -38,11 +38,12 @@ def check_base(layout: Layout) -> None:
     place = next(path for path in (layout.base, *layout.base.parents) if os.path.lexists(path))
     try:
         device = os.stat(os.path.join(place, "")).st_dev
+        kernels = {os.stat(path).st_dev for path in KERNEL if os.path.ismount(path)}
     except OSError as exc:
         if isinstance(exc, PermissionError):
             return
-        raise AgentError(f"base: {place}: {exc.strerror}") from exc
-    if device in {os.stat(path).st_dev for path in KERNEL if os.path.ismount(path)}:
+        raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
+    if device in kernels:
         raise AgentError(f"base: {layout.base}: no directory can be made in this file system")
 
 

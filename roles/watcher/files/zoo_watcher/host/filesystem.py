@@ -89,7 +89,11 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o644) 
 def read_regular(path: Path | str) -> bytes:
     """What is in a regular file. Raises as `open_regular`."""
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read()
+        try:
+            return file.read()
+        except OSError as exc:
+            exc.filename = exc.filename or str(path)
+            raise
 
 
 def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
