@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import signal
@@ -310,7 +309,7 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
         raise OSError(errno.EMFILE, "Too many open files", str(file))
 
     with monkeypatch.context() as patch:
-        patch.setattr(io, "open", starve)
+        patch.setattr(os, "open", starve)
         watcher._reload_where_asked()
         watcher._reconcile()
     assert watcher.ending is None

@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 from .errors import AgentError
 from .host.base_lock import agent_pid, is_locked
-from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, read_mark, remove_mark, write_mark
+from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, answers, read_mark, remove_mark, write_mark
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .wire.records import describe_mark
@@ -87,7 +87,7 @@ def retry(layout: Layout, _reason: str, by: str) -> Report:
 
     def answer(status: Status) -> Status | None:
         said = status.get(RETRY)
-        return said if isinstance(said, dict) and said.get("since") == request.since else None
+        return said if isinstance(said, dict) and answers(said, request) else None
 
     if not is_locked(layout):
         return Report(PENDING, "no agent runs here; what failed is tried again when it is started")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,10 @@ def test_without_the_right_to_read_it_the_link_beside_it_says_where_the_base_is(
 ) -> None:
     path = configure(tmp_path, "shop")
 
-    def refuse(self: Path, **_options: object) -> str:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: str, _flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ConfigError, match=f"^{path}: Permission denied, and {tmp_path}/shop.base: No such file"):
         Instance.of_file(str(path))
     (tmp_path / "shop.base").symlink_to("/srv/shop")

@@ -16,6 +16,7 @@ from zoo_watcher.host.controls import (
     RETRY,
     Controls,
     Mark,
+    answers,
     read_mark,
     refuse_retry,
     remove_mark,
@@ -145,7 +146,12 @@ def test_a_request_is_answered_once_even_where_it_can_not_be_deleted(
 
     monkeypatch.setattr(os, "rename", read_only)
     controls.answer_retry(request, "generation 7 is tried again", done=True)
-    assert controls.answer == {"since": request.since, "done": True, "message": "generation 7 is tried again"}
+    assert controls.answer == {
+        "since": request.since,
+        "request": request.request,
+        "done": True,
+        "message": "generation 7 is tried again",
+    }
     controls.refresh()
     assert controls.retry is None
 
@@ -204,3 +210,14 @@ def test_only_what_failed_is_retried_and_only_where_nobody_holds_the_host(
     held: Mark | None, generation: int | None, state: str | None, has_failed: bool, refusal: str | None
 ) -> None:
     assert refuse_retry(held, generation, state, has_failed=has_failed) == refusal
+
+
+def test_two_requests_of_one_instant_are_two(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "now", lambda: "2026-11-24T10:15:30.412+00:00")
+    first = write_mark(layout, RETRY, "", "ann")
+    controls = refreshed(layout)
+    controls.answer_retry(first, "generation 7 is tried again", done=True)
+    second = write_mark(layout, RETRY, "", "ann")
+    controls.refresh()
+    assert controls.retry == second
+    assert (answers(controls.answer, first), answers(controls.answer, second)) == (True, False)

@@ -140,3 +140,20 @@ def test_an_answer_may_come_in_pieces() -> None:
 def test_what_is_no_whole_answer_is_a_reason(answer: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
         ask(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (OK + b"X: y\r\n" * 101 + b"\r\n", "the answer has more than 100 headers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 11 + OK + b"\r\n", "more than 10 interim answers"),
+    ],
+)
+def test_an_answer_that_has_no_end_is_not_read_on(answer: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{why}$"):
+        ask(answer)
+
+
+def test_as_many_headers_are_read_as_the_standard_library_reads() -> None:
+    answer = OK + b"X: y\r\n" * 99 + b"\r\nfine"
+    assert ask(answer)[0] == ask_by_the_standard_library(answer)[0] == (200, b"fine")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from zoo_watcher.wire.records import (
     without_userinfo,
 )
 
+from .document import read_document
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
 
@@ -143,15 +143,7 @@ class Config:
     @classmethod
     def from_file(cls, path: str) -> Config:
         """The configuration in a file. Raises `ConfigError` with every mistake in it."""
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as exc:
-            raise ConfigError([f"{path}: {exc.strerror}"]) from exc
-        except (ValueError, RecursionError) as exc:
-            raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
-        if not isinstance(document, dict):
-            raise ConfigError([f"{path}: expected a JSON object, got {quote(document)}"])
-        return cls.from_object(document)
+        return cls.from_object(read_document(path))
 
     @classmethod
     def from_object(cls, document: Mapping[str, Any]) -> Config:

@@ -9,7 +9,6 @@ everybody. What else is wrong in a configuration keeps nobody from looking at th
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from zoo_watcher.errors import ConfigError
 from zoo_watcher.wire.records import DEFAULT_APP, quote
 
+from .document import read_document
 from .object_reader import nameable
 
 DIRECTORY = "/etc/zoo-watcher"
@@ -55,15 +55,11 @@ class Instance:
         """The one that a configuration file is about. Raises `ConfigError`."""
         label = Path(path).stem
         try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except PermissionError as exc:
-            return cls(label, _linked_base(path), unread=f"{path}: {exc.strerror}")
-        except OSError as exc:
-            raise ConfigError([f"{path}: {exc.strerror}"]) from exc
-        except (ValueError, RecursionError) as exc:
-            raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
-        if not isinstance(document, dict):
-            raise ConfigError([f"{path}: expected a JSON object, got {quote(document)}"])
+            document = read_document(path)
+        except ConfigError as exc:
+            if not isinstance(exc.__cause__, PermissionError):
+                raise
+            return cls(label, _linked_base(path), unread=str(exc))
         base = document.get("base")
         if not isinstance(base, str) or not os.path.isabs(base) or not nameable(base):
             raise ConfigError([f"{path}: base: expected an absolute path, got {quote(base)}"])

@@ -33,12 +33,16 @@ LONGEST_REASON = 200
 
 @dataclass(frozen=True)
 class Mark:
-    """Since when (RFC 3339) something is so, why, and by whom. `damage` is what is wrong with its file."""
+    """Since when (RFC 3339) something is so, why, and by whom. `damage` is what is wrong with its file.
+
+    `request` tells one request from another of the same instant.
+    """
 
     since: str
     reason: str
     by: str
     damage: str | None = None
+    request: str = ""
 
     def to_object(self) -> dict[str, str]:
         """What the agent's status says of it."""
@@ -68,7 +72,7 @@ class Controls:
         self.held = self._read(HELD)
         self.drained = self._read(DRAINED)
         request = self._read(RETRY)
-        is_answered = request is None or request.damage or (self.answer and self.answer["since"] == request.since)
+        is_answered = request is None or request.damage or answers(self.answer, request)
         self.retry = None if is_answered else request
 
     def _read(self, name: str) -> Mark | None:
@@ -92,7 +96,7 @@ class Controls:
 
     def answer_retry(self, request: Mark, message: str, *, done: bool) -> None:
         """Say what came of a request, which is answered by that."""
-        self.answer = {"since": request.since, "done": done, "message": message}
+        self.answer = {"since": request.since, "request": request.request, "done": done, "message": message}
         self.retry = None
         # One that can't be deleted is not answered again; only an agent that is restarted finds it anew.
         with contextlib.suppress(OSError):
@@ -110,6 +114,13 @@ def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *
     return None if has_failed else f"nothing to retry: generation {generation} has not been tried here yet"
 
 
+def answers(answer: Mapping[str, Any] | None, request: Mark) -> bool:
+    """Whether an answer is the one to this request."""
+    if not answer:
+        return False
+    return (answer.get("since"), answer.get("request")) == (request.since, request.request)
+
+
 def read_mark(path: Path) -> Mark | None:
     """The marker in a file; None where there is none. Raises `OSError` where it can't be read."""
     try:
@@ -121,11 +132,13 @@ def read_mark(path: Path) -> Mark | None:
     try:
         record = json.loads(text.decode("utf-8"))
         values = [record[key] for key in ("since", "reason", "by")]
+        request = record.get("request", "")
     except (ValueError, TypeError, KeyError, RecursionError):
-        values = []
-    if not values or not all(isinstance(value, str) and len(value) <= LONGEST_REASON for value in values):
+        values, request = [], ""
+    if not values or not all(isinstance(value, str) and len(value) <= LONGEST_REASON for value in [*values, request]):
         return _damaged(_written(path), f"{path}: expected a JSON object with since, reason and by")
-    return Mark(*values)
+    since, reason, by = values
+    return Mark(since, reason, by, request=request)
 
 
 def _damaged(since: str, damage: str) -> Mark:
@@ -142,10 +155,12 @@ def _written(path: Path) -> str:
 
 def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
     """Make a marker, durably. Raises `OSError`."""
-    mark = Mark(now(), reason, by)
+    mark = Mark(now(), reason, by, request=os.urandom(8).hex() if name == RETRY else "")
     for directory in (layout.own, layout.controls):
         make_directory(directory, READABLE)
-    write_durably(layout.control(name), json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
+    left_out = {key for key in ("damage", "request") if not getattr(mark, key)}
+    record = {key: value for key, value in asdict(mark).items() if key not in left_out}
+    write_durably(layout.control(name), json.dumps(record))
     return mark
 
 
@@ -172,5 +187,5 @@ def _remove_answered(layout: Layout, request: Mark) -> None:
 
 
 def now() -> str:
-    """The present: two requests are never of the same."""
+    """The present."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -17,6 +17,10 @@ from zoo_watcher.config.config import Check
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_LINE = 65536
 """Bytes of a line: the status, a header, or the size of a chunk."""
+MOST_HEADERS = 100
+"""Headers of an answer, as many as Python's own client reads."""
+MOST_INTERIM = 10
+"""Interim answers before the final one."""
 NOT_IN_A_TARGET = re.compile(r"[\x00-\x20\x7f]")
 STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
@@ -51,7 +55,7 @@ def _request(check: Check) -> bytes:
 
 def _head(answer: IO[bytes]) -> tuple[int, dict[bytes, bytes]]:
     """The status of the final answer, and its headers by their names in lower case."""
-    while True:
+    for _number in range(MOST_INTERIM + 1):
         line = _line(answer)
         found = STATUS.fullmatch(line)
         if not found:
@@ -60,14 +64,18 @@ def _head(answer: IO[bytes]) -> tuple[int, dict[bytes, bytes]]:
         status = int(found[1])
         if status not in INTERIM or status == SWITCHING_PROTOCOLS:
             return status, headers
+    raise ValueError(f"more than {MOST_INTERIM} interim answers")
 
 
 def _headers(answer: IO[bytes]) -> dict[bytes, bytes]:
-    headers = {}
-    while line := _line(answer):
+    headers: dict[bytes, bytes] = {}
+    for _number in range(MOST_HEADERS + 1):
+        line = _line(answer)
+        if not line:
+            return headers
         name, _colon, value = line.partition(b":")
         headers[name.lower()] = value.strip()
-    return headers
+    raise ValueError(f"the answer has more than {MOST_HEADERS} headers")
 
 
 def _line(answer: IO[bytes]) -> bytes:
