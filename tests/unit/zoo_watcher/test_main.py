@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from zoo_watcher import __main__ as program
 from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.control_commands import COMMANDS
+from zoo_watcher.host.shortage import NO_THREAD
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -81,3 +89,41 @@ def test_a_command_line_that_is_almost_the_units_is_refused(
 ) -> None:
     assert run(monkeypatch, *words) == 2
     assert "usage: zoo-watcher " in capfd.readouterr().err
+
+
+def configured(tmp_path: Path) -> Path:
+    """The configuration of an agent with a check."""
+    service = {"path": "/service/shop", "id": "x", "port": 1, "check": {"type": "tcp"}}
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base"), "services": [service]}))
+    return file
+
+
+def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_path: Path) -> None:
+    source = Path(program.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo_watcher", "run", "--config", configured(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (4, 4)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "Too many open files" in done.stderr
+
+
+def test_an_agent_that_can_start_no_thread_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "_start_new_thread", refuse)
+            threading.Thread(target=print).start()
+
+    def refuse(*_words: object, **_options: object) -> None:
+        raise RuntimeError(NO_THREAD)
+
+    assert program._serve(SimpleNamespace(run=run)) == 1  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == [f"this host lacks something: {NO_THREAD}"]
+    assert "Traceback" not in caplog.text

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from .errors import AgentError, ConfigError
+from .host.shortage import comes_of_shortage
 from .logs import print_error, set_up_log
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def main() -> int:
         return EXIT_CONFIG
     except AgentError as exc:
         print_error(f"zoo-watcher: {exc}")
+        return EXIT_TROUBLE
+    except (OSError, MemoryError, RuntimeError) as exc:
+        # Also before the agent serves: without descriptors it can't even be made.
+        if not comes_of_shortage(exc):
+            raise
+        print_error(f"zoo-watcher: this host lacks something: {exc}")
         return EXIT_TROUBLE
 
 
@@ -211,8 +218,11 @@ def _serve(watcher: Watcher) -> int:
     except AgentError as exc:
         log.critical("%s", exc)
         return EXIT_TROUBLE
-    except Exception:
-        log.critical("ended by an error of its own", exc_info=True)
+    except Exception as exc:
+        if comes_of_shortage(exc):
+            log.critical("this host lacks something: %s", exc)
+        else:
+            log.critical("ended by an error of its own", exc_info=True)
         return EXIT_TROUBLE
     return 0
 

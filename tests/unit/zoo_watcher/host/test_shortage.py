@@ -17,6 +17,8 @@ LACK = OSError(errno.EMFILE, "Too many open files")
     [
         ([LACK], True),
         ([MemoryError()], True),
+        ([RuntimeError("can't start new thread")], True),
+        ([RuntimeError("dictionary changed size during iteration")], False),
         ([ConfigError(["x"]), LACK], True),
         ([ConfigError(["x"]), AgentError("x"), LACK], True),
         ([ConfigError(["x"])], False),

@@ -9,9 +9,14 @@ import errno
 
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 
+NO_THREAD = "can't start new thread"
+"""All that Python says where a thread can't be started."""
+
 
 def is_shortage(error: BaseException) -> bool:
     """Whether an error is one of this host's shortages."""
+    if isinstance(error, RuntimeError):
+        return str(error) == NO_THREAD
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORTAGES)
 
 
