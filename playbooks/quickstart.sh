@@ -202,7 +202,7 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     report_time
     began=$EPOCHREALTIME
 
-    export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_HOME=$DIRECTORY/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
+    export LC_ALL=C.UTF-8 ANSIBLE_CONFIG=$ROOT/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$ROOT/collections ANSIBLE_HOME=$DIRECTORY/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_FORCE_COLOR=0
     "$BIN/python" playbooks/quickstart/prepare.py "$DIRECTORY" || exit 1
     # shellcheck source=/dev/null
     . "$DIRECTORY/env"

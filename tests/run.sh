@@ -56,7 +56,8 @@ missing_packages() {
     [ -e /usr/share/java/curator-x-discovery.jar ] || echo libcurator-discovery-java
     command -v javac >/dev/null || echo default-jdk-headless
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
-    command -v patroni >/dev/null || printf '%s\n' patroni python3-kazoo
+    command -v patroni >/dev/null || echo patroni
+    [ -e /usr/lib/python3/dist-packages/kazoo ] || echo python3-kazoo
     local python
     if ! python=$(find_python); then
         [ -n "${PYTHON:-}" ] || printf '%s\n' python3 python3-venv

@@ -10,20 +10,22 @@ what is published already.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import listed, reason_of
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
 PAUSE = 1.0
 """Seconds before the module is run again that an outage has ended early."""
-FLEET = ("agents", "failed_agents", "pending_agents", "lost_agents")
+FLEET = ("agents", "failed_agents", "pending_agents", "lost_agents", "converged")
 """What the module knows better each time that it has seen the fleet."""
 NAMED = 5
 """How many of the agents that are waited for a line of progress names."""
@@ -48,7 +50,7 @@ class ActionModule(ActionBase):
 
         if limit is None:
             return {**result, **run({})}
-        return {**result, **wait_on(run({"wait_timeout": min(limit, PATIENCE)}), limit, run)}
+        return {**result, **wait_on(run({"wait_timeout": min(limit, PATIENCE), "_told": []}), limit, run)}
 
     def _limit(self, options: dict[str, Any]) -> float | None:
         """Seconds to wait; None where nothing is waited for, or where the module is to refuse the options itself."""
@@ -67,12 +69,22 @@ def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]]
     """
     began = time.monotonic()
     published = began - result.get("elapsed", 0.0)
+    told: list[str] = []
+    stuck_since: float | None = None
     while result.get("timed_out") and began - published < limit:
         left = limit - (began - published)
         seconds = min(left, PATIENCE)
-        display.display(progress(result, began - published))
-        given = {"generation": result["generation"], "agents": seen(result), "left": left}
-        result = combined(result, run({"wait_timeout": seconds, "_published": given}))
+        stuck_since = (stuck_since or began) if is_stuck(result) else None
+        for line in progress(result, began - published, told):
+            display.display(line)
+        told = [*told, *(reason for reason in reasons(result) if reason not in told)]
+        given = {
+            **{name: result[name] for name in ("generation", "commit_id")},
+            "agents": seen(result),
+            "left": left,
+            "stuck": 0.0 if stuck_since is None else began - stuck_since,
+        }
+        result = combined(result, run({"wait_timeout": seconds, "_published": given, "_told": told}))
         spent = time.monotonic() - began
         if result.get("timed_out") and spent < seconds:
             time.sleep(min(PAUSE, left - spent))
@@ -96,14 +108,39 @@ def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **known, "failed": later.get("failed", False), **({"warnings": warnings} if warnings else {})}
 
 
-def progress(result: dict[str, Any], seconds: float) -> str:
-    """One line: how far the fleet is, and who is waited for."""
+def statuses(result: dict[str, Any], which: str) -> dict[str, AgentStatus]:
+    """The statuses of the agents that a list in the result names, as far as they were read."""
+    known = {agent["name"]: agent for agent in result.get("agents", [])}
+    return {name: AgentStatus.from_object(known[name]) for name in result.get(which, []) if name in known}
+
+
+def is_stuck(result: dict[str, Any]) -> bool:
+    """Whether nobody who is waited for can go on."""
+    pending = statuses(result, "pending_agents")
+    return bool(pending) and all(status.waits_for for status in pending.values())
+
+
+def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Why agents have failed, or try again, and which."""
+    waiting = {name: status for name, status in statuses(result, "pending_agents").items() if status.waits_for}
+    why: dict[str, list[str]] = {}
+    for name, status in sorted({**waiting, **statuses(result, "failed_agents")}.items()):
+        reason = reason_of(status)
+        if reason:
+            why.setdefault(reason, []).append(name)
+    return why
+
+
+def progress(result: dict[str, Any], seconds: float, told: Collection[str] = ()) -> list[str]:
+    """How far the fleet is, and who is waited for, in a line; one more for each reason that is not among the `told`."""
     if "agents" not in result:
-        return f"{seconds:5.0f} s  {result.get('msg')}"
+        return [f"{seconds:5.0f} s  {result.get('msg')}"]
     states = {agent["name"]: agent["state"] + (", held" if agent.get("held") else "") for agent in result["agents"]}
     pending = result["pending_agents"]
     named = ", ".join(f"{name} is {states.get(name, 'gone')}" for name in pending[:NAMED])
     more = f" and {len(pending) - NAMED} more" if len(pending) > NAMED else ""
     proved = len(states) - len(pending) - len(result["failed_agents"])
     waited = f"; {named}{more}" if named else ""
-    return f"{seconds:5.0f} s  {proved} of {len(states)} agents have proved {result['commit_id'][:10]}{waited}"
+    line = f"{seconds:5.0f} s  {proved} of {len(states)} agents have proved {result['commit_id'][:10]}{waited}"
+    news = [f"{listed(names)}: {reason}" for reason, names in reasons(result).items() if reason not in told]
+    return [line, *(f"{'':9}{text}" for text in news)]

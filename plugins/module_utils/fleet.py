@@ -7,49 +7,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
+from .fleet_outcome import NO_EARLIER_WAIT, RETRY_TIMEOUT, EarlierWait, FleetWait, Limits, Proof, WaitResult
 from .records import AgentStatus, AppPaths, InvalidRecord
 from .zookeeper import Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
-
-
-class Verdict(NamedTuple):
-    """The names, sorted, of those who have proved it, who gave up on it, who are still at it; of no others."""
-
-    proved: list[str]
-    failed: list[str]
-    pending: list[str]
-
-    @property
-    def names(self) -> list[str]:
-        """All who are to prove it."""
-        return sorted([*self.proved, *self.failed, *self.pending])
-
-
-class Proof(Protocol):
-    """What a fleet is to prove: a release, or the files of some znodes."""
-
-    subject: str
-    """The znode that a message begins with."""
-    undone: str
-    """What a message says of agents that gave up: `not deployed`."""
-    kind: str
-    """Whom a message counts: `agents`."""
-
-    def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort the live agents by what their statuses say of it."""
-
-    def obstacle(self, generation: int | None) -> str | None:
-        """Why it can't be proved any more, now that `generation` is the release that is published."""
-
-    def describe(self, status: AgentStatus) -> str:
-        """How far an agent is with it, for a message."""
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
@@ -86,110 +54,54 @@ def _status(node: Node) -> AgentStatus:
         return AgentStatus(name=name, state="idle", message=f"its status can't be read: {exc}")
 
 
-class Limits(NamedTuple):
-    """How many agents must have an outcome at least, and how many may fail at the most."""
-
-    min_agents: int
-    max_failures: int
-
-
-class WaitResult(NamedTuple):
-    """How waiting ended. `problem` is None where the proof is there; `lost` were live and are not.
-
-    `agents` are those that are to prove it. `timed_out` tells a problem that more time could solve from another one.
-    """
-
-    agents: Mapping[str, AgentStatus]
-    verdict: Verdict
-    lost: list[str]
-    problem: str | None = None
-    timed_out: bool = False
-
-    def to_result(self) -> dict[str, Any]:
-        """What a module returns of it."""
-        return {
-            "agents": [self.agents[name].to_object() for name in sorted(self.agents)],
-            # Not `failed`: to Ansible that is whether the task did.
-            "failed_agents": self.verdict.failed,
-            "pending_agents": self.verdict.pending,
-            "lost_agents": self.lost,
-            "timed_out": self.timed_out,
-        }
-
-
 def wait_for_proof(
-    client: KazooClient, paths: AppPaths, proof: Proof, options: Mapping[str, Any], seen: Iterable[str] = ()
+    client: KazooClient,
+    paths: AppPaths,
+    proof: Proof,
+    options: Mapping[str, Any],
+    earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> dict[str, Any]:
     """Wait as the `WAITING_OPTIONS` say; what a module returns of it.
 
-    `seen` are agents that were live before: those of them that are not any more are lost too. Where the fleet did not
+    Of the agents that `earlier` has as seen, those that are not live any more are lost too. Where the fleet did not
     prove it, that is in the `ZooKeeperError`'s details.
     """
-    limits = Limits(options["min_agents"], options["max_failures"])
-    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"], seen)
+    hope = options.get("retry_timeout", RETRY_TIMEOUT)
+    limits = Limits(options["min_agents"], options["max_failures"], hope)
+    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"], earlier)
     if result.problem:
         raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
     return result.to_result()
 
 
 def wait_for_fleet(
-    client: KazooClient, paths: AppPaths, proof: Proof, limits: Limits, seconds: float, before: Iterable[str] = ()
+    client: KazooClient,
+    paths: AppPaths,
+    proof: Proof,
+    limits: Limits,
+    seconds: float,
+    earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> WaitResult:
-    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most.
-
-    `before` are the agents that were live already before that.
-    """
-    deadline = time.monotonic() + seconds
+    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
+    course = FleetWait(proof, limits, time.monotonic() + seconds, earlier)
     fleet = Fleet(client, paths)
-    seen = set(before)
     while True:
         fleet.refresh()
-        verdict = proof.judge(fleet.agents)
-        seen.update(verdict.names)
-        lost = sorted(seen - set(fleet.agents))
-        result = WaitResult({name: fleet.agents[name] for name in verdict.names}, verdict, lost)
-        if len(verdict.failed) > limits.max_failures:
-            return result._replace(problem=_failures(result, proof))
-        if not verdict.pending and len(verdict.names) >= limits.min_agents:
+        result = course.look(fleet.agents, fleet.config, time.monotonic())
+        if result is not None:
             return result
-        obstacle = proof.obstacle(fleet.generation)
-        if obstacle:
-            return result._replace(problem=obstacle)
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return result._replace(problem=_overdue(result, proof, limits), timed_out=True)
-        fleet.wait(left)
-
-
-def _failures(result: WaitResult, proof: Proof) -> str:
-    failed = result.verdict.failed
-    return f"{proof.undone} on {len(failed)} of {len(result.agents)}: {_describe(result, proof, failed)}"
-
-
-def _overdue(result: WaitResult, proof: Proof, limits: Limits) -> str:
-    live, pending = len(result.agents), result.verdict.pending
-    if live < limits.min_agents:
-        return f"published, but {live} {proof.kind} are live in time, expected at least {limits.min_agents}"
-    return f"not proved in time by {len(pending)} of {live}: {_describe(result, proof, pending)}"
-
-
-def _describe(result: WaitResult, proof: Proof, names: Iterable[str], most: int = 5) -> str:
-    """How far some agents are, for a message."""
-    listed = sorted(names)
-    descriptions = [proof.describe(result.agents[name]) for name in listed[:most]]
-    more = [f"and {len(listed) - most} more"] if len(listed) > most else []
-    return ", ".join([*descriptions, *more])
+        fleet.wait(course.left(time.monotonic()))
 
 
 class Fleet:
     """The live agents' statuses, kept current by watches: only what has changed is read again.
 
-    `generation` is that of the release which is published now; None where none is.
+    `config` is the znode of the release which is published now; None where none is.
     """
 
     def __init__(self, client: KazooClient, paths: AppPaths) -> None:
         self.agents: dict[str, AgentStatus] = {}
-        self.generation: int | None = None
+        self.config: Node | None = None
         self._client = client
         self._paths = paths
         self._woken = threading.Event()
@@ -240,8 +152,16 @@ class Fleet:
         with self._lock:
             stale, self._stale_config = self._stale_config, False
         if stale:
-            stat = self._client.exists(self._paths.config, watch=self._watch(self._mark_config))
-            self.generation = stat.mzxid if stat else None
+            self.config = self._read_config()
+
+    def _read_config(self) -> Node | None:
+        watch = self._watch(self._mark_config)
+        try:
+            return Node(self._paths.config, *self._client.get(self._paths.config, watch=watch))
+        except NoNodeError:
+            if self._client.exists(self._paths.config, watch=watch):
+                watch(None)
+            return None
 
     def _refresh_list(self) -> None:
         with self._lock:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .connection import ZooKeeperError, translated
-from .fleet import Verdict, wait_for_proof
+from .fleet import wait_for_proof
+from .fleet_outcome import Description, Verdict
 from .records import AgentStatus, AppPaths, FileStatus, InvalidRecord
 from .znode_names import ancestors, walk
 from .zookeeper import checked, list_many
@@ -97,10 +98,14 @@ class FileProof:
                 verdict.proved.append(name)
         return verdict
 
-    def obstacle(self, _generation: int | None) -> None:
+    def obstacle(self, _config: Any) -> None:
         """None: a release that is published meanwhile changes nothing of it."""
 
-    def describe(self, status: AgentStatus) -> str:
+    def advise(self, _agents: Mapping[str, AgentStatus]) -> str:
+        """Nothing: a file's own message says what to do."""
+        return ""
+
+    def describe(self, status: AgentStatus) -> Description:
         """How the first file is that an agent has not proved, those that failed before the others."""
         undone = sorted(
             (not need.failed_by(file), dest, file)
@@ -109,7 +114,7 @@ class FileProof:
         )
         _unused, dest, file = undone[0]
         more = f", and {len(undone) - 1} more files of its" if len(undone) > 1 else ""
-        return f"{dest} on {status.name} is {_state(file)}{more}"
+        return Description(f"{_state(file)}{more}", of=f"{dest} on ")
 
     def _concerned(self, status: AgentStatus) -> dict[str, tuple[Need, FileStatus]]:
         """The files from these znodes, by dest, each with what it must show."""

@@ -304,6 +304,7 @@ class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
     `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
+    `waits_for` is what a deployment waits for, in a word, while it can't go on: a reason to try again, or `health`.
     `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
     """
 
@@ -318,6 +319,7 @@ class AgentStatus(_Record):
     files: Mapping[str, Mapping[str, Any]] | None = _key("files", default=None)
     version: str | None = _key("version", default=None)
     troubles: Sequence[str] | None = _key("troubles", default=None)
+    waits_for: str | None = _key("waitsFor", default=None)
     held: Mapping[str, str] | None = _key("held", default=None)
     drained: Mapping[str, str] | None = _key("drained", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)

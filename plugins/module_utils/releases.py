@@ -14,8 +14,10 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
-from .fleet import Verdict, read_children, wait_for_proof
+from .fleet import read_children, wait_for_proof
+from .fleet_outcome import NO_EARLIER_WAIT, Description, EarlierWait, Verdict, advice, reason_of
 from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release, quote
+from .zookeeper import Node
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -35,7 +37,7 @@ It is not there where no agent was live, or one that was live is lost.
 """
 ROLLED_BACK_FROM = "rolledBackFrom"
 """The key of a release that was published to go back: the commit that was desired before."""
-SUPERSEDED = "another release was published meanwhile; this one is not waited for any more"
+SUPERSEDED = "another release was published meanwhile, so this one is not waited for any more: "
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
 FIRST_PAUSE = 0.01
@@ -82,6 +84,10 @@ def read_published(client: KazooClient, paths: AppPaths) -> Published:
             data, stat = client.get(paths.config)
         except NoNodeError:
             return Published()
+    return _published(data, stat)
+
+
+def _published(data: bytes, stat: Any) -> Published:
     release, problem = _read_release(data)
     return Published(stat.mzxid, stat.version, release, problem, _moment(stat.mtime / 1000))
 
@@ -185,17 +191,20 @@ def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
 
 
 def prove(
-    client: KazooClient, paths: AppPaths, generation: int, options: Mapping[str, Any], seen: Iterable[str] = ()
+    client: KazooClient,
+    paths: AppPaths,
+    proof: ReleaseProof,
+    options: Mapping[str, Any],
+    earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> dict[str, Any]:
     """Wait as the `WAITING_OPTIONS` say, and note it where the whole fleet has proved the generation.
 
-    `seen` are agents that were live before. Returns what a module returns of it; where the fleet did not prove it, that
-    is in the `ZooKeeperError`'s details.
+    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
     """
-    result = wait_for_proof(client, paths, ReleaseProof(paths.config, generation), options, seen)
-    if is_proved_by_all(result):
+    result = wait_for_proof(client, paths, proof, options, earlier)
+    if proof.generation is not None and is_proved_by_all(result):
         with contextlib.suppress(ZooKeeperError):
-            mark_proved(client, paths, generation, now())
+            mark_proved(client, paths, proof.generation, now())
     return result
 
 
@@ -262,26 +271,47 @@ def _rolled_back(release: Release, current: Release | None) -> Release:
 
 
 class ReleaseProof:
-    """A generation, to be proved by every live agent; `subject` is its znode."""
+    """A generation, to be proved by every live agent, or by those with these names; `subject` is its znode.
+
+    `commit_id` is its commit, where it is known. Where no generation is published, an agent need only be live.
+    """
 
     undone = "not deployed"
     kind = "agents"
 
-    def __init__(self, subject: str, generation: int) -> None:
+    def __init__(
+        self, subject: str, generation: int | None, commit_id: str | None = None, names: Iterable[str] | None = None
+    ) -> None:
         self.subject = subject
         self.generation = generation
+        self._commit_id = commit_id
+        self._names = None if names is None else set(names)
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
         """Sort a fleet by what its statuses say of the generation."""
-        proved = {name for name, status in agents.items() if status.converged(self.generation)}
-        failed = {name for name, status in agents.items() if status.gave_up(self.generation)}
-        return Verdict(sorted(proved), sorted(failed), sorted(set(agents) - proved - failed))
+        names = set(agents) if self._names is None else self._names
+        live = {name: agents[name] for name in names.intersection(agents)}
+        if self.generation is None:
+            return Verdict(sorted(live), [], sorted(names.difference(live)))
+        proved = {name for name, status in live.items() if status.converged(self.generation)}
+        failed = {name for name, status in live.items() if status.gave_up(self.generation)}
+        return Verdict(sorted(proved), sorted(failed), sorted(names - proved - failed))
 
-    def obstacle(self, generation: int | None) -> str | None:
-        """Another generation that is published now."""
-        return None if generation in {None, self.generation} else SUPERSEDED
+    def obstacle(self, config: Node | None) -> str | None:
+        """Another generation that is published now: which, by whom and since when."""
+        if config is None or self.generation in {None, config.stat.mzxid}:
+            return None
+        return f"{SUPERSEDED}{_published(config.data, config.stat)}"
 
-    def describe(self, status: AgentStatus) -> str:
+    def describe(self, status: AgentStatus) -> Description:
         """The agent's state, and whether its host is held or drained."""
-        state = ", ".join(filter(None, [f"{status.name} is {status.state}", status.controls]))
-        return f"{state} ({status.message})" if status.message else state
+        state = ", ".join(filter(None, [status.state, status.controls]))
+        what = f"{state} ({status.message})" if status.message else state
+        about = self.generation is not None and status.generation == self.generation
+        waits_for = status.waits_for if about and isinstance(status.waits_for, str) else None
+        known = waits_for or (about and status.gave_up(self.generation or 0))
+        return Description(what, reason=reason_of(status) if known else None, waits_for=waits_for)
+
+    def advise(self, agents: Mapping[str, AgentStatus]) -> str:
+        """What the fleet serves instead, and the next step."""
+        return advice(agents.values(), self._commit_id) if self._commit_id and agents else ""

@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     read_value,
 )
 
-INHERITED = ("state", "encoding", "recursive", "sequence", "acl")
+INHERITED = ("state", "encoding", "recursive", "parents", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
 
 
@@ -36,6 +36,7 @@ class DesiredZnode(NamedTuple):
     value: Value | None = None
     secret: bool = False
     recursive: bool = False
+    parents: bool = True
     version: int | None = None
     acl: tuple[AclEntry, ...] | None = None
     own: frozenset[AclId] = frozenset()
@@ -53,6 +54,7 @@ class DesiredZnode(NamedTuple):
             value=read_value(value, given["encoding"], path),
             secret=secret,
             recursive=bool(given["recursive"]),
+            parents=bool(given["parents"]),
             version=given["version"],
             acl=None if given["acl"] is None else read_acl(given["acl"], connection, path),
             own=frozenset() if given["acl"] is None else own_ids(connection),

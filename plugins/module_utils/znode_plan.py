@@ -127,8 +127,8 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
             one, f"no such znode (NoNode), so none with version {one.version}; leave version out to create it"
         )
     missing = [path for path in ancestors(one.path) if not tree.holds(path)]
-    if missing and not one.recursive:
-        raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode); set recursive to create it")
+    if missing and not one.parents:
+        raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode), and parents is false")
     after = CurrentZnode(one.value.data if one.value else b"", acl=one.acl)
     for path in missing:
         tree.put(path, CurrentZnode(b""))

@@ -106,6 +106,15 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
+  retry_timeout:
+    description:
+      - Seconds for which agents are hoped for once none of those that are waited for can go on, though each tries again
+        by itself, as while a git server is down. After them the module fails, and says what they wait for.
+      - It does so at once where all that they wait for is somebody, as with a repository that they may not read, or a
+        first release that is not healthy within C(health_timeout).
+      - An agent that is held is waited for until O(wait_timeout).
+    type: float
+    default: 60
   _published:
     description:
       - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
@@ -120,10 +129,22 @@ options:
         type: list
         elements: str
         required: true
+      commit_id:
+        description: The commit that was published.
+        type: str
+        required: true
       left:
-        description: Seconds that are left of O(wait_timeout).
+        description: The seconds that are left of the wait.
         type: float
         required: true
+      stuck:
+        description: The seconds for which no agent could go on already.
+        type: float
+        required: true
+  _told:
+    description: The reasons that the controller has shown; a wait ends at any other one. Of no use in a task.
+    type: list
+    elements: str
 seealso:
   - module: zoo.deploy.zk_release_info
   - plugin: zoo.deploy.zk_services
@@ -231,6 +252,13 @@ agents:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    waitsFor:
+      description:
+        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
+        - C(credentials) and C(health) need somebody; the others are those of the metric
+          C(zoo_watcher_deployment_retries_total).
+      type: str
+      returned: when its deployment can't go on
     since:
       description: When it came into this state, RFC 3339.
       type: str
@@ -285,6 +313,10 @@ msg:
   description: Why nothing was published.
   returned: when O(state=rolled_back) without O(to), and the current release is a rollback itself
   type: str
+converged:
+  description: Whether the fleet has proved the release, as far as O(min_agents) and O(max_failures) ask for it.
+  returned: when O(wait=true) and not in check mode
+  type: bool
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
   returned: when O(wait=true) and not in check mode
@@ -307,11 +339,13 @@ from typing import Any
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import live_names
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT, EarlierWait
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLED_BACK_FROM,
     Published,
+    ReleaseProof,
     begin_anew,
     check_only_if,
     now,
@@ -346,9 +380,13 @@ def argument_spec() -> dict[str, Any]:
             "options": {
                 "generation": {"type": "int", "required": True},
                 "agents": {"type": "list", "elements": "str", "required": True},
+                "commit_id": {"type": "str", "required": True},
                 "left": {"type": "float", "required": True},
+                "stuck": {"type": "float", "required": True},
             },
         },
+        "_told": {"type": "list", "elements": "str"},
+        "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
         **WAITING_OPTIONS,
     }
 
@@ -428,10 +466,13 @@ def wait(
     client: Any, options: dict[str, Any], result: dict[str, Any], agents: list[str], begin: float
 ) -> dict[str, Any]:
     """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
+    paths = AppPaths(options["app"])
+    proof = ReleaseProof(paths.config, result["generation"], result["commit_id"])
+    stuck = options["_published"]["stuck"] if options["_published"] else 0.0
     try:
-        waited = prove(client, AppPaths(options["app"]), result["generation"], options, agents)
+        waited = prove(client, paths, proof, options, EarlierWait(agents, options["_told"], stuck))
     except ZooKeeperError as exc:
-        known = {"pending_agents": agents, "timed_out": is_outage(exc), **exc.details}
+        known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
         exc.details = {**result, **known, "elapsed": elapsed(begin)}
         raise
     return {**result, **waited, "elapsed": elapsed(begin)}
@@ -447,7 +488,8 @@ def in_time(options: dict[str, Any]) -> dict[str, Any]:
 def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Wait for what was published before; what became of that."""
     published = options["_published"]
-    return wait(client, options, {"generation": published["generation"]}, published["agents"], time.monotonic())
+    result = {name: published[name] for name in ("generation", "commit_id")}
+    return wait(client, options, result, published["agents"], time.monotonic())
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:

@@ -38,6 +38,20 @@ options:
     description: Whether to wait until the live agents have proved the release that is desired; fails where they do not.
     type: bool
     default: false
+  agents:
+    description:
+      - With O(wait=true), the names of the agents that are waited for, live already or not. Others are not looked at.
+      - Where no release is published, such an agent only has to be live.
+    type: list
+    elements: str
+  retry_timeout:
+    description:
+      - With O(wait=true), the seconds for which agents are hoped for once none of those that are waited for can go on,
+        though each tries again by itself, as while a git server is down.
+      - The module fails at once where all that they wait for is somebody, as with a repository that they may not read,
+        or a first release that is not healthy within C(health_timeout).
+    type: float
+    default: 60
   wait_for_files:
     description:
       - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
@@ -147,6 +161,13 @@ agents:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    waitsFor:
+      description:
+        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
+        - C(credentials) and C(health) need somebody; the others are those of the metric
+          C(zoo_watcher_deployment_retries_total).
+      type: str
+      returned: when its deployment can't go on
     since:
       description: When it came into this state, RFC 3339.
       type: str
@@ -201,6 +222,10 @@ lost_agents:
   returned: when O(wait=true) or O(wait_for_files)
   type: list
   elements: str
+converged:
+  description: Whether the fleet has proved it, as far as O(min_agents) and O(max_failures) ask for it.
+  returned: when O(wait=true) or O(wait_for_files)
+  type: bool
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
   returned: when O(wait=true) or O(wait_for_files)
@@ -213,6 +238,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import A
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents, wait_for_proof
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import prove_files, read_states, summarize_paths
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     HistoryEntry,
@@ -231,6 +257,8 @@ def argument_spec() -> dict[str, Any]:
         **ARGSPEC,
         "app": {"type": "str", "default": DEFAULT_APP},
         "wait": {"type": "bool", "default": False},
+        "agents": {"type": "list", "elements": "str"},
+        "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
         "wait_for_files": {"type": "list", "elements": "str"},
         **WAITING_OPTIONS,
     }
@@ -268,10 +296,14 @@ def wait(client: Any, paths: AppPaths, published: Published, options: dict[str, 
 
 def wait_for_release(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
     """Wait for the desired release; what is known of the fleet then. Raises `ZooKeeperError` where it is not proved."""
-    if published.generation is None:
+    names = options["agents"]
+    if published.generation is None and names is None:
         raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
+    commit_id = published.release.commit_id if published.release else None
     try:
-        return wait_for_proof(client, paths, ReleaseProof(paths.config, published.generation), options)
+        return wait_for_proof(
+            client, paths, ReleaseProof(paths.config, published.generation, commit_id, names), options
+        )
     except ZooKeeperError as exc:
         exc.details["generation"] = published.generation
         raise
@@ -281,6 +313,8 @@ def check(options: dict[str, Any]) -> None:
     """Raise a `ZooKeeperError` or an `InvalidRecord` where the options contradict themselves."""
     for path in options["wait_for_files"] or []:
         check_path(path)
+    if options["agents"] is not None and not options["wait"]:
+        raise ZooKeeperError("agents: only with wait")
     if options["wait_for_files"] and options["wait"]:
         raise ZooKeeperError("wait_for_files: does not go with wait; use a task for each")
 

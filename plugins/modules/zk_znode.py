@@ -74,11 +74,17 @@ options:
     default: present
   recursive:
     description:
-      - With O(state=present), parents that are missing are created as well, empty and with O(acl).
       - With O(state=absent), everything below the znode is deleted as well. Where that is more than 1,000 znodes,
         several transactions are needed; the znode itself is deleted in the last.
     type: bool
     default: false
+  parents:
+    description:
+      - With O(state=present), parents that are missing are created as well, empty and with O(acl); a chroot in O(hosts)
+        is one of them.
+      - With V(false), a znode whose parent is missing is refused.
+    type: bool
+    default: true
   version:
     description:
       - Change or delete the znode only where its data version is this one, as in RV(stat.version); fail otherwise.
@@ -130,8 +136,8 @@ options:
     description:
       - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
         their children.
-      - What an entry leaves open of C(state), C(encoding), C(recursive), C(sequence) and C(acl) is as in the task's own
-        options.
+      - What an entry leaves open of C(state), C(encoding), C(recursive), C(parents), C(sequence) and C(acl) is as in
+        the task's own options.
       - All together may have about 1 MB.
     type: list
     elements: dict
@@ -157,6 +163,9 @@ options:
         choices: [present, absent]
       recursive:
         description: As O(recursive).
+        type: bool
+      parents:
+        description: As O(parents).
         type: bool
       version:
         description: As O(version).
@@ -203,6 +212,8 @@ notes:
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
+    error.
   - >-
     Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
     C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
@@ -224,7 +235,6 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/motd
     value: Welcome
-    recursive: true
 
 - name: JSON, written only where it differs as JSON
   zoo.deploy.zk_znode:
@@ -253,7 +263,6 @@ EXAMPLES = r"""
 - name: A whole configuration in one transaction, and what it replaces
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
-    recursive: true
     znodes:
       - {path: /config/shop/limits, value: {orders: 100}}
       - {path: /config/shop/colour, value: green}
@@ -436,6 +445,13 @@ agents:
       description: Why it is in this state.
       type: str
       returned: when there is something to say
+    waitsFor:
+      description:
+        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
+        - C(credentials) and C(health) need somebody; the others are those of the metric
+          C(zoo_watcher_deployment_retries_total).
+      type: str
+      returned: when its deployment can't go on
     since:
       description: When it came into this state, RFC 3339.
       type: str
@@ -486,6 +502,10 @@ lost_agents:
   returned: when O(wait_for_files=true) and not in check mode
   type: list
   elements: str
+converged:
+  description: Whether the fleet has the files, as far as O(min_agents) and O(max_failures) ask for it.
+  returned: when O(wait_for_files=true) and not in check mode
+  type: bool
 timed_out:
   description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
   returned: when O(wait_for_files=true) and not in check mode
@@ -503,6 +523,7 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
@@ -522,12 +543,13 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
+    "parents": {"type": "bool"},
     "version": {"type": "int"},
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
 VALUES = ("value", "secret_value")
-DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "sequence": False}
+DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "parents": True, "sequence": False}
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -592,7 +614,7 @@ def main() -> None:
         wanted = desired_znodes(options)
         if waits:
             waiting_parts().application(options)  # refused before anything is written
-        with connect(options, outage(options, waits=waits)) as client:
+        with connect(options, outage(options, waits=waits)) as client, named(client):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
             result = report(results, several=options["znodes"] is not None, diff=module._diff)
             if waits:

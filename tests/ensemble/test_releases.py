@@ -17,13 +17,8 @@ from kazoo.security import make_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
-    Limits,
-    Verdict,
-    WaitResult,
-    read_agents,
-    wait_for_fleet,
-)
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents, wait_for_fleet
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import Limits, Verdict, WaitResult
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     PROVED,
@@ -237,6 +232,11 @@ def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
     return {**options, "app": paths.root, "ref": "main", "wait": False, "wait_timeout": 30.0, **given}
 
 
+def published_before(generation: int, *agents: str) -> dict[str, Any]:
+    """What the controller says of a publication that is waited for."""
+    return {"generation": generation, "commit_id": f"{1:040x}", "agents": list(agents), "left": 30.0, "stuck": 0.0}
+
+
 def test_a_slow_publisher_reads_and_decides_anew_after_another_one(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,7 +398,7 @@ def test_waiting_ends_at_the_first_failure_too_many_with_its_reason(
     report(other, paths, "b", "rolled_back", generation, message="port closed")
     outcome = waiting.end()
     assert outcome.verdict == ([], ["a", "b"], ["c"])
-    assert outcome.problem == "not deployed on 2 of 3: a is failed (disk full), b is rolled_back (port closed)"
+    assert outcome.problem == "not deployed on 2 of 3: a is failed (disk full); b is rolled_back (port closed)"
 
 
 def test_as_many_failures_as_are_allowed_are_no_failure(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
@@ -428,6 +428,23 @@ def watching(client: KazooClient, path: str) -> None:
     wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
 
 
+def test_agents_that_are_named_are_waited_for_and_no_others(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    options = options_of(paths, wait=True, agents=["new"], wait_for_files=None, wait_timeout=0.1)
+    with pytest.raises(ZooKeeperError, match="not proved in time by 1 of 1: new is not live"):
+        zk_release_info.gather(zk, options)
+    report(other, paths, "old", "idle", None)
+    report(other, paths, "new", "idle", None)
+    assert zk_release_info.gather(zk, options)["converged"]  # nothing is published yet
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "new", "failed", generation, message="disk full")
+    with pytest.raises(ZooKeeperError, match=r"not deployed on 1 of 1: new is failed \(disk full\); no server has a"):
+        zk_release_info.gather(zk, {**options, "wait_timeout": 30.0})
+    report(other, paths, "new", "active", generation)
+    assert zk_release_info.gather(zk, options)["converged"]
+
+
 def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
@@ -450,7 +467,7 @@ def test_a_long_list_of_agents_is_cut_short(zk: KazooClient, other: KazooClient,
     for number in range(8):
         report(other, paths, f"s{number}", "idle", None)
     outcome = wait(zk, paths, generation, Limits(1, 0), 0.1)
-    assert str(outcome.problem).endswith("s4 is idle, and 3 more")
+    assert str(outcome.problem).endswith("s0, s1, s2, s3, s4 and 3 more are idle")
 
 
 def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
@@ -458,8 +475,11 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
     report(other, paths, "a", "fetching", generation)
     waiting = Waiting(zk, paths, generation, Limits(1, 0))
     watching(zk, paths.agent("a"))
-    publish(other, paths, release(1))
-    assert "another release was published meanwhile" in str(waiting.end().problem)
+    later = publish(other, paths, release(1, publisher="ann@controller"))
+    problem = str(waiting.end().problem)
+    assert problem.startswith("another release was published meanwhile, so this one is not waited for any more: ")
+    assert f'{1:040x} is published by "ann@controller" since ' in problem
+    assert problem.endswith(f", generation {later}")
 
 
 def test_only_who_publishes_notes_that_a_release_is_proved(
@@ -467,9 +487,9 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
 ) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)
-    zk_release_info.gather(zk, options_of(paths, wait=True, wait_for_files=None))
+    zk_release_info.gather(zk, options_of(paths, wait=True, agents=None, wait_for_files=None))
     assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
-    zk_release.wait_on(zk, options_of(paths, _published={"generation": generation, "agents": ["a"]}))
+    zk_release.wait_on(zk, options_of(paths, _published=published_before(generation, "a")))
     assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
 
 
@@ -515,7 +535,7 @@ def test_a_release_is_proved_only_by_a_fleet_that_is_there_and_stays(
 def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)
-    options = options_of(paths, _published={"generation": generation, "agents": ["a", "gone"]})
+    options = options_of(paths, _published=published_before(generation, "a", "gone"))
     assert zk_release.wait_on(zk, options)["lost_agents"] == ["gone"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ STATUS = AgentStatus(
     version="0.1.0",
     troubles=["no metrics"],
     held=MARK,
+    waits_for="health",
     drained=MARK,
 )
 """All that an agent may say of itself."""
@@ -90,6 +92,11 @@ def test_every_list_of_dictionaries_says_what_is_in_them(module: ModuleType) -> 
     assert list(lists_open(returned(module))) == []
 
 
+def test_the_agent_says_all_that_an_agent_may_say() -> None:
+    keys = {spec.metadata["key"] for spec in dataclasses.fields(AgentStatus) if "key" in spec.metadata}
+    assert STATUS.to_object().keys() == keys
+
+
 def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zk_release, "resolve", lambda *_words: "0" * 40)
     given = {
@@ -98,7 +105,7 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
         "relative_path": "site",
         "state": "published",
         "publisher": None,
-        **dict.fromkeys(("to", "only_if", "force")),
+        **dict.fromkeys(("to", "only_if", "force", "_published", "_told")),
     }
     check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=False))
     with pytest.raises(ZooKeeperError) as caught:
@@ -111,10 +118,14 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
 
 def test_zk_release_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
     zk.create(f"{agent.history}/release-0000000001", b"no release", makepath=True)
-    check(zk_release_info, zk_release_info.gather(zk, {**options, "wait": False, "wait_for_files": None}))
+    check(
+        zk_release_info, zk_release_info.gather(zk, {**options, "wait": False, "agents": None, "wait_for_files": None})
+    )
     zk.create(agent.config, b"no release")
     with pytest.raises(ZooKeeperError) as caught:
-        zk_release_info.gather(zk, {**options, "wait": True, "wait_for_files": None, "wait_timeout": 0.0})
+        zk_release_info.gather(
+            zk, {**options, "wait": True, "agents": None, "wait_for_files": None, "wait_timeout": 0.0}
+        )
     check(zk_release_info, caught.value.details)
 
 

@@ -91,12 +91,14 @@ def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
     one, other = desired_znodes(
         options(
             recursive=True,
+            parents=False,
             encoding="base64",
             acl=[{"scheme": "world", "perms": ["read"]}],
             znodes=[{"path": "/a", "value": "eA=="}, {"path": "/b", "state": "absent", "recursive": False}],
         )
     )
     assert (one.recursive, one.value and one.value.data, bool(one.acl)) == (True, b"x", True)
+    assert not one.parents
     assert (other.present, other.recursive, other.acl) == (False, False, None)
 
 
@@ -109,7 +111,7 @@ def test_paths_come_apart_and_together_again(names: list[str]) -> None:
 
 
 def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: str) -> None:
-    created = converge(zk, path=app, value="one", recursive=True)
+    created = converge(zk, path=app, value="one")
     assert (created["changed"], created["value"], created["stat"]["version"]) == (True, "one", 0)
     assert not converge(zk, path=app, value="one")["changed"]
     changed = converge(zk, path=app, value="two")
@@ -122,9 +124,9 @@ def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: 
 
 
 def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:
-    foretold = converge(zk, check=True, path=app, value={"a": 1}, recursive=True)
+    foretold = converge(zk, check=True, path=app, value={"a": 1})
     assert zk.exists(app) is None
-    done = converge(zk, path=app, value={"a": 1}, recursive=True)
+    done = converge(zk, path=app, value={"a": 1})
     assert (foretold["changed"], foretold["value"], foretold["diff"]) == (True, done["value"], done["diff"])
     before = zk.exists(app)
     foretold = converge(zk, check=True, path=app, value={"a": 2})
@@ -163,7 +165,7 @@ def test_the_diff_shows_data_where_data_is_wanted(zk: KazooClient, app: str) -> 
 
 
 def test_a_value_left_out_is_empty_on_a_new_znode_and_kept_on_an_old_one(zk: KazooClient, app: str) -> None:
-    assert converge(zk, path=app, recursive=True)["value"] == ""
+    assert converge(zk, path=app)["value"] == ""
     zk.set(app, b"mine")
     kept = converge(zk, path=app)
     assert (kept["changed"], kept["value"]) == (False, "mine")
@@ -178,16 +180,16 @@ def test_a_value_may_be_as_large_as_a_znode_holds(zk: KazooClient, app: str) -> 
 
 
 def test_bytes_that_are_no_text_are_returned_as_base64(zk: KazooClient, app: str) -> None:
-    made = converge(zk, path=app, value="/w==", encoding="base64", recursive=True)
+    made = converge(zk, path=app, value="/w==", encoding="base64")
     assert (made["value"], made["encoding"], zk.get(app)[0]) == ("/w==", "base64", b"\xff")
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_a_missing_parent_is_named_and_made_where_recursive_is_set(zk: KazooClient, app: str, check: bool) -> None:
+def test_a_missing_parent_is_made_unless_parents_is_false(zk: KazooClient, app: str, check: bool) -> None:
     zk.ensure_path("/app")
-    said = refusal(zk, check=check, path=f"{app}/a/b")
-    assert said == f"{app}/a/b: there is no {app}/a to be its parent (NoNode); set recursive to create it"
-    made = converge(zk, check=check, path=f"{app}/a/b", recursive=True)
+    said = refusal(zk, check=check, path=f"{app}/a/b", parents=False, recursive=True)
+    assert said == f"{app}/a/b: there is no {app}/a to be its parent (NoNode), and parents is false"
+    made = converge(zk, check=check, path=f"{app}/a/b")
     assert made["diff"]["after"]["parents"] == [app, f"{app}/a"]
     assert (zk.exists(f"{app}/a/b") is None) == check
 
@@ -215,7 +217,7 @@ def test_another_version_is_refused_unless_nothing_is_to_be_done(zk: KazooClient
 
 
 def test_a_sequence_makes_a_new_znode_each_time(zk: KazooClient, app: str) -> None:
-    made = [converge(zk, path=f"{app}/q/job-", sequence=True, recursive=True, value=n)["path"] for n in (1, 2)]
+    made = [converge(zk, path=f"{app}/q/job-", sequence=True, value=n)["path"] for n in (1, 2)]
     assert made == [f"{app}/q/job-0000000000", f"{app}/q/job-0000000001"]
     assert [zk.get(path)[0] for path in made] == [b"1", b"2"]
     assert converge(zk, check=True, path=f"{app}/q/job-", sequence=True)["path"] == f"{app}/q/job-"
@@ -224,7 +226,7 @@ def test_a_sequence_makes_a_new_znode_each_time(zk: KazooClient, app: str) -> No
 @pytest.mark.filterwarnings("ignore:No chroot path exists")
 def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
     with connected(f"{ensemble.hosts}/{app.rpartition('/')[2]}") as inside:
-        made = converge(inside, path="/q/job-", sequence=True, recursive=True)
+        made = converge(inside, path="/q/job-", sequence=True)
         assert made["path"] == "/q/job-0000000000"
         assert zk.exists(f"/{app.rpartition('/')[2]}/q/job-0000000000")
         assert converge(inside, path="/", value="root")["changed"]
@@ -234,8 +236,8 @@ def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk:
 @pytest.mark.filterwarnings("ignore:No chroot path exists")
 def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -> None:
     with connected(f"{ensemble.hosts}{app}-none/deep") as inside:
-        assert "there is no chroot to be its parent" in refusal(inside, path="/a")
-        assert f"nothing is above the chroot {app}-none/deep" in refusal(inside, path="/a", recursive=True)
+        assert "there is no chroot to be its parent" in refusal(inside, path="/a", parents=False)
+        assert f"nothing is above the chroot {app}-none/deep" in refusal(inside, path="/a")
 
 
 def test_an_ephemeral_parent_is_a_clear_error(zk: KazooClient, app: str) -> None:
@@ -248,7 +250,7 @@ MINE = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]
 
 def test_an_acl_is_set_once_and_seen_to_be_the_same(as_user: KazooClient, app: str) -> None:
     acl = [{"scheme": "world", "perms": ["read"]}, MINE]
-    assert converge(as_user, path=app, acl=acl, recursive=True)["changed"]
+    assert converge(as_user, path=app, acl=acl)["changed"]
     assert not converge(as_user, path=app, acl=acl[::-1])["changed"]
     changed = converge(as_user, path=app, acl=[MINE], version=0)
     assert (changed["changed"], changed["stat"]["aversion"], changed["stat"]["version"]) == (True, 1, 0)
@@ -268,7 +270,7 @@ def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> N
         "digest_password": "secret",
         "acl": [{"scheme": "auth", "perms": ["all"]}],
     }
-    assert converge(as_user, **task, recursive=True)["changed"]
+    assert converge(as_user, **task)["changed"]
     assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
     assert not converge(as_user, **task)["changed"]
 
@@ -297,13 +299,13 @@ def test_the_user_of_the_connection_is_not_locked_out_where_servers_hash_otherwi
 
 def test_parents_are_made_with_the_same_acl(as_user: KazooClient, app: str) -> None:
     as_user.ensure_path("/app")
-    converge(as_user, path=f"{app}/a", acl=[MINE], recursive=True)
+    converge(as_user, path=f"{app}/a", acl=[MINE])
     assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
 
 
 def test_what_is_not_allowed_is_said_with_the_path(as_user: KazooClient, zk: KazooClient, app: str) -> None:
     readable = {"scheme": "world", "perms": ["read"]}
-    converge(as_user, path=app, acl=[MINE, readable], recursive=True)
+    converge(as_user, path=app, acl=[MINE, readable])
     denied = f"{app}: permission denied (NoAuth)"
     assert refusal(zk, path=app, value="x").startswith(denied)
     assert refusal(zk, path=f"{app}/a").startswith(f"{app}/a: permission denied (NoAuth)")
@@ -327,7 +329,7 @@ def may_see(client: KazooClient, path: str) -> bool:
 def test_who_may_not_read_a_znode_is_told_what_stands_in_the_way_of_deleting_it(
     as_user: KazooClient, zk: KazooClient, app: str
 ) -> None:
-    converge(as_user, path=f"{app}/child", acl=[MINE], recursive=True)
+    converge(as_user, path=f"{app}/child", acl=[MINE])
     as_user.set_acls("/app", [make_acl("world", "anyone", all=True)])
     assert "(NotEmpty); set recursive" in refusal(zk, path=app, state="absent")
     assert refusal(zk, path=app, state="absent", recursive=True).startswith(f"{app}: permission denied (NoAuth)")
@@ -339,7 +341,7 @@ def test_who_may_not_read_a_znode_is_told_what_stands_in_the_way_of_deleting_it(
 def test_who_may_not_read_a_znode_may_still_create_one_below_it(
     as_user: KazooClient, zk: KazooClient, app: str
 ) -> None:
-    converge(as_user, path=app, acl=[MINE, {"scheme": "world", "perms": ["create"]}], recursive=True)
+    converge(as_user, path=app, acl=[MINE, {"scheme": "world", "perms": ["create"]}])
     secret = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]}
     made = converge(zk, path=f"{app}/new", value="x", acl=[secret])
     assert (made["changed"], made["value"]) == (True, "x")
@@ -349,7 +351,7 @@ def test_who_may_not_read_a_znode_may_still_create_one_below_it(
 def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
     as_user: KazooClient, zk: KazooClient, app: str
 ) -> None:
-    converge(as_user, path=app, acl=[MINE], recursive=True)
+    converge(as_user, path=app, acl=[MINE])
     as_user.set_acls("/app", [make_acl("world", "anyone", all=True)])
     seen = converge(zk, path=app)
     # From 3.9 on ZooKeeper shows not even the stat to who may not read.
@@ -363,7 +365,7 @@ def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
 def test_all_come_in_one_transaction_and_each_parent_once(zk: KazooClient, app: str) -> None:
     zk.ensure_path("/app")
     entries = [{"path": f"{app}/conf/{n}", "value": n} for n in range(50)]
-    made = converge(zk, znodes=entries, recursive=True)
+    made = converge(zk, znodes=entries)
     assert made["changed"]
     assert [one["path"] for one in made["znodes"]] == [entry["path"] for entry in entries]
     assert len({zk.exists(path).czxid for path in (app, f"{app}/conf", *(one["path"] for one in made["znodes"]))}) == 1
@@ -393,7 +395,6 @@ def test_one_that_is_refused_takes_all_back(as_user: KazooClient, zk: KazooClien
         as_user,
         path=f"{app}/mine",
         acl=[MINE, {"scheme": "world", "perms": ["read"]}],
-        recursive=True,
     )
     as_user.set_acls(app, [make_acl("world", "anyone", all=True)])
     said = refusal(zk, znodes=[{"path": f"{app}/a", "value": "x"}, {"path": f"{app}/mine", "value": "x"}])
@@ -402,9 +403,7 @@ def test_one_that_is_refused_takes_all_back(as_user: KazooClient, zk: KazooClien
 
 
 def test_a_stat_counts_the_children_that_came_along(zk: KazooClient, app: str) -> None:
-    made = converge(
-        zk, recursive=True, znodes=[{"path": app, "value": "x"}, {"path": f"{app}/a"}, {"path": f"{app}/b"}]
-    )
+    made = converge(zk, znodes=[{"path": app, "value": "x"}, {"path": f"{app}/a"}, {"path": f"{app}/b"}])
     assert made["znodes"][0]["stat"]["num_children"] == 2
 
 
@@ -418,7 +417,7 @@ def test_a_subtree_goes_together_with_one_that_is_named_in_it(zk: KazooClient, a
 
 def test_more_than_a_transaction_holds_is_refused_by_its_size(zk: KazooClient, app: str) -> None:
     entries = [{"path": f"{app}/{n}", "value": "x" * 400_000} for n in range(3)]
-    said = refusal(zk, znodes=entries, recursive=True)
+    said = refusal(zk, znodes=entries)
     assert said.startswith("znodes: 4 changes of 120")
     assert said.endswith("one transaction holds 1040000, so use several tasks")
     assert zk.exists(app) is None
@@ -454,7 +453,7 @@ class Rival:
 
 def test_a_znode_that_another_created_meanwhile_is_changed_instead(zk: KazooClient, app: str) -> None:
     rival = Rival(zk, lambda: zk.create(app, b"theirs", makepath=True))
-    done = converge(rival, path=app, value="ours", recursive=True)
+    done = converge(rival, path=app, value="ours")
     assert (done["changed"], done["stat"]["version"], zk.get(app)[0]) == (True, 1, b"ours")
 
 
@@ -537,7 +536,7 @@ def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, o
     def create() -> None:
         for n in range(20):
             try:
-                converge(other, path=f"{app}/a/{n}", recursive=True, value=n)
+                converge(other, path=f"{app}/a/{n}", value=n)
             except ZooKeeperError as exc:
                 failures.append(str(exc))
 

@@ -7,7 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PYTHONPATH=$PWD/tests PATH=$PWD/.venv/bin:$PATH LAB=${LAB:-molecule} MOLECULE_GLOB="tests/hosts/*/molecule.yml"
 # What molecule remembers of a scenario is kept here, for each lab.
 export ANSIBLE_HOME=$PWD/.cache/hosts/ansible/$LAB
+# The modules that a run of Ansible has packed are there for the next (support/callbacks/kept_modules.py).
+ZOO_TESTS_MODULES=$(mktemp -d)
+export ZOO_TESTS_MODULES
 
 # The lab itself stays while hosts of it do.
-trap 'python -m hosts.lab close "$LAB"' EXIT
+trap 'rm -r "$ZOO_TESTS_MODULES"; python -m hosts.lab close "$LAB"' EXIT
 python -m hosts.lab exec "$LAB" -- molecule "$@"

@@ -120,3 +120,24 @@ def test_an_ensemble_that_is_down_fails_within_the_connect_timeout(app: str, tmp
     done = Running(tmp_path, "zoo.deploy.zk_release_info", options).end()
     assert done.returncode == 2
     assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in done.stdout + done.stderr
+
+
+def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, app: str, service: Service
+) -> None:
+    unhealthy = {"services": [{"path": f"{app}/service", "port": service.port}], "health_timeout": 0.2}
+    for name in ("web1", "web2"):
+        agents(name, **unhealthy).start().wait_live()
+    given = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "min_agents": 2}
+    words = [word for name, value in given.items() for word in ("-e", f"zoo_{name}={value}")]
+    done = run_playbook(ROOT / "playbooks/deploy.yml", *words)
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    why = "not healthy within 0.2 s: "
+    assert f"not proved by 2 of 2, none of which could go on: web1 and web2 are checking ({why}" in said
+    head = repository.head[:10]
+    assert f"the fleet serves {head}; desired is {head}: mend that, or deploy a fix" in said
+    assert said.index("Show the state of each server") < said.index("not proved by 2 of 2")
+    fatal = next(line for line in said.splitlines() if line.startswith("fatal: "))
+    assert len(fatal) < 500
+    assert '"agents"' not in said

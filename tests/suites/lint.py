@@ -20,7 +20,7 @@ LINTERS = {
         *("-p", "zoo_git_hook"),
     ],
     "mypy, tests": ["mypy", "tests"],
-    "ansible-lint": ["ansible-lint", "--nocolor"],
+    "ansible-lint": ["env", "ANSIBLE_COLLECTIONS_PATH=collections", "ansible-lint", "--nocolor"],
     "antsibull-docs": ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
     "shellcheck": ["sh", "-c", "git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck"],
 }

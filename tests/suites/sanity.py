@@ -46,7 +46,7 @@ def run(words: list[str]) -> Outcome:
 
 
 def copy_tree() -> None:
-    """Copy what git tracks, and what it would, but for `collections/`, in which the tree is once more."""
+    """Copy what git tracks, and what it would, but for what is called `collections`: the tree is in it once more."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def copy_tree() -> None:
     shutil.rmtree(TREE, ignore_errors=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         source, target = ROOT / name, TREE / name
-        if not name.startswith("collections/") and os.path.lexists(source):
+        if "collections" not in Path(name).parts and os.path.lexists(source):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
     # A repository of its own, or ansible-test would ask the one around it, which ignores the whole copy.

@@ -13,7 +13,7 @@ from support.playbook import ROOT
 
 
 class Crashed(Exception):
-    """The last line of the traceback with which a module ended."""
+    """What a module that ended with a traceback has printed, its threads' own lines among it."""
 
 
 def run_module(file: Path, *, check: bool = False, before: Path | None = None, **options: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
         timeout=60,
     )
     if not done.stdout.strip():
-        raise Crashed(done.stderr.strip().splitlines()[-1])
+        raise Crashed(done.stderr)
     answer = json.loads(done.stdout)
     answer.pop("invocation", None)
     return answer

@@ -68,6 +68,7 @@ def main(order_text: str) -> None:
     os.umask(0o022)
     report: dict[str, Any] = {"changed": False, "missing": {}, "problems": []}
     try:
+        check_privilege(order["managed"])
         report.update(survey(order))
         if order["state"] == "present":
             report["missing"], report["problems"] = missing(order), problems(order["managed"])
@@ -79,6 +80,12 @@ def main(order_text: str) -> None:
     except subprocess.CalledProcessError as exc:
         report["problems"] = [f"{exc}; look at what it says on the host"]
     sys.stdout.write(json.dumps(report))
+
+
+def check_privilege(managed: bool) -> None:
+    """Raises `InstallError` where this user could not install a service."""
+    if managed and os.geteuid() != 0:
+        raise InstallError("the service needs root on this host; apply the role with become: true")
 
 
 def survey(order: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits until an agent that has just been restarted proves itself.
+"""Waits until an agent that has just been started proves itself.
 
 The role sends this text to the host's Python, with a call of `main` behind it. It prints what it waited for in vain, or
 nothing.
@@ -50,8 +50,15 @@ def lacks(order: dict[str, Any]) -> str:
     if said.get("version") != order["version"]:
         return f"it has written no status, {status}"
     if order["connected"] and said.get("session") != "SyncConnected":
-        return "it did not reach the ensemble, which the one before it did"
+        return f"it has no session with the ensemble{_trying(said.get('trying'))}"
     return ""
+
+
+def _trying(said: Any) -> str:
+    """The members that it tries, and why none of them answers."""
+    if not isinstance(said, dict) or not said.get("members"):
+        return ""
+    return f"; it tries {', '.join(said['members'])}: {said.get('error', 'no answer yet')}"
 
 
 def _shown(unit: str) -> dict[str, str]:

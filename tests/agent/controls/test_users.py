@@ -101,6 +101,7 @@ def test_a_base_that_an_ordinary_user_may_not_look_into_is_said_in_the_line(daem
         0,
         f"zoo-watcher: not read: {config}: Permission denied; {daemons.base}: Permission denied\n",
     )
+    assert not {"held", "drained"} & set(done.stdout.split()), "what can't be read is not said"
     config.with_suffix(".base").unlink()
     done = run_as("nobody", "status", "--config", str(config))
     assert (done.returncode, done.stdout) == (2, "")

@@ -105,11 +105,13 @@ def test_a_first_release_has_nothing_to_go_back_to_and_waits_for_its_service(
         lambda: "not healthy within 0.2 s" in (agent.status.get("message") or ""), "the status says what is missing"
     )
     assert (agent.status["state"], agent.status["generation"]) == ("checking", generation)
+    assert agent.status["waitsFor"] == "health"
     assert agent.live() == repository.head
     assert registrations() == {}
     service.open()
     status = agent.wait_outcome(generation)
     assert (status["state"], status.get("message")) == ("active", None)
+    assert "waitsFor" not in status
     wait_for(registrations, "the service is registered")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,56 @@ def test_a_hold_that_cancels_a_newer_release_before_its_activation_has_what_is_l
     assert unproved.agent.control("hold", "--reason", "disk swap").returncode == 0
     unproved.wait_rolled_back()
     assert unproved.agent.wait_outcome(unproved.generation)["state"] == "rolled_back"
+
+
+def test_a_hold_during_the_proof_of_what_is_live_does_not_leave_it_unproved(
+    unproved: Unproved, repository: GitRepository, release: Publish, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    unproved.end(signal.SIGTERM)
+    script = f"touch {begun}; until test -e {gate}; do sleep 0.05; done"
+    unproved.agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
+    publish(zk, app, b"garbage")
+    unproved.agent.start()
+    wait_for(begun.exists, "what is live is proved")
+    repository.commit({"index.html": "three\n"})
+    release()
+    # A hold that comes when the newer release has cancelled the proof, and its hook still runs.
+    wait_for(lambda: 'times": 0' in (unproved.agent.base / ".zoo/journal.json").read_text(), "it is cancelled")
+    assert unproved.agent.control("hold", "--reason", "disk swap").returncode == 0
+    gate.touch()
+    unproved.wait_rolled_back()
+
+
+def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_and_fails(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+) -> None:
+    refuse = tmp_path / "refuse"
+    hooks = {"before_activate": ["/bin/sh", "-c", f"! test -e {refuse}"]}
+    unproved = Unproved(deployed(health_timeout=2, hooks=hooks), repository, release, service)
+    refuse.touch()
+    status = unproved.agent.wait_outcome(release(unproved.first))
+    assert (status["state"], status["commitId"]) == ("failed", unproved.first)
+    assert status["message"] == (
+        f"hook before_activate ended with status 1; {unproved.second}, which was live, is not healthy within 2 s: "
+        f"http 127.0.0.1:{service.port}/: status 500, expected 200; went back to {unproved.first}"
+    )
+    assert unproved.agent.live() == unproved.first
+
+
+def test_a_release_that_is_published_again_is_used_anew_also_where_a_restart_cuts_that_off(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+) -> None:
+    gate, notes = tmp_path / "gate", tmp_path / "notes"
+    gate.touch()
+    script = f"echo begun $ZOO_COMMIT >> {notes}; until test -e {gate}; do sleep 0.05; done; echo used >> {notes}"
+    agent = deployed(health_timeout=600, hooks={"after_activate": ["/bin/sh", "-c", script]})
+    unproved = Unproved(agent, repository, release, service)
+    gate.unlink()
+    generation = release(unproved.first)
+    begun = f"begun {unproved.first}"
+    wait_for(lambda: notes.read_text().splitlines()[-1] == begun, "its hook is run again")
+    agent.end(signal.SIGUSR2)
+    gate.touch()
+    assert agent.start().wait_outcome(generation)["state"] == "active"
+    assert notes.read_text().splitlines()[-3:] == [begun, begun, "used"]

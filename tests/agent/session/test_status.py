@@ -12,6 +12,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from support.agent import SOURCE, Agent, publish
+from support.ports import free_ports
 from support.repository import GitRepository
 from support.waiting import wait_for
 
@@ -68,6 +69,17 @@ def test_an_agent_that_finds_no_release_published_tells_which_is_live(
     assert (status["state"], status.get("commitId")) == (expected, repository.head)
 
 
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_status_tells_a_place_whose_name_is_no_text_too(
+    deployed: Agents, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    agent = deployed()
+    os.symlink(os.readlink(agent.base / "site"), os.fsencode(agent.base) + b"/site-\xff")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    told = status_of(agent, *words)
+    assert "site-\N{REPLACEMENT CHARACTER}" in (str(json.loads(told)) if words else told)
+
+
 def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:
     agent = agents()
     agent.configure()
@@ -88,3 +100,23 @@ def test_the_log_tells_a_deployment_in_less_than_ten_lines_with_generation_and_c
     )
     states = [line.partition(f", {key}")[0].split()[-1] for line in story]
     assert states == ["fetching", "staging", "activating", "checking", "active"]
+
+
+def test_the_status_names_the_members_that_are_tried_and_the_last_error(agents: Agents) -> None:
+    (port,) = free_ports(1)
+    agent = agents(hosts=f"127.0.0.1:{port}").start()
+    report = wait_for(
+        lambda: next(
+            (
+                report
+                for report in [json.loads(status_of(agent, "--json"))]
+                if (report["status"] or {}).get("trying", {}).get("error")
+            ),
+            None,
+        ),
+        "the error is told",
+    )
+    assert report["status"]["trying"]["members"] == [f"127.0.0.1:{port}"]
+    assert "Connection refused" in report["status"]["trying"]["error"]
+    (line,) = [line for line in status_of(agent).splitlines() if line.startswith("tries ")]
+    assert line.startswith(f"tries       127.0.0.1:{port}; last error: ")

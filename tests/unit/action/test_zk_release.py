@@ -66,6 +66,36 @@ class Clock:
         return [call["wait_timeout"] for call in self.calls]
 
 
+def test_each_reason_is_said_once_when_it_arrives(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def waits(*reasons: str) -> dict[str, Any]:
+        agents = [
+            {
+                "name": f"web{number}",
+                "state": "fetching",
+                "waitsFor": "fetch",
+                "message": f"{reason}; tried again in 4 s",
+            }
+            for number, reason in enumerate(reasons)
+        ]
+        names = [str(agent["name"]) for agent in agents]
+        return {**WAITS, "agents": agents, "pending_agents": names, "elapsed": 1.0}
+
+    clock = Clock(monkeypatch, [waits("no route", "no route", "no such host"), DONE], takes=2.0)
+    wait_on(waits("no route", "no route"), 300.0, clock.run)
+    assert [call["_told"] for call in clock.calls] == [["no route"], ["no route", "no such host"]]
+    said = capsys.readouterr().out
+    assert said.count("web0 and web1: no route\n") == said.count("web2: no such host\n") == 1
+
+
+def test_how_long_nobody_could_go_on_is_known_to_the_next_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = {**WAITS, "agents": [{**AGENT, "waitsFor": "fetch"}]}
+    clock = Clock(monkeypatch, [stuck, stuck, WAITS, stuck, DONE])
+    wait_on({**stuck, "elapsed": 1.0}, 300.0, clock.run)
+    assert [call["_published"]["stuck"] for call in clock.calls] == [0.0, 10.0, 20.0, 0.0, 0.0]
+
+
 def test_no_seconds_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, [])
     assert wait_on({**WAITS, "elapsed": 0.1}, 0.0, clock.run)["msg"] == WAITS["msg"]
@@ -83,7 +113,13 @@ def test_what_one_wait_saw_the_next_one_knows(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock(monkeypatch, [{**DONE, "lost_agents": ["gone", "slow"], "warnings": ["live at first: gone"]}])
     first = {**WAITS, "elapsed": 10.0, "lost_agents": ["gone"], "warnings": ["another"]}
     result = wait_on(first, 300.0, clock.run)
-    assert clock.calls[0]["_published"] == {"generation": 7, "agents": ["gone", "slow"], "left": 290.0}
+    assert clock.calls[0]["_published"] == {
+        "generation": 7,
+        "commit_id": "0" * 40,
+        "agents": ["gone", "slow"],
+        "left": 290.0,
+        "stuck": 0.0,
+    }
     assert result["lost_agents"] == ["gone", "slow"]
     assert result["warnings"] == ["another", "live at first: gone"]
     assert (result["changed"], result["failed"], "msg" in result) == (True, False, False)
@@ -94,7 +130,7 @@ def test_an_outage_is_outlasted_until_the_deadline(monkeypatch: pytest.MonkeyPat
     result = wait_on({**WAITS, "elapsed": 10.0}, 60.0, clock.run)
     assert (result["failed"], result["agents"][0]["state"]) == (False, "active")
     clock = Clock(monkeypatch, [OUTAGE] * 2)
-    result = wait_on({**OUTAGE, "generation": 7, "elapsed": 10.0}, 30.0, clock.run)
+    result = wait_on({**OUTAGE, "generation": 7, "commit_id": "0" * 40, "elapsed": 10.0}, 30.0, clock.run)
     assert (result["msg"], result["failed"]) == (OUTAGE["msg"], True)
 
 
@@ -106,7 +142,9 @@ def test_who_was_live_before_an_outage_is_asked_for_after_it(monkeypatch: pytest
     monkeypatch.setattr(zk_release, "prove", prove)
     published = {"generation": 7, "changed": True, "commit_id": "0" * 40}
     with pytest.raises(ZooKeeperError) as raised:
-        zk_release.wait(None, {"app": "/app/x"}, published, ["web1", "web2"], clock.now)
+        zk_release.wait(
+            None, {"app": "/app/x", "_published": None, "_told": None}, published, ["web1", "web2"], clock.now
+        )
     result = wait_on({"failed": True, "msg": str(raised.value), **raised.value.details}, 300.0, clock.run)
     assert [call["_published"]["agents"] for call in clock.calls] == [["web1", "web2"]] * 2
     assert (result["failed"], result["lost_agents"]) == (False, ["web2"])

@@ -15,6 +15,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
     is_below,
     states_after,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import grouped
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, FileStatus
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode
 
@@ -131,7 +132,7 @@ def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
     proof = FileProof([ZnodeState("/c/x", "value", 5)], "/c/x")
     assert proof.judge(fleet) == (["a", "d"], ["e"], [])
     assert proof.judge(fleet).names == ["a", "d", "e"]
-    assert proof.describe(fleet["e"]) == "/etc/one on e is failed (bad number), and 1 more files of its"
+    assert grouped({"e": proof.describe(fleet["e"])}) == "/etc/one on e is failed (bad number), and 1 more files of its"
 
 
 @pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])

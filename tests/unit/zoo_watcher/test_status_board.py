@@ -24,6 +24,7 @@ class Connected:
 
     timeout = 10.0
     seconds_left = 10.0
+    trying: dict[str, Any] | None = None
 
     def __init__(self) -> None:
         self.states = SessionStates()

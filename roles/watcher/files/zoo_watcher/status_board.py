@@ -89,6 +89,7 @@ class StatusBoard:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
         since = self.status.since if state == self.status.state else now()
         commit_id = live or self.status.commit_id
+        changes = {"waits_for": None, **changes}
         self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 
@@ -127,6 +128,7 @@ class StatusBoard:
         """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
+        trying = self._session.trying
         before = self.troubles
         if self._metrics:
             self._metrics.show(self.status, registered)
@@ -136,6 +138,7 @@ class StatusBoard:
             **self.status.to_object(),
             "session": states.current,
             "sessionStates": dict(states.entered),
+            **({"trying": trying} if trying else {}),
             "registered": registered,
             "app": self._config.app.root,
             **({HOLDING: self._hold} if self._hold else {}),

@@ -13,7 +13,7 @@ from typing import Any
 
 from .config.instance import Instance
 from .host.base_lock import is_locked
-from .host.controls import Controls, Mark
+from .host.controls import DRAINED, HELD, read_mark
 from .host.disk import unwritable
 from .host.filesystem import load_json
 from .host.layout import Layout
@@ -30,16 +30,14 @@ def host_report(instance: Instance) -> dict[str, Any]:
     """
     layout = Layout(instance.base)
     journal = ReleaseJournal.load(layout.journal)
-    controls = Controls(layout)
-    controls.refresh()
     status = _last_status(layout)
     return {
         "name": instance.name or (status or {}).get("name"),
         "app": instance.app or (status or {}).get("app"),
         "base": str(instance.base),
         "running": is_locked(layout),
-        "held": _mark(controls.held),
-        "drained": _mark(controls.drained),
+        "held": _mark(layout, HELD, status),
+        "drained": _mark(layout, DRAINED, status),
         "live": _live(layout),
         "healthy": list(journal.healthy),
         "failure": {"generation": journal.failure.generation, "message": journal.failure.message}
@@ -63,13 +61,19 @@ def _staged(layout: Layout) -> list[str]:
     return []
 
 
-def _mark(mark: Mark | None) -> dict[str, str] | None:
+def _mark(layout: Layout, name: str, status: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """What a marker says; where it can't be read now, what the agent said of it last."""
+    try:
+        mark = read_mark(layout.control(name))
+    except OSError:
+        return (status or {}).get(name)
     return mark.to_object() if mark else None
 
 
 def _unread(instance: Instance, layout: Layout) -> list[str]:
     """What this user may not read: a configuration, or the first of the places below the base."""
-    places = (layout.base, layout.own, layout.controls, layout.journal, layout.status)
+    markers = [layout.control(name) for name in (HELD, DRAINED)]
+    places = (layout.base, layout.own, layout.controls, layout.journal, layout.status, *markers)
     closed = [
         f"{place}: Permission denied" for place in places if os.path.lexists(place) and not os.access(place, os.R_OK)
     ]
@@ -89,6 +93,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("state", f"{status.get('state', 'unknown')}, generation {status.get('generation', 'none')}"),
         ("since", status.get("since", "unknown")),
         ("session", _session(status)),
+        *[("tries", _trying(trying)) for trying in [status.get("trying")] if trying],
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
         *([("trouble", report["outdated"])] if report["outdated"] else []),
@@ -114,6 +119,12 @@ def _session(status: Mapping[str, Any]) -> str:
     return f"{state}{since}{'; before: ' if others else ''}{', '.join(others)}"
 
 
+def _trying(trying: Mapping[str, Any]) -> str:
+    """The members of the ensemble that are tried, and the last error."""
+    error = f"; last error: {trying['error']}" if "error" in trying else ""
+    return f"{', '.join(trying['members'])}{error}"
+
+
 def _file(file: Mapping[str, Any]) -> str:
     """A file's state, which value it has, and as of when."""
     has = ", ".join(f"{key} {file[key]}" for key in ("version", "mzxid") if key in file) or "no value"
@@ -133,7 +144,7 @@ def _live(layout: Layout) -> dict[str, str]:
             with contextlib.suppress(OSError):
                 commit_id = live_commit(layout, relative)
                 if commit_id:
-                    live[relative] = commit_id
+                    live[os.fsencode(relative).decode("utf-8", "replace")] = commit_id
     return live
 
 

@@ -223,6 +223,8 @@ class Watcher:
         if progress is None:
             # Only now: its last word is taken, so nothing says less of it than it has come to.
             self.deployment = None
+            if deployment.handshake.is_cancelled():
+                self._proof = None  # it has come to nothing
             return
         self.board.count(progress.state, progress.retry)
         log.info(
@@ -239,6 +241,7 @@ class Watcher:
             message=progress.message,
             timings=progress.timings or None,
             previous_commit_id=progress.previous,
+            waits_for=progress.waits_for,
         )
 
     def _turn(self) -> float:

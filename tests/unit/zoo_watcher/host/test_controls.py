@@ -91,6 +91,23 @@ def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
     ]
 
 
+def test_a_file_in_the_place_of_their_directory_is_a_trouble_and_no_marker(layout: Layout) -> None:
+    layout.own.mkdir()
+    layout.controls.touch()
+    controls = refreshed(layout)
+    assert (controls.held, controls.drained, controls.retry) == (None, None, None)
+    assert controls.troubles == [f"{layout.controls}: not a directory; move it away"]
+
+
+def test_a_file_that_takes_the_place_of_their_directory_ends_no_hold(layout: Layout) -> None:
+    mark = write_mark(layout, HELD, "disk swap", "ann")
+    controls = refreshed(layout)
+    layout.controls.rename(layout.own / "aside")
+    layout.controls.touch()
+    controls.refresh()
+    assert (controls.held, controls.drained) == (mark, None)
+
+
 def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:
     write_mark(layout, HELD, "x", "ann")
     layout.control(RETRY).write_text("{")

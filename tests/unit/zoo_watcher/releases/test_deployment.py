@@ -410,6 +410,8 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
         ("staging", "disk full"),
         ("failed", "enough"),
     ]
+    waits = [progress.waits_for for progress in told if progress]
+    assert waits == [None, "fetch", "fetch", None, "disk", "disk", "disk", None]
 
 
 @pytest.mark.parametrize("signers", [None, "signers"])
@@ -505,6 +507,35 @@ def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for
     assert tries == [UNPROVED, OLD, OLD]
     assert outcome(told) == ("active", None)
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+
+
+def test_a_release_that_is_waited_for_in_vain_and_was_gone_back_to_is_fetched_no_more(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def run(*_words: Any) -> dict[str, Any]:
+        tries.append(live_commit(deployment.course.layout, "site"))
+        if len(tries) == 2:
+            raise DeployError("fetched on")
+        raise PassingError("no route", "fetch")
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
+
+    live_and_unproved(deployment)
+    journal = ReleaseJournal.load(deployment.course.layout.journal)
+    stage(deployment, COMMIT)
+    (deployment.course.layout.release(COMMIT) / "built").write_text("by a hook\n")
+    journal.with_healthy(COMMIT, "site", 5).save(deployment.course.layout.journal)
+    (deployment.course.layout.release(OLD) / "index.html").unlink()
+    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    monkeypatch.setattr(deployment._proof, "find_problem", problem)
+    deployment.run()
+    assert tries == [UNPROVED]
+    assert outcome(told) == ("active", None)
+    assert (deployment.course.layout.place("site") / "built").exists()
 
 
 def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(

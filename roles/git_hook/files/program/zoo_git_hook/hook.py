@@ -24,10 +24,11 @@ from typing import Any, Callable, NamedTuple
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError
 from .fleet import live_names
+from .fleet_outcome import EarlierWait
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import begin_anew, now, prove, publish, read_published
+from .releases import ReleaseProof, begin_anew, now, prove, publish, read_published
 from .znode_names import InvalidRecord
 from .zookeeper import connect, outage
 
@@ -147,7 +148,8 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
     try:
-        result = prove(client, made.target.app, made.generation, options, made.agents)
+        proof = ReleaseProof(made.target.app.config, made.generation, made.release.commit_id)
+        result = prove(client, made.target.app, proof, options, EarlierWait(made.agents))
     except (ZooKeeperError, InvalidRecord) as exc:
         say(f"{what}: {exc}")
         return False

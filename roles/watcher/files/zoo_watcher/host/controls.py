@@ -75,6 +75,11 @@ class Controls:
         path = self._layout.control(name)
         try:
             mark = read_mark(path)
+        except NotADirectoryError:
+            # Nobody has put a marker there.
+            trouble = f"{self._layout.controls}: not a directory; move it away"
+            self.troubles += [trouble] if trouble not in self.troubles else []
+            return self._known.setdefault(name, None)
         except OSError as exc:
             self.troubles.append(f"{path}: {exc.strerror}")
             if name not in self._known:

@@ -26,13 +26,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is."""
+    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
+
+    `waits_for` is what it waits for until it is there: also while its step is being tried again.
+    """
 
     state: str
     message: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     previous: str | None = None
     retry: str | None = None
+    waits_for: str | None = None
 
 
 class Course:
@@ -51,9 +55,11 @@ class Course:
         """The commit that the host would go back to."""
         self._told = told
 
-    def report(self, state: str, message: str | None = None, retry: str | None = None) -> None:
+    def report(
+        self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
+    ) -> None:
         """Report where the deployment is."""
-        self._told(Progress(state, message, dict(self.timings), self.previous, retry))
+        self._told(Progress(state, message, dict(self.timings), self.previous, retry, waits_for or retry))
 
     def live(self) -> str | None:
         """The commit that is live at the place of the release now. Raises `DeployError`."""

@@ -67,10 +67,13 @@ class Fetching:
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
-                steps.fail(str(exc))
+                steps.fail(exc)
                 if deadline is not None and time.monotonic() > deadline:
                     deadline = None
                     overdue(str(exc))
+                    # The way back may have led to this very release.
+                    if course.wait_out("queued", self._is_deployable):
+                        return False
                 course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 course.handshake.sleep(pause)
             else:
@@ -123,21 +126,23 @@ class Fetching:
 class _Steps:
     """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
 
-    def __init__(self, report: Callable[[str, str | None], None]) -> None:
+    def __init__(self, report: Callable[..., None]) -> None:
         self._report = report
         self._entered: list[str] = []
         self._failed = ""
         self._message: str | None = None
+        self._waits_for: str | None = None
 
     def enter(self, step: str) -> None:
         """A step begins: those before it have succeeded."""
         if self._failed in self._entered:
-            self._message = None
+            self._message = self._waits_for = None
         self._entered.append(step)
-        self._report(step, self._message)
+        self._report(step, self._message, waits_for=self._waits_for)
 
-    def fail(self, problem: str) -> None:
+    def fail(self, problem: PassingError) -> None:
         """The step that was entered last has failed; all of them are entered again."""
         self._failed = self._entered[-1] if self._entered else ""
         self._message = f"{problem}; trying again"
+        self._waits_for = problem.reason
         self._entered = []

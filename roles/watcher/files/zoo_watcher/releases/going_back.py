@@ -147,18 +147,25 @@ class GoingBack:
 
         What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
         """
-        course, memory = self._course, self._memory
+        course, journal = self._course, self._memory.journal
+        path = course.target.path
         live = course.wait_out("checking", course.live)
-        target = self._way_back.first
-        if live is None or target is None:
+        if live is None or live == course.target.commit_id or not journal.lacks_proof(live, path):
             return None
-        if live in {course.target.commit_id, target.commit_id, *memory.journal.place(course.target.path).healthy}:
+        # Not the way back from this release: it may be the very one that was healthy before.
+        way_back = course.wait_out("checking", partial(self._way_back_from, PlacedRelease(live, path)))
+        if way_back.first is None:
             return None
+        self._way_back = way_back
         with course.handshake.settling():
             course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
             done = self._settle(live)
             course.wait_out("checking", self.look_back)
         return done
+
+    def _way_back_from(self, release: PlacedRelease) -> WayBack:
+        with disk_errors("looking at what is here"):
+            return WayBack.find(self._course.layout, self._memory.journal, release)
 
     def _settle(self, live: str) -> str | None:
         with self._memory.checking(live) as times:

@@ -99,10 +99,15 @@ class ReleaseJournal:
         """What is remembered of a place; nothing is of one that has never been used."""
         return next((place for place in self.places if place.path == path), Place(path))
 
-    def was_healthy_last(self, commit_id: str, path: str) -> bool:
-        """Whether no other commit has been healthy since `commit_id` was, at this place."""
+    def is_proved(self, commit_id: str, path: str) -> bool:
+        """Whether `commit_id` was the last to be healthy, at this place, and has not been begun anew since."""
         last = (commit_id,)
-        return self.healthy[:1] == last and self.place(path).healthy[:1] == last
+        was_healthy_last = self.healthy[:1] == last and self.place(path).healthy[:1] == last
+        return was_healthy_last and self.unproved(commit_id, path) is None
+
+    def lacks_proof(self, commit_id: str, path: str) -> bool:
+        """Whether `commit_id` was never healthy at a place where it is live, or has been begun anew since."""
+        return commit_id not in self.place(path).healthy or self.unproved(commit_id, path) is not None
 
     def with_place(self, path: str, live: str | None, link: str | None) -> ReleaseJournal:
         """The journal before a release is activated at a place where the commit `live` is, and the symlink `link`."""

@@ -125,7 +125,7 @@ class LiveProof(threading.Thread):
         if live != commit_id:
             self._make_live()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
-        proved_before = live == commit_id and self._memory.journal.was_healthy_last(commit_id, self.target.path)
+        proved_before = live == commit_id and self._memory.journal.is_proved(commit_id, self.target.path)
         if not proved_before:
             if live == commit_id:
                 self.handshake.enter(Phase.ACTIVATED)
@@ -166,7 +166,7 @@ class LiveProof(threading.Thread):
                     raise UnhealthyError(problem)
                 # Nothing to go back to: it was proved before, or is the first and its service comes up later.
                 self._memory.break_off_attempt()
-                course.report("checking", problem)
+                course.report("checking", problem, waits_for="health")
                 self._proof.wait_for_ever()
             if not proved_before and config.rollback_when_isolated:
                 self._await_contact(config.rollback_when_isolated)

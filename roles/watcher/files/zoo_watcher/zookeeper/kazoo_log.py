@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Callable
 
 
 class KazooLog(logging.Handler):
-    """Keeps the last thing that kazoo has said, from warnings on."""
+    """Keeps the last thing that kazoo has said, from warnings on; `begun` is called at the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
         self.last = ""
+        self._begun = begun
 
     def listen(self) -> None:
         """Begin to keep it; kazoo need not make the lines that nobody reads."""
@@ -25,4 +27,6 @@ class KazooLog(logging.Handler):
         """Keep the one line of a record; what says only that the connection is lost is known."""
         text = record.getMessage()
         if not text.startswith("Transition to"):
-            self.last = " ".join(text.split())
+            first, self.last = not self.last, " ".join(text.split())
+            if first:
+                self._begun()

@@ -67,7 +67,7 @@ class Session:
         self._connection = connection
         self._known = client_id
         self.states = SessionStates()
-        self._log = KazooLog()
+        self._log = KazooLog(changed)
         self._backoff = Backoff(FIRST_PAUSE)
         self._renew_at: float | None = None
         self._told = ""
@@ -165,6 +165,14 @@ class Session:
     def usable(self) -> bool:
         """Whether a server that can write answers now."""
         return self.states.current == SYNC_CONNECTED and not self._threads.broken
+
+    @property
+    def trying(self) -> dict[str, Any] | None:
+        """While no server that can write has the session: the `members` that are tried, and the last `error`."""
+        if self.usable:
+            return None
+        members = [f"{host}:{port}" for host, port in self.client.hosts]
+        return {"members": members, **({"error": self._log.last} if self._log.last else {})}
 
     @property
     def timeout(self) -> float:

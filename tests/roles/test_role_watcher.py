@@ -358,6 +358,7 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"watcher_keep_release": 3}, "watcher_keep_release: the role has no such variable; ansible-doc -t role"),
     ({"watcher_hosts": []}, "watcher_hosts with a member of the ensemble"),
     ({"watcher_base": "/"}, "absolute and below /"),
     ({"watcher_base": "srv/business"}, "absolute and below /"),
@@ -374,7 +375,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"watcher_files": [{"znode": "/x", "dest": "/no/such/directory/app.conf"}]},
-        "no directory /no/such/directory on this host",
+        "no directory /no/such/directory on this host; make it before, owned by the user who runs the agent, so",
     ),
     (
         {"watcher_manage_service": True, "watcher_files": [{"znode": "/x", "dest": "/tmp/app.conf"}]},

@@ -1,0 +1,36 @@
+"""What a person types in a checkout, with the settings that it brings and nothing in the environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.playbook import ROOT
+
+
+def typed(home: Path, command: str, *words: str) -> str:
+    """What a command of Ansible's prints in the checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "ZK_"))}
+    surroundings = {**kept, "HOME": str(home), "ANSIBLE_NOCOLOR": "true"}
+    program = str(Path(sys.executable).with_name(command))
+    done = subprocess.run([program, *words], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -> None:
+    built = typed(tmp_path, "ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
+    tarballs = list(tmp_path.glob("*.tar.gz"))
+    assert len(tarballs) == 1, built
+    said = typed(tmp_path, "ansible-galaxy", "collection", "install", "--offline", str(tarballs[0]))
+    installed = tmp_path / ".ansible" / "collections" / "ansible_collections" / "zoo" / "deploy"
+    assert (installed / "MANIFEST.json").exists(), said
+    assert not (installed / "playbooks" / "collections").exists()
+
+
+def test_a_playbook_finds_the_modules_of_the_checkout_and_warns_of_nothing(tmp_path: Path) -> None:
+    said = typed(tmp_path, "ansible-playbook", "playbooks/status.yml", "-e", "zoo_hosts=")
+    assert "hosts: none given; set the option, or ZK_HOSTS in the environment" in said
+    assert "WARNING" not in said
+    assert "zk_services" in typed(tmp_path, "ansible-doc", "-t", "inventory", "-l", "zoo.deploy")

@@ -1,0 +1,67 @@
+"""`playbooks/scale_out.yml` from where the role has ended: how it waits for the new servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+
+Play = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
+    """Runs the playbook's tasks behind the role for the servers web1 and web2, which offer one service."""
+    hosts = {name: {"ansible_connection": "local", "watcher_name": name} for name in ("web1", "web2")}
+    service = [{"path": f"{app}/service", "port": 80}]
+    common = {"watcher_hosts": ensemble.hosts, "watcher_app": app, "watcher_services": service}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
+
+    def run(**variables: Any) -> tuple[int, str]:
+        given = ["-e", json.dumps({"zoo_target": "all", **variables})]
+        words = ["-i", str(tmp_path / "hosts.yml"), "--start-at-task", "Note until when they are waited for"]
+        done = run_playbook(ROOT / "playbooks" / "scale_out.yml", *words, *given)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def report(zk: KazooClient, app: str, name: str, state: str, generation: int, **keys: Any) -> None:
+    """Write the status of an agent."""
+    status = AgentStatus(name=name, state=state, generation=generation, **keys)
+    zk.create(AppPaths(app).agent(name), status.to_node(), ephemeral=True, makepath=True)
+
+
+def test_it_ends_at_once_where_a_new_server_has_failed_and_says_why_once(play: Play, zk: KazooClient, app: str) -> None:
+    zk.create(f"{app}/config", b"{}", makepath=True)
+    generation = zk.exists(f"{app}/config").mzxid
+    report(zk, app, "web1", "failed", generation, message="disk full")
+    report(zk, app, "web2", "active", generation)
+    report(zk, app, "other", "failed", generation, message="not of these")
+    code, said = play(zoo_wait_timeout=600)
+    assert code == 2, said
+    assert f"{app}/config: not deployed on 1 of 2: web1 is failed (disk full)" in said
+    assert '"agents"' not in said
+    assert "not of these" not in said
+
+
+def test_the_registrations_are_waited_for_within_the_same_time(
+    play: Play, zk: KazooClient, other: KazooClient, app: str
+) -> None:
+    report(zk, app, "web1", "idle", 0)
+    report(other, app, "web2", "idle", 0)
+    zk.create(f"{app}/service/web1", b"", ephemeral=True, makepath=True)
+    code, said = play(zoo_wait_timeout=2)
+    assert code == 2, said
+    assert "not registered in time as they should be: web2" in said
+    other.create(f"{app}/service/web2", b"", ephemeral=True)
+    code, said = play()
+    assert code == 0, said
