@@ -21,7 +21,6 @@ MOST_HEADERS = 100
 """Headers of an answer, as many as Python's own client reads."""
 MOST_INTERIM = 10
 """Interim answers before the final one."""
-NOT_IN_A_TARGET = re.compile(r"[\x00-\x20\x7f]")
 STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
 """The line before a chunk: its size, and extensions that nobody needs."""
@@ -33,7 +32,7 @@ INTERIM = range(100, 200)
 def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[int, bytes]:
     """Ask for the check's path: the status, and the first `limit` bytes of the body. The connection can be closed then.
 
-    Raises `OSError`, and `ValueError` where the path can't be asked for, or what answers does not speak HTTP.
+    Raises `OSError`, and `ValueError` where the host can't be named in a request, or what answers does not speak HTTP.
     """
     connection.sendall(_request(check))
     with connection.makefile("rb") as answer:
@@ -42,8 +41,6 @@ def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[in
 
 
 def _request(check: Check) -> bytes:
-    if NOT_IN_A_TARGET.search(check.path):
-        raise ValueError(f"a space or a control character can't be in a path: {check.path!r}")
     # The zone of a link-local address means something on this host only.
     name = check.host.partition("%")[0].encode("idna").decode("ascii")
     authority = f"[{name}]" if ":" in name else name
