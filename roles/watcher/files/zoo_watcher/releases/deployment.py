@@ -64,8 +64,16 @@ class Deployment(LiveProof):
 
     def _make_live(self) -> None:
         """Stage the release and swap the symlink. Raises `DeployError`, `CancelledError`."""
+        with self.course.expecting(self._back.settle_unproved):
+            self._prepare()
+        # Where what was live had to be brought to its outcome meanwhile, that has taken its place in the journal.
+        self._memory.begin_attempt()
+        self._activate()
+
+    def _prepare(self) -> None:
+        """Do all that comes before the swap. Raises `DeployError`, `CancelledError`."""
         course, layout, commit_id = self.course, self.course.layout, self.target.commit_id
-        self._untidy = self._fetching.fetch(self._back.settle_unproved)
+        self._untidy = self._fetching.fetch()
         # Before anything is drained: a host that lacks room for the swap goes on serving.
         course.wait_out("queued", partial(prepare, layout, self.target.path, commit_id))
         self._memory.begin_attempt()
@@ -73,7 +81,6 @@ class Deployment(LiveProof):
         before = partial(self._hooks.run, "before_activate", DeployError, commit_id, course.previous)
         course.wait_out("activating", before)
         course.wait_out("activating", partial(check_complete, layout, commit_id))
-        self._activate()
 
     def _drain(self) -> None:
         """Have the registrations withdrawn, and wait until no request should come any more."""
