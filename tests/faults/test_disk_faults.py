@@ -77,7 +77,16 @@ def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_roo
     assert status["state"] not in {"failed", "active"}
     one.check_live(before)
     one.check_registered()
+    own = one.agent.base / ".zoo"
+    outdated = f"\ntrouble     {own}/status.json: No space left on device; the status may be of before\n"
+    assert outdated in one.agent.control("status").stdout
+    done = one.agent.control("drain", "--reason", "it is full")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"zoo-watcher: {own}/controls")
+    assert done.stderr.endswith(": No space left on device\n")
+    one.check_registered()
     (one.agent.base / "full").unlink()
+    assert outdated not in one.agent.control("status").stdout
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"
     later = one.origin.commit({"index.html": "room again\n"})
     one.settle(later)
@@ -148,6 +157,11 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
         generation = one.publish()
         status = one.says("Read-only file system")
         assert (status["commitId"], status["state"] in {"failed", "active"}) == (before, False)
+        own = one.agent.base / ".zoo"
+        outdated = f"\ntrouble     {own}/status.json: Read-only file system; the status may be of before\n"
+        assert outdated in one.agent.control("status").stdout
+        done = one.agent.control("hold", "--reason", "disk swap")
+        assert (done.returncode, done.stderr) == (1, f"zoo-watcher: {own}: Read-only file system\n")
         one.check_live(before)
         one.check_registered()
     assert one.outcome(generation)["state"] == "active", "nobody needs to publish it again"

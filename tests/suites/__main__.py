@@ -22,7 +22,10 @@ ALONE = {"faults"}
 """What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
 YIELDING = {"sanity"}
 """What may run beside that: one process at a time, at the lowest priority, in which nothing has to happen in time."""
-PRIORITIES = {"hosts": 5, "integration": 5, "quickstart": 5, "storm": 5, **dict.fromkeys(YIELDING, 19)}
+PRIORITIES = {
+    **dict.fromkeys(("hosts", "roles", "integration", "quickstart", "storm"), 5),
+    **dict.fromkeys(YIELDING, 19),
+}
 """As nice(1) has them: what computes much leaves the processor to that in which something has to happen in time."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}

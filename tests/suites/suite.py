@@ -12,11 +12,11 @@ from suites.outcome import RESULTS, Outcome
 from suites.tool import end_on_interrupt
 
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
-    "integration": partial(pytests.run, "integration"),
     "hosts": hosts.run,
+    "roles": partial(pytests.run, "roles"),
     "lint": lint.run,
     "unit": partial(pytests.run, "unit"),
-    **{name: partial(pytests.run, name) for name in ("quickstart", "agent", "eda")},
+    **{name: partial(pytests.run, name) for name in ("integration", "quickstart", "agent", "eda")},
     "storm": partial(pytests.run, "storm", of="faults", mark="storm"),
     "ensemble": partial(pytests.run, "ensemble"),
     "faults": partial(pytests.run, "faults", mark="not storm"),

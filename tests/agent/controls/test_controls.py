@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient
 
-from support.agent import Agent
+from support.agent import SOURCE, Agent
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
@@ -319,3 +321,28 @@ def test_the_only_agent_of_a_host_needs_no_name_and_one_of_several_does(agents: 
         2,
         'zoo-watcher: no agent "../shop" on this host, only mail, shop\n',
     )
+
+
+def test_of_people_who_ask_for_the_same_at_once_each_is_told_what_is_true(deployed: Agents) -> None:
+    agent = deployed()
+    path = str(agent.root / "agent.json")
+
+    def at_once(*words: str) -> set[tuple[int, str, str]]:
+        command = [sys.executable, "-m", "zoo_watcher", *words, "--config", path]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        people = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+            for _person in range(4)
+        ]
+        answers = [(person, *person.communicate()) for person in people]
+        return {(person.returncode, out, err) for person, out, err in answers}
+
+    refusal = f"agent: nothing to retry: generation {agent.status['generation']} is active here\n"
+    for _time in range(3):
+        held = at_once("hold", "--reason", "disk swap")
+        since = agent.status["held"]["since"]
+        by = agent.status["held"]["by"]
+        assert held == {(0, f"agent: held since {since} by {by}: disk swap; nothing newer is deployed\n", "")}
+        said(agent, "release")
+        assert at_once("retry") == {(1, refusal, "")}
+    assert not list((agent.base / ".zoo/controls").iterdir())

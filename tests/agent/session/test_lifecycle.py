@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -112,6 +113,20 @@ def test_sighup_has_the_new_configuration_in_force_with_no_event_at_a_watcher(
     service.close()
     wait_for(lambda: not registrations(), "both are taken away when the service is down")
     assert agent.end(signal.SIGTERM) == 0
+
+
+def test_sighup_waits_for_nobody_to_write_into_a_configuration_that_is_a_fifo(
+    deployed: Agents, service: Service, registrations: Registrations
+) -> None:
+    agent = deployed()
+    assert agent.process is not None
+    path = agent.configure()
+    path.unlink()
+    os.mkfifo(path)
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: f"{path}: not a regular file" in agent.log, "it says so")
+    service.close()
+    wait_for(lambda: not registrations(), "what is not healthy is not registered")
 
 
 def test_sighup_with_a_wrong_configuration_says_why_and_changes_nothing(

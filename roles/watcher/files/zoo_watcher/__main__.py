@@ -98,6 +98,9 @@ def _check_reload(path: str, running: Layout) -> None:
     from .host.base_lock import try_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
 
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A FIFO would be waited for, and the agent with it.
+        raise ConfigError([f"{path}: not a regular file"])
     config = _usable_config(path)
     with _mistake():
         try_base(Layout(config.base), running)

@@ -12,12 +12,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
 from .errors import AgentError
 from .host.base_lock import agent_pid, is_locked
-from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, read_mark, remove_mark, write_mark
+from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, make_mark, read_mark, remove_mark, write_mark
+from .host.disk import unwritable
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .wire.records import describe_mark
@@ -82,19 +83,21 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
     """Have the agent try again what has failed. Raises `AgentError`."""
-    with _refused():
+    with _refused(layout):
         request = write_mark(layout, RETRY, "", by)
 
     def answer(status: Status) -> Status | None:
         said = status.get(RETRY)
-        return said if isinstance(said, dict) and said.get("since") == request.since else None
+        if not isinstance(said, dict) or not _answers(str(said.get("since")), request, layout):
+            return None
+        return said
 
     if not is_locked(layout):
         return Report(PENDING, "no agent runs here; what failed is tried again when it is started")
     status = _await_status(layout, lambda status: answer(status) is not None)
     said = answer(status)
     if said is None:
-        return Report(PENDING, f"retry is asked for; {_delay(status)}")
+        return Report(PENDING, f"retry is asked for; {_delay(layout, status)}")
     return Report(DONE if said.get("done") else REFUSED, str(said.get("message")))
 
 
@@ -111,33 +114,30 @@ def carry_out(command: str, layout: Layout, reason: str, by: str) -> Report:
     """Carry one of the commands out, where this user may. Raises `AgentError`."""
     place = layout.own if os.path.lexists(layout.own) else layout.base
     if not os.access(place, os.W_OK):
-        raise AgentError(f"{place}: permission denied; {SUDO}")
+        raise AgentError(f"{place}: {unwritable(place) or f'permission denied; {SUDO}'}")
     return COMMANDS[command](layout, reason, by)
 
 
 def _mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """The marker that is there, or else a new one."""
-    with _refused():
-        mark = read_mark(layout.control(name))
-        if mark is None or mark.damage:
-            mark = write_mark(layout, name, reason, by)
-    return mark
+    with _refused(layout):
+        return make_mark(layout, name, reason, by)
 
 
 def _unmark(layout: Layout, name: str) -> None:
-    with _refused():
+    with _refused(layout):
         remove_mark(layout, name)
 
 
 @contextlib.contextmanager
-def _refused() -> Any:
+def _refused(layout: Layout) -> Iterator[None]:
     """Say what keeps this user from changing a marker. Raises `AgentError`."""
     try:
         yield
     except PermissionError as exc:
         raise AgentError(f"{exc.filename}: {exc.strerror}; {SUDO}") from exc
     except OSError as exc:
-        raise AgentError(f"{exc.filename}: {exc.strerror}") from exc
+        # What is written to a full disk has no name.
+        raise AgentError(f"{exc.filename or layout.controls}: {exc.strerror}") from exc
 
 
 def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: Callable[[Status], bool]) -> Report:
@@ -147,7 +147,7 @@ def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: C
     status = _await_status(layout, is_done)
     if is_done(status):
         return Report(DONE, f"{line}; {effect(status)}")
-    return Report(PENDING, f"{line}; {_delay(status)}")
+    return Report(PENDING, f"{line}; {_delay(layout, status)}")
 
 
 def _await_status(layout: Layout, is_done: Callable[[Status], bool]) -> Status:
@@ -164,11 +164,22 @@ def _await_status(layout: Layout, is_done: Callable[[Status], bool]) -> Status:
         time.sleep(PAUSE)
 
 
-def _delay(status: Status) -> str:
+def _delay(layout: Layout, status: Status) -> str:
     """What is known of an agent that has not carried a command out in time."""
+    reason = unwritable(layout.own)
+    if reason:
+        return f"not confirmed by the agent, whose status can't be written: {reason}"
     registered = ", ".join(map(str, status.get("registered") or ())) or "nothing"
     session = status.get("session", "unknown")
     return f"not carried out by the agent within {PATIENCE:g} s: its session is {session}, registered is {registered}"
+
+
+def _answers(since: str, request: Mark, layout: Layout) -> bool:
+    """Whether the answer to the request of `since` is one to this: what was asked for later took its place."""
+    if since <= request.since:
+        return since == request.since
+    with _refused(layout):
+        return read_mark(layout.control(RETRY)) != request
 
 
 def _shows(status: Status, name: str, mark: Mark) -> bool:

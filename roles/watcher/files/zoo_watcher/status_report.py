@@ -14,6 +14,7 @@ from typing import Any
 from .config.instance import Instance
 from .host.base_lock import is_locked
 from .host.controls import DRAINED, HELD, read_mark
+from .host.disk import unwritable
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
@@ -24,7 +25,8 @@ from .wire.records import describe_mark
 def host_report(instance: Instance) -> dict[str, Any]:
     """What is live, what a rollback could activate, whether an agent runs, and its last status.
 
-    `unread` has a line for each thing that this user may not read.
+    `outdated` is what may keep the agent from writing its status; `unread` has a line for each thing that this user
+    may not read.
     """
     layout = Layout(instance.base)
     journal = ReleaseJournal.load(layout.journal)
@@ -43,8 +45,14 @@ def host_report(instance: Instance) -> dict[str, Any]:
         else None,
         "staged": _staged(layout),
         "status": status,
+        "outdated": _outdated(layout),
         "unread": _unread(instance, layout),
     }
+
+
+def _outdated(layout: Layout) -> str | None:
+    reason = unwritable(layout.own) if is_locked(layout) else None
+    return f"{layout.status}: {reason}; the status may be of before" if reason else None
 
 
 def _staged(layout: Layout) -> list[str]:
@@ -88,6 +96,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         *[("tries", _trying(trying)) for trying in [status.get("trying")] if trying],
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
+        *([("trouble", report["outdated"])] if report["outdated"] else []),
         *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],
         *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),

@@ -139,6 +139,24 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"services": [{**SERVICE, "port": "80"}]}, "services[0].port", '"80"'),
         ({"services": [{**SERVICE, "path": "web"}]}, "services[0].path", "begins with /"),
         ({"services": [{**SERVICE, "id": "a/b"}]}, "services[0].id", "a/b"),
+        ({"services": [{**SERVICE, "address": "web 1"}]}, "services[0].address", "an IP address"),
+        ({"services": [{**SERVICE, "address": "192.0.2.7\n"}]}, "services[0].address", "an IP address"),
+        ({"services": [{**SERVICE, "address": "[2001:db8::1]"}]}, "services[0].address", "an IP address"),
+        ({"services": [{**SERVICE, "address": "a" * 256}]}, "services[0].address", "an IP address"),
+        *(
+            (
+                {"services": [{**SERVICE, "check": {"type": kind, "path": path}}]},
+                "services[0].check.path",
+                "begins with /",
+            )
+            for kind, path in (
+                ("http", "up"),
+                ("https", "/a b"),
+                ("http", "/\u00fc"),
+                ("http", "/a\r\nX: y"),
+                ("http", "*"),
+            )
+        ),
         ({"services": [{**SERVICE, "format": "xml"}]}, "services[0].format", "nerve"),
         ({"services": [{**SERVICE, "chek": {}}]}, "services[0].chek", "no such key"),
         ({"services": [{**SERVICE, "check": "tcp"}]}, "services[0].check", "an object"),

@@ -16,6 +16,7 @@ from zoo_watcher.host.controls import (
     RETRY,
     Controls,
     Mark,
+    make_mark,
     read_mark,
     refuse_retry,
     remove_mark,
@@ -182,6 +183,43 @@ def test_a_request_that_comes_while_another_is_put_back_is_not_overwritten(
     controls.refresh()
     assert [controls.retry] == newest
     assert os.listdir(layout.controls) == [RETRY]
+
+
+def test_of_two_people_who_make_a_marker_at_once_the_second_gets_that_of_the_first(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[Mark] = []
+    link = os.link
+
+    def link_late(source: Path, target: Path) -> None:
+        # Another process, with another name for what it writes.
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 0)
+            first.append(write_mark(layout, HELD, "disk swap", "ann"))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_late)
+    mark = make_mark(layout, HELD, "audit", "bob")
+    assert [mark] == first == [refreshed(layout).held]
+    assert os.listdir(layout.controls) == [HELD]
+
+
+def test_a_damaged_marker_is_made_anew(layout: Layout) -> None:
+    write_mark(layout, HELD, "disk swap", "ann")
+    layout.control(HELD).write_text("{")
+    mark = make_mark(layout, HELD, "audit", "bob")
+    assert (mark.by, refreshed(layout).held) == ("bob", mark)
+    assert os.listdir(layout.controls) == [HELD]
+
+
+def test_a_symlink_in_the_way_of_a_new_marker_is_not_written_through(layout: Layout, tmp_path: Path) -> None:
+    valuable = tmp_path / "valuable"
+    valuable.write_text("mine")
+    layout.controls.mkdir(parents=True)
+    layout.control(f".new..held.{os.getpid()}").symlink_to(valuable)
+    with pytest.raises(OSError, match="not a regular file"):
+        make_mark(layout, HELD, "disk swap", "ann")
+    assert valuable.read_text() == "mine"
 
 
 MARK = Mark("2026", "disk swap", "ann")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ from .object_reader import ObjectReader, command_words, nameable, unit_names
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
+TARGET = re.compile(r"/[!-~]*")
+"""What can be asked for in a request: a space would end it."""
+ADDRESS = re.compile(r"[^\W_][\w.-]{0,252}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
+"""A host name, or an IP address: what a reader of the registration takes for one."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -342,6 +347,8 @@ def _service(reader: ObjectReader, name: str) -> Service:
     identity = reader.checked("id", reader.text("id", name), lambda value: check_node_name(value, "id"))
     port = reader.whole("port", 1, 65535, 0)
     address = reader.text("address")
+    if address is not None and not ADDRESS.fullmatch(address):
+        reader.wrong("address", f"expected a name or an IP address, got {quote(address)}")
     entry = reader.take("check", "an object", lambda value: isinstance(value, dict), {})
     service = Service(
         path=path,
@@ -375,6 +382,9 @@ def _check(reader: ObjectReader, port: int) -> Check:
         tls_server_name=reader.text("tls_server_name"),
         tls_verify=reader.flag("tls_verify", default=True),
     )
+    if check.type in {"http", "https"} and not TARGET.fullmatch(check.path):
+        wanted = "one that begins with / and has ASCII characters only, any other as %20 and so on"
+        reader.wrong("path", f"expected {wanted}, got {quote(check.path)}")
     if check.tls_key and not check.tls_cert:
         reader.wrong("tls_key", "given without tls_cert")
     if bool(command) != (check.type == "command"):

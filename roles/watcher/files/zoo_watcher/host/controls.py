@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -141,12 +141,46 @@ def _written(path: Path) -> str:
 
 
 def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """Make a marker, durably. Raises `OSError`."""
+    """Make a marker, durably, whatever is there. Raises `OSError`."""
+    with _marked_aside(layout, name, reason, by) as (mark, aside):
+        os.replace(aside, layout.control(name))
+    sync_directory(layout.controls)
+    return mark
+
+
+def make_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
+    """The marker that is there and not damaged, or else a new one, durable. Raises `OSError`.
+
+    Of several people who make one at once, one does, and the others get that.
+    """
+    place = layout.control(name)
+    mark = read_mark(place)
+    while mark is None:
+        with _marked_aside(layout, name, reason, by) as (new, aside):
+            try:
+                os.link(aside, place)
+                mark = new
+            except FileExistsError:
+                mark = read_mark(place)
+    if mark.damage:
+        return write_mark(layout, name, reason, by)
+    sync_directory(layout.controls)
+    return mark
+
+
+@contextlib.contextmanager
+def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[tuple[Mark, Path]]:
+    """A new marker in a file of this process alone, which is deleted after the block."""
     mark = Mark(now(), reason, by)
     for directory in (layout.own, layout.controls):
         make_directory(directory, READABLE)
-    write_durably(layout.control(name), json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
-    return mark
+    aside = layout.control(f".{name}.{os.getpid()}")
+    try:
+        write_durably(aside, json.dumps({k: v for k, v in asdict(mark).items() if k != "damage"}))
+        yield mark, aside
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
 
 
 def remove_mark(layout: Layout, name: str) -> bool:

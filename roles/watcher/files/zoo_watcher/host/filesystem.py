@@ -117,12 +117,17 @@ def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's text: a reader, also after a crash, sees the old or the new one. Raises `OSError`."""
     beside = path.with_name(f".new.{path.name}")
     descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    # As the file system names them: a path in it need not be UTF-8.
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(os.fsencode(text))
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        # As the file system names them: a path in it need not be UTF-8.
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(os.fsencode(text))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
     os.replace(beside, path)
     sync_directory(path.parent)
 

@@ -17,7 +17,6 @@ from zoo_watcher.config.config import Check
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_LINE = 65536
 """Bytes of a line: the status, a header, or the size of a chunk."""
-NOT_IN_A_TARGET = re.compile(r"[\x00-\x20\x7f]")
 STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
 """The line before a chunk: its size, and extensions that nobody needs."""
@@ -29,7 +28,7 @@ INTERIM = range(100, 200)
 def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[int, bytes]:
     """Ask for the check's path: the status, and the first `limit` bytes of the body. The connection can be closed then.
 
-    Raises `OSError`, and `ValueError` where the path can't be asked for, or what answers does not speak HTTP.
+    Raises `OSError`, and `ValueError` where the host can't be named in a request, or what answers does not speak HTTP.
     """
     connection.sendall(_request(check))
     with connection.makefile("rb") as answer:
@@ -38,8 +37,6 @@ def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[in
 
 
 def _request(check: Check) -> bytes:
-    if NOT_IN_A_TARGET.search(check.path):
-        raise ValueError(f"a space or a control character can't be in a path: {check.path!r}")
     # The zone of a link-local address means something on this host only.
     name = check.host.partition("%")[0].encode("idna").decode("ascii")
     authority = f"[{name}]" if ":" in name else name
