@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,184 @@ def test_a_release_that_is_published_again_is_used_anew_also_where_a_restart_cut
     gate.touch()
     assert agent.start().wait_outcome(generation)["state"] == "active"
     assert notes.read_text().splitlines()[-3:] == [begun, begun, "used"]
+
+
+MISSING = "f" * 40
+"""A commit that no repository has: it is fetched again and again."""
+
+
+def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_can_not_be_fetched(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service
+) -> None:
+    unproved = Unproved(deployed(health_timeout=3), repository, release, service)
+    newer = release(MISSING, relativePath="elsewhere")
+    wait_for(lambda: unproved.agent.live() == unproved.first, "it goes back")
+    went = f"{unproved.second}, which was live, is not healthy within 3 s"
+    wait_for(lambda: went in unproved.agent.status.get("message", ""), "the status says so")
+    status = unproved.agent.status
+    assert (status["state"], status["generation"]) == ("fetching", newer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL])
+def test_what_is_live_at_one_place_is_not_forgotten_where_a_release_for_another_was_begun(
+    unproved: Unproved, release: Publish, tmp_path: Path, number: signal.Signals
+) -> None:
+    begun = tmp_path / "begun"
+    unproved.end(signal.SIGTERM)
+    unproved.agent.config["hooks"] = {"before_activate": ["/bin/sh", "-c", f"touch {begun}; sleep 60"]}
+    release(unproved.first, relativePath="elsewhere")
+    unproved.agent.start()
+    wait_for(begun.exists, "the newer one is about to be activated")
+    unproved.agent.end(number)
+    unproved.agent.config["hooks"] = {}
+    release(MISSING, relativePath="elsewhere")
+    unproved.agent.start()
+    wait_for(lambda: unproved.agent.live() == unproved.first, "it goes back")
+
+
+def test_what_is_live_is_checked_where_a_newer_release_waits_for_the_disk(
+    unproved: Unproved, repository: GitRepository, release: Publish
+) -> None:
+    # A release that was proved here before is on the disk already.
+    agent, staging = unproved.agent, unproved.agent.base / ".zoo/staging"
+    third = repository.commit({"index.html": "three\n"})
+    unproved.service.answer = lambda: (200, "")
+    agent.wait_outcome(release(third))
+    agent.wait_outcome(release(unproved.first))
+    unproved.service.answer = lambda: (500, "") if agent.live() == unproved.second else (200, "")
+    second = release(unproved.second)
+    wait_for(lambda: f"checking, generation={second} " in agent.log, "it is checked")
+    unproved.end(signal.SIGUSR2)
+    release(third)
+    if subprocess.run(["mount", "--bind", staging, staging], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    subprocess.run(["mount", "-o", "remount,ro,bind", staging], check=True)
+    try:
+        agent.start()
+        going = f"{unproved.second}, which was live, is not healthy within 0.5 s"
+        wait_for(lambda: going in agent.status.get("message", ""), "it is found not healthy")
+        wait_for(lambda: "Read-only file system; tried again" in agent.status.get("message", ""), "it waits")
+    finally:
+        subprocess.run(["umount", "-l", staging], check=True)
+    wait_for(lambda: agent.live() == third, "the newer one goes live as soon as it can")
+
+
+class SlowHook:
+    """A hook after activation that waits for a gate, and notes when it begins and when it is done."""
+
+    def __init__(self, directory: Path) -> None:
+        self.gate, self._notes = directory / "gate", directory / "notes"
+        self.gate.touch()
+        script = f"echo begun $ZOO_COMMIT >> {self._notes}; until test -e {self.gate}; do sleep 0.05; done"
+        self.hooks = {"after_activate": ["/bin/sh", "-c", f"{script}; echo used $ZOO_COMMIT >> {self._notes}"]}
+
+    @property
+    def notes(self) -> list[str]:
+        """What it has noted."""
+        return self._notes.read_text().splitlines()
+
+    def has_begun(self, commit_id: str, times: int) -> bool:
+        """Whether it has been run so often for a commit."""
+        return self.notes.count(f"begun {commit_id}") == times
+
+    def wait(self, note: str) -> None:
+        """Wait until this is what it has noted last."""
+        wait_for(lambda: self.notes[-1] == note, note)
+
+
+PUBLISH: dict[str, Callable[[KazooClient, str, Publish], Any]] = {
+    "missing": lambda _zk, _app, release: release(MISSING),
+    "garbage": lambda zk, app, _release: publish(zk, app, b"garbage"),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL])
+@pytest.mark.parametrize("then", PUBLISH)
+def test_going_back_is_finished_where_a_restart_has_cut_it_off(
+    deployed: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    zk: KazooClient,
+    app: str,
+    tmp_path: Path,
+    number: signal.Signals,
+    then: str,
+) -> None:
+    hook = SlowHook(tmp_path)
+    unproved = Unproved(deployed(health_timeout=2, hooks=hook.hooks), repository, release, service)
+    hook.gate.unlink()
+    hook.wait(f"begun {unproved.first}")
+    assert unproved.agent.live() == unproved.first
+    unproved.agent.end(number)
+    hook.gate.touch()
+    PUBLISH[then](zk, app, release)
+    unproved.agent.start()
+    hook.wait(f"used {unproved.first}")
+    if then == "garbage":
+        wait_for(lambda: f"rolled_back, generation={unproved.generation} " in unproved.agent.log, "it is finished")
+    assert hook.notes.count(f"used {unproved.second}") == 1
+
+
+def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_off(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+) -> None:
+    hook = SlowHook(tmp_path)
+    unproved = Unproved(deployed(health_timeout=2, hooks=hook.hooks), repository, release, service)
+    hook.gate.unlink()
+    newer = release(MISSING)
+    hook.wait(f"begun {unproved.first}")
+    unproved.agent.end(signal.SIGUSR2)
+    hook.gate.touch()
+    unproved.agent.start()
+    hook.wait(f"used {unproved.first}")
+    wait_for(lambda: f"went back to {unproved.first}" in unproved.agent.status.get("message", ""), "it is told")
+    assert (unproved.agent.status["state"], unproved.agent.status["generation"]) == ("fetching", newer)
+
+
+def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_run_for_ever(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+) -> None:
+    hook = SlowHook(tmp_path)
+    unproved = Unproved(deployed(health_timeout=1, hooks=hook.hooks), repository, release, service)
+    agent = unproved.agent
+    hook.gate.unlink()
+    release(MISSING)
+    for times in range(1, 3):
+        # The first time was when it was deployed.
+        wait_for(partial(hook.has_begun, unproved.first, 1 + times), "it is used again")
+        agent.end(signal.SIGKILL)
+        agent.start()
+    wait_for(lambda: "after_activate and the units were not done for it" in agent.status.get("message", ""), "told")
+    assert hook.has_begun(unproved.first, 3)
+
+
+def test_what_a_restart_has_cut_off_in_its_hook_is_used_before_it_is_checked_for_a_newer_one(
+    deployed: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    hook = SlowHook(tmp_path)
+    agent = deployed(health_timeout=1, hooks=hook.hooks)
+    hook.gate.unlink()
+    second = repository.commit({"index.html": "two\n"})
+    release()
+    hook.wait(f"begun {second}")
+    agent.end(signal.SIGUSR2)
+    hook.gate.touch()
+    release(MISSING)
+    agent.start()
+    hook.wait(f"used {second}")
+    wait_for(lambda: agent.status["state"] == "fetching", "the newer one is tried on")
+    assert agent.live() == second
+
+
+def test_why_what_was_never_proved_can_not_be_left_is_in_the_status_while_a_newer_one_is_fetched(
+    agents: Agents, registered: dict[str, Any], repository: GitRepository, release: Publish
+) -> None:
+    agent = agents(**registered, health_timeout=1).start()
+    first = repository.head
+    generation = release()
+    wait_for(lambda: f"checking, generation={generation} " in agent.log, "it is checked")
+    release(MISSING)
+    said = f"{first}, which is live, was never proved, and there is no earlier release to go back to"
+    wait_for(lambda: said in agent.status.get("message", ""), "the status says so")
+    assert agent.status["state"] == "fetching"

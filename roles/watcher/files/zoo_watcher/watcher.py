@@ -28,7 +28,9 @@ from .releases.handshake import Phase
 from .releases.journal import KnownJournal, ReleaseJournal
 from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
-from .releases.rollback import PlacedRelease, find_unproved, live_releases
+from .releases.return_proof import proof_of
+from .releases.rollback import PlacedRelease, live_releases
+from .releases.unproved import find_unproved
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
@@ -385,14 +387,14 @@ class Watcher:
 
     def _prove_unproved(self) -> bool:
         """Prove what is live and has no outcome yet, once; whether that has begun."""
-        unproved = find_unproved(self.layout, self.journal.read())
-        if unproved is None or unproved == self._proof:
+        journal = self.journal.read()
+        unproved = next(iter(find_unproved(live_releases(self.layout, journal), journal)), None)
+        if unproved is None or (unproved.release, unproved.generation) == self._proof:
             return False
-        target, generation = unproved
-        proof = LiveProof(self.config, target, generation, self.health, lambda one: self.inbox.put((proof, one)))
+        proof = proof_of(self.config, unproved, self.health, lambda one: self.inbox.put((proof, one)))
         if self._start(proof):
-            self._proof = unproved
-            self.board.enter("queued", self._known_live(), generation=generation, message=None, timings=None)
+            self._proof = unproved.release, unproved.generation
+            self.board.enter("queued", self._known_live(), generation=unproved.generation, message=None, timings=None)
         return True
 
     @property

@@ -54,12 +54,36 @@ class Course:
         self.previous: str | None = None
         """The commit that the host would go back to."""
         self._told = told
+        self._deadline: float | None = None
+        self._overdue: Callable[[str], str | None] | None = None
+        self._aside: str | None = None
 
     def report(
         self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
     ) -> None:
         """Report where the deployment is."""
+        message = "; ".join(filter(None, [message, self._aside])) or None
         self._told(Progress(state, message, dict(self.timings), self.previous, retry, waits_for or retry))
+
+    @contextlib.contextmanager
+    def expecting(self, overdue: Callable[[str], str | None]) -> Iterator[None]:
+        """Have `overdue` called where a step in the block is still tried again after the `health_timeout`, once.
+
+        It gets why that is so. What it comes to is in each report of the block from then on.
+        """
+        self._deadline, self._overdue = time.monotonic() + self.config.health_timeout, overdue
+        try:
+            yield
+        finally:
+            self._deadline = self._aside = None
+
+    def look_at_deadline(self, why: str) -> bool:
+        """See whether what is waited for has just become overdue, and `why`. Raises `CancelledError`."""
+        if self._deadline is None or self._overdue is None or time.monotonic() <= self._deadline:
+            return False
+        self._deadline = None
+        self._aside = self._overdue(why)
+        return True
 
     def live(self) -> str | None:
         """The commit that is live at the place of the release now. Raises `DeployError`."""
@@ -88,5 +112,6 @@ class Course:
                 return step()
             except PassingError as exc:
                 pause = next(backoff)
+                self.look_at_deadline(str(exc))
                 self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)

@@ -66,8 +66,9 @@ class Deployment(LiveProof):
 
     def _make_live(self) -> None:
         """Stage the release and swap the symlink. Raises `DeployError`, `CancelledError`."""
-        self._untidy = self._fetching.fetch(self._back.settle_unproved)
-        self.course.wait_out("activating", self._switch)
+        with self.course.expecting(self._back.settle_unproved):
+            self._untidy = self._fetching.fetch()
+            self.course.wait_out("activating", self._switch)
 
     def _switch(self) -> None:
         """Drain the host, and swap the symlink. Raises `PassingError`, before which the drain has ended.

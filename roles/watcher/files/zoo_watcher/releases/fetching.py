@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
@@ -42,11 +41,10 @@ class Fetching:
         """Pack the object store. Raises `DeployError`, `CancelledError`."""
         self._process.run(tidy_job(self._course.config))
 
-    def fetch(self, overdue: Callable[[str], object]) -> bool:
+    def fetch(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy.
 
-        `overdue` is called, once, with why that is not so yet, when the `health_timeout` has passed. Raises
-        `DeployError`, `CancelledError`.
+        Raises `DeployError`, `CancelledError`.
         """
         course = self._course
         if course.wait_out("queued", self._is_deployable):
@@ -56,7 +54,6 @@ class Fetching:
         job = course.wait_out("queued", lambda: stage_job(course.config, self._release, self._kept()))
         backoff = Backoff()
         steps = _Steps(course.report)
-        deadline: float | None = time.monotonic() + course.config.health_timeout
         killed = 0
         while True:
             try:
@@ -68,12 +65,9 @@ class Fetching:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
                 steps.fail(exc)
-                if deadline is not None and time.monotonic() > deadline:
-                    deadline = None
-                    overdue(str(exc))
-                    # The way back may have led to this very release.
-                    if course.wait_out("queued", self._is_deployable):
-                        return False
+                # The way back may have led to this very release.
+                if course.look_at_deadline(str(exc)) and course.wait_out("queued", self._is_deployable):
+                    return False
                 course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 course.handshake.sleep(pause)
             else:

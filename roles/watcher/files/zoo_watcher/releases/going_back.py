@@ -20,9 +20,13 @@ from .journal import ReleaseJournal
 from .memory import Memory
 from .release_directory import allowed_signers
 from .rollback import PlacedRelease, WayBack, live_releases
+from .unproved import Unproved, find_unproved
 
 MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
+_NOT_USED = (
+    f"after_activate and the units were not done for it: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,18 +78,26 @@ class GoingBack:
         course = self._course
         course.handshake.enter(Phase.GOING_BACK)
         try:
-            target, message = self._swap_back(course.target.commit_id, self.taken_down, reason)
+            target, message = self._swap_back(course.target, self.taken_down, reason)
             if self.taken_down:
                 # Before anything is run that may take the agent down again.
                 ended = "the agent ended before after_activate and the units were done"
                 self._memory.note_failure_surely("failed", f"{message}; {ended}")
         except DeployError as exc:
             return "failed", str(exc)
-        return self._check_earlier(target, message)
+        return self._check_earlier(target, course.target.commit_id, message)
 
-    def _check_earlier(self, target: PlacedRelease, message: str) -> tuple[str, str]:
+    def finish(self, unproved: Unproved) -> tuple[str, str]:
+        """Finish going back to the release of this course, which an earlier agent began; as `go_back`."""
+        self._course.handshake.enter(Phase.GOING_BACK)
+        with self._memory.checking(unproved.release) as times:
+            if times >= MOST_ATTEMPTS:
+                return "failed", f"{unproved.why}; {_NOT_USED}"
+            return self._check_earlier(unproved.release, unproved.left, unproved.why)
+
+    def _check_earlier(self, target: PlacedRelease, failed: str | None, message: str) -> tuple[str, str]:
         """Have the host use the earlier release, and wait for its health. Raises `CancelledError`."""
-        problems = self._hooks.use_again(target.commit_id, self._course.target.commit_id, message)
+        problems = self._hooks.use_again(target.commit_id, failed, message)
         # First noted: an agent that ends during the check must not try this generation again.
         self._memory.note_failure(*_outcome(message, problems))
         self._course.report("checking", message)
@@ -97,7 +109,7 @@ class GoingBack:
         problem = self._proof.find_problem()
         return [f"the earlier release is {problem}"] if problem else []
 
-    def _swap_back(self, failed: str, times: int, reason: str) -> tuple[PlacedRelease, str]:
+    def _swap_back(self, failed: PlacedRelease, times: int, reason: str) -> tuple[PlacedRelease, str]:
         """Make an earlier release live after one that has failed, and taken the agent down so many `times`.
 
         That release, and what has happened.
@@ -109,16 +121,18 @@ class GoingBack:
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         try:
-            self._prepare(failed, times, target)
+            self._prepare(failed.commit_id, times, target)
         # Also where it can't be started now: the release that has failed is live until the link is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
+        where = "" if target.path == failed.path else f" at {target.path}"
+        message = f"{reason}; went back to {target.commit_id}{where}"
+        self._memory.note_return(failed, target, message)
         try:
-            self._course.wait_out("checking", partial(self._make_live, target), f"{reason}; going back: ")
+            self._course.wait_out("checking", partial(self._make_live, failed.path, target), f"{reason}; going back: ")
         except DeployError as exc:
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
-        where = "" if target.path == self._course.target.path else f" at {target.path}"
-        return target, f"{reason}; went back to {target.commit_id}{where}"
+        return target, message
 
     def _choose(self) -> PlacedRelease:
         """What to go back to. Raises `DeployError`."""
@@ -132,9 +146,9 @@ class GoingBack:
             raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
         self._hooks.run("before_rollback", DeployError, failed, target.commit_id)
 
-    def _make_live(self, target: PlacedRelease) -> None:
-        """Make the target what the host runs, and the place what it was before. Raises `DeployError`."""
-        layout, path, memory = self._course.layout, self._course.target.path, self._memory
+    def _make_live(self, path: str, target: PlacedRelease) -> None:
+        """Make the target what the host runs, and the place `path` what it was before. Raises `DeployError`."""
+        layout, memory = self._course.layout, self._memory
         if target.path == path:
             activate(layout, path, target.commit_id)
             return
@@ -143,51 +157,83 @@ class GoingBack:
         memory.journal = memory.journal.without_places(lambda known: known == path)
 
     def settle_unproved(self, why: str) -> str | None:
-        """Check the release that is live where this one, which can't be deployed, has broken off its proof.
+        """Bring each live release, at whatever place, to the outcome that the deployment of this one has broken off.
 
-        What was gone back from, and why; None where there was nothing to go back from. Raises `CancelledError`.
+        What has to be said of that; None where all is well. Raises `CancelledError`.
         """
-        course, journal = self._course, self._memory.journal
-        path = course.target.path
-        live = course.wait_out("checking", course.live)
-        if live is None or live == course.target.commit_id or not journal.lacks_proof(live, path):
-            return None
+        course, said = self._course, []
+        for unproved in course.wait_out("checking", self._find_unproved):
+            # What was proved, or left, for another one may have settled this one too.
+            if unproved in course.wait_out("checking", self._find_unproved):
+                done = self._settle(unproved, why)
+                said += [done] if done else []
+        return "; ".join(said) or None
+
+    def _find_unproved(self) -> list[Unproved]:
+        layout, journal = self._course.layout, self._memory.journal
+        with disk_errors("looking at what is live"):
+            return find_unproved(live_releases(layout, journal), journal, self._course.target)
+
+    def _settle(self, unproved: Unproved, why: str) -> str | None:
+        course, commit_id = self._course, unproved.release.commit_id
         # Not the way back from this release: it may be the very one that was healthy before.
-        way_back = course.wait_out("checking", partial(self._way_back_from, PlacedRelease(live, path)))
-        if way_back.first is None:
-            return None
+        way_back = course.wait_out("checking", partial(self._way_back_from, unproved.release))
+        if way_back.first is None and not unproved.left:
+            return f"{commit_id}, which is live, was never proved, and there is no earlier release to go back to"
         self._way_back = way_back
         with course.handshake.settling():
-            course.report("checking", f"{why}; {live}, which is live, was never proved and is checked")
-            done = self._settle(live)
+            owed = "is not in use yet" if unproved.left else "was never proved"
+            course.report("checking", f"{why}; {commit_id}, which is live, {owed} and is checked")
+            with self._memory.checking(unproved.release) as times:
+                done = self._use_earlier(unproved, times) if unproved.left else self._prove(unproved, times)
             course.wait_out("checking", self.look_back)
+        if done:
+            log.warning("%s", done)
         return done
 
     def _way_back_from(self, release: PlacedRelease) -> WayBack:
         with disk_errors("looking at what is here"):
             return WayBack.find(self._course.layout, self._memory.journal, release)
 
-    def _settle(self, live: str) -> str | None:
-        with self._memory.checking(live) as times:
-            if times >= MOST_ATTEMPTS:
-                problem: str | None = given_up("it")
-            else:
-                problem = self._proof.find_problem(self._course.config.healthy_for)
-            if problem is None:
-                self._memory.note_healthy(live)
-                return None
-            done = self._leave_unproved(live, times, f"{live}, which was live, is {problem}")
-        log.warning("%s", done)
-        return done
-
-    def _leave_unproved(self, live: str, times: int, reason: str) -> str:
-        """Go back from a release that is live and was never proved; what that came to. Raises `CancelledError`."""
+    def _prove(self, unproved: Unproved, times: int) -> str | None:
+        """Prove what is live, or go back from it; what that came to, where it is not proved."""
+        release = unproved.release
+        problem = f"is {given_up('it')}" if times >= MOST_ATTEMPTS else self._use_and_check(unproved)
+        if problem is None:
+            self._memory.note_healthy(release)
+            return None
+        reason = f"{release.commit_id}, which was live, {problem}"
         try:
-            target, message = self._swap_back(live, times, reason)
+            target, message = self._swap_back(release, times, reason)
         except DeployError as exc:
-            return str(exc)
-        problems = self._hooks.use_again(target.commit_id, live, message)
-        return "; ".join([message, *problems, *self._find_problems()])
+            return f"{exc}; {release.commit_id} stays live, and was never proved"
+        return self._use(target, release.commit_id, message)
+
+    def _use_and_check(self, unproved: Unproved) -> str | None:
+        release = unproved.release
+        if unproved.needs_use:
+            earlier = self._way_back.first
+            why = f"{release.commit_id}, which is live, was never proved"
+            problems = self._hooks.use_again(release.commit_id, earlier.commit_id if earlier else None, why)
+            if problems:
+                return f"has failed: {'; '.join(problems)}"
+            self._memory.note_used(release)
+        problem = self._proof.find_problem(self._course.config.healthy_for)
+        return f"is {problem}" if problem else None
+
+    def _use_earlier(self, unproved: Unproved, times: int) -> str:
+        """Have the host use what an earlier agent went back to; what that came to."""
+        if times >= MOST_ATTEMPTS:
+            self._memory.note_returned(unproved.release)
+            return f"{unproved.why}; {_NOT_USED}"
+        return self._use(unproved.release, unproved.left, unproved.why)
+
+    def _use(self, target: PlacedRelease, left: str | None, message: str) -> str:
+        """Have the host use the release that it went back to, and check it; what has happened."""
+        problems = self._hooks.use_again(target.commit_id, left, message)
+        problems += self._find_problems()
+        self._memory.note_returned(target)
+        return "; ".join([message, *problems])
 
 
 def given_up(what: str) -> str:

@@ -49,13 +49,15 @@ class HostHooks:
         for step in self._steps(failure, commit_id, previous):
             self._course.wait_out("activating", step)
 
-    def use_again(self, commit_id: str, failed: str, why: str) -> list[str]:
-        """Have the host use an earlier release; what went wrong. One problem keeps no other step from being tried.
+    def use_again(self, commit_id: str, previous: str | None, why: str) -> list[str]:
+        """Have the host use a release that is live, of an earlier deployment; what went wrong.
+
+        One problem keeps no other step from being tried.
 
         Raises `CancelledError`.
         """
         problems = []
-        for step in self._steps(DeployError, commit_id, failed):
+        for step in self._steps(DeployError, commit_id, previous):
             try:
                 self._course.wait_out("checking", step, f"{why}; ")
             except DeployError as exc:

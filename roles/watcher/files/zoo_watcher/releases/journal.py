@@ -36,13 +36,17 @@ class Attempt:
     """A release that was begun to be activated at `path`, and has not come to an outcome.
 
     `times` is how often an agent ended without a word meanwhile, and once more while one is at it. In journals of older
-    versions there is no path.
+    versions there is no path. `is_used` tells that hook and units were done since it is live. Where the host goes back
+    to it, `left` is the commit that it leaves, whose generation this is, and `why` says what has happened.
     """
 
     generation: int
     commit_id: str
     times: int
     path: str | None = None
+    is_used: bool = False
+    left: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,14 @@ class Place:
 class ReleaseJournal:
     """`healthy` has the commits that were active and healthy, the latest first, each once.
 
-    `places` has all places at which a release was activated, the one that was used last first. `interrupted` is the
-    attempt at what was live, and not proved, when the present `attempt` began.
+    `places` has all places at which a release was activated, the one that was used last first. `begun` has the attempts
+    that have no outcome: the present one first, then those at what may be live still, at whatever place.
     """
 
     healthy: tuple[str, ...] = ()
     failure: Failure | None = None
     places: tuple[Place, ...] = ()
-    attempt: Attempt | None = None
-    interrupted: Attempt | None = None
+    begun: tuple[Attempt, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
@@ -87,8 +90,7 @@ class ReleaseJournal:
             _commits(record),
             _failure(record.get("failure")),
             _places(record.get("places")),
-            _attempt(record.get("attempt")),
-            _attempt(record.get("interrupted")),
+            _begun(record),
         )
 
     def save(self, path: Path) -> None:
@@ -128,7 +130,7 @@ class ReleaseJournal:
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
         latest = _with_first(commit_id, self.healthy, keep)
-        return replace(self._with(healthy), healthy=latest, failure=None, attempt=None, interrupted=None)
+        return replace(self._with(healthy), healthy=latest, failure=None, begun=())
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]
@@ -140,37 +142,76 @@ class ReleaseJournal:
 
     def with_failure(self, failure: Failure) -> ReleaseJournal:
         """The journal after a generation failed."""
-        return replace(self, failure=failure, attempt=None, interrupted=None)
+        return replace(self, failure=failure, begun=())
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
-        attempt = self.attempt
-        return attempt.times if attempt and (attempt.generation, attempt.commit_id) == (generation, commit_id) else 0
+        same = (one for one in self.begun if (one.generation, one.commit_id, one.left) == (generation, commit_id, None))
+        return max((one.times for one in same), default=0)
 
     def unproved(self, commit_id: str | None, path: str) -> Attempt | None:
         """The attempt at a commit that is live at a place, where it has not come to an outcome."""
-        known = (self.attempt, self.interrupted)
-        return next((one for one in known if one and (one.commit_id, one.path) == (commit_id, path)), None)
+        return next((one for one in self.begun if (one.commit_id, one.path) == (commit_id, path)), None)
 
     def with_attempt(self, generation: int, commit_id: str, path: str, live: str | None) -> ReleaseJournal:
         """The journal before a release is activated at a place where the commit `live` is."""
-        times = self.attempts(generation, commit_id) + 1
-        interrupted = None if live == commit_id else self.unproved(live, path)
-        return replace(self, attempt=Attempt(generation, commit_id, times, path), interrupted=interrupted)
+        return self._begin(Attempt(generation, commit_id, self.attempts(generation, commit_id) + 1, path), live)
+
+    def with_return(self, generation: int, left: tuple[str, str], target: tuple[str, str], why: str) -> ReleaseJournal:
+        """The journal before the host goes back, from a commit that is live at a place to one at the same or another.
+
+        `generation` is that of the one which is left, where there is no attempt at it.
+        """
+        known = self.unproved(*target)
+        if known and known.left is None:
+            return self  # it has to be proved anyway
+        failed = self.unproved(*left)
+        times = known.times if known else 0
+        back = Attempt(
+            failed.generation if failed else generation, target[0], times + 1, target[1], False, left[0], why
+        )
+        return self._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
         """The journal before what is live and unproved is checked, for the sake of the release of `generation`."""
         known = self.unproved(commit_id, path) or Attempt(generation, commit_id, 0, path)
-        return replace(self, attempt=replace(known, times=known.times + 1), interrupted=None)
+        return self._begin(replace(known, times=known.times + 1), None)
+
+    def _begin(self, attempt: Attempt, live: str | None) -> ReleaseJournal:
+        """What was begun at the same place is live no more, unless it is the commit `live`."""
+
+        def lasts(other: Attempt) -> bool:
+            if other.path == attempt.path:
+                return other.commit_id == live and live != attempt.commit_id
+            return other.path is not None
+
+        return replace(self, begun=(attempt, *filter(lasts, self.begun))[:MOST_PLACES])
+
+    def with_use(self, commit_id: str, path: str) -> ReleaseJournal:
+        """The journal after hook and units were done for a commit that is live at a place."""
+        used = tuple(
+            replace(one, is_used=True) if (one.commit_id, one.path) == (commit_id, path) else one for one in self.begun
+        )
+        return replace(self, begun=used)
 
     def without_attempt(self) -> ReleaseJournal:
-        """The journal after the activation was broken off on purpose: this time does not count."""
-        attempt = self.attempt
-        return replace(self, attempt=replace(attempt, times=max(0, attempt.times - 1)) if attempt else None)
+        """The journal after the activation, or the way back, was broken off on purpose: this time does not count."""
+        if not self.begun:
+            return self
+        present, *others = self.begun
+        return replace(
+            self,
+            begun=(_once_less(present), *(_once_less(one) if one.commit_id == present.left else one for one in others)),
+        )
+
+    def without_return(self, commit_id: str, path: str) -> ReleaseJournal:
+        """The journal after the host has gone back to a commit at a place, and uses it."""
+        others = (one for one in self.begun if one.left is None or (one.commit_id, one.path) != (commit_id, path))
+        return replace(self, begun=tuple(others))
 
     def without_failure(self) -> ReleaseJournal:
         """The journal before a generation is tried again, by a person's will: what was tried before does not count."""
-        return replace(self, failure=None, attempt=None)
+        return replace(self, failure=None, begun=self.begun[1:])
 
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""
@@ -233,12 +274,31 @@ def _place(record: Mapping[str, Any]) -> Place | None:
         return None
 
 
-def _attempt(record: object) -> Attempt | None:
-    """The attempt in a journal; none where it can't be read, as in those of older versions."""
+def _once_less(attempt: Attempt) -> Attempt:
+    return replace(attempt, times=max(0, attempt.times - 1))
+
+
+def _begun(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
+    """The attempts in a journal; older versions had two keys for them."""
+    records = record.get("begun", [record.get("attempt"), record.get("interrupted")])
+    if not isinstance(records, list):
+        return ()
+    return tuple(attempt for attempt in map(_attempt, records[:MOST_PLACES]) if attempt is not None)
+
+
+def _attempt(record: Any) -> Attempt | None:
+    """An attempt in a journal; none where it can't be read."""
     try:
-        path = record.get("path")  # type: ignore[attr-defined]
-        known = None if path is None else str(path)
-        return Attempt(int(record["generation"]), str(record["commit_id"]), int(record["times"]), known)  # type: ignore[index]
+        path, left = record.get("path"), record.get("left")
+        return Attempt(
+            int(record["generation"]),
+            str(record["commit_id"]),
+            int(record["times"]),
+            None if path is None else str(path),
+            bool(record.get("is_used", False)),
+            None if left is None else str(left),
+            str(record.get("why", "")),
+        )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

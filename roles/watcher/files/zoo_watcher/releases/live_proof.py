@@ -133,11 +133,12 @@ class LiveProof(threading.Thread):
                 self.handshake.enter(Phase.ACTIVATED)
             self._memory.begin_attempt()
             self._hooks.use(UnhealthyError, commit_id, self.course.previous)
+            self._memory.note_used(self.target)
         self._prove(proved_before=proved_before)
         problem = self._proof.find_problem_of_place(self.target)
         if problem:
             raise UnhealthyError(problem)
-        self._memory.note_healthy(commit_id)
+        self._memory.note_healthy(self.target)
         self._settle("active")
 
     def _make_live(self) -> None:

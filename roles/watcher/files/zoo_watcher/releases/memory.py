@@ -16,6 +16,7 @@ from zoo_watcher.host.filesystem import disk_errors
 
 from .course import Course
 from .journal import Failure, ReleaseJournal
+from .rollback import PlacedRelease
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ class Memory:
 
     def __init__(self, course: Course) -> None:
         self.journal = ReleaseJournal()
+        self.desired = course.target.commit_id
+        """The commit of this generation; where the host goes back, that is not the one which is made live."""
         self._live: str | None = None
         self._course = course
         self._is_known = False
@@ -62,20 +65,25 @@ class Memory:
         if self._attempting:
             return
         course = self._course
-        begun = self.journal.with_attempt(course.generation, course.target.commit_id, course.target.path, self._live)
+        target = course.target
         for pause in Backoff():
             with self._lock:
                 course.handshake.check()
-                problem = self.remember(begun)
+                before = self.journal
+                problem = self.remember(
+                    before.with_attempt(course.generation, target.commit_id, target.path, self._live)
+                )
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
-            why = f"{course.layout.journal}: Read-only file system; tried again in {pause:.0f} s"
-            course.report("queued", why, "disk")
+            self.journal = before
+            why = f"{course.layout.journal}: Read-only file system"
+            course.look_at_deadline(why)
+            course.report("queued", f"{why}; tried again in {pause:.0f} s", "disk")
             course.handshake.sleep(pause)
 
     @contextlib.contextmanager
-    def checking(self, live: str) -> Iterator[int]:
+    def checking(self, live: PlacedRelease) -> Iterator[int]:
         """Note, while it lasts, that what is live and unproved is checked; how often the agent ended in that before.
 
         Raises `CancelledError`.
@@ -83,30 +91,46 @@ class Memory:
         course = self._course
         with self._lock:
             course.handshake.check()
-            self.remember(self.journal.with_check(live, course.target.path, course.generation))
+            self.remember(self.journal.with_check(live.commit_id, live.path, course.generation))
             self._attempting = True
-        attempt = self.journal.attempt
+        attempt = self.journal.unproved(live.commit_id, live.path)
         yield attempt.times - 1 if attempt else 0
         with self._lock:
             self._attempting = False
 
+    def note_used(self, live: PlacedRelease) -> None:
+        """Note that hook and units were done for what is live, which is not proved yet."""
+        with self._lock:
+            self.remember(self.journal.with_use(live.commit_id, live.path))
+
+    def note_return(self, left: PlacedRelease, target: PlacedRelease, why: str) -> None:
+        """Note, before it does, that the host goes back: who is started after a crash has to finish that."""
+        generation = self._course.generation
+        with self._lock:
+            self.remember(self.journal.with_return(generation, left.where, target.where, why))
+
+    def note_returned(self, target: PlacedRelease) -> None:
+        """Note that the host uses again what it went back to."""
+        with self._lock:
+            self.remember(self.journal.without_return(target.commit_id, target.path))
+
     def break_off_attempt(self) -> None:
         """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
         with self._lock:
-            if self._attempting and self.journal.attempt:
+            if self._attempting:
                 self.remember(self.journal.without_attempt())
             self._attempting = False
 
-    def note_healthy(self, commit_id: str) -> None:
-        """Note that a commit was healthy at the place of the release."""
-        course = self._course
-        self.remember(self.journal.with_healthy(commit_id, course.target.path, course.config.keep_releases))
+    def note_healthy(self, live: PlacedRelease) -> None:
+        """Note that a release was healthy where it is live."""
+        self.remember(self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases))
 
     def note_failure(self, state: str, message: str) -> OSError | None:
         """Note that this generation is not tried again; why that can't be noted."""
         if not self._is_known:
             return None  # what could not be read is not overwritten either
-        return self.remember(self.journal.with_failure(self._failure(state, message)))
+        failure = Failure(self._course.generation, state, message, self.desired)
+        return self.remember(self.journal.with_failure(failure))
 
     def note_failure_surely(self, state: str, message: str) -> None:
         """Note durably that this generation is not tried again; what may pass is waited out.
@@ -121,6 +145,3 @@ class Memory:
                     raise OSError(problem.errno, problem.strerror, problem.filename)
 
         self._course.wait_out("checking", note, f"{message}; ")
-
-    def _failure(self, state: str, message: str) -> Failure:
-        return Failure(self._course.generation, state, message, self._course.target.commit_id)

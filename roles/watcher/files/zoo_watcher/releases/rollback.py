@@ -27,6 +27,11 @@ class PlacedRelease:
     commit_id: str
     path: str
 
+    @property
+    def where(self) -> tuple[str, str]:
+        """The commit and its place, as the journal has them."""
+        return self.commit_id, self.path
+
 
 @dataclass(frozen=True)
 class WayBack:
@@ -82,18 +87,6 @@ class WayBack:
             f"no earlier release may go live again: modified since it was staged, "
             f"or not verified with the present require_signature: {refused}"
         )
-
-
-def find_unproved(layout: Layout, journal: ReleaseJournal) -> tuple[PlacedRelease, int] | None:
-    """The release that is live where one was activated last and has not come to an outcome; its generation too.
-
-    Raises `OSError`.
-    """
-    for live in live_releases(layout, journal)[:1]:
-        attempt = journal.unproved(live.commit_id, live.path)
-        if attempt:
-            return live, attempt.generation
-    return None
 
 
 def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:

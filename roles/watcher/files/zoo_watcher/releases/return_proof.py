@@ -1,0 +1,40 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof of what an earlier agent has left live without an outcome: of a release, or of one that it went back to."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import CancelledError
+from zoo_watcher.services.health import Health
+
+from .course import Progress
+from .live_proof import LiveProof
+from .unproved import Unproved
+
+Report = Callable[[Progress | None], None]
+
+
+class ReturnProof(LiveProof):
+    """Finishes going back to a release: its generation is that of the one which has failed."""
+
+    def __init__(self, config: Config, unproved: Unproved, health: Health, report: Report) -> None:
+        super().__init__(config, unproved.release, unproved.generation, health, report)
+        self._unproved = unproved
+        self._memory.desired = unproved.left or unproved.release.commit_id
+
+    def _prove_or_go_back(self) -> bool:
+        if self.course.wait_out("queued", self._back.look_back) != self.target.commit_id:
+            raise CancelledError
+        self._give_up(*self._back.finish(self._unproved))
+        return False
+
+
+def proof_of(config: Config, unproved: Unproved, health: Health, report: Report) -> LiveProof:
+    """What brings a live release to its outcome."""
+    if unproved.left:
+        return ReturnProof(config, unproved, health, report)
+    return LiveProof(config, unproved.release, unproved.generation, health, report)

@@ -1,0 +1,123 @@
+"""Which live releases are unproved, and what is owed to each, whatever has happened before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo_watcher.releases.journal import Failure, ReleaseJournal
+from zoo_watcher.releases.rollback import PlacedRelease
+from zoo_watcher.releases.unproved import Unproved, find_unproved
+
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+PLACES = ("site", "other", "third")
+
+
+@dataclass
+class Host:
+    """What is live at each place, what is owed to that, and the journal that has to tell it after a restart."""
+
+    journal: ReleaseJournal = field(default_factory=ReleaseJournal)
+    live: dict[str, str] = field(default_factory=dict)
+    owed: dict[str, Unproved] = field(default_factory=dict)
+    generation: int = 0
+
+    def begin(self, path: str, commit_id: str, *, swaps: bool) -> None:
+        """A release is begun to be activated; it is not swapped where something keeps it from that."""
+        self.generation += 1
+        self.journal = self.journal.with_attempt(self.generation, commit_id, path, self.live.get(path))
+        if swaps or self.live.get(path) == commit_id:
+            self.live[path] = commit_id
+            self.owed[path] = Unproved(PlacedRelease(commit_id, path), self.generation, needs_use=True)
+
+    def use(self, path: str) -> None:
+        """Hook and units are done for what is live."""
+        if path in self.owed:
+            self.journal = self.journal.with_use(self.live[path], path)
+            owed = self.owed[path]
+            self.owed[path] = Unproved(owed.release, owed.generation, False, owed.left, owed.why)
+
+    def go_back(self, path: str, commit_id: str, *, swaps: bool) -> None:
+        """The host leaves what is live and unproved."""
+        owed = self.owed.get(path)
+        if owed is None or commit_id == self.live[path]:
+            return
+        self.journal = self.journal.with_return(0, owed.release.where, (commit_id, path), "why")
+        if swaps:
+            left, self.live[path] = self.live[path], commit_id
+            self.owed[path] = Unproved(PlacedRelease(commit_id, path), owed.generation, True, left, "why")
+
+    def cancel(self) -> None:
+        """What is under way is broken off on purpose."""
+        self.journal = self.journal.without_attempt()
+
+    def prove(self, path: str) -> None:
+        """What is live is found healthy, and the host as a whole with it."""
+        if path in self.live:
+            self.journal = self.journal.with_healthy(self.live[path], path, 5)
+            self.owed.clear()
+
+
+COMMITS, PATHS = st.sampled_from((A, B, C)), st.sampled_from(PLACES)
+STEPS = st.one_of(
+    st.tuples(st.just("begin"), PATHS, COMMITS, st.booleans()),
+    st.tuples(st.just("go_back"), PATHS, COMMITS, st.booleans()),
+    st.tuples(st.sampled_from(("use", "prove")), PATHS),
+    st.just(("cancel",)),
+)
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tuple[object, ...]]) -> None:
+    host = Host()
+    for name, *words in steps:
+        if name in {"begin", "go_back"}:
+            getattr(host, str(name))(*words[:-1], swaps=words[-1])
+        else:
+            getattr(host, str(name))(*words)
+        live = [PlacedRelease(commit_id, path) for path, commit_id in host.live.items()]
+        assert find_unproved(live, host.journal) == [host.owed[path] for path in host.live if path in host.owed]
+        for release in live:
+            others = [one for one in find_unproved(live, host.journal) if one.release != release]
+            assert find_unproved(live, host.journal, release) == others or not host.journal.is_proved(*release.where)
+
+
+def test_what_was_never_healthy_at_the_place_of_the_release_is_unproved_also_without_an_attempt() -> None:
+    live, target = [PlacedRelease(B, "site"), PlacedRelease(B, "other")], PlacedRelease(C, "site")
+    journal = ReleaseJournal().with_healthy(A, "site", 5)
+    assert find_unproved(live, journal, target) == [Unproved(live[0])]
+    assert find_unproved(live, journal.with_healthy(B, "site", 5), target) == []
+    assert find_unproved(live, journal, live[0]) == []
+
+
+def test_an_end_on_purpose_during_a_way_back_is_not_held_against_what_is_left() -> None:
+    begun = ReleaseJournal().with_attempt(7, B, "site", A)
+    back = begun.with_return(7, (B, "site"), (A, "site"), "not healthy")
+    assert back.attempts(7, B) == 1
+    assert back.without_attempt().attempts(7, B) == 0
+    assert back.attempts(7, A) == 0, "it is no deployment of that"
+
+
+def test_what_was_gone_back_to_and_is_used_is_owed_nothing() -> None:
+    back = ReleaseJournal().with_attempt(7, B, "site", A).with_return(7, (B, "site"), (A, "site"), "not healthy")
+    live = [PlacedRelease(A, "site")]
+    assert find_unproved(live, back) == [Unproved(live[0], 7, True, B, "not healthy")]
+    assert find_unproved(live, back.without_return(A, "site")) == []
+    assert find_unproved(live, back.with_failure(Failure(7, "rolled_back", "", B))) == []
+
+
+def test_the_attempts_in_the_journal_of_an_older_version_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    attempts = [
+        {"generation": number, "commit_id": commit, "times": 1, "path": "site"} for number, commit in [(8, C), (7, B)]
+    ]
+    path.write_text(json.dumps({"healthy": [A], "attempt": attempts[0], "interrupted": attempts[1]}))
+    journal = ReleaseJournal.load(path)
+    assert find_unproved([PlacedRelease(B, "site")], journal) == [Unproved(PlacedRelease(B, "site"), 7, needs_use=True)]
+    assert journal.attempts(8, C) == 1
+    journal.save(path)
+    assert ReleaseJournal.load(path) == journal
