@@ -80,7 +80,9 @@ def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tu
         else:
             getattr(host, str(name))(*words)
         live = [PlacedRelease(commit_id, path) for path, commit_id in host.live.items()]
-        assert find_unproved(live, host.journal) == [host.owed[path] for path in host.live if path in host.owed]
+        found = [(one.release, one.needs_use) for one in find_unproved(live, host.journal)]
+        owed = [host.owed[path] for path in host.live if path in host.owed]
+        assert found == [(one.release, one.needs_use) for one in owed]
         for release in live:
             others = [one for one in find_unproved(live, host.journal) if one.release != release]
             assert find_unproved(live, host.journal, release) == others or not host.journal.is_proved(*release.where)

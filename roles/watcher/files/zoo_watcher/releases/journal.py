@@ -164,7 +164,9 @@ class ReleaseJournal:
         """
         known = self.unproved(*target)
         if known and known.left is None:
-            return self  # it has to be proved anyway
+            # It was never proved itself: all is owed to it anew.
+            again = (replace(one, is_used=False) if one is known else one for one in self.begun)
+            return replace(self, begun=tuple(again))
         failed = self.unproved(*left)
         times = known.times if known else 0
         back = Attempt(
