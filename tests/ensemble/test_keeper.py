@@ -137,7 +137,7 @@ def test_a_login_by_sasl_ends_in_one_line(keeper: Keeper) -> None:
     login = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_password": "sesame"}
     with (
         pytest.raises(ConnectError, match=r"^ZooKeeper at 127\.0\.0\.1:\d+ refused the credentials$") as caught,
-        connect({**OPTIONS, "hosts": keeper.hosts, "connect_timeout": 1.0, **login}),
+        connect({**OPTIONS, "hosts": keeper.hosts, "connect_timeout": 20.0, **login}),
     ):
         pass
     assert "\n" not in str(caught.value)

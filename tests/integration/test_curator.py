@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from kazoo.client import KazooClient
 
 from support.agent import Agent
-from support.curator import curator_instance
+from support.curator import curator_instance, lacking
 from support.ensemble import Ensemble
 from support.inventory import EXAMPLES, Inventory
 from support.service import Service
 from support.waiting import wait_for
+
+REASON = lacking()
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
 def test_curator_finds_what_an_agent_registers_and_the_inventory_what_curator_does(

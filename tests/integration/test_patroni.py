@@ -15,9 +15,11 @@ from kazoo.exceptions import NoNodeError
 
 from support.ensemble import Ensemble
 from support.inventory import EXAMPLES, Inventory
-from support.patroni import PatroniMember
+from support.patroni import PatroniMember, lacking
 from support.waiting import wait_for
 
+REASON = lacking()
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 Runs = Callable[[str, str, set[str]], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ JARS = ":".join(
         *("jackson-annotations", "jackson-core", "jackson-databind", "slf4j-simple"),
     )
 )
+
+
+def lacking() -> str:
+    """Why the program can't be run here, in one line; empty where it can."""
+    missing = [jar for jar in JARS.split(":") if not Path(jar).exists()]
+    return "needs a JDK and Debian's libcurator-discovery-java" if missing or not shutil.which("javac") else ""
 
 
 @contextmanager

@@ -17,6 +17,15 @@ from support.other_user import NOBODY
 from support.ports import free_ports
 from support.waiting import wait_for
 
+CLIENT = Path("/usr/lib/python3/dist-packages/kazoo")
+"""With which the distribution's Patroni speaks to ZooKeeper."""
+
+
+def lacking() -> str:
+    """Why no member can be run here, in one line; empty where one can."""
+    there = shutil.which("patroni") and CLIENT.exists() and any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return "" if there else "needs Debian's patroni, python3-kazoo and postgresql"
+
 
 class PatroniMember:
     """One member, with its data below `root`, which every user may enter: PostgreSQL does not run as root.
