@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,14 @@ class SlowHook:
         wait_for(lambda: self.notes[-1] == note, note)
 
 
+@pytest.fixture
+def hook(tmp_path: Path) -> Iterator[SlowHook]:
+    """Such a hook; those that an agent has left behind end with the test."""
+    made = SlowHook(tmp_path)
+    yield made
+    made.gate.touch()
+
+
 PUBLISH: dict[str, Callable[[KazooClient, str, Publish], Any]] = {
     "missing": lambda _zk, _app, release: release(MISSING),
     "garbage": lambda zk, app, _release: publish(zk, app, b"garbage"),
@@ -277,11 +285,10 @@ def test_going_back_is_finished_where_a_restart_has_cut_it_off(
     service: Service,
     zk: KazooClient,
     app: str,
-    tmp_path: Path,
+    hook: SlowHook,
     number: signal.Signals,
     then: str,
 ) -> None:
-    hook = SlowHook(tmp_path)
     unproved = Unproved(deployed(health_timeout=2, hooks=hook.hooks), repository, release, service)
     hook.gate.unlink()
     hook.wait(f"begun {unproved.first}")
@@ -297,9 +304,8 @@ def test_going_back_is_finished_where_a_restart_has_cut_it_off(
 
 
 def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_off(
-    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, hook: SlowHook
 ) -> None:
-    hook = SlowHook(tmp_path)
     unproved = Unproved(deployed(health_timeout=2, hooks=hook.hooks), repository, release, service)
     hook.gate.unlink()
     newer = release(MISSING)
@@ -313,9 +319,8 @@ def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_of
 
 
 def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_run_for_ever(
-    deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, hook: SlowHook
 ) -> None:
-    hook = SlowHook(tmp_path)
     unproved = Unproved(deployed(health_timeout=1, hooks=hook.hooks), repository, release, service)
     agent = unproved.agent
     hook.gate.unlink()
@@ -330,9 +335,8 @@ def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_ru
 
 
 def test_what_a_restart_has_cut_off_in_its_hook_is_used_before_it_is_checked_for_a_newer_one(
-    deployed: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+    deployed: Agents, repository: GitRepository, release: Publish, hook: SlowHook
 ) -> None:
-    hook = SlowHook(tmp_path)
     agent = deployed(health_timeout=1, hooks=hook.hooks)
     hook.gate.unlink()
     second = repository.commit({"index.html": "two\n"})
