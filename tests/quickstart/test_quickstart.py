@@ -201,7 +201,7 @@ def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
 
 
 def test_a_tree_that_is_no_checkout_is_told_so(quickstart: Quickstart, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks")
+    shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks", symlinks=True)
     done = Quickstart(tmp_path / "directory", quickstart.zk_ports, quickstart.web_ports, tmp_path).run()
     assert done.returncode == 1
     assert "is no git checkout with a commit" in done.stdout
