@@ -106,7 +106,10 @@ def test_a_member_without_a_quorum_says_so_itself(tmp_path: Path) -> None:
     try:
         servers.members[0].start()
         problem = wait_for(lambda: "currently" in ask(servers.hosts)["problem"] and ask(servers.hosts)["problem"], "it")
-        assert f"{servers.hosts.split(',')[0]}: This ZooKeeper instance is not currently serving requests" in problem
+        assert (
+            f"127.0.0.1:{servers.members[0].client_port}: This ZooKeeper instance is not currently serving requests"
+            in problem
+        )
     finally:
         servers.stop()
 
