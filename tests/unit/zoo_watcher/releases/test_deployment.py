@@ -565,6 +565,17 @@ def live_and_unproved(deployment: Deployment) -> None:
     activate(deployment.course.layout, "site", UNPROVED)
 
 
+def unhealthy_while_unproved(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, and that release is not healthy; what waits for the newer one is overdue at once."""
+
+    def problem(_soak: float = 0.0) -> str | None:
+        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
+
+    live_and_unproved(deployment)
+    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
+    monkeypatch.setattr(deployment._proof, "find_problem", problem)
+
+
 @pytest.mark.parametrize("healthy", [False, True])
 @pytest.mark.parametrize(
     ("error", "said"),
@@ -616,13 +627,8 @@ def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for
             return {"done": {}, "untidy": False}
         raise PassingError("no route", "fetch")
 
-    def problem(_soak: float = 0.0) -> str | None:
-        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
-
-    live_and_unproved(deployment)
-    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
+    unhealthy_while_unproved(deployment, monkeypatch)
     monkeypatch.setattr(deployment._fetching._process, "run", run)
-    monkeypatch.setattr(deployment._proof, "find_problem", problem)
     deployment.run()
     assert tries == [UNPROVED, OLD, OLD]
     assert outcome(told) == ("active", None)
@@ -640,18 +646,13 @@ def test_a_release_that_is_waited_for_in_vain_and_was_gone_back_to_is_fetched_no
             raise DeployError("fetched on")
         raise PassingError("no route", "fetch")
 
-    def problem(_soak: float = 0.0) -> str | None:
-        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
-
-    live_and_unproved(deployment)
+    unhealthy_while_unproved(deployment, monkeypatch)
     journal = ReleaseJournal.load(deployment.course.layout.journal)
     stage(deployment, COMMIT)
     (deployment.course.layout.release(COMMIT) / "built").write_text("by a hook\n")
     journal.with_healthy(COMMIT, "site", 5).save(deployment.course.layout.journal)
     (deployment.course.layout.release(OLD) / "index.html").unlink()
-    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
     monkeypatch.setattr(deployment._fetching._process, "run", run)
-    monkeypatch.setattr(deployment._proof, "find_problem", problem)
     deployment.run()
     assert tries == [UNPROVED]
     assert outcome(told) == ("active", None)
