@@ -36,12 +36,12 @@ class Loop:
         self.layout.make()
         self.deployed: list[str] = []
         self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1", lambda: None)
-        monkeypatch.setattr(self._watcher, "_deploy", self._deploy)
+        monkeypatch.setattr(self._watcher.convergence, "_deploy", self._deploy)
         monkeypatch.setattr(self._watcher, "_keep_lock", lambda: None)
 
-    def _deploy(self, desired: Desired, release: Release) -> None:
+    def _deploy(self, desired: Desired, release: Release, **_options: bool) -> None:
         self.deployed.append(release.commit_id)
-        self._watcher._enter("queued", desired)
+        self._watcher.convergence._enter("queued", desired)
 
     def has_ended(self, generation: int, letter: str) -> Callable[[], None]:
         """Have a deployment end whose last words the loop has not taken yet; what takes them."""
@@ -50,11 +50,11 @@ class Loop:
         told: list[Progress | None] = [Progress("active"), None]
         deployment = Deployment(config, release, generation, 1, self._watcher.health, told.append)
         deployment.handshake.enter(Phase.ENDED)
-        self._watcher.deployment = deployment
+        self._watcher.convergence.deployment = deployment
 
         def take() -> None:
             for progress in told:
-                self._watcher._note_progress(deployment, progress)
+                self._watcher.convergence.note(deployment, progress)
 
         return take
 
@@ -62,19 +62,19 @@ class Loop:
         """Have a deployment under way that does nothing."""
         release = Release("https://git.example/site.git", letter * 40, "site")
         made = Deployment(self._watcher.config, release, generation, 1, self._watcher.health, lambda _progress: None)
-        self._watcher.deployment = made
+        self._watcher.convergence.deployment = made
         return made
 
     def begin_turn(self) -> None:
         """Begin a turn; what was read in the one before is read anew."""
-        self._watcher.journal.forget()
+        self._watcher.convergence.journal.forget()
 
     def take_steps(self, generation: int, letter: str) -> None:
         """Take all steps of a turn, though no server answers, with a release desired that may not be deployed."""
         self._watcher.desired.is_read = True
         release = Release("https://git.example/site.git", letter * 40, "site")
         self._watcher.desired.current = Desired(generation, 1, release)
-        for step in (self._watcher._converge, self._watcher._verify_live, self._watcher._serves):
+        for step in (self._watcher.convergence.converge, self._watcher._verify_live, self._watcher._serves):
             step()
 
     def turn(self) -> None:
@@ -96,7 +96,7 @@ class Loop:
         write_mark(self.layout, RETRY, "", "ann")
         self._watcher.controls.refresh()
         self._watcher.desired.is_read = True
-        self._watcher._retry_where_asked()
+        self._watcher.convergence.retry_where_asked()
         answer = self._watcher.controls.answer
         return str(answer["message"]) if answer else "none"
 
@@ -110,7 +110,7 @@ class Loop:
         self.begin_turn()
         self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
-        self._watcher._converge()
+        self._watcher.convergence.converge()
         return self._watcher.board.status.state
 
 
@@ -349,7 +349,7 @@ def begun(watcher: Watcher, end: Callable[[Deployment], None]) -> Deployment:
     made.run = lambda: end(made)  # type: ignore[method-assign]
     made.start()
     made.join()
-    watcher.deployment = made
+    watcher.convergence.deployment = made
     return made
 
 
@@ -370,17 +370,23 @@ def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
     monkeypatch.setattr(watcher.board, "enter", fail)
     with pytest.raises(ValueError, match="checking"):
         watcher._take_messages(0)
-    assert (entered, watcher.deployment) == (["checking", "active"], None)
+    assert (entered, watcher.convergence.deployment) == (["checking", "active"], None)
 
 
 def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_tried_again(
-    watcher: Watcher, caplog: pytest.LogCaptureFixture
+    watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = begun(watcher, lambda made: made.course.report("checking"))
-    watcher._answered = Desired(7, 1)
     watcher._take_messages(60)
-    assert watcher.deployment is None
-    assert watcher._answered is None
+    assert watcher.convergence.deployment is None
+    again: list[int] = []
+    monkeypatch.setattr(
+        watcher.convergence, "_deploy", lambda desired, *_words, **_options: again.append(desired.generation)
+    )
+    watcher.desired.is_read = True
+    watcher.desired.current = Desired(7, 1, Release("https://git.example/site.git", "a" * 40, "site"))
+    watcher.convergence.converge()
+    assert again == [7]
     assert watcher.board.status.state == "checking", "what it has said counts"
     assert f"ended without a word, generation={made.generation}" in caplog.text
 
