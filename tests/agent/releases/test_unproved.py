@@ -378,3 +378,34 @@ def test_why_what_was_never_proved_can_not_be_left_is_in_the_status_while_a_newe
     wait_for(lambda: said in agent.status.get("message", ""), "the status says so")
     assert agent.status["state"] == "fetching"
     assert "there is no earlier release to go back to" in agent.status["message"]
+
+
+@pytest.mark.parametrize("what", ["former", "newer"])
+def test_what_breaks_the_host_at_another_place_is_left_before_anything_is_blamed_on_another_release(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, what: str
+) -> None:
+    agent = deployed(health_timeout=3)
+    first, elsewhere = repository.head, agent.base / "elsewhere"
+    service.answer = lambda: (500, "") if elsewhere.exists() else (200, "")
+    repository.commit({"index.html": "two\n"})
+    sick = release(relativePath="elsewhere")
+    wait_for(lambda: f"checking, generation={sick} " in agent.log, "it is live, and checked")
+    wanted = first if what == "former" else repository.commit({"index.html": "three\n"})
+    status = agent.wait_outcome(release(wanted))
+    assert (status["state"], status["commitId"]) == ("active", wanted)
+    assert not elsewhere.exists()
+
+
+def test_what_is_published_and_deleted_before_it_is_live_is_not_deployed(
+    deployed: Agents, repository: GitRepository, release: Publish, zk: KazooClient, app: str, hook: SlowHook
+) -> None:
+    agent = deployed(hooks={"before_activate": hook.hooks["after_activate"]})
+    first = repository.head
+    second = repository.commit({"index.html": "two\n"})
+    hook.gate.unlink()
+    release()
+    hook.wait(f"begun {second}")
+    zk.delete(f"{app}/config")
+    hook.gate.touch()
+    wait_for(lambda: agent.status["state"] == "idle", "it is cancelled")
+    assert agent.live() == first
