@@ -16,12 +16,13 @@ import pytest
 
 from zoo_watcher.config.config import Config, Hooks
 from zoo_watcher.desired import Desired
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, YieldedError
 from zoo_watcher.host import command
 from zoo_watcher.host.controls import HELD, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate, live_commit
 from zoo_watcher.releases.course import Course
+from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.fetching import Fetching
 from zoo_watcher.releases.handshake import Handshake
 from zoo_watcher.releases.health_proof import HealthProof
@@ -103,8 +104,8 @@ class Life:
 
     def _restart(self) -> None:
         self.restarting = True
-        if self.watcher.deployment:
-            self.watcher.deployment.cancel()
+        if self.watcher.convergence.deployment:
+            self.watcher.convergence.deployment.cancel()
 
     def _start(self) -> None:
         """Start an agent, whose deployments run when the loop has begun them."""
@@ -116,11 +117,10 @@ class Life:
         self.begun: LiveProof | None = None
         watcher.layout.make()
         watcher.desired.is_read = True
-        watcher._start = self._begin  # type: ignore[method-assign]
 
-    def _begin(self, deployment: LiveProof) -> bool:
-        self.watcher.deployment = self.begun = deployment
-        return True
+    def begin(self, deployment: LiveProof) -> None:
+        """As the thread's `start`: it runs when the loop has looked around."""
+        self.begun = deployment
 
     @property
     def live(self) -> dict[str, str | None]:
@@ -134,7 +134,7 @@ class Life:
 
     def crash_perhaps(self) -> None:
         """While a deployment is under way, the agent may end."""
-        if self.watcher.deployment and self.crashes_left and self.chance.random() < 0.03:
+        if self.watcher.convergence.deployment and self.crashes_left and self.chance.random() < 0.03:
             self.crashes_left -= 1
             raise CrashError
 
@@ -147,8 +147,8 @@ class Life:
 
     def _check(self) -> None:
         """The deployment sees whether it is cancelled."""
-        assert self.watcher.deployment
-        self.watcher.deployment.handshake.check()
+        assert self.watcher.convergence.deployment
+        self.watcher.convergence.deployment.handshake.check()
 
     def _wait_for_ever(self, is_over: Callable[[], bool]) -> None:
         """A deployment waits: other things happen, until there are none."""
@@ -177,7 +177,8 @@ class Life:
         if commit_id in self.refused:
             raise DeployError("too large")
         if commit_id in self.missing:
-            course.look_at_deadline("no route")
+            if course.patience is not None:
+                raise YieldedError
             course.report("fetching", "no route")
             self._wait_for_ever(lambda: False)
         return False
@@ -203,11 +204,11 @@ class Life:
     def _look(self) -> None:
         """Let the loop decide."""
         watcher = self.watcher
-        watcher.journal.forget()
+        watcher.convergence.journal.forget()
         watcher.desired.current = self.desired
         watcher.controls.refresh()
-        watcher._keep_held()
-        watcher._converge()
+        watcher.convergence.keep_held()
+        watcher.convergence.converge()
 
     def _step(self) -> bool:
         """Let the loop decide, and what it has begun come to its end; whether there was anything to do."""
@@ -215,10 +216,11 @@ class Life:
         deployment, self.begun = self.begun, None
         if deployment is None:
             return False
-        assert deployment.generation not in self.given_up, "what has failed is tried again"
+        if isinstance(deployment, Deployment):
+            assert deployment.generation not in self.given_up, "what has failed is tried again"
         deployment.run()
         for made, progress in self.watcher.inbox.wait(0):
-            self.watcher._note_progress(made, progress)
+            self.watcher.convergence.note(made, progress)
         if self.restarting:
             raise CrashError
         return True
@@ -291,6 +293,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Li
     monkeypatch.setattr(Fetching, "fetch", lambda fetching: lives[-1].fetch(fetching._course))
     monkeypatch.setattr(HealthProof, "find_problem", lambda _proof, _soak=0.0: lives[-1].find_problem())
     monkeypatch.setattr(HealthProof, "wait_for_ever", lambda _proof: lives[-1].wait_for_health())
+    monkeypatch.setattr(LiveProof, "start", lambda proof: lives[-1].begin(proof))  # noqa: PLW0108  # another life each time
     monkeypatch.setattr(Handshake, "sleep", lambda made, _seconds: made.check())
     for module in ("deployment", "going_back"):
         monkeypatch.setattr(f"zoo_watcher.releases.{module}.activate", swap)

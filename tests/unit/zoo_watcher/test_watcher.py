@@ -7,11 +7,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_for
 from zoo_watcher import watcher as watcher_module
 from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
@@ -42,6 +44,45 @@ class Loop:
     def _deploy(self, desired: Desired, release: Release, **_options: bool) -> None:
         self.deployed.append(release.commit_id)
         self._watcher.convergence._enter("queued", desired)
+
+    def delete(self) -> str:
+        """Have nothing desired any more; the state afterwards."""
+        self.begin_turn()
+        self._watcher.desired.is_read = True
+        self._watcher.desired.current = None
+        self._watcher.convergence.converge()
+        return self._watcher.board.status.state
+
+    def end(self) -> None:
+        """Have the deployment that is under way end without an outcome."""
+        assert self._watcher.convergence.deployment
+        self._watcher.convergence.note(self._watcher.convergence.deployment, None)
+
+    def run_started(self) -> list[tuple[str, str | None]]:
+        """Have what was begun come to its end; what it has told."""
+        assert self._watcher.convergence.deployment
+        self._watcher.convergence.deployment.join()
+        told = []
+        for deployment, progress in self._watcher.inbox.wait(0):
+            self._watcher.convergence.note(deployment, progress)
+            told += [(progress.state, progress.message)] if progress else []
+        return told
+
+    def demand_contact(self, seconds: float) -> None:
+        """Have the ensemble demanded to answer within so many seconds."""
+        self._watcher.convergence._config = replace(self._watcher.config, rollback_when_isolated=seconds)
+
+    def has_begun_in_isolation(self) -> bool:
+        """Whether something is under way after a turn in which no server answers."""
+        self.turn()
+        return self._watcher.convergence.deployment is not None
+
+    def leave_unproved(self, letter: str, before: str, generation: int) -> None:
+        """Have a release live that an earlier agent left unproved; the one before it was healthy."""
+        for one in (before, letter):
+            self.activate(one)
+        journal = ReleaseJournal().with_place("site", None, None).with_healthy(before * 40, "site", 5)
+        journal.with_attempt(generation, letter * 40, "site", before * 40).save(self.layout.journal)
 
     def has_ended(self, generation: int, letter: str) -> Callable[[], None]:
         """Have a deployment end whose last words the loop has not taken yet; what takes them."""
@@ -137,9 +178,9 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
-    asked: list[bool] = []
+    asked: list[bool | None] = []
 
-    def update(*, serving: bool) -> list[str]:
+    def update(*, serving: bool | None) -> list[str]:
         asked.append(serving)
         return []
 
@@ -159,12 +200,12 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
     with monkeypatch.context() as patch:
         patch.setattr(Layout, "staged", starve)
         watcher._take_steps()
-    assert asked == [], "what is registered stays as it is"
+    assert asked == [None], "what is registered stays as it is, unless it is not healthy"
     wrong = "unexpected TypeError('wrong')"
     assert watcher.troubles.current == [wrong, "this host lacks something: OSError(24, 'Too many open files')"]
     watcher.troubles.begin_turn()
     watcher._take_steps()
-    assert (asked, watcher.troubles.current) == ([False], [wrong])
+    assert (asked, watcher.troubles.current) == ([None, False], [wrong])
     monkeypatch.setattr(watcher.board, "report", fail)
     with pytest.raises(AgentError, match="has to end"):
         watcher._take_steps()
@@ -217,6 +258,53 @@ def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop
             if activated
             else f"the deployment of {'a' * 40} is cancelled"
         )
+
+
+def test_what_is_not_live_yet_is_not_deployed_once_nothing_is_desired_any_more(loop: Loop) -> None:
+    loop.converge(7, "a")
+    deployment = loop.begin(7, "a")
+    loop.delete()
+    assert deployment.handshake.is_cancelled()
+    loop.end()
+    assert loop.delete() == "idle"
+    assert loop.converge(7, "a") == "queued", "it is back, with an ensemble of before"
+    assert loop.deployed == ["a" * 40] * 2
+
+
+def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(loop: Loop) -> None:
+    loop.converge(7, "a")
+    deployment = loop.begin(7, "a")
+    deployment.handshake.activate()
+    loop.delete()
+    assert not deployment.handshake.is_cancelled()
+
+
+def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_what_is_desired_no_more(
+    loop: Loop,
+) -> None:
+    loop.converge(7, "a")
+    loop.begin(7, "a")
+    loop.hold()
+    loop.turn()
+    loop.end()
+    assert loop.delete() == "idle"
+
+
+def test_what_a_generation_that_failed_left_unproved_is_settled_by_the_next_agent(loop: Loop) -> None:
+    loop.leave_unproved("b", "a", 8)
+    failure = Failure(9, "rolled_back", "not healthy; went back", "c" * 40)
+    ReleaseJournal.read(loop.layout.journal).with_failure(failure).save(loop.layout.journal)
+    loop.converge(9, "c")
+    assert loop.run_started()[-1] == ("active", None)
+    assert ReleaseJournal.read(loop.layout.journal).unproved("b" * 40, "site") is None
+    assert loop.converge(9, "c") == "rolled_back"
+    assert loop.deployed == []
+
+
+def test_a_host_that_was_cut_off_while_a_release_was_proved_proves_it_though_no_server_answers(loop: Loop) -> None:
+    loop.leave_unproved("b", "a", 8)
+    loop.demand_contact(0.1)
+    wait_for(loop.has_begun_in_isolation, "what is live is proved")
 
 
 def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:

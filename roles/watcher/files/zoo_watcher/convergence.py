@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,8 @@ class Goal:
     """What the host is to be brought to, and what has come of that so far.
 
     `outcome` is the last state of its deployment, with the message; `was_told` is whether the status has said it, or
-    that its deployment has begun. `tried` was proved before it, or could not be, and `aside` says what came of that.
+    that its deployment has begun. `tried` was proved before it, or could not be; `aside` says what came of that, and
+    `leaves_doubt` whether what is live since then may not be healthy.
     """
 
     desired: Desired | None = None
@@ -49,6 +51,7 @@ class Goal:
     has_yielded: bool = False
     tried: list[Unproved] = field(default_factory=list)
     aside: str | None = None
+    leaves_doubt: bool = False
 
     def is_for(self, desired: Desired | None) -> bool:
         """Whether it is about the same publication."""
@@ -72,6 +75,7 @@ class Convergence:
         self.journal = KnownJournal(layout.journal)
         self.deployment: LiveProof | None = None
         self.is_stopping = False
+        self._begin = time.monotonic()
         self._config = config
         self._layout = layout
         self._inbox = inbox
@@ -85,8 +89,8 @@ class Convergence:
         """The goal for which the deployment was begun."""
         self._proved: Unproved | None = None
         """What is proved, where that is no deployment of the desired release."""
-        self._said: str | None = None
-        """What the proof has told last."""
+        self._said: tuple[str, str | None] = "idle", None
+        """The state that was told last, and the message."""
         self._cancelled: str | None = None
 
     def look_again(self) -> None:
@@ -103,7 +107,7 @@ class Convergence:
             self.deployment = None
             self._note_end(deployment)
             return
-        self._said = progress.message
+        self._said = progress.state, progress.message
         if self._proved is None and progress.state in OUTCOMES:
             self._served.outcome = progress.state, progress.message
         self._board.count(progress.state, progress.retry)
@@ -131,10 +135,12 @@ class Convergence:
         if deployment.handshake.is_cancelled():
             return  # it has come to nothing
         goal.has_yielded = goal.has_yielded or (deployment.has_yielded and proved is None)
+        state, message = self._said
         if proved is not None:
             goal.tried.append(proved)
-        if proved is not None and self._said:
-            goal.aside = f"{proved.left or proved.release.commit_id}, which was live: {self._said}"
+            goal.leaves_doubt = state not in {"active", "rolled_back"}
+        if proved is not None and message:
+            goal.aside = f"{proved.left or proved.release.commit_id}, which was live: {message}"
 
     def converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
@@ -149,6 +155,19 @@ class Convergence:
                 self._cancel_for(desired)
         elif not self._goal.was_told:
             self._proceed(desired)
+
+    def prove_in_isolation(self) -> float | None:
+        """Where contact is demanded, and a restart may have come of its lack, prove what is live though there is none.
+
+        To be called while no server answers; the seconds after which to call it again, None where that is not needed.
+        """
+        patience = self._config.rollback_when_isolated
+        if not patience or self._desired.is_read or self.is_stopping or self.deployment is not None:
+            return None
+        left = self._begin + patience - time.monotonic()
+        if left <= 0:
+            self._proceed(None)
+        return max(0.0, left) or None
 
     def _set_goal(self, desired: Desired | None) -> None:
         before = self._goal.desired
@@ -234,7 +253,8 @@ class Convergence:
             # No thread, no memory: nothing has begun, and all of it is tried again.
             self._troubles.add([f"deployment of generation {deployment.generation} not started: {exc}"])
             return False
-        self.deployment, self._proved, self._served, self._said = deployment, proved, self._goal, None
+        self.deployment, self._proved, self._served = deployment, proved, self._goal
+        self._said = "queued", None
         return True
 
     def _tell(self, desired: Desired, state: str, message: str | None) -> None:
@@ -244,6 +264,8 @@ class Convergence:
         aside = self._goal.aside if state in GAVE_UP else None
         if aside and aside not in str(message):
             message = f"{message}; {aside}"
+        if state == "rolled_back" and self._goal.leaves_doubt:
+            state = "failed"
         self._enter(state, desired, message=message, **changes)
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:

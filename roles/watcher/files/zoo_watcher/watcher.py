@@ -86,6 +86,7 @@ class Watcher:
         self._reload_asked = False
         self._reload_trouble: str | None = None
         self._connections = 0
+        self._serving: bool | None = None
 
     def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
@@ -269,8 +270,11 @@ class Watcher:
         self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
+            pause: float | None = None
+            with self.troubles.noted():
+                pause = self.convergence.prove_in_isolation()
             self.board.set_troubles(self.troubles.current)
-            return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
+            return min(pause or IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         try:
             self._take_steps()
             if self.board.set_troubles(self.troubles.current):
@@ -311,13 +315,18 @@ class Watcher:
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
 
     def _register(self) -> None:
-        """Hold the registrations that are due; a deployment that drains waits until there is none."""
+        """Hold the registrations that are due; a deployment that drains waits until there is none.
+
+        While it can't be told what this host serves, what was known last counts.
+        """
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
         draining = (
             self.convergence.deployment is not None and self.convergence.deployment.handshake.withholds_registrations
         )
         drained = self.controls.drained is not None
-        troubles = self.registrations.update(serving=not draining and not drained and self._serves())
+        with self.troubles.noted():
+            self._serving = self._serves()
+        troubles = self.registrations.update(serving=False if draining or drained else self._serving)
         self.troubles.add(troubles)
         if drained and not troubles:
             self.board.note_withdrawal()
@@ -327,7 +336,7 @@ class Watcher:
     def _serves(self) -> bool:
         """Whether this host has what it should serve: a release, where one is published.
 
-        Raises `OSError` where that can't be told now: then what is registered stays.
+        Raises `OSError` where that can't be told now.
         """
         desired = self.desired.current
         if desired is None:

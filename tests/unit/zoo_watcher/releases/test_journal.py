@@ -27,7 +27,7 @@ def test_no_more_commits_are_remembered_than_are_kept() -> None:
     assert journal.healthy == journal.place("site").healthy == (C, A)
 
 
-def test_a_failure_is_of_one_generation_and_forgotten_with_the_next_success() -> None:
+def test_a_failure_is_of_one_generation_until_it_is_forgotten() -> None:
     failure = Failure(7, "rolled_back", "port closed", C)
     journal = ReleaseJournal((A,)).with_failure(failure)
     assert journal.failed(7, C) == failure

@@ -130,7 +130,7 @@ class ReleaseJournal:
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
         latest = _with_first(commit_id, self.healthy, keep)
-        return replace(self._with(healthy), healthy=latest, failure=None, begun=())
+        return replace(self._with(healthy), healthy=latest, begun=())
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]

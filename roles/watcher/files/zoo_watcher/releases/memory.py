@@ -105,7 +105,8 @@ class Memory:
     def note_healthy(self, live: PlacedRelease) -> None:
         """Note that a release was healthy where it is live."""
         self._attempting = False
-        self.remember(self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases))
+        journal = self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases)
+        self.remember(journal.without_failure() if self._is_desired else journal)
 
     def note_failure(self, state: str, message: str) -> OSError | None:
         """Note that the release is left, and where it is the desired one not tried again; why that can't be noted."""
