@@ -195,8 +195,8 @@ class Convergence:
         if first is not None:
             self._prove(first, ends=target is not None)
         elif target is not None and desired is not None and desired.release is not None:
-            tried = {one.release for one in self._goal.tried}
-            self._deploy(desired, desired.release, yields=any(one.release not in tried for one in unproved))
+            done = {target, *(one.release for one in self._goal.tried)}
+            self._deploy(desired, desired.release, yields=any(one.release not in done for one in unproved))
         elif desired is not None and (outcome := self._outcome(desired)):
             self._tell(desired, *outcome)
         else:
@@ -222,8 +222,7 @@ class Convergence:
 
     def _unproved(self, target: PlacedRelease | None) -> list[Unproved]:
         journal = self.journal.read()
-        place = target.path if target and self._goal.has_yielded else None
-        return find_unproved(live_releases(self._layout, journal), journal, place)
+        return find_unproved(live_releases(self._layout, journal), journal, target.path if target else None)
 
     def _prove(self, unproved: Unproved, *, ends: bool) -> None:
         """Prove what is live and has no outcome yet."""
