@@ -281,7 +281,7 @@ def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
 def test_an_entry_that_makes_no_group_is_in_none_and_empties_no_inventory(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
-    racks = {"good": "r1", "number": 5, "empty": [""], "loop": "racks", "none": None}
+    racks = {"good": "r1", "number": 5, "empty": [""], "loop": "racks", "ring": "all", "none": None}
     for number, (name, rack) in enumerate(racks.items()):
         entry = {"host": f"10.0.0.{number}", "port": 1, "name": name, "rack": rack}
         register(zk, f"{root}/{name}", json.dumps(entry).encode())
@@ -290,7 +290,7 @@ def test_an_entry_that_makes_no_group_is_in_none_and_empties_no_inventory(
     found = inventory.read(**options, keyed_groups=[key])
     assert set(found.hosts) == set(racks)
     assert found.groups["r1"] == {"good"}
-    assert "keyed_groups: zk_service.rack: not every group of empty and 2 more could be made: " in found.said
+    assert "keyed_groups: zk_service.rack: not every group of empty and 3 more could be made: " in found.said
     no_group = inventory.read(**options, keyed_groups=[{"key": "zk_port"}])
     assert no_group.hosts == {}
     assert "keyed_groups: zk_port: Invalid group name format" in no_group.said

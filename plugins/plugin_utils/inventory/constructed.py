@@ -103,6 +103,7 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         self._refused: dict[str, list[tuple[str, Exception]]] = {}
         self._grouping: set[str] = set()
         self._named_a_group = False
+        self._parent: Any = None
 
     def get_option(self, option: str, hostvars: Any = None) -> Any:
         """The other plugin's option."""
@@ -120,6 +121,7 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
 
     def _key_one(self, plan: _Plan, name: str, entry: Any, value: Any, variables: Any) -> None:
         key = str(entry.get("key") if isinstance(entry, dict) else entry)
+        self._parent = entry.get("parent_group") if isinstance(entry, dict) else None
         self._named_a_group = False
         try:
             super()._key_one(plan, name, entry, value, variables)
@@ -130,10 +132,14 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         else:
             if self._named_a_group:
                 self._grouping.add(key)
+        finally:
+            self._parent = None
 
     def _sanitize_group_name(self, name: Any) -> str:
         """A safe name for a group, which no host has: Ansible would take the host for the group."""
         self._named_a_group = True
+        if name == "all" and self._parent not in (None, "all"):  # Ansible would find that loop later, and end
+            raise AnsibleError(f"all can't be a group in {self._parent}")
         safe = str(super()._sanitize_group_name(name))
         unused = unused_group_name(safe, self.inventory)
         if unused != safe:
