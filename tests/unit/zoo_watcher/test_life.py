@@ -6,6 +6,7 @@ told by what is live; publications, controls, restarts and crashes come between 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.fetching import Fetching
 from zoo_watcher.releases.handshake import Handshake
 from zoo_watcher.releases.health_proof import HealthProof
-from zoo_watcher.releases.journal import ReleaseJournal
+from zoo_watcher.releases.journal import Attempt, ReleaseJournal
 from zoo_watcher.releases.live_proof import LiveProof
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.watcher import Watcher
@@ -308,3 +309,103 @@ def test_a_host_does_not_stay_with_what_was_never_proved(begin: Callable[[int], 
             life.run()
         except AssertionError as exc:
             raise AssertionError(f"the life {seed}: {exc}") from exc
+
+
+@pytest.fixture
+def life(begin: Callable[[int], Life]) -> Life:
+    """A life in which all is well, and nothing happens but what a test does."""
+    life = begin(0)
+    life.events, life.frequency, life.crashes_left = [], 0, 0
+    life.unhealthy, life.failing, life.missing, life.refused = set(), set(), set(), set()
+    return life
+
+
+def publish(life: Life, commit_id: str, place: str) -> tuple[str, int | None, str]:
+    """Publish a release; the state, its generation and message when nothing happens any more, or all that is waits."""
+    life._publish(commit_id, place)
+    return settle(life)
+
+
+def settle(life: Life) -> tuple[str, int | None, str]:
+    """As `publish`, without a publication."""
+    with contextlib.suppress(RestError):
+        while life._step():
+            pass
+    for made, progress in life.watcher.inbox.wait(0):
+        life.watcher.convergence.note(made, progress)
+    status = life.watcher.board.status
+    return status.state, status.generation, status.message or ""
+
+
+def leave_unproved(life: Life, *releases: tuple[str, str]) -> None:
+    """Have releases live at their places that an agent has begun and brought to no outcome, the first used last."""
+    journal = ReleaseJournal.load(life.watcher.layout.journal)
+    begun = []
+    for commit_id, place in reversed(releases):
+        journal = journal.with_place(place, None, None)
+        activate(life.watcher.layout, place, commit_id)
+        begun.append(Attempt(9, commit_id, 0, place))
+    replace(journal, begun=tuple(begun)).save(life.watcher.layout.journal)
+    life._start()
+
+
+def test_that_a_release_has_failed_is_told_though_what_is_live_waits_for_its_health(life: Life) -> None:
+    first, second = FIRST, OTHERS[0]
+    life.unhealthy, life.failing = {first}, {second}
+    assert publish(life, first, "site")[:2] == ("checking", 1)
+    life._start()
+    state, generation, message = publish(life, second, "site")
+    assert (state, generation) == ("failed", 2)
+    assert "hook after_activate" in message
+    assert f"{first}, which was live: not healthy" in message
+
+
+def test_that_what_is_published_is_not_valid_is_told_though_what_is_live_waits_for_its_health(life: Life) -> None:
+    life.unhealthy = {FIRST}
+    assert publish(life, FIRST, "site")[:2] == ("checking", 1)
+    life._start()
+    life._publish_garbage()
+    state, generation, message = settle(life)
+    assert (state, generation) == ("failed", 2)
+    assert message.startswith(f"garbage; {FIRST}, which was live: not healthy")
+
+
+def test_what_has_failed_stays_failed_for_the_next_agent(life: Life) -> None:
+    """Where the host goes back to what was never proved, and that has failed as well."""
+    live, other = OTHERS[:2]
+    leave_unproved(life, (live, "site"))
+    life.failing = {live, other}
+    told = publish(life, other, "site")
+    assert told[:2] == ("failed", 1)
+    assert f"{live}, which was live: hook after_activate" in told[2]
+    life._start()
+    assert settle(life) == told
+
+
+def test_a_host_that_went_back_has_not_failed_for_what_could_not_be_proved_before(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back is cut off, its end can't be proved for a moment, and then the release fails once more."""
+    left = OTHERS[0]
+    publish(life, FIRST, "site")
+    journal = ReleaseJournal.load(life.watcher.layout.journal)
+    journal.with_return(2, (left, "other"), (FIRST, "site"), "why").save(life.watcher.layout.journal)
+    life.unhealthy = {left}
+    hooks = life.run_hook
+
+    def lack_once(_words: tuple[str, ...], _names: Mapping[str, str]) -> command.Ended:
+        monkeypatch.setattr(life, "run_hook", hooks)
+        return command.Ended(f"{command.NOT_NOW} start", "")
+
+    monkeypatch.setattr(life, "run_hook", lack_once)
+    state, generation, message = publish(life, left, "other")
+    assert (state, generation, message) == ("rolled_back", 2, f"not healthy; went back to {FIRST} at site")
+    assert life.is_healthy
+
+
+def test_a_release_that_is_live_tells_nothing_of_another(life: Life) -> None:
+    live, other = OTHERS[:2]
+    publish(life, FIRST, "other")
+    leave_unproved(life, (other, "other"), (live, "site"))
+    life.failing = {other}
+    assert publish(life, live, "site") == ("active", 2, "")

@@ -361,6 +361,17 @@ def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: L
     assert not loop.layout.control(RETRY).exists()
 
 
+def test_a_retry_waits_for_the_proof_of_what_the_host_has_gone_back_to(loop: Loop) -> None:
+    loop.leave_unproved("b", "a", 6)
+    failure = Failure(7, "rolled_back", "not healthy", "c" * 40)
+    ReleaseJournal.load(loop.layout.journal).with_failure(failure).save(loop.layout.journal)
+    assert loop.converge(7, "c") == "queued"
+    assert loop.retry() == "none", "what has failed is not said to be not tried yet"
+    loop.run_started()
+    assert loop.converge(7, "c") == "rolled_back"
+    assert loop.retry() == "generation 7 is tried again"
+
+
 def test_a_journal_that_can_not_be_read_is_not_wiped_by_a_retry(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = ReleaseJournal().with_healthy("b" * 40, "site", 5).with_failure(Failure(7, "failed", "x", "a" * 40))
     journal.save(loop.layout.journal)

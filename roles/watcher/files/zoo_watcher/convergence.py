@@ -136,11 +136,12 @@ class Convergence:
             return  # it has come to nothing
         goal.has_yielded = goal.has_yielded or (deployment.has_yielded and proved is None)
         state, message = self._said
+        # Where the host goes back, a deployment has that proved as well.
+        goal.leaves_doubt = proved is not None and state not in {"active", "rolled_back"}
         if proved is not None:
             goal.tried.append(proved)
-            goal.leaves_doubt = state not in {"active", "rolled_back"}
         if proved is not None and message:
-            goal.aside = f"{proved.left or proved.release.commit_id}, which was live: {message}"
+            goal.aside = proved.tell(message)
 
     def converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
@@ -192,12 +193,14 @@ class Convergence:
         target = self._target(desired)
         unproved = self._unproved(target)
         first = proved_first(unproved, target, self._goal.tried, has_yielded=self._goal.has_yielded)
+        outcome = self._outcome(desired) if desired else None
         if first is not None:
-            self._prove(first, ends=target is not None)
+            # Where there is an outcome to be told, that does not wait for ever either.
+            self._prove(first, ends=target is not None or outcome is not None)
         elif target is not None and desired is not None and desired.release is not None:
             done = {target, *(one.release for one in self._goal.tried)}
             self._deploy(desired, desired.release, yields=any(one.release not in done for one in unproved))
-        elif desired is not None and (outcome := self._outcome(desired)):
+        elif desired is not None and outcome:
             self._tell(desired, *outcome)
         else:
             self._stay()
@@ -263,7 +266,7 @@ class Convergence:
         aside = self._goal.aside if state in GAVE_UP else None
         if aside and aside not in str(message):
             message = f"{message}; {aside}"
-        if state == "rolled_back" and self._goal.leaves_doubt:
+        if state == "rolled_back" and (self._goal.leaves_doubt or self._unproved(None)):
             state = "failed"
         self._enter(state, desired, message=message, **changes)
 
@@ -302,9 +305,7 @@ class Convergence:
     def retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""
         request = self._controls.retry
-        # A deployment that has just failed is about to end, which wakes the loop.
-        is_ending = self.deployment is not None and self._board.status.state in GAVE_UP
-        if request is None or not self._desired.is_read or is_ending:
+        if request is None or not self._desired.is_read or self._is_ending():
             return
         desired = self._desired.current
         generation = desired.generation if desired else None
@@ -314,6 +315,10 @@ class Convergence:
             refusal = f"not retried: {self._layout.journal}: {exc.strerror}"
         self._controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
         self._board.set_controls(self._controls)
+
+    def _is_ending(self) -> bool:
+        """Whether what runs ends soon, and so wakes the loop: it has just failed, or is a proof of limited time."""
+        return self.deployment is not None and (self._board.status.state in GAVE_UP or self.deployment.ends)
 
     def _forget_failure(self, desired: Desired | None) -> str | None:
         """Forget that what is desired has failed here; why not. Raises `OSError`."""

@@ -577,6 +577,25 @@ def test_a_deployment_that_yields_ends_where_it_waits_for_too_long_and_only_befo
     assert ReleaseJournal.load(deployment.course.layout.journal) == ReleaseJournal(), "it has come to nothing"
 
 
+def test_a_deployment_whose_release_is_live_already_yields_to_nothing(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    activate(deployment.course.layout, "site", COMMIT)
+    errors = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def look(layout: Layout, place: str) -> str | None:
+        if errors:
+            raise errors.pop()
+        return live_commit(layout, place)
+
+    monkeypatch.setattr("zoo_watcher.releases.health_proof.live_commit", look)
+    monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: None)
+    deployment.course.patience = 0.0
+    deployment.run()
+    assert (errors, deployment.has_yielded, outcome(told)) == ([], False, ("active", None))
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_swap_that_waits_for_too_long_is_no_attempt_that_counts(deployment: Deployment, ends: bool) -> None:
     stage(deployment, COMMIT)

@@ -126,4 +126,8 @@ class Deployment(LiveProof):
         course.report("activating")
         with course.timed("activating"):
             activate(course.layout, self.target.path, self.target.commit_id)
-        course.patience = course.aside = None
+        self._note_live()
+
+    def _note_live(self) -> None:
+        """The release is live: it gives way to nothing any more, and what is told is of itself."""
+        self.course.patience = self.course.aside = None

@@ -144,6 +144,13 @@ class ReleaseJournal:
         """The journal after a generation failed."""
         return replace(self, failure=failure)
 
+    def with_doubt(self, reason: str) -> ReleaseJournal:
+        """The journal after what is live has failed as well: then going back to it has failed, whatever it seemed."""
+        failure = self.failure
+        if failure is None or failure.state != "rolled_back":
+            return self
+        return self.with_failure(replace(failure, state="failed", message=f"{failure.message}; {reason}"))
+
     def without_release(self, commit_id: str, path: str) -> ReleaseJournal:
         """The journal after a commit at a place has come to an outcome: nothing is owed to it, or for leaving it."""
 

@@ -55,7 +55,7 @@ class LiveProof(threading.Thread):
         self.course = Course(config, target, generation, report)
         self.handshake = self.course.handshake
         self._unproved = unproved
-        self._memory = Memory(self.course, is_desired=unproved is None)
+        self._memory = Memory(self.course, unproved)
         self._hooks = HostHooks(self.course)
         self._proof = HealthProof(self.course, health)
         self._back = GoingBack(self.course, self._memory, self._hooks, self._proof)
@@ -134,6 +134,8 @@ class LiveProof(threading.Thread):
         """Have the release live, and prove it. Raises `DeployError`, `CancelledError`."""
         commit_id = self.target.commit_id
         live = self.course.wait_out("queued", self._back.look_back)
+        if live == commit_id:
+            self._note_live()
         self._check_attempts()
         if live != commit_id:
             self._make_live()
@@ -149,6 +151,9 @@ class LiveProof(threading.Thread):
             raise UnhealthyError(problem)
         self._memory.note_healthy(self.target)
         self._settle("active")
+
+    def _note_live(self) -> None:
+        """The release is live: nothing changes for what has been live from the beginning."""
 
     def _use(self) -> None:
         """Have the host use the release, unless that is done. Raises `UnhealthyError`, `CancelledError`."""

@@ -16,6 +16,7 @@ from zoo_watcher.host.filesystem import disk_errors
 from .course import Course
 from .journal import Failure, ReleaseJournal
 from .rollback import PlacedRelease
+from .unproved import Unproved
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 class Memory:
     """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but who cancels it."""
 
-    def __init__(self, course: Course, *, is_desired: bool) -> None:
-        """`is_desired` is whether the release is the published one, and so could be tried again."""
+    def __init__(self, course: Course, unproved: Unproved | None) -> None:
+        """`unproved` is what is known of a release that is not the published one, and so is not tried again."""
         self.journal = ReleaseJournal()
-        self._is_desired = is_desired
+        self._unproved = unproved
         self._live: str | None = None
         self._course = course
         self._is_known = False
@@ -80,7 +81,7 @@ class Memory:
 
     def _with_attempt(self) -> ReleaseJournal:
         generation, target = self._course.generation, self._course.target
-        if self._is_desired:
+        if self._unproved is None:
             return self.journal.with_attempt(generation, target.commit_id, target.path, self._live)
         return self.journal.with_check(target.commit_id, target.path, generation)
 
@@ -106,7 +107,7 @@ class Memory:
         """Note that a release was healthy where it is live."""
         self._attempting = False
         journal = self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases)
-        self.remember(journal.without_failure() if self._is_desired else journal)
+        self.remember(journal.without_failure() if self._unproved is None else journal)
 
     def note_failure(self, state: str, message: str) -> OSError | None:
         """Note that the release is left, and where it is the desired one not tried again; why that can't be noted."""
@@ -115,8 +116,10 @@ class Memory:
         target = self._course.target
         self._attempting = False
         journal = self.journal.without_release(target.commit_id, target.path)
-        if self._is_desired:
+        if self._unproved is None:
             journal = journal.with_failure(Failure(self._course.generation, state, message, target.commit_id))
+        elif state == "failed":
+            journal = journal.with_doubt(self._unproved.tell(message))
         return self.remember(journal)
 
     def note_failure_surely(self, state: str, message: str) -> None:

@@ -32,6 +32,10 @@ class Unproved:
     left: str | None = None
     why: str = ""
 
+    def tell(self, message: str) -> str:
+        """What is said of it beside another release, of which it is not the outcome."""
+        return f"{self.left or self.release.commit_id}, which was live: {message}"
+
 
 def find_unproved(live: Sequence[PlacedRelease], journal: ReleaseJournal, place: str | None = None) -> list[Unproved]:
     """Those of the `live` releases that are unproved, in the same order.
