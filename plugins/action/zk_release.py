@@ -17,9 +17,9 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import listed, reason_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""

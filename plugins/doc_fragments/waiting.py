@@ -19,11 +19,16 @@ options:
     type: float
     default: 300
   min_agents:
-    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
-    type: int
-    default: 1
+    description:
+      - How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
+      - A percentage such as V(80%) is of the fleet, all agents that are to prove it or were live at some time of the
+        wait. It is rounded up, and above V(0%) it is one agent at least.
+    type: str
+    default: '1'
   max_failures:
-    description: How many agents may fail before the module does; it fails as soon as there are more.
-    type: int
-    default: 0
+    description:
+      - How many agents may fail before the module does; it fails as soon as there are more.
+      - A percentage is of the same fleet as that of O(min_agents), and is rounded down.
+    type: str
+    default: '0'
 """

@@ -11,13 +11,46 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
-from .fleet_outcome import NO_EARLIER_WAIT, RETRY_TIMEOUT, EarlierWait, FleetWait, Limits, Proof, WaitResult
+from .fleet_outcome import (
+    NO_EARLIER_WAIT,
+    RETRY_TIMEOUT,
+    EarlierWait,
+    FleetWait,
+    Limits,
+    Proof,
+    WaitResult,
+    parse_share,
+)
 from .records import AgentStatus, AppPaths, InvalidRecord
 from .zookeeper import Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
+
+WAITING_OPTIONS: dict[str, dict[str, Any]] = {
+    "wait_timeout": {"type": "float", "default": 300.0},
+    "min_agents": {"type": "str", "default": "1"},
+    "max_failures": {"type": "str", "default": "0"},
+}
+"""The options of waiting for a fleet, in the form of Ansible's argument specs."""
+SHARES = ("min_agents", "max_failures")
+"""Those that are a number of agents or a percentage."""
+
+
+def outage(options: Mapping[str, Any], *, waits: bool) -> float:
+    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
+
+    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is what none can be.
+    """
+    if options["wait_timeout"] < 0:
+        raise ZooKeeperError(f"wait_timeout: expected 0 or more, got {options['wait_timeout']:g}")
+    for name in SHARES:
+        try:
+            parse_share(options[name])
+        except InvalidRecord as exc:
+            raise ZooKeeperError(f"{name}: {exc}") from exc
+    return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:

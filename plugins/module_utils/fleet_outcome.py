@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .records import AgentStatus
+from .records import AgentStatus, InvalidRecord, quote
 
 RETRY_TIMEOUT = 60.0
 """Seconds for which agents that all try again are hoped for, where nobody says another number."""
@@ -23,6 +23,7 @@ NEEDS_SOMEBODY = frozenset({"credentials", "health"})
 MOST_NAMED = 5
 """How many agents, and how many reasons, a message names."""
 
+_SHARE = re.compile(r"([0-9]+)(%?)")
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
 
@@ -65,11 +66,34 @@ def reason_of(status: AgentStatus) -> str | None:
     return _PAUSE.sub("", status.message) if status.message else None
 
 
-class Limits(NamedTuple):
-    """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for."""
+def parse_share(value: int | str) -> tuple[int, bool]:
+    """A number of agents, and whether it is a percentage: that many of each 100. Raises `InvalidRecord`."""
+    match = _SHARE.fullmatch(str(value))
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise InvalidRecord(f'expected a whole number of agents or a percentage such as "80%", got {quote(value)}')
+    return int(match[1]), bool(match[2])
 
-    min_agents: int
-    max_failures: int
+
+def at_least(share: int | str, fleet: int) -> int:
+    """How many agents that is of a fleet, rounded up; one where it is a percentage above 0, whoever there is."""
+    number, is_percentage = parse_share(share)
+    return max(-(-number * fleet // 100), min(number, 1)) if is_percentage else number
+
+
+def at_most(share: int | str, fleet: int) -> int:
+    """How many agents that is of a fleet, rounded down."""
+    number, is_percentage = parse_share(share)
+    return number * fleet // 100 if is_percentage else number
+
+
+class Limits(NamedTuple):
+    """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for.
+
+    A number of agents may be a percentage, as in `80%`, of all who are to prove it or were and are lost.
+    """
+
+    min_agents: int | str
+    max_failures: int | str
     retry_timeout: float = RETRY_TIMEOUT
 
 
@@ -156,14 +180,26 @@ class FleetWait:
         live = {name: agents[name] for name in verdict.names if name in agents}
         self._seen.update(live)
         result = WaitResult(live, verdict, sorted(self._seen - set(agents)))
-        few = len(verdict.names) < self._limits.min_agents
-        if not verdict.pending and not few and len(verdict.failed) <= self._limits.max_failures:
+        if not verdict.pending and not self._lacks_agents(result) and not self._has_failed(result):
             return result
         obstacle = self._proof.obstacle(config)
         if obstacle:
             return result._replace(problem=obstacle)
         self._note_stuck(result, now)
         return self._settle(result, self._end(result, now), now)
+
+    def _fleet(self, result: WaitResult) -> int:
+        """How many agents percentages are of: those who are to prove it, and those who were and are lost."""
+        return len(self._seen.union(result.verdict.names))
+
+    def _least(self, result: WaitResult) -> int:
+        return at_least(self._limits.min_agents, self._fleet(result))
+
+    def _lacks_agents(self, result: WaitResult) -> bool:
+        return len(result.verdict.names) < self._least(result)
+
+    def _has_failed(self, result: WaitResult) -> bool:
+        return len(result.verdict.failed) > at_most(self._limits.max_failures, self._fleet(result))
 
     def left(self, now: float) -> float:
         """Seconds after which to look again, also where nothing has changed."""
@@ -186,10 +222,10 @@ class FleetWait:
     def _end(self, result: WaitResult, now: float) -> WaitResult | None:
         """How it would end now, before its deadline; None where it would not."""
         failed, pending = result.verdict.failed, result.verdict.pending
-        if len(failed) > self._limits.max_failures:
+        if self._has_failed(result):
             what = f"{self._proof.undone} on {len(failed)} of {len(result.verdict.names)}"
             return self._problem(result, what, failed)
-        if self._stuck_since is not None and len(result.verdict.names) >= self._limits.min_agents:
+        if self._stuck_since is not None and not self._lacks_agents(result):
             waits = {description.waits_for for description in self._descriptions(result, pending)}
             hopeless = waits <= NEEDS_SOMEBODY
             if hopeless or now - self._stuck_since >= self._limits.retry_timeout:
@@ -225,9 +261,11 @@ class FleetWait:
 
     def _overdue(self, result: WaitResult) -> WaitResult:
         live, pending = len(result.agents), result.verdict.pending
-        if len(result.verdict.names) < self._limits.min_agents:
-            what = f"published, but {live} {self._proof.kind} are live in time"
-            return result._replace(problem=f"{what}, expected at least {self._limits.min_agents}", timed_out=True)
+        if self._lacks_agents(result):
+            what = f"published, but {live} {self._proof.kind} are live in time, expected at least {self._least(result)}"
+            share = self._limits.min_agents
+            of = f" ({share} of {self._fleet(result)})" if parse_share(share)[1] else ""
+            return result._replace(problem=f"{what}{of}", timed_out=True)
         what = f"not proved in time by {len(pending)} of {len(result.verdict.names)}"
         return self._problem(result, what, pending)._replace(timed_out=True)
 

@@ -32,13 +32,6 @@ except ImportError:
 STOP_TIMEOUT = 2.0
 """Seconds that ending a session may take; after that it is left to expire."""
 
-WAITING_OPTIONS: dict[str, dict[str, Any]] = {
-    "wait_timeout": {"type": "float", "default": 300.0},
-    "min_agents": {"type": "int", "default": 1},
-    "max_failures": {"type": "int", "default": 0},
-}
-"""The options of waiting for a fleet, in the form of Ansible's argument specs."""
-
 READ_TIMEOUT = 30.0
 """Seconds within which a bulk read must end."""
 FIRST_CHUNK = 4
@@ -165,17 +158,6 @@ def _stop(client: KazooClient) -> None:
     ender = threading.Thread(target=end, daemon=True)
     ender.start()
     ender.join(STOP_TIMEOUT)
-
-
-def outage(options: Mapping[str, Any], *, waits: bool) -> float:
-    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
-
-    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is below 0, which none can be.
-    """
-    for name in WAITING_OPTIONS:
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
-    return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 
 class Node(NamedTuple):

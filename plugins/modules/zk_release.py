@@ -167,6 +167,14 @@ EXAMPLES = r"""
     ref: v1.4.2
     max_failures: 2
 
+- name: Deploy to a large fleet, of which a twentieth may be lost meanwhile, and a hundredth may fail
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.2
+    min_agents: 95%
+    max_failures: 1%
+
 - name: Bring back the last release that the whole fleet had proved
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
@@ -338,7 +346,7 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import live_names
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, live_names, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT, EarlierWait
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
@@ -355,7 +363,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""

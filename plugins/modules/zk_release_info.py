@@ -236,7 +236,12 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents, wait_for_proof
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
+    WAITING_OPTIONS,
+    outage,
+    read_agents,
+    wait_for_proof,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import prove_files, read_states, summarize_paths
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
@@ -248,7 +253,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 
 def argument_spec() -> dict[str, Any]:

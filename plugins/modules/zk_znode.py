@@ -523,12 +523,13 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 ACL_SPEC: dict[str, dict[str, Any]] = {
     "scheme": {"type": "str", "required": True},

@@ -25,7 +25,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     translated,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
 from support.keeper import SASL as LOGIN
@@ -442,11 +442,3 @@ def test_no_password_of_the_connection_is_ever_logged() -> None:
     assert {name for name, spec in ARGSPEC.items() if spec.get("no_log")} == {
         name for name in ARGSPEC if name.endswith("_password")
     }
-
-
-@pytest.mark.parametrize("name", ["wait_timeout", "min_agents", "max_failures"])
-def test_a_number_below_zero_is_refused_before_anything_is_asked(name: str) -> None:
-    waiting = {"connect_timeout": 5, "wait_timeout": 0.0, "min_agents": 0, "max_failures": 0}
-    assert outage(waiting, waits=True) == 5
-    with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got -1$"):
-        outage({**waiting, name: -1}, waits=False)

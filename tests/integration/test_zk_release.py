@@ -83,7 +83,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     for name, ref in {"branch": "feature/x", "tag": "v1", "full": commits["two"], "short": commits["one"][:9]}.items():
         book.release(name, ref=ref, wait=False)
     book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
-    book.release("proved", ref=commits["one"])
+    book.release("proved", ref=commits["one"], min_agents="100%")
     book.info("before_bad")
 
 
@@ -119,7 +119,7 @@ def fleet_tasks(book: Book, url: str) -> None:
     place = {"url": url, "ref": "v1", "relative_path": "site"}
     book.release("too_few", ref="main", min_agents=2, wait_timeout=0.3)
     book.release("failing", relative_path="taken")
-    book.release("failing_allowed", relative_path="taken", max_failures=1)
+    book.release("failing_allowed", relative_path="taken", max_failures="100%")
     book.release("mended", relative_path="site")
     book.release("pending", "slow", wait_timeout=0.3, **place)
     book.release("at_once", "slow", wait_timeout=0, **place)
@@ -280,7 +280,7 @@ def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) 
         ("bad_fresh", "url: give it; no release is published yet"),
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
         ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
-        ("bad_number", "min_agents"),
+        ("bad_number", 'min_agents: expected a whole number of agents or a percentage such as "80%", got "many"'),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_was_wrong(story: Story, name: str, said: str) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,29 @@ sys.exit(main([{command!r}, "--config", {str(config)!r}]))
     assert done.returncode == 1
     missing = f"the Python library kazoo is missing; install it for {sys.executable}, or apply the role again"
     assert done.stdout + done.stderr == f"zoo.deploy: {OUTCOMES[command]}: {missing}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"min_agents": 2, "max_failures": "10%"}, "2 10%\n"),
+        ({"min_agents": "many"}, 'expected a whole number of agents or a percentage such as "80%", got "many"'),
+        ({"max_failures": True}, 'expected a whole number of agents or a percentage such as "80%", got true'),
+    ],
+)
+def test_how_many_servers_are_waited_for_is_a_number_or_a_percentage(
+    tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
+    branch = {"branch": "main", "app": "/app/site", "relative_path": "site"}
+    config = tmp_path / "hook.json"
+    content = {"url": "ssh://git/site.git", "hosts": ["127.0.0.1:1"], "branches": [branch], **given}
+    config.write_text(json.dumps(content))
+    script = f"""
+import sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook.config import HookConfig
+options = HookConfig.load({str(config)!r}).options
+print(options["min_agents"], options["max_failures"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert said in done.stdout + done.stderr

@@ -23,14 +23,14 @@ from typing import Any, Callable, NamedTuple
 
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError
-from .fleet import live_names
+from .fleet import live_names, outage
 from .fleet_outcome import EarlierWait
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
 from .releases import ReleaseProof, begin_anew, now, prove, publish, read_published
 from .znode_names import InvalidRecord
-from .zookeeper import connect, outage
+from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
