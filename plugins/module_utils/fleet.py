@@ -30,12 +30,14 @@ if KAZOO_IMPORT_ERROR is None:
 
 WAITING_OPTIONS: dict[str, dict[str, Any]] = {
     "wait_timeout": {"type": "float", "default": 300.0},
+    "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
     "min_agents": {"type": "str", "default": "1"},
     "max_failures": {"type": "str", "default": "0"},
 }
 """The options of waiting for a fleet, in the form of Ansible's argument specs."""
+SECONDS = ("wait_timeout", "retry_timeout")
 SHARES = ("min_agents", "max_failures")
-"""Those that are a number of agents or a percentage."""
+"""Those that are seconds, and those that are a number of agents or a percentage."""
 
 
 def outage(options: Mapping[str, Any], *, waits: bool) -> float:
@@ -43,8 +45,9 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
 
     Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is what none can be.
     """
-    if options["wait_timeout"] < 0:
-        raise ZooKeeperError(f"wait_timeout: expected 0 or more, got {options['wait_timeout']:g}")
+    for name in SECONDS:
+        if options[name] < 0:
+            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
     for name in SHARES:
         try:
             parse_share(options[name])
@@ -99,12 +102,15 @@ def wait_for_proof(
     Of the agents that `earlier` has as seen, those that are not live any more are lost too. Where the fleet did not
     prove it, that is in the `ZooKeeperError`'s details.
     """
-    hope = options.get("retry_timeout", RETRY_TIMEOUT)
-    limits = Limits(options["min_agents"], options["max_failures"], hope)
-    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"], earlier)
+    result = wait_for_fleet(client, paths, proof, limits_of(options), options["wait_timeout"], earlier)
     if result.problem:
         raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
     return result.to_result()
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """What the `WAITING_OPTIONS` allow."""
+    return Limits(options["min_agents"], options["max_failures"], options["retry_timeout"])
 
 
 def wait_for_fleet(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .connection import ZooKeeperError, translated
@@ -72,7 +72,7 @@ class Need(NamedTuple):
 
 
 class FileProof:
-    """What some znodes hold, to be proved by every live agent that has a file from one of them.
+    """What some znodes hold, to be proved by every live agent that has a file from one of them, or by these `names`.
 
     `subject` names the znodes in a message.
     """
@@ -80,17 +80,20 @@ class FileProof:
     undone = "not in place"
     kind = "agents with a file from there"
 
-    def __init__(self, states: Sequence[ZnodeState], subject: str) -> None:
+    def __init__(self, states: Sequence[ZnodeState], subject: str, names: Iterable[str] | None = None) -> None:
         self.subject = subject
         self._states = states
+        self._names = None if names is None else set(names)
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by its files' states; an agent without a file from these znodes need not prove anything."""
+        """Sort a fleet by its files' states; without a file from these znodes, only who is named is waited for."""
         verdict = Verdict([], [], [])
-        for name in sorted(agents):
-            files = self._concerned(agents[name])
-            if any(need.failed_by(file) for need, file in files.values()):
+        for name in sorted(agents if self._names is None else self._names):
+            files = self._concerned(agents[name]) if name in agents else {}
+            if not files and self._names is not None:
+                verdict.pending.append(name)
+            elif any(need.failed_by(file) for need, file in files.values()):
                 verdict.failed.append(name)
             elif not all(need.met_by(file) for need, file in files.values()):
                 verdict.pending.append(name)
@@ -112,6 +115,8 @@ class FileProof:
             for dest, (need, file) in self._concerned(status).items()
             if not need.met_by(file)
         )
+        if not undone:
+            return Description("without a file from there")
         _unused, dest, file = undone[0]
         more = f", and {len(undone) - 1} more files of its" if len(undone) > 1 else ""
         return Description(f"{_state(file)}{more}", of=f"{dest} on ")

@@ -125,6 +125,17 @@ class WaitResult(NamedTuple):
     problem: str | None = None
     timed_out: bool = False
 
+    def after(self, before: WaitResult) -> WaitResult:
+        """This wait and the one before it as one, whose end is that of this one: of each agent what was last seen."""
+        failed = {*before.verdict.failed, *self.verdict.failed}
+        pending = {*self.verdict.pending} - failed
+        proved = {*before.verdict.names, *self.verdict.names} - failed - pending
+        return self._replace(
+            agents={**before.agents, **self.agents},
+            verdict=Verdict(sorted(proved), sorted(failed), sorted(pending)),
+            lost=sorted({*before.lost, *self.lost}),
+        )
+
     def to_result(self) -> dict[str, Any]:
         """What a module returns of it."""
         return {
@@ -136,6 +147,10 @@ class WaitResult(NamedTuple):
             "timed_out": self.timed_out,
             "converged": self.problem is None,
         }
+
+
+NOTHING_PROVED = WaitResult({}, Verdict([], [], []), [])
+"""How a wait for nothing ends."""
 
 
 class Proof(Protocol):
@@ -301,14 +316,22 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
+def by_commit(agents: Iterable[AgentStatus]) -> dict[str | None, list[str]]:
+    """Who serves each commit, that of most agents first; None is for who serves none, or says nothing sensible."""
+    served: dict[str | None, list[str]] = {}
+    for status in agents:
+        known = isinstance(status.commit_id, str) and status.commit_id
+        served.setdefault(status.commit_id if known else None, []).append(status.name)
+    return dict(sorted(served.items(), key=lambda group: -len(group[1])))
+
+
 def advice(agents: Iterable[AgentStatus], desired: str) -> str:
     """What a fleet serves that has not proved the desired commit, and the next step."""
-    commits = [status.commit_id for status in agents if status.commit_id]
-    served = {commit_id: commits.count(commit_id) for commit_id in sorted(set(commits), key=commits.index)}
+    served = {commit_id: len(names) for commit_id, names in by_commit(agents).items() if commit_id}
     if not served:
         return f"no server has a release; desired is {desired[:10]}: mend that, or deploy a fix"
     counts = [f"{commit_id[:10]} on {number}" for commit_id, number in served.items()]
-    serves = listed(counts) if len(served) > 1 else commits[0][:10]
+    serves = listed(counts) if len(served) > 1 else next(iter(served))[:10]
     still = "" if desired in served else "still "
     step = "roll back (rollback.yml), or deploy a fix" if set(served) != {desired} else "mend that, or deploy a fix"
     return f"the fleet serves {serves}; desired is {still}{desired[:10]}: {step}"

@@ -115,11 +115,15 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
     raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; publish again")
 
 
-def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
-    """Raise a `ZooKeeperError` unless the commit, or its beginning, or the generation `only_if` is the desired one."""
+def is_desired(published: Published, name: str) -> bool:
+    """Whether the commit, or its beginning, or the generation `name` is the desired one."""
     commit_id = published.release.commit_id if published.release else ""
-    begins = only_if is not None and len(only_if) > 6 and commit_id.startswith(only_if.lower())
-    if not (only_if is None or begins or only_if == str(published.generation)):
+    return (len(name) > 6 and commit_id.startswith(name.lower())) or name == str(published.generation)
+
+
+def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
+    """Raise a `ZooKeeperError` unless `only_if`, where it is given, is the desired release."""
+    if only_if is not None and not is_desired(published, only_if):
         raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is published")
 
 

@@ -41,7 +41,7 @@ attributes:
     support: none
     description:
       - The controller waits for the fleet, so a task with C(async) is refused.
-      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_release_info).
+      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_fleet_info).
   action:
     support: full
     description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
@@ -106,15 +106,6 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
-  retry_timeout:
-    description:
-      - Seconds for which agents are hoped for once none of those that are waited for can go on, though each tries again
-        by itself, as while a git server is down. After them the module fails, and says what they wait for.
-      - It does so at once where all that they wait for is somebody, as with a repository that they may not read, or a
-        first release that is not healthy within C(health_timeout).
-      - An agent that is held is waited for until O(wait_timeout).
-    type: float
-    default: 60
   _published:
     description:
       - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
@@ -147,6 +138,7 @@ options:
     elements: str
 seealso:
   - module: zoo.deploy.zk_release_info
+  - module: zoo.deploy.zk_fleet_info
   - plugin: zoo.deploy.zk_services
     plugin_type: inventory
 """
@@ -347,7 +339,7 @@ from typing import Any
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, live_names, outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT, EarlierWait
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -394,7 +386,6 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "_told": {"type": "list", "elements": "str"},
-        "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
         **WAITING_OPTIONS,
     }
 

@@ -221,7 +221,7 @@ notes:
     page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
-  - module: zoo.deploy.zk_release_info
+  - module: zoo.deploy.zk_fleet_info
   - plugin: zoo.deploy.zk_znode
     plugin_type: lookup
   - name: ZooKeeper Programmer's Guide

@@ -62,7 +62,7 @@ class Waiting:
     def __init__(self, client: KazooClient, app: str, held: list[ZnodeState], **options: Any) -> None:
         self.results: list[dict[str, Any]] = []
         self.errors: list[ZooKeeperError] = []
-        given = {"app": app, "wait_timeout": 30.0, "min_agents": 1, "max_failures": 0, **options}
+        given = {"app": app, "wait_timeout": 30.0, "retry_timeout": 60.0, "min_agents": 1, "max_failures": 0, **options}
         self._thread = threading.Thread(target=self._run, args=(client, held, given), daemon=True)
         self._thread.start()
 

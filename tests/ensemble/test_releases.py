@@ -31,7 +31,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info
+from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -428,23 +428,6 @@ def watching(client: KazooClient, path: str) -> None:
     wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
 
 
-def test_agents_that_are_named_are_waited_for_and_no_others(
-    zk: KazooClient, other: KazooClient, paths: AppPaths
-) -> None:
-    options = options_of(paths, wait=True, agents=["new"], wait_for_files=None, wait_timeout=0.1)
-    with pytest.raises(ZooKeeperError, match="not proved in time by 1 of 1: new is not live"):
-        zk_release_info.gather(zk, options)
-    report(other, paths, "old", "idle", None)
-    report(other, paths, "new", "idle", None)
-    assert zk_release_info.gather(zk, options)["converged"]  # nothing is published yet
-    generation = publish(zk, paths, release(1))
-    report(other, paths, "new", "failed", generation, message="disk full")
-    with pytest.raises(ZooKeeperError, match=r"not deployed on 1 of 1: new is failed \(disk full\); no server has a"):
-        zk_release_info.gather(zk, {**options, "wait_timeout": 30.0})
-    report(other, paths, "new", "active", generation)
-    assert zk_release_info.gather(zk, options)["converged"]
-
-
 def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
@@ -487,7 +470,8 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
 ) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)
-    zk_release_info.gather(zk, options_of(paths, wait=True, agents=None, wait_for_files=None))
+    options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
+    assert zk_fleet_info.gather(zk, {**options, "app": paths.root, "wait_for_release": "desired"})["converged"]
     assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
     zk_release.wait_on(zk, options_of(paths, _published=published_before(generation, "a")))
     assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""zk_release and zk_release_info in a real playbook: one run of many tasks, of which each test looks at some.
+"""zk_release and what tells of it in a real playbook: one run of many tasks, of which each test looks at some.
 
 It publishes to four applications: `live` has an agent that deploys, `slow` one that says that it is still fetching,
 `spoiled` a znode that is no release, `closed` one that may not be written.
@@ -62,6 +62,10 @@ class Book:
         """Add a zk_release_info."""
         self._add("zk_release_info", register, {"app": self.apps[app]})
 
+    def fleet(self, register: str, app: str = "live") -> None:
+        """Add a zk_fleet_info."""
+        self._add("zk_fleet_info", register, {"app": self.apps[app]})
+
     def _add(self, module: str, register: str, options: dict[str, Any]) -> None:
         self.tasks.append(
             {
@@ -76,6 +80,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     """Publish, publish again, and by every kind of ref."""
     book.check("checked", url=url, relative_path="site")
     book.info("after_checked")
+    book.fleet("fleet_after_checked")
     book.release("first", url=url, ref="main", relative_path="site", publisher="the tests")
     book.release("again")
     book.check("again_checked", ref=commits["two"])
@@ -85,6 +90,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
     book.release("proved", ref=commits["one"], min_agents="100%")
     book.info("before_bad")
+    book.fleet("fleet_before_bad")
 
 
 def bad_tasks(book: Book, directory: str) -> None:
@@ -123,7 +129,7 @@ def fleet_tasks(book: Book, url: str) -> None:
     book.release("mended", relative_path="site")
     book.release("pending", "slow", wait_timeout=0.3, **place)
     book.release("at_once", "slow", wait_timeout=0, **place)
-    book.info("after_pending", "slow")
+    book.fleet("after_pending", "slow")
     book.info("spoiled_info", "spoiled")
     book.release("spoiled_kept", "spoiled", ref="v1")
     book.release("spoiled_mended", "spoiled", wait=False, **place)
@@ -253,12 +259,14 @@ def test_the_history_has_every_publication_with_its_generation_the_newest_first(
     assert not story["proved"]["changed"]
 
 
-def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) -> None:
-    (agent,) = story["before_bad"]["agents"]
+def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: Story) -> None:
+    (agent,) = story["fleet_before_bad"]["agents"]
     assert (agent["name"], agent["converged"], agent["commitId"]) == ("server1", True, story.commits["one"])
-    (idle,) = story["after_checked"]["agents"]
+    (idle,) = story["fleet_after_checked"]["agents"]
     assert (idle["state"], idle["converged"]) == ("idle", False)
-    assert not story["after_checked"]["changed"]
+    assert not story["fleet_after_checked"]["changed"]
+    served = [{"commit_id": story.commits["one"], "desired": True, "agents": ["server1"]}]
+    assert story["fleet_before_bad"]["served"] == served
 
 
 @pytest.mark.parametrize(

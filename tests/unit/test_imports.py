@@ -75,8 +75,9 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 
 MOST_FILES = {
     "modules/zk_ensemble_info": 4,
+    "modules/zk_fleet_info": 10,
     "modules/zk_release": 10,
-    "modules/zk_release_info": 9,
+    "modules/zk_release_info": 8,
     "modules/zk_znode": 13,
     "modules/zk_znode_info": 6,
     "inventory/zk_services": 12,

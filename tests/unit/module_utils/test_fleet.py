@@ -11,7 +11,13 @@ from ansible_collections.zoo.deploy.plugins.doc_fragments.waiting import ModuleD
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, outage
 
-WAITING: dict[str, Any] = {"connect_timeout": 5, "wait_timeout": 0.0, "min_agents": "0", "max_failures": "10%"}
+WAITING: dict[str, Any] = {
+    "connect_timeout": 5,
+    "wait_timeout": 0.0,
+    "retry_timeout": 0.0,
+    "min_agents": "0",
+    "max_failures": "10%",
+}
 
 
 def test_an_ensemble_may_be_unreachable_for_as_long_as_the_fleet_is_waited_for() -> None:
@@ -20,9 +26,10 @@ def test_an_ensemble_may_be_unreachable_for_as_long_as_the_fleet_is_waited_for()
     assert outage({**WAITING, "wait_timeout": 30.0}, waits=False) == 5
 
 
-def test_a_negative_time_is_refused_before_anything_is_asked() -> None:
-    with pytest.raises(ZooKeeperError, match=r"^wait_timeout: expected 0 or more, got -1$"):
-        outage({**WAITING, "wait_timeout": -1.0}, waits=False)
+@pytest.mark.parametrize("name", ["wait_timeout", "retry_timeout"])
+def test_a_negative_time_is_refused_before_anything_is_asked(name: str) -> None:
+    with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got -1$"):
+        outage({**WAITING, name: -1.0}, waits=False)
 
 
 @pytest.mark.parametrize("name", ["min_agents", "max_failures"])

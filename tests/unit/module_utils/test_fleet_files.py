@@ -15,7 +15,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
     is_below,
     states_after,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import grouped
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import describe_all, grouped
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, FileStatus
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode
 
@@ -133,6 +133,18 @@ def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
     assert proof.judge(fleet) == (["a", "d"], ["e"], [])
     assert proof.judge(fleet).names == ["a", "d", "e"]
     assert grouped({"e": proof.describe(fleet["e"])}) == "/etc/one on e is failed (bad number), and 1 more files of its"
+
+
+def test_agents_that_are_named_are_waited_for_also_without_such_a_file_and_no_others() -> None:
+    fleet = {
+        "a": status("a", one=file("/c/x", "current", 5)),
+        "b": status("b", one=file("/other", "current", 5)),
+        "other": status("other", one=file("/c/x", "failed", 5)),
+    }
+    proof = FileProof([ZnodeState("/c/x", "value", 5)], "/c/x", ["a", "b", "gone"])
+    assert proof.judge(fleet) == (["a"], [], ["b", "gone"])
+    said = grouped(describe_all(proof, fleet, ["b", "gone"]))
+    assert said == "b is without a file from there; gone is not live"
 
 
 @pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])

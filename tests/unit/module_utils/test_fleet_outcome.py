@@ -15,9 +15,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     EarlierWait,
     FleetWait,
     Limits,
+    Verdict,
+    WaitResult,
     advice,
     at_least,
     at_most,
+    by_commit,
     grouped,
     listed,
     parse_share,
@@ -184,6 +187,17 @@ def test_what_is_neither_a_number_nor_a_percentage_is_refused(value: Any) -> Non
         parse_share(value)
 
 
+def test_two_waits_one_after_the_other_are_one_that_ends_as_the_second_one() -> None:
+    first = WaitResult({**agent("a", "active"), **agent("b", "failed")}, Verdict(["a"], ["b"], []), ["gone"])
+    later = agent("a", "active", message="later")
+    second = WaitResult({**later, **agent("c", "active")}, Verdict(["c"], [], ["a"]), ["left"], "late", timed_out=True)
+    both = second.after(first)
+    assert both.agents["a"].message == "later"
+    assert sorted(both.agents) == ["a", "b", "c"]
+    assert both.verdict == (["c"], ["b"], ["a"])
+    assert (both.lost, both.problem, both.timed_out) == (["gone", "left"], "late", True)
+
+
 def test_what_an_agent_says_of_an_earlier_generation_ends_nothing() -> None:
     wait = course()
     earlier = agent("a", "fetching", 6, message=REFUSED, waits_for="credentials")
@@ -250,6 +264,13 @@ def test_where_nothing_is_published_an_agent_need_only_be_live() -> None:
 def test_the_state_of_the_fleet_and_the_next_step_are_named(commits: list[str], said: str) -> None:
     statuses = [AgentStatus(name=str(number), commit_id=commit_id) for number, commit_id in enumerate(commits)]
     assert advice([*statuses, AgentStatus(name="new")], DESIRED) == said
+
+
+def test_a_commit_that_is_none_breaks_nothing() -> None:
+    odd: Any = ["no", "text"]
+    statuses = [AgentStatus(name="a", commit_id=odd), AgentStatus(name="b", commit_id=BEFORE)]
+    assert by_commit(statuses) == {None: ["a"], BEFORE: ["b"]}
+    assert advice(statuses, DESIRED).startswith("the fleet serves 2222222222; ")
 
 
 def test_equal_reasons_are_said_once() -> None:
