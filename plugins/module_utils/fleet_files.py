@@ -14,10 +14,9 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .connection import ZooKeeperError, translated
-from .fleet import wait_for_proof
+from .connection import translated
 from .fleet_outcome import Description, Verdict
-from .records import AgentStatus, AppPaths, FileStatus, InvalidRecord
+from .records import AgentStatus, FileStatus, InvalidRecord
 from .znode_names import ancestors, walk
 from .zookeeper import checked, list_many
 
@@ -148,44 +147,6 @@ def files_of(status: AgentStatus) -> dict[str, FileStatus]:
         with contextlib.suppress(InvalidRecord, TypeError, AttributeError):
             files[dest] = FileStatus.from_object(entry)
     return files
-
-
-def prove_files(client: Any, states: Sequence[ZnodeState], subject: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait, as the `WAITING_OPTIONS` say, until every live agent of `app` has the files.
-
-    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
-    """
-    return wait_for_proof(client, application(options), FileProof(states, subject), options)
-
-
-def application(options: Mapping[str, Any]) -> AppPaths:
-    """The znodes of `app`. Raises `ZooKeeperError` where it can't be an application's."""
-    try:
-        return AppPaths(options["app"])
-    except InvalidRecord as exc:
-        raise ZooKeeperError(str(exc)) from exc
-
-
-def states_after(client: Any, results: Sequence[Mapping[str, Any]]) -> list[ZnodeState]:
-    """What znodes hold after `znodes.converge` has given these results. Raises `ZooKeeperError`."""
-    states: list[ZnodeState] = []
-    for result in results:
-        if "stat" in result:
-            states.append(ZnodeState(result["path"], "value", result["stat"]["mzxid"]))
-        elif "zxid" in result:
-            what = "value" if _is_present(result) else "nothing"
-            states.append(ZnodeState(result["path"], what, result["zxid"]))
-        elif _is_present(result):
-            what = "permission denied (NoAuth) to see its stat, so nobody can tell which files have its value"
-            raise ZooKeeperError(f"{result['path']}: {what}; leave wait_for_files out", path=result["path"])
-        else:
-            states += _absence(client, result["path"])
-    return states
-
-
-def _is_present(result: Mapping[str, Any]) -> bool:
-    """Whether the znode is there. From 3.9 on ZooKeeper shows a stat only to who may read the znode."""
-    return bool(result["diff"]["after"]["state"] == "present")
 
 
 def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:

@@ -55,6 +55,7 @@ options:
       - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
         subtree that they are in, has in place what they hold now.
       - The paths are as the agents see them, so O(hosts) has the same chroot as theirs.
+      - What is there has to be readable.
       - An agent whose files these are not is not waited for, and O(min_agents) does not count it, unless it is one of
         O(agents). Those have to have such a file.
       - With O(wait_for_release), the files are waited for after the release, in what is left of O(wait_timeout).

@@ -23,7 +23,6 @@ description:
     in place, checked, and acted on.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
-  - zoo.deploy.waiting
 attributes:
   check_mode:
     description: Can run in check mode and return the changed status without modifying anything.
@@ -194,19 +193,6 @@ options:
       sequence:
         description: As O(sequence).
         type: bool
-  wait_for_files:
-    description:
-      - Whether to wait, after the transaction, until every live agent of O(app) that renders a file from one of
-        the znodes, or from a subtree that they are in, has proved that the file is in place; fails where one has not.
-      - Where nothing had to be changed, it waits for what the znodes hold already.
-      - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
-      - The paths are compared with those of the agents, so O(hosts) has the same chroot as theirs.
-    type: bool
-    default: false
-  app:
-    description: The znode of the application whose agents are waited for with O(wait_for_files=true).
-    type: str
-    default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
@@ -274,8 +260,12 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/shop/limits
     value: {orders: 200}
-    wait_for_files: true
+
+- name: Wait for the files
+  zoo.deploy.zk_fleet_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
+    wait_for_files: [/config/shop/limits]
     wait_timeout: 30
 
 - name: Everybody reads, one user does everything
@@ -411,121 +401,14 @@ znodes:
       encoding: text
       stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
       zxid: 4294967320
-agents:
-  description:
-    - The status of each live agent that renders a file from one of the znodes, by name, in the form of its znode.
-    - RV(agents[].files) says of each file how it is.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: dict
-  contains:
-    name:
-      description: The agent's name.
-      type: str
-      returned: always
-    state:
-      description:
-        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
-          C(failed), C(rolled_back).
-      type: str
-      returned: always
-    generation:
-      description: The generation that the state is about.
-      type: int
-      returned: when it has seen one
-    commitId:
-      description: The commit that is live on its host.
-      type: str
-      returned: when one is
-    previousCommitId:
-      description: The commit that it would go back to.
-      type: str
-      returned: when there is one
-    message:
-      description: Why it is in this state.
-      type: str
-      returned: when there is something to say
-    waitsFor:
-      description:
-        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
-        - C(credentials) and C(health) need somebody; the others are those of the metric
-          C(zoo_watcher_deployment_retries_total).
-      type: str
-      returned: when its deployment can't go on
-    since:
-      description: When it came into this state, RFC 3339.
-      type: str
-      returned: always
-    timings:
-      description: Seconds by step.
-      type: dict
-      returned: when a deployment has ended
-    files:
-      description:
-        - The files that it renders from znodes, by their path on its host.
-        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
-          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
-      type: dict
-      returned: when it keeps some
-    troubles:
-      description: What keeps it from its work now, a line each.
-      type: list
-      elements: str
-      returned: when there is something
-    held:
-      description:
-        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
-        - Until C(zoo-watcher release), it deploys nothing newer.
-      type: dict
-      returned: while it is held
-    drained:
-      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
-      type: dict
-      returned: while it is drained
-    version:
-      description: The agent's version.
-      type: str
-      returned: always
-
-failed_agents:
-  description: The names of the agents that could not put such a file in place or act on it.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-pending_agents:
-  description: The names of the agents that have neither proved it nor given up.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-lost_agents:
-  description: The names of the agents that were live while the module waited and are not any more.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-converged:
-  description: Whether the fleet has the files, as far as O(min_agents) and O(max_failures) ask for it.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: bool
-timed_out:
-  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
-  returned: when O(wait_for_files=true) and not in check mode
-  type: bool
-elapsed:
-  description: Seconds from the transaction to the end of waiting.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: float
-  sample: 0.112
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
@@ -564,9 +447,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         **ARGSPEC,
         **task,
         "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
-        "wait_for_files": {"type": "bool", "default": False},
-        "app": {"type": "str", "default": DEFAULT_APP},
-        **WAITING_OPTIONS,
     }
 
 
@@ -580,26 +460,6 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
     return {**whole, "diff": differing} if diff else whole
 
 
-def waiting_parts() -> Any:
-    """`module_utils.fleet_files`: most tasks wait for nothing, and it takes time to be loaded."""
-    from ansible_collections.zoo.deploy.plugins.module_utils import fleet_files  # noqa: PLC0415
-
-    return fleet_files
-
-
-def wait(client: Any, results: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
-    """Wait until the fleet has the files of these znodes; what is known of it then. Raises `ZooKeeperError`."""
-    fleet_files = waiting_parts()
-    begin = time.monotonic()
-    subject = fleet_files.summarize_paths([result["path"] for result in results])
-    try:
-        waited = fleet_files.prove_files(client, fleet_files.states_after(client, results), subject, options)
-    except ZooKeeperError as exc:
-        exc.details["elapsed"] = elapsed(begin)
-        raise
-    return {**waited, "elapsed": elapsed(begin)}
-
-
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(
@@ -609,22 +469,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    waits = options["wait_for_files"] and not module.check_mode
-    result: dict[str, Any] = {}
     try:
         wanted = desired_znodes(options)
-        if waits:
-            waiting_parts().application(options)  # refused before anything is written
-        with connect(options, outage(options, waits=waits)) as client, named(client):
+        with connect(options) as client, named(client):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
-            result = report(results, several=options["znodes"] is not None, diff=module._diff)
-            if waits:
-                result.update(wait(client, results, options))
     except ZooKeeperError as exc:
-        module.fail(exc, **result)
-    if result.get("lost_agents"):
-        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
-    module.exit_json(**result)
+        module.fail(exc)
+    module.exit_json(**report(results, several=options["znodes"] is not None, diff=module._diff))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
@@ -217,6 +218,17 @@ def test_what_fails_of_a_release_and_its_files_is_told_by_its_znode(
     assert (error.details["failed_agents"], error.details["pending_agents"]) == (["a"], ["b"])
     assert error.details["timed_out"]
     assert {one["reason"] for one in error.details["failures"]} == {"disk full", "/etc/x: says why"}
+
+
+def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_told(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x", acl=[make_acl("world", "anyone", write=True, delete=True)])
+    report(other, paths, "a", "idle", None, files=a_file(znode, "current"))
+    error = refused(zk, paths, wait_for_files=[znode], wait_timeout=30.0)
+    assert str(error).startswith(f"{znode}: permission denied (NoAuth)")
+    assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
 
 
 def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(

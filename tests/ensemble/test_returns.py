@@ -146,16 +146,12 @@ def test_zk_fleet_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]
     check(zk_fleet_info, zk_fleet_info.gather(zk, {**given, "wait_for_release": "desired", "max_failures": "100%"}))
 
 
-@pytest.mark.usefixtures("agent")
 def test_zk_znode(zk: KazooClient, app: str, options: dict[str, Any]) -> None:
     given = {**{name: spec.get("default") for name, spec in zk_znode.argument_spec().items()}, **options}
     for one in ({"path": f"{app}/a"}, {"znodes": [{**given, "path": f"{app}/b"}, {**given, "path": f"{app}/a"}]}):
         wanted = desired_znodes({**given, "value": "x", **one})
         results = znodes.converge(zk, wanted, check=False, timeout=10)
         check(zk_znode, zk_znode.report(results, several="znodes" in one, diff=True))
-    file = {**FILE, "znode": f"{app}/a", "zxid": 2**60}
-    zk.set(AppPaths(app).agent("web1"), STATUS.with_changes(files={"/etc/shop.conf": file}).to_node())
-    check(zk_znode, zk_znode.wait(zk, results, options))
 
 
 def test_zk_znode_info(zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:

@@ -110,11 +110,11 @@ def test_a_directory_is_published_once_with_its_diff_and_proved_by_every_server(
         assert re.search(r'\+ +"second\\n"', printed), "a text of several lines is shown by lines"
     assert re.search(rf"server1 +current +{etc}/colour", said), said
     assert re.search(rf"server2 +current +{etc}/shop", said), said
-    assert "2 of 2 servers have it, " in said
+    assert "2 of 2 servers have it" in said
     assert len(transactions(zk, shop.path, f"{shop.path}/colour", f"{shop.path}/db/host")) == 1
     again = shop.publish("--diff", min_agents=2)
     assert changes(again) == 0
-    assert "2 of 2 servers have it, " in again
+    assert "2 of 2 servers have it" in again
     assert "+++" not in again
 
 
@@ -166,7 +166,7 @@ def test_a_server_whose_validation_fails_is_shown_with_its_reason(
     assert done.returncode != 0
     assert f"not in place on 1 of 1: {etc}/colour on server1 is failed" in done.stdout
     assert re.search(rf"server1 +failed +{etc}/colour: .*no such colour", done.stdout), done.stdout
-    assert "0 of 1 servers have it, " in done.stdout
+    assert "0 of 1 servers have it" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -78,7 +78,7 @@ MOST_FILES = {
     "modules/zk_fleet_info": 10,
     "modules/zk_release": 10,
     "modules/zk_release_info": 8,
-    "modules/zk_znode": 13,
+    "modules/zk_znode": 9,
     "modules/zk_znode_info": 6,
     "inventory/zk_services": 12,
 }
