@@ -166,14 +166,12 @@ def _look(
     return snapshots, next((f"{path}: {why}" for path, why in reasons if why), "")
 
 
-def below(client: Any, path: str, depth: int, limit: int, timeout: float) -> list[Node]:
-    """The znodes down to `depth` levels below `path`, by path. Raises `ZooKeeperError`, also for more than `limit`."""
+def below(client: Any, path: str, depth: int | None, limit: int, timeout: float) -> list[Node]:
+    """The znodes down to `depth` levels below `path`, or all, by path. Raises `ZooKeeperError`, also for too many."""
     nodes: list[Node] = []
     levels = walk([path], lambda level: map(children, list_many(client, level, timeout)))
     for level in itertools.islice(levels, depth):
         if len(nodes) + len(level) > limit:
-            raise ZooKeeperError(
-                f"{path}: more than {limit} znodes below it; raise max_znodes or lower depth", path=path
-            )
+            raise ZooKeeperError(f"{path}: more than {limit} znodes below it; raise max_znodes", path=path)
         nodes += filter(None, map(checked, read_many(client, level, timeout)))
     return sorted(nodes)
