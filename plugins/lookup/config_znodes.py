@@ -89,19 +89,20 @@ _raw:
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
-    Content,
     check_place,
     deletions,
     from_directory,
     from_values,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import read_content
 
 
 class LookupModule(LookupBase):
@@ -124,7 +125,7 @@ class LookupModule(LookupBase):
             raise InvalidRecord("expected one of directory and values")
         if values is not None:
             return from_values(path, values)
-        return from_directory(path, self._find(directory, variables), self._read)
+        return from_directory(path, self._find(directory, variables), partial(read_content, self._loader))
 
     def _find(self, directory: str, variables: Mapping[str, Any]) -> str:
         """The absolute path of a directory. Raises `InvalidRecord`."""
@@ -136,19 +137,6 @@ class LookupModule(LookupBase):
             return os.path.abspath(path)
         where = f"in files/ of the role or the playbook, beside them, or in {os.getcwd()}"
         raise InvalidRecord(f"{directory}: no such directory {where}")
-
-    def _read(self, path: str) -> Content:
-        """The bytes of a file, decrypted where Ansible Vault has encrypted it; then they are secret."""
-        try:
-            # What is encrypted is decrypted to a file of its own, for as long as it is read.
-            plain = self._loader.get_real_file(path)
-        except AnsibleError as exc:
-            raise InvalidRecord(f"{path}: {exc.message}") from None
-        try:
-            with open(plain, "rb") as file:
-                return Content(file.read(), secret=plain != path)
-        finally:
-            self._loader.cleanup_tmp_file(plain)
 
 
 def _path(terms: Sequence[Any]) -> str:

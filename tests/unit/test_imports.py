@@ -62,7 +62,7 @@ the packages that it needs, and those that they need. P11 of the bench measures 
 
 PLUGIN_ORDER = (
     {"doc_fragments", "module_utils"},
-    {"plugin_utils/registry"},
+    {"plugin_utils/registry", "plugin_utils/content"},
     {"plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"},
     {"action", "inventory", "lookup", "modules"},
 )
