@@ -92,7 +92,7 @@ options:
         one with C(exclude) leaves the entry out. The first that matches decides.
       - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
         only, all must be true.
-      - An entry that none of them decides about becomes a host; end with V(exclude: true) to have it left out.
+      - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
       - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
       - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
         out with a warning, also by C(include) and C(exclude).

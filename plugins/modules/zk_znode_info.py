@@ -402,7 +402,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connec
 
 WAIT_SPEC: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "key": {"type": "raw"},
+    "key": {"type": "raw", "no_log": False},
     "value": {"type": "raw"},
     "min_children": {"type": "int"},
     "newer_than": {"type": "int"},
