@@ -90,12 +90,17 @@ options:
     default: false
   filters:
     description:
-      - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
-      - One that fails, because a variable is undefined, is an error where O(strict) is set and false otherwise.
+      - Which entries become hosts, by Jinja2 conditions over an entry's variables. They are asked in their order.
+      - A mapping with C(include) is a condition that, where it is true, makes a host of the entry, whatever follows;
+        one with C(exclude) leaves the entry out. The first that matches decides.
+      - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
+        only, all must be true.
+      - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
+      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
       - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
-        out with a warning.
+        out with a warning, also by C(include) and C(exclude).
     type: list
-    elements: str
+    elements: raw
     default: []
   app:
     description:
@@ -177,6 +182,16 @@ registries:
 #   - key: zk_release.commit[:8]
 #     prefix: commit
 
+# What is registered in this data centre, and one server elsewhere
+# plugin: zoo.deploy.zk_services
+# hosts: zk1:2181
+# registries:
+#   - /service/business/what
+# filters:
+#   - include: zk_id == 'reserve1'
+#   - include: zk_service.labels.dc == 'fra'
+#   - exclude: true
+
 # Kafka brokers and Dubbo providers; an outage of the registry does not empty the inventory
 # plugin: zoo.deploy.zk_services
 # hosts: zk1:2181
@@ -200,7 +215,6 @@ registries:
 # unreachable_action: last_good
 """
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -446,15 +460,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # Names, groups and variables
 
     def _filtered(self, live: list[Registration]) -> list[Registration]:
-        """The registrations for which all conditions in `filters` are true. Raises `ZooKeeperError`."""
-        for condition in self.get_option("filters"):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import judge
+        """The registrations that `filters` does not leave out. Raises `ZooKeeperError`."""
+        given = self.get_option("filters")
+        if not given:
+            return live
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.filters import Filter
 
-            paths = [registration.variables["zk_path"] for registration in live]
-            holds, problems = judge(condition, list(self._evaluated(condition, live)), paths)
+        decisions: dict[int, bool] = {}
+        for each in [Filter.from_option(one) for one in given]:
+            left = [place for place in range(len(live)) if place not in decisions]
+            entries = [live[place] for place in left]
+            paths = [entry.variables["zk_path"] for entry in entries]
+            judged, problems = each.judge(list(self._evaluated(each.condition, entries)), paths)
             self._warn(problems)
-            live = list(itertools.compress(live, holds))
-        return live
+            decisions.update({place: verdict for place, verdict in zip(left, judged) if verdict is not None})
+        return [entry for place, entry in enumerate(live) if decisions.get(place, True)]
 
     def _names(self, live: Sequence[Registration]) -> list[str]:
         """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
@@ -473,7 +493,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return {}
         return {name: str(host.vars.get("ansible_host", name)) for name, host in self.inventory.hosts.items()}
 
-    def _evaluated(self, expression: str, live: Sequence[Registration]) -> Iterator[Any]:
+    def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:
         """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
             ASK,
@@ -482,6 +502,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             evaluate,
         )
 
+        if isinstance(expression, bool):
+            yield from [expression] * len(live)
+            return
         rows = [registration.variables for registration in live]
         for row, value in zip(rows, evaluate(self.templar, bulk_expression(expression), rows)):
             if value is ASK or (value is FAILS and self.get_option("strict")):

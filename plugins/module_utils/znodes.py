@@ -9,6 +9,7 @@ else's transaction was faster, everything is read and planned again.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,10 +41,10 @@ try:
 except ImportError:  # `connect` says so before anything here needs it
     kazoo_errors = None
 
-ATTEMPTS = 6
+ATTEMPTS = 9
 """How often a transaction is tried that others keep overtaking."""
-FIRST_PAUSE = 0.01
-"""Seconds, doubled before each further attempt."""
+FIRST_PAUSE = 0.02
+"""Seconds at the most before the second attempt, twice as many before each further one: at random, for many writers."""
 MAX_TRANSACTION_BYTES = 1_040_000
 """What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
 MOST_PATHS = 20
@@ -61,7 +62,7 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
     """
     begun: list[ZnodePlan] = []
     for attempt in range(ATTEMPTS):
-        time.sleep(FIRST_PAUSE * 2**attempt if attempt else 0)
+        time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** (attempt - 1)) if attempt else 0)  # noqa: S311  # no secret
         planned = plan(wanted, read(client, wanted, timeout))
         idle = check or not any(one.changed for one in planned)
         if check:
@@ -338,5 +339,5 @@ def _value_in_diff(one: ZnodePlan, znode: CurrentZnode) -> dict[str, Any]:
     if one.wanted.secret:
         changes = one.before is not None and znode is one.after and znode.data != one.before.data
         return {"value": "(secret, another one)" if changes else "(secret)"}
-    as_json = one.wanted.value is not None and one.wanted.value.canonical is not None
+    as_json = one.wanted.value is not None and one.wanted.value.is_json
     return {"value": value_in_diff(znode.data, as_json)}

@@ -156,8 +156,9 @@ def _stop(client: KazooClient) -> None:
             client.close()
 
     ender = threading.Thread(target=end, daemon=True)
-    ender.start()
-    ender.join(STOP_TIMEOUT)
+    with contextlib.suppress(RuntimeError):  # of a Python that is ending itself, and so starts no thread (3.12)
+        ender.start()
+        ender.join(STOP_TIMEOUT)
 
 
 class Node(NamedTuple):

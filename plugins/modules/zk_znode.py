@@ -15,7 +15,7 @@ description:
   - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
   - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
     neither the order of keys nor spacing is a change.
-  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, six
+  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, nine
     times at the most, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
@@ -24,6 +24,9 @@ description:
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 attributes:
+  action:
+    support: full
+    description: The controller reads the file that O(src) names.
   check_mode:
     description: Can run in check mode and return the changed status without modifying anything.
     support: full
@@ -59,11 +62,32 @@ options:
     description:
       - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
     type: str
+  src:
+    description:
+      - As O(value), what is in this file on the controller, byte for byte. O(encoding) is of no use here.
+      - A relative path is looked for as M(ansible.builtin.copy) looks for its C(src); in C(files) of the role and in
+        the role, in C(files) beside the playbook and beside it.
+      - A file of Ansible Vault is decrypted, and is in no result, no diff and no log, as O(secret_value).
+      - It is compared byte for byte, also where it is JSON, unless O(merge=true).
+      - The lookup P(zoo.deploy.config_znodes#lookup) makes entries of O(znodes) of a whole directory.
+    type: path
   encoding:
     description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
     choices: [text, base64]
     default: text
+  merge:
+    description:
+      - Merge O(value), a dictionary, into the JSON object that the znode holds, as RFC 7396 has it. A key is set, in
+        dictionaries that are there as well; one that is null is removed; what is not named stays. A list is replaced
+        as a whole.
+      - O(value), O(secret_value) or O(src) may be the same as text, in JSON.
+      - An empty znode, and one that is not there, count as an empty object. One that holds anything else is refused.
+      - What others write meanwhile is not lost; the task reads and merges anew, as for every value.
+      - Where something differs, all of the value is written anew, without the line breaks and spaces that it had.
+        A number with more digits than can be kept is refused.
+    type: bool
+    default: false
   state:
     description:
       - V(present) creates the znode, or changes what differs.
@@ -135,8 +159,8 @@ options:
     description:
       - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
         their children.
-      - What an entry leaves open of C(state), C(encoding), C(recursive), C(parents), C(sequence) and C(acl) is as in
-        the task's own options.
+      - What an entry leaves open of C(state), C(encoding), C(merge), C(recursive), C(parents), C(sequence) and C(acl)
+        is as in the task's own options.
       - All together may have about 1 MB.
     type: list
     elements: dict
@@ -152,10 +176,16 @@ options:
       secret_value:
         description: As O(secret_value).
         type: str
+      src:
+        description: As O(src).
+        type: path
       encoding:
         description: As O(encoding).
         type: str
         choices: [text, base64]
+      merge:
+        description: As O(merge).
+        type: bool
       state:
         description: As O(state).
         type: str
@@ -197,7 +227,8 @@ notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
-  - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
+    time.
   - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
     error.
   - >-
@@ -208,6 +239,8 @@ notes:
 seealso:
   - module: zoo.deploy.zk_znode_info
   - module: zoo.deploy.zk_fleet_info
+  - plugin: zoo.deploy.config_znodes
+    plugin_type: lookup
   - plugin: zoo.deploy.zk_znode
     plugin_type: lookup
   - name: ZooKeeper Programmer's Guide
@@ -239,12 +272,27 @@ EXAMPLES = r"""
     value: {host: db2.example.org, port: 5432}
     version: "{{ database.stat.version }}"
 
-- name: Bytes
+- name: Some keys of a value that others write, too
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+    value:
+      pool: {max: 30} # pool.min stays
+      replica: null # is removed
+    merge: true
+
+- name: Bytes that are no file
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/key
-    value: "{{ lookup('ansible.builtin.file', 'key.bin') | b64encode }}"
+    value: "{{ generated_key_base64 }}"
     encoding: base64
+
+- name: A file of the role, which may be one of Ansible Vault
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/certificate
+    src: certificate.pem
 
 - name: A whole configuration in one transaction, and what it replaces
   zoo.deploy.zk_znode:
@@ -424,7 +472,9 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
     "secret_value": {"type": "str", "no_log": True},
+    "src": {"type": "path"},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
+    "merge": {"type": "bool"},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
     "parents": {"type": "bool"},
@@ -432,8 +482,15 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
-VALUES = ("value", "secret_value")
-DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "parents": True, "sequence": False}
+VALUES = ("value", "secret_value", "src")
+DEFAULTS = {
+    "encoding": "text",
+    "merge": False,
+    "state": "present",
+    "recursive": False,
+    "parents": True,
+    "sequence": False,
+}
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:

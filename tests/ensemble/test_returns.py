@@ -157,8 +157,8 @@ def test_zk_znode(zk: KazooClient, app: str, options: dict[str, Any]) -> None:
 def test_zk_znode_info(zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     zk.create(f"{app}/a/b", b"{}", makepath=True)
     monkeypatch.setattr(zk_znode_info, "connect", lambda *_words: contextlib.nullcontext(zk))
-    given = {**options, "depth": 2, "max_znodes": 10, "path": app, "paths": None, "wait_for": None}
+    given = {**options, "depth": 2, "max_znodes": 10, "path": app, "paths": None, "values": True, "wait_for": None}
     check(zk_znode_info, zk_znode_info.gather(given))
-    wait_for = {"state": "present", "value": None, "min_children": None, "newer_than": None}
+    wait_for = {"state": "present", "key": None, "value": None, "min_children": None, "newer_than": None}
     several = {**given, "path": None, "paths": [app, f"{app}/a"], "wait_for": wait_for}
     check(zk_znode_info, zk_znode_info.gather(several))

@@ -74,6 +74,8 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
         ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
         ({"path": "/a", "acl": [{"scheme": "world", "perms": []}]}, "/a: acl: perms: expected at least one"),
         ({"path": "/a", "state": "absent", "secret_value": "x"}, "/a: value, acl and sequence go with state present"),
+        ({"path": "/a", "merge": True}, "/a: merge: expected a dictionary, or text that is a JSON object, got null"),
+        ({"path": "/a-", "merge": True, "value": {}, "sequence": True}, "/a-: sequence makes a new znode"),
         ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
         (
@@ -98,7 +100,7 @@ def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
             znodes=[{"path": "/a", "value": "eA=="}, {"path": "/b", "state": "absent", "recursive": False}],
         )
     )
-    assert (one.recursive, one.value and one.value.data, bool(one.acl)) == (True, b"x", True)
+    assert (one.recursive, one.value and one.value.over(b""), bool(one.acl)) == (True, b"x", True)
     assert not one.parents
     assert (other.present, other.recursive, other.acl) == (False, False, None)
 
@@ -122,6 +124,53 @@ def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: 
     deleted = converge(zk, path=app, state="absent")
     assert (deleted["changed"], "value" in deleted, "stat" in deleted) == (True, False, False)
     assert not converge(zk, path=app, state="absent")["changed"]
+
+
+def test_a_mapping_is_merged_into_the_json_that_is_there(zk: KazooClient, app: str) -> None:
+    created = converge(zk, path=app, merge=True, value={"pool": {"min": 2, "max": 20}, "host": "db1", "none": None})
+    assert (created["changed"], created["value"]) == (True, '{"pool": {"min": 2, "max": 20}, "host": "db1"}')
+    given_merge: dict[str, Any] = {
+        "path": app,
+        "merge": True,
+        "value": {"pool": {"max": 30}, "host": None, "port": 5432},
+    }
+    foretold = converge(zk, check=True, **given_merge)
+    changed = converge(zk, **given_merge)
+    assert (changed["changed"], changed["value"]) == (True, '{"pool": {"min": 2, "max": 30}, "port": 5432}')
+    assert (foretold["value"], foretold["diff"]) == (changed["value"], changed["diff"])
+    assert changed["diff"]["before"]["value"] == {"pool": {"min": 2, "max": 20}, "host": "db1"}
+    assert changed["diff"]["after"]["value"] == {"pool": {"min": 2, "max": 30}, "port": 5432}
+    zk.set(app, b'{ "port":5432, "pool":{ "max":30 } }')
+    assert not converge(zk, **given_merge)["changed"]
+    assert zk.get(app)[0] == b'{ "port":5432, "pool":{ "max":30 } }'
+
+
+def test_a_secret_is_merged_unseen(zk: KazooClient, app: str) -> None:
+    zk.create(app, b'{"token": "sesame"}', makepath=True)
+    merged = converge(zk, path=app, merge=True, secret_value='{"password": "hunter2"}')
+    assert zk.get(app)[0] == b'{"token": "sesame", "password": "hunter2"}'
+    assert not {"sesame", "hunter2"} & {word for word in ("sesame", "hunter2") if word in repr(merged)}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_no_json_object_is_not_merged_into_and_stays(zk: KazooClient, app: str, check: bool) -> None:
+    zk.create(app, b"green", makepath=True)
+    said = refusal(zk, check=check, path=app, merge=True, value={"a": 1})
+    assert said.startswith(f"{app}: merge: expected the znode to hold a JSON object: Expecting value")
+    assert zk.get(app)[0] == b"green"
+
+
+def test_entries_take_merge_from_the_task_where_they_have_a_value(zk: KazooClient, app: str) -> None:
+    for name in "abc":
+        zk.create(f"{app}/{name}", b'{"x": 1}', makepath=True)
+    entries = [
+        {"path": f"{app}/a", "value": {"y": 2}},
+        {"path": f"{app}/b", "value": {"y": 2}, "merge": False},
+        {"path": f"{app}/c", "state": "absent"},
+        {"path": f"{app}/d"},
+    ]
+    done = converge(zk, merge=True, znodes=entries)
+    assert [one.get("value") for one in done["znodes"]] == ['{"x": 1, "y": 2}', '{"y": 2}', None, ""]
 
 
 def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:

@@ -233,6 +233,19 @@ def test_the_session_ends_with_the_block_also_when_it_fails(ensemble: Ensemble, 
 # --- credentials
 
 
+def test_at_the_end_of_python_which_starts_no_thread_then_a_session_is_left_to_expire(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with connect(options(ensemble.hosts)) as client:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.undo()
+    assert client.connected
+    client.stop()
+
+
 def test_what_a_digest_user_keeps_to_itself_is_read_with_its_credentials_alone(ensemble: Ensemble, app: str) -> None:
     owner = options(ensemble.hosts, digest_username="owner", digest_password="sesame")
     with connect(owner) as client:

@@ -264,6 +264,43 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
     assert "filters: zk_address: expected true or false" in no_condition.said
 
 
+@pytest.mark.parametrize(
+    ("filters", "hosts"),
+    [
+        # The first that matches decides, and what none matches is a host.
+        ([{"include": "zk_id == 'c'"}, {"exclude": "zk_service.labels.az == 'b'"}], "acd"),
+        ([{"exclude": "zk_service.labels.az == 'b'"}, {"include": "zk_id == 'b'"}], "acd"),
+        ([{"include": "zk_service.labels.az == 'a'"}, {"include": "zk_id == 'c'"}, {"exclude": True}], "acd"),
+        ([{"exclude": True}], ""),
+        ([{"include": True}, "false"], "abcd"),
+        # A condition by itself stands in the way of whom no filter before it has let in.
+        ([{"include": "zk_id == 'd'"}, "zk_ephemeral", {"exclude": "zk_id == 'a'"}], "bcd"),
+    ],
+)
+def test_filters_are_asked_in_their_order(
+    inventory: Inventory, zk: KazooClient, root: str, filters: list[Any], hosts: str
+) -> None:
+    for number, (name, az) in enumerate({"a": "a", "b": "b", "c": "", "d": "a"}.items()):
+        labels = {"labels": {"az": az}} if az else {}
+        data = json.dumps({"host": f"10.0.0.{number}", "port": 1, **labels}).encode()
+        register(zk, f"{root}/{name}", data, ephemeral=name != "d")
+    found = inventory.read(registries=[root], filters=filters, hostnames=["zk_id"])
+    assert set(found.hosts) == set(hosts), found.said
+    assert "WARNING" not in found.said.replace("No inventory was parsed", "")
+
+
+def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
+    for filters, said in (
+        ([{"only": "zk_ephemeral"}], 'a mapping with include or exclude, got {"only": "zk_ephemeral"}'),
+        ([{"exclude": "zk_address"}], 'filters: zk_address: expected true or false, got "10.0.0.1"'),
+        ([{"include": "zk_none.x"}], f"can't be evaluated for {root}/a"),
+    ):
+        refused = inventory.read(registries=[root], filters=filters, strict=True)
+        assert refused.hosts == {}
+        assert said in refused.said
+
+
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
