@@ -112,7 +112,8 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
     for one in wanted:
         if one.path in seen and not one.sequence:
             raise ZooKeeperError(f"znodes: {one.path} is named twice", path=one.path)
-        seen.add(one.path)
+        if not one.sequence:
+            seen.add(one.path)
         gone = absent.intersection(ancestors(one.path))
         if one.present and gone:
             raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")

@@ -212,6 +212,8 @@ notes:
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
+    may so pass for the one that was read; and O(version) does not tell the two apart, however long ago that was.
   - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
     error.
   - >-
@@ -321,7 +323,9 @@ encoding:
   type: str
   sample: text
 stat:
-  description: The znode's stat after the task; in check mode the present one.
+  description:
+    - The znode's stat after the task; in check mode the present one.
+    - What it says of the value is about the value that the task has seen or written, whatever others set right after.
   returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
   type: dict
   contains:
