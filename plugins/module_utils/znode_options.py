@@ -47,7 +47,7 @@ class DesiredZnode(NamedTuple):
         """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
         path = _checked(given["path"])
         secret = given["secret_value"] is not None
-        value = given["secret_value"] if secret else given["value"]
+        value = _text(given["secret_value"], path) if secret else given["value"]
         wanted = cls(
             path=path,
             present=given["state"] == "present",
@@ -117,6 +117,14 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
         gone = absent.intersection(ancestors(one.path))
         if one.present and gone:
             raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")
+
+
+def _text(secret: Any, path: str) -> Any:
+    """What a secret is where it is no collection: Ansible would hide every text in it, wherever that is."""
+    if isinstance(secret, (Mapping, list)):
+        how = "use the filter to_json, or b64encode and encoding base64"
+        raise ZooKeeperError(f"{path}: secret_value: expected text, got a {type(secret).__name__}; {how}", path=path)
+    return secret
 
 
 def _checked(path: str) -> str:

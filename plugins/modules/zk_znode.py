@@ -59,7 +59,8 @@ options:
   secret_value:
     description:
       - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
-    type: str
+      - A dictionary or a list is refused; P(ansible.builtin.to_json#filter) makes text of it.
+    type: raw
   encoding:
     description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
@@ -152,7 +153,7 @@ options:
         type: raw
       secret_value:
         description: As O(secret_value).
-        type: str
+        type: raw
       encoding:
         description: As O(encoding).
         type: str
@@ -543,7 +544,7 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
-    "secret_value": {"type": "str", "no_log": True},
+    "secret_value": {"type": "raw", "no_log": True},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},

@@ -73,6 +73,11 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
         ({"path": "/a", "version": -1}, "/a: version: expected 0 or more, got -1"),
         ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
         ({"path": "/a", "state": "absent", "secret_value": "x"}, "/a: value, acl and sequence go with state present"),
+        (
+            {"path": "/a", "secret_value": {"password": "hunter2"}},
+            "/a: secret_value: expected text, got a dict; use the",
+        ),
+        ({"znodes": [{"path": "/a", "secret_value": ["x"]}]}, "/a: secret_value: expected text, got a list; use the"),
         ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
         (
@@ -85,6 +90,7 @@ def test_a_contradiction_is_one_clear_line(given_options: dict[str, Any], said: 
     with pytest.raises(ZooKeeperError) as caught:
         desired_znodes(options(**given_options))
     assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
