@@ -19,7 +19,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .connection import ConnectError, ZooKeeperError, explain, make_client, translated
+from .connection import (
+    MOST_TO_CONNECT,
+    ConnectError,
+    ZooKeeperError,
+    check_amounts,
+    explain,
+    make_client,
+    translated,
+)
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -82,6 +90,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
 
     `outage` is for how many seconds the ensemble may be unreachable later on; `connect_timeout` where it is not given.
     """
+    _check_timeout(options["connect_timeout"])
     last_words = _LastWords()
     client = make_client(
         options,
@@ -103,6 +112,12 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             yield client
     finally:
         _stop(client)
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 < seconds <= MOST_TO_CONNECT:
+        expected = f"more than 0 seconds and at most {MOST_TO_CONNECT}"
+        raise ConnectError(f"connect_timeout: expected {expected}, got {seconds:g}")
 
 
 def _quiet_logger(handler: logging.Handler) -> logging.Logger:
@@ -172,9 +187,7 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
 
     Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is below 0, which none can be.
     """
-    for name in WAITING_OPTIONS:
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    check_amounts(options, *WAITING_OPTIONS)
     return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 

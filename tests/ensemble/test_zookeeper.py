@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -450,3 +451,19 @@ def test_a_number_below_zero_is_refused_before_anything_is_asked(name: str) -> N
     assert outage(waiting, waits=True) == 5
     with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got -1$"):
         outage({**waiting, name: -1}, waits=False)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1e12, "at most 1e+09, got 1e+12"), (math.nan, "0 or more, got nan")])
+def test_seconds_that_nobody_could_wait_are_refused(seconds: float, said: str) -> None:
+    waiting = {"connect_timeout": 5, "wait_timeout": seconds, "min_agents": 0, "max_failures": 0}
+    with pytest.raises(ZooKeeperError) as raised:
+        outage(waiting, waits=True)
+    assert str(raised.value) == f"wait_timeout: expected {said}"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 2e6, math.inf, math.nan])
+def test_a_time_to_connect_that_can_be_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ConnectError) as raised, connect(options("127.0.0.1:1", connect_timeout=seconds)):
+        pass
+    said = f"connect_timeout: expected more than 0 seconds and at most 1000000, got {seconds:g}"
+    assert str(raised.value) == said
