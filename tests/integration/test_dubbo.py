@@ -43,7 +43,7 @@ def test_the_inventory_finds_what_dubbos_own_client_registers(
         inventory = Inventory(tmp_path, ensemble.hosts)
         found = inventory.read(**{**example, **inventory.options})
     assert found.said == ""
-    host = found.hosts["127.0.0.1"]
+    host = found.hosts["127.0.0.1@127.0.0.1"]
     assert (host["zk_address"], host["zk_port"]) == ("127.0.0.1", port)
     assert host["zk_service"]["protocol"] == "tri"
     assert host["zk_service"]["parameters"]["service"] == interface
