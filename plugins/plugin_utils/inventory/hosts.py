@@ -15,14 +15,16 @@ try:
 except ImportError:  # ansible-core 2.18 and earlier
     _trust_as_template = None
 
+CONTROLLER = "localhost"
+"""The host that Ansible has without any inventory, for all that a play does on the controller."""
+
+CONTROLLER_NAMES = (CONTROLLER, "127.0.0.1", "::1")
+"""What Ansible takes for that host while no source has one of these."""
+NO_ADDRESS = ""
+"""Stands among the names that are taken in place of an address: that name is the controller's."""
+
 _SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
-
-
-CONTROLLERS_NAMES = ("localhost", "127.0.0.1", "::1")
-"""What Ansible takes for the controller while no source has such a host: it needs no connection to it."""
-CONTROLLERS = ""
-"""Stands among the names that are taken in place of an address: that name is the controller's."""
 
 
 class Host(NamedTuple):
@@ -59,7 +61,7 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
         unique = f"{name}@{min(addresses)}"
         if name in taken and taken[name] is None:
             yield name, f"{name}: a group goes by this name, so the host is {unique}"
-        elif name in taken and taken[name] == CONTROLLERS:
+        elif name in taken and taken[name] == NO_ADDRESS:
             whose = "that is Ansible's name for the controller"
             yield name, f"{name}: {whose}, so the host is {unique}; override_hosts has it replaced"
         elif name in taken and addresses != {taken[name]}:
@@ -93,7 +95,10 @@ def untrusted(value: Any) -> Any:
 
 
 def unused_group_name(name: str, inventory: Any) -> str:
-    """A group's name with underscores after it, as long as a host goes by it and no group does."""
-    while name in inventory.hosts and name not in inventory.groups:
+    """A group's name with underscores after it, as long as a host goes by it and no group does.
+
+    The controller always does: a play for it would be one for the group's hosts.
+    """
+    while name == CONTROLLER or (name in inventory.hosts and name not in inventory.groups):
         name += "_"
     return name
