@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, translated
 from .fleet_outcome import (
     NO_EARLIER_WAIT,
     RETRY_TIMEOUT,
@@ -45,9 +45,7 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
 
     Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is what none can be.
     """
-    for name in SECONDS:
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    check_amounts(options, *SECONDS)
     for name in SHARES:
         try:
             parse_share(options[name])

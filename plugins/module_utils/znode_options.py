@@ -53,7 +53,7 @@ class DesiredZnode(NamedTuple):
                 f"{path}: src is read by the action plugin of this module, which was not run", path=path
             )
         secret = given["secret_value"] is not None
-        value = given["secret_value"] if secret else given["value"]
+        value = _text(given["secret_value"], path) if secret else given["value"]
         wanted = cls(
             path=path,
             present=given["state"] == "present",
@@ -122,10 +122,19 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
     for one in wanted:
         if one.path in seen and not one.sequence:
             raise ZooKeeperError(f"znodes: {one.path} is named twice", path=one.path)
-        seen.add(one.path)
+        if not one.sequence:
+            seen.add(one.path)
         gone = absent.intersection(ancestors(one.path))
         if one.present and gone:
             raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")
+
+
+def _text(secret: Any, path: str) -> Any:
+    """What a secret is where it is no collection: Ansible would hide every text in it, wherever that is."""
+    if isinstance(secret, (Mapping, list)):
+        how = "use the filter to_json, or b64encode and encoding base64"
+        raise ZooKeeperError(f"{path}: secret_value: expected text, got a {type(secret).__name__}; {how}", path=path)
+    return secret
 
 
 def _checked(path: str) -> str:

@@ -132,7 +132,8 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     after = CurrentZnode(_value_over(one, b""), acl=one.acl)
     for path in missing:
         tree.put(path, CurrentZnode(b""))
-    tree.put(one.path, after)
+    if not one.sequence:  # of what the server makes, nobody knows the name before
+        tree.put(one.path, after)
     steps = [Step("create", path, acl=one.acl) for path in missing]
     made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
     return ZnodePlan(place, one, None, after, (*steps, made))

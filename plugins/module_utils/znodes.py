@@ -18,6 +18,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     Overtaken,
     ZooKeeperError,
     explain,
+    is_outage,
     translated,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
@@ -165,7 +166,7 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
         exc.details["changed"] = begun
         raise
     own = iter(answers[len(answers) - sum(len(one.steps) for one in planned) :])
-    results = _format_committed(client, planned, own, timeout)
+    results = _format_committed(client, planned, own, zxid, timeout)
     return [{**result, "zxid": zxid} if one.written else result for one, result in zip(planned, results)]
 
 
@@ -258,13 +259,21 @@ def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iter
     for path, why in refused:
         if alone and isinstance(why.__cause__, kazoo_errors.BadVersionError):
             raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from why
-        raise ZooKeeperError(f"{why}; its ACL is as it was", path=path) from why
+        raise ZooKeeperError(f"{why}{_acl_then(why)}", path=path) from why
+
+
+def _acl_then(why: ZooKeeperError) -> str:
+    """What ACL a znode has whose own could not be set, for the end of a message; nobody knows after an outage."""
+    if is_outage(why):
+        return ""
+    overtaken = isinstance(why.__cause__, kazoo_errors.BadVersionError)
+    return "; another client has set its ACL" if overtaken else "; its ACL is as it was"
 
 
 def _format_committed(
-    client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], timeout: float
+    client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], zxid: int, timeout: float
 ) -> list[dict[str, Any]]:
-    """A result for each. A set's stat is the transaction's own, because nobody else can have been in between."""
+    """A result for each. What its stat says of a value is the transaction's own: another client may be there by now."""
     moved = {parent(step.path) for one in planned for step in one.steps if step.verb in {"create", "delete"}}
     pending = []
     for one in planned:
@@ -273,14 +282,29 @@ def _format_committed(
         fresh = one.after is not None and (one.before is None or one.acl is not None or path in moved)
         pending.append((one, path, answer, client.exists_async(path) if fresh else None))
     return [
-        format_result(one, path, _stat_now(request, path, timeout) if request else _stat(one, answer))
+        format_result(
+            one, path, _stat_now(one, answer, _asked(request, path, timeout), zxid) if request else _stat(one, answer)
+        )
         for one, path, answer, request in pending
     ]
 
 
-def _stat_now(request: Any, path: str, timeout: float) -> Any:
+def _asked(request: Any, path: str, timeout: float) -> Any:
     current = _without_value(request, path, timeout)
     return current and current.stat
+
+
+def _stat_now(one: ZnodePlan, answer: Any, now: Any, zxid: int) -> Any:
+    """The stat `now`, with the version and the transaction of the value that the task knows, not of a later one."""
+    if now is None:
+        return None
+    if one.before is None:
+        made = now._replace(version=0, mzxid=now.czxid, mtime=now.ctime, dataLength=len(one.steps[-1].data))
+        return made if now.czxid == zxid else None
+    own = _stat(one, answer)
+    if own is None or own.czxid != now.czxid:
+        return own
+    return now._replace(version=own.version, mzxid=own.mzxid, mtime=own.mtime, dataLength=own.dataLength)
 
 
 def _stat(one: ZnodePlan, answer: Any) -> Any:

@@ -19,7 +19,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .connection import ConnectError, ZooKeeperError, explain, make_client, translated
+from .connection import (
+    MOST_TO_CONNECT,
+    ConnectError,
+    ZooKeeperError,
+    explain,
+    make_client,
+    translated,
+)
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -75,6 +82,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
 
     `outage` is for how many seconds the ensemble may be unreachable later on; `connect_timeout` where it is not given.
     """
+    _check_timeout(options["connect_timeout"])
     last_words = _LastWords()
     client = make_client(
         options,
@@ -96,6 +104,12 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             yield client
     finally:
         _stop(client)
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 < seconds <= MOST_TO_CONNECT:
+        expected = f"more than 0 seconds and at most {MOST_TO_CONNECT}"
+        raise ConnectError(f"connect_timeout: expected {expected}, got {seconds:g}")
 
 
 def _quiet_logger(handler: logging.Handler) -> logging.Logger:

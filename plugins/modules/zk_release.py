@@ -89,6 +89,8 @@ options:
     description:
       - Publish only where this is the desired release now, a commit's id, full or its first 7 digits or more, or a
         generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
+      - V(none), and null, as RV(zoo.deploy.zk_release_info#module:generation) is then, publish only where nothing is
+        published yet. Leave it out, or use C(omit), for no condition.
       - Where nothing would be published, it is not looked at.
     type: str
   force:

@@ -61,7 +61,8 @@ options:
   secret_value:
     description:
       - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
-    type: str
+      - A dictionary or a list is refused; P(ansible.builtin.to_json#filter) makes text of it.
+    type: raw
   src:
     description:
       - As O(value), what is in this file on the controller, byte for byte. O(encoding) is of no use here.
@@ -175,7 +176,7 @@ options:
         type: raw
       secret_value:
         description: As O(secret_value).
-        type: str
+        type: raw
       src:
         description: As O(src).
         type: path
@@ -229,6 +230,8 @@ notes:
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
     time.
+  - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
+    may so pass for the one that was read; and O(version) does not tell the two apart, however long ago that was.
   - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
     error.
   - >-
@@ -359,7 +362,9 @@ encoding:
   type: str
   sample: text
 stat:
-  description: The znode's stat after the task; in check mode the present one.
+  description:
+    - The znode's stat after the task; in check mode the present one.
+    - What it says of the value is about the value that the task has seen or written, whatever others set right after.
   returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
   type: dict
   contains:
@@ -471,7 +476,7 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
-    "secret_value": {"type": "str", "no_log": True},
+    "secret_value": {"type": "raw", "no_log": True},
     "src": {"type": "path"},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
     "merge": {"type": "bool"},

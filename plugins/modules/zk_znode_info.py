@@ -388,7 +388,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, check_amounts
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
     Condition,
@@ -429,9 +429,7 @@ def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     paths = [check_path(path) for path in (options["paths"] if several else [options["path"]])]
     values, given = options["values"], options["wait_for"]
     condition = None if given is None else Condition.from_options(given, shows=values)
-    for name in ("depth", "wait_timeout"):
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    check_amounts(options, "depth", "wait_timeout")
     outage = max(options["connect_timeout"], 0.0 if condition is None else options["wait_timeout"])
     with connect(options, outage) as client:
         began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_the_module_outlasts_an_outage_that_is_longer_than_its_connect_timeout(t
         assert [one["value"] for one in found] == ["go"]
 
 
-@pytest.mark.parametrize("given", [{"wait_timeout": -1}, {"depth": -1}])
+@pytest.mark.parametrize("given", [{"wait_timeout": -1}, {"depth": -1}, {"wait_timeout": math.nan}])
 def test_a_number_below_zero_is_refused(given: dict[str, Any]) -> None:
     ((name, number),) = given.items()
     with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got {number}$"):

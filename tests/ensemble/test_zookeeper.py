@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -455,3 +456,11 @@ def test_no_password_of_the_connection_is_ever_logged() -> None:
     assert {name for name, spec in ARGSPEC.items() if spec.get("no_log")} == {
         name for name in ARGSPEC if name.endswith("_password")
     }
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 2e6, math.inf, math.nan])
+def test_a_time_to_connect_that_can_be_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ConnectError) as raised, connect(options("127.0.0.1:1", connect_timeout=seconds)):
+        pass
+    said = f"connect_timeout: expected more than 0 seconds and at most 1000000, got {seconds:g}"
+    assert str(raised.value) == said

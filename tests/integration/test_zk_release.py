@@ -88,6 +88,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     for name, ref in {"branch": "feature/x", "tag": "v1", "full": commits["two"], "short": commits["one"][:9]}.items():
         book.release(name, ref=ref, wait=False)
     book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
+    book.release("not_the_first", ref=commits["two"], only_if="{{ none }}", wait=False)
     book.release("proved", ref=commits["one"], min_agents="100%")
     book.info("before_bad")
     book.fleet("fleet_before_bad")
@@ -246,6 +247,11 @@ def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_w
     assert f'only_if expects "{story.commits["x"]}", but {desired["commitId"]} is published by "' in said
     assert desired["publisher"] in said
     assert f"generation {story['short']['generation']}" in said
+
+
+def test_who_has_seen_that_nothing_was_published_overwrites_no_first_release(story: Story) -> None:
+    said = error(story["not_the_first"])
+    assert f'only_if expects "none", but {story["short"]["release"]["commitId"]} is published by "' in said
 
 
 def test_the_history_has_every_publication_with_its_generation_the_newest_first(story: Story) -> None:

@@ -92,7 +92,8 @@ def post_receive(config: HookConfig) -> int:
 
 
 def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
-    updates = read_updates(sys.stdin)
+    # A branch may have any bytes for a name; one that is no text is in no configuration.
+    updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     return [(update, target) for update in updates for target in config.targets_of(update.branch)]
 
 
