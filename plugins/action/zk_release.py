@@ -140,7 +140,7 @@ def progress(result: dict[str, Any], seconds: float, told: Collection[str] = ())
     named = ", ".join(f"{name} is {states.get(name, 'gone')}" for name in pending[:NAMED])
     more = f" and {len(pending) - NAMED} more" if len(pending) > NAMED else ""
     proved = len(states) - len(pending) - len(result["failed_agents"])
-    waited = f"; {named}{more}" if named else ""
+    waited = f"; {named}{more}" if named else "; fewer than min_agents"
     line = f"{seconds:5.0f} s  {proved} of {len(states)} agents have proved {result['commit_id'][:10]}{waited}"
     news = [f"{listed(names)}: {reason}" for reason, names in reasons(result).items() if reason not in told]
     return [line, *(f"{'':9}{text}" for text in news)]

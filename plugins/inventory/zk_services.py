@@ -30,8 +30,11 @@ description:
     or one of Curator's that is not enabled.
   - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
   - So is a host whose name is that of a group, or of a host that another source has at another address; nothing that
-    is registered takes the place of either. A group that would go by the name of a host ends in an underscore. Sources
-    that Ansible reads later are not known yet, so let this file be the last; in a directory that is the order of names.
+    is registered takes the place of either. A group that would go by the name of a host, or by V(localhost), ends in an
+    underscore. Sources that Ansible reads later are not known yet, so let this file be the last; in a directory that is
+    the order of names.
+  - A registered value that makes no group for O(keyed_groups), such as a number, is a warning. It is an error where
+    O(strict) is set, and where no host has one that makes a group.
 options:
   plugin:
     description: The name of this plugin, in every file that is for it.
@@ -214,6 +217,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
+    CONTROLLER,
     Host,
     merge,
     untrusted,
@@ -297,10 +301,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         taken = {**self._other_hosts(), **dict.fromkeys([*before.groups, *self._own_groups(live, registries)])}
         hosts = self._add(named, taken, registries, releases)
         clashes = self._construct(hosts)
-        self._warn([f"{name}: a host goes by this name, so the group is {name}_" for name in clashes & before.hosts])
-        if clashes - before.hosts:
+        others = before.hosts | {CONTROLLER}
+        self._warn([f"{name}: a host goes by this name, so the group is {name}_" for name in clashes & others])
+        if clashes - others:
             self._remove_all_but(before)
-            taken.update(dict.fromkeys(clashes - before.hosts))
+            taken.update(dict.fromkeys(clashes - others))
             self._construct(self._add(named, taken, registries, releases))
 
     def _add(
@@ -324,6 +329,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
         constructor = Constructor(self)
         constructor.construct([host.name for host in hosts])
+        self._warn(constructor.problems)
         return constructor.clashes
 
     def _connection(self) -> dict[str, Any]:
@@ -349,6 +355,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             cached = self.cache.get(cache_key)
         except KeyError:
+            cached = None
+        except Exception as exc:  # noqa: BLE001 - what a damaged file raises is up to the cache plugin
+            self._warn([f"the cache can't be read, so there is no last good answer: {exc}"])
             cached = None
         timeout = self.get_option("cache_timeout")
         since = time.time() - timeout if timeout else 0.0

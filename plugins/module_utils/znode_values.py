@@ -154,6 +154,8 @@ def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], whe
     """
     if not given:
         raise ZooKeeperError(f"{where}: acl: expected at least one entry")
+    if not all(entry["perms"] for entry in given):
+        raise ZooKeeperError(f"{where}: acl: perms: expected at least one; an entry that allows nothing is left out")
     acl = tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
     others = options.get("sasl_mechanism") or (options.get("tls") and options.get("tls_cert"))
     return acl if others else normalized(acl, own_ids(options))

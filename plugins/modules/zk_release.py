@@ -61,6 +61,7 @@ options:
       - V(HEAD) is the repository's default branch.
       - Where it is not given, it is that of the release which is published now. It has to be given where that release
         has none, or is of another repository. The first release of an application is V(HEAD) then.
+      - Not with O(state=rolled_back), where O(to) names the release.
     type: str
   relative_path:
     description:
@@ -395,6 +396,10 @@ def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], publis
     """The release that the options ask for. Raises `InvalidRecord`, `CommitError`."""
     if options["to"] and options["state"] != "rolled_back":
         raise InvalidRecord("to: only with the state rolled_back")
+    if options["ref"] and options["state"] == "rolled_back":
+        raise InvalidRecord(
+            "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
+        )
     if options["state"] == "rolled_back":
         release = rollback_target(read_history(client, paths), published.release, options["to"])
     else:

@@ -72,6 +72,7 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
         ({"path": "/a-", "sequence": True, "version": 1}, "/a-: sequence makes a new znode"),
         ({"path": "/a", "version": -1}, "/a: version: expected 0 or more, got -1"),
         ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
+        ({"path": "/a", "acl": [{"scheme": "world", "perms": []}]}, "/a: acl: perms: expected at least one"),
         ({"path": "/a", "state": "absent", "secret_value": "x"}, "/a: value, acl and sequence go with state present"),
         ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),

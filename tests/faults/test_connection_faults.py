@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -78,8 +79,9 @@ def test_a_connection_lost_for_longer_than_the_session_timeout_takes_nothing_dow
     assert one.settle() != registration
 
 
+@pytest.mark.parametrize("restarts", [False, True])
 def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_one_before(
-    way: Proxy, host: Hosts, ledger: Ledger
+    way: Proxy, host: Hosts, ledger: Ledger, restarts: bool
 ) -> None:
     one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=2, rollback_when_isolated=1)
     live, go_on = one.agent.root / "live", one.agent.root / "go-on"
@@ -94,7 +96,11 @@ def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_on
     one.check_live(isolating)
     ledger.inject("a release that isolates its host")
     way.swallow()
+    if restarts:
+        one.agent.end(signal.SIGKILL)
     go_on.touch()
+    if restarts:
+        one.agent.start()
     wait_for(lambda: one.agent.live() == before, "the host has gone back")
     way.behave()
     status = one.outcome(generation)

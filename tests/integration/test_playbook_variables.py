@@ -170,6 +170,7 @@ def test_scaling_has_only_the_hosts_that_are_named(tmp_path: Path, words: list[s
         ("scale_in", ["-l", "server1"], {"zoo_drain_seconds": ""}, 'seconds in zoo_drain_seconds (got "")'),
         ("scale_out", ["-l", "server1"], {"zoo_wait_timeout": "x"}, 'a whole number of seconds, got "x"'),
         ("ensemble", [], {"zoo_wait_timeout": "x"}, 'a number of seconds, got "x"'),
+        ("status", [], {"zoo_history": "x"}, 'zoo_history: expected a number of entries, got "x"'),
         ("config", [], {"zoo_config_path": "", "zoo_config_values": {"a": "b"}}, "expected zoo_config_path, as in"),
     ],
 )

@@ -73,6 +73,10 @@ def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_s
     seen = fleet.play(STATUS).stdout
     assert len(re.findall(rf"server[12] +active +{short} up to date", seen)) == 2, seen
     assert re.search(rf"release-0000000003 +{short} ", seen), seen
+    no_history = fleet.play(STATUS, history="0")
+    assert (no_history.returncode, "release-" in no_history.stdout) == (0, False), no_history.stdout
+    assert "is a rollback from" not in said
+    assert f"{fleet.commits['two']} is a rollback from" in fleet.roll_back()
 
 
 def test_what_the_fleet_never_proved_is_not_gone_back_to(fleet: Fleet, zk: KazooClient) -> None:

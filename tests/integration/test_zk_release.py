@@ -108,6 +108,7 @@ def bad_tasks(book: Book, directory: str) -> None:
         "bad_hosts": {"hosts": f"127.0.0.1:{closed_port}", "connect_timeout": 0.5},
         "bad_no_hosts": {"hosts": None},
         "bad_number": {"min_agents": "many"},
+        "bad_rollback": {"state": "rolled_back", "ref": "v1"},
     }
     for register, options in wrong.items():
         book.release(register, **{"app": "live", "ref": "main", **options})
@@ -281,6 +282,7 @@ def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) 
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
         ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ("bad_number", "min_agents"),
+        ("bad_rollback", "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_was_wrong(story: Story, name: str, said: str) -> None:

@@ -194,6 +194,18 @@ def test_an_entry_called_localhost_is_not_the_controller(inventory: Inventory, z
     assert sorted(inventory.read(registries=[root]).hosts) == ["10.0.0.66"]
 
 
+def test_a_group_called_localhost_is_not_the_controller(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    seed(zk, f"{root}/localhost/a", "10.0.0.66")
+    seed(zk, f"{root}/shop/localhost", "10.0.0.67")
+    found = inventory.read(registries=[f"{root}/*"])
+    assert (found.groups["localhost_"], found.groups["shop"]) == ({"a"}, {"10.0.0.67"})
+    keyed = inventory.read(registries=[f"{root}/*"], keyed_groups=[{"key": "zk_id", "separator": ""}])
+    assert keyed.groups["localhost_"] == {"a@10.0.0.66", "10.0.0.67"}
+    for groups, said in (found[1:], keyed[1:]):
+        assert "localhost" not in groups
+        assert "localhost: a host goes by this name, so the group is localhost_" in said
+
+
 @pytest.fixture
 def beside(inventory: Inventory) -> Inventory:
     """An inventory with another source beside it, which is read before."""
@@ -264,6 +276,25 @@ def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
     for name in ("none", "option", "closed"):
         assert found.said.count(f"{root}/{name}: ") == 1
     zk.delete(f"{root}/closed")
+
+
+def test_an_entry_that_makes_no_group_is_in_none_and_empties_no_inventory(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    racks = {"good": "r1", "number": 5, "empty": [""], "loop": "racks", "ring": "all", "none": None}
+    for number, (name, rack) in enumerate(racks.items()):
+        entry = {"host": f"10.0.0.{number}", "port": 1, "name": name, "rack": rack}
+        register(zk, f"{root}/{name}", json.dumps(entry).encode())
+    key = {"key": "zk_service.rack", "separator": "", "parent_group": "racks"}
+    options: dict[str, Any] = {"registries": [root], "hostnames": ["zk_id"]}
+    found = inventory.read(**options, keyed_groups=[key])
+    assert set(found.hosts) == set(racks)
+    assert found.groups["r1"] == {"good"}
+    assert "keyed_groups: zk_service.rack: not every group of empty and 3 more could be made: " in found.said
+    no_group = inventory.read(**options, keyed_groups=[{"key": "zk_port"}])
+    assert no_group.hosts == {}
+    assert "keyed_groups: zk_port: Invalid group name format" in no_group.said
+    assert inventory.read(**options, keyed_groups=[key], strict=True).hosts == {}
 
 
 def test_nothing_that_is_registered_is_ever_a_template(
@@ -504,6 +535,21 @@ def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
     assert "going on with the last good answer" in last.said
     other: dict[str, Any] = {**options, "registries": ["/service/web", "/service/other"]}
     assert "there is no last good answer" in inventory.read(**other, unreachable_action="last_good").said
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "null"])
+def test_a_cache_that_is_damaged_is_read_anew_and_said(
+    inventory: Inventory, zk: KazooClient, root: str, damaged: str
+) -> None:
+    seed(zk, f"{root}/a", "10.0.0.1")
+    options: dict[str, Any] = {"registries": [root], **inventory.cached}
+    assert set(inventory.read(**options).hosts) == {"a"}
+    (file,) = (inventory.directory / "cache").iterdir()
+    file.write_text(damaged)
+    found = inventory.read(**options)
+    assert set(found.hosts) == {"a"}
+    assert "the cache can't be read" in found.said
+    assert inventory.read(**options).said == ""
 
 
 def test_what_needs_the_last_good_answer_needs_the_cache(inventory: Inventory, root: str) -> None:

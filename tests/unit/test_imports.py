@@ -28,7 +28,8 @@ AGENT_ORDER = (
     {"desired", "files", "releases"},
     {"metrics"},
     {"control_commands", "status_board", "status_report", "troubles"},
-    {"command_line", "watcher"},
+    {"command_line", "convergence"},
+    {"watcher"},
     {"__main__"},
 )
 """The agent's packages and the files beside them, the lowest first; those of one row do not know each other."""

@@ -15,6 +15,9 @@ try:
 except ImportError:  # ansible-core 2.18 and earlier
     _trust_as_template = None
 
+CONTROLLER = "localhost"
+"""The host that Ansible has without any inventory, for all that a play does on the controller."""
+
 _SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
 
@@ -83,7 +86,10 @@ def untrusted(value: Any) -> Any:
 
 
 def unused_group_name(name: str, inventory: Any) -> str:
-    """A group's name with underscores after it, as long as a host goes by it and no group does."""
-    while name in inventory.hosts and name not in inventory.groups:
+    """A group's name with underscores after it, as long as a host goes by it and no group does.
+
+    The controller always does: a play for it would be one for the group's hosts.
+    """
+    while name == CONTROLLER or (name in inventory.hosts and name not in inventory.groups):
         name += "_"
     return name

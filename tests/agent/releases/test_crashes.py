@@ -123,5 +123,5 @@ def test_a_hook_that_takes_the_agent_down_before_it_leaves_an_unproved_release_i
     assert notes.read_text().split() == [second] * 3
     wait_for(lambda: agent.status["state"] == "fetching", "the newer one is tried on")
     assert agent.status["generation"] == newer
-    given_up = f"{second}, which was live, is given up: the agent ended without a word 2 times"
-    assert f"{given_up} while it was being activated or checked; hook before_rollback not run" in agent.log
+    assert f"checking, generation={generation} commit={second}: {GIVEN_UP}; hook before_rollback not run" in agent.log
+    assert f"{second}, which was live: {GIVEN_UP}" in agent.status["message"]

@@ -126,25 +126,6 @@ def test_a_hold_that_cancels_a_newer_release_before_its_activation_has_what_is_l
     assert unproved.agent.wait_outcome(unproved.generation)["state"] == "rolled_back"
 
 
-def test_a_hold_during_the_proof_of_what_is_live_does_not_leave_it_unproved(
-    unproved: Unproved, repository: GitRepository, release: Publish, zk: KazooClient, app: str, tmp_path: Path
-) -> None:
-    gate, begun = tmp_path / "gate", tmp_path / "begun"
-    unproved.end(signal.SIGTERM)
-    script = f"touch {begun}; until test -e {gate}; do sleep 0.05; done"
-    unproved.agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
-    publish(zk, app, b"garbage")
-    unproved.agent.start()
-    wait_for(begun.exists, "what is live is proved")
-    repository.commit({"index.html": "three\n"})
-    release()
-    # A hold that comes when the newer release has cancelled the proof, and its hook still runs.
-    wait_for(lambda: 'times": 0' in (unproved.agent.base / ".zoo/journal.json").read_text(), "it is cancelled")
-    assert unproved.agent.control("hold", "--reason", "disk swap").returncode == 0
-    gate.touch()
-    unproved.wait_rolled_back()
-
-
 def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_and_fails(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
 ) -> None:
@@ -152,10 +133,12 @@ def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_
     hooks = {"before_activate": ["/bin/sh", "-c", f"! test -e {refuse}"]}
     unproved = Unproved(deployed(health_timeout=2, hooks=hooks), repository, release, service)
     refuse.touch()
-    status = unproved.agent.wait_outcome(release(unproved.first))
+    generation = release(unproved.first)
+    wait_for(lambda: "went back" in unproved.agent.wait_outcome(generation)["message"], "it goes back")
+    status = unproved.agent.status
     assert (status["state"], status["commitId"]) == ("failed", unproved.first)
     assert status["message"] == (
-        f"hook before_activate ended with status 1; {unproved.second}, which was live, is not healthy within 2 s: "
+        f"hook before_activate ended with status 1; {unproved.second}, which was live: not healthy within 2 s: "
         f"http 127.0.0.1:{service.port}/: status 500, expected 200; went back to {unproved.first}"
     )
     assert unproved.agent.live() == unproved.first
@@ -189,7 +172,7 @@ def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_can_no
     unproved = Unproved(deployed(health_timeout=3), repository, release, service)
     newer = release(MISSING, relativePath="elsewhere")
     wait_for(lambda: unproved.agent.live() == unproved.first, "it goes back")
-    went = f"{unproved.second}, which was live, is not healthy within 3 s"
+    went = f"{unproved.second}, which was live: not healthy within 3 s"
     wait_for(lambda: went in unproved.agent.status.get("message", ""), "the status says so")
     status = unproved.agent.status
     assert (status["state"], status["generation"]) == ("fetching", newer)
@@ -231,7 +214,9 @@ def test_what_is_live_is_checked_where_a_newer_release_waits_for_the_disk(
     subprocess.run(["mount", "-o", "remount,ro,bind", staging], check=True)
     try:
         agent.start()
-        going = f"{unproved.second}, which was live, is not healthy within 0.5 s"
+        going = (
+            f"not healthy within 0.5 s: http 127.0.0.1:{unproved.service.port}/: status 500, expected 200; going back"
+        )
         wait_for(lambda: going in agent.status.get("message", ""), "it is found not healthy")
         wait_for(lambda: "Read-only file system; tried again" in agent.status.get("message", ""), "it waits")
     finally:
@@ -268,6 +253,36 @@ def hook(tmp_path: Path) -> Iterator[SlowHook]:
     made = SlowHook(tmp_path)
     yield made
     made.gate.touch()
+
+
+def test_a_hold_during_the_proof_of_what_is_live_does_not_leave_it_unproved(
+    deployed: Agents,
+    repository: GitRepository,
+    release: Publish,
+    service: Service,
+    zk: KazooClient,
+    app: str,
+    hook: SlowHook,
+) -> None:
+    agent = deployed(health_timeout=0.5, hooks=hook.hooks)
+    first = repository.head
+    second = repository.commit({"index.html": "two\n"})
+    service.answer = lambda: (500, "") if agent.live() == second else (200, "")
+    hook.gate.unlink()
+    generation = release()
+    hook.wait(f"begun {second}")
+    agent.end(signal.SIGUSR2)
+    publish(zk, app, b"garbage")
+    agent.start()
+    wait_for(partial(hook.has_begun, second, 2), "what is live is proved")
+    repository.commit({"index.html": "three\n"})
+    release()
+    # A hold that comes when the newer release has cancelled the proof, and its hook still runs.
+    wait_for(lambda: 'times": 0' in (agent.base / ".zoo/journal.json").read_text(), "it is cancelled")
+    assert agent.control("hold", "--reason", "disk swap").returncode == 0
+    hook.gate.touch()
+    wait_for(lambda: f"rolled_back, generation={generation} commit={second}" in agent.log, "it goes back")
+    assert agent.live() == first
 
 
 PUBLISH: dict[str, Callable[[KazooClient, str, Publish], Any]] = {
@@ -359,6 +374,38 @@ def test_why_what_was_never_proved_can_not_be_left_is_in_the_status_while_a_newe
     generation = release()
     wait_for(lambda: f"checking, generation={generation} " in agent.log, "it is checked")
     release(MISSING)
-    said = f"{first}, which is live, was never proved, and there is no earlier release to go back to"
+    said = f"{first}, which was live: not healthy within 1 s: "
     wait_for(lambda: said in agent.status.get("message", ""), "the status says so")
     assert agent.status["state"] == "fetching"
+    assert "there is no earlier release to go back to" in agent.status["message"]
+
+
+@pytest.mark.parametrize("what", ["former", "newer"])
+def test_what_breaks_the_host_at_another_place_is_left_before_anything_is_blamed_on_another_release(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, what: str
+) -> None:
+    agent = deployed(health_timeout=3)
+    first, elsewhere = repository.head, agent.base / "elsewhere"
+    service.answer = lambda: (500, "") if elsewhere.exists() else (200, "")
+    repository.commit({"index.html": "two\n"})
+    sick = release(relativePath="elsewhere")
+    wait_for(lambda: f"checking, generation={sick} " in agent.log, "it is live, and checked")
+    wanted = first if what == "former" else repository.commit({"index.html": "three\n"})
+    status = agent.wait_outcome(release(wanted))
+    assert (status["state"], status["commitId"]) == ("active", wanted)
+    assert not elsewhere.exists()
+
+
+def test_what_is_published_and_deleted_before_it_is_live_is_not_deployed(
+    deployed: Agents, repository: GitRepository, release: Publish, zk: KazooClient, app: str, hook: SlowHook
+) -> None:
+    agent = deployed(hooks={"before_activate": hook.hooks["after_activate"]})
+    first = repository.head
+    second = repository.commit({"index.html": "two\n"})
+    hook.gate.unlink()
+    release()
+    hook.wait(f"begun {second}")
+    zk.delete(f"{app}/config")
+    hook.gate.touch()
+    wait_for(lambda: agent.status["state"] == "idle", "it is cancelled")
+    assert agent.live() == first

@@ -66,6 +66,14 @@ class Clock:
         return [call["wait_timeout"] for call in self.calls]
 
 
+def test_a_fleet_that_is_too_small_is_what_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch, [{**WAITS, **DONE}])
+    wait_on({**WAITS, **DONE, "timed_out": True, "elapsed": 10.0}, 300.0, clock.run)
+    assert capsys.readouterr().out == f"   10 s  1 of 1 agents have proved {'0' * 10}; fewer than min_agents\n"
+
+
 def test_each_reason_is_said_once_when_it_arrives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_for
 from zoo_watcher import watcher as watcher_module
 from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
@@ -36,12 +38,51 @@ class Loop:
         self.layout.make()
         self.deployed: list[str] = []
         self._watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)}), "1", lambda: None)
-        monkeypatch.setattr(self._watcher, "_deploy", self._deploy)
+        monkeypatch.setattr(self._watcher.convergence, "_deploy", self._deploy)
         monkeypatch.setattr(self._watcher, "_keep_lock", lambda: None)
 
-    def _deploy(self, desired: Desired, release: Release) -> None:
+    def _deploy(self, desired: Desired, release: Release, **_options: bool) -> None:
         self.deployed.append(release.commit_id)
-        self._watcher._enter("queued", desired)
+        self._watcher.convergence._enter("queued", desired)
+
+    def delete(self) -> str:
+        """Have nothing desired any more; the state afterwards."""
+        self.begin_turn()
+        self._watcher.desired.is_read = True
+        self._watcher.desired.current = None
+        self._watcher.convergence.converge()
+        return self._watcher.board.status.state
+
+    def end(self) -> None:
+        """Have the deployment that is under way end without an outcome."""
+        assert self._watcher.convergence.deployment
+        self._watcher.convergence.note(self._watcher.convergence.deployment, None)
+
+    def run_started(self) -> list[tuple[str, str | None]]:
+        """Have what was begun come to its end; what it has told."""
+        assert self._watcher.convergence.deployment
+        self._watcher.convergence.deployment.join()
+        told = []
+        for deployment, progress in self._watcher.inbox.wait(0):
+            self._watcher.convergence.note(deployment, progress)
+            told += [(progress.state, progress.message)] if progress else []
+        return told
+
+    def demand_contact(self, seconds: float) -> None:
+        """Have the ensemble demanded to answer within so many seconds."""
+        self._watcher.convergence._config = replace(self._watcher.config, rollback_when_isolated=seconds)
+
+    def has_begun_in_isolation(self) -> bool:
+        """Whether something is under way after a turn in which no server answers."""
+        self.turn()
+        return self._watcher.convergence.deployment is not None
+
+    def leave_unproved(self, letter: str, before: str, generation: int) -> None:
+        """Have a release live that an earlier agent left unproved; the one before it was healthy."""
+        for one in (before, letter):
+            self.activate(one)
+        journal = ReleaseJournal().with_place("site", None, None).with_healthy(before * 40, "site", 5)
+        journal.with_attempt(generation, letter * 40, "site", before * 40).save(self.layout.journal)
 
     def has_ended(self, generation: int, letter: str) -> Callable[[], None]:
         """Have a deployment end whose last words the loop has not taken yet; what takes them."""
@@ -50,11 +91,11 @@ class Loop:
         told: list[Progress | None] = [Progress("active"), None]
         deployment = Deployment(config, release, generation, 1, self._watcher.health, told.append)
         deployment.handshake.enter(Phase.ENDED)
-        self._watcher.deployment = deployment
+        self._watcher.convergence.deployment = deployment
 
         def take() -> None:
             for progress in told:
-                self._watcher._note_progress(deployment, progress)
+                self._watcher.convergence.note(deployment, progress)
 
         return take
 
@@ -62,19 +103,19 @@ class Loop:
         """Have a deployment under way that does nothing."""
         release = Release("https://git.example/site.git", letter * 40, "site")
         made = Deployment(self._watcher.config, release, generation, 1, self._watcher.health, lambda _progress: None)
-        self._watcher.deployment = made
+        self._watcher.convergence.deployment = made
         return made
 
     def begin_turn(self) -> None:
         """Begin a turn; what was read in the one before is read anew."""
-        self._watcher.journal.forget()
+        self._watcher.convergence.journal.forget()
 
     def take_steps(self, generation: int, letter: str) -> None:
         """Take all steps of a turn, though no server answers, with a release desired that may not be deployed."""
         self._watcher.desired.is_read = True
         release = Release("https://git.example/site.git", letter * 40, "site")
         self._watcher.desired.current = Desired(generation, 1, release)
-        for step in (self._watcher._converge, self._watcher._verify_live, self._watcher._serves):
+        for step in (self._watcher.convergence.converge, self._watcher._verify_live, self._watcher._serves):
             step()
 
     def turn(self) -> None:
@@ -96,7 +137,7 @@ class Loop:
         write_mark(self.layout, RETRY, "", "ann")
         self._watcher.controls.refresh()
         self._watcher.desired.is_read = True
-        self._watcher._retry_where_asked()
+        self._watcher.convergence.retry_where_asked()
         answer = self._watcher.controls.answer
         return str(answer["message"]) if answer else "none"
 
@@ -110,7 +151,7 @@ class Loop:
         self.begin_turn()
         self._watcher.desired.is_read = True
         self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
-        self._watcher._converge()
+        self._watcher.convergence.converge()
         return self._watcher.board.status.state
 
 
@@ -137,9 +178,9 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
-    asked: list[bool] = []
+    asked: list[bool | None] = []
 
-    def update(*, serving: bool) -> list[str]:
+    def update(*, serving: bool | None) -> list[str]:
         asked.append(serving)
         return []
 
@@ -159,12 +200,12 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
     with monkeypatch.context() as patch:
         patch.setattr(Layout, "staged", starve)
         watcher._take_steps()
-    assert asked == [], "what is registered stays as it is"
+    assert asked == [None], "what is registered stays as it is, unless it is not healthy"
     wrong = "unexpected TypeError('wrong')"
     assert watcher.troubles.current == [wrong, "this host lacks something: OSError(24, 'Too many open files')"]
     watcher.troubles.begin_turn()
     watcher._take_steps()
-    assert (asked, watcher.troubles.current) == ([False], [wrong])
+    assert (asked, watcher.troubles.current) == ([None, False], [wrong])
     monkeypatch.setattr(watcher.board, "report", fail)
     with pytest.raises(AgentError, match="has to end"):
         watcher._take_steps()
@@ -217,6 +258,53 @@ def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop
             if activated
             else f"the deployment of {'a' * 40} is cancelled"
         )
+
+
+def test_what_is_not_live_yet_is_not_deployed_once_nothing_is_desired_any_more(loop: Loop) -> None:
+    loop.converge(7, "a")
+    deployment = loop.begin(7, "a")
+    loop.delete()
+    assert deployment.handshake.is_cancelled()
+    loop.end()
+    assert loop.delete() == "idle"
+    assert loop.converge(7, "a") == "queued", "it is back, with an ensemble of before"
+    assert loop.deployed == ["a" * 40] * 2
+
+
+def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(loop: Loop) -> None:
+    loop.converge(7, "a")
+    deployment = loop.begin(7, "a")
+    deployment.handshake.activate()
+    loop.delete()
+    assert not deployment.handshake.is_cancelled()
+
+
+def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_what_is_desired_no_more(
+    loop: Loop,
+) -> None:
+    loop.converge(7, "a")
+    loop.begin(7, "a")
+    loop.hold()
+    loop.turn()
+    loop.end()
+    assert loop.delete() == "idle"
+
+
+def test_what_a_generation_that_failed_left_unproved_is_settled_by_the_next_agent(loop: Loop) -> None:
+    loop.leave_unproved("b", "a", 8)
+    failure = Failure(9, "rolled_back", "not healthy; went back", "c" * 40)
+    ReleaseJournal.read(loop.layout.journal).with_failure(failure).save(loop.layout.journal)
+    loop.converge(9, "c")
+    assert loop.run_started()[-1] == ("active", None)
+    assert ReleaseJournal.read(loop.layout.journal).unproved("b" * 40, "site") is None
+    assert loop.converge(9, "c") == "rolled_back"
+    assert loop.deployed == []
+
+
+def test_a_host_that_was_cut_off_while_a_release_was_proved_proves_it_though_no_server_answers(loop: Loop) -> None:
+    loop.leave_unproved("b", "a", 8)
+    loop.demand_contact(0.1)
+    wait_for(loop.has_begun_in_isolation, "what is live is proved")
 
 
 def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:
@@ -349,7 +437,7 @@ def begun(watcher: Watcher, end: Callable[[Deployment], None]) -> Deployment:
     made.run = lambda: end(made)  # type: ignore[method-assign]
     made.start()
     made.join()
-    watcher.deployment = made
+    watcher.convergence.deployment = made
     return made
 
 
@@ -370,17 +458,23 @@ def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
     monkeypatch.setattr(watcher.board, "enter", fail)
     with pytest.raises(ValueError, match="checking"):
         watcher._take_messages(0)
-    assert (entered, watcher.deployment) == (["checking", "active"], None)
+    assert (entered, watcher.convergence.deployment) == (["checking", "active"], None)
 
 
 def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_tried_again(
-    watcher: Watcher, caplog: pytest.LogCaptureFixture
+    watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = begun(watcher, lambda made: made.course.report("checking"))
-    watcher._answered = Desired(7, 1)
     watcher._take_messages(60)
-    assert watcher.deployment is None
-    assert watcher._answered is None
+    assert watcher.convergence.deployment is None
+    again: list[int] = []
+    monkeypatch.setattr(
+        watcher.convergence, "_deploy", lambda desired, *_words, **_options: again.append(desired.generation)
+    )
+    watcher.desired.is_read = True
+    watcher.desired.current = Desired(7, 1, Release("https://git.example/site.git", "a" * 40, "site"))
+    watcher.convergence.converge()
+    assert again == [7]
     assert watcher.board.status.state == "checking", "what it has said counts"
     assert f"ended without a word, generation={made.generation}" in caplog.text
 

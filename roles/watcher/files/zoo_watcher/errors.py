@@ -66,6 +66,10 @@ class CancelledError(BaseException):
     """A newer release counts, or the agent ends: nothing has gone wrong, so nothing that catches errors catches it."""
 
 
+class YieldedError(BaseException):
+    """A step was tried again for long enough: something else comes first, and then all of it is begun anew."""
+
+
 class FileError(AgentError):
     """A file can't be made to match its znodes; trying the same again will not help."""
 

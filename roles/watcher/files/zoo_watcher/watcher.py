@@ -13,29 +13,23 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from .config.config import Config
-from .desired import Desired, DesiredRelease
+from .convergence import Convergence
+from .desired import DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
 from .host.base_lock import keep_lock, lock_base
-from .host.controls import Controls, refuse_retry
+from .host.controls import Controls
 from .host.layout import Layout
 from .host.shortage import comes_of_shortage
 from .inbox import Inbox
-from .releases.activation import live_commit
 from .releases.course import Progress
-from .releases.deployment import Deployment
 from .releases.handshake import Phase
-from .releases.journal import KnownJournal, ReleaseJournal
 from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
-from .releases.return_proof import proof_of
-from .releases.rollback import PlacedRelease, live_releases
-from .releases.unproved import find_unproved
 from .services.health import Health
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles, describe
-from .wire.records import GAVE_UP, Release
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
 from .zookeeper.session import Session
@@ -71,7 +65,7 @@ class Watcher:
         """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
         self.config = config
         self.layout = Layout(config.base)
-        self.journal = KnownJournal(self.layout.journal)
+        self.troubles = Troubles()
         self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
@@ -82,19 +76,17 @@ class Watcher:
         self.desired = DesiredRelease(config, self.session, self.wake)
         self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
+        self.convergence = Convergence(
+            config, self.layout, self.inbox, self.health, self.desired, self.controls, self.board, self.troubles
+        )
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
-        self.deployment: LiveProof | None = None
-        self._proof: tuple[PlacedRelease, int] | None = None
-        self._cancelled: str | None = None
-        self._answered: Desired | None = None
         self.ending: str | None = None
         self._check_again = check_again
         self._reload_asked = False
         self._reload_trouble: str | None = None
-        self._stopping = False
-        self.troubles = Troubles()
         self._connections = 0
+        self._serving: bool | None = None
 
     def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
@@ -121,7 +113,7 @@ class Watcher:
         self._lock = lock_base(self.layout)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
-        self.board.enter("idle", self._known_live())
+        self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
         self.inbox.be_woken_by_signals()
@@ -164,17 +156,17 @@ class Watcher:
     def _take_messages(self, pause: float) -> None:
         """Wait for messages, and take all that are there; raises the error of the first that can't be taken."""
         # Looked at before: what a thread has said is in the inbox once it has ended.
-        silent = self.deployment if self.deployment and not self.deployment.is_alive() else None
+        deployment = self.convergence.deployment
+        silent = deployment if deployment and not deployment.is_alive() else None
         mistakes: list[Exception] = []
-        for deployment, progress in self.inbox.wait(0.0 if silent else pause):
+        for sender, progress in self.inbox.wait(0.0 if silent else pause):
             try:
-                self._note_progress(deployment, progress)
+                self.convergence.note(sender, progress)
             except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
                 mistakes.append(exc)
-        if silent and self.deployment is silent:
+        if silent and self.convergence.deployment is silent:
             log.error("the thread of the deployment has ended without a word, generation=%s", silent.generation)
-            self._note_progress(silent, None)
-            self._answered = self._proof = None
+            self.convergence.note(silent, None)
         if mistakes:
             raise mistakes[0]
 
@@ -196,12 +188,12 @@ class Watcher:
         self._reload_trouble = f"not reloaded yet, tried again: {problem}" if comes_of_shortage(problem) else None
         if self._reload_trouble:
             return  # what is right may seem wrong
-        if (self._stopping or not problem) and not self._has_stopped():
-            if not self._stopping:
+        if (self.convergence.is_stopping or not problem) and not self._has_stopped():
+            if not self.convergence.is_stopping:
                 log.info("reloading as soon as what runs has ended")
-            self._stopping = True
+            self.convergence.is_stopping = True
             return  # its end wakes the loop
-        if problem and self._stopping:
+        if problem and self.convergence.is_stopping:
             self._resume()
         self._reload_asked = False
         if problem:
@@ -222,11 +214,11 @@ class Watcher:
 
     def _has_stopped(self) -> bool:
         """Begin nothing more; whether all that was begun has ended."""
-        if self.deployment is not None:
-            self.deployment.cancel()
+        if self.convergence.deployment is not None:
+            self.convergence.deployment.cancel()
         if self.reconciler is not None:
             self.reconciler.end(0)
-        return not self._is_deploying and not (self.reconciler is not None and self.reconciler.works)
+        return self.convergence.deployment is None and not (self.reconciler is not None and self.reconciler.works)
 
     def _resume(self) -> None:
         """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
@@ -235,41 +227,13 @@ class Watcher:
         if reconciler:
             reconciler.start()
         self.reconciler = reconciler
-        self._stopping = False
-        self._answered = self._proof = None
-
-    def _note_progress(self, deployment: LiveProof, progress: Progress | None) -> None:
-        if deployment is not self.deployment:
-            return
-        self.journal.forget()
-        if progress is None:
-            # Only now: its last word is taken, so nothing says less of it than it has come to.
-            self.deployment = None
-            if deployment.handshake.is_cancelled():
-                self._proof = None  # it has come to nothing
-            return
-        self.board.count(progress.state, progress.retry)
-        log.info(
-            "%s, generation=%s commit=%s%s",
-            progress.state,
-            deployment.generation,
-            deployment.target.commit_id,
-            f": {progress.message}" if progress.message else "",
-        )
-        self.board.enter(
-            progress.state,
-            self._known_live(),
-            generation=deployment.generation,
-            message=progress.message,
-            timings=progress.timings or None,
-            previous_commit_id=progress.previous,
-            waits_for=progress.waits_for,
-        )
+        self.convergence.is_stopping = False
+        self.convergence.look_again()
 
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
-        self.journal.forget()
+        self.convergence.journal.forget()
         self.troubles.begin_turn()
         with self.troubles.noted():
             self._keep_lock()
@@ -277,7 +241,7 @@ class Watcher:
             self._note_files()
         with self.troubles.noted():
             self.controls.refresh()
-            self._keep_held()
+            self.convergence.keep_held()
             self.board.set_controls(self.controls)
         pause = self._reconcile()
         if self.board.show():
@@ -294,7 +258,7 @@ class Watcher:
         """Take over how it is with the files, and let their thread know that there may be a connection again."""
         if self.reconciler is None:
             return
-        if not self.reconciler.works and not self._stopping:
+        if not self.reconciler.works and not self.convergence.is_stopping:
             raise AgentError("the thread that reconciles files has stopped; see the log")
         if self.session.usable:
             self.reconciler.wake()
@@ -306,8 +270,11 @@ class Watcher:
         self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
+            pause: float | None = None
+            with self.troubles.noted():
+                pause = self.convergence.prove_in_isolation()
             self.board.set_troubles(self.troubles.current)
-            return min(IDLE, self.session.seconds_left or IDLE, self.session.look_after())
+            return min(pause or IDLE, self.session.seconds_left or IDLE, self.session.look_after())
         try:
             self._take_steps()
             if self.board.set_troubles(self.troubles.current):
@@ -323,8 +290,8 @@ class Watcher:
             self._follow_session,
             self._find_address,
             self.desired.refresh,
-            self._retry_where_asked,
-            self._converge,
+            self.convergence.retry_where_asked,
+            self.convergence.converge,
             self._verify_live,
             self.board.report,
             self._register,
@@ -344,211 +311,45 @@ class Watcher:
             self._connections = connections
 
     def _verify_live(self) -> None:
-        self.signature.look(self._live())
+        self.signature.look(self.convergence.live())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
 
-    def _converge(self) -> None:
-        """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
-        desired = self.desired.current
-        if self._stopping or not self.desired.is_read or (desired and desired.asks_the_same(self._answered)):
-            return
-        if self._is_deploying:
-            # Its end wakes the loop. What it has made live is brought to its end where nothing takes its place.
-            if desired:
-                self._cancel_for(desired)
-            return
-        if self._stays_at_its_release(desired) and self._prove_unproved():
-            return
-        if desired is not None:
-            self._answer(desired)
-
-    def _answer(self, desired: Desired) -> None:
-        """Deploy what is desired, or say why not."""
-        if desired.release is None:
-            log.warning("not deployed, generation=%s: %s", desired.generation, desired.problem)
-            self._enter("failed", desired, message=desired.problem, timings=None)
-            return
-        # What failed may have been another release of this generation, before the ensemble was rebuilt.
-        other = self._answered is not None and self._answered.generation == desired.generation
-        journal = self.journal.read()
-        failure = None if other else journal.failed(desired.generation, desired.release.commit_id)
-        if failure:
-            self._enter(failure.state, desired, message=failure.message)
-        elif self._stays_at_its_release(desired):
-            self._stay()
-        else:
-            self._deploy(desired, desired.release)
-
-    def _stays_at_its_release(self, desired: Desired | None) -> bool:
-        """Whether there is nothing to deploy, or a person holds the host."""
-        if desired is None or desired.release is None:
-            return True
-        return self.controls.held is not None and not self._is_live(desired.release)
-
-    def _prove_unproved(self) -> bool:
-        """Prove what is live and has no outcome yet, once; whether that has begun."""
-        journal = self.journal.read()
-        unproved = next(iter(find_unproved(live_releases(self.layout, journal), journal)), None)
-        if unproved is None or (unproved.release, unproved.generation) == self._proof:
-            return False
-        proof = proof_of(self.config, unproved, self.health, lambda one: self.inbox.put((proof, one)))
-        if self._start(proof):
-            self._proof = unproved.release, unproved.generation
-            self.board.enter("queued", self._known_live(), generation=unproved.generation, message=None, timings=None)
-        return True
-
-    @property
-    def _is_deploying(self) -> bool:
-        return self.deployment is not None
-
-    def _keep_held(self) -> None:
-        """Cancel, while a person holds this host, what is not live yet; what is live is brought to its outcome."""
-        deployment = self.deployment
-        if self.controls.held is None:
-            self._end_hold()
-            return
-        if deployment is not None and deployment.cancel_unless_live():
-            cancelled = f"the deployment of {deployment.target.commit_id} is cancelled"
-            if cancelled != self._cancelled:
-                log.info("held: %s", cancelled)
-            # It is deployed when the hold ends.
-            self._cancelled, self._answered = cancelled, None
-            self.board.note_hold(cancelled)
-        else:
-            self.board.note_hold("what is live already is proved or gone back from" if deployment else self._cancelled)
-
-    def _end_hold(self) -> None:
-        self.board.note_hold(None)
-        if self._cancelled and not self._is_deploying and self.board.status.message == f"{self._cancelled}: held":
-            self.board.enter(self.board.status.state, self._known_live(), message=None)
-        self._cancelled = None
-
-    def _cancel_for(self, desired: Desired) -> None:
-        """Cancel the deployment that is under way, where another may take its place."""
-        deployment = self.deployment
-        if deployment is None:
-            return
-        if desired.release is None:
-            if not deployment.cancel_unless_live():
-                self.troubles.add([str(desired.problem)])
-        elif not self.controls.held:
-            deployment.cancel()
-
-    def _is_live(self, release: Release) -> bool:
-        return live_commit(self.layout, release.relative_path) == release.commit_id
-
-    def _stay(self) -> None:
-        """While the host is held, the state is that of the last release which came to an outcome, or none's."""
-        if self.board.status.state not in {"active", *GAVE_UP}:
-            message = f"{self._cancelled}: held" if self._cancelled else None
-            self.board.enter("idle", self._known_live(), generation=None, message=message, timings=None)
-
-    def _retry_where_asked(self) -> None:
-        """Answer a request to try again what has failed here: forget that it has, or say why not."""
-        request = self.controls.retry
-        state = self.board.status.state
-        # A deployment that has just failed is about to end, which wakes the loop.
-        if request is None or not self.desired.is_read or (self._is_deploying and state in GAVE_UP):
-            return
-        generation = self.desired.current.generation if self.desired.current else None
-        try:
-            refusal = self._forget_failure(generation)
-        except OSError as exc:
-            refusal = f"not retried: {self.layout.journal}: {exc.strerror}"
-        self.controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
-        self.board.set_controls(self.controls)
-
-    def _forget_failure(self, generation: int | None) -> str | None:
-        """Forget that this generation has failed here; why not. Raises `OSError`."""
-        desired, status = self.desired.current, self.board.status
-        journal = self.journal.read()
-        failed = desired is not None and self._has_failed(desired, journal)
-        known = status.state if generation == status.generation else None
-        refusal = refuse_retry(self.controls.held, generation, known, has_failed=failed)
-        if refusal is None:
-            self.journal.save(journal.without_failure())
-            self._answered = None
-        return refusal
-
-    def _has_failed(self, desired: Desired, journal: ReleaseJournal) -> bool:
-        if desired.asks_the_same(self._answered):
-            return not self._is_deploying and self.board.status.state in GAVE_UP
-        return bool(desired.release and journal.failed(desired.generation, desired.release.commit_id))
-
-    def _deploy(self, desired: Desired, release: Release) -> None:
-        deployment = Deployment(
-            self.config,
-            release,
-            desired.generation,
-            desired.fleet,
-            self.health,
-            lambda progress: self.inbox.put((deployment, progress)),
-        )
-        if self._start(deployment):
-            self._proof = None
-            self._enter("queued", desired, message=None, timings=None)
-
-    def _start(self, deployment: LiveProof) -> bool:
-        try:
-            deployment.start()
-        except RuntimeError as exc:
-            # No thread, no memory: nothing has begun, and all of it is tried again.
-            self.troubles.add([f"deployment of generation {deployment.generation} not started: {exc}"])
-            return False
-        self.deployment = deployment
-        return True
-
-    def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
-        self._answered = desired
-        self.board.enter(state, self._known_live(), generation=desired.generation, **changes)
-
-    def _live(self) -> str | None:
-        """The commit that is live where the desired release belongs, else at the place that was used last.
-
-        Raises `OSError` where that can't be told now.
-        """
-        release = self.desired.current.release if self.desired.current else None
-        here = live_commit(self.layout, release.relative_path) if release else None
-        if here:
-            return here
-        targets = live_releases(self.layout, self.journal.load())
-        return targets[0].commit_id if targets else None
-
-    def _known_live(self) -> str | None:
-        """As `_live`; None where that can't be told now: then the status says what it said before."""
-        with contextlib.suppress(OSError):
-            return self._live()
-        return None
-
     def _register(self) -> None:
-        """Hold the registrations that are due; a deployment that drains waits until there is none."""
+        """Hold the registrations that are due; a deployment that drains waits until there is none.
+
+        While it can't be told what this host serves, what was known last counts.
+        """
         # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
-        draining = self.deployment is not None and self.deployment.handshake.withholds_registrations
+        draining = (
+            self.convergence.deployment is not None and self.convergence.deployment.handshake.withholds_registrations
+        )
         drained = self.controls.drained is not None
-        troubles = self.registrations.update(serving=not draining and not drained and self._serves())
+        with self.troubles.noted():
+            self._serving = self._serves()
+        troubles = self.registrations.update(serving=False if draining or drained else self._serving)
         self.troubles.add(troubles)
         if drained and not troubles:
             self.board.note_withdrawal()
-        if self.deployment is not None and draining and not troubles:
-            self.deployment.handshake.answer(Phase.DRAINING)
+        if self.convergence.deployment is not None and draining and not troubles:
+            self.convergence.deployment.handshake.answer(Phase.DRAINING)
 
     def _serves(self) -> bool:
         """Whether this host has what it should serve: a release, where one is published.
 
-        Raises `OSError` where that can't be told now: then what is registered stays.
+        Raises `OSError` where that can't be told now.
         """
         desired = self.desired.current
         if desired is None:
             # While it can't be read, what was proved here before is what this host serves.
-            return self.desired.is_read or bool(self.journal.read().healthy)
+            return self.desired.is_read or bool(self.convergence.journal.read().healthy)
         if desired.release is None:
             return bool(self.layout.staged())
         # A release for another place takes nothing away from what is served until it is live.
-        return self._live() is not None or bool(self.journal.read().healthy)
+        return self.convergence.live() is not None or bool(self.convergence.journal.read().healthy)
 
     def _prove_contact(self) -> None:
         """Where a deployment waits for an answer of the ensemble, ask for one."""
-        deployment = self.deployment
+        deployment = self.convergence.deployment
         if deployment is not None and deployment.handshake.phase == Phase.AWAITING_CONTACT:
             self.session.round_trip(self.config.app.config)
             deployment.handshake.answer(Phase.AWAITING_CONTACT)
@@ -558,9 +359,9 @@ class Watcher:
         systemd.notify(systemd.reloading() if self.ending == "reloading" else "STOPPING=1")
         log.info("%s", self.ending or "ending after an error")
         end = time.monotonic() + END_TIMEOUT
-        if self.deployment is not None:
-            self.deployment.cancel()
-            self.deployment.join(END_TIMEOUT)
+        if self.convergence.deployment is not None:
+            self.convergence.deployment.cancel()
+            self.convergence.deployment.join(END_TIMEOUT)
         if self.reconciler:
             self.reconciler.end(max(0.0, end - time.monotonic()))
         self.signature.end()

@@ -25,7 +25,11 @@ from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import ReleaseJournal
+from zoo_watcher.releases.live_proof import LiveProof
 from zoo_watcher.releases.manifest import Manifest
+from zoo_watcher.releases.return_proof import proof_of
+from zoo_watcher.releases.rollback import PlacedRelease, live_releases
+from zoo_watcher.releases.unproved import find_unproved
 from zoo_watcher.services.health import Health
 from zoo_watcher.wire.records import Release
 
@@ -556,107 +560,134 @@ def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_
         assert live_commit(deployment.course.layout, "site") == COMMIT
 
 
-def live_and_unproved(deployment: Deployment) -> None:
-    """A release is live whose proof the deployment of a newer one has broken off; the one before it was healthy."""
+def test_a_deployment_that_yields_ends_where_it_waits_for_too_long_and_only_before_it_is_live(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[None] = []
+
+    def run(*_words: Any) -> dict[str, Any]:
+        tries.append(None)
+        raise PassingError("no route", "fetch")
+
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    deployment.course.patience = 0.0
+    deployment.run()
+    assert (len(tries), deployment.has_yielded) == (1, True)
+    assert told[-1] is None
+    assert ReleaseJournal.load(deployment.course.layout.journal) == ReleaseJournal(), "it has come to nothing"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_swap_that_waits_for_too_long_is_no_attempt_that_counts(deployment: Deployment, ends: bool) -> None:
+    stage(deployment, COMMIT)
+    errors = [PassingError("activating site: No space left on device", "disk")]
+
+    def swap(layout: Layout, place: str, commit_id: str) -> None:
+        if errors:
+            raise errors.pop()
+        activate(layout, place, commit_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo_watcher.releases.deployment.activate", swap)
+        deployment.course.patience = 0.0 if ends else None
+        deployment.run()
+    assert deployment.has_yielded is ends
+    assert ReleaseJournal.load(deployment.course.layout.journal).attempts(7, COMMIT) == 0
+    assert live_commit(deployment.course.layout, "site") == (None if ends else COMMIT)
+
+
+def test_what_has_come_of_another_release_is_told_until_this_one_is_live(
+    deployment: Deployment, told: list[Progress | None]
+) -> None:
+    stage(deployment, COMMIT)
+    deployment.course.aside = "another went back"
+    deployment.run()
+    messages = {progress.state: progress.message for progress in told if progress}
+    assert messages == {"activating": "another went back", "checking": None, "active": None}
+
+
+@pytest.fixture
+def unproved(deployment: Deployment) -> Deployment:
+    """A host on which a release is live whose proof was broken off; the one before it was healthy."""
     stage(deployment, OLD)
     stage(deployment, UNPROVED)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
-    journal.save(deployment.course.layout.journal)
+    journal.with_attempt(6, UNPROVED, "site", OLD).save(deployment.course.layout.journal)
     activate(deployment.course.layout, "site", UNPROVED)
+    return deployment
 
 
-def unhealthy_while_unproved(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, and that release is not healthy; what waits for the newer one is overdue at once."""
-
-    def problem(_soak: float = 0.0) -> str | None:
-        return "not healthy" if live_commit(deployment.course.layout, "site") == UNPROVED else None
-
-    live_and_unproved(deployment)
-    deployment.course.config = replace(deployment.course.config, health_timeout=0.0)
-    monkeypatch.setattr(deployment._proof, "find_problem", problem)
+def proof_of_what_is_live(deployment: Deployment, told: list[Progress | None]) -> LiveProof:
+    """Its proof, before something else is deployed."""
+    config, layout = deployment.course.config, deployment.course.layout
+    journal = ReleaseJournal.load(layout.journal)
+    found = find_unproved(live_releases(layout, journal), journal)
+    return proof_of(config, found[0], Health([], lambda: None), told.append, ends=True)
 
 
 @pytest.mark.parametrize("healthy", [False, True])
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (DeployError("too large"), "too large"),
-        (ValueError("wrong"), "an error of the agent's own, see its log: ValueError wrong"),
-    ],
-)
-def test_a_release_that_was_never_proved_is_checked_where_a_newer_one_can_not_be_deployed(  # a case each
-    deployment: Deployment,
-    told: list[Progress | None],
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    said: str,
-    healthy: bool,
+def test_the_proof_of_what_is_live_forgets_no_failure_of_what_is_desired(
+    unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
 ) -> None:
+    layout = unproved.course.layout
+
     def run(*_words: Any) -> dict[str, Any]:
-        raise error
+        raise DeployError("too large")
 
     def problem(_soak: float = 0.0) -> str | None:
-        return None if healthy or live_commit(deployment.course.layout, "site") == OLD else "not healthy"
+        return None if healthy or live_commit(layout, "site") == OLD else "not healthy"
 
-    live_and_unproved(deployment)
-    monkeypatch.setattr(deployment._fetching._process, "run", run)
-    monkeypatch.setattr(deployment._proof, "find_problem", problem)
-    deployment.run()
-    journal = ReleaseJournal.load(deployment.course.layout.journal)
-    assert journal.failed(7, COMMIT)
+    monkeypatch.setattr(unproved._fetching._process, "run", run)
+    unproved.run()
+    assert outcome(told) == ("failed", "too large")
+    proof = proof_of_what_is_live(unproved, told)
+    monkeypatch.setattr(proof._proof, "find_problem", problem)
+    proof.run()
+    journal = ReleaseJournal.load(layout.journal)
+    assert journal.begun == ()
     if healthy:
-        assert outcome(told) == ("failed", said)
-        assert live_commit(deployment.course.layout, "site") == UNPROVED
+        assert outcome(told) == ("active", None)
+        assert live_commit(layout, "site") == UNPROVED
         assert journal.healthy == (UNPROVED, OLD)
     else:
-        went = f"{said}; {UNPROVED}, which was live, is not healthy; went back to {OLD}"
-        assert outcome(told) == ("failed", went)
-        assert live_commit(deployment.course.layout, "site") == OLD
+        assert journal.failed(7, COMMIT)
+        assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+        assert live_commit(layout, "site") == OLD
         assert journal.healthy == (OLD,)
 
 
-def test_a_release_that_was_never_proved_is_left_where_a_newer_one_is_waited_for_in_vain(
+def test_a_proof_that_ends_and_has_nothing_to_go_back_to_says_so_and_leaves_all_as_it_is(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = []
-
-    def run(*_words: Any) -> dict[str, Any]:
-        tries.append(live_commit(deployment.course.layout, "site"))
-        if len(tries) == 3:
-            stage(deployment, COMMIT)
-            return {"done": {}, "untidy": False}
-        raise PassingError("no route", "fetch")
-
-    unhealthy_while_unproved(deployment, monkeypatch)
-    monkeypatch.setattr(deployment._fetching._process, "run", run)
-    deployment.run()
-    assert tries == [UNPROVED, OLD, OLD]
-    assert outcome(told) == ("active", None)
-    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+    layout = deployment.course.layout
+    stage(deployment, UNPROVED)
+    activate(layout, "site", UNPROVED)
+    ReleaseJournal().with_place("site", None, None).with_attempt(6, UNPROVED, "site", None).save(layout.journal)
+    proof = proof_of_what_is_live(deployment, told)
+    monkeypatch.setattr(proof._proof, "find_problem", lambda _soak: "not healthy")
+    proof.run()
+    assert outcome(told) == ("checking", "not healthy; there is no earlier release to go back to")
+    assert proof.has_yielded
+    attempt = ReleaseJournal.load(layout.journal).unproved(UNPROVED, "site")
+    assert attempt
+    assert (attempt.times, attempt.is_used) == (1, True)
 
 
-def test_a_release_that_is_waited_for_in_vain_and_was_gone_back_to_is_fetched_no_more(
-    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+def test_going_back_to_what_was_never_proved_leaves_that_to_a_proof_of_its_own(
+    unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = []
-
-    def run(*_words: Any) -> dict[str, Any]:
-        tries.append(live_commit(deployment.course.layout, "site"))
-        if len(tries) == 2:
-            raise DeployError("fetched on")
-        raise PassingError("no route", "fetch")
-
-    unhealthy_while_unproved(deployment, monkeypatch)
-    journal = ReleaseJournal.load(deployment.course.layout.journal)
+    layout = unproved.course.layout
+    new = replace(unproved._fetching._release, relative_path="new")
+    deployment = Deployment(unproved.course.config, new, 7, 1, Health([], lambda: None), told.append)
     stage(deployment, COMMIT)
-    (deployment.course.layout.release(COMMIT) / "built").write_text("by a hook\n")
-    journal.with_healthy(COMMIT, "site", 5).save(deployment.course.layout.journal)
-    (deployment.course.layout.release(OLD) / "index.html").unlink()
-    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    monkeypatch.setattr(deployment._proof, "find_problem", lambda _soak: "not healthy")
     deployment.run()
-    assert tries == [UNPROVED]
-    assert outcome(told) == ("active", None)
-    assert (deployment.course.layout.place("site") / "built").exists()
+    assert outcome(told) == ("rolled_back", f"not healthy; went back to {UNPROVED} at site, which was never proved")
+    assert live_commit(layout, "new") is None
+    proof = proof_of_what_is_live(unproved, told)
+    assert proof.target == PlacedRelease(UNPROVED, "site")
+    journal = ReleaseJournal.load(layout.journal)
+    assert journal.failed(7, COMMIT)
 
 
 def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(

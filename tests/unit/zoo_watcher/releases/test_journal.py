@@ -27,7 +27,7 @@ def test_no_more_commits_are_remembered_than_are_kept() -> None:
     assert journal.healthy == journal.place("site").healthy == (C, A)
 
 
-def test_a_failure_is_of_one_generation_and_forgotten_with_the_next_success() -> None:
+def test_a_failure_is_of_one_generation_until_it_is_forgotten() -> None:
     failure = Failure(7, "rolled_back", "port closed", C)
     journal = ReleaseJournal((A,)).with_failure(failure)
     assert journal.failed(7, C) == failure
@@ -144,10 +144,10 @@ def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path
     assert journal.without_attempt().without_attempt().without_attempt().attempts(7, B) == 0
     assert journal.with_attempt(8, B, "site", B).attempts(8, B) == 1
     assert journal.with_healthy(B, "site", keep=5).attempts(7, B) == 0
-    assert journal.with_failure(Failure(7, "failed", "", B)).attempts(7, B) == 0
+    assert journal.without_release(B, "site").attempts(7, B) == 0
 
 
-def test_what_is_live_is_unproved_until_it_or_a_newer_release_has_an_outcome(tmp_path: Path) -> None:
+def test_what_is_live_is_unproved_until_it_has_an_outcome_or_a_newer_release_is_healthy(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     begun = ReleaseJournal((A,)).with_attempt(7, B, "site", A)
     newer = begun.without_attempt().with_attempt(8, C, "site", B)
@@ -167,7 +167,8 @@ def test_what_is_live_is_unproved_until_it_or_a_newer_release_has_an_outcome(tmp
         assert not journal.unproved(None, "site")
     for commit_id in (B, C):
         assert not newer.with_healthy(commit_id, "site", keep=5).unproved(B, "site")
-        assert not newer.with_failure(Failure(8, "failed", "", commit_id)).unproved(B, "site")
+        failed = newer.without_release(commit_id, "site").with_failure(Failure(8, "failed", "", commit_id))
+        assert (failed.unproved(B, "site") is None) is (commit_id == B)
     assert not newer.with_attempt(8, C, "site", C).unproved(B, "site"), "it is live no more"
 
 

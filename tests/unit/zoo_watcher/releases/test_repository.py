@@ -248,8 +248,10 @@ def test_a_tree_that_would_write_into_git_is_refused(store: Repository, reposito
         ["git", "mktree"], cwd=repository.path, input=listed, check=True, capture_output=True, text=True
     ).stdout.strip()
     commit_id = repository.git("commit-tree", evil, "-m", "evil")
-    with pytest.raises(DeployError):
+    with pytest.raises(DeployError, match=f"git refuses what {repository.url} has: object {evil}: .*'.git'") as refused:
         deploy(store, repository.url, commit_id)
+    assert not isinstance(refused.value, PassingError), "it is not fetched for ever"
+    deploy(store, repository.url, repository.head)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to another user")

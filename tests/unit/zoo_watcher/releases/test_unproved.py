@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo_watcher.releases.journal import Failure, ReleaseJournal
+from zoo_watcher.releases.journal import ReleaseJournal
 from zoo_watcher.releases.rollback import PlacedRelease
-from zoo_watcher.releases.unproved import Unproved, find_unproved
+from zoo_watcher.releases.unproved import Unproved, find_unproved, proved_first
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 PLACES = ("site", "other", "third")
@@ -39,7 +39,7 @@ class Host:
         if path in self.owed:
             self.journal = self.journal.with_use(self.live[path], path)
             owed = self.owed[path]
-            self.owed[path] = Unproved(owed.release, owed.generation, False, owed.left, owed.why)
+            self.owed[path] = replace(owed, needs_use=False)
 
     def go_back(self, path: str, commit_id: str, *, swaps: bool) -> None:
         """The host leaves what is live and unproved."""
@@ -49,7 +49,9 @@ class Host:
         self.journal = self.journal.with_return(0, owed.release.where, (commit_id, path), "why")
         if swaps:
             left, self.live[path] = self.live[path], commit_id
-            self.owed[path] = Unproved(PlacedRelease(commit_id, path), owed.generation, True, left, "why")
+            self.owed[path] = Unproved(
+                PlacedRelease(commit_id, path), owed.generation, needs_use=True, left=left, why="why"
+            )
 
     def cancel(self) -> None:
         """What is under way is broken off on purpose."""
@@ -61,12 +63,18 @@ class Host:
             self.journal = self.journal.with_healthy(self.live[path], path, 5)
             self.owed.clear()
 
+    def leave(self, path: str) -> None:
+        """What is live is no healthy release, and stays: it has its outcome, and nothing else has."""
+        if path in self.live:
+            self.journal = self.journal.without_release(self.live[path], path)
+            self.owed.pop(path, None)
+
 
 COMMITS, PATHS = st.sampled_from((A, B, C)), st.sampled_from(PLACES)
 STEPS = st.one_of(
     st.tuples(st.just("begin"), PATHS, COMMITS, st.booleans()),
     st.tuples(st.just("go_back"), PATHS, COMMITS, st.booleans()),
-    st.tuples(st.sampled_from(("use", "prove")), PATHS),
+    st.tuples(st.sampled_from(("use", "prove", "leave")), PATHS),
     st.just(("cancel",)),
 )
 
@@ -83,17 +91,41 @@ def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tu
         found = [(one.release, one.needs_use) for one in find_unproved(live, host.journal)]
         owed = [host.owed[path] for path in host.live if path in host.owed]
         assert found == [(one.release, one.needs_use) for one in owed]
-        for release in live:
-            others = [one for one in find_unproved(live, host.journal) if one.release != release]
-            assert find_unproved(live, host.journal, release) == others or not host.journal.is_proved(*release.where)
+
+
+RELEASES = st.builds(PlacedRelease, COMMITS, PATHS)
+
+
+@given(
+    st.lists(st.builds(Unproved, RELEASES), unique_by=lambda one: one.release.path),
+    st.none() | RELEASES,
+    st.lists(st.builds(Unproved, RELEASES)),
+    st.booleans(),
+)
+def test_what_is_live_is_proved_first_unless_the_deployment_proves_it_or_takes_its_place(
+    unproved: list[Unproved], target: PlacedRelease | None, tried: list[Unproved], has_yielded: bool
+) -> None:
+    first = proved_first(unproved, target, tried, has_yielded=has_yielded)
+    waiting = [one for one in unproved if one.release not in {other.release for other in tried}]
+    if target is None:
+        assert first == next(iter(waiting), None)
+    elif first is not None:
+        assert first in waiting
+        assert first.release != target
+        assert first.release.path != target.path or has_yielded
+    else:
+        before = (
+            unproved[: [one.release for one in unproved].index(target)] if Unproved(target) in unproved else unproved
+        )
+        assert all(one not in waiting or (one.release.path == target.path and not has_yielded) for one in before)
 
 
 def test_what_was_never_healthy_at_the_place_of_the_release_is_unproved_also_without_an_attempt() -> None:
-    live, target = [PlacedRelease(B, "site"), PlacedRelease(B, "other")], PlacedRelease(C, "site")
+    live = [PlacedRelease(B, "site"), PlacedRelease(B, "other")]
     journal = ReleaseJournal().with_healthy(A, "site", 5)
-    assert find_unproved(live, journal, target) == [Unproved(live[0])]
-    assert find_unproved(live, journal.with_healthy(B, "site", 5), target) == []
-    assert find_unproved(live, journal, live[0]) == []
+    assert find_unproved(live, journal, "site") == [Unproved(live[0])]
+    assert find_unproved(live, journal.with_healthy(B, "site", 5), "site") == []
+    assert find_unproved(live, journal) == []
 
 
 def test_an_end_on_purpose_during_a_way_back_is_not_held_against_what_is_left() -> None:
@@ -107,9 +139,9 @@ def test_an_end_on_purpose_during_a_way_back_is_not_held_against_what_is_left() 
 def test_what_was_gone_back_to_and_is_used_is_owed_nothing() -> None:
     back = ReleaseJournal().with_attempt(7, B, "site", A).with_return(7, (B, "site"), (A, "site"), "not healthy")
     live = [PlacedRelease(A, "site")]
-    assert find_unproved(live, back) == [Unproved(live[0], 7, True, B, "not healthy")]
-    assert find_unproved(live, back.without_return(A, "site")) == []
-    assert find_unproved(live, back.with_failure(Failure(7, "rolled_back", "", B))) == []
+    assert find_unproved(live, back) == [Unproved(live[0], 7, True, 1, B, "not healthy")]
+    assert find_unproved(live, back.without_release(A, "site")) == []
+    assert find_unproved(live, back.without_release(B, "site")) == []
 
 
 def test_the_attempts_in_the_journal_of_an_older_version_are_known(tmp_path: Path) -> None:
@@ -119,7 +151,7 @@ def test_the_attempts_in_the_journal_of_an_older_version_are_known(tmp_path: Pat
     ]
     path.write_text(json.dumps({"healthy": [A], "attempt": attempts[0], "interrupted": attempts[1]}))
     journal = ReleaseJournal.load(path)
-    assert find_unproved([PlacedRelease(B, "site")], journal) == [Unproved(PlacedRelease(B, "site"), 7, needs_use=True)]
+    assert find_unproved([PlacedRelease(B, "site")], journal) == [Unproved(PlacedRelease(B, "site"), 7, True, 1)]
     assert journal.attempts(8, C) == 1
     journal.save(path)
     assert ReleaseJournal.load(path) == journal

@@ -109,6 +109,19 @@ def test_a_body_of_a_known_length_is_not_waited_for_longer() -> None:
         assert http_answer(ours, check(), LIMIT) == (200, b"fine")
 
 
+def test_a_chunk_may_be_larger_than_what_is_searched() -> None:
+    answer = CHUNKED + b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\n\r\n"
+    assert ask(answer)[0] == (200, b"x" * LIMIT)
+
+
+def test_the_rest_of_a_chunk_that_nobody_asks_for_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(5)
+        theirs.sendall(CHUNKED + b"ffff\r\nfine")
+        assert http_answer(ours, check(), 4) == (200, b"fine")
+
+
 def test_an_answer_may_come_in_pieces() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

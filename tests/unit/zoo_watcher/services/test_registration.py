@@ -187,3 +187,14 @@ def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(h
     with pytest.raises(NoAnswerError):
         registrations.update(serving=False)
     assert held.asked == ["withdraw /service/a"]
+
+
+def test_while_nobody_can_tell_what_a_host_serves_only_what_is_not_healthy_is_withdrawn(health: Health) -> None:
+    held = Held({"/service/a", "/service/b"})
+    registrations = registrations_of(health, held)
+    health.checkers[0].healthy, health.checkers[1].healthy = False, True
+    registrations.update(serving=None)
+    assert held == {"/service/b"}
+    health.checkers[0].healthy = True
+    registrations.update(serving=None)
+    assert held == {"/service/b"}, "nothing new is registered"

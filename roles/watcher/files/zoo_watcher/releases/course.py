@@ -13,7 +13,7 @@ from typing import Callable, TypeVar
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import PassingError
+from zoo_watcher.errors import PassingError, YieldedError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
@@ -53,37 +53,23 @@ class Course:
         self.timings: dict[str, float] = {}
         self.previous: str | None = None
         """The commit that the host would go back to."""
+        self.patience: float | None = None
+        """Seconds for which a step may be tried again before it gives way to something else; None for no end."""
+        self.aside: str | None = None
+        """What came of another release before; it is in each report until this one is live."""
         self._told = told
-        self._deadline: float | None = None
-        self._overdue: Callable[[str], str | None] | None = None
-        self._aside: str | None = None
 
     def report(
         self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
     ) -> None:
         """Report where the deployment is."""
-        message = "; ".join(filter(None, [message, self._aside])) or None
+        message = "; ".join(filter(None, [message, self.aside])) or None
         self._told(Progress(state, message, dict(self.timings), self.previous, retry, waits_for or retry))
 
-    @contextlib.contextmanager
-    def expecting(self, overdue: Callable[[str], str | None]) -> Iterator[None]:
-        """Have `overdue` called where a step in the block is still tried again after the `health_timeout`, once.
-
-        It gets why that is so. What it comes to is in each report of the block from then on.
-        """
-        self._deadline, self._overdue = time.monotonic() + self.config.health_timeout, overdue
-        try:
-            yield
-        finally:
-            self._deadline = self._aside = None
-
-    def look_at_deadline(self, why: str) -> bool:
-        """See whether what is waited for has just become overdue, and `why`. Raises `CancelledError`."""
-        if self._deadline is None or self._overdue is None or time.monotonic() <= self._deadline:
-            return False
-        self._deadline = None
-        self._aside = self._overdue(why)
-        return True
+    def check_patience(self, since: float) -> None:
+        """Raises `YieldedError` where a step has been tried again `since` then for longer than it may be."""
+        if self.patience is not None and time.monotonic() > since + self.patience:
+            raise YieldedError
 
     def live(self) -> str | None:
         """The commit that is live at the place of the release now. Raises `DeployError`."""
@@ -104,14 +90,14 @@ class Course:
     def wait_out(self, state: str, step: Callable[[], T], why: str = "") -> T:
         """What a step of this thread comes to; what may pass, such as a full disk, is waited out in `state`.
 
-        Raises `DeployError` for what will not, `CancelledError`.
+        Raises `DeployError` for what will not, `CancelledError`, `YieldedError`.
         """
-        backoff = Backoff()
+        backoff, begin = Backoff(), time.monotonic()
         while True:
             try:
                 return step()
             except PassingError as exc:
                 pause = next(backoff)
-                self.look_at_deadline(str(exc))
+                self.check_patience(begin)
                 self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
                 self.handshake.sleep(pause)

@@ -33,7 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class Deployment(LiveProof):
-    """Makes `release` live, where it is not, and proves it. `fleet` agents may do the same at the same time."""
+    """Makes `release` live, where it is not, and proves it. `fleet` agents may do the same at the same time.
+
+    One that `yields` ends where it has to wait for longer than `health_timeout` before the release is live, for what is
+    live there meanwhile to be proved. `aside` is what has come of another release; it is told until this one is live.
+    """
 
     def __init__(  # what one deployment is made of
         self,
@@ -43,12 +47,18 @@ class Deployment(LiveProof):
         fleet: int,
         health: Health,
         report: Callable[[Progress | None], None],
+        *,
+        yields: bool = False,
+        aside: str | None = None,
     ) -> None:
         target = PlacedRelease(release.commit_id, release.relative_path)
         super().__init__(config, target, generation, health, report)
         self._fetching = Fetching(self.course, self._memory, release, fleet)
         self._untidy = False
         self._hook_done = False
+        self.course.aside = aside
+        if yields:
+            self.course.patience = config.health_timeout
 
     def cancel(self) -> None:
         """Let it end as soon as it can, as any proof, and kill what it fetches by."""
@@ -65,10 +75,9 @@ class Deployment(LiveProof):
             log.warning("object store not packed: %s", exc)
 
     def _make_live(self) -> None:
-        """Stage the release and swap the symlink. Raises `DeployError`, `CancelledError`."""
-        with self.course.expecting(self._back.settle_unproved):
-            self._untidy = self._fetching.fetch()
-            self.course.wait_out("activating", self._switch)
+        """Stage the release and swap the symlink. Raises `DeployError`, `CancelledError`, `YieldedError`."""
+        self._untidy = self._fetching.fetch()
+        self.course.wait_out("activating", self._switch)
 
     def _switch(self) -> None:
         """Drain the host, and swap the symlink. Raises `PassingError`, before which the drain has ended.
@@ -117,3 +126,4 @@ class Deployment(LiveProof):
         course.report("activating")
         with course.timed("activating"):
             activate(course.layout, self.target.path, self.target.commit_id)
+        course.patience = course.aside = None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
@@ -44,7 +45,7 @@ class Fetching:
     def fetch(self) -> bool:
         """See to it that the release directory is there, complete; whether the object store is untidy.
 
-        Raises `DeployError`, `CancelledError`.
+        Raises `DeployError`, `CancelledError`, `YieldedError`.
         """
         course = self._course
         if course.wait_out("queued", self._is_deployable):
@@ -54,7 +55,7 @@ class Fetching:
         job = course.wait_out("queued", lambda: stage_job(course.config, self._release, self._kept()))
         backoff = Backoff()
         steps = _Steps(course.report)
-        killed = 0
+        begin, killed = time.monotonic(), 0
         while True:
             try:
                 result = self._process.run(job, steps.enter)
@@ -65,9 +66,7 @@ class Fetching:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
                 pause = next(backoff)
                 steps.fail(exc)
-                # The way back may have led to this very release.
-                if course.look_at_deadline(str(exc)) and course.wait_out("queued", self._is_deployable):
-                    return False
+                course.check_patience(begin)
                 course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
                 course.handshake.sleep(pause)
             else:

@@ -20,7 +20,7 @@ from .journal import ReleaseJournal
 from .memory import Memory
 from .release_directory import allowed_signers
 from .rollback import PlacedRelease, WayBack, live_releases
-from .unproved import Unproved, find_unproved
+from .unproved import Unproved
 
 MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
@@ -73,7 +73,7 @@ class GoingBack:
     def go_back(self, reason: str) -> tuple[str, str]:
         """Make an earlier release live again, and check it; that needs no git. The outcome, and what to say of it.
 
-        Raises `CancelledError`.
+        One that was never proved itself is left to a proof of its own. Raises `CancelledError`, `YieldedError`.
         """
         course = self._course
         course.handshake.enter(Phase.GOING_BACK)
@@ -85,15 +85,18 @@ class GoingBack:
                 self._memory.note_failure_surely("failed", f"{message}; {ended}")
         except DeployError as exc:
             return "failed", str(exc)
+        known = self._memory.journal.unproved(*target.where)
+        if known and known.left is None:
+            return "rolled_back", f"{message}, which was never proved"
         return self._check_earlier(target, course.target.commit_id, message)
 
     def finish(self, unproved: Unproved) -> tuple[str, str]:
         """Finish going back to the release of this course, which an earlier agent began; as `go_back`."""
         self._course.handshake.enter(Phase.GOING_BACK)
-        with self._memory.checking(unproved.release) as times:
-            if times >= MOST_ATTEMPTS:
-                return "failed", f"{unproved.why}; {_NOT_USED}"
-            return self._check_earlier(unproved.release, unproved.left, unproved.why)
+        self._memory.begin_attempt()
+        if unproved.times >= MOST_ATTEMPTS:
+            return "failed", f"{unproved.why}; {_NOT_USED}"
+        return self._check_earlier(unproved.release, unproved.left, unproved.why)
 
     def _check_earlier(self, target: PlacedRelease, failed: str | None, message: str) -> tuple[str, str]:
         """Have the host use the earlier release, and wait for its health. Raises `CancelledError`."""
@@ -155,85 +158,6 @@ class GoingBack:
         # The target is live at its own place, where nothing has changed.
         restore_link(layout, path, memory.journal.place(path).before)
         memory.journal = memory.journal.without_places(lambda known: known == path)
-
-    def settle_unproved(self, why: str) -> str | None:
-        """Bring each live release, at whatever place, to the outcome that the deployment of this one has broken off.
-
-        What has to be said of that; None where all is well. Raises `CancelledError`.
-        """
-        course, said = self._course, []
-        for unproved in course.wait_out("checking", self._find_unproved):
-            # What was proved, or left, for another one may have settled this one too.
-            if unproved in course.wait_out("checking", self._find_unproved):
-                done = self._settle(unproved, why)
-                said += [done] if done else []
-        return "; ".join(said) or None
-
-    def _find_unproved(self) -> list[Unproved]:
-        layout, journal = self._course.layout, self._memory.journal
-        with disk_errors("looking at what is live"):
-            return find_unproved(live_releases(layout, journal), journal, self._course.target)
-
-    def _settle(self, unproved: Unproved, why: str) -> str | None:
-        course, commit_id = self._course, unproved.release.commit_id
-        # Not the way back from this release: it may be the very one that was healthy before.
-        way_back = course.wait_out("checking", partial(self._way_back_from, unproved.release))
-        if way_back.first is None and not unproved.left:
-            return f"{commit_id}, which is live, was never proved, and there is no earlier release to go back to"
-        self._way_back = way_back
-        with course.handshake.settling():
-            owed = "is not in use yet" if unproved.left else "was never proved"
-            course.report("checking", f"{why}; {commit_id}, which is live, {owed} and is checked")
-            with self._memory.checking(unproved.release) as times:
-                done = self._use_earlier(unproved, times) if unproved.left else self._prove(unproved, times)
-            course.wait_out("checking", self.look_back)
-        if done:
-            log.warning("%s", done)
-        return done
-
-    def _way_back_from(self, release: PlacedRelease) -> WayBack:
-        with disk_errors("looking at what is here"):
-            return WayBack.find(self._course.layout, self._memory.journal, release)
-
-    def _prove(self, unproved: Unproved, times: int) -> str | None:
-        """Prove what is live, or go back from it; what that came to, where it is not proved."""
-        release = unproved.release
-        problem = f"is {given_up('it')}" if times >= MOST_ATTEMPTS else self._use_and_check(unproved)
-        if problem is None:
-            self._memory.note_healthy(release)
-            return None
-        reason = f"{release.commit_id}, which was live, {problem}"
-        try:
-            target, message = self._swap_back(release, times, reason)
-        except DeployError as exc:
-            return f"{exc}; {release.commit_id} stays live, and was never proved"
-        return self._use(target, release.commit_id, message)
-
-    def _use_and_check(self, unproved: Unproved) -> str | None:
-        release = unproved.release
-        if unproved.needs_use:
-            earlier = self._way_back.first
-            why = f"{release.commit_id}, which is live, was never proved"
-            problems = self._hooks.use_again(release.commit_id, earlier.commit_id if earlier else None, why)
-            if problems:
-                return f"has failed: {'; '.join(problems)}"
-            self._memory.note_used(release)
-        problem = self._proof.find_problem(self._course.config.healthy_for)
-        return f"is {problem}" if problem else None
-
-    def _use_earlier(self, unproved: Unproved, times: int) -> str:
-        """Have the host use what an earlier agent went back to; what that came to."""
-        if times >= MOST_ATTEMPTS:
-            self._memory.note_returned(unproved.release)
-            return f"{unproved.why}; {_NOT_USED}"
-        return self._use(unproved.release, unproved.left, unproved.why)
-
-    def _use(self, target: PlacedRelease, left: str | None, message: str) -> str:
-        """Have the host use the release that it went back to, and check it; what has happened."""
-        problems = self._hooks.use_again(target.commit_id, left, message)
-        problems += self._find_problems()
-        self._memory.note_returned(target)
-        return "; ".join([message, *problems])
 
 
 def given_up(what: str) -> str:

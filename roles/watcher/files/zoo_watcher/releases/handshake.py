@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from enum import IntEnum
 
 from zoo_watcher.errors import CancelledError
@@ -46,7 +44,6 @@ class Handshake:
         self._condition = threading.Condition()
         self._entered = [Phase.PREPARING]
         self._cancelled = False
-        self._settling = False
 
     @property
     def phase(self) -> Phase:
@@ -76,21 +73,10 @@ class Handshake:
     def cancel_before_activation(self) -> bool:
         """Let the deployment end as soon as it can, where it has changed nothing that is live; whether that is so."""
         with self._condition:
-            if self.phase >= Phase.ACTIVATED or self._settling:
+            if self.phase >= Phase.ACTIVATED:
                 return False
             self.cancel()
             return True
-
-    @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
-        """While it lasts, something else that is live may be changed, and is to be brought to its end."""
-        with self._condition:
-            self.check()
-            self._settling = True
-        try:
-            yield
-        finally:
-            self._settling = False
 
     def enter(self, phase: Phase) -> None:
         """The deployment is in this phase now."""

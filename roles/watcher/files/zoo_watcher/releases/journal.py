@@ -130,7 +130,7 @@ class ReleaseJournal:
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
         latest = _with_first(commit_id, self.healthy, keep)
-        return replace(self._with(healthy), healthy=latest, failure=None, begun=())
+        return replace(self._with(healthy), healthy=latest, begun=())
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]
@@ -142,7 +142,17 @@ class ReleaseJournal:
 
     def with_failure(self, failure: Failure) -> ReleaseJournal:
         """The journal after a generation failed."""
-        return replace(self, failure=failure, begun=())
+        return replace(self, failure=failure)
+
+    def without_release(self, commit_id: str, path: str) -> ReleaseJournal:
+        """The journal after a commit at a place has come to an outcome: nothing is owed to it, or for leaving it."""
+
+        def is_over(one: Attempt) -> bool:
+            return one.path is None or (one.commit_id, one.path) == (commit_id, path) or one.left == commit_id
+
+        left = self.unproved(commit_id, path)
+        others = (one for one in self.begun if not is_over(one) and (left is None or one.commit_id != left.left))
+        return replace(self, begun=tuple(others))
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
@@ -175,7 +185,7 @@ class ReleaseJournal:
         return self._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
-        """The journal before what is live and unproved is checked, for the sake of the release of `generation`."""
+        """The journal before what is live and unproved is checked; `generation` is its own, where that is not known."""
         known = self.unproved(commit_id, path) or Attempt(generation, commit_id, 0, path)
         return self._begin(replace(known, times=known.times + 1), None)
 
@@ -206,14 +216,9 @@ class ReleaseJournal:
             begun=(_once_less(present), *(_once_less(one) if one.commit_id == present.left else one for one in others)),
         )
 
-    def without_return(self, commit_id: str, path: str) -> ReleaseJournal:
-        """The journal after the host has gone back to a commit at a place, and uses it."""
-        others = (one for one in self.begun if one.left is None or (one.commit_id, one.path) != (commit_id, path))
-        return replace(self, begun=tuple(others))
-
     def without_failure(self) -> ReleaseJournal:
-        """The journal before a generation is tried again, by a person's will: what was tried before does not count."""
-        return replace(self, failure=None, begun=self.begun[1:])
+        """The journal before a generation is tried again, by a person's will."""
+        return replace(self, failure=None)
 
     def failed(self, generation: int, commit_id: str) -> Failure | None:
         """How `generation`, of this commit, failed here, or None."""

@@ -13,7 +13,7 @@ import threading
 from typing import Callable
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError
+from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError, YieldedError
 from zoo_watcher.services.health import Health
 
 from .activation import live_commit
@@ -24,12 +24,17 @@ from .health_proof import HealthProof
 from .hooks import HostHooks
 from .memory import Memory
 from .rollback import PlacedRelease
+from .unproved import Unproved
 
 log = logging.getLogger(__name__)
 
 
 class LiveProof(threading.Thread):
-    """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at its end."""
+    """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at its end.
+
+    `unproved` is what is known of it, where it is not the desired release. A proof that `ends` waits for nothing for
+    ever: then it `has_yielded`, to what is deployed after it.
+    """
 
     def __init__(
         self,
@@ -38,16 +43,24 @@ class LiveProof(threading.Thread):
         generation: int,
         health: Health,
         report: Callable[[Progress | None], None],
+        *,
+        unproved: Unproved | None = None,
+        ends: bool = False,
     ) -> None:
         super().__init__(name=f"deployment-{generation}", daemon=True)
         self.target = target
         self.generation = generation
+        self.ends = ends
+        self.has_yielded = False
         self.course = Course(config, target, generation, report)
         self.handshake = self.course.handshake
-        self._memory = Memory(self.course)
+        self._unproved = unproved
+        self._memory = Memory(self.course, is_desired=unproved is None)
         self._hooks = HostHooks(self.course)
         self._proof = HealthProof(self.course, health)
         self._back = GoingBack(self.course, self._memory, self._hooks, self._proof)
+        if ends:
+            self.course.patience = config.health_timeout
 
     def cancel(self) -> None:
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
@@ -74,6 +87,9 @@ class LiveProof(threading.Thread):
                 self._tidy()
         except CancelledError:
             pass
+        except YieldedError:
+            self._memory.break_off_attempt()
+            self.has_yielded = True
         except DeployError as exc:
             self._give_up("failed", str(exc))
         except Exception as exc:  # noqa: BLE001  # whatever it is, the status says so
@@ -88,29 +104,24 @@ class LiveProof(threading.Thread):
     def _prove_or_go_back(self) -> bool:
         """Have the release live and proved, or undo that; whether it is proved.
 
-        Raises `DeployError`, `CancelledError`.
+        Raises `DeployError`, `CancelledError`, `YieldedError`.
         """
         try:
             self._make_live_and_prove()
         except UnhealthyError as exc:
             reason = str(exc)
-        except DeployError as exc:
-            raise self._settle_unproved(str(exc)) from exc
+        except DeployError:
+            raise
         except Exception as exc:
             reason = self._log_own(exc)
             if not self.handshake.has_activated:
-                raise self._settle_unproved(reason) from exc
+                raise DeployError(reason) from exc
         else:
             return True
         # What failed is live and unproved: the newer release settles it, or the next agent.
         self.handshake.check()
         self._give_up(*self._back.go_back(reason))
         return False
-
-    def _settle_unproved(self, reason: str) -> DeployError:
-        """Bring what is live to its outcome where this release has failed before it was; the error with all of that."""
-        done = None if self.handshake.has_activated else self._back.settle_unproved(reason)
-        return DeployError(f"{reason}; {done}" if done else reason)
 
     def _log_own(self, error: Exception) -> str:
         """Log an error that nobody has thought of, with its traceback; what the status says of it."""
@@ -128,18 +139,23 @@ class LiveProof(threading.Thread):
             self._make_live()
         # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
         proved_before = live == commit_id and self._memory.journal.is_proved(commit_id, self.target.path)
+        if live == commit_id and not proved_before:
+            self.handshake.enter(Phase.ACTIVATED)
         if not proved_before:
-            if live == commit_id:
-                self.handshake.enter(Phase.ACTIVATED)
-            self._memory.begin_attempt()
-            self._hooks.use(UnhealthyError, commit_id, self.course.previous)
-            self._memory.note_used(self.target)
+            self._use()
         self._prove(proved_before=proved_before)
         problem = self._proof.find_problem_of_place(self.target)
         if problem:
             raise UnhealthyError(problem)
         self._memory.note_healthy(self.target)
         self._settle("active")
+
+    def _use(self) -> None:
+        """Have the host use the release, unless that is done. Raises `UnhealthyError`, `CancelledError`."""
+        self._memory.begin_attempt()
+        if self._unproved is None or self._unproved.needs_use:
+            self._hooks.use(UnhealthyError, self.target.commit_id, self.course.previous)
+            self._memory.note_used(self.target)
 
     def _make_live(self) -> None:
         """Raises `CancelledError`: what is live no more is not to be proved."""
@@ -157,7 +173,7 @@ class LiveProof(threading.Thread):
     def _prove(self, *, proved_before: bool) -> None:
         """Wait until the checks pass since the release went live, and long enough.
 
-        Raises `UnhealthyError`, `CancelledError`.
+        Raises `UnhealthyError`, `CancelledError`, `YieldedError`.
         """
         course, config = self.course, self.course.config
         course.report("checking")
@@ -168,6 +184,9 @@ class LiveProof(threading.Thread):
                 if not proved_before and self._back.is_possible:
                     raise UnhealthyError(problem)
                 # Nothing to go back to: it was proved before, or is the first and its service comes up later.
+                if self.ends:
+                    self.course.report("checking", f"{problem}; there is no earlier release to go back to")
+                    raise YieldedError
                 self._memory.break_off_attempt()
                 course.report("checking", problem, waits_for="health")
                 self._proof.wait_for_ever()

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import threading
-from collections.abc import Iterator
+import time
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.host.filesystem import disk_errors
@@ -22,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """The journal as a deployment has it, which nobody else writes meanwhile but who cancels it."""
+    """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but who cancels it."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, *, is_desired: bool) -> None:
+        """`is_desired` is whether the release is the published one, and so could be tried again."""
         self.journal = ReleaseJournal()
-        self.desired = course.target.commit_id
-        """The commit of this generation; where the host goes back, that is not the one which is made live."""
+        self._is_desired = is_desired
         self._live: str | None = None
         self._course = course
         self._is_known = False
@@ -54,49 +53,36 @@ class Memory:
 
     @property
     def attempts(self) -> int:
-        """How often the release was begun to be activated, and the agent ended without a word."""
+        """How often the release was begun to be activated or checked, and the agent ended without a word."""
         return self.journal.attempts(self._course.generation, self._course.target.commit_id)
 
     def begin_attempt(self) -> None:
-        """Note, once, that the release is about to be activated: who is started after a crash has to know.
+        """Note, once, that the release is about to be activated, or checked: who is started after a crash has to know.
 
-        A read-only disk is waited out, before anything is drained. Raises `CancelledError`.
+        A read-only disk is waited out, before anything is drained. Raises `CancelledError`, `YieldedError`.
         """
         if self._attempting:
             return
-        course = self._course
-        target = course.target
+        course, begin = self._course, time.monotonic()
         for pause in Backoff():
             with self._lock:
                 course.handshake.check()
                 before = self.journal
-                problem = self.remember(
-                    before.with_attempt(course.generation, target.commit_id, target.path, self._live)
-                )
+                problem = self.remember(self._with_attempt())
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
             self.journal = before
             why = f"{course.layout.journal}: Read-only file system"
-            course.look_at_deadline(why)
+            course.check_patience(begin)
             course.report("queued", f"{why}; tried again in {pause:.0f} s", "disk")
             course.handshake.sleep(pause)
 
-    @contextlib.contextmanager
-    def checking(self, live: PlacedRelease) -> Iterator[int]:
-        """Note, while it lasts, that what is live and unproved is checked; how often the agent ended in that before.
-
-        Raises `CancelledError`.
-        """
-        course = self._course
-        with self._lock:
-            course.handshake.check()
-            self.remember(self.journal.with_check(live.commit_id, live.path, course.generation))
-            self._attempting = True
-        attempt = self.journal.unproved(live.commit_id, live.path)
-        yield attempt.times - 1 if attempt else 0
-        with self._lock:
-            self._attempting = False
+    def _with_attempt(self) -> ReleaseJournal:
+        generation, target = self._course.generation, self._course.target
+        if self._is_desired:
+            return self.journal.with_attempt(generation, target.commit_id, target.path, self._live)
+        return self.journal.with_check(target.commit_id, target.path, generation)
 
     def note_used(self, live: PlacedRelease) -> None:
         """Note that hook and units were done for what is live, which is not proved yet."""
@@ -109,11 +95,6 @@ class Memory:
         with self._lock:
             self.remember(self.journal.with_return(generation, left.where, target.where, why))
 
-    def note_returned(self, target: PlacedRelease) -> None:
-        """Note that the host uses again what it went back to."""
-        with self._lock:
-            self.remember(self.journal.without_return(target.commit_id, target.path))
-
     def break_off_attempt(self) -> None:
         """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
         with self._lock:
@@ -123,19 +104,25 @@ class Memory:
 
     def note_healthy(self, live: PlacedRelease) -> None:
         """Note that a release was healthy where it is live."""
-        self.remember(self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases))
+        self._attempting = False
+        journal = self.journal.with_healthy(live.commit_id, live.path, self._course.config.keep_releases)
+        self.remember(journal.without_failure() if self._is_desired else journal)
 
     def note_failure(self, state: str, message: str) -> OSError | None:
-        """Note that this generation is not tried again; why that can't be noted."""
+        """Note that the release is left, and where it is the desired one not tried again; why that can't be noted."""
         if not self._is_known:
             return None  # what could not be read is not overwritten either
-        failure = Failure(self._course.generation, state, message, self.desired)
-        return self.remember(self.journal.with_failure(failure))
+        target = self._course.target
+        self._attempting = False
+        journal = self.journal.without_release(target.commit_id, target.path)
+        if self._is_desired:
+            journal = journal.with_failure(Failure(self._course.generation, state, message, target.commit_id))
+        return self.remember(journal)
 
     def note_failure_surely(self, state: str, message: str) -> None:
-        """Note durably that this generation is not tried again; what may pass is waited out.
+        """As `note_failure`, durably; what may pass is waited out.
 
-        Raises `DeployError`, `CancelledError`.
+        Raises `DeployError`, `CancelledError`, `YieldedError`.
         """
 
         def note() -> None:

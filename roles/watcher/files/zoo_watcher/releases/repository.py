@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -55,6 +56,8 @@ MAY_PASS = (
 """The disk is full or broken, or the host is short of something, which may be otherwise the next time."""
 UNWRITTEN = ("unable to write",)
 """Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
+MALFORMED = re.compile(r"error: (object [0-9a-f]+: .+)")
+"""What `fetch.fsckObjects` says of an object, such as a tree that would write into `.git`."""
 SSH_CONNECT = 10
 """Seconds within which an SSH server has to accept a connection and say that it is one."""
 SSH_ALIVE = 10
@@ -336,13 +339,11 @@ class Repository:
             return self._too_large(url)
         if _lacked(exc):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
+        if says(exc.stderr, ("fsck error in pack",)):
+            return DeployError(f"git refuses what {url} has: {_malformed(exc.stderr)}")
         if self.is_broken():
             return CorruptError(f"the object store: {reason(exc.stderr)}")
-        if says(exc.stderr, ABSENT):
-            return PassingError(f"{url} has no commit {commit_id}; was it pushed?", "commit")
-        if says(exc.stderr, CREDENTIALS):
-            return PassingError(f"{url}: credentials refused: {reason(exc.stderr)}", "credentials")
-        return PassingError(f"fetching from {url}: {reason(exc.stderr)}", "fetch")
+        return _unserved(url, commit_id, exc.stderr)
 
     def _too_large(self, url: str) -> DeployError:
         if self._limit < self.access.largest:
@@ -506,6 +507,21 @@ class CorruptError(PassingError):
 def _lacked(exc: CommandError) -> bool:
     """Whether git was killed, or lacked memory."""
     return exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY)
+
+
+def _unserved(url: str, commit_id: str, stderr: str) -> PassingError:
+    """Why a server does not give the commit away now."""
+    if says(stderr, ABSENT):
+        return PassingError(f"{url} has no commit {commit_id}; was it pushed?", "commit")
+    if says(stderr, CREDENTIALS):
+        return PassingError(f"{url}: credentials refused: {reason(stderr)}", "credentials")
+    return PassingError(f"fetching from {url}: {reason(stderr)}", "fetch")
+
+
+def _malformed(stderr: str) -> str:
+    """The object that git's check of a pack refuses, and why."""
+    found = MALFORMED.search(stderr)
+    return found.group(1) if found else reason(stderr)
 
 
 @contextlib.contextmanager

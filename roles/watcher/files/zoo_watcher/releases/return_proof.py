@@ -21,20 +21,15 @@ Report = Callable[[Progress | None], None]
 class ReturnProof(LiveProof):
     """Finishes going back to a release: its generation is that of the one which has failed."""
 
-    def __init__(self, config: Config, unproved: Unproved, health: Health, report: Report) -> None:
-        super().__init__(config, unproved.release, unproved.generation, health, report)
-        self._unproved = unproved
-        self._memory.desired = unproved.left or unproved.release.commit_id
-
     def _prove_or_go_back(self) -> bool:
         if self.course.wait_out("queued", self._back.look_back) != self.target.commit_id:
             raise CancelledError
+        assert self._unproved is not None  # noqa: S101  # else it is no proof
         self._give_up(*self._back.finish(self._unproved))
         return False
 
 
-def proof_of(config: Config, unproved: Unproved, health: Health, report: Report) -> LiveProof:
-    """What brings a live release to its outcome."""
-    if unproved.left:
-        return ReturnProof(config, unproved, health, report)
-    return LiveProof(config, unproved.release, unproved.generation, health, report)
+def proof_of(config: Config, unproved: Unproved, health: Health, report: Report, *, ends: bool) -> LiveProof:
+    """What brings a live release to its outcome; with `ends`, within a limited time, and by that perhaps to none."""
+    kind = ReturnProof if unproved.left else LiveProof
+    return kind(config, unproved.release, unproved.generation, health, report, unproved=unproved, ends=ends)

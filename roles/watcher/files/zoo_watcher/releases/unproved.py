@@ -9,7 +9,7 @@ that fails. One that the host goes back to is owed the hook, the units and a che
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .journal import ReleaseJournal
@@ -20,31 +20,47 @@ from .rollback import PlacedRelease
 class Unproved:
     """A release that is live and has come to no outcome; `generation` is 0 where no attempt at it is known.
 
-    `needs_use` tells whether hook and units are still to be done for it. Where the host goes back to it, `left` is the
-    commit that it leaves, and `why` says what has happened.
+    `needs_use` tells whether hook and units are still to be done for it, `times` how often an agent has ended without a
+    word meanwhile. Where the host goes back to it, `left` is the commit that it leaves, and `why` says what has
+    happened.
     """
 
     release: PlacedRelease
     generation: int = 0
     needs_use: bool = False
+    times: int = 0
     left: str | None = None
     why: str = ""
 
 
-def find_unproved(
-    live: Sequence[PlacedRelease], journal: ReleaseJournal, target: PlacedRelease | None = None
-) -> list[Unproved]:
-    """Those of the `live` releases that are unproved, but `target`, in the same order.
+def find_unproved(live: Sequence[PlacedRelease], journal: ReleaseJournal, place: str | None = None) -> list[Unproved]:
+    """Those of the `live` releases that are unproved, in the same order.
 
-    At the place of `target`, one that was never healthy is unproved also where no attempt at it is known.
+    At `place`, one that was never healthy there is unproved also where no attempt at it is known.
     """
     found = []
     for release in live:
         attempt = journal.unproved(release.commit_id, release.path)
-        if release == target:
-            continue
         if attempt:
-            found.append(Unproved(release, attempt.generation, not attempt.is_used, attempt.left, attempt.why))
-        elif target and release.path == target.path and journal.lacks_proof(release.commit_id, release.path):
+            needs_use = not attempt.is_used
+            found.append(Unproved(release, attempt.generation, needs_use, attempt.times, attempt.left, attempt.why))
+        elif release.path == place and journal.lacks_proof(release.commit_id, release.path):
             found.append(Unproved(release))
     return found
+
+
+def proved_first(
+    unproved: Sequence[Unproved], target: PlacedRelease | None, tried: Collection[Unproved], *, has_yielded: bool
+) -> Unproved | None:
+    """Which of those that are unproved is to be proved before `target` is deployed, if any; with no target, the first.
+
+    What the deployment of the target proves, or takes the place of, is left to that, unless that `has_yielded`: then it
+    has waited for long enough. What was `tried`, and is unproved all the same, is left as it is.
+    """
+    for one in unproved:
+        if one.release == target:
+            return None
+        takes_its_place = target is not None and one.release.path == target.path and not has_yielded
+        if not takes_its_place and one.release not in {other.release for other in tried}:
+            return one
+    return None

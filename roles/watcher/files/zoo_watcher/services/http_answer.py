@@ -92,14 +92,13 @@ def _body(answer: IO[bytes], headers: dict[bytes, bytes], limit: int) -> bytes:
 
 def _unchunked(answer: IO[bytes], limit: int) -> bytes:
     body = bytearray()
-    while len(body) < limit:
+    while True:
         line = _line(answer)
         found = CHUNK_SIZE.fullmatch(line)
         if not found:
             raise ValueError(f"the answer has no size of a chunk, but {line.decode('utf-8', 'replace')!r}")
-        size = int(found[1], 16)
-        if size == 0:
-            break
-        body += answer.read(min(size, limit - len(body)))
+        size, left = int(found[1], 16), limit - len(body)
+        body += answer.read(min(size, left))
+        if size == 0 or size >= left:
+            return bytes(body)
         _line(answer)
-    return bytes(body)

@@ -36,9 +36,10 @@ class Registrations:
         if not all(service.address for service, _checker in self._services):
             self._address.find(connected_from)
 
-    def update(self, *, serving: bool) -> list[str]:
+    def update(self, *, serving: bool | None) -> list[str]:
         """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.
 
+        Where that is not known (None), nothing is registered that was not, and only what is not healthy is withdrawn.
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
@@ -50,21 +51,21 @@ class Registrations:
             except (SessionTroubleError, TakenError) as exc:
                 refused[path] = str(exc)
         self.refused = frozenset(refused)
-        waits = serving and any(self._waits(*service) for service in self._services)
+        waits = bool(serving) and any(self._waits(*service) for service in self._services)
         return [*refused.values(), *([self._address.trouble] if waits and self._address.trouble else [])]
 
     def _waits(self, service: Service, checker: Checker) -> bool:
         """Whether a service can't be registered before this host's address is known."""
         return bool(checker.healthy) and not (service.address or self._address.current)
 
-    def _withdrawals(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _withdrawals(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
-            if not serving or checker.healthy is False:
+            if serving is False or checker.healthy is False:
                 path = service_path(service)
                 yield path, partial(self._ephemerals.withdraw, path)
         yield "others", partial(self._ephemerals.withdraw_others, self._configured)
 
-    def _holds(self, *, serving: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
             address = service.address or self._address.current
             if serving and checker.healthy and address:
