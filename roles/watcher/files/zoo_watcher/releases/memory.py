@@ -109,13 +109,16 @@ class Memory:
         self.remember(journal.without_failure() if self._is_desired else journal)
 
     def note_failure(self, state: str, message: str) -> OSError | None:
-        """Note that the release is left, and where it is the desired one not tried again; why that can't be noted."""
+        """Note that the release is left and not tried again; why that can't be noted.
+
+        Of one that is not known to be desired, as while no server answers, that takes the place of no other's failure.
+        """
         if not self._is_known:
             return None  # what could not be read is not overwritten either
         target = self._course.target
         self._attempting = False
         journal = self.journal.without_release(target.commit_id, target.path)
-        if self._is_desired:
+        if self._is_desired or journal.failure is None or journal.failure.generation == self._course.generation:
             journal = journal.with_failure(Failure(self._course.generation, state, message, target.commit_id))
         return self.remember(journal)
 
