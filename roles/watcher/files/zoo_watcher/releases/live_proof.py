@@ -55,7 +55,9 @@ class LiveProof(threading.Thread):
         self.course = Course(config, target, generation, report)
         self.handshake = self.course.handshake
         self._unproved = unproved
-        self._memory = Memory(self.course, is_desired=unproved is None)
+        # Where the host goes back to the target, the generation is that of what is left.
+        published = (unproved and unproved.left) or target.commit_id
+        self._memory = Memory(self.course, is_desired=unproved is None, commit_id=published)
         self._hooks = HostHooks(self.course)
         self._proof = HealthProof(self.course, health)
         self._back = GoingBack(self.course, self._memory, self._hooks, self._proof)

@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 class Memory:
     """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but who cancels it."""
 
-    def __init__(self, course: Course, *, is_desired: bool) -> None:
-        """`is_desired` is whether the release is the published one, and so could be tried again."""
+    def __init__(self, course: Course, *, is_desired: bool, commit_id: str) -> None:
+        """`is_desired` is whether the release is the published one; `commit_id` is that of its generation."""
         self.journal = ReleaseJournal()
         self._is_desired = is_desired
+        self._commit_id = commit_id
         self._live: str | None = None
         self._course = course
         self._is_known = False
@@ -119,7 +120,7 @@ class Memory:
         self._attempting = False
         journal = self.journal.without_release(target.commit_id, target.path)
         if self._is_desired or journal.failure is None or journal.failure.generation == self._course.generation:
-            journal = journal.with_failure(Failure(self._course.generation, state, message, target.commit_id))
+            journal = journal.with_failure(Failure(self._course.generation, state, message, self._commit_id))
         return self.remember(journal)
 
     def note_failure_surely(self, state: str, message: str) -> None:
