@@ -244,10 +244,14 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
         ({"config_values": {"a": 1}, "config_path": "config"}, "path: expected one that begins with /"),
         ({"config_values": {"a": 1}, "config_path": "/app"}, "is the znode of the application itself"),
         ({"config_values": {"a": 1}, "config_path": "/"}, "expected a znode below the root, such as /config/shop"),
+        ({"config_values": {"a": 1}, "min_agents": "many"}, "min_agents: expected a whole number of agents"),
     ],
 )
-def test_what_can_not_be_published_is_refused_in_one_line(shop: Shop, variables: dict[str, Any], words: str) -> None:
-    done = shop.play(source=False, min_agents=0, **variables)
+def test_what_can_not_be_published_is_refused_in_one_line(
+    shop: Shop, zk: KazooClient, variables: dict[str, Any], words: str
+) -> None:
+    done = shop.play(source=False, **{"min_agents": 0, **variables})
     assert done.returncode != 0
+    assert zk.exists(f"{shop.path}/a") is None
     assert words in " ".join(done.stdout.split()), done.stdout
     assert "Traceback" not in done.stdout + done.stderr
