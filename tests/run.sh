@@ -5,8 +5,9 @@
 #        bash tests/run.sh --help
 #
 # Makes its own environment on a Debian or Ubuntu: system packages by apt where one is missing (root or sudo), uv under
-# .cache where PATH has none, everything else by `uv sync`. PYTHON names the interpreter; otherwise the oldest of 3.11 or
-# newer on PATH is taken. tests/README.md has the suites, what each needs, and how to run a single test.
+# .cache where PATH has none, everything else by `uv sync`. PYTHON names the interpreter; otherwise the distribution's is
+# taken where it is 3.11 or newer, or else the oldest such on PATH. tests/README.md has the suites, what each needs, and how
+# to run a single test.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -80,10 +81,11 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 }
 
-# The interpreter: PYTHON, or the first of those on PATH that is new enough and really starts.
+# The interpreter: PYTHON, or the first of these that is new enough and really starts. The distribution's is built with the
+# optimisations that one built by hand often lacks: it takes a tenth to a fifth less of the processor.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do
+    for candidate in ${PYTHON:-/usr/bin/python3 python3.11 python3.12 python3.13 python3.14 python3}; do
         "$candidate" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1); print(sys.executable)' 2>/dev/null && return
     done
     return 1
@@ -119,6 +121,8 @@ main() {
     uv=$(find_uv "$python")
     # Hundreds of processes import the same packages: none of them is to compile anew what another has compiled.
     unset PYTHONDONTWRITEBYTECODE
+    # Nor to read a program from a pipe byte by byte, which is how Ansible sends modules.
+    unset PYTHONUNBUFFERED
     "$uv" sync --quiet --no-python-downloads --compile-bytecode --python "$python"
     mkdir -p "$CACHE/bytecode"
     export PYTHONPATH=$PWD/tests ZOO_TESTS_BYTECODE=$CACHE/bytecode

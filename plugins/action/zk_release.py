@@ -10,16 +10,17 @@ what is published already.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import listed, reason_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import NOTHING
 
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        options = dict(self._task.args)
+        options = expecting(self._task.args)
         limit = self._limit(options)
 
         def run(changed: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +61,11 @@ class ActionModule(ActionBase):
             return float(WAITING_OPTIONS["wait_timeout"]["default"] if limit is None else limit) if waits else None
         except (TypeError, ValueError):
             return None
+
+
+def expecting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with an `only_if` that is null said in words: the generation where nothing is published is null."""
+    return {**options, **({"only_if": NOTHING} if "only_if" in options and options["only_if"] is None else {})}
 
 
 def wait_on(result: dict[str, Any], limit: float, run: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

@@ -14,16 +14,31 @@ options:
   wait_timeout:
     description:
       - Seconds to wait at the most; the module fails after them and says who is not there yet. V(0) is one look.
-      - They begin with the publication, whatever time was needed before it, and an outage of the ensemble counts too.
+      - They begin with the publication, or once it is known what is waited for, whatever time was needed before it, and
+        an outage of the ensemble counts too.
       - What is published stays published.
     type: float
     default: 300
+  retry_timeout:
+    description:
+      - Seconds for which agents are hoped for once none of those that are waited for can go on, though each tries again
+        by itself, as while a git server is down. After them the module fails, and says what they wait for.
+      - It does so at once where all that they wait for is somebody, as with a repository that they may not read, or a
+        first release that is not healthy within C(health_timeout).
+      - An agent that is held is waited for until O(wait_timeout).
+    type: float
+    default: 60
   min_agents:
-    description: How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
-    type: int
-    default: 1
+    description:
+      - How many agents must be live and have an outcome; fewer are waited for within O(wait_timeout).
+      - A percentage such as V(80%) is of the fleet, all agents that are to prove it or were live at some time of the
+        wait. It is rounded up, and above V(0%) it is one agent at least.
+    type: str
+    default: '1'
   max_failures:
-    description: How many agents may fail before the module does; it fails as soon as there are more.
-    type: int
-    default: 0
+    description:
+      - How many agents may fail before the module does; it fails as soon as there are more.
+      - A percentage is of the same fleet as that of O(min_agents), and is rounded down.
+    type: str
+    default: '0'
 """

@@ -29,10 +29,10 @@ description:
   - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
     or one of Curator's that is not enabled.
   - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
-  - So is a host whose name is that of a group, or of a host that another source has at another address; nothing that
-    is registered takes the place of either. A group that would go by the name of a host, or by V(localhost), ends in an
-    underscore. Sources that Ansible reads later are not known yet, so let this file be the last; in a directory that is
-    the order of names.
+  - So is a host whose name is that of a group, of a host that another source has at another address, or of the
+    controller (V(localhost), V(127.0.0.1), V(::1)); nothing that is registered takes the place of any of them. A group
+    that would go by the name of a host, or by V(localhost), ends in an underscore. Sources that Ansible reads later are
+    not known yet, so let this file be the last; in a directory that is the order of names.
   - A registered value that makes no group for O(keyed_groups), such as a number, is a warning. It is an error where
     O(strict) is set, and where no host has one that makes a group.
 options:
@@ -67,6 +67,8 @@ options:
         matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
         such as V(kafka) of V(/kafka/ids).
       - Characters that a group's name can't have become underscores.
+      - Where a V(*) names groups, whoever may create such a znode puts hosts into the group of that name, also into one
+        of another source. Give C(group) a prefix, as in V(dubbo_*), that no other group has.
     type: list
     elements: raw
     required: true
@@ -84,18 +86,24 @@ options:
   override_hosts:
     description:
       - Whether an entry changes the address and the variables of a host that another source has under the same name
-        at another address. Otherwise it becomes a host of its own, V(name@address), with a warning.
+        at another address, or of the controller. Otherwise it becomes a host of its own, V(name@address), with a
+        warning.
       - Only where whoever may register is trusted with the connections to those hosts.
     type: bool
     default: false
   filters:
     description:
-      - Jinja2 conditions over an entry's variables. An entry becomes a host where all of them are true.
-      - One that fails, because a variable is undefined, is an error where O(strict) is set and false otherwise.
+      - Which entries become hosts, by Jinja2 conditions over an entry's variables. They are asked in their order.
+      - A mapping with C(include) is a condition that, where it is true, makes a host of the entry, whatever follows;
+        one with C(exclude) leaves the entry out. The first that matches decides.
+      - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
+        only, all must be true.
+      - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
+      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
       - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
-        out with a warning.
+        out with a warning, also by C(include) and C(exclude).
     type: list
-    elements: str
+    elements: raw
     default: []
   app:
     description:
@@ -130,7 +138,8 @@ options:
   unreachable_action:
     description:
       - What happens where the ensemble can't be read. V(last_good) warns and takes the last good answer, whose hosts
-        then have C(zk_stale) set to true; it needs O(cache), and fails where there is none.
+        then have C(zk_stale) set to true; it needs O(cache), and fails where there is none. Where only what O(app) is
+        about can't be read, no host has C(zk_release), with a warning.
     type: str
     choices: [fail, last_good]
     default: fail
@@ -177,6 +186,16 @@ registries:
 #   - key: zk_release.commit[:8]
 #     prefix: commit
 
+# What is registered in this data centre, and one server elsewhere
+# plugin: zoo.deploy.zk_services
+# hosts: zk1:2181
+# registries:
+#   - /service/business/what
+# filters:
+#   - include: zk_id == 'reserve1'
+#   - include: zk_service.labels.dc == 'fra'
+#   - exclude: true
+
 # Kafka brokers and Dubbo providers; an outage of the registry does not empty the inventory
 # plugin: zoo.deploy.zk_services
 # hosts: zk1:2181
@@ -200,7 +219,6 @@ registries:
 # unreachable_action: last_good
 """
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -218,6 +236,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
     CONTROLLER,
+    CONTROLLER_NAMES,
+    NO_ADDRESS,
     Host,
     merge,
     untrusted,
@@ -406,12 +426,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return readings, releases
 
     def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:
-        """What the agents of `app` run, and a text for each that can't be read."""
+        """What the agents of `app` run, and a text for each that can't be read; for all, where that costs no host."""
         if not self.get_option("app"):
             return {}, []
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import read_agent_releases
 
-        return read_agent_releases(client, self.get_option("app"))
+        try:
+            return read_agent_releases(client, self.get_option("app"))
+        except ZooKeeperError as exc:
+            if self.get_option("unreachable_action") == "fail":
+                raise
+            return {}, [f"{exc}; going on without zk_release"]
 
     def _answer(self, registry: Registry, reading: Reading | None, last_good: LastGood | None) -> Answer:
         """What is live in a registry. Raises `ZooKeeperError` where it has shrunk too far."""
@@ -446,15 +471,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # Names, groups and variables
 
     def _filtered(self, live: list[Registration]) -> list[Registration]:
-        """The registrations for which all conditions in `filters` are true. Raises `ZooKeeperError`."""
-        for condition in self.get_option("filters"):
-            from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import judge
+        """The registrations that `filters` does not leave out. Raises `ZooKeeperError`."""
+        given = self.get_option("filters")
+        if not given:
+            return live
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.filters import Filter
 
-            paths = [registration.variables["zk_path"] for registration in live]
-            holds, problems = judge(condition, list(self._evaluated(condition, live)), paths)
+        decisions: dict[int, bool] = {}
+        for each in [Filter.from_option(one) for one in given]:
+            left = [place for place in range(len(live)) if place not in decisions]
+            entries = [live[place] for place in left]
+            paths = [entry.variables["zk_path"] for entry in entries]
+            judged, problems = each.judge(list(self._evaluated(each.condition, entries)), paths)
             self._warn(problems)
-            live = list(itertools.compress(live, holds))
-        return live
+            decisions.update({place: verdict for place, verdict in zip(left, judged) if verdict is not None})
+        return [entry for place, entry in enumerate(live) if decisions.get(place, True)]
 
     def _names(self, live: Sequence[Registration]) -> list[str]:
         """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
@@ -468,12 +499,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
 
     def _other_hosts(self) -> dict[str, str | None]:
-        """The addresses of the hosts that other sources know, by name."""
+        """The addresses of the hosts that other sources know, by name; the controller is one of them."""
         if self.get_option("override_hosts"):
             return {}
-        return {name: str(host.vars.get("ansible_host", name)) for name, host in self.inventory.hosts.items()}
+        known = {name: str(host.vars.get("ansible_host", name)) for name, host in self.inventory.hosts.items()}
+        return {**dict.fromkeys(CONTROLLER_NAMES, NO_ADDRESS), **known}
 
-    def _evaluated(self, expression: str, live: Sequence[Registration]) -> Iterator[Any]:
+    def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:
         """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
             ASK,
@@ -482,6 +514,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             evaluate,
         )
 
+        if isinstance(expression, bool):
+            yield from [expression] * len(live)
+            return
         rows = [registration.variables for registration in live]
         for row, value in zip(rows, evaluate(self.templar, bulk_expression(expression), rows)):
             if value is ASK or (value is FAILS and self.get_option("strict")):

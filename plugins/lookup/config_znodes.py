@@ -24,7 +24,9 @@ options:
     description:
       - A directory on the controller. A file is a znode that holds the file's bytes, a sub-directory is a znode with
         deeper ones.
-      - A relative path is below the directory where C(ansible-playbook) was started.
+      - A relative path is looked for as P(ansible.builtin.file#lookup) looks for one; in C(files) of the role and in
+        the role, in C(files) beside the playbook and beside it. Last comes the directory where C(ansible-playbook) was
+        started.
       - Files of Ansible Vault are decrypted, and their values are in no diff, no result and no log of the module.
       - What is named C(.git) is left out, all else is published.
       - One of O(directory) and O(values) is needed.
@@ -61,6 +63,12 @@ EXAMPLES = r"""
     recursive: true
     znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', directory='files/shop') }}"
 
+- name: The directory files/shop of a role, named in its tasks
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    recursive: true
+    znodes: "{{ query('zoo.deploy.config_znodes', '/config/shop', directory='shop') }}"
+
 - name: Variables as znodes
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
@@ -80,20 +88,21 @@ _raw:
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
-    Content,
     check_place,
     deletions,
     from_directory,
     from_values,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import read_content
 
 
 class LookupModule(LookupBase):
@@ -105,31 +114,29 @@ class LookupModule(LookupBase):
         try:
             path = _path(terms)
             check_place(path, self.get_option("app"))
-            entries = self._entries(path)
+            entries = self._entries(path, variables or {})
             return [*entries, *deletions(entries, self.get_option("there"))]
         except InvalidRecord as exc:
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
 
-    def _entries(self, path: str) -> list[dict[str, Any]]:
+    def _entries(self, path: str, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         directory, values = self.get_option("directory"), self.get_option("values")
         if (directory is None) == (values is None):
             raise InvalidRecord("expected one of directory and values")
         if values is not None:
             return from_values(path, values)
-        return from_directory(path, os.path.abspath(os.path.expanduser(directory)), self._read)
+        return from_directory(path, self._find(directory, variables), partial(read_content, self._loader))
 
-    def _read(self, path: str) -> Content:
-        """The bytes of a file, decrypted where Ansible Vault has encrypted it; then they are secret."""
-        try:
-            # What is encrypted is decrypted to a file of its own, for as long as it is read.
-            plain = self._loader.get_real_file(path)
-        except AnsibleError as exc:
-            raise InvalidRecord(f"{path}: {exc.message}") from None
-        try:
-            with open(plain, "rb") as file:
-                return Content(file.read(), secret=plain != path)
-        finally:
-            self._loader.cleanup_tmp_file(plain)
+    def _find(self, directory: str, variables: Mapping[str, Any]) -> str:
+        """The absolute path of a directory. Raises `InvalidRecord`."""
+        found = self.find_file_in_search_path(variables, "files", directory, ignore_missing=True)
+        if found:
+            return str(found)
+        path = os.path.expanduser(directory)
+        if os.path.isabs(path) or os.path.exists(path):
+            return os.path.abspath(path)
+        where = f"in files/ of the role or the playbook, beside them, or in {os.getcwd()}"
+        raise InvalidRecord(f"{directory}: no such directory {where}")
 
 
 def _path(terms: Sequence[Any]) -> str:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: zk_znode
-short_description: The values of znodes in ZooKeeper
+short_description: The values of znodes in ZooKeeper, or of what is below them
 version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
   - Reads the value of each znode that is named, on the controller.
-  - All terms of one lookup are read over one connection, in one round trip.
+  - All terms of one lookup are read in one round trip.
+  - A session with the ensemble serves all lookups of one task on one host, those of a template and those of a loop's
+    items. The next task has another one, because Ansible forks a process for each.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
@@ -24,9 +26,28 @@ options:
     elements: str
     required: true
   json:
-    description: Decode the values as JSON; one that is none is an error.
+    description:
+      - Decode the values as JSON; one that is none is an error.
+      - With O(children) or O(recursive) an empty value is C(none), because most znodes that have children are empty.
     type: bool
     default: false
+  children:
+    description:
+      - Instead of the value of each znode, a dictionary of its children, with the value of each by its name.
+      - A znode without children has an empty one.
+    type: bool
+    default: false
+  recursive:
+    description:
+      - Instead of the value of each znode, a dictionary of everything below it, with the value of each by its path
+        below that znode, such as C(limits/orders). It is sorted by path, so that what is above comes first.
+      - The znode's own value is not in it. One of O(children) and O(recursive) can be given.
+    type: bool
+    default: false
+  max_znodes:
+    description: With O(children) or O(recursive), how many znodes there may be below one; more are an error.
+    type: int
+    default: 1000
   default:
     description:
       - What is returned for a znode that is not there. It may be C(none).
@@ -58,11 +79,24 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ item }}"
   loop: "{{ query('zoo.deploy.zk_znode', '/config/a', '/config/b', hosts='zk1:2181,zk2:2181/business') }}"
+
+- name: A server for each child of a znode
+  ansible.builtin.debug:
+    msg: "{{ item.key }} is at {{ item.value }}"
+  loop: "{{ lookup('zoo.deploy.zk_znode', '/config/databases', children=true) | dict2items }}"
+
+- name: One of the values of a whole configuration
+  ansible.builtin.debug:
+    msg: "{{ shop['limits/orders'] }}"
+  vars:
+    shop: "{{ lookup('zoo.deploy.zk_znode', '/config/shop', recursive=true, json=true) }}"
 """
 
 RETURN = r"""
 _raw:
-  description: The value of each znode, as text, or decoded with O(json=true).
+  description:
+    - For each term the znode's value, as text, or decoded with O(json=true).
+    - With O(children) or O(recursive), for each term a dictionary of such values, by name or by path below the znode.
   type: list
   elements: raw
 """
@@ -74,31 +108,57 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, child
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, connect, read_many
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, checked, read_many
+from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
 
 
 class LookupModule(LookupBase):
     """The values of znodes. Ansible itself takes what a lookup returns for data, never for a template."""
 
     def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
-        """The value of each znode in `terms`. Raises `AnsibleLookupError`."""
+        """The value of each znode in `terms`, or those below it. Raises `AnsibleLookupError`."""
         self.set_options(var_options=self._connection_variables(variables or {}), direct=kwargs)
         try:
+            self._check_options()
             paths = [_path(term) for term in self._flatten(terms)]
-            with connect(self.get_options()) as client:
-                client.sync_async("/")
-                nodes = read_many(client, paths, self.get_option("connect_timeout"))
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
-            return [_value(path, node, as_json=self.get_option("json"), **default) for path, node in zip(paths, nodes)]
+            return ask(self.get_options(), lambda client: self._read(client, paths, default))
         except (ZooKeeperError, InvalidRecord) as exc:
             raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
+
+    def _check_options(self) -> None:
+        if self.get_option("children") and self.get_option("recursive"):
+            raise ZooKeeperError("expected one of children and recursive, got both")
 
     def _connection_variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Those that set options; Ansible hands them to a lookup as they were written, templates and all."""
         names = [entry["name"] for option in self.option_definitions.values() for entry in option.get("vars", [])]
         return {name: self._templar.template(variables[name]) for name in names if name in variables}
+
+    def _read(self, client: Any, paths: Sequence[str], default: Mapping[str, Any]) -> list[Any]:
+        client.sync_async("/")
+        nodes = map(checked, read_many(client, paths, self.get_option("connect_timeout")))
+        return [
+            _instead(path, default) if node is None else self._found(client, node) for path, node in zip(paths, nodes)
+        ]
+
+    def _found(self, client: Any, node: Node) -> Any:
+        """The value of a znode, or those below it."""
+        as_json = self.get_option("json")
+        if not self.get_option("children") and not self.get_option("recursive"):
+            return _value(node, as_json=as_json)
+        # Ansible compiles every file of a collection anew at each start, so what few need is imported here.
+        from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import below  # noqa: PLC0415
+
+        depth = 1 if self.get_option("children") else None
+        limit, timeout = self.get_option("max_znodes"), self.get_option("connect_timeout")
+        start = len(child(node.path, ""))
+        return {
+            one.path[start:]: None if as_json and not one.data else _value(one, as_json=as_json)
+            for one in below(client, node.path, depth, limit, timeout)
+        }
 
 
 def _path(term: Any) -> str:
@@ -107,16 +167,18 @@ def _path(term: Any) -> str:
     return check_path(term)
 
 
-def _value(path: str, node: Node | ZooKeeperError | None, *, as_json: bool, **default: Any) -> Any:
-    if isinstance(node, ZooKeeperError):
-        raise node
-    if node is None and not default:
+def _instead(path: str, default: Mapping[str, Any]) -> Any:
+    if not default:
         raise ZooKeeperError(f"{path}: no such znode (NoNode); create it, or give a default")
-    if node is None:
-        return default["default"]
+    return default["default"]
+
+
+def _value(node: Node, *, as_json: bool) -> Any:
     try:
         return parse_json(node.data) if as_json else node.data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise ZooKeeperError(f"{path}: not UTF-8 at byte {exc.start}; read it with zoo.deploy.zk_znode_info") from exc
+        raise ZooKeeperError(
+            f"{node.path}: not UTF-8 at byte {exc.start}; read it with zoo.deploy.zk_znode_info"
+        ) from exc
     except ValueError as exc:
-        raise ZooKeeperError(f"{path}: not JSON: {exc}") from exc
+        raise ZooKeeperError(f"{node.path}: not JSON: {exc}") from exc

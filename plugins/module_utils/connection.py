@@ -48,6 +48,10 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 """The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
 
 
+MOST = 1e9
+"""The most seconds, and of anything else: a thread can't wait for much more."""
+MOST_TO_CONNECT = 1_000_000
+"""The most seconds to connect: they are the session timeout too, whose milliseconds have 31 bits."""
 ENDED = 2
 """How many session timeouts without a server it takes for a session to be over."""
 
@@ -76,6 +80,15 @@ class MissingLibraryError(ZooKeeperError):
         super().__init__(f"the Python library {library} is missing{needed}; install it for {sys.executable}", **details)
         self.library = library
         self.purpose = purpose
+
+
+def check_amounts(options: Mapping[str, Any], *names: str) -> None:
+    """Raise a `ZooKeeperError` where one of these options is below 0, or more than anybody could wait for."""
+    for name in names:
+        if not options[name] >= 0:  # so that nan is refused
+            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+        if options[name] > MOST:
+            raise ZooKeeperError(f"{name}: expected at most {MOST:g}, got {options[name]:g}")
 
 
 def is_outage(exc: ZooKeeperError) -> bool:

@@ -10,14 +10,48 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
-from .fleet_outcome import NO_EARLIER_WAIT, RETRY_TIMEOUT, EarlierWait, FleetWait, Limits, Proof, WaitResult
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, translated
+from .fleet_outcome import (
+    NO_EARLIER_WAIT,
+    RETRY_TIMEOUT,
+    EarlierWait,
+    FleetWait,
+    Limits,
+    Proof,
+    WaitResult,
+    parse_share,
+)
 from .records import AgentStatus, AppPaths, InvalidRecord
 from .zookeeper import Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
+
+WAITING_OPTIONS: dict[str, dict[str, Any]] = {
+    "wait_timeout": {"type": "float", "default": 300.0},
+    "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
+    "min_agents": {"type": "str", "default": "1"},
+    "max_failures": {"type": "str", "default": "0"},
+}
+"""The options of waiting for a fleet, in the form of Ansible's argument specs."""
+SECONDS = ("wait_timeout", "retry_timeout")
+SHARES = ("min_agents", "max_failures")
+"""Those that are seconds, and those that are a number of agents or a percentage."""
+
+
+def outage(options: Mapping[str, Any], *, waits: bool) -> float:
+    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
+
+    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is what none can be.
+    """
+    check_amounts(options, *SECONDS)
+    for name in SHARES:
+        try:
+            parse_share(options[name])
+        except InvalidRecord as exc:
+            raise ZooKeeperError(f"{name}: {exc}") from exc
+    return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
@@ -66,12 +100,15 @@ def wait_for_proof(
     Of the agents that `earlier` has as seen, those that are not live any more are lost too. Where the fleet did not
     prove it, that is in the `ZooKeeperError`'s details.
     """
-    hope = options.get("retry_timeout", RETRY_TIMEOUT)
-    limits = Limits(options["min_agents"], options["max_failures"], hope)
-    result = wait_for_fleet(client, paths, proof, limits, options["wait_timeout"], earlier)
+    result = wait_for_fleet(client, paths, proof, limits_of(options), options["wait_timeout"], earlier)
     if result.problem:
         raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
     return result.to_result()
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """What the `WAITING_OPTIONS` allow."""
+    return Limits(options["min_agents"], options["max_failures"], options["retry_timeout"])
 
 
 def wait_for_fleet(

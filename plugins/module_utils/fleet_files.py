@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .connection import ZooKeeperError, translated
-from .fleet import wait_for_proof
+from .connection import translated
 from .fleet_outcome import Description, Verdict
-from .records import AgentStatus, AppPaths, FileStatus, InvalidRecord
+from .records import AgentStatus, FileStatus, InvalidRecord
 from .znode_names import ancestors, walk
 from .zookeeper import checked, list_many
 
@@ -72,7 +71,7 @@ class Need(NamedTuple):
 
 
 class FileProof:
-    """What some znodes hold, to be proved by every live agent that has a file from one of them.
+    """What some znodes hold, to be proved by every live agent that has a file from one of them, or by these `names`.
 
     `subject` names the znodes in a message.
     """
@@ -80,17 +79,20 @@ class FileProof:
     undone = "not in place"
     kind = "agents with a file from there"
 
-    def __init__(self, states: Sequence[ZnodeState], subject: str) -> None:
+    def __init__(self, states: Sequence[ZnodeState], subject: str, names: Iterable[str] | None = None) -> None:
         self.subject = subject
         self._states = states
+        self._names = None if names is None else set(names)
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by its files' states; an agent without a file from these znodes need not prove anything."""
+        """Sort a fleet by its files' states; without a file from these znodes, only who is named is waited for."""
         verdict = Verdict([], [], [])
-        for name in sorted(agents):
-            files = self._concerned(agents[name])
-            if any(need.failed_by(file) for need, file in files.values()):
+        for name in sorted(agents if self._names is None else self._names):
+            files = self._concerned(agents[name]) if name in agents else {}
+            if not files and self._names is not None:
+                verdict.pending.append(name)
+            elif any(need.failed_by(file) for need, file in files.values()):
                 verdict.failed.append(name)
             elif not all(need.met_by(file) for need, file in files.values()):
                 verdict.pending.append(name)
@@ -112,6 +114,8 @@ class FileProof:
             for dest, (need, file) in self._concerned(status).items()
             if not need.met_by(file)
         )
+        if not undone:
+            return Description("without a file from there")
         _unused, dest, file = undone[0]
         more = f", and {len(undone) - 1} more files of its" if len(undone) > 1 else ""
         return Description(f"{_state(file)}{more}", of=f"{dest} on ")
@@ -143,44 +147,6 @@ def files_of(status: AgentStatus) -> dict[str, FileStatus]:
         with contextlib.suppress(InvalidRecord, TypeError, AttributeError):
             files[dest] = FileStatus.from_object(entry)
     return files
-
-
-def prove_files(client: Any, states: Sequence[ZnodeState], subject: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait, as the `WAITING_OPTIONS` say, until every live agent of `app` has the files.
-
-    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
-    """
-    return wait_for_proof(client, application(options), FileProof(states, subject), options)
-
-
-def application(options: Mapping[str, Any]) -> AppPaths:
-    """The znodes of `app`. Raises `ZooKeeperError` where it can't be an application's."""
-    try:
-        return AppPaths(options["app"])
-    except InvalidRecord as exc:
-        raise ZooKeeperError(str(exc)) from exc
-
-
-def states_after(client: Any, results: Sequence[Mapping[str, Any]]) -> list[ZnodeState]:
-    """What znodes hold after `znodes.converge` has given these results. Raises `ZooKeeperError`."""
-    states: list[ZnodeState] = []
-    for result in results:
-        if "stat" in result:
-            states.append(ZnodeState(result["path"], "value", result["stat"]["mzxid"]))
-        elif "zxid" in result:
-            what = "value" if _is_present(result) else "nothing"
-            states.append(ZnodeState(result["path"], what, result["zxid"]))
-        elif _is_present(result):
-            what = "permission denied (NoAuth) to see its stat, so nobody can tell which files have its value"
-            raise ZooKeeperError(f"{result['path']}: {what}; leave wait_for_files out", path=result["path"])
-        else:
-            states += _absence(client, result["path"])
-    return states
-
-
-def _is_present(result: Mapping[str, Any]) -> bool:
-    """Whether the znode is there. From 3.9 on ZooKeeper shows a stat only to who may read the znode."""
-    return bool(result["diff"]["after"]["state"] == "present")
 
 
 def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:

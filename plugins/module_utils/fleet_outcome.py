@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .records import AgentStatus
+from .records import AgentStatus, InvalidRecord, quote
 
 RETRY_TIMEOUT = 60.0
 """Seconds for which agents that all try again are hoped for, where nobody says another number."""
@@ -23,6 +23,7 @@ NEEDS_SOMEBODY = frozenset({"credentials", "health"})
 MOST_NAMED = 5
 """How many agents, and how many reasons, a message names."""
 
+_SHARE = re.compile(r"([0-9]+)(%?)")
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
 
@@ -65,11 +66,34 @@ def reason_of(status: AgentStatus) -> str | None:
     return _PAUSE.sub("", status.message) if status.message else None
 
 
-class Limits(NamedTuple):
-    """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for."""
+def parse_share(value: int | str) -> tuple[int, bool]:
+    """A number of agents, and whether it is a percentage: that many of each 100. Raises `InvalidRecord`."""
+    match = _SHARE.fullmatch(str(value))
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise InvalidRecord(f'expected a whole number of agents or a percentage such as "80%", got {quote(value)}')
+    return int(match[1]), bool(match[2])
 
-    min_agents: int
-    max_failures: int
+
+def at_least(share: int | str, fleet: int) -> int:
+    """How many agents that is of a fleet, rounded up; one where it is a percentage above 0, whoever there is."""
+    number, is_percentage = parse_share(share)
+    return max(-(-number * fleet // 100), min(number, 1)) if is_percentage else number
+
+
+def at_most(share: int | str, fleet: int) -> int:
+    """How many agents that is of a fleet, rounded down."""
+    number, is_percentage = parse_share(share)
+    return number * fleet // 100 if is_percentage else number
+
+
+class Limits(NamedTuple):
+    """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for.
+
+    A number of agents may be a percentage, as in `80%`, of all who are to prove it or were and are lost.
+    """
+
+    min_agents: int | str
+    max_failures: int | str
     retry_timeout: float = RETRY_TIMEOUT
 
 
@@ -101,6 +125,17 @@ class WaitResult(NamedTuple):
     problem: str | None = None
     timed_out: bool = False
 
+    def after(self, before: WaitResult) -> WaitResult:
+        """This wait and the one before it as one, whose end is that of this one: of each agent what was last seen."""
+        failed = {*before.verdict.failed, *self.verdict.failed}
+        pending = {*self.verdict.pending} - failed
+        proved = {*before.verdict.names, *self.verdict.names} - failed - pending
+        return self._replace(
+            agents={**before.agents, **self.agents},
+            verdict=Verdict(sorted(proved), sorted(failed), sorted(pending)),
+            lost=sorted({*before.lost, *self.lost}),
+        )
+
     def to_result(self) -> dict[str, Any]:
         """What a module returns of it."""
         return {
@@ -112,6 +147,10 @@ class WaitResult(NamedTuple):
             "timed_out": self.timed_out,
             "converged": self.problem is None,
         }
+
+
+NOTHING_PROVED = WaitResult({}, Verdict([], [], []), [])
+"""How a wait for nothing ends."""
 
 
 class Proof(Protocol):
@@ -156,14 +195,26 @@ class FleetWait:
         live = {name: agents[name] for name in verdict.names if name in agents}
         self._seen.update(live)
         result = WaitResult(live, verdict, sorted(self._seen - set(agents)))
-        few = len(verdict.names) < self._limits.min_agents
-        if not verdict.pending and not few and len(verdict.failed) <= self._limits.max_failures:
+        if not verdict.pending and not self._lacks_agents(result) and not self._has_failed(result):
             return result
         obstacle = self._proof.obstacle(config)
         if obstacle:
             return result._replace(problem=obstacle)
         self._note_stuck(result, now)
         return self._settle(result, self._end(result, now), now)
+
+    def _fleet(self, result: WaitResult) -> int:
+        """How many agents percentages are of: those who are to prove it, and those who were and are lost."""
+        return len(self._seen.union(result.verdict.names))
+
+    def _least(self, result: WaitResult) -> int:
+        return at_least(self._limits.min_agents, self._fleet(result))
+
+    def _lacks_agents(self, result: WaitResult) -> bool:
+        return len(result.verdict.names) < self._least(result)
+
+    def _has_failed(self, result: WaitResult) -> bool:
+        return len(result.verdict.failed) > at_most(self._limits.max_failures, self._fleet(result))
 
     def left(self, now: float) -> float:
         """Seconds after which to look again, also where nothing has changed."""
@@ -186,10 +237,10 @@ class FleetWait:
     def _end(self, result: WaitResult, now: float) -> WaitResult | None:
         """How it would end now, before its deadline; None where it would not."""
         failed, pending = result.verdict.failed, result.verdict.pending
-        if len(failed) > self._limits.max_failures:
+        if self._has_failed(result):
             what = f"{self._proof.undone} on {len(failed)} of {len(result.verdict.names)}"
             return self._problem(result, what, failed)
-        if self._stuck_since is not None and len(result.verdict.names) >= self._limits.min_agents:
+        if self._stuck_since is not None and not self._lacks_agents(result):
             waits = {description.waits_for for description in self._descriptions(result, pending)}
             hopeless = waits <= NEEDS_SOMEBODY
             if hopeless or now - self._stuck_since >= self._limits.retry_timeout:
@@ -225,9 +276,11 @@ class FleetWait:
 
     def _overdue(self, result: WaitResult) -> WaitResult:
         live, pending = len(result.agents), result.verdict.pending
-        if len(result.verdict.names) < self._limits.min_agents:
-            what = f"published, but {live} {self._proof.kind} are live in time"
-            return result._replace(problem=f"{what}, expected at least {self._limits.min_agents}", timed_out=True)
+        if self._lacks_agents(result):
+            what = f"published, but {live} {self._proof.kind} are live in time, expected at least {self._least(result)}"
+            share = self._limits.min_agents
+            of = f" ({share} of {self._fleet(result)})" if parse_share(share)[1] else ""
+            return result._replace(problem=f"{what}{of}", timed_out=True)
         what = f"not proved in time by {len(pending)} of {len(result.verdict.names)}"
         return self._problem(result, what, pending)._replace(timed_out=True)
 
@@ -263,14 +316,22 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
+def by_commit(agents: Iterable[AgentStatus]) -> dict[str | None, list[str]]:
+    """Who serves each commit, that of most agents first; None is for who serves none, or says nothing sensible."""
+    served: dict[str | None, list[str]] = {}
+    for status in agents:
+        known = isinstance(status.commit_id, str) and status.commit_id
+        served.setdefault(status.commit_id if known else None, []).append(status.name)
+    return dict(sorted(served.items(), key=lambda group: -len(group[1])))
+
+
 def advice(agents: Iterable[AgentStatus], desired: str) -> str:
     """What a fleet serves that has not proved the desired commit, and the next step."""
-    commits = [status.commit_id for status in agents if status.commit_id]
-    served = {commit_id: commits.count(commit_id) for commit_id in sorted(set(commits), key=commits.index)}
+    served = {commit_id: len(names) for commit_id, names in by_commit(agents).items() if commit_id}
     if not served:
         return f"no server has a release; desired is {desired[:10]}: mend that, or deploy a fix"
     counts = [f"{commit_id[:10]} on {number}" for commit_id, number in served.items()]
-    serves = listed(counts) if len(served) > 1 else commits[0][:10]
+    serves = listed(counts) if len(served) > 1 else next(iter(served))[:10]
     still = "" if desired in served else "still "
     step = "roll back (rollback.yml), or deploy a fix" if set(served) != {desired} else "mend that, or deploy a fix"
     return f"the fleet serves {serves}; desired is {still}{desired[:10]}: {step}"

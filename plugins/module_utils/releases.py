@@ -37,6 +37,8 @@ It is not there where no agent was live, or one that was live is lost.
 """
 ROLLED_BACK_FROM = "rolledBackFrom"
 """The key of a release that was published to go back: the commit that was desired before."""
+NOTHING = "none"
+"""What a publisher expects to be desired who has seen that nothing is."""
 SUPERSEDED = "another release was published meanwhile, so this one is not waited for any more: "
 TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
@@ -115,11 +117,19 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
     raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; publish again")
 
 
-def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
-    """Raise a `ZooKeeperError` unless the commit, or its beginning, or the generation `only_if` is the desired one."""
+def is_desired(published: Published, name: str) -> bool:
+    """Whether the commit, or its beginning, or the generation `name` is the desired one.
+
+    `NOTHING` is the generation where none is published.
+    """
     commit_id = published.release.commit_id if published.release else ""
-    begins = only_if is not None and len(only_if) > 6 and commit_id.startswith(only_if.lower())
-    if not (only_if is None or begins or only_if == str(published.generation)):
+    generation = NOTHING if published.generation is None else str(published.generation)
+    return (len(name) > 6 and commit_id.startswith(name.lower())) or name == generation
+
+
+def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
+    """Raise a `ZooKeeperError` unless `only_if`, where it is given, is the desired release."""
+    if only_if is not None and not is_desired(published, only_if):
         raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is published")
 
 
@@ -159,9 +169,7 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
     for path, result in zip((paths.config, paths.history), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
-    with translated(results[1]):
-        # Made in the same transaction, so its czxid is the generation, whatever has come since.
-        return int(client.get(results[1])[1].czxid)
+    return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
 
 
 def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
@@ -170,8 +178,9 @@ def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
 
 def _trim_history(client: KazooClient, paths: AppPaths) -> None:
     """Keep the newest entries. One that can't be deleted is left: the next publication tries again."""
+    prefix = paths.history_prefix.rpartition("/")[2]
     with translated(paths.history):
-        names = sorted(client.get_children(paths.history), key=_sequence)
+        names = sorted((name for name in client.get_children(paths.history) if name.startswith(prefix)), key=_sequence)
         for pending in [client.delete_async(f"{paths.history}/{name}") for name in names[:-HISTORY_LIMIT]]:
             pending.wait()
 

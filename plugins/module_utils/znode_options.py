@@ -13,14 +13,16 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import Inva
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     AclEntry,
     AclId,
+    MergePatch,
     Value,
     normalized,
     own_ids,
     read_acl,
+    read_merge,
     read_value,
 )
 
-INHERITED = ("state", "encoding", "recursive", "parents", "sequence", "acl")
+INHERITED = ("state", "encoding", "merge", "recursive", "parents", "sequence", "acl")
 """The options of a task that an entry of `znodes` takes where it has none of its own."""
 
 
@@ -33,7 +35,7 @@ class DesiredZnode(NamedTuple):
 
     path: str
     present: bool = True
-    value: Value | None = None
+    value: Value | MergePatch | None = None
     secret: bool = False
     recursive: bool = False
     parents: bool = True
@@ -46,12 +48,16 @@ class DesiredZnode(NamedTuple):
     def from_options(cls, given: Mapping[str, Any], connection: Mapping[str, Any]) -> DesiredZnode:
         """From the options of one znode. Raises a `ZooKeeperError` that names the path."""
         path = _checked(given["path"])
+        if given["src"] is not None:
+            raise ZooKeeperError(
+                f"{path}: src is read by the action plugin of this module, which was not run", path=path
+            )
         secret = given["secret_value"] is not None
-        value = given["secret_value"] if secret else given["value"]
+        value = _text(given["secret_value"], path) if secret else given["value"]
         wanted = cls(
             path=path,
             present=given["state"] == "present",
-            value=read_value(value, given["encoding"], path),
+            value=(read_merge if given["merge"] else read_value)(value, given["encoding"], path),
             secret=secret,
             recursive=bool(given["recursive"]),
             parents=bool(given["parents"]),
@@ -70,6 +76,8 @@ class DesiredZnode(NamedTuple):
             why = "value, acl and sequence go with state present only"
         elif not self.present and self.path == "/":
             why = "the root can't be deleted"
+        elif self.sequence and isinstance(self.value, MergePatch):
+            why = "sequence makes a new znode, so there is nothing to merge into; leave one of them out"
         elif self.sequence and self.version is not None:
             why = "sequence makes a new znode, so there is no version to compare; leave one of them out"
         elif self.version is not None and self.version < 0:
@@ -101,6 +109,8 @@ def _completed(given: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, A
     chosen = {name: task[name] if given[name] is None else given[name] for name in INHERITED}
     if chosen["state"] == "absent":
         chosen.update(acl=given["acl"], sequence=given["sequence"])
+    if given["value"] is None and given["secret_value"] is None:
+        chosen.update(merge=given["merge"])
     return {**given, **chosen}
 
 
@@ -112,10 +122,19 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
     for one in wanted:
         if one.path in seen and not one.sequence:
             raise ZooKeeperError(f"znodes: {one.path} is named twice", path=one.path)
-        seen.add(one.path)
+        if not one.sequence:
+            seen.add(one.path)
         gone = absent.intersection(ancestors(one.path))
         if one.present and gone:
             raise ZooKeeperError(f"znodes: {one.path} can't be present, because {min(gone)} is to be absent")
+
+
+def _text(secret: Any, path: str) -> Any:
+    """What a secret is where it is no collection: Ansible would hide every text in it, wherever that is."""
+    if isinstance(secret, (Mapping, list)):
+        how = "use the filter to_json, or b64encode and encoding base64"
+        raise ZooKeeperError(f"{path}: secret_value: expected text, got a {type(secret).__name__}; {how}", path=path)
+    return secret
 
 
 def _checked(path: str) -> str:

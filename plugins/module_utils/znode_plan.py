@@ -129,13 +129,22 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     missing = [path for path in ancestors(one.path) if not tree.holds(path)]
     if missing and not one.parents:
         raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode), and parents is false")
-    after = CurrentZnode(one.value.data if one.value else b"", acl=one.acl)
+    after = CurrentZnode(_value_over(one, b""), acl=one.acl)
     for path in missing:
         tree.put(path, CurrentZnode(b""))
-    tree.put(one.path, after)
+    if not one.sequence:  # of what the server makes, nobody knows the name before
+        tree.put(one.path, after)
     steps = [Step("create", path, acl=one.acl) for path in missing]
     made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
     return ZnodePlan(place, one, None, after, (*steps, made))
+
+
+def _value_over(one: DesiredZnode, data: bytes) -> bytes:
+    """What the znode is to hold where it holds `data`. Raises `ZooKeeperError` where the two can't be merged."""
+    try:
+        return one.value.over(data) if one.value else data
+    except ZooKeeperError as exc:
+        raise _refused(one, str(exc)) from exc
 
 
 def _named(path: str) -> str:
@@ -143,16 +152,17 @@ def _named(path: str) -> str:
 
 
 def _plan_change(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree) -> ZnodePlan:
-    new_value = one.value is not None and not one.value.matches(before.data or b"")
+    data = _value_over(one, before.data or b"")
+    new_value = one.value is not None and data != (before.data or b"")
     new_acl = one.acl is not None and not one.has_acl(before.acl or ())
     if not new_value and not new_acl:
         return ZnodePlan(place, one, before, before)
     _check_version(one, before)
     after = before._replace(acl=one.acl or before.acl)
     step = None if one.version is None else Step("check", one.path, version=one.version)
-    if new_value and one.value is not None:
-        after = after._replace(data=one.value.data)
-        step = Step("set", one.path, data=one.value.data, version=_version(before))
+    if new_value:
+        after = after._replace(data=data)
+        step = Step("set", one.path, data=data, version=_version(before))
     tree.put(one.path, after)
     return ZnodePlan(place, one, before, after, (step,) if step else (), acl=one.acl if new_acl else None)
 

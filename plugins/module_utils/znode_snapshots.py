@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     value_fields,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    Listing,
     Node,
     checked,
     children,
@@ -48,16 +50,18 @@ class ZnodeSnapshot(NamedTuple):
     children: tuple[str, ...] = ()
     acl: tuple[Any, ...] = ()
 
-    def fields(self) -> dict[str, Any]:
-        """As a module returns it."""
+    def fields(self, *, values: bool = True) -> dict[str, Any]:
+        """As a module returns it, with or without what it holds."""
         if self.stat is None:
             return {"path": self.path, "exists": False}
         more = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
-        return {**node_fields(Node(self.path, self.data, self.stat)), "exists": True, **more}
+        return {**node_fields(Node(self.path, self.data, self.stat), values=values), "exists": True, **more}
 
 
-def node_fields(node: Node) -> dict[str, Any]:
-    """`path`, `value`, `encoding` and `stat` of a znode, and `json` where the value is JSON."""
+def node_fields(node: Node, *, values: bool = True) -> dict[str, Any]:
+    """`path` and `stat` of a znode, and with `values` its `value` and `encoding`, and `json` where it is JSON."""
+    if not values:
+        return {"path": node.path, "stat": stat_fields(node.stat)}
     try:
         decoded = {"json": parse_json(node.data)}
     except ValueError:
@@ -66,24 +70,32 @@ def node_fields(node: Node) -> dict[str, Any]:
 
 
 class Condition(NamedTuple):
-    """What is waited for. All that is given must hold at one moment."""
+    """What is waited for. All that is given must hold at one moment.
+
+    With a `key`, the names that lead to it in JSON, `value` is that of the key. `shows` is whether a message may quote
+    what a znode holds.
+    """
 
     present: bool = True
+    key: tuple[str, ...] = ()
     value: Value | None = None
     min_children: int = 0
     newer_than: int | None = None
+    shows: bool = True
 
     @classmethod
-    def from_options(cls, given: Mapping[str, Any]) -> Condition:
+    def from_options(cls, given: Mapping[str, Any], *, shows: bool = True) -> Condition:
         """From the option `wait_for`. Raises `ZooKeeperError`."""
         made = cls(
             present=given["state"] == "present",
+            key=_read_key(given["key"]),
             value=read_value(given["value"], "text", "wait_for"),
             min_children=given["min_children"] or 0,
             newer_than=given["newer_than"],
+            shows=shows,
         )
-        if not made.present and made != cls(present=False):
-            raise ZooKeeperError("wait_for: a znode that is absent has no value, children or zxid; leave them out")
+        if not made.present and made != cls(present=False, shows=shows):
+            raise ZooKeeperError("wait_for: a znode that is absent has no value, key, children or zxid; leave them out")
         return made
 
     def unmet(self, znode: ZnodeSnapshot) -> str:
@@ -91,13 +103,57 @@ class Condition(NamedTuple):
         if znode.stat is None or not self.present:
             there = znode.stat is not None
             return "" if there == self.present else f"is {_state(there)}, expected {_state(self.present)}"
-        if self.value is not None and not self.value.matches(znode.data):
-            return f"holds {_brief(znode.data)}, expected {_brief(self.value.data)}"
+        why = self._unmet_by_value(znode.data)
+        if why:
+            return why
         if len(znode.children) < self.min_children:
             return f"has {len(znode.children)} children, expected {self.min_children} or more"
         if self.newer_than is not None and znode.stat.mzxid <= self.newer_than:
             return f"was last set by transaction {znode.stat.mzxid}, expected one after {self.newer_than}"
         return ""
+
+    def _unmet_by_value(self, data: bytes) -> str:
+        name = ".".join(self.key)
+        try:
+            held = _held_at(self.key, data) if self.key else data
+        except (ValueError, RecursionError):
+            return f"holds no JSON, so it has no key {name}"
+        except LookupError:
+            return f"has no key {name}"
+        if self.value is None or self.value.matches(held):
+            return ""
+        if not self.shows:
+            return f"has another value at the key {name}" if self.key else "holds another value"
+        what = f"has the key {name} as" if self.key else "holds"
+        return f"{what} {_brief(held)}, expected {_brief(self.value.data)}"
+
+
+def _read_key(given: Any) -> tuple[str, ...]:
+    """The names that lead to a key: those of a list, or those between the dots of a text, which may begin with one."""
+    if given is None:
+        return ()
+    names = given.removeprefix(".").split(".") if isinstance(given, str) else given
+    if isinstance(names, list):
+        names = [str(name) if isinstance(name, int) else name for name in names]
+    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
+        expected = "expected names with dots between them, or a list of names"
+        raise ZooKeeperError(f"wait_for: key: {expected}, got {quote(given, 40)}")
+    return tuple(names)
+
+
+def _held_at(key: Sequence[str], data: bytes) -> bytes:
+    """What a key in JSON holds, in the form in which a znode would. Raises `LookupError`, `ValueError` without JSON."""
+    found = parse_json(data)
+    for name in key:
+        found = _inside(found)[name]
+    return found.encode("utf-8", "replace") if isinstance(found, str) else json.dumps(found).encode()
+
+
+def _inside(value: Any) -> Mapping[str, Any]:
+    """What is in a value, by its key or its place."""
+    if isinstance(value, list):
+        return dict(zip(map(str, itertools.count()), value))
+    return value if isinstance(value, dict) else {}
 
 
 def _state(there: bool) -> str:
@@ -108,28 +164,31 @@ def _brief(data: bytes) -> str:
     return quote(value_fields(data)["value"], 40)
 
 
-def take(client: Any, paths: Sequence[str], timeout: float, watch: Any = None) -> list[ZnodeSnapshot]:
+def take(
+    client: Any, paths: Sequence[str], timeout: float, watch: Any = None, *, values: bool = True
+) -> list[ZnodeSnapshot]:
     """All of `paths` in one pipelined round; with `watch`, a function, it is told of the next change to each.
 
-    `timeout` is in seconds, for each answer. Raises `ZooKeeperError`.
+    Without `values`, what they hold is not asked for. `timeout` is in seconds, for each answer.
+    Raises `ZooKeeperError`.
     """
     client.sync_async("/")
     requests = []
     for path in paths:
         if watch:  # leaves a watch also where there is no znode yet
             client.exists_async(path, watch=watch)
-        reads = (client.get_async(path), client.get_children_async(path, watch=watch), client.get_acls_async(path))
-        requests.append((path, reads))
-    return [_snapshot(path, reads, timeout) for path, reads in requests]
+        node = client.get_async(path) if values else client.get_children_async(path, include_data=True)
+        requests.append((path, (node, client.get_children_async(path, watch=watch), client.get_acls_async(path))))
+    return [_snapshot(path, reads, timeout, values) for path, reads in requests]
 
 
-def _snapshot(path: str, reads: Sequence[Any], timeout: float) -> ZnodeSnapshot:
+def _snapshot(path: str, reads: Sequence[Any], timeout: float, values: bool) -> ZnodeSnapshot:
     with translated(path):
         try:
             (data, stat), children, (acl, _stat) = (read.get(timeout=timeout) for read in reads)
         except kazoo_errors.NoNodeError:
             return ZnodeSnapshot(path)
-    return ZnodeSnapshot(path, stat, data or b"", tuple(children), tuple(acl))
+    return ZnodeSnapshot(path, stat, (values and data) or b"", tuple(children), tuple(acl))
 
 
 def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[ZnodeSnapshot]:
@@ -166,14 +225,37 @@ def _look(
     return snapshots, next((f"{path}: {why}" for path, why in reasons if why), "")
 
 
-def below(client: Any, path: str, depth: int, limit: int, timeout: float) -> list[Node]:
-    """The znodes down to `depth` levels below `path`, by path. Raises `ZooKeeperError`, also for more than `limit`."""
+def below(client: Any, path: str, depth: int | None, limit: int, timeout: float, *, values: bool = True) -> list[Node]:
+    """The znodes down to `depth` levels below `path`, or all, by path; without `values`, they are empty.
+
+    Raises `ZooKeeperError`, also where there are more than `limit`.
+    """
     nodes: list[Node] = []
-    levels = walk([path], lambda level: map(children, list_many(client, level, timeout)))
+    look, read = (list_many, read_many) if values else (_list_only, _read_stats)
+    levels = walk([path], lambda level: map(children, look(client, level, timeout)))
     for level in itertools.islice(levels, depth):
         if len(nodes) + len(level) > limit:
-            raise ZooKeeperError(
-                f"{path}: more than {limit} znodes below it; raise max_znodes or lower depth", path=path
-            )
-        nodes += filter(None, map(checked, read_many(client, level, timeout)))
+            raise ZooKeeperError(f"{path}: more than {limit} znodes below it; raise max_znodes", path=path)
+        nodes += filter(None, map(checked, read(client, level, timeout)))
     return sorted(nodes)
+
+
+def _list_only(client: Any, paths: Sequence[str], timeout: float) -> list[Listing | ZooKeeperError | None]:
+    """As `list_many`, but no value is sent."""
+    requests = [client.get_children_async(path, include_data=True) for path in paths]
+    return [_listing(path, request, timeout) for path, request in zip(paths, requests)]
+
+
+def _listing(path: str, request: Any, timeout: float) -> Listing | None:
+    with translated(path):
+        try:
+            names, stat = request.get(timeout=timeout)
+        except kazoo_errors.NoNodeError:
+            return None
+    return Listing(path, names, stat)
+
+
+def _read_stats(client: Any, paths: Sequence[str], timeout: float) -> list[Node | ZooKeeperError | None]:
+    """As `read_many`, but no value is sent: the nodes are empty."""
+    listings = map(checked, _list_only(client, paths, timeout))
+    return [one and Node(one.path, b"", one.stat) for one in listings]

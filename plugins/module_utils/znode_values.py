@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
@@ -42,6 +42,15 @@ class Value(NamedTuple):
     data: bytes
     canonical: str | None = None
 
+    @property
+    def is_json(self) -> bool:
+        """Whether it was given as data."""
+        return self.canonical is not None
+
+    def over(self, data: bytes) -> bytes:
+        """What a znode with `data` is to hold: that itself where it is this value already."""
+        return data if self.matches(data) else self.data
+
     def matches(self, data: bytes) -> bool:
         """Whether a znode with `data` holds this value already."""
         if self.canonical is None:
@@ -50,6 +59,85 @@ class Value(NamedTuple):
             return self.canonical == _canonical(parse_json(data))
         except ValueError:
             return False
+
+
+class MergePatch(NamedTuple):
+    """What is merged into the JSON object that a znode holds, as RFC 7396 says.
+
+    The keys of a mapping are set, in mappings that are there too; null removes a key; all else, a list too, is replaced
+    as a whole.
+    """
+
+    patch: Mapping[str, Any]
+    is_json: bool = True
+
+    def over(self, data: bytes) -> bytes:
+        """What a znode with `data` is to hold: that itself where nothing differs. Raises `ZooKeeperError`."""
+        there = _object_in(data)
+        try:
+            merged = _merged(there, self.patch)
+            if _canonical(merged) == _canonical(there):
+                return data
+            result = _from_data(merged, "text").data
+        except (ValueError, RecursionError) as exc:
+            raise ZooKeeperError(f"merge: {exc}") from exc
+        if len(result) > MAX_NODE_BYTES:
+            size = f"{len(result)} bytes; a znode holds at most {MAX_NODE_BYTES}"
+            raise ZooKeeperError(f"merge: the value would have {size}")
+        return result
+
+
+def _object_in(data: bytes) -> dict[str, Any]:
+    """The JSON object in a znode's bytes; an empty one in an empty znode. Raises `ZooKeeperError`."""
+    expected = "merge: expected the znode to hold a JSON object"
+    try:
+        there = parse_json(data or b"{}", _kept_number)
+    except _LostDigits as exc:
+        raise ZooKeeperError(f"merge: {exc}") from exc
+    except ValueError as exc:
+        raise ZooKeeperError(f"{expected}: {exc}") from exc
+    if not isinstance(there, dict):
+        raise ZooKeeperError(f"{expected}, got {quote(there, 40)}")
+    return there
+
+
+def _merged(there: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(there) if isinstance(there, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value) if isinstance(value, dict) else value
+    return result
+
+
+class _LostDigits(ValueError):
+    """A number that can't be written again as it was."""
+
+
+def _kept_number(text: str) -> float:
+    number = float(text)
+    if _digits(text) != _digits(repr(number)):
+        raise _LostDigits(f"the number {quote(text)[1:-1]} would lose digits; have what writes it write a text")
+    return number
+
+
+def _digits(number: str) -> str:
+    """The digits of a number, without those that say only where the point is."""
+    return number.lower().partition("e")[0].replace(".", "").strip("-0")
+
+
+def read_merge(given: Any, encoding: str, where: str) -> MergePatch:
+    """The mapping that a playbook gives, or text that is one in JSON. Raises a `ZooKeeperError`, with `where`."""
+    expected = f"{where}: merge: expected a dictionary, or text that is a JSON object"
+    value = read_value(given, encoding, where)
+    try:
+        patch = parse_json(value.data) if value else None
+    except ValueError as exc:
+        raise ZooKeeperError(f"{expected}: {exc}") from exc
+    if not isinstance(patch, dict):
+        raise ZooKeeperError(f"{expected}, got {quote(patch, 40)}")
+    return MergePatch(patch)
 
 
 def read_value(given: Any, encoding: str, where: str) -> Value | None:
@@ -91,10 +179,10 @@ def _canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def parse_json(data: bytes) -> Any:
-    """The JSON in a znode's bytes. Raises `ValueError` where there is none."""
+def parse_json(data: bytes, number: Callable[[str], float] = float) -> Any:
+    """The JSON in a znode's bytes; `number` reads those with a point. Raises `ValueError` where there is none."""
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=number)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
 

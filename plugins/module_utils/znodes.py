@@ -9,6 +9,7 @@ else's transaction was faster, everything is read and planned again.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     Overtaken,
     ZooKeeperError,
     explain,
+    is_outage,
     translated,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
@@ -40,10 +42,10 @@ try:
 except ImportError:  # `connect` says so before anything here needs it
     kazoo_errors = None
 
-ATTEMPTS = 6
+ATTEMPTS = 9
 """How often a transaction is tried that others keep overtaking."""
-FIRST_PAUSE = 0.01
-"""Seconds, doubled before each further attempt."""
+FIRST_PAUSE = 0.02
+"""Seconds at the most before the second attempt, twice as many before each further one: at random, for many writers."""
 MAX_TRANSACTION_BYTES = 1_040_000
 """What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
 MOST_PATHS = 20
@@ -61,7 +63,7 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
     """
     begun: list[ZnodePlan] = []
     for attempt in range(ATTEMPTS):
-        time.sleep(FIRST_PAUSE * 2**attempt if attempt else 0)
+        time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** (attempt - 1)) if attempt else 0)  # noqa: S311  # no secret
         planned = plan(wanted, read(client, wanted, timeout))
         idle = check or not any(one.changed for one in planned)
         if check:
@@ -164,7 +166,7 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
         exc.details["changed"] = begun
         raise
     own = iter(answers[len(answers) - sum(len(one.steps) for one in planned) :])
-    results = _format_committed(client, planned, own, timeout)
+    results = _format_committed(client, planned, own, zxid, timeout)
     return [{**result, "zxid": zxid} if one.written else result for one, result in zip(planned, results)]
 
 
@@ -257,13 +259,21 @@ def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iter
     for path, why in refused:
         if alone and isinstance(why.__cause__, kazoo_errors.BadVersionError):
             raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from why
-        raise ZooKeeperError(f"{why}; its ACL is as it was", path=path) from why
+        raise ZooKeeperError(f"{why}{_acl_then(why)}", path=path) from why
+
+
+def _acl_then(why: ZooKeeperError) -> str:
+    """What ACL a znode has whose own could not be set, for the end of a message; nobody knows after an outage."""
+    if is_outage(why):
+        return ""
+    overtaken = isinstance(why.__cause__, kazoo_errors.BadVersionError)
+    return "; another client has set its ACL" if overtaken else "; its ACL is as it was"
 
 
 def _format_committed(
-    client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], timeout: float
+    client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], zxid: int, timeout: float
 ) -> list[dict[str, Any]]:
-    """A result for each. A set's stat is the transaction's own, because nobody else can have been in between."""
+    """A result for each. What its stat says of a value is the transaction's own: another client may be there by now."""
     moved = {parent(step.path) for one in planned for step in one.steps if step.verb in {"create", "delete"}}
     pending = []
     for one in planned:
@@ -272,14 +282,29 @@ def _format_committed(
         fresh = one.after is not None and (one.before is None or one.acl is not None or path in moved)
         pending.append((one, path, answer, client.exists_async(path) if fresh else None))
     return [
-        format_result(one, path, _stat_now(request, path, timeout) if request else _stat(one, answer))
+        format_result(
+            one, path, _stat_now(one, answer, _asked(request, path, timeout), zxid) if request else _stat(one, answer)
+        )
         for one, path, answer, request in pending
     ]
 
 
-def _stat_now(request: Any, path: str, timeout: float) -> Any:
+def _asked(request: Any, path: str, timeout: float) -> Any:
     current = _without_value(request, path, timeout)
     return current and current.stat
+
+
+def _stat_now(one: ZnodePlan, answer: Any, now: Any, zxid: int) -> Any:
+    """The stat `now`, with the version and the transaction of the value that the task knows, not of a later one."""
+    if now is None:
+        return None
+    if one.before is None:
+        made = now._replace(version=0, mzxid=now.czxid, mtime=now.ctime, dataLength=len(one.steps[-1].data))
+        return made if now.czxid == zxid else None
+    own = _stat(one, answer)
+    if own is None or own.czxid != now.czxid:
+        return own
+    return now._replace(version=own.version, mzxid=own.mzxid, mtime=own.mtime, dataLength=own.dataLength)
 
 
 def _stat(one: ZnodePlan, answer: Any) -> Any:
@@ -338,5 +363,5 @@ def _value_in_diff(one: ZnodePlan, znode: CurrentZnode) -> dict[str, Any]:
     if one.wanted.secret:
         changes = one.before is not None and znode is one.after and znode.data != one.before.data
         return {"value": "(secret, another one)" if changes else "(secret)"}
-    as_json = one.wanted.value is not None and one.wanted.value.canonical is not None
+    as_json = one.wanted.value is not None and one.wanted.value.is_json
     return {"value": value_in_diff(znode.data, as_json)}

@@ -19,7 +19,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .connection import ConnectError, ZooKeeperError, explain, make_client, translated
+from .connection import (
+    MOST_TO_CONNECT,
+    ConnectError,
+    ZooKeeperError,
+    explain,
+    make_client,
+    translated,
+)
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -31,13 +38,6 @@ except ImportError:
 
 STOP_TIMEOUT = 2.0
 """Seconds that ending a session may take; after that it is left to expire."""
-
-WAITING_OPTIONS: dict[str, dict[str, Any]] = {
-    "wait_timeout": {"type": "float", "default": 300.0},
-    "min_agents": {"type": "int", "default": 1},
-    "max_failures": {"type": "int", "default": 0},
-}
-"""The options of waiting for a fleet, in the form of Ansible's argument specs."""
 
 READ_TIMEOUT = 30.0
 """Seconds within which a bulk read must end."""
@@ -82,6 +82,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
 
     `outage` is for how many seconds the ensemble may be unreachable later on; `connect_timeout` where it is not given.
     """
+    _check_timeout(options["connect_timeout"])
     last_words = _LastWords()
     client = make_client(
         options,
@@ -103,6 +104,12 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             yield client
     finally:
         _stop(client)
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 < seconds <= MOST_TO_CONNECT:
+        expected = f"more than 0 seconds and at most {MOST_TO_CONNECT}"
+        raise ConnectError(f"connect_timeout: expected {expected}, got {seconds:g}")
 
 
 def _quiet_logger(handler: logging.Handler) -> logging.Logger:
@@ -163,19 +170,9 @@ def _stop(client: KazooClient) -> None:
             client.close()
 
     ender = threading.Thread(target=end, daemon=True)
-    ender.start()
-    ender.join(STOP_TIMEOUT)
-
-
-def outage(options: Mapping[str, Any], *, waits: bool) -> float:
-    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
-
-    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is below 0, which none can be.
-    """
-    for name in WAITING_OPTIONS:
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
-    return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
+    with contextlib.suppress(RuntimeError):  # of a Python that is ending itself, and so starts no thread (3.12)
+        ender.start()
+        ender.join(STOP_TIMEOUT)
 
 
 class Node(NamedTuple):

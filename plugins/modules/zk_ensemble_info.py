@@ -208,7 +208,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, check_amounts
 from ansible_collections.zoo.deploy.plugins.module_utils.ensemble import look
 from ansible_collections.zoo.deploy.plugins.module_utils.member import Question, addresses
 
@@ -225,9 +225,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the module returns. Raises `ZooKeeperError` where the options are wrong."""
-    for name in ("connect_timeout", "wait_timeout"):
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    check_amounts(options, "connect_timeout", "wait_timeout")
     began = time.monotonic()
     found = look(addresses(options), Question.from_options(options), options["wait_timeout"])
     return {**found, "elapsed": elapsed(began)}

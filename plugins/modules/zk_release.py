@@ -41,7 +41,7 @@ attributes:
     support: none
     description:
       - The controller waits for the fleet, so a task with C(async) is refused.
-      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_release_info).
+      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_fleet_info).
   action:
     support: full
     description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
@@ -89,6 +89,8 @@ options:
     description:
       - Publish only where this is the desired release now, a commit's id, full or its first 7 digits or more, or a
         generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
+      - V(none), and null, as RV(zoo.deploy.zk_release_info#module:generation) is then, publish only where nothing is
+        published yet. Leave it out, or use C(omit), for no condition.
       - Where nothing would be published, it is not looked at.
     type: str
   force:
@@ -107,15 +109,6 @@ options:
     description: Whether to wait until the live agents have proved the release.
     type: bool
     default: true
-  retry_timeout:
-    description:
-      - Seconds for which agents are hoped for once none of those that are waited for can go on, though each tries again
-        by itself, as while a git server is down. After them the module fails, and says what they wait for.
-      - It does so at once where all that they wait for is somebody, as with a repository that they may not read, or a
-        first release that is not healthy within C(health_timeout).
-      - An agent that is held is waited for until O(wait_timeout).
-    type: float
-    default: 60
   _published:
     description:
       - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
@@ -148,6 +141,7 @@ options:
     elements: str
 seealso:
   - module: zoo.deploy.zk_release_info
+  - module: zoo.deploy.zk_fleet_info
   - plugin: zoo.deploy.zk_services
     plugin_type: inventory
 """
@@ -167,6 +161,14 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.4.2
     max_failures: 2
+
+- name: Deploy to a large fleet, of which a twentieth may be lost meanwhile, and a hundredth may fail
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.2
+    min_agents: 95%
+    max_failures: 1%
 
 - name: Bring back the last release that the whole fleet had proved
   zoo.deploy.zk_release:
@@ -339,8 +341,8 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import live_names
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import RETRY_TIMEOUT, EarlierWait
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, live_names, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
@@ -356,7 +358,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""
@@ -387,7 +389,6 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "_told": {"type": "list", "elements": "str"},
-        "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
         **WAITING_OPTIONS,
     }
 

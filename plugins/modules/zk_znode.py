@@ -15,7 +15,7 @@ description:
   - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
   - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
     neither the order of keys nor spacing is a change.
-  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, six
+  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, nine
     times at the most, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
@@ -23,8 +23,10 @@ description:
     in place, checked, and acted on.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
-  - zoo.deploy.waiting
 attributes:
+  action:
+    support: full
+    description: The controller reads the file that O(src) names.
   check_mode:
     description: Can run in check mode and return the changed status without modifying anything.
     support: full
@@ -59,12 +61,34 @@ options:
   secret_value:
     description:
       - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
-    type: str
+      - A dictionary or a list is refused; P(ansible.builtin.to_json#filter) makes text of it.
+    type: raw
+  src:
+    description:
+      - As O(value), what is in this file on the controller, byte for byte. O(encoding) is of no use here.
+      - A relative path is looked for as M(ansible.builtin.copy) looks for its C(src); in C(files) of the role and in
+        the role, in C(files) beside the playbook and beside it.
+      - A file of Ansible Vault is decrypted, and is in no result, no diff and no log, as O(secret_value).
+      - It is compared byte for byte, also where it is JSON, unless O(merge=true).
+      - The lookup P(zoo.deploy.config_znodes#lookup) makes entries of O(znodes) of a whole directory.
+    type: path
   encoding:
     description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
     type: str
     choices: [text, base64]
     default: text
+  merge:
+    description:
+      - Merge O(value), a dictionary, into the JSON object that the znode holds, as RFC 7396 has it. A key is set, in
+        dictionaries that are there as well; one that is null is removed; what is not named stays. A list is replaced
+        as a whole.
+      - O(value), O(secret_value) or O(src) may be the same as text, in JSON.
+      - An empty znode, and one that is not there, count as an empty object. One that holds anything else is refused.
+      - What others write meanwhile is not lost; the task reads and merges anew, as for every value.
+      - Where something differs, all of the value is written anew, without the line breaks and spaces that it had.
+        A number with more digits than can be kept is refused.
+    type: bool
+    default: false
   state:
     description:
       - V(present) creates the znode, or changes what differs.
@@ -136,8 +160,8 @@ options:
     description:
       - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
         their children.
-      - What an entry leaves open of C(state), C(encoding), C(recursive), C(parents), C(sequence) and C(acl) is as in
-        the task's own options.
+      - What an entry leaves open of C(state), C(encoding), C(merge), C(recursive), C(parents), C(sequence) and C(acl)
+        is as in the task's own options.
       - All together may have about 1 MB.
     type: list
     elements: dict
@@ -152,11 +176,17 @@ options:
         type: raw
       secret_value:
         description: As O(secret_value).
-        type: str
+        type: raw
+      src:
+        description: As O(src).
+        type: path
       encoding:
         description: As O(encoding).
         type: str
         choices: [text, base64]
+      merge:
+        description: As O(merge).
+        type: bool
       state:
         description: As O(state).
         type: str
@@ -194,24 +224,14 @@ options:
       sequence:
         description: As O(sequence).
         type: bool
-  wait_for_files:
-    description:
-      - Whether to wait, after the transaction, until every live agent of O(app) that renders a file from one of
-        the znodes, or from a subtree that they are in, has proved that the file is in place; fails where one has not.
-      - Where nothing had to be changed, it waits for what the znodes hold already.
-      - An agent whose files these are not is not waited for, and O(min_agents) does not count it.
-      - The paths are compared with those of the agents, so O(hosts) has the same chroot as theirs.
-    type: bool
-    default: false
-  app:
-    description: The znode of the application whose agents are waited for with O(wait_for_files=true).
-    type: str
-    default: /app/business
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
   - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
-  - Where others change a znode between the read and the transaction, the task looks again; it gives up after six times.
+  - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
+    time.
+  - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
+    may so pass for the one that was read; and O(version) does not tell the two apart, however long ago that was.
   - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
     error.
   - >-
@@ -221,7 +241,9 @@ notes:
     page C(docs/guides/migration.md) of this collection has every option, return value and difference.
 seealso:
   - module: zoo.deploy.zk_znode_info
-  - module: zoo.deploy.zk_release_info
+  - module: zoo.deploy.zk_fleet_info
+  - plugin: zoo.deploy.config_znodes
+    plugin_type: lookup
   - plugin: zoo.deploy.zk_znode
     plugin_type: lookup
   - name: ZooKeeper Programmer's Guide
@@ -253,12 +275,27 @@ EXAMPLES = r"""
     value: {host: db2.example.org, port: 5432}
     version: "{{ database.stat.version }}"
 
-- name: Bytes
+- name: Some keys of a value that others write, too
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/database
+    value:
+      pool: {max: 30} # pool.min stays
+      replica: null # is removed
+    merge: true
+
+- name: Bytes that are no file
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/key
-    value: "{{ lookup('ansible.builtin.file', 'key.bin') | b64encode }}"
+    value: "{{ generated_key_base64 }}"
     encoding: base64
+
+- name: A file of the role, which may be one of Ansible Vault
+  zoo.deploy.zk_znode:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/certificate
+    src: certificate.pem
 
 - name: A whole configuration in one transaction, and what it replaces
   zoo.deploy.zk_znode:
@@ -274,8 +311,12 @@ EXAMPLES = r"""
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/shop/limits
     value: {orders: 200}
-    wait_for_files: true
+
+- name: Wait for the files
+  zoo.deploy.zk_fleet_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
+    wait_for_files: [/config/shop/limits]
     wait_timeout: 30
 
 - name: Everybody reads, one user does everything
@@ -321,7 +362,9 @@ encoding:
   type: str
   sample: text
 stat:
-  description: The znode's stat after the task; in check mode the present one.
+  description:
+    - The znode's stat after the task; in check mode the present one.
+    - What it says of the value is about the value that the task has seen or written, whatever others set right after.
   returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
   type: dict
   contains:
@@ -411,124 +454,18 @@ znodes:
       encoding: text
       stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
       zxid: 4294967320
-agents:
-  description:
-    - The status of each live agent that renders a file from one of the znodes, by name, in the form of its znode.
-    - RV(agents[].files) says of each file how it is.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: dict
-  contains:
-    name:
-      description: The agent's name.
-      type: str
-      returned: always
-    state:
-      description:
-        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
-          C(failed), C(rolled_back).
-      type: str
-      returned: always
-    generation:
-      description: The generation that the state is about.
-      type: int
-      returned: when it has seen one
-    commitId:
-      description: The commit that is live on its host.
-      type: str
-      returned: when one is
-    previousCommitId:
-      description: The commit that it would go back to.
-      type: str
-      returned: when there is one
-    message:
-      description: Why it is in this state.
-      type: str
-      returned: when there is something to say
-    waitsFor:
-      description:
-        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
-        - C(credentials) and C(health) need somebody; the others are those of the metric
-          C(zoo_watcher_deployment_retries_total).
-      type: str
-      returned: when its deployment can't go on
-    since:
-      description: When it came into this state, RFC 3339.
-      type: str
-      returned: always
-    timings:
-      description: Seconds by step.
-      type: dict
-      returned: when a deployment has ended
-    files:
-      description:
-        - The files that it renders from znodes, by their path on its host.
-        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
-          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
-      type: dict
-      returned: when it keeps some
-    troubles:
-      description: What keeps it from its work now, a line each.
-      type: list
-      elements: str
-      returned: when there is something
-    held:
-      description:
-        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
-        - Until C(zoo-watcher release), it deploys nothing newer.
-      type: dict
-      returned: while it is held
-    drained:
-      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
-      type: dict
-      returned: while it is drained
-    version:
-      description: The agent's version.
-      type: str
-      returned: always
-
-failed_agents:
-  description: The names of the agents that could not put such a file in place or act on it.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-pending_agents:
-  description: The names of the agents that have neither proved it nor given up.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-lost_agents:
-  description: The names of the agents that were live while the module waited and are not any more.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: list
-  elements: str
-converged:
-  description: Whether the fleet has the files, as far as O(min_agents) and O(max_failures) ask for it.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: bool
-timed_out:
-  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
-  returned: when O(wait_for_files=true) and not in check mode
-  type: bool
-elapsed:
-  description: Seconds from the transaction to the end of waiting.
-  returned: when O(wait_for_files=true) and not in check mode
-  type: float
-  sample: 0.112
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import WAITING_OPTIONS, connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 ACL_SPEC: dict[str, dict[str, Any]] = {
     "scheme": {"type": "str", "required": True},
@@ -539,8 +476,10 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},
-    "secret_value": {"type": "str", "no_log": True},
+    "secret_value": {"type": "raw", "no_log": True},
+    "src": {"type": "path"},
     "encoding": {"type": "str", "choices": ["text", "base64"]},
+    "merge": {"type": "bool"},
     "state": {"type": "str", "choices": ["present", "absent"]},
     "recursive": {"type": "bool"},
     "parents": {"type": "bool"},
@@ -548,8 +487,15 @@ ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
     "sequence": {"type": "bool"},
 }
-VALUES = ("value", "secret_value")
-DEFAULTS = {"encoding": "text", "state": "present", "recursive": False, "parents": True, "sequence": False}
+VALUES = ("value", "secret_value", "src")
+DEFAULTS = {
+    "encoding": "text",
+    "merge": False,
+    "state": "present",
+    "recursive": False,
+    "parents": True,
+    "sequence": False,
+}
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -563,9 +509,6 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         **ARGSPEC,
         **task,
         "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
-        "wait_for_files": {"type": "bool", "default": False},
-        "app": {"type": "str", "default": DEFAULT_APP},
-        **WAITING_OPTIONS,
     }
 
 
@@ -579,26 +522,6 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
     return {**whole, "diff": differing} if diff else whole
 
 
-def waiting_parts() -> Any:
-    """`module_utils.fleet_files`: most tasks wait for nothing, and it takes time to be loaded."""
-    from ansible_collections.zoo.deploy.plugins.module_utils import fleet_files  # noqa: PLC0415
-
-    return fleet_files
-
-
-def wait(client: Any, results: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
-    """Wait until the fleet has the files of these znodes; what is known of it then. Raises `ZooKeeperError`."""
-    fleet_files = waiting_parts()
-    begin = time.monotonic()
-    subject = fleet_files.summarize_paths([result["path"] for result in results])
-    try:
-        waited = fleet_files.prove_files(client, fleet_files.states_after(client, results), subject, options)
-    except ZooKeeperError as exc:
-        exc.details["elapsed"] = elapsed(begin)
-        raise
-    return {**waited, "elapsed": elapsed(begin)}
-
-
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(
@@ -608,22 +531,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    waits = options["wait_for_files"] and not module.check_mode
-    result: dict[str, Any] = {}
     try:
         wanted = desired_znodes(options)
-        if waits:
-            waiting_parts().application(options)  # refused before anything is written
-        with connect(options, outage(options, waits=waits)) as client, named(client):
+        with connect(options) as client, named(client):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
-            result = report(results, several=options["znodes"] is not None, diff=module._diff)
-            if waits:
-                result.update(wait(client, results, options))
     except ZooKeeperError as exc:
-        module.fail(exc, **result)
-    if result.get("lost_agents"):
-        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
-    module.exit_json(**result)
+        module.fail(exc)
+    module.exit_json(**report(results, several=options["znodes"] is not None, diff=module._diff))
 
 
 if __name__ == "__main__":

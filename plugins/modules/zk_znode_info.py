@@ -51,6 +51,11 @@ options:
     description: With O(depth), how many znodes there may be below one; the task fails where there are more.
     type: int
     default: 1000
+  values:
+    description:
+      - Whether values are returned. With V(false) names, stats and ACLs are, and no value is read but for O(wait_for).
+    type: bool
+    default: true
   wait_for:
     description:
       - Wait until all of this holds, at one moment and for each of the znodes.
@@ -62,8 +67,15 @@ options:
         type: str
         choices: [present, absent]
         default: present
+      key:
+        description:
+          - It holds JSON that has this key, as names with dots between them, such as V(pool.max), or as a list of names
+            where one of them has a dot. A number is the place in a list, from 0 on.
+        type: raw
       value:
-        description: It holds this value. A dictionary, a list, a number or a boolean is compared as JSON.
+        description:
+          - It holds this value. A dictionary, a list, a number or a boolean is compared as JSON.
+          - With O(wait_for.key), the key does.
         type: raw
       min_children:
         description: It has at least that many children.
@@ -79,7 +91,7 @@ options:
     type: float
     default: 60.0
 notes:
-  - Values are returned; set C(no_log) on a task whose values are secret.
+  - Values are returned; set O(values=false), or C(no_log) on a task whose values are secret.
   - The hash in the id of a V(digest) ACL entry is never returned; it is shown as C(x).
 seealso:
   - module: zoo.deploy.zk_znode
@@ -114,6 +126,21 @@ EXAMPLES = r"""
       min_children: 3
     wait_timeout: 120
 
+- name: Wait until a key of a value is there and true
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config/shop
+    wait_for:
+      key: migration.done
+      value: true
+
+- name: What there is, and no value, as values may be secret
+  zoo.deploy.zk_znode_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    path: /config
+    depth: 2
+    values: false
+
 - name: Wait until somebody answers
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
@@ -142,7 +169,7 @@ exists:
   sample: true
 value:
   description: What it holds.
-  returned: when RV(exists)
+  returned: when RV(exists), with O(values)
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
@@ -152,7 +179,7 @@ encoding:
   sample: text
 json:
   description: What it holds, decoded.
-  returned: when RV(value) is JSON
+  returned: with RV(value), when that is JSON
   type: raw
   sample:
     host: db1.example.org
@@ -248,11 +275,11 @@ descendants:
     value:
       description: What it holds.
       type: str
-      returned: always
+      returned: with O(values)
     encoding:
       description: V(text), or V(base64) where RV(descendants[].value) is no UTF-8.
       type: str
-      returned: always
+      returned: with O(values)
     json:
       description: What it holds, decoded.
       type: raw
@@ -279,11 +306,11 @@ znodes:
     value:
       description: What it holds.
       type: str
-      returned: when it is there
+      returned: when it is there, with O(values)
     encoding:
       description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
       type: str
-      returned: when it is there
+      returned: when it is there, with O(values)
     json:
       description: What it holds, decoded.
       type: raw
@@ -333,11 +360,11 @@ znodes:
         value:
           description: What it holds.
           type: str
-          returned: always
+          returned: with O(values)
         encoding:
           description: V(text), or V(base64) where its value is no UTF-8.
           type: str
-          returned: always
+          returned: with O(values)
         json:
           description: What it holds, decoded.
           type: raw
@@ -361,7 +388,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, check_amounts
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
     Condition,
@@ -375,6 +402,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connec
 
 WAIT_SPEC: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "key": {"type": "raw", "no_log": False},
     "value": {"type": "raw"},
     "min_children": {"type": "int"},
     "newer_than": {"type": "int"},
@@ -389,6 +417,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
         "paths": {"type": "list", "elements": "str"},
         "depth": {"type": "int", "default": 0},
         "max_znodes": {"type": "int", "default": 1000},
+        "values": {"type": "bool", "default": True},
         "wait_for": {"type": "dict", "options": WAIT_SPEC},
         "wait_timeout": {"type": "float", "default": 60.0},
     }
@@ -398,27 +427,27 @@ def gather(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the module returns. Raises `ZooKeeperError`, `InvalidRecord`."""
     several = options["paths"] is not None
     paths = [check_path(path) for path in (options["paths"] if several else [options["path"]])]
-    condition = None if options["wait_for"] is None else Condition.from_options(options["wait_for"])
-    for name in ("depth", "wait_timeout"):
-        if options[name] < 0:
-            raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
+    values, given = options["values"], options["wait_for"]
+    condition = None if given is None else Condition.from_options(given, shows=values)
+    check_amounts(options, "depth", "wait_timeout")
     outage = max(options["connect_timeout"], 0.0 if condition is None else options["wait_timeout"])
     with connect(options, outage) as client:
         began = time.monotonic()
         if condition is None:
-            snapshots, waited = take(client, paths, options["connect_timeout"]), {}
+            snapshots, waited = take(client, paths, options["connect_timeout"], values=values), {}
         else:
             snapshots = wait(client, paths, condition, options["wait_timeout"])
             waited = {"elapsed": elapsed(began)}
-        znodes = [{**znode.fields(), **_descendants(client, znode, options)} for znode in snapshots]
+        znodes = [{**znode.fields(values=values), **_descendants(client, znode, options)} for znode in snapshots]
     return {**({"znodes": znodes} if several else znodes[0]), **waited}
 
 
 def _descendants(client: Any, snapshot: ZnodeSnapshot, options: Mapping[str, Any]) -> dict[str, Any]:
     if snapshot.stat is None or not options["depth"]:
         return {}
-    nodes = below(client, snapshot.path, options["depth"], options["max_znodes"], options["connect_timeout"])
-    return {"descendants": [node_fields(node) for node in nodes]}
+    limits = (options["depth"], options["max_znodes"], options["connect_timeout"])
+    nodes = below(client, snapshot.path, *limits, values=options["values"])
+    return {"descendants": [node_fields(node, values=options["values"]) for node in nodes]}
 
 
 def main() -> None:

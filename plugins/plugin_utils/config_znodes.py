@@ -8,11 +8,10 @@ A name of a file, a directory or a key is the name of a znode. All errors are `I
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
     InvalidRecord,
@@ -20,6 +19,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
     check_node_name,
     child,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
 
 LEFT_OUT = frozenset({".git"})
 """Names in a directory that are not part of a configuration."""
@@ -33,13 +33,6 @@ OWN = ("config", "history", "agents")
 Entry = dict[str, Any]
 
 _HISTORY_ENTRY = re.compile(r"/history/release-\d{10}$")
-
-
-class Content(NamedTuple):
-    """What is in a file, and whether nobody is to see it."""
-
-    data: bytes
-    secret: bool = False
 
 
 def check_place(path: str, app: str) -> None:
@@ -72,20 +65,11 @@ def _files(path: str, directory: str, read: Callable[[str], Content]) -> Iterato
         if file.is_dir(follow_symlinks=False):
             yield from _or_empty(znode, _files(znode, file.path, read))
         elif file.is_file():
-            content = _content(file.path, read)
-            option = "secret_value" if content.secret else "value"
-            yield {"path": znode, option: base64.b64encode(content.data).decode(), "encoding": "base64"}
+            yield {"path": znode, **read(file.path).options()}
         else:
             raise InvalidRecord(
                 f"{file.path}: expected a file or a directory, not a link to a directory or to nothing, a pipe, ..."
             )
-
-
-def _content(path: str, read: Callable[[str], Content]) -> Content:
-    try:
-        return read(path)
-    except OSError as exc:
-        raise InvalidRecord(f"{path}: {exc.strerror}") from exc
 
 
 def from_values(path: str, values: Any) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def test_a_member_that_only_speaks_tls_is_asked_by_tls(tmp_path: Path) -> None:
         ({"hosts": "zk1:x"}, "hosts: expected host:port with a port from 1 to 65535, got 'zk1:x'"),
         ({"hosts": "a/x,b/y"}, "hosts: expected one chroot, after the last member, got 'a/x,b/y'"),
         ({"hosts": "a", "wait_timeout": -1}, "wait_timeout: expected 0 or more, got -1"),
+        ({"hosts": "a", "connect_timeout": math.inf}, "connect_timeout: expected at most 1e+09, got inf"),
         ({"hosts": "a", "admin_port": 70000}, "admin_port: expected a port from 1 to 65535, or 0, got 70000"),
         ({"hosts": "a", "tls": True, "tls_ca": "/nowhere"}, "tls_ca: no file at /nowhere"),
         ({"hosts": "a", "admin_tls": True, "tls_ca": "/nowhere"}, "tls_ca: no file at /nowhere"),

@@ -12,13 +12,14 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import wait_for_proof
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
+    FileProof,
     ZnodeState,
-    prove_files,
     read_states,
-    states_after,
     summarize_paths,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Value
 from support.waiting import wait_for
@@ -45,6 +46,12 @@ def absent(path: str) -> DesiredZnode:
     return DesiredZnode(path, present=False, recursive=True)
 
 
+def written(client: KazooClient, path: str) -> list[ZnodeState]:
+    """Write a znode; what it holds then."""
+    converge(client, present(path))
+    return read_states(client, [path])
+
+
 def report(client: KazooClient, app: str, name: str, **files: dict[str, Any]) -> None:
     """Write the status of an agent."""
     entries = {f"/etc/{dest}": {"format": "value", **entry} for dest, entry in files.items()}
@@ -62,13 +69,14 @@ class Waiting:
     def __init__(self, client: KazooClient, app: str, held: list[ZnodeState], **options: Any) -> None:
         self.results: list[dict[str, Any]] = []
         self.errors: list[ZooKeeperError] = []
-        given = {"app": app, "wait_timeout": 30.0, "min_agents": 1, "max_failures": 0, **options}
-        self._thread = threading.Thread(target=self._run, args=(client, held, given), daemon=True)
+        given = {"wait_timeout": 30.0, "retry_timeout": 60.0, "min_agents": 1, "max_failures": 0, **options}
+        self._thread = threading.Thread(target=self._run, args=(client, AppPaths(app), held, given), daemon=True)
         self._thread.start()
 
-    def _run(self, client: KazooClient, held: list[ZnodeState], options: dict[str, Any]) -> None:
+    def _run(self, client: KazooClient, paths: AppPaths, held: list[ZnodeState], options: dict[str, Any]) -> None:
+        proof = FileProof(held, summarize_paths(sorted({one.path for one in held})))
         try:
-            self.results.append(prove_files(client, held, summarize_paths([one.path for one in held]), options))
+            self.results.append(wait_for_proof(client, paths, proof, options))
         except ZooKeeperError as exc:
             self.errors.append(exc)
 
@@ -125,20 +133,6 @@ def test_the_transaction_of_a_deletion_alone_is_the_one_that_its_parent_knows(
         noise.join()
 
 
-def test_what_is_held_after_a_change_is_known_by_the_change(zk: KazooClient, top: str) -> None:
-    made = converge(zk, present(f"{top}/a"), present(f"{top}/b"))
-    assert states_after(zk, made) == [ZnodeState(f"{top}/{name}", "value", made[0]["zxid"]) for name in ("a", "b")]
-    again = converge(zk, present(f"{top}/a"), absent(f"{top}/b"))
-    assert states_after(zk, again) == [
-        ZnodeState(f"{top}/a", "value", made[0]["zxid"]),
-        ZnodeState(f"{top}/b", "nothing", again[1]["zxid"]),
-    ]
-    assert states_after(zk, converge(zk, absent(f"{top}/b/deeper"))) == [
-        ZnodeState(f"{top}/b/deeper", "nothing", 0),
-        ZnodeState(top, "children", again[1]["zxid"]),
-    ]
-
-
 def test_what_is_held_now_is_read_with_all_below(zk: KazooClient, top: str) -> None:
     made = converge(zk, present(f"{top}/a/deep"))[0]["zxid"]
     beside = converge(zk, present(f"{top}/b", ""))[0]["zxid"]
@@ -158,7 +152,7 @@ def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
     report(other, app, "a", one={"znode": top, "state": "missing", "zxid": 1})
     report(other, app, "b", one={"znode": top, "state": "missing", "zxid": 1})
     report(other, app, "stranger", one={"znode": "/elsewhere", "state": "failed", "zxid": 1})
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     waiting = Waiting(zk, app, held)
     now = {"znode": top, "state": "current", "zxid": held[0].zxid}
     report(other, app, "a", one=now)
@@ -175,7 +169,7 @@ def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
 def test_the_first_agent_of_an_application_is_waited_for(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     waiting = Waiting(zk, app, held)
     watching(zk, f"{app}/agents")
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
@@ -183,11 +177,11 @@ def test_the_first_agent_of_an_application_is_waited_for(
 
 
 def test_nobody_has_to_be_there_where_nobody_is_asked_for(zk: KazooClient, app: str, top: str) -> None:
-    assert Waiting(zk, app, states_after(zk, converge(zk, present(top))), min_agents=0).end()["agents"] == []
+    assert Waiting(zk, app, written(zk, top), min_agents=0).end()["agents"] == []
 
 
 def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooClient, app: str, top: str) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     report(other, app, "b")
     error = Waiting(zk, app, held, min_agents=2, wait_timeout=0.3).error()
@@ -201,7 +195,7 @@ def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooCl
 def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reason(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
     failed = {"znode": top, "state": "failed", "zxid": held[0].zxid, "message": "validate ended with status 1: no"}
     report(other, app, "b", one=failed)
@@ -216,7 +210,7 @@ def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reaso
 def test_an_agent_that_goes_is_waited_for_no_more_and_named(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     report(other, app, "b", one={"znode": top, "state": "pending", "zxid": 0})
     waiting = Waiting(zk, app, held)
@@ -228,7 +222,7 @@ def test_an_agent_that_goes_is_waited_for_no_more_and_named(
 def test_who_is_not_there_in_time_is_named_with_the_file(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0, "message": "held back for 4 s"})
     began = time.monotonic()
     error = Waiting(zk, app, held, wait_timeout=0.3).error()
@@ -239,7 +233,7 @@ def test_who_is_not_there_in_time_is_named_with_the_file(
 def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
-    held = states_after(zk, converge(zk, present(top)))
+    held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0})
     waiting = Waiting(zk, app, held)
     watching(zk, f"{app}/agents/a")
@@ -247,8 +241,3 @@ def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
     other.set(f"{app}/config", b"{ }")
     report(other, app, "a", one={"znode": top, "state": "current", "zxid": held[0].zxid})
     assert waiting.end()["pending_agents"] == []
-
-
-def test_a_bad_application_is_one_line(zk: KazooClient) -> None:
-    with pytest.raises(ZooKeeperError, match=r"^app: expected a znode path such as /app/business, got /$"):
-        prove_files(zk, [], "x", {"app": "/"})

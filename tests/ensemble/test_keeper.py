@@ -12,7 +12,7 @@ from kazoo.client import KazooClient
 from ansible_collections.zoo.deploy.plugins.module_utils import releases, znode_snapshots, znodes, zookeeper
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import wait_for_fleet
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, wait_for_fleet
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import Limits
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
@@ -105,7 +105,7 @@ def test_a_release_is_published_and_proved(client: KazooClient, keeper: Keeper, 
     zk.create(paths.agent("server1"), json.dumps({**status, "state": "fetching"}).encode(), ephemeral=True)
     proof = releases.ReleaseProof(paths.config, generation)
     keeper.cut()
-    waiting = {"wait_timeout": 0.0, "min_agents": 1, "max_failures": 0}
+    waiting = {name: option["default"] for name, option in WAITING_OPTIONS.items()}
     assert wait_for_fleet(client, paths, proof, Limits(1, 0), 0.5).timed_out
     zk.set(paths.agent("server1"), json.dumps(status).encode())
     releases.prove(client, paths, proof, {**waiting, "wait_timeout": 20.0})

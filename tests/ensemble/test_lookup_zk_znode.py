@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import functools
+import json
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
+from support.client import connected
 from support.ensemble import Ensemble
 from support.lookups import LookupFailed, Lookups, lookups
+from support.playbook import run_playbook
 from support.ports import free_ports
+from support.waiting import wait_for
 
 Lookup = Callable[..., list[Any]]
 
@@ -125,3 +131,135 @@ def test_the_ensemble_is_found_in_the_environment_where_no_variable_names_it(
 def test_an_ensemble_that_nothing_names_is_asked_for(process: Lookups, app: str) -> None:
     with pytest.raises(LookupFailed, match="hosts"):
         process.run("zoo.deploy.zk_znode", [app], {})
+
+
+@pytest.fixture
+def shop(zk: KazooClient, app: str) -> str:
+    """A small configuration: JSON values, some of them two levels down, below a znode that is empty."""
+    for name, data in {"colour": b'"green"', "limits": b"", "limits/orders": b"100", "limits/items": b"20"}.items():
+        zk.create(f"{app}/{name}", data, makepath=True)
+    return app
+
+
+def test_children_are_a_dictionary_of_their_values_by_name(lookup: Lookup, shop: str) -> None:
+    assert lookup(shop, children=True) == [{"colour": '"green"', "limits": ""}]
+    assert lookup(shop, f"{shop}/limits", children=True)[1] == {"items": "20", "orders": "100"}
+
+
+def test_a_subtree_is_a_dictionary_of_values_by_the_path_below_the_znode(
+    lookup: Lookup, ensemble: Ensemble, shop: str
+) -> None:
+    below = {"colour": '"green"', "limits": "", "limits/items": "20", "limits/orders": "100"}
+    assert lookup(shop, recursive=True) == [below]
+    assert list(lookup(shop, recursive=True)[0]) == sorted(below)
+    assert lookup("/", recursive=True, variables={"zk_hosts": f"{ensemble.hosts}{shop}"}) == [below]
+
+
+def test_what_is_below_is_decoded_too_and_an_empty_znode_is_none(lookup: Lookup, shop: str) -> None:
+    assert lookup(shop, children=True, json=True) == [{"colour": "green", "limits": None}]
+    assert lookup(shop, recursive=True, json=True)[0]["limits/orders"] == 100
+
+
+def test_a_znode_without_children_is_an_empty_dictionary_and_one_that_is_not_there_is_not(
+    lookup: Lookup, shop: str
+) -> None:
+    leaf, missing = f"{shop}/colour", f"{shop}/none"
+    for given in ({"children": True}, {"recursive": True}):
+        assert lookup(leaf, **given) == [{}]
+        assert lookup(leaf, missing, default={"a": 1}, **given) == [{}, {"a": 1}]
+        with pytest.raises(LookupFailed, match=rf"^{missing}: no such znode"):
+            lookup(missing, **given)
+
+
+def test_a_znode_below_that_can_not_be_read_is_named(lookup: Lookup, zk: KazooClient, shop: str) -> None:
+    zk.set(f"{shop}/limits/orders", b"\xff")
+    with pytest.raises(LookupFailed, match=rf"^{shop}/limits/orders: not UTF-8 at byte 0; read it with"):
+        lookup(shop, recursive=True)
+    zk.set(f"{shop}/limits/orders", b"a hundred")
+    with pytest.raises(LookupFailed, match=rf"^{shop}/limits/orders: not JSON: "):
+        lookup(shop, recursive=True, json=True)
+    zk.create(f"{shop}/secret", b"x", acl=[make_digest_acl("user", "secret", all=True)])
+    with pytest.raises(LookupFailed, match=rf"^{shop}/secret: permission denied \(NoAuth\)"):
+        lookup(shop, children=True)
+
+
+def test_more_znodes_than_allowed_are_an_error_that_says_what_to_do(lookup: Lookup, shop: str) -> None:
+    assert len(lookup(shop, recursive=True, max_znodes=4)[0]) == 4
+    for limit, given in ((3, {"recursive": True}), (1, {"children": True})):
+        with pytest.raises(LookupFailed) as caught:
+            lookup(shop, max_znodes=limit, **given)
+        assert str(caught.value) == f"{shop}: more than {limit} znodes below it; raise max_znodes"
+
+
+def test_children_and_recursive_are_one_or_the_other(lookup: Lookup, shop: str) -> None:
+    with pytest.raises(LookupFailed, match=r"^expected one of children and recursive, got both$"):
+        lookup(shop, children=True, recursive=True)
+
+
+def transactions(zk: KazooClient, app: str) -> int:
+    """A number that grows by one with each transaction: a session that begins or ends is one."""
+    zk.ensure_path(app)
+    return int(zk.set(app, b"").mzxid)
+
+
+def test_lookups_of_one_process_share_a_session(lookup: Lookup, zk: KazooClient, shop: str) -> None:
+    lookup(shop, children=True)
+    before = transactions(zk, f"{shop}/count")
+    for _turn in range(5):
+        lookup(shop)
+        lookup(shop, recursive=True)
+    assert transactions(zk, f"{shop}/count") == before + 1
+
+
+def test_other_credentials_are_another_session(lookup: Lookup, zk: KazooClient, shop: str) -> None:
+    zk.create(f"{shop}/secret", b"x", acl=[make_digest_acl("user", "sesame", all=True)])
+    mine = {"zk_digest_username": "user", "zk_digest_password": "sesame"}
+    assert lookup(f"{shop}/secret", variables=mine) == ["x"]
+    for other in ({}, {**mine, "zk_digest_password": "other"}):
+        with pytest.raises(LookupFailed, match="NoAuth"):
+            lookup(f"{shop}/secret", variables=other)
+
+
+def test_a_session_that_is_lost_is_replaced(tmp_path: Path) -> None:
+    with Ensemble(tmp_path / "zk", size=1) as servers, lookups({"ZK_HOSTS": servers.hosts}) as process:
+        (member,) = servers.members
+        find = functools.partial(process.run, "zoo.deploy.zk_znode", ["/a"], {}, connect_timeout=2)
+        with connected(servers.hosts) as zk:
+            zk.create("/a", b"1")
+        assert find() == ["1"]
+        # Its server ends and comes back: the connection is another one, or the session.
+        member.kill()
+        with pytest.raises(LookupFailed, match=r"^can't reach ZooKeeper|ConnectionLoss"):
+            find()
+        wait_for(member.serves, "the server serves again")
+        assert find() == ["1"]
+        # The process sleeps for longer than its session lasts, and does not know when it wakes.
+        process.signal(signal.SIGSTOP)
+        wait_for(lambda: sessions(servers) == 0, "the session expires")
+        process.signal(signal.SIGCONT)
+        assert find() == ["1"]
+
+
+def sessions(servers: Ensemble) -> int:
+    """How many sessions the server of an ensemble of one knows."""
+    (line,) = (line for line in servers.members[0].ask("mntr").splitlines() if "global_sessions" in line)
+    return int(line.split()[1])
+
+
+def test_a_play_has_a_session_for_each_task_and_leaves_none(tmp_path: Path) -> None:
+    """What is templated in Ansible's own process, such as a task's name, is before its workers are forked."""
+    task = {
+        "name": "{{ lookup('zoo.deploy.zk_znode', '/a') }}",
+        "ansible.builtin.debug": {"msg": "got {{ lookup('zoo.deploy.zk_znode', '/a') }} {{ item }}"},
+        "loop": "{{ range(5) | list }}",
+    }
+    with Ensemble(tmp_path / "zk", size=1) as servers, connected(servers.hosts) as zk:
+        before = zk.create("/a", b"sesame", include_data=True)[1].czxid
+        playbook = tmp_path / "play.json"
+        playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task, task]}]))
+        output = run_playbook(playbook, env={"ZK_HOSTS": servers.hosts}).stdout
+        assert output.count("got sesame") == 10
+        assert "TASK [sesame]" in output
+        # What is left is this test's own: the others were ended, they did not expire.
+        wait_for(lambda: sessions(servers) == 1, "no session is left", 5)
+        assert zk.create("/b", include_data=True)[1].czxid - before < 15

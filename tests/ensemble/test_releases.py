@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import make_acl
 
@@ -31,7 +32,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info
+from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -143,14 +144,24 @@ def test_a_history_entry_that_is_no_release_loses_none_of_the_others(zk: KazooCl
     assert {entry.name for entry in entries if entry.problem} == {"release-0000000001", "notes"}
 
 
+def test_what_somebody_else_keeps_beside_the_history_stays(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "HISTORY_LIMIT", 2)
+    zk.create(f"{paths.history}/notes", b"somebody's", makepath=True)
+    for number in range(4):
+        publish(zk, paths, release(number))
+    assert sorted(zk.get_children(paths.history)) == ["notes", "release-0000000003", "release-0000000004"]
+
+
 def test_publishers_that_race_all_publish_and_each_has_its_own_generation(
-    zk: KazooClient, other: KazooClient, paths: AppPaths
+    ensemble: Ensemble, zk: KazooClient, paths: AppPaths
 ) -> None:
     generations: list[int] = []
-    clients = (zk, other)
 
     def work(which: int) -> None:
-        generations.extend(publish(clients[which % 2], paths, release(which * 100 + number)) for number in range(5))
+        with connected(ensemble.hosts) as client:
+            generations.extend(publish(client, paths, release(which * 100 + number)) for number in range(5))
 
     threads = [threading.Thread(target=work, args=(which,)) for which in range(3)]
     for thread in threads:
@@ -307,6 +318,13 @@ def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooCl
         releases.check_only_if(paths, read_published(zk, paths), f"{1:040x}")
 
 
+def test_who_expects_that_nothing_is_published_publishes_first_or_not_at_all(zk: KazooClient, paths: AppPaths) -> None:
+    releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
+    publish(zk, paths, release(1))
+    with pytest.raises(ZooKeeperError, match='only_if expects "none", but'):
+        releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
+
+
 def test_a_release_of_more_than_a_megabyte_is_refused_and_the_old_one_stays(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     with pytest.raises(ZooKeeperError, match=f"^{paths.config}: [0-9]+ bytes, more than a znode takes"):
@@ -428,23 +446,6 @@ def watching(client: KazooClient, path: str) -> None:
     wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
 
 
-def test_agents_that_are_named_are_waited_for_and_no_others(
-    zk: KazooClient, other: KazooClient, paths: AppPaths
-) -> None:
-    options = options_of(paths, wait=True, agents=["new"], wait_for_files=None, wait_timeout=0.1)
-    with pytest.raises(ZooKeeperError, match="not proved in time by 1 of 1: new is not live"):
-        zk_release_info.gather(zk, options)
-    report(other, paths, "old", "idle", None)
-    report(other, paths, "new", "idle", None)
-    assert zk_release_info.gather(zk, options)["converged"]  # nothing is published yet
-    generation = publish(zk, paths, release(1))
-    report(other, paths, "new", "failed", generation, message="disk full")
-    with pytest.raises(ZooKeeperError, match=r"not deployed on 1 of 1: new is failed \(disk full\); no server has a"):
-        zk_release_info.gather(zk, {**options, "wait_timeout": 30.0})
-    report(other, paths, "new", "active", generation)
-    assert zk_release_info.gather(zk, options)["converged"]
-
-
 def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
@@ -487,7 +488,8 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
 ) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)
-    zk_release_info.gather(zk, options_of(paths, wait=True, agents=None, wait_for_files=None))
+    options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
+    assert zk_fleet_info.gather(zk, {**options, "app": paths.root, "wait_for_release": "desired"})["converged"]
     assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
     zk_release.wait_on(zk, options_of(paths, _published=published_before(generation, "a")))
     assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
@@ -625,4 +627,35 @@ def test_a_history_that_can_not_be_trimmed_is_no_failure_of_the_publication(
 
     monkeypatch.setattr(releases, "_trim_history", fail)
     generation = publish(zk, paths, release(1))
+    assert read_published(zk, paths).generation == generation
+
+
+class Cut:
+    """A client that loses its connection as soon as a transaction was answered."""
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self._is_cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self._is_cut and name.startswith(("get", "exists", "delete")):
+            raise ConnectionLoss
+        return getattr(self._client, name)
+
+    def transaction(self) -> Any:
+        """The client's own; it is the last that is answered."""
+        request = self._client.transaction()
+        commit = request.commit
+
+        def commit_and_cut() -> Any:
+            results = commit()
+            self._is_cut = True
+            return results
+
+        request.commit = commit_and_cut
+        return request
+
+
+def test_a_connection_that_is_lost_after_a_publication_is_no_failure_of_it(zk: KazooClient, paths: AppPaths) -> None:
+    generation = publish(Cut(zk), paths, release(1))
     assert read_published(zk, paths).generation == generation

@@ -14,9 +14,17 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
-from ansible_collections.zoo.deploy.plugins.modules import zk_release, zk_release_info, zk_znode, zk_znode_info
+from ansible_collections.zoo.deploy.plugins.modules import (
+    zk_fleet_info,
+    zk_release,
+    zk_release_info,
+    zk_znode,
+    zk_znode_info,
+)
 
 ANSIBLES = {"changed", "diff"}
 """What every module returns and none documents."""
@@ -44,8 +52,8 @@ STATUS = AgentStatus(
 @pytest.fixture
 def options(app: str) -> dict[str, Any]:
     """Options that the modules have in common, with their defaults."""
-    waiting = {"wait_timeout": 10.0, "min_agents": 1, "max_failures": 0}
-    return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting}
+    waiting = {name: option["default"] for name, option in WAITING_OPTIONS.items()}
+    return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting, "wait_timeout": 10.0}
 
 
 @pytest.fixture
@@ -87,7 +95,9 @@ def lists_open(listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
         yield from lists_open(contains, f"{where}{key}.")
 
 
-@pytest.mark.parametrize("module", [zk_release, zk_release_info, zk_znode, zk_znode_info], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "module", [zk_fleet_info, zk_release, zk_release_info, zk_znode, zk_znode_info], ids=lambda one: one.__name__
+)
 def test_every_list_of_dictionaries_says_what_is_in_them(module: ModuleType) -> None:
     assert list(lists_open(returned(module))) == []
 
@@ -116,36 +126,39 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
     check(zk_release, zk_release.converge(zk, {**options, **given, "wait": True}, check=False))
 
 
-def test_zk_release_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
+def test_zk_release_info(zk: KazooClient, agent: AppPaths) -> None:
     zk.create(f"{agent.history}/release-0000000001", b"no release", makepath=True)
-    check(
-        zk_release_info, zk_release_info.gather(zk, {**options, "wait": False, "agents": None, "wait_for_files": None})
-    )
-    zk.create(agent.config, b"no release")
-    with pytest.raises(ZooKeeperError) as caught:
-        zk_release_info.gather(
-            zk, {**options, "wait": True, "agents": None, "wait_for_files": None, "wait_timeout": 0.0}
-        )
-    check(zk_release_info, caught.value.details)
+    check(zk_release_info, zk_release_info.gather(zk, agent.root))
 
 
-@pytest.mark.usefixtures("agent")
+def test_zk_fleet_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
+    given = {**options, "agents": None, "wait_for_release": None, "wait_for_files": None, "wait_timeout": 0.0}
+    check(zk_fleet_info, zk_fleet_info.gather(zk, given))
+    release = Release("https://example.org/x.git", "0" * 40, "site")
+    generation = publish(zk, agent, release, read_published(zk, agent))
+    for wanted in ("desired", "1" * 40):
+        with pytest.raises(ZooKeeperError) as caught:
+            zk_fleet_info.gather(zk, {**given, "wait_for_release": wanted})
+        check(zk_fleet_info, caught.value.details)
+    file = {**FILE, "state": "failed", "znode": agent.root, "zxid": 2**60}
+    failed = STATUS.with_changes(generation=generation, state="failed", files={"/etc/shop.conf": file})
+    zk.set(agent.agent("web1"), failed.to_node())
+    check(zk_fleet_info, zk_fleet_info.gather(zk, {**given, "wait_for_release": "desired", "max_failures": "100%"}))
+
+
 def test_zk_znode(zk: KazooClient, app: str, options: dict[str, Any]) -> None:
     given = {**{name: spec.get("default") for name, spec in zk_znode.argument_spec().items()}, **options}
     for one in ({"path": f"{app}/a"}, {"znodes": [{**given, "path": f"{app}/b"}, {**given, "path": f"{app}/a"}]}):
         wanted = desired_znodes({**given, "value": "x", **one})
         results = znodes.converge(zk, wanted, check=False, timeout=10)
         check(zk_znode, zk_znode.report(results, several="znodes" in one, diff=True))
-    file = {**FILE, "znode": f"{app}/a", "zxid": 2**60}
-    zk.set(AppPaths(app).agent("web1"), STATUS.with_changes(files={"/etc/shop.conf": file}).to_node())
-    check(zk_znode, zk_znode.wait(zk, results, options))
 
 
 def test_zk_znode_info(zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     zk.create(f"{app}/a/b", b"{}", makepath=True)
     monkeypatch.setattr(zk_znode_info, "connect", lambda *_words: contextlib.nullcontext(zk))
-    given = {**options, "depth": 2, "max_znodes": 10, "path": app, "paths": None, "wait_for": None}
+    given = {**options, "depth": 2, "max_znodes": 10, "path": app, "paths": None, "values": True, "wait_for": None}
     check(zk_znode_info, zk_znode_info.gather(given))
-    wait_for = {"state": "present", "value": None, "min_children": None, "newer_than": None}
+    wait_for = {"state": "present", "key": None, "value": None, "min_children": None, "newer_than": None}
     several = {**given, "path": None, "paths": [app, f"{app}/a"], "wait_for": wait_for}
     check(zk_znode_info, zk_znode_info.gather(several))

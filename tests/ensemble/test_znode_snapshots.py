@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import 
 )
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode_info
 from support.client import connected
+from support.ensemble import Ensemble
 from support.lonely import kill, lonely_ensemble
 from support.waiting import wait_for
 
@@ -64,6 +67,67 @@ def test_it_says_why_a_znode_does_not_meet_it(zk: KazooClient, app: str, wanted:
     assert bool(said) == bool(why)
 
 
+DATABASE = {"pool": {"max": 30, "a.b": "x"}, "replicas": [{"state": "ready"}], "none": None, "port": "5432", "": 1}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"key": "pool.max"}, ""),
+        ({"key": ".pool.max"}, ""),
+        ({"key": ["pool", "max"]}, ""),
+        ({"key": ["pool", "a.b"], "value": "x"}, ""),
+        ({"key": "replicas.0.state", "value": "ready"}, ""),
+        ({"key": ["replicas", 0, "state"], "value": "ready"}, ""),
+        ({"key": "none"}, ""),
+        ({"key": "pool", "value": {"a.b": "x", "max": 30}}, ""),
+        # As with the value of a znode: a text is compared as it is, all else as JSON.
+        ({"key": "pool.max", "value": 30}, ""),
+        ({"key": "pool.max", "value": "30"}, ""),
+        ({"key": "port", "value": 5432}, ""),
+        ({"key": "pool.max", "value": 31}, 'has the key pool.max as "30", expected "31"'),
+        ({"key": "pool", "value": {"max": 30}}, 'expected "{\\"max\\": 30}"'),
+        ({"key": "pool.min"}, "has no key pool.min"),
+        ({"key": "pool.max.deeper"}, "has no key pool.max.deeper"),
+        ({"key": "replicas.1"}, "has no key replicas.1"),
+        ({"key": "replicas.state"}, "has no key replicas.state"),
+        ({"key": "replicas.-1"}, "has no key replicas.-1"),
+        ({"key": "pool.max", "min_children": 1}, "has 0 children, expected 1 or more"),
+    ],
+)
+def test_it_says_why_a_key_does_not_meet_it(zk: KazooClient, app: str, wanted: dict[str, Any], why: str) -> None:
+    zk.create(app, json.dumps(DATABASE).encode(), makepath=True)
+    said = condition(**wanted).unmet(take(zk, [app], TIMEOUT)[0])
+    assert said.endswith(why)
+    assert bool(said) == bool(why)
+
+
+@pytest.mark.parametrize("data", [b"", b"green", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_has_no_key(zk: KazooClient, app: str, data: bytes) -> None:
+    zk.create(app, data, makepath=True)
+    assert condition(key="a").unmet(take(zk, [app], TIMEOUT)[0]) == "holds no JSON, so it has no key a"
+
+
+def test_a_key_is_waited_for_by_watch(zk: KazooClient, other: KazooClient, app: str) -> None:
+    zk.create(app, b"green", makepath=True)
+    found: list[ZnodeSnapshot] = []
+    wanted = condition(key="state.ready", value=True)
+    waiter = threading.Thread(target=lambda: found.extend(wait(zk, [app], wanted, 30)))
+    waiter.start()
+    for data in (b"{}", b'{"state": null}', b'{"state": {"ready": false}}', b'{"state": {"ready": true}}'):
+        wait_for(lambda: zk._data_watchers.get(app), "the next watch is set")
+        assert not found
+        other.set(app, data)
+    waiter.join(30)
+    assert [one.data for one in found] == [b'{"state": {"ready": true}}']
+
+
+@pytest.mark.parametrize("key", ["", ".", "a..b", [], [""], 7, {"a": 1}, ["a", None]])
+def test_what_names_no_key_is_refused(key: Any) -> None:
+    with pytest.raises(ZooKeeperError, match=r"^wait_for: key: expected names with dots between them, or a list of "):
+        condition(key=key)
+
+
 def test_a_znode_that_is_not_there_meets_absent_only() -> None:
     nothing = ZnodeSnapshot("/a")
     assert condition(state="absent").unmet(nothing) == ""
@@ -72,8 +136,9 @@ def test_a_znode_that_is_not_there_meets_absent_only() -> None:
 
 
 def test_absent_with_anything_else_is_refused() -> None:
-    with pytest.raises(ZooKeeperError, match="wait_for: a znode that is absent has no value"):
-        condition(state="absent", value="x")
+    for given in ({"value": "x"}, {"key": "x"}):
+        with pytest.raises(ZooKeeperError, match="wait_for: a znode that is absent has no value"):
+            condition(state="absent", **given)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +207,37 @@ def test_a_snapshot_has_everything(zk: KazooClient, app: str) -> None:
     assert (stat["num_children"], stat["ephemeral_owner"], len(stat)) == (2, 0, 11)
 
 
+def test_without_values_all_else_is_the_same(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    for name in ("a", "a/b", "a/b/c", "d"):
+        zk.create(f"{app}/{name}", b'{"secret": "sesame"}', makepath=True)
+    given = {"hosts": ensemble.hosts, "paths": [app, f"{app}/a", f"{app}/none"], "depth": 2, "max_znodes": 10}
+    whole, outline = (zk_znode_info.gather(options(**given, values=values)) for values in (True, False))
+    assert "sesame" in repr(whole)
+    assert outline == {"znodes": [stripped(one) for one in whole["znodes"]]}
+    with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes$"):
+        zk_znode_info.gather(options(**{**given, "max_znodes": 2}, values=False))
+
+
+def stripped(znode: dict[str, Any]) -> dict[str, Any]:
+    """A znode of a result, without what it holds."""
+    kept = {name: field for name, field in znode.items() if name not in {"value", "encoding", "json"}}
+    return {**kept, **({"descendants": [*map(stripped, znode["descendants"])]} if "descendants" in znode else {})}
+
+
+def test_a_value_that_is_waited_for_is_not_told_without_values(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    zk.create(app, b'{"state": "ready", "password": "sesame"}', makepath=True)
+    given = {"hosts": ensemble.hosts, "path": app, "values": False}
+    found = zk_znode_info.gather(options(**given, wait_for={"key": "state", "value": "ready"}))
+    assert "elapsed" in found
+    assert "sesame" not in repr(found)
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_znode_info.gather(options(**given, wait_for={"key": "password", "value": "x"}, wait_timeout=0.1))
+    assert str(caught.value) == f"{app}: has another value at the key password; not within 0.1 s"
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_znode_info.gather(options(**given, wait_for={"value": "x"}, wait_timeout=0.1))
+    assert str(caught.value) == f"{app}: holds another value; not within 0.1 s"
+
+
 def test_what_is_not_json_has_no_json(zk: KazooClient, app: str) -> None:
     for number, data in enumerate([b"", b"text", b"NaN", b"[1", b"\xff", b"[" * 200_000]):
         zk.create(f"{app}/{number}", data, makepath=True)
@@ -165,7 +261,7 @@ def test_a_subtree_is_read_to_its_depth(zk: KazooClient, app: str) -> None:
 def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) -> None:
     for name in "abc":
         zk.ensure_path(f"{app}/{name}")
-    with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes or lower depth$"):
+    with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes$"):
         below(zk, app, 1, 2, TIMEOUT)
 
 
@@ -201,7 +297,7 @@ def test_the_module_outlasts_an_outage_that_is_longer_than_its_connect_timeout(t
         assert [one["value"] for one in found] == ["go"]
 
 
-@pytest.mark.parametrize("given", [{"wait_timeout": -1}, {"depth": -1}])
+@pytest.mark.parametrize("given", [{"wait_timeout": -1}, {"depth": -1}, {"wait_timeout": math.nan}])
 def test_a_number_below_zero_is_refused(given: dict[str, Any]) -> None:
     ((name, number),) = given.items()
     with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got {number}$"):

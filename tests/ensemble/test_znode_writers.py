@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode
+from support.client import connected
+from support.ensemble import Ensemble
 
 NAMES = ("a", "b")
 Task = dict[str, str]
@@ -85,3 +88,39 @@ def test_no_change_is_lost_and_each_begins_where_the_one_before_it_ended(
         assert (stat.version + 1 if stat else 0) == len(changes)
         if changes:
             assert zk.get(f"{root}/{name}")[0].decode() == changes[-1].after
+
+
+WRITERS = 12
+KEYS = 5
+
+
+def test_no_key_is_lost_where_many_merge_into_one_znode(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+    """Each writer has keys of its own, and sets one after the other; one more counts by what it reads."""
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        with connected(ensemble.hosts) as client:
+            try:
+                for key in range(KEYS):
+                    merge(client, app, {f"writer{number}": {f"key{key}": key}})
+            except BaseException as exc:  # noqa: BLE001 - a thread's errors are raised below
+                failures.append(exc)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    data, stat = zk.get(app)
+    assert json.loads(data) == {
+        f"writer{number}": {f"key{key}": key for key in range(KEYS)} for number in range(WRITERS)
+    }
+    assert stat.version + 1 == WRITERS * KEYS
+
+
+def merge(client: KazooClient, path: str, value: dict[str, Any]) -> None:
+    """Merge a mapping into what a znode holds."""
+    task = {"hosts": "unused", "path": path, "merge": True, "value": value}
+    options = ArgumentSpecValidator(zk_znode.argument_spec()).validate(task).validated_parameters
+    znodes.converge(client, desired_znodes(options), check=False, timeout=10)

@@ -74,6 +74,13 @@ def as_user(ensemble: Ensemble) -> Iterator[KazooClient]:
         ({"path": "/a", "acl": []}, "/a: acl: expected at least one entry"),
         ({"path": "/a", "acl": [{"scheme": "world", "perms": []}]}, "/a: acl: perms: expected at least one"),
         ({"path": "/a", "state": "absent", "secret_value": "x"}, "/a: value, acl and sequence go with state present"),
+        ({"path": "/a", "merge": True}, "/a: merge: expected a dictionary, or text that is a JSON object, got null"),
+        ({"path": "/a-", "merge": True, "value": {}, "sequence": True}, "/a-: sequence makes a new znode"),
+        (
+            {"path": "/a", "secret_value": {"password": "hunter2"}},
+            "/a: secret_value: expected text, got a dict; use the",
+        ),
+        ({"znodes": [{"path": "/a", "secret_value": ["x"]}]}, "/a: secret_value: expected text, got a list; use the"),
         ({"znodes": []}, "znodes: expected at least one entry"),
         ({"znodes": [{"path": "/a"}, {"path": "/a", "value": "x"}]}, "znodes: /a is named twice"),
         (
@@ -86,6 +93,7 @@ def test_a_contradiction_is_one_clear_line(given_options: dict[str, Any], said: 
     with pytest.raises(ZooKeeperError) as caught:
         desired_znodes(options(**given_options))
     assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
@@ -98,7 +106,7 @@ def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
             znodes=[{"path": "/a", "value": "eA=="}, {"path": "/b", "state": "absent", "recursive": False}],
         )
     )
-    assert (one.recursive, one.value and one.value.data, bool(one.acl)) == (True, b"x", True)
+    assert (one.recursive, one.value and one.value.over(b""), bool(one.acl)) == (True, b"x", True)
     assert not one.parents
     assert (other.present, other.recursive, other.acl) == (False, False, None)
 
@@ -122,6 +130,53 @@ def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: 
     deleted = converge(zk, path=app, state="absent")
     assert (deleted["changed"], "value" in deleted, "stat" in deleted) == (True, False, False)
     assert not converge(zk, path=app, state="absent")["changed"]
+
+
+def test_a_mapping_is_merged_into_the_json_that_is_there(zk: KazooClient, app: str) -> None:
+    created = converge(zk, path=app, merge=True, value={"pool": {"min": 2, "max": 20}, "host": "db1", "none": None})
+    assert (created["changed"], created["value"]) == (True, '{"pool": {"min": 2, "max": 20}, "host": "db1"}')
+    given_merge: dict[str, Any] = {
+        "path": app,
+        "merge": True,
+        "value": {"pool": {"max": 30}, "host": None, "port": 5432},
+    }
+    foretold = converge(zk, check=True, **given_merge)
+    changed = converge(zk, **given_merge)
+    assert (changed["changed"], changed["value"]) == (True, '{"pool": {"min": 2, "max": 30}, "port": 5432}')
+    assert (foretold["value"], foretold["diff"]) == (changed["value"], changed["diff"])
+    assert changed["diff"]["before"]["value"] == {"pool": {"min": 2, "max": 20}, "host": "db1"}
+    assert changed["diff"]["after"]["value"] == {"pool": {"min": 2, "max": 30}, "port": 5432}
+    zk.set(app, b'{ "port":5432, "pool":{ "max":30 } }')
+    assert not converge(zk, **given_merge)["changed"]
+    assert zk.get(app)[0] == b'{ "port":5432, "pool":{ "max":30 } }'
+
+
+def test_a_secret_is_merged_unseen(zk: KazooClient, app: str) -> None:
+    zk.create(app, b'{"token": "sesame"}', makepath=True)
+    merged = converge(zk, path=app, merge=True, secret_value='{"password": "hunter2"}')
+    assert zk.get(app)[0] == b'{"token": "sesame", "password": "hunter2"}'
+    assert not {"sesame", "hunter2"} & {word for word in ("sesame", "hunter2") if word in repr(merged)}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_no_json_object_is_not_merged_into_and_stays(zk: KazooClient, app: str, check: bool) -> None:
+    zk.create(app, b"green", makepath=True)
+    said = refusal(zk, check=check, path=app, merge=True, value={"a": 1})
+    assert said.startswith(f"{app}: merge: expected the znode to hold a JSON object: Expecting value")
+    assert zk.get(app)[0] == b"green"
+
+
+def test_entries_take_merge_from_the_task_where_they_have_a_value(zk: KazooClient, app: str) -> None:
+    for name in "abc":
+        zk.create(f"{app}/{name}", b'{"x": 1}', makepath=True)
+    entries = [
+        {"path": f"{app}/a", "value": {"y": 2}},
+        {"path": f"{app}/b", "value": {"y": 2}, "merge": False},
+        {"path": f"{app}/c", "state": "absent"},
+        {"path": f"{app}/d"},
+    ]
+    done = converge(zk, merge=True, znodes=entries)
+    assert [one.get("value") for one in done["znodes"]] == ['{"x": 1, "y": 2}', '{"y": 2}', None, ""]
 
 
 def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:
@@ -424,6 +479,12 @@ def test_more_than_a_transaction_holds_is_refused_by_its_size(zk: KazooClient, a
     assert zk.exists(app) is None
 
 
+def test_a_sequence_beside_a_znode_of_its_name_is_not_that_one(zk: KazooClient, app: str) -> None:
+    done = converge(zk, znodes=[{"path": f"{app}/a", "sequence": True}, {"path": f"{app}/a/b"}, {"path": f"{app}/a"}])
+    assert [one["path"] for one in done["znodes"]] == [f"{app}/a0000000000", f"{app}/a/b", f"{app}/a"]
+    assert sorted(zk.get_children(app)) == ["a", "a0000000000"]
+
+
 def test_as_much_as_a_transaction_holds_goes_through(zk: KazooClient, app: str) -> None:
     zk.ensure_path(app)
     count = 2000
@@ -505,6 +566,47 @@ def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient
     said = refusal(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours, value="y")
     assert f"{app}: the znode has changed since (BadVersion)" in said
     assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.1"]
+
+
+class LateRival(Rival):
+    """A client after whose first transaction somebody else acts, before the client looks again."""
+
+    def exists_async(self, *words: Any) -> Any:
+        """The client's own, after the other one's where a transaction was made."""
+        if self._client_has_written and self._act:
+            act, self._act = self._act, None
+            act()
+        return self._client.exists_async(*words)
+
+    _client_has_written = False
+
+    def transaction(self) -> Any:
+        """The client's own."""
+        self._client_has_written = True
+        return self._client.transaction()
+
+
+def test_who_compares_by_what_a_task_returned_overwrites_nobody(zk: KazooClient, app: str) -> None:
+    made = converge(LateRival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours")
+    assert (made["stat"]["version"], made["stat"]["mzxid"], made["stat"]["data_length"]) == (0, made["zxid"], 4)
+    assert "has version 1, expected 0" in refusal(zk, path=app, value="later", version=made["stat"]["version"])
+    assert zk.get(app)[0] == b"theirs"
+
+    both = [{"path": app, "value": "ours"}, {"path": f"{app}/below"}]
+    done = converge(LateRival(zk, lambda: zk.set(app, b"theirs")), znodes=both)["znodes"][0]
+    assert (done["stat"]["version"], done["stat"]["mzxid"], done["stat"]["num_children"]) == (2, done["zxid"], 1)
+
+    acl = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
+    opened = converge(LateRival(zk, lambda: zk.set(app, b"again")), path=app, acl=acl)
+    assert (opened["value"], opened["stat"]["version"], opened["stat"]["aversion"]) == ("theirs", 3, 1)
+
+
+def test_what_was_created_anew_after_a_task_is_not_what_it_made(zk: KazooClient, app: str) -> None:
+    def replace() -> None:
+        zk.delete(app)
+        zk.create(app, b"theirs")
+
+    assert "stat" not in converge(LateRival(zk, replace), path=app, value="ours")
 
 
 def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     translated,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import take
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
 from support.keeper import SASL as LOGIN
@@ -231,6 +232,19 @@ def test_the_session_ends_with_the_block_also_when_it_fails(ensemble: Ensemble, 
 
 
 # --- credentials
+
+
+def test_at_the_end_of_python_which_starts_no_thread_then_a_session_is_left_to_expire(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with connect(options(ensemble.hosts)) as client:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.undo()
+    assert client.connected
+    client.stop()
 
 
 def test_what_a_digest_user_keeps_to_itself_is_read_with_its_credentials_alone(ensemble: Ensemble, app: str) -> None:
@@ -444,9 +458,9 @@ def test_no_password_of_the_connection_is_ever_logged() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["wait_timeout", "min_agents", "max_failures"])
-def test_a_number_below_zero_is_refused_before_anything_is_asked(name: str) -> None:
-    waiting = {"connect_timeout": 5, "wait_timeout": 0.0, "min_agents": 0, "max_failures": 0}
-    assert outage(waiting, waits=True) == 5
-    with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got -1$"):
-        outage({**waiting, name: -1}, waits=False)
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 2e6, math.inf, math.nan])
+def test_a_time_to_connect_that_can_be_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ConnectError) as raised, connect(options("127.0.0.1:1", connect_timeout=seconds)):
+        pass
+    said = f"connect_timeout: expected more than 0 seconds and at most 1000000, got {seconds:g}"
+    assert str(raised.value) == said

@@ -108,3 +108,20 @@ def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_on
     assert "rollback_when_isolated" in status["message"]
     one.check_live(before)
     one.check_registered()
+
+
+def test_an_agent_that_leaves_while_its_connection_is_lost_for_a_moment_leaves_no_registration(
+    way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger
+) -> None:
+    one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=30).start()
+    one.settle()
+    ledger.inject("connection to the ensemble, lost for a moment while the agent leaves")
+    way.refuse()
+    wait_for(lambda: "session Disconnected" in one.agent.log, "the connection is lost")
+    assert one.agent.process
+    one.agent.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "leaving" in one.agent.log, "it leaves")
+    way.behave()
+    assert one.agent.process.wait(20) == 0
+    zk.sync(one.registration)
+    assert not zk.exists(one.registration), "it is gone at once, not with the session timeout"

@@ -110,11 +110,11 @@ def test_a_directory_is_published_once_with_its_diff_and_proved_by_every_server(
         assert re.search(r'\+ +"second\\n"', printed), "a text of several lines is shown by lines"
     assert re.search(rf"server1 +current +{etc}/colour", said), said
     assert re.search(rf"server2 +current +{etc}/shop", said), said
-    assert "2 of 2 servers have it, " in said
+    assert "2 of 2 servers have it" in said
     assert len(transactions(zk, shop.path, f"{shop.path}/colour", f"{shop.path}/db/host")) == 1
     again = shop.publish("--diff", min_agents=2)
     assert changes(again) == 0
-    assert "2 of 2 servers have it, " in again
+    assert "2 of 2 servers have it" in again
     assert "+++" not in again
 
 
@@ -166,7 +166,7 @@ def test_a_server_whose_validation_fails_is_shown_with_its_reason(
     assert done.returncode != 0
     assert f"not in place on 1 of 1: {etc}/colour on server1 is failed" in done.stdout
     assert re.search(rf"server1 +failed +{etc}/colour: .*no such colour", done.stdout), done.stdout
-    assert "0 of 1 servers have it, " in done.stdout
+    assert "0 of 1 servers have it" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -244,10 +244,14 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
         ({"config_values": {"a": 1}, "config_path": "config"}, "path: expected one that begins with /"),
         ({"config_values": {"a": 1}, "config_path": "/app"}, "is the znode of the application itself"),
         ({"config_values": {"a": 1}, "config_path": "/"}, "expected a znode below the root, such as /config/shop"),
+        ({"config_values": {"a": 1}, "min_agents": "many"}, "min_agents: expected a whole number of agents"),
     ],
 )
-def test_what_can_not_be_published_is_refused_in_one_line(shop: Shop, variables: dict[str, Any], words: str) -> None:
-    done = shop.play(source=False, min_agents=0, **variables)
+def test_what_can_not_be_published_is_refused_in_one_line(
+    shop: Shop, zk: KazooClient, variables: dict[str, Any], words: str
+) -> None:
+    done = shop.play(source=False, **{"min_agents": 0, **variables})
     assert done.returncode != 0
+    assert zk.exists(f"{shop.path}/a") is None
     assert words in " ".join(done.stdout.split()), done.stdout
     assert "Traceback" not in done.stdout + done.stderr

@@ -42,8 +42,11 @@ def test_the_inventory_finds_what_dubbos_own_client_registers(
         example = yaml.safe_load((EXAMPLES / "dubbo2.zk_services.yml").read_text())
         inventory = Inventory(tmp_path, ensemble.hosts)
         found = inventory.read(**{**example, **inventory.options})
-    assert found.said == ""
-    host = found.hosts["127.0.0.1"]
+    assert found.said == (
+        "[WARNING]: 127.0.0.1: that is Ansible's name for the controller, so the host is 127.0.0.1@127.0.0.1; "
+        "override_hosts has it replaced"
+    )
+    host = found.hosts["127.0.0.1@127.0.0.1"]
     assert (host["zk_address"], host["zk_port"]) == ("127.0.0.1", port)
     assert host["zk_service"]["protocol"] == "tri"
     assert host["zk_service"]["parameters"]["service"] == interface

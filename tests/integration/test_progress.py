@@ -102,13 +102,17 @@ def test_a_release_that_was_published_without_waiting_can_be_waited_for_later(
     options = {"hosts": ensemble.hosts, "app": app}
     published = {**options, "url": repository.url, "relative_path": "site", "wait": False}
     assert Running(tmp_path, "zoo.deploy.zk_release", published).end().returncode == 0
-    assert Running(tmp_path, "zoo.deploy.zk_release_info", {**options, "wait": True}).end().returncode == 0
+    generation = zk.exists(f"{app}/config").mzxid
+    for wanted in ("desired", generation):
+        waiting = Running(tmp_path, "zoo.deploy.zk_fleet_info", {**options, "wait_for_release": wanted})
+        assert waiting.end().returncode == 0
     assert agent.status["state"] == "active"
-    assert agent.status["generation"] == zk.exists(f"{app}/config").mzxid
+    assert agent.status["generation"] == generation
 
 
 def test_waiting_for_nothing_is_a_clear_error(ensemble: Ensemble, app: str, tmp_path: Path) -> None:
-    done = Running(tmp_path, "zoo.deploy.zk_release_info", {"hosts": ensemble.hosts, "app": app, "wait": True}).end()
+    options = {"hosts": ensemble.hosts, "app": app, "wait_for_release": "desired"}
+    done = Running(tmp_path, "zoo.deploy.zk_fleet_info", options).end()
     assert done.returncode == 2
     assert f"{app}/config: nothing is published that could be waited for" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -116,8 +120,8 @@ def test_waiting_for_nothing_is_a_clear_error(ensemble: Ensemble, app: str, tmp_
 
 def test_an_ensemble_that_is_down_fails_within_the_connect_timeout(app: str, tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    options = {"hosts": f"127.0.0.1:{port}", "app": app, "connect_timeout": 1, "wait": True}
-    done = Running(tmp_path, "zoo.deploy.zk_release_info", options).end()
+    options = {"hosts": f"127.0.0.1:{port}", "app": app, "connect_timeout": 1, "wait_for_release": "desired"}
+    done = Running(tmp_path, "zoo.deploy.zk_fleet_info", options).end()
     assert done.returncode == 2
     assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in done.stdout + done.stderr
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 
+RELEASE = Release("https://example.org/x.git", "1" * 40, "site")
 Play = Callable[..., tuple[int, str]]
 
 
@@ -41,7 +42,7 @@ def report(zk: KazooClient, app: str, name: str, state: str, generation: int, **
 
 
 def test_it_ends_at_once_where_a_new_server_has_failed_and_says_why_once(play: Play, zk: KazooClient, app: str) -> None:
-    zk.create(f"{app}/config", b"{}", makepath=True)
+    zk.create(f"{app}/config", RELEASE.to_node(), makepath=True)
     generation = zk.exists(f"{app}/config").mzxid
     report(zk, app, "web1", "failed", generation, message="disk full")
     report(zk, app, "web2", "active", generation)

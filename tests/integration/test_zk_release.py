@@ -1,4 +1,4 @@
-"""zk_release and zk_release_info in a real playbook: one run of many tasks, of which each test looks at some.
+"""zk_release and what tells of it in a real playbook: one run of many tasks, of which each test looks at some.
 
 It publishes to four applications: `live` has an agent that deploys, `slow` one that says that it is still fetching,
 `spoiled` a znode that is no release, `closed` one that may not be written.
@@ -62,6 +62,10 @@ class Book:
         """Add a zk_release_info."""
         self._add("zk_release_info", register, {"app": self.apps[app]})
 
+    def fleet(self, register: str, app: str = "live") -> None:
+        """Add a zk_fleet_info."""
+        self._add("zk_fleet_info", register, {"app": self.apps[app]})
+
     def _add(self, module: str, register: str, options: dict[str, Any]) -> None:
         self.tasks.append(
             {
@@ -76,6 +80,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     """Publish, publish again, and by every kind of ref."""
     book.check("checked", url=url, relative_path="site")
     book.info("after_checked")
+    book.fleet("fleet_after_checked")
     book.release("first", url=url, ref="main", relative_path="site", publisher="the tests")
     book.release("again")
     book.check("again_checked", ref=commits["two"])
@@ -83,8 +88,10 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
     for name, ref in {"branch": "feature/x", "tag": "v1", "full": commits["two"], "short": commits["one"][:9]}.items():
         book.release(name, ref=ref, wait=False)
     book.release("not_any_more", ref=commits["two"], only_if=commits["x"], wait=False)
-    book.release("proved", ref=commits["one"])
+    book.release("not_the_first", ref=commits["two"], only_if="{{ none }}", wait=False)
+    book.release("proved", ref=commits["one"], min_agents="100%")
     book.info("before_bad")
+    book.fleet("fleet_before_bad")
 
 
 def bad_tasks(book: Book, directory: str) -> None:
@@ -120,11 +127,11 @@ def fleet_tasks(book: Book, url: str) -> None:
     place = {"url": url, "ref": "v1", "relative_path": "site"}
     book.release("too_few", ref="main", min_agents=2, wait_timeout=0.3)
     book.release("failing", relative_path="taken")
-    book.release("failing_allowed", relative_path="taken", max_failures=1)
+    book.release("failing_allowed", relative_path="taken", max_failures="100%")
     book.release("mended", relative_path="site")
     book.release("pending", "slow", wait_timeout=0.3, **place)
     book.release("at_once", "slow", wait_timeout=0, **place)
-    book.info("after_pending", "slow")
+    book.fleet("after_pending", "slow")
     book.info("spoiled_info", "spoiled")
     book.release("spoiled_kept", "spoiled", ref="v1")
     book.release("spoiled_mended", "spoiled", wait=False, **place)
@@ -242,6 +249,11 @@ def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_w
     assert f"generation {story['short']['generation']}" in said
 
 
+def test_who_has_seen_that_nothing_was_published_overwrites_no_first_release(story: Story) -> None:
+    said = error(story["not_the_first"])
+    assert f'only_if expects "none", but {story["short"]["release"]["commitId"]} is published by "' in said
+
+
 def test_the_history_has_every_publication_with_its_generation_the_newest_first(story: Story) -> None:
     published = [story[name]["generation"] for name in ("short", "full", "tag", "branch", "first")]
     info = story["before_bad"]
@@ -254,12 +266,14 @@ def test_the_history_has_every_publication_with_its_generation_the_newest_first(
     assert not story["proved"]["changed"]
 
 
-def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) -> None:
-    (agent,) = story["before_bad"]["agents"]
+def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: Story) -> None:
+    (agent,) = story["fleet_before_bad"]["agents"]
     assert (agent["name"], agent["converged"], agent["commitId"]) == ("server1", True, story.commits["one"])
-    (idle,) = story["after_checked"]["agents"]
+    (idle,) = story["fleet_after_checked"]["agents"]
     assert (idle["state"], idle["converged"]) == ("idle", False)
-    assert not story["after_checked"]["changed"]
+    assert not story["fleet_after_checked"]["changed"]
+    served = [{"commit_id": story.commits["one"], "desired": True, "agents": ["server1"]}]
+    assert story["fleet_before_bad"]["served"] == served
 
 
 @pytest.mark.parametrize(
@@ -281,7 +295,7 @@ def test_the_info_says_which_agents_have_proved_what_is_published(story: Story) 
         ("bad_fresh", "url: give it; no release is published yet"),
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
         ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
-        ("bad_number", "min_agents"),
+        ("bad_number", 'min_agents: expected a whole number of agents or a percentage such as "80%", got "many"'),
         ("bad_rollback", "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"),
     ],
 )

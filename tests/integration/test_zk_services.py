@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 from kazoo.client import KazooClient
-from kazoo.security import make_digest_acl
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 from support.client import connected
 from support.ensemble import Ensemble
@@ -35,6 +35,13 @@ PRINT_EVERYTHING = """
         var: hostvars[inventory_hostname]
 """
 """A play that resolves every variable of every host; `path` is what a template would touch."""
+
+
+NOT_THE_CONTROLLER = (
+    "[WARNING]: localhost: that is Ansible's name for the controller, so the host is localhost@localhost; "
+    "override_hosts has it replaced"
+)
+"""What is said of the broker among `AS_WRITTEN` that registers localhost."""
 
 
 def flush_cache() -> list[str]:
@@ -71,11 +78,12 @@ def test_every_format_becomes_hosts_as_its_software_writes_it(inventory: Invento
     for number, entry in enumerate(AS_WRITTEN):
         register(zk, f"{root}/{number}-{entry.format}/{entry.child[0]}", entry.child[1])
     found = inventory.read(registries=[{"path": f"{root}/*", "group": "f_*"}])
-    assert found.said == ""
+    assert found.said == NOT_THE_CONTROLLER
     for number, entry in enumerate(AS_WRITTEN):
         (host,) = found.groups[f"f_{number}_{entry.format}"]
         variables = found.hosts[host]
-        assert host == ("s9099" if entry.format == "seed" else entry.address)
+        expected = "s9099" if entry.format == "seed" else entry.address
+        assert host == ("localhost@localhost" if expected == "localhost" else expected)
         assert (variables["ansible_host"], variables["zk_address"]) == (entry.address, entry.address)
         assert entry.port in [service["port"] for service in variables["zk_services"]]
         path = f"{root}/{number}-{entry.format}/{entry.child[0]}"
@@ -93,7 +101,7 @@ def test_each_example_finds_what_its_software_registers(inventory: Inventory, zk
         options.update(hosts=f"{inventory.options['hosts']}{root}/{number}", app=None)
         (sources / f"{number}.zk_services.yml").write_text(yaml.safe_dump(options))
     found = inventory.read_files(sources)
-    assert found.said == ""
+    assert found.said == NOT_THE_CONTROLLER
     expected = {(entry.address, entry.port) for entry in AS_WRITTEN}
     assert {(host["zk_address"], host["zk_port"]) for host in found.hosts.values()} == expected
 
@@ -194,6 +202,20 @@ def test_an_entry_called_localhost_is_not_the_controller(inventory: Inventory, z
     assert sorted(inventory.read(registries=[root]).hosts) == ["10.0.0.66"]
 
 
+def test_what_registers_itself_on_the_controller_is_not_its_localhost(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    for name, address in (("localhost", "127.0.0.1"), ("127.0.0.1", "localhost"), ("web1", "127.0.0.1")):
+        seed(zk, f"{root}/web/{name}", address)
+    found = inventory.read(registries=[f"{root}/web"])
+    assert set(found.hosts) == {"localhost@127.0.0.1", "127.0.0.1@localhost", "web1"}
+    assert "localhost: that is Ansible's name for the controller, so the host is localhost@127.0.0.1" in found.said
+    path = inventory.file(registries=[f"{root}/web"])
+    shown = run("ansible", "localhost", "-i", str(path), "-m", "ansible.builtin.debug", "-a", "var=ansible_connection")
+    assert '"ansible_connection": "local"' in shown.stdout
+    assert "localhost" in inventory.read(registries=[f"{root}/web"], override_hosts=True).hosts
+
+
 def test_a_group_called_localhost_is_not_the_controller(inventory: Inventory, zk: KazooClient, root: str) -> None:
     seed(zk, f"{root}/localhost/a", "10.0.0.66")
     seed(zk, f"{root}/shop/localhost", "10.0.0.67")
@@ -262,6 +284,43 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
     assert f"can't be evaluated for {root}/c" in refused.said
     no_condition = inventory.read(registries=[root], filters=["zk_address"])
     assert "filters: zk_address: expected true or false" in no_condition.said
+
+
+@pytest.mark.parametrize(
+    ("filters", "hosts"),
+    [
+        # The first that matches decides, and what none matches is a host.
+        ([{"include": "zk_id == 'c'"}, {"exclude": "zk_service.labels.az == 'b'"}], "acd"),
+        ([{"exclude": "zk_service.labels.az == 'b'"}, {"include": "zk_id == 'b'"}], "acd"),
+        ([{"include": "zk_service.labels.az == 'a'"}, {"include": "zk_id == 'c'"}, {"exclude": True}], "acd"),
+        ([{"exclude": True}], ""),
+        ([{"include": True}, "false"], "abcd"),
+        # A condition by itself stands in the way of whom no filter before it has let in.
+        ([{"include": "zk_id == 'd'"}, "zk_ephemeral", {"exclude": "zk_id == 'a'"}], "bcd"),
+    ],
+)
+def test_filters_are_asked_in_their_order(
+    inventory: Inventory, zk: KazooClient, root: str, filters: list[Any], hosts: str
+) -> None:
+    for number, (name, az) in enumerate({"a": "a", "b": "b", "c": "", "d": "a"}.items()):
+        labels = {"labels": {"az": az}} if az else {}
+        data = json.dumps({"host": f"10.0.0.{number}", "port": 1, **labels}).encode()
+        register(zk, f"{root}/{name}", data, ephemeral=name != "d")
+    found = inventory.read(registries=[root], filters=filters, hostnames=["zk_id"])
+    assert set(found.hosts) == set(hosts), found.said
+    assert "WARNING" not in found.said.replace("No inventory was parsed", "")
+
+
+def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
+    for filters, said in (
+        ([{"only": "zk_ephemeral"}], 'a mapping with include or exclude, got {"only": "zk_ephemeral"}'),
+        ([{"exclude": "zk_address"}], 'filters: zk_address: expected true or false, got "10.0.0.1"'),
+        ([{"include": "zk_none.x"}], f"can't be evaluated for {root}/a"),
+    ):
+        refused = inventory.read(registries=[root], filters=filters, strict=True)
+        assert refused.hosts == {}
+        assert said in refused.said
 
 
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
@@ -428,6 +487,23 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
     assert not {"zk_release"} & (found.hosts["web3"].keys() | found.hosts["web4"].keys())
     assert f"{app}/agents/web3: no agent's status" in found.said
     assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
+
+
+def test_agents_that_may_not_be_read_cost_no_host_where_the_last_good_answer_would_do(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    options: dict[str, Any] = {"registries": [f"{root}/web"], "unreachable_action": "last_good", **inventory.cached}
+    old = seed(zk, f"{root}/web/old", "10.0.0.1")
+    assert set(inventory.read(**options).hosts) == {"old"}
+    zk.delete(old)
+    seed(zk, f"{root}/web/new", "10.0.0.2")
+    zk.ensure_path(f"{root}/app")
+    zk.create(f"{root}/app/agents", b"", [make_acl("world", "anyone", admin=True)])
+    found = inventory.read(**options, app=f"{root}/app")
+    assert {name: host.get("zk_stale") for name, host in found.hosts.items()} == {"new": None}
+    assert f"{root}/app/agents: permission denied (NoAuth)" in found.said
+    assert "going on without zk_release" in found.said
+    zk.set_acls(f"{root}/app/agents", OPEN_ACL_UNSAFE)
 
 
 def test_a_cached_answer_is_never_older_than_the_run(inventory: Inventory, zk: KazooClient, root: str) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -28,11 +28,12 @@ DEADLINE = 600
 
 @dataclass
 class Quickstart:
-    """A quickstart's directory and ports, and the tree that it runs from."""
+    """A quickstart's directory and ports, the modules that its Ansible has packed, and the tree that it runs from."""
 
     directory: Path
     zk_ports: list[int]
     web_ports: list[int]
+    modules: Path
     root: Path = ROOT
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +43,9 @@ class Quickstart:
             "QUICKSTART_DIR": str(self.directory),
             "QUICKSTART_ZK_PORTS": " ".join(map(str, self.zk_ports)),
             "QUICKSTART_WEB_PORTS": " ".join(map(str, self.web_ports)),
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "support" / "callbacks"),
+            "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
+            "ZOO_TESTS_MODULES": str(self.modules),
             **environment,
         }
         return subprocess.run(
@@ -76,7 +80,8 @@ class Quickstart:
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quickstart]:
     """A quickstart in a directory with a blank in its name, ended at last."""
     ports = free_ports(8)
-    made = Quickstart(tmp_path_factory.mktemp("quick start"), ports[:3], ports[3:])
+    modules = tmp_path_factory.mktemp("modules")
+    made = Quickstart(tmp_path_factory.mktemp("quick start"), ports[:3], ports[3:], modules)
     try:
         yield made
     finally:
@@ -202,7 +207,8 @@ def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
 
 def test_a_tree_that_is_no_checkout_is_told_so(quickstart: Quickstart, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks", symlinks=True)
-    done = Quickstart(tmp_path / "directory", quickstart.zk_ports, quickstart.web_ports, tmp_path).run()
+    elsewhere = replace(quickstart, directory=tmp_path / "directory", root=tmp_path)
+    done = elsewhere.run()
     assert done.returncode == 1
     assert "is no git checkout with a commit" in done.stdout
     assert not (tmp_path / "directory").exists()

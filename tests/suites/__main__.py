@@ -20,8 +20,8 @@ LANES = 3
 """How many suites run at once on two cores: each waits for a third of its time."""
 ALONE = {"faults"}
 """What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
-YIELDING = {"sanity"}
-"""What may run beside that: one process at a time, at the lowest priority, in which nothing has to happen in time."""
+YIELDING = {"sanity", "lint"}
+"""What may run beside that, at the lowest priority: nothing has to happen in it in time."""
 PRIORITIES = {
     **dict.fromkeys(("hosts", "roles", "integration", "quickstart", "storm"), 5),
     **dict.fromkeys(YIELDING, 19),

@@ -14,15 +14,14 @@ from suites.tool import end_on_interrupt
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "hosts": hosts.run,
     "roles": partial(pytests.run, "roles"),
-    "lint": lint.run,
-    "unit": partial(pytests.run, "unit"),
-    **{name: partial(pytests.run, name) for name in ("integration", "quickstart", "agent", "eda")},
+    **{name: partial(pytests.run, name) for name in ("unit", "integration", "agent", "quickstart")},
     "storm": partial(pytests.run, "storm", of="faults", mark="storm"),
-    "ensemble": partial(pytests.run, "ensemble"),
+    **{name: partial(pytests.run, name) for name in ("eda", "ensemble")},
     "faults": partial(pytests.run, "faults", mark="not storm"),
     "sanity": sanity.run,
+    "lint": lint.run,
 }
-"""What runs each suite with words for its tool, in the order in which they begin: the two longest, then those that tell
+"""What runs each suite with words for its tool, in the order in which they begin: the two longest, then what tells
 soonest what is broken, then the longer ones first; last what has the machine for itself, and what runs beside it."""
 
 

@@ -33,6 +33,10 @@ class Lookups:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process (SIGSTOP and SIGCONT included)."""
+        self._process.send_signal(number)
+
     def run(self, name: str, terms: list[Any], variables: Mapping[str, Any], **options: Any) -> list[Any]:
         """What the lookup returns. Raises `LookupFailed`."""
         assert self._process.stdin

@@ -65,14 +65,17 @@ def _write(name: str, options: str) -> str:
     hosts: {HOSTS}/mxn
     path: /myZNode
 {textwrap.indent(options, "    ")}
+
+- name: Wait for the file
+  zoo.deploy.zk_fleet_info:
+    hosts: {HOSTS}/mxn
     app: /business
-    wait_for_files: true
-    min_agents: 1
-  register: written
+    wait_for_files: [/myZNode]
+  register: fleet
 
 - name: Who has proved it
   ansible.builtin.debug:
-    msg: "{{{{ written.agents | map(attribute='name') | join(', ') }}}}"
+    msg: "{{{{ fleet.agents | map(attribute='name') | join(', ') }}}}"
 """
 
 
@@ -90,7 +93,8 @@ STEPS = (
     ),
     Step(
         "It is created",
-        "The task ends when each live agent with a file of this znode has proved that it is in place and acted on.",
+        "The second task ends when each live agent with a file of this znode has proved that it is in place and\n"
+        "acted on.",
         _write("Create it", "value: muxiaonong666"),
     ),
     Step(

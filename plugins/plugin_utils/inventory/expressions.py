@@ -19,9 +19,6 @@ from ansible.template import Templar
 from jinja2 import Environment, TemplateError, nodes
 from jinja2.parser import Parser
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
-
 try:
     from ansible.template import is_trusted_as_template, trust_as_template
 except ImportError:  # ansible-core 2.18 and earlier, where an expression by itself is not slow
@@ -110,23 +107,6 @@ def evaluate(templar: Templar, bulk: BulkExpression | None, rows: Sequence[Mappi
         for index, value in zip(indexes, _values(templar, bulk, names, [rows[index] for index in indexes])):
             results[index] = value
     return results
-
-
-def judge(condition: str, values: Sequence[Any], paths: Sequence[str]) -> tuple[list[bool], list[str]]:
-    """Whether a condition with these values holds for the znodes of `paths`; a text where some values are no boolean.
-
-    Whether one is may depend on what somebody has registered. Raises `ZooKeeperError` where none is: then it is no
-    condition.
-    """
-    holds = [value is True for value in values]
-    odd = [place for place in zip(values, paths) if not isinstance(place[0], bool) and place[0] not in (None, FAILS)]
-    if not odd:
-        return holds, []
-    what = f"{condition}: expected true or false, got {quote(odd[0][0], 40)} for {odd[0][1]}"
-    if not any(isinstance(value, bool) for value in values):
-        raise ZooKeeperError(f"filters: {what}; compare it with something")
-    more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-    return holds, [f"filters: {what}{more}; left out"]
 
 
 def _alike(bulk: BulkExpression, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[int]]:

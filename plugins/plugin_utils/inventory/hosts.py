@@ -18,6 +18,11 @@ except ImportError:  # ansible-core 2.18 and earlier
 CONTROLLER = "localhost"
 """The host that Ansible has without any inventory, for all that a play does on the controller."""
 
+CONTROLLER_NAMES = (CONTROLLER, "127.0.0.1", "::1")
+"""What Ansible takes for that host while no source has one of these."""
+NO_ADDRESS = ""
+"""Stands among the names that are taken in place of an address: that name is the controller's."""
+
 _SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
 
@@ -33,7 +38,8 @@ class Host(NamedTuple):
 def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> tuple[list[Host], list[str]]:
     """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
 
-    `taken` are names that mean something already: a group, or a host of another source, of which it has the address.
+    `taken` are names that mean something already: a group, or a host of another source, of which it has the address, or
+    the controller.
     Where such a name, or one name, stands for several things, each host is `name@address`, which nothing else can be;
     a text for each such name comes second.
     """
@@ -55,6 +61,9 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
         unique = f"{name}@{min(addresses)}"
         if name in taken and taken[name] is None:
             yield name, f"{name}: a group goes by this name, so the host is {unique}"
+        elif name in taken and taken[name] == NO_ADDRESS:
+            whose = "that is Ansible's name for the controller"
+            yield name, f"{name}: {whose}, so the host is {unique}; override_hosts has it replaced"
         elif name in taken and addresses != {taken[name]}:
             other = f"another source has a host of this name, at {taken[name]}"
             yield name, f"{name}: {other}, so this one is {unique}; override_hosts has it replaced"

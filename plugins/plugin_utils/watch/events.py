@@ -42,12 +42,13 @@ def session_event(change: str, session: int) -> dict[str, Any]:
 def service_event(change: str, registry: str, service: Registration) -> dict[str, Any]:
     """An event about a service; its keys are the inventory's variables without `zk_`.
 
-    `service` is null where the decoded data can't be in an event.
+    What the service says of itself is null where it can't be in an event, as `service`, the decoded data, or `role`.
     """
-    fields = {key[3:]: value for key, value in service.variables.items() if key.startswith("zk_") and key != "zk_age"}
-    path, data = fields.pop("path"), fields.pop("service")
-    fields.update(registry=registry, group=service.group, name=service.name, service=data if _fits(data) else None)
-    return znode_event("service", change, path, **fields)
+    own = {key[3:]: value for key, value in service.variables.items() if key.startswith("zk_") and key != "zk_age"}
+    fields = {key: value if _fits(value) else None for key, value in own.items()}
+    del fields["path"]
+    fields.update(registry=registry, group=service.group, name=service.name)
+    return znode_event("service", change, service.variables["zk_path"], **fields)
 
 
 def event_value(data: bytes) -> dict[str, Any]:

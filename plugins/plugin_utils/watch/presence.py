@@ -41,9 +41,10 @@ class ServiceChange(NamedTuple):
 
 
 class Presence:
-    """The services of one registry. One without an entry has left when it is `overdue`, after `settle` seconds.
+    """The services of one registry, and what was told of each. What a service is, its newest entry says.
 
-    Where `settle` is 0 that is still after all has been read: another entry of the same service may be among it.
+    That a service has changed, or has left for `settle` seconds, is told when it is `overdue`. Where `settle` is 0 that
+    is still after all has been read: another entry of the same service may be among it.
     """
 
     def __init__(self, settle: float) -> None:
@@ -51,25 +52,28 @@ class Presence:
         self._entries: dict[str, Registration] = {}
         self._present: dict[ServiceIdentity, set[str]] = {}
         self._absent: dict[ServiceIdentity, AbsentService] = {}
+        self._told: dict[ServiceIdentity, Any] = {}
+        self._touched: dict[ServiceIdentity, None] = {}
 
     def put(self, path: str, service: Registration | None) -> Iterator[ServiceChange]:
         """The entry at `path` is this service now; None where it is deleted, can't be read, or does not serve."""
         before = self._entries.get(path)
-        if before is not None and service is not None and _identity(before) == _identity(service):
-            self._entries[path] = service
-            if _data(before) != _data(service):
-                yield ServiceChange("changed", service)
-            return
-        if before is not None:
+        if before is not None and (service is None or _identity(before) != _identity(service)):
             self._remove(path, before)
         if service is not None:
             yield from self._add(path, service)
 
     def overdue(self) -> Iterator[ServiceChange]:
-        """The services that have been absent for too long; to be asked for only when all has been read."""
+        """The services that have changed or been absent for too long; to be asked for only when all has been read."""
+        touched, self._touched = self._touched, {}
+        for identity in [identity for identity in touched if identity in self._present]:
+            newest = self._newest(identity)
+            if _data(newest) != self._told[identity]:
+                self._told[identity] = _data(newest)
+                yield ServiceChange("changed", newest)
         now = time.monotonic()
         for identity in [identity for identity, absent in self._absent.items() if absent.deadline <= now]:
-            yield ServiceChange("left", self._absent.pop(identity).last)
+            yield self._leave(identity)
 
     def next_deadline(self) -> float | None:
         """When the next service will have been absent for too long; None where all are there."""
@@ -77,26 +81,34 @@ class Presence:
 
     def _add(self, path: str, service: Registration) -> Iterator[ServiceChange]:
         identity = _identity(service)
-        self._entries[path] = service
-        was_present = identity in self._present
-        self._present.setdefault(identity, set()).add(path)
-        absent = self._absent.pop(identity, None)
+        absent = self._absent.get(identity)
         if absent is not None and not self._settle and absent.last.variables["zk_path"] == path:
-            yield ServiceChange("left", absent.last)  # deleted and created again, before all was read
-            absent = None
-        if absent is not None and _data(absent.last) != _data(service):
-            yield ServiceChange("changed", service)
-        elif absent is None and not was_present:
+            yield self._leave(identity)  # deleted and created again, before all was read
+        self._absent.pop(identity, None)
+        self._entries[path] = service
+        self._present.setdefault(identity, set()).add(path)
+        self._touched[identity] = None
+        if identity not in self._told:
+            self._told[identity] = _data(service)
             yield ServiceChange("joined", service)
 
     def _remove(self, path: str, service: Registration) -> None:
         identity = _identity(service)
         del self._entries[path]
         self._present[identity].discard(path)
-        if self._present[identity]:
-            return
-        del self._present[identity]
-        self._absent[identity] = AbsentService(time.monotonic() + self._settle, service)
+        self._touched[identity] = None
+        if not self._present[identity]:
+            del self._present[identity]
+            self._absent[identity] = AbsentService(time.monotonic() + self._settle, service)
+
+    def _leave(self, identity: ServiceIdentity) -> ServiceChange:
+        del self._told[identity]
+        return ServiceChange("left", self._absent.pop(identity).last)
+
+    def _newest(self, identity: ServiceIdentity) -> Registration:
+        """The entry that was created last; of those of one second, the last by name, which may have a number in it."""
+        entries = [self._entries[path] for path in self._present[identity]]
+        return max(entries, key=lambda entry: (entry.variables["zk_created"], entry.variables["zk_path"]))
 
 
 def _identity(service: Registration) -> ServiceIdentity:

@@ -33,6 +33,7 @@ class ServiceWatch(Watch):
         super().__init__(self._levels[0][0] or "/", initial, warn)
         self._registry = registry
         self._presence = Presence(settle)
+        self._has_begun = False
 
     def interest(self, path: str) -> Interest | None:
         """The children of a parent, which is awaited unless the znode above names it; the value of an entry."""
@@ -44,8 +45,12 @@ class ServiceWatch(Watch):
         return Interest(value=False, names=True, awaited=level == 0 or bool(self._levels[level][0]))
 
     def overdue(self) -> Iterator[dict[str, Any]]:
-        """The events of services that did not return."""
-        yield from self._events(self._presence.overdue())
+        """The events of services that have changed, or did not return."""
+        changes = list(self._presence.overdue())
+        # What was read at the beginning is no change of what nobody was told.
+        told = self._has_begun or self._initial
+        self._has_begun = True
+        yield from self._events(one for one in changes if told or one.change != "changed")
 
     def next_deadline(self) -> float | None:
         """When the next service will not have returned in time."""

@@ -80,6 +80,18 @@ def test_status_tells_a_place_whose_name_is_no_text_too(
     assert "site-\N{REPLACEMENT CHARACTER}" in (str(json.loads(told)) if words else told)
 
 
+def test_a_terminal_that_lacks_a_character_gets_it_as_an_escape(
+    deployed: Agents, release: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = deployed()
+    agent.wait_outcome(release(relativePath="日本"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    for words in (["hold", "--reason", "für 日本"], ["status"], ["release"]):
+        done = agent.control(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert words == ["release"] or "\\u65e5\\u672c" in done.stdout
+
+
 def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:
     agent = agents()
     agent.configure()

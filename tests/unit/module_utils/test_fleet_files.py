@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils import fleet_files
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
     FileProof,
     ZnodeState,
     files_of,
     is_below,
-    states_after,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import grouped
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import describe_all, grouped
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, FileStatus
-from ansible_collections.zoo.deploy.plugins.modules import zk_znode
 
 
 def status(agent: str, **files: dict[str, Any]) -> AgentStatus:
@@ -135,6 +131,18 @@ def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
     assert grouped({"e": proof.describe(fleet["e"])}) == "/etc/one on e is failed (bad number), and 1 more files of its"
 
 
+def test_agents_that_are_named_are_waited_for_also_without_such_a_file_and_no_others() -> None:
+    fleet = {
+        "a": status("a", one=file("/c/x", "current", 5)),
+        "b": status("b", one=file("/other", "current", 5)),
+        "other": status("other", one=file("/c/x", "failed", 5)),
+    }
+    proof = FileProof([ZnodeState("/c/x", "value", 5)], "/c/x", ["a", "b", "gone"])
+    assert proof.judge(fleet) == (["a"], [], ["b", "gone"])
+    said = grouped(describe_all(proof, fleet, ["b", "gone"]))
+    assert said == "b is without a file from there; gone is not live"
+
+
 @pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])
 def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) -> None:
     broken = AgentStatus(name="a", state="idle", files=files)
@@ -148,26 +156,3 @@ def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) 
 )
 def test_below_is_below_and_not_beside(path: str, above: str, below: bool) -> None:
     assert is_below(path, above) is below
-
-
-def result(after: str, **facts: Any) -> dict[str, Any]:
-    """What `znodes.converge` gives of a znode whose stat is not shown."""
-    return {"path": "/c/x", "diff": {"after": {"state": after}}, **facts}
-
-
-def test_a_znode_that_was_written_and_may_not_be_read_has_its_value_since_that_transaction() -> None:
-    assert states_after(None, [result("present", zxid=7)]) == [ZnodeState("/c/x", "value", 7)]
-    assert states_after(None, [result("absent", zxid=7)]) == [ZnodeState("/c/x", "nothing", 7)]
-
-
-def test_a_znode_that_is_there_and_may_not_be_read_is_not_taken_for_a_deleted_one() -> None:
-    with pytest.raises(ZooKeeperError, match=r"^/c/x: permission denied \(NoAuth\).*leave wait_for_files out$"):
-        states_after(None, [result("present")])
-
-
-def test_the_module_waits_for_a_znode_that_it_wrote_and_may_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = [{**result("present", zxid=7), "changed": True}]
-    assert zk_znode.report(results, several=False, diff=False) == {"path": "/c/x", "changed": True, "zxid": 7}
-    monkeypatch.setattr(fleet_files, "prove_files", lambda _client, states, *_words: {"states": states})
-    options = {"app": "/app/site"}
-    assert zk_znode.wait(None, results, options)["states"] == [ZnodeState("/c/x", "value", 7)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     NO_EARLIER_WAIT,
@@ -12,11 +15,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     EarlierWait,
     FleetWait,
     Limits,
+    Verdict,
+    WaitResult,
     advice,
+    at_least,
+    at_most,
+    by_commit,
     grouped,
     listed,
+    parse_share,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import ReleaseProof
 
 ALL_OF_THEM = Limits(1, 0)
@@ -123,6 +132,72 @@ def test_a_fleet_that_is_too_small_may_still_grow() -> None:
         assert wait.look(refused("a"), None, now) is None
 
 
+def test_a_percentage_is_of_all_who_were_live_or_are_named_and_one_more_lost_is_too_many() -> None:
+    fleet = {name: one for letter in "abcdefghij" for name, one in agent(letter, "active").items()}
+    limits = Limits("80%", "10%")
+    wait = course(limits, earlier=EarlierWait(seen=sorted(fleet)))
+    result = wait.look({name: fleet[name] for name in "abcdefgh"}, None, 0.0)
+    assert result
+    assert (result.problem, result.lost) == (None, ["i", "j"])
+    wait = course(limits, earlier=EarlierWait(seen=sorted(fleet)))
+    seven = {name: fleet[name] for name in "abcdefg"}
+    assert wait.look(seven, None, 0.0) is None
+    result = wait.look(seven, None, 300.0)
+    assert result
+    assert result.problem == "published, but 7 agents are live in time, expected at least 8 (80% of 10)"
+
+
+def test_a_percentage_of_failures_is_rounded_down() -> None:
+    fleet = {name: one for letter in "abcdefghijklmnopqrs" for name, one in agent(letter, "active").items()}
+    one, two = agent("a", "failed"), {**agent("a", "failed"), **agent("b", "failed")}
+    allowed = course(Limits(1, "10%")).look({**fleet, **one}, None, 0.0)
+    assert allowed
+    assert (allowed.problem, allowed.verdict.failed) == (None, ["a"])
+    refused_by_two = course(Limits(1, "10%")).look({**fleet, **two}, None, 0.0)
+    assert refused_by_two
+    assert str(refused_by_two.problem).startswith("not deployed on 2 of 19: a and b are failed; ")
+
+
+def test_a_percentage_of_nobody_asks_for_one() -> None:
+    assert course(Limits("80%", 0)).look({}, None, 0.0) is None
+    nobody_needed = course(Limits("0%", 0)).look({}, None, 0.0)
+    assert nobody_needed
+    assert nobody_needed.problem is None
+
+
+@given(st.integers(0, 100), st.integers(0, 100_000))
+def test_a_percentage_is_reached_by_no_fewer_and_exceeded_by_no_more(percent: int, fleet: int) -> None:
+    exact = Fraction(percent * fleet, 100)
+    least, most = at_least(f"{percent}%", fleet), at_most(f"{percent}%", fleet)
+    assert exact - 1 < most <= exact <= least < exact + 1 or (least == 1 and exact == 0)
+    assert (least == 0) == (percent == 0)
+    assert most <= fleet
+    assert least <= max(fleet, 1)
+
+
+@given(st.integers(0, 100_000), st.integers(0, 100_000), st.booleans())
+def test_a_number_is_the_same_of_every_fleet(number: int, fleet: int, written: bool) -> None:
+    value = str(number) if written else number
+    assert at_least(value, fleet) == at_most(value, fleet) == number
+
+
+@pytest.mark.parametrize("value", ["many", "", "-1", -1, "-5%", "101%", "5 %%", "%", "1.5", True, None, "5% "])
+def test_what_is_neither_a_number_nor_a_percentage_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidRecord, match=r'^expected a whole number of agents or a percentage such as "80%", got '):
+        parse_share(value)
+
+
+def test_two_waits_one_after_the_other_are_one_that_ends_as_the_second_one() -> None:
+    first = WaitResult({**agent("a", "active"), **agent("b", "failed")}, Verdict(["a"], ["b"], []), ["gone"])
+    later = agent("a", "active", message="later")
+    second = WaitResult({**later, **agent("c", "active")}, Verdict(["c"], [], ["a"]), ["left"], "late", timed_out=True)
+    both = second.after(first)
+    assert both.agents["a"].message == "later"
+    assert sorted(both.agents) == ["a", "b", "c"]
+    assert both.verdict == (["c"], ["b"], ["a"])
+    assert (both.lost, both.problem, both.timed_out) == (["gone", "left"], "late", True)
+
+
 def test_what_an_agent_says_of_an_earlier_generation_ends_nothing() -> None:
     wait = course()
     earlier = agent("a", "fetching", 6, message=REFUSED, waits_for="credentials")
@@ -189,6 +264,13 @@ def test_where_nothing_is_published_an_agent_need_only_be_live() -> None:
 def test_the_state_of_the_fleet_and_the_next_step_are_named(commits: list[str], said: str) -> None:
     statuses = [AgentStatus(name=str(number), commit_id=commit_id) for number, commit_id in enumerate(commits)]
     assert advice([*statuses, AgentStatus(name="new")], DESIRED) == said
+
+
+def test_a_commit_that_is_none_breaks_nothing() -> None:
+    odd: Any = ["no", "text"]
+    statuses = [AgentStatus(name="a", commit_id=odd), AgentStatus(name="b", commit_id=BEFORE)]
+    assert by_commit(statuses) == {None: ["a"], BEFORE: ["b"]}
+    assert advice(statuses, DESIRED).startswith("the fleet serves 2222222222; ")
 
 
 def test_equal_reasons_are_said_once() -> None:

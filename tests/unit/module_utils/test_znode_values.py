@@ -19,6 +19,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_fields,
     acl_in_diff,
     read_acl,
+    read_merge,
     read_value,
     value_fields,
     value_in_diff,
@@ -161,3 +162,96 @@ def test_a_diff_shows_that_a_password_is_another_and_nothing_of_either() -> None
 def test_an_entry_that_names_nobody_is_refused(entry: dict[str, Any], said: str) -> None:
     with pytest.raises(ZooKeeperError, match=f"^/a: acl: {said}"):
         read_acl([{**entry, "perms": ["read"]}], {}, "/a")
+
+
+@pytest.mark.parametrize(
+    ("there", "patch", "expected"),
+    [
+        # The test cases of RFC 7396, appendix A, that begin and end with an object.
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_a_merge_is_what_rfc_7396_says(there: Any, patch: Any, expected: Any) -> None:
+    merge = read_merge(patch, "text", "/a")
+    assert json.loads(merge.over(json.dumps(there).encode())) == expected
+    assert read_merge(json.dumps(patch), "text", "/a") == merge
+
+
+OBJECTS = st.dictionaries(st.text(), JSON, max_size=4)
+
+
+@given(OBJECTS, OBJECTS)
+def test_what_is_merged_already_stays_byte_for_byte(there: dict[str, Any], patch: dict[str, Any]) -> None:
+    merge = read_merge(patch, "text", "/a")
+    once = json.dumps(json.loads(merge.over(json.dumps(there).encode())), indent=3).encode()
+    assert merge.over(once) == once
+
+
+@given(OBJECTS, OBJECTS)
+def test_keys_that_a_merge_does_not_name_keep_their_values(there: dict[str, Any], patch: dict[str, Any]) -> None:
+    merged = json.loads(read_merge(patch, "text", "/a").over(json.dumps(there).encode()))
+    for key in there.keys() - patch.keys():
+        assert merged[key] == there[key]
+    assert merged.keys() == (there.keys() | patch.keys()) - {key for key, value in patch.items() if value is None}
+
+
+def test_a_merge_begins_with_nothing_where_there_is_none() -> None:
+    merge = read_merge({"a": {"b": 1, "c": None}}, "text", "/a")
+    assert merge.over(b"") == b'{"a": {"b": 1}}'
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (b"[1]", "merge: expected the znode to hold a JSON object, got [1]"),
+        (b"null", "merge: expected the znode to hold a JSON object, got null"),
+        (b"green", "merge: expected the znode to hold a JSON object: Expecting value: line 1 column 1 (char 0)"),
+        (b"\xff", "merge: expected the znode to hold a JSON object: "),
+        (b'{"a": NaN}', "merge: expected the znode to hold a JSON object: NaN is no JSON"),
+        (b"[" * 100_000, "merge: expected the znode to hold a JSON object: nested too deeply"),
+        # What others wrote must be written again as it was.
+        (b'{"a": 0.12345678901234567890}', "merge: the number 0.12345678901234567890 would lose digits"),
+        (b'{"a": 1e999}', "merge: the number 1e999 would lose digits"),
+        (b'{"a": "\\ud800"}', "merge: character "),
+        (b'{"a": "%s"}' % (b"x" * MAX_NODE_BYTES), "merge: the value would have 1000017 bytes; a znode holds at most"),
+    ],
+)
+def test_what_can_not_be_merged_into_is_one_clear_line(there: bytes, said: str) -> None:
+    merge = read_merge({"k": 1}, "text", "/a")
+    with pytest.raises(ZooKeeperError) as caught:
+        merge.over(there)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given_value", "encoding", "said"),
+    [
+        ([1], "text", "/a: merge: expected a dictionary, or text that is a JSON object, got [1]"),
+        (None, "text", "/a: merge: expected a dictionary, or text that is a JSON object, got null"),
+        ("green", "text", "/a: merge: expected a dictionary, or text that is a JSON object: "),
+        ("eyI=", "base64", "/a: merge: expected a dictionary, or text that is a JSON object: "),
+        ("-", "base64", "/a: value: not base64: "),
+        ({"a": float("nan")}, "text", "/a: value: "),
+    ],
+)
+def test_what_can_not_be_merged_is_one_clear_line(given_value: Any, encoding: str, said: str) -> None:
+    with pytest.raises(ZooKeeperError) as caught:
+        read_merge(given_value, encoding, "/a")
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_json_can_write_in_several_ways_are_no_lost_digits() -> None:
+    there = b'{"a": 1.50, "b": 1E2, "c": 0.1, "d": -0.0, "e": 100000000000000000000000000000001}'
+    merged = json.loads(read_merge({"k": 1}, "text", "/a").over(there))
+    assert merged == {**json.loads(there), "k": 1}

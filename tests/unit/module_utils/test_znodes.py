@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from kazoo.exceptions import BadVersionError
+from kazoo.exceptions import BadVersionError, ConnectionLoss, NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
@@ -60,6 +60,18 @@ class Client:
         return Answer(BadVersionError() if path in self._set_meanwhile else None)
 
 
+class Refusing(Client):
+    """An ensemble that refuses every ACL with this, or loses it."""
+
+    def __init__(self, refusal: Exception) -> None:
+        super().__init__()
+        self._refusal = refusal
+
+    def set_acls_async(self, _path: str, _acl: Sequence[Any], _version: int) -> Answer:
+        """Refuse an ACL."""
+        return Answer(self._refusal)
+
+
 def planned(path: str, *verbs: str) -> ZnodePlan:
     """A znode whose ACL is to be set, after these steps of the transaction."""
     before = CurrentZnode(b"", acl=tuple(OPEN_ACL_UNSAFE))
@@ -80,7 +92,7 @@ def planned(path: str, *verbs: str) -> ZnodePlan:
 def test_what_failed_says_whether_a_value_or_an_acl_was_changed(
     plans: Sequence[ZnodePlan], refused: Sequence[str], changed: bool
 ) -> None:
-    with pytest.raises(ZooKeeperError, match=f"^{refused[0]}: .*; its ACL is as it was$") as raised:
+    with pytest.raises(ZooKeeperError, match=f"^{refused[0]}: .*; another client has set its ACL$") as raised:
         znodes.commit(Client(*refused), plans, 1.0)
     assert raised.value.details == {"path": refused[0], "changed": changed}
 
@@ -89,3 +101,16 @@ def test_a_version_that_was_only_checked_is_no_change() -> None:
     with pytest.raises(Overtaken) as raised:
         znodes.commit(Client("/a"), [planned("/a", "check")], 1.0)
     assert raised.value.details == {"path": "/a", "changed": False}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "end"),
+    [
+        (NoAuthError(), "to the given credentials; its ACL is as it was"),
+        (ConnectionLoss(), "(ConnectionLoss); it may have been done"),
+    ],
+)
+def test_of_an_acl_that_may_have_been_set_nothing_else_is_said(refusal: Exception, end: str) -> None:
+    with pytest.raises(ZooKeeperError) as raised:
+        znodes.commit(Refusing(refusal), [planned("/a"), planned("/b")], 1.0)
+    assert str(raised.value).endswith(end)

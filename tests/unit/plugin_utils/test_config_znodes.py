@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
 from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
-    Content,
     check_place,
     deletions,
     from_directory,
     from_values,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1

@@ -1,4 +1,4 @@
-"""What the test processes keep of what they import from zips."""
+"""What the test processes keep: of what they import from zips, and of what Ansible reads of a collection's plugins."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ def run_from_zip(archive: Path, kept: Path) -> str:
     """What a program prints that imports `part` from the archive in a new process."""
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{archive}", "ZOO_TESTS_BYTECODE": str(kept)}
     command = [sys.executable, "-c", "import part; print(part.WORD, part.__file__)"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+READ = """
+import sys
+from ansible.utils.collection_loader._collection_finder import _meta_yml_to_dict
+print(_meta_yml_to_dict(sys.argv[1].encode(), "example"), "yaml" in sys.modules)
+"""
+
+
+def read_routing(text: str, kept: Path) -> str:
+    """What Ansible makes of a collection's `runtime.yml` in a new process, and whether it has needed YAML for that."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "ZOO_TESTS_BYTECODE": str(kept)}
+    command = [sys.executable, "-c", READ, text]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -42,3 +56,13 @@ def test_what_is_damaged_is_compiled_anew_and_a_directory_that_is_not_there_is_n
     one.write_bytes(good[:7])
     assert run_from_zip(archive, kept) == f"1 {archive}/part.py"
     assert one.read_bytes() == good
+
+
+def test_what_a_collection_says_of_its_plugins_is_read_once_and_as_ansible_reads_it(tmp_path: Path) -> None:
+    first, second = "{'a': {'tombstone': '2.0'}} ", "{'b': ['c']} "
+    assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}True"
+    assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}False"
+    assert read_routing("b: [c]", tmp_path) == f"{second}True"
+    assert len(list(tmp_path.iterdir())) == 2
+    next(path for path in tmp_path.iterdir() if b"tombstone" in path.read_bytes()).write_bytes(b"")
+    assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}True"

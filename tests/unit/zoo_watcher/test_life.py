@@ -284,6 +284,9 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Li
     def swap(layout: Layout, place: str, commit_id: str) -> None:
         lives[-1].swap(layout, place, commit_id)
 
+    def start(proof: LiveProof) -> None:
+        lives[-1].begin(proof)
+
     def begin_life(seed: int) -> Life:
         lives.append(Life(seed, tmp_path / str(seed)))
         return lives[-1]
@@ -294,7 +297,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Li
     monkeypatch.setattr(Fetching, "fetch", lambda fetching: lives[-1].fetch(fetching._course))
     monkeypatch.setattr(HealthProof, "find_problem", lambda _proof, _soak=0.0: lives[-1].find_problem())
     monkeypatch.setattr(HealthProof, "wait_for_ever", lambda _proof: lives[-1].wait_for_health())
-    monkeypatch.setattr(LiveProof, "start", lambda proof: lives[-1].begin(proof))  # noqa: PLW0108  # another life each time
+    monkeypatch.setattr(LiveProof, "start", start)
     monkeypatch.setattr(Handshake, "sleep", lambda made, _seconds: made.check())
     for module in ("deployment", "going_back"):
         monkeypatch.setattr(f"zoo_watcher.releases.{module}.activate", swap)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from .errors import AgentError, ConfigError
 from .host.shortage import comes_of_shortage
-from .logs import print_error, set_up_log
+from .logs import print_error, print_line, set_up_log
 
 if TYPE_CHECKING:
     from .config.config import Config
@@ -82,7 +82,7 @@ def _apply() -> int:
 
 def _check(arguments: SimpleNamespace) -> int:
     config = _usable_config(arguments.config)
-    print(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")  # noqa: T201
+    print_line(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")
     return 0
 
 
@@ -136,7 +136,7 @@ def _status(arguments: SimpleNamespace) -> int:
     instance = _instance(arguments)
     become_owner(Layout(instance.base))
     report = host_report(instance)
-    print(json.dumps(report, indent=2) if arguments.json else as_table(report))  # noqa: T201
+    print_line(json.dumps(report, indent=2) if arguments.json else as_table(report))
     if report["unread"]:
         print_error(f"zoo-watcher: not read: {'; '.join(report['unread'])}")
     return 0
@@ -155,7 +155,7 @@ def _control(arguments: SimpleNamespace) -> int:
     # A marker is for everybody to read, whatever the shell of root says.
     os.umask(0o022)
     report = carry_out(arguments.command, layout, getattr(arguments, "reason", ""), by)
-    print(f"{instance.label}: {report.line}")  # noqa: T201
+    print_line(f"{instance.label}: {report.line}")
     return report.exit_status
 
 

@@ -49,6 +49,12 @@ def print_error(line: str) -> None:
     print(f"{prefix}{line}", file=sys.stderr)  # noqa: T201
 
 
+def print_line(line: str) -> None:
+    """Print a line for a person. A character that the terminal's encoding lacks is an escape, as on standard error."""
+    encoding = sys.stdout.encoding
+    print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201
+
+
 def is_journal(descriptor: int) -> bool:
     """Whether journald reads this descriptor: JOURNAL_STREAM names it, see systemd.exec(5)."""
     try:

@@ -13,7 +13,6 @@ from ansible.template import Templar
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory import expressions
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import BulkConstructable
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
@@ -21,7 +20,6 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions i
     FAILS,
     bulk_expression,
     evaluate,
-    judge,
 )
 
 if expressions.CAN_BULK:
@@ -430,26 +428,3 @@ def test_nothing_is_evaluated_host_by_host_where_it_need_not_be(monkeypatch: pyt
     found = constructed(plugin, {f"h{number}": {"zk_port": number} for number in range(10)})
     assert found["error"] is None
     assert len(found["groups"]["g1"][0]) == 5
-
-
-@pytest.mark.parametrize("no", [False, None, FAILS])
-def test_a_condition_holds_only_where_it_is_true(no: Any) -> None:
-    assert judge("zk_ephemeral", [True, no, True], ["/a", "/b", "/c"]) == ([True, False, True], [])
-    assert judge("zk_ephemeral", [no, no], ["/a", "/b"]) == ([False, False], [])
-    assert judge("zk_ephemeral", [], []) == ([], [])
-
-
-@pytest.mark.parametrize(("value", "shown"), [("blue", '"blue"'), (1, "1"), ([], "[]"), ("x" * 99, '"xxxx')])
-def test_what_is_a_boolean_for_no_entry_is_no_condition(value: Any, shown: str) -> None:
-    with pytest.raises(ZooKeeperError) as caught:
-        judge("zk_service.colour", [FAILS, value], ["/a", "/b"])
-    message = str(caught.value)
-    assert message.startswith(f"filters: zk_service.colour: expected true or false, got {shown}")
-    assert message.endswith(" for /b; compare it with something")
-    assert len(message) < 160
-
-
-def test_what_is_no_boolean_for_some_entries_alone_empties_no_inventory() -> None:
-    holds, problems = judge("zk_service.on", [True, "yes", False, 1], ["/a", "/b", "/c", "/d"])
-    assert holds == [True, False, False, False]
-    assert problems == ['filters: zk_service.on: expected true or false, got "yes" for /b and 1 more; left out']

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import merge
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import NO_ADDRESS, merge
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
 
 
@@ -32,13 +32,14 @@ def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
 
 
 def test_a_name_that_means_something_already_stays_what_it_is() -> None:
-    taken = {"all": None, "db": "10.0.9.1", "same": "10.0.0.3", "two": "10.0.0.4"}
-    entries = [entry("all", "10.0.0.1"), entry("db", "10.0.0.2"), entry("same", "10.0.0.3")]
+    taken = {"all": None, "here": NO_ADDRESS, "db": "10.0.9.1", "same": "10.0.0.3", "two": "10.0.0.4"}
+    entries = [entry("all", "10.0.0.1"), entry("here", "127.0.0.1"), entry("db", "10.0.0.2"), entry("same", "10.0.0.3")]
     hosts, problems = merge([*entries, entry("two", "10.0.0.4"), entry("two", "10.0.0.5")], taken)
-    expected = ["all@10.0.0.1", "db@10.0.0.2", "same", "two@10.0.0.4", "two@10.0.0.5"]
+    expected = ["all@10.0.0.1", "here@127.0.0.1", "db@10.0.0.2", "same", "two@10.0.0.4", "two@10.0.0.5"]
     assert [host.name for host in hosts] == expected
     assert [problem.partition(",")[0] for problem in problems] == [
         "all: a group goes by this name",
+        "here: that is Ansible's name for the controller",
         "db: another source has a host of this name",
         "two: another source has a host of this name",
     ]

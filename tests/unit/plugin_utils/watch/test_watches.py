@@ -12,6 +12,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watch import Obse
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.watches import SubtreeWatch
 
 H1 = b'{"host": "h1", "port": 80}'
+H1_LARGER = b'{"host": "h1", "port": 80, "weight": 2}'
 
 
 def znode(created: int, *names: str, data: bytes = b"", modified: int = 0) -> Observation:
@@ -93,3 +94,44 @@ def test_an_entry_that_moves_to_another_address_is_another_service() -> None:
 
 def test_an_entry_that_is_written_anew_with_the_same_data_sends_nothing() -> None:
     assert changes(service(), ("/s/m_1", znode(2, data=H1, modified=5))) == []
+
+
+def test_a_service_that_registers_anew_with_other_data_before_its_old_entry_is_deleted_is_changed() -> None:
+    watch = service()
+    assert changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER))) == [
+        ("changed", "/s/m_2")
+    ]
+    assert changes(watch, ("/s", znode(1, "m_2"))) == []
+
+
+def test_a_service_whose_newer_entry_is_deleted_is_what_the_other_one_says() -> None:
+    watch = service()
+    changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER)))
+    assert changes(watch, ("/s", znode(1, "m_1"))) == [("changed", "/s/m_1")]
+
+
+def test_a_second_entry_of_a_service_that_says_the_same_is_no_event() -> None:
+    watch = service()
+    assert changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1))) == []
+    assert changes(watch, ("/s", znode(1, "m_1"))) == []
+
+
+def test_an_older_entry_that_is_deleted_or_changed_is_not_what_a_service_says() -> None:
+    watch = service()
+    changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER)))
+    assert changes(watch, ("/s/m_1", znode(2, data=H1_LARGER, modified=4))) == []
+
+
+def test_a_role_that_is_a_template_is_null() -> None:
+    """A member of Patroni says of itself what it likes."""
+    watch = ServiceWatch(Registry("/s", "patroni"), 0, initial=True, warn=print)
+    data = b'{"conn_url": "postgres://h1:5432/", "role": "{{ lookup(\'pipe\', \'id\') }}"}'
+    events = [*watch.update("/s", znode(1, "m")), *watch.update("/s/m", znode(2, data=data))]
+    assert [event["zk"]["role"] for event in events] == [None]
+
+
+def test_two_entries_of_a_service_at_the_beginning_are_no_change() -> None:
+    watch = ServiceWatch(Registry("/s", "nerve"), 0, initial=False, warn=print)
+    both = ("/s/m_1", znode(2, data=H1)), ("/s/m_2", znode(3, data=H1_LARGER))
+    assert changes(watch, ("/s", znode(1, "m_1", "m_2")), *both) == []
+    assert changes(watch, ("/s", znode(1, "m_2"))) == []

@@ -34,7 +34,8 @@ def test_a_failure_is_of_one_generation_until_it_is_forgotten() -> None:
     assert journal.failed(8, C) is None
     assert journal.failed(7, B) is None, "a rebuilt ensemble gives the number to another release"
     assert journal.healthy == (A,)
-    assert journal.with_healthy(B, "site", keep=5).failed(7, C) is None
+    assert journal.with_healthy(B, "site", keep=5).failed(7, C) == failure, "what is proved may be another release"
+    assert journal.without_failure().failed(7, C) is None
 
 
 def test_a_failure_in_the_journal_of_an_older_version_is_of_whatever_its_generation_is(tmp_path: Path) -> None:

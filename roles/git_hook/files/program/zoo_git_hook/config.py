@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .connection import CONNECTION_OPTIONS, ConnectError, host_string
+from .fleet import SHARES, WAITING_OPTIONS
+from .fleet_outcome import parse_share
 from .records import AppPaths, check_published_url, check_relative_path
 from .znode_names import InvalidRecord, quote
-from .zookeeper import WAITING_OPTIONS
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **CONNECTION_OPTIONS,
@@ -27,7 +28,6 @@ KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
     "bool": ("true or false", bool),
-    "int": ("a whole number", int),
     "float": ("a number", (int, float)),
     "list": ("a list of texts", list),
 }
@@ -89,7 +89,9 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
     for name in sorted(set(content) - {*OPTIONS, "url", "branches"}):
         yield f"{name}: no such key"
     for name, value in content.items():
-        if name in OPTIONS:
+        if name in SHARES:
+            yield from (f"{name}: {problem}" for problem in _refused(lambda: parse_share(value)))  # noqa: B023  # used at once
+        elif name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
     yield from _refused(lambda: check_published_url(content.get("url")))
     yield from _refused(lambda: host_string(content.get("hosts")))

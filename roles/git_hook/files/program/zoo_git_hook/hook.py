@@ -23,14 +23,14 @@ from typing import Any, Callable, NamedTuple
 
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError
-from .fleet import live_names
+from .fleet import live_names, outage
 from .fleet_outcome import EarlierWait
 from .push import Update, pusher, read_updates, tip
 from .records import Release
 from .rehearsal import rehearse
 from .releases import ReleaseProof, begin_anew, now, prove, publish, read_published
 from .znode_names import InvalidRecord
-from .zookeeper import connect, outage
+from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
@@ -92,7 +92,8 @@ def post_receive(config: HookConfig) -> int:
 
 
 def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
-    updates = read_updates(sys.stdin)
+    # A branch may have any bytes for a name; one that is no text is in no configuration.
+    updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     return [(update, target) for update in updates for target in config.targets_of(update.branch)]
 
 

@@ -25,9 +25,11 @@ class Memory:
     """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but who cancels it."""
 
     def __init__(self, course: Course, unproved: Unproved | None) -> None:
-        """`unproved` is what is known of a release that is not the published one, and so is not tried again."""
+        """`unproved` is what is known of a release that is not the published one."""
         self.journal = ReleaseJournal()
         self._unproved = unproved
+        # Where the host goes back to it, the generation is that of what is left.
+        self._commit_id = (unproved and unproved.left) or course.target.commit_id
         self._live: str | None = None
         self._course = course
         self._is_known = False
@@ -110,14 +112,18 @@ class Memory:
         self.remember(journal.without_failure() if self._unproved is None else journal)
 
     def note_failure(self, state: str, message: str) -> OSError | None:
-        """Note that the release is left, and where it is the desired one not tried again; why that can't be noted."""
+        """Note that the release is left and not tried again; why that can't be noted.
+
+        Of one that is not known to be desired, as while no server answers, that takes the place of no other's failure.
+        """
         if not self._is_known:
             return None  # what could not be read is not overwritten either
         target = self._course.target
         self._attempting = False
         journal = self.journal.without_release(target.commit_id, target.path)
-        if self._unproved is None:
-            journal = journal.with_failure(Failure(self._course.generation, state, message, target.commit_id))
+        generation, failure = self._course.generation, journal.failure
+        if self._unproved is None or failure is None or failure.generation == generation:
+            journal = journal.with_failure(Failure(generation, state, message, self._commit_id))
         elif state == "failed":
             journal = journal.with_doubt(self._unproved.tell(message))
         return self.remember(journal)

@@ -37,6 +37,8 @@ ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
+TAKE_UP_TIMEOUT = 3.0
+"""Seconds of those that a connection may take, where there is none: without one the session can't be ended."""
 FIRST_PAUSE = 0.5
 """Seconds before kazoo's client is replaced by a new one, at first."""
 
@@ -276,8 +278,15 @@ class Session:
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):
+            self._await_connection()
             self.client.stop()
             self.client.close()
+
+    def _await_connection(self) -> None:
+        """Give a session that has begun, and has no connection now, a moment to get one: else it can't be closed."""
+        deadline = time.monotonic() + TAKE_UP_TIMEOUT
+        while self._known and not self.client.connected and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager

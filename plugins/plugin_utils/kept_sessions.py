@@ -1,0 +1,77 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions that a process keeps from one lookup to the next: to begin and end one takes many times as long as a read.
+
+Ansible forks a process for each task of each host. kazoo does not survive a fork, so all sessions end before one; those
+of a process that was forked end with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from multiprocessing.util import Finalize
+from typing import Any, NamedTuple, TypeVar
+
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    CONNECTION_OPTIONS,
+    ZooKeeperError,
+    is_outage,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+
+with contextlib.suppress(ImportError):  # `connect` says so
+    from kazoo.handlers.threading import KazooTimeoutError
+
+Result = TypeVar("Result")
+
+
+class _Session(NamedTuple):
+    """A client, and what ends its session: called, or at the end of the process, whichever is first."""
+
+    client: Any
+    end: Finalize[Any]
+
+
+_SESSIONS: dict[tuple[str, ...], _Session] = {}
+"""Those of this process, by the connection's options."""
+
+
+def ask(options: Mapping[str, Any], question: Callable[[Any], Result]) -> Result:
+    """What `question` finds out with a client for the options. Raises `ZooKeeperError`.
+
+    The client may be one of before. Where that has lost its connection, the question is asked anew with another one.
+    """
+    key = tuple(repr(options[name]) for name in CONNECTION_OPTIONS)
+    if key in _SESSIONS:
+        client = _SESSIONS[key].client
+        try:
+            if client.connected:
+                return question(client)
+        except ZooKeeperError as exc:
+            if not _is_lost(exc):
+                raise
+        _SESSIONS.pop(key).end()
+    _SESSIONS[key] = _begin(options)
+    return question(_SESSIONS[key].client)
+
+
+def _is_lost(exc: ZooKeeperError) -> bool:
+    """Whether it was the connection. An ensemble that did not answer in time is not asked for as long once more."""
+    return is_outage(exc) and not isinstance(exc.__cause__, KazooTimeoutError)
+
+
+def _begin(options: Mapping[str, Any]) -> _Session:
+    context = contextlib.ExitStack()
+    client = context.enter_context(connect(options))
+    return _Session(client, Finalize(None, context.close, exitpriority=0))
+
+
+def _end_all() -> None:
+    while _SESSIONS:
+        _SESSIONS.popitem()[1].end()
+
+
+os.register_at_fork(before=_end_all)

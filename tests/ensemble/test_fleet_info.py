@@ -1,0 +1,248 @@
+"""zk_fleet_info in a real ensemble, with agents whose statuses are written by hand."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils import releases
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info
+from support.waiting import wait_for
+
+LATER = 2**60
+"""A transaction that has not been yet."""
+
+
+def publish(client: KazooClient, paths: AppPaths, number: int = 1) -> int:
+    """Publish a release, another one for each number."""
+    release = Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site")
+    return releases.publish(client, paths, release, releases.read_published(client, paths))
+
+
+def report(client: KazooClient, paths: AppPaths, name: str, state: str, generation: int | None, **keys: Any) -> None:
+    """Write the status of an agent."""
+    data = AgentStatus(name=name, state=state, generation=generation, **keys).to_node()
+    if client.exists(paths.agent(name)):
+        client.set(paths.agent(name), data)
+    else:
+        client.create(paths.agent(name), data, ephemeral=True, makepath=True)
+
+
+def a_file(znode: str, state: str, zxid: int = LATER) -> dict[str, Any]:
+    """What an agent says of its one file."""
+    return {"/etc/x": {"znode": znode, "format": "value", "state": state, "zxid": zxid, "message": "says why"}}
+
+
+def gather(client: KazooClient, paths: AppPaths, **given: Any) -> dict[str, Any]:
+    """What the module returns; a `ZooKeeperError` has it in its details."""
+    options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
+    return zk_fleet_info.gather(client, {**options, "app": paths.root, "wait_timeout": 0.1, **given})
+
+
+def refused(client: KazooClient, paths: AppPaths, **given: Any) -> ZooKeeperError:
+    """Why the module fails."""
+    with pytest.raises(ZooKeeperError) as caught:
+        gather(client, paths, **given)
+    return caught.value
+
+
+class Waiting:
+    """The module in a thread of its own, until it has told what became of its wait."""
+
+    def __init__(self, client: KazooClient, paths: AppPaths, **given: Any) -> None:
+        self.results: list[dict[str, Any]] = []
+        self.errors: list[ZooKeeperError] = []
+        self._thread = threading.Thread(target=self._run, args=(client, paths, given), daemon=True)
+        self._thread.start()
+        wait_for(lambda: client._child_watchers.get(paths.agents), "it waits")
+
+    def _run(self, client: KazooClient, paths: AppPaths, given: dict[str, Any]) -> None:
+        try:
+            self.results.append(gather(client, paths, **{"wait_timeout": 30.0, **given}))
+        except ZooKeeperError as exc:
+            self.errors.append(exc)
+
+    def end(self) -> dict[str, Any]:
+        """What it returned."""
+        self._thread.join(40)
+        return self.results[0]
+
+    def error(self) -> ZooKeeperError:
+        """Why it failed."""
+        self._thread.join(40)
+        return self.errors[0]
+
+
+@pytest.fixture
+def paths(app: str) -> AppPaths:
+    """The znodes of an application of this test's own."""
+    return AppPaths(app)
+
+
+def test_the_state_of_a_fleet_is_told_without_waiting(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    generation = publish(zk, paths)
+    report(other, paths, "a", "active", generation, commit_id=f"{1:040x}")
+    report(other, paths, "b", "failed", generation, commit_id=f"{9:040x}", message="disk full")
+    found = gather(zk, paths)
+    assert (found["generation"], found["commit_id"]) == (generation, f"{1:040x}")
+    assert [(one["commit_id"][-1], one["desired"], one["agents"]) for one in found["served"]] == [
+        ("1", True, ["a"]),
+        ("9", False, ["b"]),
+    ]
+    assert found["states"] == {"active": ["a"], "failed": ["b"]}
+    assert found["failures"] == [{"reason": "disk full", "agents": ["b"]}]
+    assert [(one["name"], one["converged"]) for one in found["agents"]] == [("a", True), ("b", False)]
+    assert not {"converged", "timed_out", "pending_agents"} & set(found)
+
+
+def test_where_nothing_is_there_the_state_is_told_all_the_same(zk: KazooClient, paths: AppPaths) -> None:
+    found = gather(zk, paths, agents=["a"])
+    assert (found["generation"], found["commit_id"], found["agents"]) == (None, None, [])
+    assert found["missing_agents"] == ["a"]
+
+
+def test_agents_that_are_named_are_looked_at_and_no_others_and_who_is_missing_is_said(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    report(other, paths, "a", "idle", None)
+    report(other, paths, "b", "idle", None)
+    found = gather(zk, paths, agents=["gone", "b"])
+    assert found["states"] == {"idle": ["b"]}
+    assert found["missing_agents"] == ["gone"]
+
+
+def test_agents_that_are_named_are_waited_for_and_no_others(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    wanted = {"wait_for_release": "desired", "agents": ["new"]}
+    error = refused(zk, paths, **wanted)
+    assert "not proved in time by 1 of 1: new is not live" in str(error)
+    assert error.details["missing_agents"] == error.details["pending_agents"] == ["new"]
+    report(other, paths, "old", "idle", None)
+    report(other, paths, "new", "idle", None)
+    assert gather(zk, paths, **wanted)["converged"], "nothing is published yet"
+    generation = publish(zk, paths)
+    report(other, paths, "new", "failed", generation, message="disk full")
+    error = refused(zk, paths, **wanted, wait_timeout=30.0)
+    assert "not deployed on 1 of 1: new is failed (disk full); no server has a" in str(error)
+    assert error.details["failures"] == [{"reason": "disk full", "agents": ["new"]}]
+    report(other, paths, "new", "active", generation)
+    found = gather(zk, paths, **wanted)
+    assert (found["converged"], found["states"]) == (True, {"active": ["new"]})
+
+
+def test_nothing_that_is_published_is_not_waited_for_and_the_fleet_is_told(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    report(other, paths, "a", "idle", None)
+    error = refused(zk, paths, wait_for_release="desired")
+    assert str(error) == f"{paths.config}: nothing is published that could be waited for"
+    assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
+
+
+def test_what_is_no_release_is_not_waited_for(zk: KazooClient, paths: AppPaths) -> None:
+    zk.create(paths.config, b"no release", makepath=True)
+    error = refused(zk, paths, wait_for_release="desired", wait_timeout=30.0)
+    assert str(error).startswith(f"{paths.config}: what is published is no release: ")
+    assert not error.details["timed_out"]
+
+
+def test_a_release_is_named_by_its_generation_its_commit_or_the_beginning_of_that(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    report(other, paths, "a", "active", generation)
+    for name in ("desired", str(generation), f"{1:040x}", "0" * 7):
+        assert gather(zk, paths, wait_for_release=name)["converged"]
+    publish(zk, paths, 2)
+    for name in (str(generation), f"{1:040x}"):
+        error = refused(zk, paths, wait_for_release=name, wait_timeout=30.0)
+        assert f'wait_for_release expects "{name}", but {2:040x} is published since ' in str(error)
+        assert [agent["name"] for agent in error.details["agents"]] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["main", "", "True", "abc123", "--x", "desired ", "0" * 65 + "a"])
+def test_what_can_name_no_release_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRecord, match=r"^wait_for_release: expected desired, a commit or a generation, got "):
+        zk_fleet_info.check({"wait_for_release": name, "wait_for_files": None})
+
+
+def test_another_release_that_is_published_meanwhile_ends_the_wait(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    report(other, paths, "a", "fetching", generation)
+    waiting = Waiting(zk, paths, wait_for_release="desired")
+    publish(other, paths, 2)
+    assert f"another release was published meanwhile, so this one is not waited for any more: {2:040x}" in str(
+        waiting.error()
+    )
+
+
+def test_files_are_waited_for_after_the_release(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x")
+    generation = publish(zk, paths)
+    report(other, paths, "a", "fetching", generation, files=a_file(znode, "pending", 0))
+    report(other, paths, "b", "active", generation)
+    waiting = Waiting(zk, paths, wait_for_release="desired", wait_for_files=[znode])
+    report(other, paths, "a", "active", generation, files=a_file(znode, "pending", 0))
+    wait_for(lambda: len(zk._child_watchers.get(paths.agents, ())) > 1, "it waits for the files")
+    assert not waiting.results
+    report(other, paths, "a", "active", generation, files=a_file(znode, "current"))
+    found = waiting.end()
+    assert found["converged"]
+    assert [agent["name"] for agent in found["agents"]] == ["a", "b"]
+    assert found["agents"][0]["files"]["/etc/x"]["state"] == "current"
+
+
+def test_what_fails_of_a_release_and_its_files_is_told_by_its_znode(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x")
+    generation = publish(zk, paths)
+    wanted = {"wait_for_release": "desired", "wait_for_files": [znode]}
+    report(other, paths, "a", "failed", generation, files=a_file(znode, "failed"), message="disk full")
+    error = refused(zk, paths, **wanted)
+    assert str(error).startswith(f"{paths.config}: not deployed on 1 of 1: a is failed (disk full)")
+    report(other, paths, "b", "active", generation, files=a_file(znode, "pending", 0))
+    error = refused(zk, paths, **wanted, max_failures="50%")
+    assert str(error) == f"{znode}: not proved in time by 1 of 2: /etc/x on b is pending (says why)"
+    assert (error.details["failed_agents"], error.details["pending_agents"]) == (["a"], ["b"])
+    assert error.details["timed_out"]
+    assert {one["reason"] for one in error.details["failures"]} == {"disk full", "/etc/x: says why"}
+
+
+def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_told(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x", acl=[make_acl("world", "anyone", write=True, delete=True)])
+    report(other, paths, "a", "idle", None, files=a_file(znode, "current"))
+    error = refused(zk, paths, wait_for_files=[znode], wait_timeout=30.0)
+    assert str(error).startswith(f"{znode}: permission denied (NoAuth)")
+    assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
+
+
+def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    for name in "abcde":
+        report(other, paths, name, "fetching", generation)
+    waiting = Waiting(zk, paths, wait_for_release="desired", min_agents="80%", wait_timeout=5.0)
+    wait_for(lambda: zk._data_watchers.get(paths.agent("e")), "it has seen them all")
+    for name in "de":
+        other.delete(paths.agent(name))
+    for name in "abc":
+        report(other, paths, name, "active", generation)
+    error = waiting.error()
+    assert str(error) == f"{paths.config}: published, but 3 agents are live in time, expected at least 4 (80% of 5)"
+    assert error.details["lost_agents"] == ["d", "e"]

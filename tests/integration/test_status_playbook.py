@@ -1,0 +1,123 @@
+"""`playbooks/status.yml` as a job of cron: its exit status says whether the fleet serves what is desired."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.waiting import wait_for
+
+COMMIT, BEFORE = "9" * 40, "2" * 40
+HELD = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
+PATIENCE = 120
+"""Seconds in which a playbook on a busy machine has come to its task."""
+
+
+class Fleet:
+    """An application with a desired release, and agents whose statuses are written by hand."""
+
+    def __init__(self, client: KazooClient, hosts: str, app: str) -> None:
+        self.hosts = hosts
+        self.paths = AppPaths(app)
+        self._client = client
+        release = Release("https://example.org/x.git", COMMIT, "site")
+        self.generation = publish(client, self.paths, release, read_published(client, self.paths))
+
+    def report(self, name: str, state: str = "active", **keys: Any) -> None:
+        """Write the status of an agent, by default of one that serves what is desired."""
+        status = {"generation": self.generation, "commit_id": COMMIT, **keys}
+        data = AgentStatus(name=name, state=state, **status).to_node()
+        path = self.paths.agent(name)
+        if self._client.exists(path):
+            self._client.set(path, data)
+        else:
+            self._client.create(path, data, ephemeral=True)
+
+    def status(self, **variables: Any) -> subprocess.CompletedProcess[str]:
+        """Run the playbook."""
+        given = {"hosts": self.hosts, "app": self.paths.root, **variables}
+        words = [word for name, value in given.items() for word in ("-e", f"zoo_{name}={value}")]
+        return run_playbook(ROOT / "playbooks" / "status.yml", *words)
+
+
+@pytest.fixture
+def fleet(zk: KazooClient, ensemble: Ensemble, app: str) -> Fleet:
+    """The fleet, of which server1 serves what is desired."""
+    made = Fleet(zk, ensemble.hosts, app)
+    made.report("server1")
+    return made
+
+
+def why(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says why it failed; the servers are shown before it."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("fatal: ")]
+    assert done.stdout.index("Show the state of each server") < done.stdout.index(line)
+    return line
+
+
+def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None:
+    fleet.report("server2")
+    done = fleet.status(min_agents=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"server[12] +active +9999999999 up to date", done.stdout)) == 2, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (
+            {"generation": 1, "commit_id": BEFORE},
+            "not proved in time by 1 of 2: server2 is active; the fleet serves 9999999999 on 1 and 2222222222 on 1",
+        ),
+        (
+            {"state": "failed", "commit_id": BEFORE, "message": "disk full"},
+            "not deployed on 1 of 2: server2 is failed (disk full); the fleet serves ",
+        ),
+        ({"held": HELD}, "server2 is held since 2026-11-24T10:15:30+00:00 by ann: disk swap"),
+    ],
+)
+def test_a_server_that_has_drifted_is_a_failure_that_says_how(fleet: Fleet, status: dict[str, Any], said: str) -> None:
+    fleet.report("server2", **status)
+    assert said in why(fleet.status())
+
+
+def test_a_failure_that_is_allowed_is_none(fleet: Fleet) -> None:
+    fleet.report("server2", "failed", commit_id=BEFORE, message="disk full")
+    done = fleet.status(max_failures="50%")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"server2 +failed +2222222222 drift: disk full", done.stdout), done.stdout
+
+
+def test_fewer_servers_than_expected_and_none_at_all_are_a_failure(fleet: Fleet, zk: KazooClient) -> None:
+    assert "1 agents are live in time, expected at least 2" in why(fleet.status(min_agents=2))
+    zk.delete(fleet.paths.agent("server1"))
+    done = fleet.status()
+    assert "0 agents are live in time, expected at least 1" in why(done)
+    assert "no agent is live" in done.stdout
+
+
+def test_a_deployment_that_is_under_way_is_waited_for_where_that_is_asked_for(fleet: Fleet, ensemble: Ensemble) -> None:
+    fleet.report("server2", "checking")
+    assert "not proved in time by 1 of 2: server2 is checking" in why(fleet.status())
+
+    def prove() -> None:
+        watched = f"{fleet.paths.agent('server2')}\n"
+        wait_for(lambda: any(watched in member.ask("wchp") for member in ensemble.members), "it waits", PATIENCE)
+        fleet.report("server2")
+
+    proof = threading.Thread(target=prove, daemon=True)
+    proof.start()
+    done = fleet.status(wait_timeout=PATIENCE)
+    proof.join()
+    assert done.returncode == 0, done.stdout + done.stderr

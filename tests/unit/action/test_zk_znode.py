@@ -1,0 +1,67 @@
+"""What the controller's part of zk_znode makes of the files that a task names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.action.zk_znode import with_contents
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
+
+
+def read(name: str) -> Content:
+    """A file's content: its name; what is in a vault is secret."""
+    if name == "none":
+        raise InvalidRecord("none: no such file")
+    return Content(name.encode(), secret=name == "vaulted")
+
+
+def test_a_file_s_content_takes_the_place_of_its_name() -> None:
+    options = {"path": "/a", "src": "colour", "parents": False}
+    assert with_contents(options, read) == {
+        "path": "/a",
+        "parents": False,
+        "value": "Y29sb3Vy",
+        "encoding": "base64",
+    }
+    assert options["src"] == "colour"
+
+
+def test_what_is_in_a_vault_is_a_secret_value() -> None:
+    given = with_contents({"path": "/a", "src": "vaulted"}, read)
+    assert given == {"path": "/a", "secret_value": "dmF1bHRlZA==", "encoding": "base64"}
+
+
+def test_each_entry_has_its_own_file_and_others_stay_as_they_are() -> None:
+    entries = [{"path": "/a", "src": "colour"}, {"path": "/b", "value": "x"}, "no entry"]
+    given = with_contents({"znodes": entries, "encoding": "text"}, read)
+    assert given == {
+        "encoding": "text",
+        "znodes": [{"path": "/a", "value": "Y29sb3Vy", "encoding": "base64"}, {"path": "/b", "value": "x"}, "no entry"],
+    }
+
+
+@pytest.mark.parametrize("options", [{"path": "/a", "src": None}, {"path": "/a"}, {"znodes": "{{ no_list }}"}])
+def test_a_task_without_files_is_left_as_it_is(options: dict[str, Any]) -> None:
+    given = with_contents(options, read)
+    assert given == {name: value for name, value in options.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"src": "none"}, "src: none: no such file"),
+        ({"src": ""}, 'src: expected the path of a file, got ""'),
+        ({"src": ["a"]}, 'src: expected the path of a file, got ["a"]'),
+        ({"src": "a", "value": "x"}, "src: a is written as it is; leave out value, secret_value, encoding"),
+        ({"src": "a", "encoding": "text"}, "src: a is written as it is; leave out value, secret_value, encoding"),
+        ({"znodes": [{"path": "/a", "src": "none"}]}, "src: none: no such file"),
+        ({"znodes": [], "src": "a"}, "src: it is one znode's; give each entry of znodes its own"),
+    ],
+)
+def test_what_can_not_be_is_one_clear_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        with_contents(options, read)
+    assert str(caught.value) == said
