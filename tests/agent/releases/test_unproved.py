@@ -409,3 +409,23 @@ def test_what_is_published_and_deleted_before_it_is_live_is_not_deployed(
     hook.gate.touch()
     wait_for(lambda: agent.status["state"] == "idle", "it is cancelled")
     assert agent.live() == first
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_the_check_of_what_a_host_went_back_to_is_done_by_the_next_agent_where_a_crash_cuts_it_off(
+    deployed: Agents, repository: GitRepository, release: Publish, service: Service, healthy: bool
+) -> None:
+    agent = deployed(health_timeout=3)
+    first, second = repository.head, repository.commit({"index.html": "two\n"})
+    broken = {second}
+    service.answer = lambda: (500, "") if agent.live() in broken else (200, "")
+    generation = release()
+    wait_for(lambda: agent.live() == second, "it is live")
+    broken.add(first)
+    wait_for(lambda: f"went back to {first}" in agent.log, "the earlier release is checked")
+    agent.end(signal.SIGKILL)
+    if healthy:
+        broken.remove(first)
+    status = agent.start().wait_outcome(generation)
+    assert (status["state"], status["commitId"]) == ("rolled_back" if healthy else "failed", first)
+    assert ("the earlier release is not healthy" in status["message"]) is not healthy

@@ -27,6 +27,7 @@ MOST_ATTEMPTS = 2
 _NOT_USED = (
     f"after_activate and the units were not done for it: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
 )
+_NOT_CHECKED = f"it was not checked: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
 
 log = logging.getLogger(__name__)
 
@@ -88,23 +89,28 @@ class GoingBack:
         known = self._memory.journal.unproved(*target.where)
         if known and known.left is None:
             return "rolled_back", f"{message}, which was never proved"
-        return self._check_earlier(target, course.target.commit_id, message)
+        return self._check_earlier(target, message, self._use(target, course.target.commit_id, message))
 
     def finish(self, unproved: Unproved) -> tuple[str, str]:
         """Finish going back to the release of this course, which an earlier agent began; as `go_back`."""
         self._course.handshake.enter(Phase.GOING_BACK)
         self._memory.begin_attempt()
         if unproved.times >= MOST_ATTEMPTS:
-            return "failed", f"{unproved.why}; {_NOT_USED}"
-        return self._check_earlier(unproved.release, unproved.left, unproved.why)
+            return "failed", f"{unproved.why}; {_NOT_USED if unproved.needs_use else _NOT_CHECKED}"
+        problems = self._use(unproved.release, unproved.left, unproved.why) if unproved.needs_use else []
+        return self._check_earlier(unproved.release, unproved.why, problems)
 
-    def _check_earlier(self, target: PlacedRelease, failed: str | None, message: str) -> tuple[str, str]:
-        """Have the host use the earlier release, and wait for its health. Raises `CancelledError`."""
+    def _use(self, target: PlacedRelease, failed: str | None, message: str) -> list[str]:
+        """Have the host use the earlier release; what went wrong. Raises `CancelledError`, `YieldedError`."""
         problems = self._hooks.use_again(target.commit_id, failed, message)
-        # First noted: an agent that ends during the check must not try this generation again.
-        self._memory.note_failure(*_outcome(message, problems))
+        # Before the check: an agent that ends in it must not try this generation again, and the next one checks on.
+        self._memory.note_return_used(target, *_outcome(message, problems))
+        return problems
+
+    def _check_earlier(self, target: PlacedRelease, message: str, problems: list[str]) -> tuple[str, str]:
+        """Wait for the health of the earlier release, which the host uses. Raises `CancelledError`."""
         self._course.report("checking", message)
-        problems += self._find_problems()
+        problems = [*problems, *self._find_problems()]
         problem = self._proof.find_problem_of_place(target)
         return _outcome(message, [*problems, *([problem] if problem else [])])
 

@@ -120,7 +120,14 @@ class Memory:
             return None  # what could not be read is not overwritten either
         target = self._course.target
         self._attempting = False
-        journal = self.journal.without_release(target.commit_id, target.path)
+        return self._note_failure(self.journal.without_release(target.commit_id, target.path), state, message)
+
+    def note_return_used(self, target: PlacedRelease, state: str, message: str) -> None:
+        """As `note_failure`, where the host uses the release that it went back to: that is still to be checked."""
+        if self._is_known:
+            self._note_failure(self.journal.with_use(target.commit_id, target.path), state, message)
+
+    def _note_failure(self, journal: ReleaseJournal, state: str, message: str) -> OSError | None:
         generation, failure = self._course.generation, journal.failure
         if self._unproved is None or failure is None or failure.generation == generation:
             journal = journal.with_failure(Failure(generation, state, message, self._commit_id))
