@@ -4,7 +4,7 @@
 """Sessions that a process keeps from one lookup to the next: to begin and end one takes many times as long as a read.
 
 Ansible forks a process for each task of each host. kazoo does not survive a fork, so all sessions end before one; those
-of a process that was forked end with it.
+of a process that was forked end with it, or expire where Ansible terminates that as it ends.
 """
 
 from __future__ import annotations

@@ -260,6 +260,6 @@ def test_a_play_has_a_session_for_each_task_and_leaves_none(tmp_path: Path) -> N
         output = run_playbook(playbook, env={"ZK_HOSTS": servers.hosts}).stdout
         assert output.count("got sesame") == 10
         assert "TASK [sesame]" in output
-        # What is left is this test's own: the others were ended, they did not expire.
-        wait_for(lambda: sessions(servers) == 1, "no session is left", 5)
+        # What is left is this test's own. Ansible may terminate its last worker as that ends: then its session expires.
+        wait_for(lambda: sessions(servers) == 1, "no session is left")
         assert zk.create("/b", include_data=True)[1].czxid - before < 15

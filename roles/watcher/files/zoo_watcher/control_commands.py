@@ -83,12 +83,13 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
     """Have the agent try again what has failed. Raises `AgentError`."""
+    before = load_json(layout.status, dict, {}).get(RETRY)
     with _refused(layout):
         request = write_mark(layout, RETRY, "", by)
 
     def answer(status: Status) -> Status | None:
         said = status.get(RETRY)
-        return said if isinstance(said, dict) and _answers(said, request, layout) else None
+        return said if isinstance(said, dict) and said != before and _answers(said, request, layout) else None
 
     if not is_locked(layout):
         return Report(PENDING, "no agent runs here; what failed is tried again when it is started")
@@ -173,11 +174,9 @@ def _delay(layout: Layout, status: Status) -> str:
 
 
 def _answers(said: Status, request: Mark, layout: Layout) -> bool:
-    """Whether an answer is one to this request: it may be to one that was asked for later, and took its place."""
+    """Whether a new answer is one to this request: it may be to another one, which has taken its place."""
     if answers(said, request):
         return True
-    if str(said.get("since")) < request.since:
-        return False
     with _refused(layout):
         return read_mark(layout.control(RETRY)) != request
 
