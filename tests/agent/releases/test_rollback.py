@@ -290,7 +290,8 @@ def test_a_generation_that_failed_is_not_tried_again_where_the_agent_ends_while_
     assert journal(agent)["failure"]["generation"] == generation
     agent.start()
     status = agent.wait_outcome(generation)
-    assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
+    assert (status["state"], status["commitId"], agent.live()) == ("failed", first, first)
+    assert "the earlier release is not healthy" in status["message"], "it is checked on"
     assert agent.log.count(f"activating, generation={generation}") == 1
 
 

@@ -329,8 +329,13 @@ def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_of
     hook.gate.touch()
     unproved.agent.start()
     hook.wait(f"used {unproved.first}")
-    wait_for(lambda: f"went back to {unproved.first}" in unproved.agent.status.get("message", ""), "it is told")
-    assert (unproved.agent.status["state"], unproved.agent.status["generation"]) == ("fetching", newer)
+
+    def is_told() -> bool:
+        status = unproved.agent.status
+        told = f"went back to {unproved.first}" in (status.get("message") or "")
+        return told and (status["state"], status["generation"]) == ("fetching", newer)
+
+    wait_for(is_told, "it is told while the newer one is fetched")
 
 
 def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_run_for_ever(

@@ -83,7 +83,8 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
     """Have the agent try again what has failed. Raises `AgentError`."""
-    before = load_json(layout.status, dict, {}).get(RETRY)
+    status: Status = load_json(layout.status, dict, {})
+    before = status.get(RETRY)
     with _refused(layout):
         request = write_mark(layout, RETRY, "", by)
 

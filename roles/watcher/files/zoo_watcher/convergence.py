@@ -91,6 +91,8 @@ class Convergence:
         """What is proved, where that is no deployment of the desired release."""
         self._said: tuple[str, str | None] = "idle", None
         """The state that was told last, and the message."""
+        self._comes_first = False
+        """Whether that has to come to its end before anything is deployed."""
         self._cancelled: str | None = None
 
     def look_again(self) -> None:
@@ -179,7 +181,7 @@ class Convergence:
     def _cancel_for(self, desired: Desired | None) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
         deployment = self.deployment
-        if deployment is None or deployment.ends:
+        if deployment is None or self._comes_first:
             return
         if desired is None or desired.release is None:
             # What it has made live is brought to its end where nothing takes its place.
@@ -197,6 +199,7 @@ class Convergence:
         if first is not None:
             # Where there is an outcome to be told, that does not wait for ever either.
             self._prove(first, ends=target is not None or outcome is not None)
+            self._comes_first = target is not None
         elif target is not None and desired is not None and desired.release is not None:
             done = {target, *(one.release for one in self._goal.tried)}
             self._deploy(desired, desired.release, yields=any(one.release not in done for one in unproved))
@@ -257,6 +260,7 @@ class Convergence:
             return False
         self.deployment, self._proved, self._served = deployment, proved, self._goal
         self._said = "queued", None
+        self._comes_first = False
         return True
 
     def _tell(self, desired: Desired, state: str, message: str | None) -> None:
