@@ -11,8 +11,9 @@ from kazoo.security import make_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info
+from support.agent_status import report
 from support.waiting import wait_for
 
 LATER = 2**60
@@ -23,15 +24,6 @@ def publish(client: KazooClient, paths: AppPaths, number: int = 1) -> int:
     """Publish a release, another one for each number."""
     release = Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site")
     return releases.publish(client, paths, release, releases.read_published(client, paths))
-
-
-def report(client: KazooClient, paths: AppPaths, name: str, state: str, generation: int | None, **keys: Any) -> None:
-    """Write the status of an agent."""
-    data = AgentStatus(name=name, state=state, generation=generation, **keys).to_node()
-    if client.exists(paths.agent(name)):
-        client.set(paths.agent(name), data)
-    else:
-        client.create(paths.agent(name), data, ephemeral=True, makepath=True)
 
 
 def a_file(znode: str, state: str, zxid: int = LATER) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     rollback_target,
 )
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
+from support.agent_status import report
 from support.client import connected
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -52,15 +53,6 @@ def release(number: int = 0, **keys: Any) -> Release:
 def publish(client: KazooClient, paths: AppPaths, what: Release) -> int:
     """Publish a release, whatever is published."""
     return begin_anew(lambda: releases.publish(client, paths, what, read_published(client, paths)))
-
-
-def report(client: KazooClient, paths: AppPaths, name: str, state: str, generation: int | None, **keys: Any) -> None:
-    """Write the status of an agent."""
-    data = AgentStatus(name=name, state=state, generation=generation, **keys).to_node()
-    if client.exists(paths.agent(name)):
-        client.set(paths.agent(name), data)
-    else:
-        client.create(paths.agent(name), data, ephemeral=True, makepath=True)
 
 
 def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, seconds: float) -> WaitResult:
