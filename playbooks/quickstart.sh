@@ -57,7 +57,9 @@ play() {
     local words=${*//"$DIRECTORY"/"${DIRECTORY#"$PWD/"}"}
     say "\$ ansible-playbook $words"
     quietly "$BIN/ansible-playbook" -i "$DIRECTORY/inventory.yml" "$@"
-    sed -nE 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$DIRECTORY/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
+    # What a task shows itself, and what is shown by debug.
+    sed -nE -e '/^TASK \[Publish and wait\]/,/^(ok|changed|fatal):/{/^(TASK|ok|changed|fatal)/!s/^(.)/        \1/p}' \
+        -e 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$DIRECTORY/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
 }
 
 web_port() { sed -nE 's/^ *listen 127\.0\.0\.1:([0-9]+);/\1/p' "$DIRECTORY/$1/nginx.conf"; }

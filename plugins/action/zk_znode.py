@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_znode`: it reads the files that `src` names."""
+"""The controller's part of `zk_znode`: it reads the files that `src` names, and sees keys before they are JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, quote
-from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content, read_content
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content, check_json, read_content
 
 OTHERS = ("value", "secret_value", "encoding")
 """What can't be given beside `src`."""
@@ -67,6 +67,7 @@ def with_contents(options: Mapping[str, Any], read: Callable[[str], Content]) ->
 def _with_content(options: Mapping[str, Any], read: Callable[[str], Content]) -> dict[str, Any]:
     """One znode's options, those of the file that `src` names instead of that."""
     given = {name: value for name, value in options.items() if name != "src"}
+    check_json(given.get("value"), f"{given.get('path', given.get('name'))}: value")
     name = options.get("src")
     if name is None:
         return given

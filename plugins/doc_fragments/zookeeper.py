@@ -53,7 +53,7 @@ options:
     description: The client's Kerberos principal, for V(GSSAPI).
     type: str
   tls:
-    description: Speak TLS to the ensemble.
+    description: Speak TLS to the ensemble. The options that begin with C(tls_) are refused without it.
     type: bool
     default: false
   tls_ca:

@@ -19,22 +19,25 @@ description:
     name), C(zk_path), C(zk_service) (the decoded data), C(zk_ephemeral), C(zk_session) (the owner, V(0x0) for a
     persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created), and
     C(zk_services), a list with C(address), C(port), C(id), C(path) and C(service) of everything that the host is
-    registered as. C(ansible_port) is never set.
+    registered as, in another file of this plugin as well. Of several entries, the other variables are the first's, and
+    of several files the last file's. C(ansible_port) is never set.
   - A member of a Patroni cluster also gets C(zk_role), such as V(leader), V(standby_leader) or V(replica). Where the
     registry's format is V(patroni), the leader key beside C(members) says who leads; with V(auto), each member says it
-    of itself. C(zk_service) has C(state), C(api_url) and the rest.
+    of itself. C(zk_service) has C(state), C(api_url) and the rest. In C(zk_services) it is C(role), for a host that is
+    in several clusters.
   - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
   - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
     out with a warning, as is every other entry that can't be read.
   - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
     or one of Curator's that is not enabled.
   - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
+    Of a name of more than 240 bytes the beginning is kept, and a digest of the whole after an V(@).
   - So is a host whose name is that of a group, of a host that another source has at another address, or of the
     controller (V(localhost), V(127.0.0.1), V(::1)); nothing that is registered takes the place of any of them. A group
     that would go by the name of a host, or by V(localhost), ends in an underscore. Sources that Ansible reads later are
     not known yet, so let this file be the last; in a directory that is the order of names.
   - A registered value that makes no group for O(keyed_groups), such as a number, is a warning. It is an error where
-    O(strict) is set, and where no host has one that makes a group.
+    O(strict) is set, and where every host has such a value.
 options:
   plugin:
     description: The name of this plugin, in every file that is for it.
@@ -100,8 +103,8 @@ options:
         only, all must be true.
       - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
       - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
-      - One that is neither true nor false for any entry is an error. An entry for which alone it is neither is left
-        out with a warning, also by C(include) and C(exclude).
+      - One that is something else than true or false for every entry is an error. Where it is that for some entries
+        only, these are left out with a warning, also by C(include) and C(exclude).
     type: list
     elements: raw
     default: []
@@ -233,6 +236,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     ZooKeeperError,
     host_string,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
     CONTROLLER,
@@ -242,6 +246,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     merge,
     untrusted,
     unused_group_name,
+    with_services_of,
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
@@ -359,7 +364,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
-            self.display.warning(problem)
+            self.display.warning(printable(" ".join(problem.splitlines())))
 
     # The last good answer
 
@@ -482,7 +487,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             left = [place for place in range(len(live)) if place not in decisions]
             entries = [live[place] for place in left]
             paths = [entry.variables["zk_path"] for entry in entries]
-            judged, problems = each.judge(list(self._evaluated(each.condition, entries)), paths)
+            others = self._evaluated(each.condition, [live[place] for place in sorted(decisions)])
+            judged, problems = each.judge(list(self._evaluated(each.condition, entries)), paths, others)
             self._warn(problems)
             decisions.update({place: verdict for place, verdict in zip(left, judged) if verdict is not None})
         return [entry for place, entry in enumerate(live) if decisions.get(place, True)]
@@ -564,8 +570,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             for group in host.groups:
                 self.inventory.add_host(host.name, self._add_group(group))
             release = releases.get(host.variables["zk_id"]) or releases.get(host.name)
-            variables = {**host.variables, "zk_release": release} if release else host.variables
             entity = self.inventory.get_host(host.name)
+            variables = with_services_of(entity.vars.get("zk_services"), host.variables)
+            variables.update({"zk_release": release} if release else {})
             for key, value in variables.items():
                 entity.set_variable(key, untrusted(value))
 

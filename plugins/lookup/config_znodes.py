@@ -34,22 +34,27 @@ options:
   values:
     description:
       - A key is a znode that holds the value; text as it is, a list, a number or a boolean as JSON, null as nothing.
+      - A key that is no text, such as V(8080) or V(yes), is refused, wherever in them; quote it.
       - A nested dictionary is a znode with deeper ones. Where one is to be a single value in JSON, give it as text,
         with the filter P(ansible.builtin.to_json#filter).
+      - A value of Ansible Vault (C(!vault)), also in a list, is in no diff, no result and no log of the module. What is
+        put together of one, or is in a file of variables that is encrypted as a whole, is not known to be secret;
+        before ansible-core 2.19 nor is what a template names.
     type: raw
   there:
     description:
       - Znodes that are there now, each by its path or as RV(zoo.deploy.zk_znode_info#module:descendants) has it. Those
         that the configuration does not have, and that are not above one that it has, are to be absent in what is
-        returned.
-      - An ephemeral znode and an entry of an application's history are refused instead; no configuration made them.
+        returned; one that has a value, and is only above others in the configuration, is to be empty.
+      - An ephemeral znode and an entry of an application's C(history), C(rollouts) or C(bad) are refused instead; no
+        configuration made them. So is what is called as an application's own (see O(app)), which may be one.
     type: list
     elements: raw
     default: []
   app:
     description:
       - The znode of the application. A path is refused that is this one, or above it, or in its own C(config),
-        C(history) or C(agents).
+        C(history), C(policy), C(rollouts), C(bad), C(agents), C(roster) or C(lock).
     type: str
     default: /app/business
 seealso:

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .connection import CONNECTION_OPTIONS, MissingLibraryError, ZooKeeperError
+from .znode_names import printable
 
 ARGSPEC: dict[str, dict[str, Any]] = {
     **CONNECTION_OPTIONS,
@@ -19,12 +23,55 @@ ARGSPEC: dict[str, dict[str, Any]] = {
 """The connection options, for `AnsibleModule(argument_spec=...)`."""
 
 
+DEEPEST = 100
+"""How deep a result may be nested; Ansible itself comes to its end at some 400."""
+TOO_DEEP = "(nested too deeply to be returned)"
+_NUMBERS = frozenset({int, float, bool, type(None)})
+
+
+def returnable(value: Any, levels: int = DEEPEST) -> Any:
+    """A result as Ansible takes it, whatever others have written into what was read.
+
+    Half a character (a lone surrogate) is an escape in it, and what is nested too deeply a text that says so. Ansible
+    would refuse the whole result of a task, which may have changed something.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if not levels:
+        return TOO_DEEP
+    # A number needs no call: there may be millions.
+    if isinstance(value, dict):
+        return {
+            returnable(key): inner if type(inner) in _NUMBERS else returnable(inner, levels - 1)
+            for key, inner in value.items()
+        }
+    return [inner if type(inner) in _NUMBERS else returnable(inner, levels - 1) for inner in value]
+
+
 class ZnodeModule(AnsibleModule):
-    """A module whose results name znodes: Ansible takes any `path` in a result for a file and describes that one."""
+    """A module whose results name znodes: Ansible takes any `path` in a result for a file and describes that one.
+
+    Nor is what it says and returns the module's own only: it may have been read from a znode, and Ansible prints what
+    it says as it is.
+    """
+
+    def exit_json(self, **result: Any) -> None:
+        """End well, with this result."""
+        super().exit_json(**returnable(result))
 
     def add_path_info(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The result as it is."""
         return kwargs
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        """End with a message, which can do nothing to a terminal."""
+        super().fail_json(msg=_one_line(msg), **returnable(result))
+
+    def warn(self, warning: str, **options: Any) -> None:
+        """Warn, by a text that can do nothing to a terminal."""
+        super().warn(_one_line(warning), **options)
 
     def fail(self, exc: Exception, **result: Any) -> None:
         """End with the error; the details of a `ZooKeeperError` go into the result."""
@@ -32,9 +79,24 @@ class ZnodeModule(AnsibleModule):
         if isinstance(exc, MissingLibraryError):
             message = missing_required_lib(exc.library, reason=f"for {exc.purpose}" if exc.purpose else None)
         details = exc.details if isinstance(exc, ZooKeeperError) else {}
-        self.fail_json(msg=message, **{**result, **details})
+        # What was done before it may have had something to say.
+        self.fail_json(**{**result, **details, "msg": message})
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).splitlines())
+    return printable("".join(" " if letter.isspace() else letter for letter in line))
 
 
 def elapsed(begin: float) -> float:
     """Seconds since `begin`, of the monotonic clock."""
     return round(time.monotonic() - begin, 3)
+
+
+def user_and_host() -> str:
+    """Who runs this, and where; a user's number where it has no name here, as in a container."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -15,8 +15,9 @@ import os
 import ssl
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -26,6 +27,8 @@ except ImportError:
     KAZOO_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
     KAZOO_IMPORT_ERROR = None
+
+Found = TypeVar("Found")
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str"},
@@ -97,6 +100,16 @@ def is_outage(exc: ZooKeeperError) -> bool:
     return isinstance(exc.__cause__, (*passing, KazooTimeoutError))
 
 
+def unless_refused(look: Callable[[], Found], otherwise: Found) -> Found:
+    """What a look finds; `otherwise` where the ensemble refuses it, as by an ACL. Raises the error of an outage."""
+    try:
+        return look()
+    except ZooKeeperError as exc:
+        if is_outage(exc):
+            raise
+        return otherwise
+
+
 def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
     """A client for the options, not started; `arguments` are kazoo's own. Raises the first of `mistakes`."""
     for mistake in mistakes(options):
@@ -126,7 +139,8 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
     if KAZOO_IMPORT_ERROR is not None:
         yield MissingLibraryError("kazoo", exception=KAZOO_IMPORT_ERROR)
         return
-    for check in (_check_hosts, _check_digest, _check_sasl, _check_ca, _check_certificate, _check_hostname_check):
+    checks = (_check_hosts, _check_digest, _check_sasl, check_tls_is_on)
+    for check in (*checks, _check_ca, _check_certificate, _check_hostname_check):
         try:
             check(options)
         except ZooKeeperError as exc:
@@ -134,7 +148,7 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
 
 
 def _check_hosts(options: Mapping[str, Any]) -> None:
-    """What kazoo would only see when it resolves the names, in a thread that ends with it."""
+    """What kazoo would only see when it resolves the names, in a thread that ends with it; and 0, its default port."""
     members = host_string(options["hosts"]).split("/", maxsplit=1)[0].split(",")
     for member in members:
         name = member.rpartition(":")[0] or member
@@ -142,6 +156,16 @@ def _check_hosts(options: Mapping[str, Any]) -> None:
             name.encode("idna")
         except UnicodeError:
             raise ConnectError(f"hosts: {member!r} is no name of a host") from None
+        if not _has_valid_port(member):
+            raise ConnectError(f"hosts: expected host:port with a port from 1 to 65535, got {member!r}")
+
+
+def _has_valid_port(member: str) -> bool:
+    """Whether its port is one that a server can have, where it has any."""
+    try:
+        return urlsplit(f"//{member}").port != 0
+    except ValueError:
+        return False
 
 
 def host_string(hosts: str | Sequence[str] | None) -> str:
@@ -154,6 +178,8 @@ def host_string(hosts: str | Sequence[str] | None) -> str:
     if not joined:
         raise ConnectError("hosts: none given; set the option, or ZK_HOSTS in the environment")
     members, slashes, chroots = zip(*(member.partition("/") for member in joined.split(",")))
+    if not any(members):
+        raise ConnectError(f"hosts: expected a member before the chroot, got {joined!r}")
     if any(slashes[:-1]) and len(set(chroots)) > 1:
         raise ConnectError(f"hosts: expected one chroot, after the last member, got {joined!r}")
     return ",".join(members) + slashes[-1] + chroots[-1]
@@ -185,6 +211,16 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
     names = ("mechanism", "service", "username", "password", "principal")
     given = {name: options.get(f"sasl_{name}") for name in names}
     return {name: value for name, value in given.items() if value} if given["mechanism"] else None
+
+
+def check_tls_is_on(options: Mapping[str, Any]) -> None:
+    """Raise a `ConnectError` where options say how to speak TLS, but `tls` is off: whoever names a CA expects TLS."""
+    if options.get("tls"):
+        return
+    specs = {name: spec for name, spec in CONNECTION_OPTIONS.items() if name.startswith("tls_")}
+    given = [name for name, spec in specs.items() if options.get(name) not in (None, "", spec.get("default"))]
+    if given:
+        raise ConnectError(f"{', '.join(given)}: given without tls, so nothing would be encrypted; set tls: true")
 
 
 def check_tls_files(options: Mapping[str, Any]) -> None:

@@ -49,6 +49,9 @@ def lacking(answers: Sequence[Facts], goal: int) -> str:
     silent = [f"{answer['member']}: {answer['problem']}" for answer in answers if "problem" in answer]
     if silent:
         return "; ".join(silent)
+    cut_off = [answer["member"] for answer in answers if answer["mode"] == "read-only"]
+    if cut_off:
+        return f"read-only, being cut off from the others: {', '.join(cut_off)}"
     modes = [answer["mode"] for answer in answers]
     if modes == ["standalone"]:
         return ""

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The live agents of an application, and waiting, by watches, until they have proved something."""
+"""The agents of an application, live and missing, and waiting, by watches, until they have proved something."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ from typing import Any, Callable
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, translated
 from .fleet_outcome import (
+    ANY_NUMBER,
     NO_EARLIER_WAIT,
     RETRY_TIMEOUT,
+    UNANSWERED,
     EarlierWait,
     FleetWait,
     Limits,
     Proof,
     WaitResult,
-    parse_share,
 )
 from .records import AgentStatus, AppPaths, InvalidRecord
-from .zookeeper import Node, checked, read_many
+from .shares import parse_share
+from .zookeeper import READ_AGAIN, Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
+    from kazoo.handlers.threading import KazooTimeoutError
 
+LONGEST_LAST_READ = 2.0
+"""Seconds that an answer may take in any case, also at the end of a wait."""
 WAITING_OPTIONS: dict[str, dict[str, Any]] = {
     "wait_timeout": {"type": "float", "default": 300.0},
     "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
     "min_agents": {"type": "str", "default": "1"},
     "max_failures": {"type": "str", "default": "0"},
+    "max_missing": {"type": "str", "default": ANY_NUMBER},
 }
 """The options of waiting for a fleet, in the form of Ansible's argument specs."""
 SECONDS = ("wait_timeout", "retry_timeout")
-SHARES = ("min_agents", "max_failures")
+SHARES = ("min_agents", "max_failures", "max_missing")
 """Those that are seconds, and those that are a number of agents or a percentage."""
 
 
@@ -54,6 +60,11 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
     return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
 
 
+def begun(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """The options of a wait that began so many seconds ago, with what is left of its time."""
+    return {**options, "wait_timeout": max(0.0, options["wait_timeout"] - seconds)}
+
+
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
     """The live agents' statuses by name."""
     return {node.path.rsplit("/", 1)[1]: _status(node) for node in read_children(client, paths.agents)}
@@ -61,21 +72,26 @@ def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
 
 def live_names(client: KazooClient, paths: AppPaths) -> list[str]:
     """The names of the live agents. Raises `ZooKeeperError`."""
-    with translated(paths.agents):
+    return names_below(client, paths.agents)
+
+
+def roster_names(client: KazooClient, paths: AppPaths) -> list[str]:
+    """The names of all that belong to the fleet, live or missing. Raises `ZooKeeperError`."""
+    return names_below(client, paths.roster)
+
+
+def names_below(client: KazooClient, parent: str) -> list[str]:
+    """The names right below `parent`; none where it is not there. Raises `ZooKeeperError`."""
+    with translated(parent):
         try:
-            return sorted(client.get_children(paths.agents))
+            return sorted(client.get_children(parent))
         except NoNodeError:
             return []
 
 
 def read_children(client: KazooClient, parent: str) -> list[Node]:
     """The znodes right below `parent`, by name; none where it is not there. Raises `ZooKeeperError`."""
-    with translated(parent):
-        try:
-            names = client.get_children(parent)
-        except NoNodeError:
-            return []
-    answers = read_many(client, [f"{parent}/{name}" for name in sorted(names)])
+    answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
     return [node for node in map(checked, answers) if node is not None]
 
 
@@ -108,7 +124,7 @@ def wait_for_proof(
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
     """What the `WAITING_OPTIONS` allow."""
-    return Limits(options["min_agents"], options["max_failures"], options["retry_timeout"])
+    return Limits(*(options[name] for name in ("min_agents", "max_failures", "retry_timeout", "max_missing")))
 
 
 def wait_for_fleet(
@@ -119,57 +135,88 @@ def wait_for_fleet(
     seconds: float,
     earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> WaitResult:
-    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most."""
-    course = FleetWait(proof, limits, time.monotonic() + seconds, earlier)
-    fleet = Fleet(client, paths)
+    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most.
+
+    Nothing is decided by what has been read of a fleet before a connection was lost: the rest may say otherwise. Raises
+    `ZooKeeperError` where the fleet could not be read once.
+    """
+    deadline = time.monotonic() + seconds
+    course = FleetWait(proof, limits, deadline, earlier)
+    fleet = Fleet(client, paths, deadline, proof.gate)
+    has_looked = False
     while True:
-        fleet.refresh()
-        result = course.look(fleet.agents, fleet.config, time.monotonic())
-        if result is not None:
-            return result
-        fleet.wait(course.left(time.monotonic()))
+        trouble = fleet.refresh()
+        now = time.monotonic()
+        if trouble is None:
+            has_looked = True
+            result = course.look(fleet.agents, fleet.config, now, fleet.roster, fleet.gate)
+            if result is not None:
+                return result
+        elif now >= deadline and has_looked:
+            return course.unanswered(fleet.agents, fleet.roster)
+        elif now >= deadline:
+            raise ZooKeeperError(f"{proof.subject}: {UNANSWERED}", path=proof.subject) from trouble.__cause__
+        fleet.wait(course.left(now))
 
 
 class Fleet:
-    """The live agents' statuses, kept current by watches: only what has changed is read again.
+    """The live agents' statuses, kept current by watches: only what has changed is read again, all each `READ_AGAIN`.
 
-    `config` is the znode of the release which is published now; None where none is.
+    `config` is the znode of the release which is published now; None where none is. `roster` are the names of all that
+    belong to the fleet. `gate` is the znode at `gate_path`, which says how it is with a rollout. Answers are waited for
+    until `deadline`, of the monotonic clock.
     """
 
-    def __init__(self, client: KazooClient, paths: AppPaths) -> None:
+    def __init__(self, client: KazooClient, paths: AppPaths, deadline: float, gate_path: str | None = None) -> None:
         self.agents: dict[str, AgentStatus] = {}
         self.config: Node | None = None
+        self.roster: set[str] = set()
+        self.gate: Node | None = None
+        self._gate_path = gate_path
         self._client = client
         self._paths = paths
+        self._deadline = deadline
         self._woken = threading.Event()
         self._lock = threading.Lock()
         self._stale_list = True
         self._stale: set[str] = set()
         self._stale_config = True
+        self._stale_roster = True
+        self._stale_gate = gate_path is not None
+        self._read_again_at = time.monotonic() + READ_AGAIN
 
     def wait(self, seconds: float) -> None:
         """Wait until something may have changed, `seconds` at the most."""
-        self._woken.wait(seconds)
+        self._woken.wait(max(0.0, min(seconds, self._read_again_at - time.monotonic())))
         self._woken.clear()
 
-    def refresh(self) -> None:
-        """Read again what may have changed. A lost connection is waited out: all is read anew after it."""
+    def refresh(self) -> ZooKeeperError | None:
+        """Read again what may have changed. An outage, after which all is to be read anew, comes after a pause."""
+        if time.monotonic() >= self._read_again_at:
+            self._forget()
         try:
             with translated(self._paths.agents):
                 self._refresh_config()
+                self._refresh_gate()
+                self._refresh_roster()
                 self._refresh_list()
                 self._refresh_statuses()
         except ZooKeeperError as exc:
-            if not isinstance(exc.__cause__, (ConnectionLoss, SessionExpiredError)):
+            if not isinstance(exc.__cause__, (ConnectionLoss, SessionExpiredError, KazooTimeoutError)):
                 raise
             self._forget()
+            self._woken.wait(0.2)
+            self._woken.set()
+            return exc
+        return None
 
     def _forget(self) -> None:
+        """Have all be read anew."""
         with self._lock:
-            self._stale_list = self._stale_config = True
+            self._stale_list = self._stale_config = self._stale_roster = True
+            self._stale_gate = self._gate_path is not None
             self._stale = set(self.agents)
-        self._woken.wait(0.2)
-        self._woken.set()
+        self._read_again_at = time.monotonic() + READ_AGAIN
 
     def _watch(self, mark: Callable[[], Any]) -> Callable[[Any], None]:
         def on_event(_event: Any) -> None:
@@ -185,41 +232,65 @@ class Fleet:
     def _mark_config(self) -> None:
         self._stale_config = True
 
+    def _mark_gate(self) -> None:
+        self._stale_gate = True
+
+    def _mark_roster(self) -> None:
+        self._stale_roster = True
+
+    def _answer(self, request: Any) -> Any:
+        """The answer; kazoo holds a request back while there is no connection, so the wait for it has an end."""
+        return request.get(timeout=max(self._deadline - time.monotonic(), LONGEST_LAST_READ))
+
     def _refresh_config(self) -> None:
         with self._lock:
             stale, self._stale_config = self._stale_config, False
         if stale:
-            self.config = self._read_config()
+            self.config = self._read(self._paths.config, self._mark_config)
 
-    def _read_config(self) -> Node | None:
-        watch = self._watch(self._mark_config)
+    def _refresh_gate(self) -> None:
+        with self._lock:
+            stale, self._stale_gate = self._stale_gate, False
+        if stale and self._gate_path:
+            self.gate = self._read(self._gate_path, self._mark_gate)
+
+    def _read(self, path: str, mark: Callable[[], Any]) -> Node | None:
+        """A znode, None where it is not there; either is watched."""
+        watch = self._watch(mark)
         try:
-            return Node(self._paths.config, *self._client.get(self._paths.config, watch=watch))
+            return Node(path, *self._answer(self._client.get_async(path, watch=watch)))
         except NoNodeError:
-            if self._client.exists(self._paths.config, watch=watch):
+            if self._answer(self._client.exists_async(path, watch=watch)):
                 watch(None)
             return None
+
+    def _refresh_roster(self) -> None:
+        with self._lock:
+            stale, self._stale_roster = self._stale_roster, False
+        if stale:
+            self.roster = self._names(self._paths.roster, self._mark_roster)
 
     def _refresh_list(self) -> None:
         with self._lock:
             stale, self._stale_list = self._stale_list, False
         if not stale:
             return
-        names = self._names()
+        names = self._names(self._paths.agents, self._mark_list)
         for name in set(self.agents) - names:
             del self.agents[name]
         with self._lock:
             self._stale |= names - set(self.agents)
 
-    def _names(self) -> set[str]:
-        """Who is live: nobody where no agent and no release has been there yet."""
-        watch = self._watch(self._mark_list)
-        try:
-            return set(self._client.get_children(self._paths.agents, watch=watch))
-        except NoNodeError:
-            if self._client.exists(self._paths.agents, watch=watch):
-                watch(None)
-            return set()
+    def _names(self, parent: str, mark: Callable[[], Any]) -> set[str]:
+        """The names right below `parent`: none where no agent and no release has been there yet."""
+        watch = self._watch(mark)
+        with translated(parent):
+            try:
+                return set(self._answer(self._client.get_children_async(parent, watch=watch)))
+            except NoNodeError:
+                if self._answer(self._client.exists_async(parent, watch=watch)):
+                    watch(None)
+                return set()
 
     def _refresh_statuses(self) -> None:
         with self._lock:
@@ -227,7 +298,7 @@ class Fleet:
         pending = [(name, self._get(name)) for name in names]
         for name, request in pending:
             try:
-                data, stat = request.get()
+                data, stat = self._answer(request)
             except NoNodeError:
                 self.agents.pop(name, None)
             else:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .connection import translated
-from .fleet_outcome import Description, Verdict
+from .fleet_outcome import NO_ROLLOUT, Description, Stand, Verdict
 from .records import AgentStatus, FileStatus, InvalidRecord
 from .znode_names import ancestors, walk
 from .zookeeper import checked, list_many
@@ -73,7 +73,7 @@ class Need(NamedTuple):
 class FileProof:
     """What some znodes hold, to be proved by every live agent that has a file from one of them, or by these `names`.
 
-    `subject` names the znodes in a message.
+    `subject` names the znodes in a message; `states` are what they hold.
     """
 
     undone = "not in place"
@@ -81,16 +81,16 @@ class FileProof:
 
     def __init__(self, states: Sequence[ZnodeState], subject: str, names: Iterable[str] | None = None) -> None:
         self.subject = subject
-        self._states = states
-        self._names = None if names is None else set(names)
+        self.states = states
+        self.names = None if names is None else set(names)
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
         """Sort a fleet by its files' states; without a file from these znodes, only who is named is waited for."""
         verdict = Verdict([], [], [])
-        for name in sorted(agents if self._names is None else self._names):
+        for name in sorted(agents if self.names is None else self.names):
             files = self._concerned(agents[name]) if name in agents else {}
-            if not files and self._names is not None:
+            if not files and self.names is not None:
                 verdict.pending.append(name)
             elif any(need.failed_by(file) for need, file in files.values()):
                 verdict.failed.append(name)
@@ -99,6 +99,12 @@ class FileProof:
             elif files:
                 verdict.proved.append(name)
         return verdict
+
+    gate: str | None = None
+
+    def stand(self, gate: Any) -> Stand:  # noqa: ARG002  # as `Proof` has it
+        """Files are not rolled out in steps."""
+        return NO_ROLLOUT
 
     def obstacle(self, _config: Any) -> None:
         """None: a release that is published meanwhile changes nothing of it."""
@@ -129,7 +135,7 @@ class FileProof:
         """What the file must show; None where the znodes make no difference to it. Remembered for the next event."""
         key = (file.znode, file.format)
         if key not in self._needs:
-            concerning = [state for state in self._states if state.concerns(file)]
+            concerning = [state for state in self.states if state.concerns(file)]
             allowed = frozenset.intersection(EITHER, *(state.leads_to(file) for state in concerning))
             self._needs[key] = Need(max(state.zxid for state in concerning), allowed) if concerning else None
         return self._needs[key]

@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .records import AgentStatus, InvalidRecord, quote
+from .records import AgentStatus
+from .shares import at_least, at_most, parse_share
 
 RETRY_TIMEOUT = 60.0
 """Seconds for which agents that all try again are hoped for, where nobody says another number."""
@@ -20,10 +21,12 @@ STRAGGLERS = 1.0
 """Seconds for which the others are waited for that have no outcome yet, once a wait is over."""
 NEEDS_SOMEBODY = frozenset({"credentials", "health"})
 """What an agent waits for (`AgentStatus.waits_for`) that does not come by itself."""
+ANY_NUMBER = "100%"
+"""How many hosts of the roster may be missing where nobody says another number: they are named, and no failure."""
 MOST_NAMED = 5
 """How many agents, and how many reasons, a message names."""
+UNANSWERED = "the ensemble did not answer at the end of the wait"
 
-_SHARE = re.compile(r"([0-9]+)(%?)")
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
 
@@ -44,13 +47,15 @@ class Description(NamedTuple):
     """How far an agent is, for a message: `failed (disk full)`; `of` is before its name, as in `/etc/x on `.
 
     `reason` is why, where that is known, the same for all to whom the same has happened. `waits_for` is what it waits
-    for, in a word, where it goes on by itself as soon as that is there.
+    for, in a word, where it goes on by itself as soon as that is there. Who `waits_its_turn` has not begun: a rollout
+    has not come to it.
     """
 
     what: str
     of: str = ""
     reason: str | None = None
     waits_for: str | None = None
+    waits_its_turn: bool = False
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -66,47 +71,50 @@ def reason_of(status: AgentStatus) -> str | None:
     return _PAUSE.sub("", status.message) if status.message else None
 
 
-def parse_share(value: int | str) -> tuple[int, bool]:
-    """A number of agents, and whether it is a percentage: that many of each 100. Raises `InvalidRecord`."""
-    match = _SHARE.fullmatch(str(value))
-    if match is None or (match[2] and int(match[1]) > 100):
-        raise InvalidRecord(f'expected a whole number of agents or a percentage such as "80%", got {quote(value)}')
-    return int(match[1]), bool(match[2])
-
-
-def at_least(share: int | str, fleet: int) -> int:
-    """How many agents that is of a fleet, rounded up; one where it is a percentage above 0, whoever there is."""
-    number, is_percentage = parse_share(share)
-    return max(-(-number * fleet // 100), min(number, 1)) if is_percentage else number
-
-
-def at_most(share: int | str, fleet: int) -> int:
-    """How many agents that is of a fleet, rounded down."""
-    number, is_percentage = parse_share(share)
-    return number * fleet // 100 if is_percentage else number
-
-
 class Limits(NamedTuple):
     """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for.
 
-    A number of agents may be a percentage, as in `80%`, of all who are to prove it or were and are lost.
+    A number of agents may be a percentage, as in `80%`, of all who are to prove it or were and are lost; that of
+    `max_missing` is of the roster too.
     """
 
     min_agents: int | str
     max_failures: int | str
     retry_timeout: float = RETRY_TIMEOUT
+    max_missing: int | str = ANY_NUMBER
+
+
+class Stand(NamedTuple):
+    """How it is with the rollout of what is to be proved, if there is one.
+
+    `goes_on` says what it does by itself, also with failures; `ended` and `rests` how it has stopped, and that it waits
+    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other.
+    """
+
+    goes_on: str | None = None
+    ended: str | None = None
+    rests: str | None = None
+    accepted: int = 0
+    moves: int | None = None
+
+
+NO_ROLLOUT = Stand()
 
 
 class EarlierWait(NamedTuple):
     """What came before a wait that is one of several in a row.
 
     `seen` are the agents that were live already. `told` are the reasons that have been shown: the wait is over at any
-    other one; None where nobody shows them. `stuck` are the seconds for which no agent could go on already.
+    other one; None where nobody shows them. `stuck` are the seconds for which no agent could go on already. `moves` are
+    those of the rollout that have been shown: the wait is over at any other. So it is where not so many have proved it,
+    or have given up, as in `outcomes`; None where that is no news.
     """
 
     seen: Sequence[str] = ()
     told: Collection[str] | None = None
     stuck: float = 0.0
+    moves: int | None = None
+    outcomes: Sequence[int] | None = None
 
 
 NO_EARLIER_WAIT = EarlierWait()
@@ -115,8 +123,8 @@ NO_EARLIER_WAIT = EarlierWait()
 class WaitResult(NamedTuple):
     """How waiting ended. `problem` is None where the proof is there; `lost` were live and are not.
 
-    `agents` are those that are to prove it and are live. `timed_out` tells a problem that more time could solve from
-    another one.
+    `agents` are those that are to prove it and are live; `live` are the names of all. `timed_out` tells a problem that
+    more time could solve from another one. `missing` are in the roster, or named, and not live.
     """
 
     agents: Mapping[str, AgentStatus]
@@ -124,16 +132,24 @@ class WaitResult(NamedTuple):
     lost: list[str]
     problem: str | None = None
     timed_out: bool = False
+    rest: str | None = None
+    live: frozenset[str] = frozenset()
+    missing: Sequence[str] = ()
 
     def after(self, before: WaitResult) -> WaitResult:
-        """This wait and the one before it as one, whose end is that of this one: of each agent what was last seen."""
+        """This wait and the one before it as one, whose end is that of this one: of each agent what was last seen.
+
+        What waited for a person before still does.
+        """
+        still = {name: status for name, status in before.agents.items() if name in self.live}
         failed = {*before.verdict.failed, *self.verdict.failed}
-        pending = {*self.verdict.pending} - failed
+        pending = {*self.verdict.pending, *(before.verdict.pending if before.rest else ())} - failed
         proved = {*before.verdict.names, *self.verdict.names} - failed - pending
         return self._replace(
-            agents={**before.agents, **self.agents},
+            agents={**still, **self.agents},
             verdict=Verdict(sorted(proved), sorted(failed), sorted(pending)),
-            lost=sorted({*before.lost, *self.lost}),
+            lost=sorted({*before.agents, *before.lost, *self.lost} - self.live),
+            rest=self.rest or before.rest,
         )
 
     def to_result(self) -> dict[str, Any]:
@@ -144,8 +160,10 @@ class WaitResult(NamedTuple):
             "failed_agents": self.verdict.failed,
             "pending_agents": self.verdict.pending,
             "lost_agents": self.lost,
+            "missing_agents": list(self.missing),
             "timed_out": self.timed_out,
-            "converged": self.problem is None,
+            "converged": self.problem is None and self.rest is None,
+            **({"msg": self.rest} if self.rest and not self.problem else {}),
         }
 
 
@@ -163,8 +181,18 @@ class Proof(Protocol):
     kind: str
     """Whom a message counts: `agents`."""
 
+    @property
+    def names(self) -> Collection[str] | None:
+        """Who is to prove it, live or not; None for all that are live."""
+
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
         """Sort the agents that are to prove it by what the live ones' statuses say of it."""
+
+    gate: str | None
+    """The znode that says how it is with a rollout of it; None where there is none."""
+
+    def stand(self, gate: Any) -> Stand:
+        """How it is with that rollout; `gate` is the znode, None for none."""
 
     def obstacle(self, config: Any) -> str | None:
         """Why it can't be proved any more, now that `config` is the application's znode, None for none."""
@@ -186,22 +214,54 @@ class FleetWait:
         self._told = earlier.told
         self._seen = set(earlier.seen)
         self._stuck_before = earlier.stuck
+        self._moves = earlier.moves
+        self._outcomes = None if earlier.outcomes is None else tuple(earlier.outcomes)
         self._stuck_since: float | None = None
         self._over_at: float | None = None
 
-    def look(self, agents: Mapping[str, AgentStatus], config: Any, now: float) -> WaitResult | None:
-        """The outcome, now that these agents are live; None while it is waited on."""
-        verdict = self._proof.judge(agents)
-        live = {name: agents[name] for name in verdict.names if name in agents}
-        self._seen.update(live)
-        result = WaitResult(live, verdict, sorted(self._seen - set(agents)))
-        if not verdict.pending and not self._lacks_agents(result) and not self._has_failed(result):
+    def look(
+        self,
+        agents: Mapping[str, AgentStatus],
+        config: Any,
+        now: float,
+        roster: Collection[str] = (),
+        gate: Any = None,
+    ) -> WaitResult | None:
+        """The outcome, now that these agents are live and those of the roster should be; None while it is waited on."""
+        result, stand = self._judged(agents, roster), self._proof.stand(gate)
+        if not result.verdict.proved:  # then nobody has it, whatever was accepted
+            stand = stand._replace(accepted=0)
+        fails = self._has_failed(result, stand)
+        unmet = self._lacks_agents(result) or self._misses_too_many(result) or fails
+        if not result.verdict.pending and not unmet and not (stand.goes_on or stand.rests or stand.ended):
             return result
         obstacle = self._proof.obstacle(config)
         if obstacle:
             return result._replace(problem=obstacle)
+        if stand.rests:
+            return result._replace(rest=stand.rests)
         self._note_stuck(result, now)
-        return self._settle(result, self._end(result, now), now)
+        return self._settle(result, stand, now)
+
+    def unanswered(self, agents: Mapping[str, AgentStatus], roster: Collection[str] = ()) -> WaitResult:
+        """The outcome where the ensemble does not answer at the deadline; `agents` and `roster` were seen last.
+
+        Who was seen before, and has not been read since, may be live.
+        """
+        result = self._judged(agents, roster)
+        proved, failed, pending = result.verdict
+        result = result._replace(verdict=Verdict(proved, failed, sorted({*pending, *result.lost})), lost=[])
+        seen = self._overdue(result).problem if result.verdict.pending else None
+        return result._replace(problem="; seen last: ".join(filter(None, [UNANSWERED, seen])), timed_out=True)
+
+    def _judged(self, agents: Mapping[str, AgentStatus], roster: Collection[str]) -> WaitResult:
+        """How these agents are; whoever is live is remembered."""
+        verdict = self._proof.judge(agents)
+        live = {name: agents[name] for name in verdict.names if name in agents}
+        self._seen.update(live)
+        expected = set(roster if self._proof.names is None else self._proof.names)
+        lost, missing = sorted(self._seen.difference(agents)), sorted(expected.difference(agents))
+        return WaitResult(live, verdict, lost, live=frozenset(agents), missing=missing)
 
     def _fleet(self, result: WaitResult) -> int:
         """How many agents percentages are of: those who are to prove it, and those who were and are lost."""
@@ -213,8 +273,16 @@ class FleetWait:
     def _lacks_agents(self, result: WaitResult) -> bool:
         return len(result.verdict.names) < self._least(result)
 
-    def _has_failed(self, result: WaitResult) -> bool:
-        return len(result.verdict.failed) > at_most(self._limits.max_failures, self._fleet(result))
+    def _whole_fleet(self, result: WaitResult) -> int:
+        """The same, with those of the roster that are missing."""
+        return len(self._seen.union(result.verdict.names, result.missing))
+
+    def _misses_too_many(self, result: WaitResult) -> bool:
+        return len(result.missing) > at_most(self._limits.max_missing, self._whole_fleet(result))
+
+    def _has_failed(self, result: WaitResult, stand: Stand) -> bool:
+        allowed = max(at_most(self._limits.max_failures, self._fleet(result)), stand.accepted)
+        return len(result.verdict.failed) > allowed
 
     def left(self, now: float) -> float:
         """Seconds after which to look again, also where nothing has changed."""
@@ -223,25 +291,29 @@ class FleetWait:
             due.append(self._stuck_since + self._limits.retry_timeout)
         return max(0.0, min(one for one in due if one > now or one == self._deadline) - now)
 
-    def _settle(self, result: WaitResult, end: WaitResult | None, now: float) -> WaitResult | None:
+    def _settle(self, result: WaitResult, stand: Stand, now: float) -> WaitResult | None:
         """The end, once the stragglers have had their time; at the deadline whatever there is."""
+        end = self._end(result, stand, now)
         if end is None:
             self._over_at = None
-            return self._overdue(result) if now >= self._deadline else None
+            return self._overdue(result, stand.goes_on) if now >= self._deadline else None
         if not result.verdict.pending:
             return end
         if self._over_at is None:
             self._over_at = now + STRAGGLERS
         return end if now >= min(self._over_at, self._deadline) else None
 
-    def _end(self, result: WaitResult, now: float) -> WaitResult | None:
+    def _end(self, result: WaitResult, stand: Stand, now: float) -> WaitResult | None:
         """How it would end now, before its deadline; None where it would not."""
         failed, pending = result.verdict.failed, result.verdict.pending
-        if self._has_failed(result):
+        if stand.ended:
+            return self._problem(result, stand.ended, failed or pending)
+        if self._has_failed(result, stand) and not stand.goes_on:
             what = f"{self._proof.undone} on {len(failed)} of {len(result.verdict.names)}"
             return self._problem(result, what, failed)
-        if self._stuck_since is not None and not self._lacks_agents(result):
-            waits = {description.waits_for for description in self._descriptions(result, pending)}
+        if self._stuck_since is not None and not self._lacks_agents(result) and not stand.goes_on:
+            known = self._descriptions(result, pending)
+            waits = {description.waits_for for description in known if not description.waits_its_turn}
             hopeless = waits <= NEEDS_SOMEBODY
             if hopeless or now - self._stuck_since >= self._limits.retry_timeout:
                 patience = "" if hopeless else f" for {self._limits.retry_timeout:g} s"
@@ -249,13 +321,23 @@ class FleetWait:
                     f"not proved by {len(pending)} of {len(result.verdict.names)}, none of which could go on{patience}"
                 )
                 return self._problem(result, what, pending)
-        if self._told is not None and not set(self.reasons(result)) <= set(self._told):
-            return self._overdue(result)
-        return None
+        return self._overdue(result, stand.goes_on) if self._has_news(result, stand) else None
+
+    def _has_news(self, result: WaitResult, stand: Stand) -> bool:
+        """Whether there is anything to show that has not been shown."""
+        is_new_phase = self._moves is not None and stand.moves not in {None, self._moves}
+        if self._told is None:
+            return is_new_phase
+        # The first wait has shown nothing yet.
+        first = (0, 0) if self._moves is None and stand.moves is not None else None
+        shown = first if self._outcomes is None else self._outcomes
+        come_to = (len(result.verdict.proved), len(result.verdict.failed))
+        return is_new_phase or shown not in {None, come_to} or not set(self.reasons(result)) <= set(self._told)
 
     def _note_stuck(self, result: WaitResult, now: float) -> None:
         """Remember since when nobody who is waited for can go on."""
-        descriptions = self._descriptions(result, result.verdict.pending)
+        known = self._descriptions(result, result.verdict.pending)
+        descriptions = [description for description in known if not description.waits_its_turn]
         if not descriptions or not all(description.waits_for for description in descriptions):
             self._stuck_since = None
         elif self._stuck_since is None:
@@ -274,20 +356,53 @@ class FleetWait:
     def _descriptions(self, result: WaitResult, names: Iterable[str]) -> list[Description]:
         return list(describe_all(self._proof, result.agents, names).values())
 
-    def _overdue(self, result: WaitResult) -> WaitResult:
+    def _overdue(self, result: WaitResult, goes_on: str | None = None) -> WaitResult:
         live, pending = len(result.agents), result.verdict.pending
         if self._lacks_agents(result):
             what = f"published, but {live} {self._proof.kind} are live in time, expected at least {self._least(result)}"
-            share = self._limits.min_agents
-            of = f" ({share} of {self._fleet(result)})" if parse_share(share)[1] else ""
-            return result._replace(problem=f"{what}{of}", timed_out=True)
+            what += _of(self._limits.min_agents, self._fleet(result))
+            return result._replace(problem=_joined(what, describe_missing(result.missing)), timed_out=True)
+        if not pending and self._misses_too_many(result):
+            return result._replace(problem=self._too_many_missing(result), timed_out=True)
+        if goes_on:
+            far = f"{goes_on}: {len(result.verdict.proved)} of {len(result.verdict.names)} have proved it"
+            said = grouped(describe_all(self._proof, result.agents, [*result.verdict.failed, *pending]))
+            return result._replace(problem=_joined(far, said), timed_out=True)
         what = f"not proved in time by {len(pending)} of {len(result.verdict.names)}"
         return self._problem(result, what, pending)._replace(timed_out=True)
 
+    def _too_many_missing(self, result: WaitResult) -> str:
+        share, fleet = self._limits.max_missing, self._whole_fleet(result)
+        expected = f"expected at most {at_most(share, fleet)}{_of(share, fleet)}"
+        return f"published, but {len(result.missing)} of {fleet} are missing, {expected}: {listed(result.missing)}"
+
     def _problem(self, result: WaitResult, what: str, names: Iterable[str]) -> WaitResult:
         said = grouped(describe_all(self._proof, result.agents, names))
-        advice = self._proof.advise(result.agents)
-        return result._replace(problem="; ".join(filter(None, [f"{what}: {said}", advice])))
+        # Who is named and not live is among those that are waited for.
+        missing = describe_missing(sorted(set(result.missing).difference(result.verdict.pending)))
+        return result._replace(problem=_joined(f"{what}: {said}", missing, self._proof.advise(result.agents)))
+
+
+def _of(share: int | str, fleet: int) -> str:
+    """What a percentage is of, for a message; nothing where it is none."""
+    return f" ({share} of {fleet})" if parse_share(share)[1] else ""
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
+
+
+def describe_missing(names: Sequence[str]) -> str:
+    """Who is missing, for a message; empty where nobody is."""
+    return f"missing, in the roster and not live: {listed(names)}" if names else ""
+
+
+def absences(result: Mapping[str, Any]) -> list[str]:
+    """What a module is to warn of, once a wait has ended well: who of the fleet has not proved it, being not live."""
+    lost = result.get("lost_agents", [])
+    missing = [name for name in result.get("missing_agents", []) if name not in lost]
+    gone = f"live at first and gone before the end: {', '.join(lost)}" if lost else ""
+    return list(filter(None, [gone, describe_missing(missing)]))
 
 
 def describe_all(proof: Proof, agents: Mapping[str, AgentStatus], names: Iterable[str]) -> dict[str, Description]:

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .fleet_files import files_of
-from .fleet_outcome import by_commit, reason_of
+from .fleet_outcome import by_commit, listed, reason_of
 from .records import AgentStatus
 
 
@@ -25,7 +25,26 @@ def describe_fleet(agents: Mapping[str, AgentStatus], generation: int | None, co
         ],
         "states": _grouped((status.state, status.name) for status in statuses),
         "failures": [{"reason": reason, "agents": names} for reason, names in failures.items()],
+        "degraded": _degraded(statuses, generation),
     }
+
+
+def _degraded(statuses: Sequence[AgentStatus], generation: int | None) -> list[str]:
+    """What is not as it should be beside the release: a line for each group of agents of which the same is said."""
+    lines = [
+        f"{status.name} is {status.controls}"
+        for status in statuses
+        if status.controls and _has_proved(status, generation)
+    ]
+    said = _grouped(
+        (text, status.name) for status in statuses for text in [*_troubles(status), *_file_failures(status)]
+    )
+    return [*lines, *(f"{listed(names)}: {text}" for text, names in said.items())]
+
+
+def _troubles(status: AgentStatus) -> list[str]:
+    # Another program may have written anything.
+    return [str(trouble) for trouble in status.troubles] if isinstance(status.troubles, list) else []
 
 
 def _has_proved(status: AgentStatus, generation: int | None) -> bool:
@@ -34,12 +53,16 @@ def _has_proved(status: AgentStatus, generation: int | None) -> bool:
 
 def _failures(status: AgentStatus, generation: int | None) -> list[str]:
     """Why an agent has not a file or the release, also where that is tried again."""
-    reasons = [
-        f"{dest}: {file.message or file.state}" for dest, file in files_of(status).items() if file.state == "failed"
-    ]
+    reasons = _file_failures(status)
     if generation is not None and status.generation == generation and (status.gave_up(generation) or status.waits_for):
         reasons.append(reason_of(status) or status.state)
     return reasons
+
+
+def _file_failures(status: AgentStatus) -> list[str]:
+    return [
+        f"{dest}: {file.message or file.state}" for dest, file in files_of(status).items() if file.state == "failed"
+    ]
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_published_url
+from .znode_names import has_control
 
 # GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -40,7 +41,7 @@ def resolve(url: str, ref: str) -> str:
     if GIT_IMPORT_ERROR is not None:
         raise MissingLibraryError("GitPython", exception=GIT_IMPORT_ERROR)
     check_published_url(url)
-    if not ref or ref.startswith("-"):
+    if not ref or ref.startswith("-") or has_control(ref):
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
     if COMMIT_ID.fullmatch(ref.lower()):
         return _resolve_in_copy(url, ref.lower())

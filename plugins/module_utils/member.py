@@ -17,7 +17,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .connection import ConnectError, check_tls_files, host_string
+from .connection import ConnectError, check_tls_files, check_tls_is_on, host_string
+from .znode_names import printable
 
 Facts = dict[str, Any]
 
@@ -85,7 +86,9 @@ class Question(NamedTuple):
         """From the options of a task. Raises `ConnectError`."""
         if not 0 <= options["admin_port"] < 65536:
             raise ConnectError(f"admin_port: expected a port from 1 to 65535, or 0, got {options['admin_port']}")
-        context = _tls_context(options) if options["tls"] or options["admin_tls"] else None
+        speaks_tls = options["tls"] or options["admin_tls"]
+        check_tls_is_on({**options, "tls": speaks_tls})
+        context = _tls_context(options) if speaks_tls else None
         return cls(
             options["connect_timeout"],
             context if options["tls"] else None,
@@ -121,7 +124,7 @@ def ask_member(address: Address, question: Question) -> Facts:
         facts = parse_srvr(answer)
         if "mode" not in facts:
             first = (answer.strip() or "closed the connection without an answer").splitlines()[0]
-            return {"member": address.text, "problem": first}
+            return {"member": address.text, "problem": printable(first)}
         return {"member": address.text, **_monitored(address, question, deadline), **facts}
     except (OSError, ValueError) as exc:
         return {"member": address.text, "problem": f"no answer: {exc}"}
@@ -168,11 +171,11 @@ def monitored(values: Mapping[str, Any]) -> Facts:
 def _typed(facts: Mapping[str, Any]) -> Facts:
     """Numbers as such, and of a version what is before its build."""
     typed = {name: value if name in TEXTS else int(str(value), 0) for name, value in facts.items()}
-    return {**typed, "version": re.split(r"[-,]", facts["version"])[0]} if "version" in facts else typed
+    return {**typed, "version": re.split(r"[-,]", str(facts["version"]))[0]} if "version" in facts else typed
 
 
 def _latency(least: Any, mean: Any, most: Any) -> Facts:
-    return {"latency": {"min": float(least), "avg": float(mean), "max": float(most)}}
+    return {"latency": {"min": float(str(least)), "avg": float(str(mean)), "max": float(str(most))}}
 
 
 def _command(address: Address, question: Question, name: str, deadline: float) -> Facts:
@@ -183,7 +186,7 @@ def _command(address: Address, question: Question, name: str, deadline: float) -
     head, _blank, body = _exchange(at, question.admin_tls, request, deadline).partition(b"\r\n\r\n")
     try:
         answer = dict(json.loads(body))
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         first = head.decode("ascii", errors="replace").partition("\r\n")[0]
         raise ValueError(f"expected a JSON object, got {first[:80]!r}") from exc
     if answer.get("error"):

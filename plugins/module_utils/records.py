@@ -17,11 +17,28 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .znode_names import DEFAULT_APP, MAX_NODE_BYTES, InvalidRecord, check_node_name, check_path, has_control, quote
+from .znode_names import (
+    DEFAULT_APP,
+    MAX_NODE_BYTES,
+    InvalidRecord,
+    check_node_name,
+    check_path,
+    finite,
+    has_control,
+    quote,
+)
 
 __all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "quote"]
 """Who knows the records need not know that these are elsewhere."""
 
+PROVED_AT = "provedAt"
+"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that.
+
+It is not there where no agent was live, or one that was live is lost. Who was missing before the release was published
+is no evidence against it.
+"""
+ROLLED_BACK_FROM = "rolledBackFrom"
+"""The key of a release that was published to go back: the commit that was desired before."""
 HISTORY_LIMIT = 50
 """How many entries of an application's history are kept."""
 MAX_MESSAGE = 2_000
@@ -32,6 +49,7 @@ LEFT_OUT = "\n... the middle is left out ...\n"
 STATES = (
     "idle",
     "queued",
+    "waiting",
     "fetching",
     "staging",
     "activating",
@@ -40,8 +58,9 @@ STATES = (
     "failed",
     "rolled_back",
     "draining",
+    "halted",
 )
-"""The states of an agent, in the order of a deployment."""
+"""The states of an agent, in the order of a deployment; `waiting` and `halted` are of a rollout."""
 GAVE_UP = frozenset({"failed", "rolled_back"})
 """The states in which an agent will not try its generation again."""
 
@@ -50,6 +69,9 @@ FILE_STATES = ("current", "missing", "pending", "failed")
 
 AGENT_DIRECTORY = ".zoo"
 """The agent's own directory below the base; no release may be put there."""
+
+OWN = ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lock")
+"""What is an application's own, directly below its znode."""
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -90,6 +112,34 @@ class AppPaths:
         return f"{self.history}/release-"
 
     @property
+    def policy(self) -> str:
+        """What counts for every release whose record says nothing of it."""
+        return f"{self.root}/policy"
+
+    @property
+    def lock(self) -> str:
+        """Who keeps publishers from publishing, and why; without a value while nobody does."""
+        return f"{self.root}/lock"
+
+    @property
+    def rollouts(self) -> str:
+        """The parent of the rollouts' states."""
+        return f"{self.root}/rollouts"
+
+    def rollout(self, generation: int) -> str:
+        """The state of one generation's rollout."""
+        return f"{self.rollouts}/{generation}"
+
+    @property
+    def bad_commits(self) -> str:
+        """The parent of the commits that are known to be bad."""
+        return f"{self.root}/bad"
+
+    def bad(self, commit: str) -> str:
+        """Why a commit is known to be bad, where it is."""
+        return f"{self.bad_commits}/{commit}"
+
+    @property
     def agents(self) -> str:
         """The parent of the live agents' statuses."""
         return f"{self.root}/agents"
@@ -97,6 +147,26 @@ class AppPaths:
     def agent(self, name: str) -> str:
         """One agent's status."""
         return f"{self.agents}/{name}"
+
+    @property
+    def roster(self) -> str:
+        """The parent of the entries of all hosts that belong to the fleet."""
+        return f"{self.root}/roster"
+
+    def roster_entry(self, name: str) -> str:
+        """One host's entry, by the name of its agent."""
+        return f"{self.roster}/{name}"
+
+
+def whose(app: AppPaths, path: str) -> str | None:
+    """Why nothing but the application's own may be at `path`; None where anything may."""
+    if path == app.root:
+        return f"{path} is the znode of the application itself"
+    if f"{app.root}/".startswith(f"{path.rstrip('/')}/"):
+        return f"{path} is above {app.root}, the znode of the application"
+    below = path[len(app.root) + 1 :] if path.startswith(f"{app.root}/") else ""
+    name = below.partition("/")[0]
+    return f"{path} belongs to the {name} of the application {app.root}" if name in OWN else None
 
 
 def parse_object(data: bytes | None) -> dict[str, Any]:
@@ -106,7 +176,7 @@ def parse_object(data: bytes | None) -> dict[str, Any]:
     if len(data) > MAX_NODE_BYTES:
         raise InvalidRecord(f"{len(data)} bytes: expected at most {MAX_NODE_BYTES}")
     try:
-        content = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=finite)
     except UnicodeDecodeError as exc:
         raise InvalidRecord(f"not UTF-8 at byte {exc.start}: expected a JSON object") from exc
     except (ValueError, RecursionError) as exc:
@@ -114,6 +184,10 @@ def parse_object(data: bytes | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidRecord(f"expected a JSON object, got {quote(content)}")
     return content
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def url_scheme(url: str) -> str:
@@ -133,8 +207,12 @@ def check_url(url: object) -> str:
             f"url: {quote(without_userinfo(url))} is no repository's address "
             "(no leading dash, no transport helper, no control character)"
         )
+    named = _SCHEME.match(url)
+    if named and not named.group(1).islower():
+        # The rest of it may hold a password.
+        raise InvalidRelease(f"url: expected {named.group(0).lower()} as git has it, got {named.group(0)}")
     try:
-        parts = urlsplit(url) if _SCHEME.match(url) else None
+        parts = urlsplit(url) if named else None
     except ValueError as exc:
         raise InvalidRelease(f"url: {exc}") from exc
     if parts is not None and parts.password is not None:
@@ -208,8 +286,12 @@ class _Record:
         return {**values, **self.extra}
 
     def to_node(self) -> bytes:
-        """The node's bytes."""
-        return json.dumps(self.to_object()).encode("utf-8")
+        """The node's bytes. Raises `InvalidRecord` for a number that JSON has not, which others could not read."""
+        content = self.to_object()
+        try:
+            return json.dumps(content, allow_nan=False).encode("utf-8")
+        except ValueError as exc:
+            raise InvalidRecord(f"NaN and Infinity are no JSON, got {quote(content, 500)}") from exc
 
 
 def _key(name: str, **options: Any) -> Any:
@@ -280,8 +362,24 @@ class FileStatus(_Record):
         check_path(self.znode)
         if self.state not in FILE_STATES:
             raise InvalidRecord(f"state: expected one of {', '.join(FILE_STATES)}, got {quote(self.state)}")
+        if not isinstance(self.format, str):
+            raise InvalidRecord(f"format: expected a string, got {quote(self.format)}")
         if not isinstance(self.zxid, int):
             raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
+
+
+@dataclass(frozen=True)
+class RosterEntry(_Record):
+    """A host that belongs to the fleet, its agent live or not; `since` (RFC 3339) is when it came into the roster.
+
+    `labels` and `version` are those of its agent; None where none has begun a session yet.
+    """
+
+    name: str = _key("name", default="")
+    since: str | None = _key("since", default=None)
+    labels: Mapping[str, str] | None = _key("labels", default=None)
+    version: str | None = _key("version", default=None)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe_mark(name: str, mark: object) -> str:

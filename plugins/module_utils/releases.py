@@ -7,16 +7,39 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import read_children, wait_for_proof
-from .fleet_outcome import NO_EARLIER_WAIT, Description, EarlierWait, Verdict, advice, reason_of
-from .records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release, quote
+from .fleet_outcome import (
+    NO_EARLIER_WAIT,
+    NO_ROLLOUT,
+    Description,
+    EarlierWait,
+    Stand,
+    Verdict,
+    advice,
+    reason_of,
+)
+from .lock import Lock, add_guard, is_overtaken
+from .records import (
+    HISTORY_LIMIT,
+    MAX_NODE_BYTES,
+    PROVED_AT,
+    ROLLED_BACK_FROM,
+    AgentStatus,
+    AppPaths,
+    InvalidRecord,
+    Release,
+    parse_object,
+    quote,
+)
+from .rollout_phases import DONE, HALTED, PAUSED, ROLLED_BACK, ROLLING_BACK, RUNNING, SOAKING
 from .zookeeper import Node
 
 if KAZOO_IMPORT_ERROR is None:
@@ -30,13 +53,12 @@ if KAZOO_IMPORT_ERROR is None:
         RuntimeInconsistency,
     )
 
-PROVED = "provedAt"
-"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that.
-
-It is not there where no agent was live, or one that was live is lost.
-"""
-ROLLED_BACK_FROM = "rolledBackFrom"
-"""The key of a release that was published to go back: the commit that was desired before."""
+ROLLOUT = "rollout"
+"""The key of a release that says how it is to reach the fleet."""
+SUBJECT = "subject"
+"""The key of a release with the first line of its commit's message, where its publisher has it at hand."""
+WAITING = "waiting"
+"""The state of an agent whose turn in a rollout has not come; where that is halted, it is `HALTED`."""
 NOTHING = "none"
 """What a publisher expects to be desired who has seen that nothing is."""
 SUPERSEDED = "another release was published meanwhile, so this one is not waited for any more: "
@@ -44,6 +66,7 @@ TRIES = 10
 """How often a publication begins anew when another publisher was quicker."""
 FIRST_PAUSE = 0.01
 """Seconds at the most before a second try, doubled before each further one."""
+_DIGITS = re.compile(r"[0-9]{1,19}")
 Result = TypeVar("Result")
 
 
@@ -114,7 +137,7 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
             return attempt()
         except Overtaken as exc:
             overtaken = exc
-    raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; publish again")
+    raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; run it again")
 
 
 def is_desired(published: Published, name: str) -> bool:
@@ -133,25 +156,34 @@ def check_only_if(paths: AppPaths, published: Published, only_if: str | None) ->
         raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is published")
 
 
-def publish(client: KazooClient, paths: AppPaths, release: Release, before: Published) -> int:
+def node_of(paths: AppPaths, release: Release) -> bytes:
+    """What `config` is to hold. Raises `ZooKeeperError` where that is too long."""
+    data = release.to_node()
+    # The history gets it in the same request, which may be no longer than a znode.
+    if 2 * len(data) > MAX_NODE_BYTES:
+        most = MAX_NODE_BYTES // 2
+        raise ZooKeeperError(f"{paths.config}: {len(data)} bytes, more than a release may have ({most})")
+    return data
+
+
+def publish(client: KazooClient, paths: AppPaths, release: Release, before: Published, lock: Lock | None = None) -> int:
     """Publish a release with its history entry in one transaction; its generation.
 
-    Raises `Overtaken` where `before`, which was read to decide that, is not what is published any more.
+    Raises `Overtaken` where `before`, which was read to decide that, is not what is published any more, or the `lock`
+    is not as it was read; None is for who publishes whoever holds it.
     """
-    data = release.to_node()
-    if len(data) > MAX_NODE_BYTES:
-        raise ZooKeeperError(f"{paths.config}: {len(data)} bytes, more than a znode takes ({MAX_NODE_BYTES})")
+    data = node_of(paths, release)
     for directory in (paths.history, paths.agents):
         with translated(directory):
             client.ensure_path(directory)
-    generation = _publish_once(client, paths, data, before)
+    generation = _publish_once(client, paths, data, before, lock)
     # It is published, whatever becomes of this.
     with contextlib.suppress(ZooKeeperError):
         _trim_history(client, paths)
     return generation
 
 
-def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Published) -> int:
+def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
         # A znode that was deleted and created may have the same version.
@@ -163,10 +195,14 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
         else:
             transaction.set_data(paths.config, data, stat.version)
         transaction.create(paths.history_prefix, data, sequence=True)
+        if lock is not None:
+            add_guard(transaction, lock)
         results = transaction.commit()
     if isinstance(results[0], (BadVersionError, NodeExistsError, NoNodeError)):
         raise _overtaken(client, paths)
-    for path, result in zip((paths.config, paths.history), results):
+    if lock is not None and is_overtaken(results[-1]):
+        raise Overtaken(f"{paths.lock}: changed meanwhile")
+    for path, result in zip((paths.config, paths.history, paths.lock), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
     return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
@@ -186,8 +222,8 @@ def _trim_history(client: KazooClient, paths: AppPaths) -> None:
 
 
 def _sequence(name: str) -> int:
-    digits = name.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else -1
+    digits = _DIGITS.fullmatch(name.rpartition("-")[2])
+    return int(digits[0]) if digits else -1
 
 
 def read_history(client: KazooClient, paths: AppPaths) -> list[HistoryEntry]:
@@ -220,9 +256,11 @@ def prove(
 def is_proved_by_all(result: Mapping[str, Any]) -> bool:
     """Whether a wait that ended well says that the whole fleet runs the release: somebody does, nobody failed or died.
 
-    Such a release is what a rollback goes back to, so it must be one that is known to work.
+    Such a release is what a rollback goes back to, so it must be one that is known to work. A host that was missing all
+    the time never ran it; were it waited for, one dead host would leave a fleet without a release to go back to.
     """
-    return bool(result["agents"]) and not result["failed_agents"] and not result["lost_agents"]
+    is_whole = not result["failed_agents"] and not result["lost_agents"]
+    return bool(result["agents"]) and is_whole and bool(result["converged"])
 
 
 def now() -> str:
@@ -234,77 +272,159 @@ def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str)
     """Note in a publication's history entry that the fleet has proved it. What can't be noted is left."""
     for node in reversed(read_children(client, paths.history)):
         release, _unused = _read_release(node.data)
-        if node.stat.czxid == generation and release is not None and PROVED not in release.extra:
-            noted = replace(release, extra={**release.extra, PROVED: now})
+        if node.stat.czxid == generation and release is not None and PROVED_AT not in release.extra:
+            noted = replace(release, extra={**release.extra, PROVED_AT: now})
             client.set_async(node.path, noted.to_node(), node.stat.version).wait()
             return
 
 
-def rollback_target(history: list[HistoryEntry], current: Release | None, to: str | None) -> Release:
+def rollback_target(
+    history: list[HistoryEntry],
+    current: Release | None,
+    to: str | None,
+    done: Collection[int] = (),
+    bad: Collection[str] = (),
+) -> Release:
     """The release to go back to, from the history (the newest first): the current one where that is a rollback itself.
 
-    `to` is an entry's name, or a commit's id or its first 7 digits or more. Without it, it is the last release that a
-    whole fleet had proved and that is not the current one: a second rollback must not bring the bad release back, nor
-    go back further than anybody has asked for. Raises `InvalidRecord` where there is none.
+    `to` is an entry's name, or a commit's id or its first 7 digits or more, at the place of the current one where it
+    was published there. Without it, it is the last release that a whole fleet had proved at that place, and that is
+    another: a second rollback must not bring the bad release back, nor go back further than anybody has asked for, and
+    one at another place would take nothing's place. What a person has gone back from counts again when it is proved
+    later. The generations that are `done` were proved by their rollouts; of the commits that are known to be `bad` none
+    is gone back to without its name. Raises `InvalidRecord` where there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
+    place = current.relative_path if current else None
     if to is not None:
-        return _rolled_back(_named(known, to), current)
+        named = _named(known, to, place)
+        return current if current and named.same_as(current) else _rolled_back(named, current)
     if current is not None and ROLLED_BACK_FROM in current.extra:
         return current
-    others = [release for _name, release in known if not release.same_as(current)]
-    proved = [release for release in others if PROVED in release.extra]
+    others = [release for _name, release in known if not release.same_as(current) and release.commit_id not in bad]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
+    rolled_out = {id(entry.release) for entry in history if entry.generation in done}
+    kept = {id(release) for release in _kept([release for _name, release in known])}
+    is_proved = [one for one in others if id(one) in kept and (PROVED_AT in one.extra or id(one) in rolled_out)]
+    proved = [one for one in is_proved if place in {None, one.relative_path}]
     if not proved:
-        raise InvalidRecord("no other release in the history has been proved by a whole fleet; name one with to")
+        where = f" at {place}" if place else ""
+        raise InvalidRecord(
+            f"no other release in the history has been proved by a whole fleet and kept since{where}; name one with to"
+        )
     return _rolled_back(proved[0], current)
 
 
-def _named(known: list[tuple[str, Release]], to: str) -> Release:
-    """The newest release that `to` names. Raises `InvalidRecord` where it names none, or several commits."""
-    named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(to))]
+def _kept(releases: Iterable[Release]) -> Iterator[Release]:
+    """Those, the newest first, that nobody has gone back from since they were published."""
+    left: set[str] = set()
+    for release in releases:
+        if release.commit_id not in left:
+            yield release
+        left.add(str(release.extra.get(ROLLED_BACK_FROM)))
+
+
+def _named(known: list[tuple[str, Release]], to: str, place: str | None) -> Release:
+    """The newest release that `to` names, at `place` where it was published there; it may name an entry elsewhere.
+
+    Raises `InvalidRecord` where it names none, or several commits.
+    """
+    begin = to.lower()
+    named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(begin))]
     if not named:
         raise InvalidRecord(f"to: no entry of the history is or has the commit {to}")
     commits = sorted({release.commit_id for release in named})
     if len(commits) > 1:
         few = " and ".join(commits[:2])
         raise InvalidRecord(f"to: {to} is the beginning of {len(commits)} commits, {few}; give more of it")
-    return named[0]
+    return next((release for release in named if release.relative_path == place), named[0])
 
 
 def _rolled_back(release: Release, current: Release | None) -> Release:
     """A release as it was before it was proved, to be published in the place of the current one."""
-    extra = {key: value for key, value in release.extra.items() if key not in {PROVED, ROLLED_BACK_FROM}}
-    return replace(release, extra={**extra, **({ROLLED_BACK_FROM: current.commit_id} if current else {})})
+    extra = {key: value for key, value in release.extra.items() if key not in {PROVED_AT, ROLLED_BACK_FROM, ROLLOUT}}
+    if current is not None:
+        extra[ROLLED_BACK_FROM] = current.commit_id
+        # As many at a time as in what is gone back from.
+        extra.update({ROLLOUT: current.extra[ROLLOUT]} if ROLLOUT in current.extra else {})
+    return replace(release, extra=extra)
 
 
 class ReleaseProof:
     """A generation, to be proved by every live agent, or by those with these names; `subject` is its znode.
 
-    `commit_id` is its commit, where it is known. Where no generation is published, an agent need only be live.
+    `commit_id` is its commit, where it is known, `gate` the znode of the gate of its rollout. Where no generation is
+    published, an agent need only be live. One that `accepts_waiting` counts those too that serve what a rollout has
+    them serve until it is their turn, one that `accepts_failures` allows as many as its rollout is done in spite of.
     """
 
     undone = "not deployed"
     kind = "agents"
 
     def __init__(
-        self, subject: str, generation: int | None, commit_id: str | None = None, names: Iterable[str] | None = None
+        self,
+        subject: str,
+        generation: int | None,
+        commit_id: str | None = None,
+        names: Iterable[str] | None = None,
+        gate: str | None = None,
+        *,
+        accepts_waiting: bool = False,
+        accepts_failures: bool = True,
     ) -> None:
         self.subject = subject
+        self._accepts_failures = accepts_failures
+        self._accepts_waiting = accepts_waiting
+        self.gate = gate
         self.generation = generation
         self._commit_id = commit_id
-        self._names = None if names is None else set(names)
+        self.names = None if names is None else set(names)
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
         """Sort a fleet by what its statuses say of the generation."""
-        names = set(agents) if self._names is None else self._names
+        names = set(agents) if self.names is None else self.names
         live = {name: agents[name] for name in names.intersection(agents)}
         if self.generation is None:
             return Verdict(sorted(live), [], sorted(names.difference(live)))
-        proved = {name for name, status in live.items() if status.converged(self.generation)}
+        proved = {name for name, status in live.items() if status.converged(self.generation) or self._waits(status)}
         failed = {name for name, status in live.items() if status.gave_up(self.generation)}
         return Verdict(sorted(proved), sorted(failed), sorted(names - proved - failed))
+
+    def _waits(self, status: AgentStatus) -> bool:
+        """Whether an agent counts that serves another release meanwhile."""
+        waits = status.generation == self.generation and status.state in {WAITING, HALTED}
+        return self._accepts_waiting and waits and bool(status.commit_id)
+
+    def stand(self, gate: Node | None) -> Stand:
+        """How it is with the rollout of the generation."""
+        try:
+            record = parse_object(gate.data) if gate else {}
+        except InvalidRecord:
+            return NO_ROLLOUT
+        phase, why = record.get("phase"), record.get("reason") or "no reason given"
+        number, moves = record.get("step"), record.get("moves")
+        failures = record["failures"] if self._accepts_failures and isinstance(record.get("failures"), int) else 0
+        said = f", {record['reason']}" if record.get("reason") else ""
+        by, step = f" by {record['by']}" if record.get("by") else "", (number if isinstance(number, int) else 0) + 1
+        goes_on = {
+            RUNNING: f"the rollout goes on by itself, step {step} is open{said}",
+            SOAKING: f"the rollout goes on by itself, step {step} soaks{said}",
+            ROLLING_BACK: f"the rollout goes back by itself: {why}",
+        }
+        ended = {
+            HALTED: f"the rollout is halted{by}: {why}",
+            ROLLED_BACK: f"the rollout has gone back: {why}",
+        }
+        rests = f"the rollout is paused{by} at step {step}: {why}; promote it to go on (promote.yml)"
+        return Stand(
+            goes_on=goes_on.get(str(phase)),
+            ended=ended.get(str(phase)),
+            rests=rests if phase == PAUSED else None,
+            # A rollback that was not stopped by its failures has them as its reason.
+            accepted=failures if phase == DONE and (by or not said) else 0,
+            moves=moves if isinstance(moves, int) else None,
+        )
 
     def obstacle(self, config: Node | None) -> str | None:
         """Another generation that is published now: which, by whom and since when."""
@@ -319,7 +439,8 @@ class ReleaseProof:
         about = self.generation is not None and status.generation == self.generation
         waits_for = status.waits_for if about and isinstance(status.waits_for, str) else None
         known = waits_for or (about and status.gave_up(self.generation or 0))
-        return Description(what, reason=reason_of(status) if known else None, waits_for=waits_for)
+        reason, turn = reason_of(status) if known else None, status.state in {WAITING, HALTED}
+        return Description(what, reason=reason, waits_for=waits_for, waits_its_turn=turn)
 
     def advise(self, agents: Mapping[str, AgentStatus]) -> str:
         """What the fleet serves instead, and the next step."""

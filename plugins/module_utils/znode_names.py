@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can name a znode, what is above and below it, how much it holds, and how a message quotes a value.
+"""What can name a znode, what is above and below it, how much and what it can hold, and how a message quotes a value.
 
 Standard library only: the agent carries this same file. It is apart from the records because most plugins need no more
 of them, and Ansible compiles every file of a collection anew at each start.
@@ -77,6 +77,24 @@ def has_control(text: str) -> bool:
 
 def _is_control(letter: str) -> bool:
     return letter < "\x20" or "\x7f" <= letter <= "\x9f" or "\ud800" <= letter <= "\udfff"
+
+
+def without_control(text: str) -> str:
+    """`text` as a terminal may have it: hosts and others write what they like. The ends of its lines stay."""
+    return "".join("?" if _is_control(letter) and letter not in "\n\t" else letter for letter in text)
+
+
+def printable(line: str) -> str:
+    """A line of somebody else's with a `?` for each character that can't be seen."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def finite(text: str) -> float:
+    """The number that JSON writes as `text`. Raises `ValueError` for one that Python takes for infinite."""
+    number = float(text)
+    if number in {float("inf"), float("-inf")}:
+        raise ValueError(f"{quote(text)} is more than a number can be here")
+    return number
 
 
 def quote(value: object, limit: int = 80) -> str:

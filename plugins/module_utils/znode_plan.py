@@ -129,6 +129,9 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     missing = [path for path in ancestors(one.path) if not tree.holds(path)]
     if missing and not one.parents:
         raise _refused(one, f"there is no {_named(missing[-1])} to be its parent (NoNode), and parents is false")
+    above = parent((*missing, one.path)[0])
+    if _is_ephemeral(tree.nodes.get(above)):
+        raise _refused(one, f"an ephemeral znode can't have children (NoChildrenForEphemerals), and {above} is one")
     after = CurrentZnode(_value_over(one, b""), acl=one.acl)
     for path in missing:
         tree.put(path, CurrentZnode(b""))
@@ -137,6 +140,10 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     steps = [Step("create", path, acl=one.acl) for path in missing]
     made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
     return ZnodePlan(place, one, None, after, (*steps, made))
+
+
+def _is_ephemeral(znode: CurrentZnode | None) -> bool:
+    return bool(znode and znode.stat and znode.stat.ephemeralOwner)
 
 
 def _value_over(one: DesiredZnode, data: bytes) -> bytes:

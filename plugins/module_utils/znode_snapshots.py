@@ -23,6 +23,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     value_fields,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
+    READ_AGAIN,
     Listing,
     Node,
     checked,
@@ -206,7 +207,7 @@ def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float
         if not why:
             return snapshots
         left = deadline - time.monotonic()
-        if left <= 0 or not changed.wait(left):
+        if left <= 0 or not (changed.wait(min(left, READ_AGAIN)) or left > READ_AGAIN):
             raise ZooKeeperError(f"{why}; not within {seconds:g} s")
 
 

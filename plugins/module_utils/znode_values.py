@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, quote
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, finite, quote
 
 DIFF_LIMIT = 65_536
 """A diff shows a value of up to so many bytes whole."""
@@ -97,8 +97,18 @@ def _object_in(data: bytes) -> dict[str, Any]:
     except ValueError as exc:
         raise ZooKeeperError(f"{expected}: {exc}") from exc
     if not isinstance(there, dict):
-        raise ZooKeeperError(f"{expected}, got {quote(there, 40)}")
+        raise ZooKeeperError(f"{expected}, got {_kind(there)}")
     return there
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value, for a message: what a merge is about may be secret."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "a boolean"
+    return _KINDS.get(type(value), "a number")
+
+
+_KINDS: Mapping[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 
 def _merged(there: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +128,7 @@ class _LostDigits(ValueError):
 def _kept_number(text: str) -> float:
     number = float(text)
     if _digits(text) != _digits(repr(number)):
-        raise _LostDigits(f"the number {quote(text)[1:-1]} would lose digits; have what writes it write a text")
+        raise _LostDigits("a number in it has more digits than can be kept; have it written as a text")
     return number
 
 
@@ -132,11 +142,13 @@ def read_merge(given: Any, encoding: str, where: str) -> MergePatch:
     expected = f"{where}: merge: expected a dictionary, or text that is a JSON object"
     value = read_value(given, encoding, where)
     try:
-        patch = parse_json(value.data) if value else None
+        patch = parse_json(value.data, _kept_number) if value else None
+    except _LostDigits as exc:
+        raise ZooKeeperError(f"{where}: merge: {exc}") from exc
     except ValueError as exc:
         raise ZooKeeperError(f"{expected}: {exc}") from exc
     if not isinstance(patch, dict):
-        raise ZooKeeperError(f"{expected}, got {quote(patch, 40)}")
+        raise ZooKeeperError(f"{expected}, got {_kind(patch)}")
     return MergePatch(patch)
 
 
@@ -179,7 +191,7 @@ def _canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def parse_json(data: bytes, number: Callable[[str], float] = float) -> Any:
+def parse_json(data: bytes, number: Callable[[str], float] = finite) -> Any:
     """The JSON in a znode's bytes; `number` reads those with a point. Raises `ValueError` where there is none."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=number)

@@ -64,15 +64,20 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
     begun: list[ZnodePlan] = []
     for attempt in range(ATTEMPTS):
         time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** (attempt - 1)) if attempt else 0)  # noqa: S311  # no secret
-        planned = plan(wanted, read(client, wanted, timeout))
-        idle = check or not any(one.changed for one in planned)
-        if check:
-            _batches(planned)  # refuses what no transaction holds
+        planned: list[ZnodePlan] = []
         try:
+            planned = plan(wanted, read(client, wanted, timeout))
+            idle = check or not any(one.changed for one in planned)
+            if check:
+                _batches(planned)  # refuses what no transaction holds
             results = predict_results(planned) if idle else commit(client, planned, timeout)
-        except Overtaken as exc:
+        except ZooKeeperError as exc:
+            begun = begun or (planned if exc.details.get("changed") else [])
+            if begun:
+                exc.details["changed"] = True
+            if not isinstance(exc, Overtaken):
+                raise
             overtaken = exc
-            begun = begun or (planned if exc.details["changed"] else [])
         else:
             return format_results(_continued(begun, planned), results)
     raise ZooKeeperError(f"{overtaken}; tried {ATTEMPTS} times, run again when it is quiet there", **overtaken.details)
@@ -290,7 +295,13 @@ def _format_committed(
 
 
 def _asked(request: Any, path: str, timeout: float) -> Any:
-    current = _without_value(request, path, timeout)
+    """A stat after the transaction, which is done, whatever becomes of the connection: then there is none."""
+    try:
+        current = _without_value(request, path, timeout)
+    except ZooKeeperError as exc:
+        if not is_outage(exc):
+            raise
+        return None
     return current and current.stat
 
 
@@ -357,8 +368,8 @@ def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:
 
 
 def _value_in_diff(one: ZnodePlan, znode: CurrentZnode) -> dict[str, Any]:
-    """The value of one side. That of a subtree's top is left out: what is deleted may have been a secret."""
-    if one.after is None and one.wanted.recursive:
+    """The value of one side. That of what is deleted is left out: it may have been a secret."""
+    if one.after is None:
         return {}
     if one.wanted.secret:
         changes = one.before is not None and znode is one.after and znode.data != one.before.data

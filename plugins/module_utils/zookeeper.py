@@ -62,6 +62,11 @@ _INT = struct.Struct("!i")
 _STAT = struct.Struct("!qqqqiiiqiiq")
 
 
+READ_AGAIN = 60.0
+"""Seconds after which who waits reads again though no watch has said a word: a server that has something to tell, and
+finds that the client may not read the znode just then, uses the watch up in silence."""
+
+
 class _LastWords(logging.Handler):
     """Keeps kazoo's last warning: the reason why it can't connect is logged nowhere else."""
 

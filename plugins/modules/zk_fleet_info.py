@@ -11,8 +11,8 @@ module: zk_fleet_info
 short_description: Tell what a fleet serves, and wait until it has a release or files
 version_added: 0.2.0
 description:
-  - Reads the status of every live agent, and tells which commits the fleet serves, in which states the agents are, and
-    why some of them have failed.
+  - Reads the status of every live agent, and tells which commits the fleet serves, in which states the agents are, why
+    some of them have failed, and which hosts of the roster are missing.
   - Waits, where asked, until the fleet has proved a release, or has the files of some znodes in place; fails where it
     has not.
 extends_documentation_fragment:
@@ -31,6 +31,14 @@ attributes:
     support: full
     platforms: posix
     description: Needs only the ensemble.
+  async:
+    support: full
+    description: Supports being run with C(async), and shows no progress then.
+  action:
+    support: full
+    description:
+      - While it waits for longer than a few seconds, for a release or for files, the controller shows how far the fleet
+        is. Where it waits for both, it does not.
 options:
   app:
     description: The znode of the application.
@@ -39,7 +47,7 @@ options:
   agents:
     description:
       - The names of the agents that are looked at and waited for, live already or not. Others are not.
-      - RV(missing_agents) are those that are not live.
+      - RV(missing_agents) are those of them that are not live; the roster is not looked at.
     type: list
     elements: str
   wait_for_release:
@@ -48,8 +56,17 @@ options:
         full or its first 7 digits or more, or a generation as RV(generation) has it.
       - Where another release than the one that is named is published, now or while it is waited for, the module fails,
         and says what is desired, by whom and since when.
+      - A rollout of that release is waited for until it is done. The module fails where it is halted or has gone back,
+        and ends well where it pauses for a person; RV(converged) is false then, and RV(msg) says what to do. Of
+        O(agents) that are given each has to prove the release, whatever the rollout comes to.
       - Where no release is published, the module fails, unless O(agents) are given. These only have to be live then.
     type: str
+  accept_waiting:
+    description:
+      - Whether one of O(agents) counts too that is to prove O(wait_for_release), and serves the release of before until
+        it is its turn in the rollout, as a new host does.
+    type: bool
+    default: false
   wait_for_files:
     description:
       - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
@@ -61,6 +78,40 @@ options:
       - With O(wait_for_release), the files are waited for after the release, in what is left of O(wait_timeout).
     type: list
     elements: str
+  _turn:
+    description: One of several waits in a row, and what those before it have seen. Of no use in a task.
+    type: dict
+    suboptions:
+      agents:
+        description: The names of the agents that were live before.
+        type: list
+        elements: str
+        default: []
+      left:
+        description: The seconds that are left of the wait.
+        type: float
+      generation:
+        description: The generation that the first wait found, where that is waited for.
+        type: int
+      stuck:
+        description: The seconds for which no agent could go on already.
+        type: float
+        default: 0.0
+      moves:
+        description: The moves of the rollout that were shown.
+        type: int
+      outcomes:
+        description: How many agents had proved it, and how many had given up, as was shown.
+        type: list
+        elements: int
+      states:
+        description: What the znodes held when the first wait began.
+        type: list
+        elements: list
+      told:
+        description: The reasons that the controller has shown; a wait ends at any other one.
+        type: list
+        elements: str
 seealso:
   - module: zoo.deploy.zk_release
   - module: zoo.deploy.zk_release_info
@@ -85,6 +136,13 @@ EXAMPLES = r"""
     wait_for_release: desired
     wait_timeout: 60
     max_failures: 10%
+
+- name: Wait until every host of the roster is there and has the release that is published
+  zoo.deploy.zk_fleet_info:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    wait_for_release: desired
+    max_missing: 0
 
 - name: Wait for the very release that was published without waiting
   zoo.deploy.zk_fleet_info:
@@ -116,6 +174,10 @@ commit_id:
   description: The commit that is desired now; null where nothing valid is published.
   returned: unless nothing could be read
   type: str
+release:
+  description: The desired release as its znode has it; null where nothing valid is published.
+  returned: unless nothing could be read
+  type: dict
 served:
   description: What the agents serve, by commit, that of most agents first.
   returned: unless nothing could be read
@@ -173,8 +235,9 @@ agents:
       returned: always
     state:
       description:
-        - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
-          C(failed), C(rolled_back).
+        - One of C(idle), C(waiting), C(halted), C(queued), C(fetching), C(staging), C(draining), C(activating),
+          C(checking), C(active), C(failed), C(rolled_back).
+        - While C(waiting), its turn in the rollout has not come; while C(halted), it does not until somebody goes on.
       type: str
       returned: always
     generation:
@@ -238,8 +301,96 @@ agents:
       description: Whether it has proved the desired release.
       type: bool
       returned: always
+rollout:
+  description: How it is with the rollout of the desired release.
+  returned: where it is rolled out
+  type: dict
+  contains:
+    phase:
+      description: C(running), C(soaking), C(paused), C(halted), C(rolling_back), C(done) or C(rolled_back).
+      type: str
+      returned: always
+    step:
+      description: The step that is open, from 1.
+      type: int
+      returned: always
+    steps:
+      description: How many steps there are.
+      type: int
+      returned: always
+    moves:
+      description: How often phase or step have changed.
+      type: int
+      returned: always
+    waits_for:
+      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      type: str
+      returned: always
+    says:
+      description: What it waits for, or how it has ended, in a sentence.
+      type: str
+      returned: always
+    places:
+      description: How many hosts may be on their way at once.
+      type: int
+      returned: always
+    fleet:
+      description: How many hosts were there when they were last counted.
+      type: int
+      returned: always
+    counts:
+      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      type: dict
+      returned: always
+      sample: {proved: 3, failed: 1}
+    since:
+      description: When phase or step last changed, RFC 3339.
+      type: str
+      returned: always
+    bad:
+      description: Why its commit is marked as bad.
+      type: str
+      returned: where it is, once the rollout has stopped
+    by:
+      description: The person who did that; empty where it was none.
+      type: str
+      returned: always
+    reason:
+      description: Why it is in this phase; empty where nothing is to be said.
+      type: str
+      returned: always
+    from:
+      description: The commit of the release that hosts have while they wait; null where there is none.
+      type: str
+      returned: always
+    plan:
+      description: C(rollout) as it was published, or as the policy has it.
+      type: raw
+      returned: always
+    hosts:
+      description:
+        - What each host has come to, by its name. One that is not in it was not admitted.
+        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
+          C(returned), C(since), and where it is known C(message).
+      type: dict
+      returned: always
+      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00"}}
+degraded:
+  description:
+    - What is not as it should be beside the release, a line each, that is which agents are held or drained, what keeps
+      them from their work (RV(agents[].troubles)), and which of their files have failed.
+  returned: unless nothing could be read
+  type: list
+  elements: str
+report:
+  description:
+    - How it is with the fleet, for a person, a list of lines. What agents have said has no control characters in it.
+    - Made by the controller, so not there with C(async).
+  returned: unless nothing could be read
+  type: list
+  elements: str
 missing_agents:
-  description: Those of O(agents) that are not live.
+  description: The names of the hosts of the roster whose agents are not live, or those of O(agents) that are not live.
   returned: unless nothing could be read
   type: list
   elements: str
@@ -249,7 +400,7 @@ failed_agents:
   type: list
   elements: str
 pending_agents:
-  description: The names of the agents that have neither proved it nor given up.
+  description: The names of the agents that have neither proved it nor given up, as far as that is known.
   returned: after a wait
   type: list
   elements: str
@@ -258,8 +409,12 @@ lost_agents:
   returned: after a wait
   type: list
   elements: str
+msg:
+  description: Why the rollout of the release waits for a person.
+  returned: with O(wait_for_release), while it does
+  type: str
 converged:
-  description: Whether the fleet has proved it, as far as O(min_agents) and O(max_failures) ask for it.
+  description: Whether the fleet has proved it, as far as O(min_agents), O(max_failures) and O(max_missing) ask for it.
   returned: when O(wait_for_release) or O(wait_for_files)
   type: bool
 timed_out:
@@ -270,20 +425,34 @@ timed_out:
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     WAITING_OPTIONS,
+    begun,
     limits_of,
     outage,
     read_agents,
+    roster_names,
     wait_for_fleet,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import FileProof, read_states, summarize_paths
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import NOTHING_PROVED, Proof, WaitResult
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
+    FileProof,
+    ZnodeState,
+    read_states,
+    summarize_paths,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
+    NO_EARLIER_WAIT,
+    NOTHING_PROVED,
+    EarlierWait,
+    Proof,
+    WaitResult,
+    absences,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_state import describe_fleet
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     DEFAULT_APP,
@@ -293,14 +462,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     quote,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    SUPERSEDED,
     Published,
     ReleaseProof,
     is_desired,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import rollout_result
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
+LEAST_CONNECT_TIMEOUT = 1.0
+"""Seconds in which a connection can be had, also where the wait is almost over."""
 DESIRED = "desired"
 RELEASE = re.compile(rf"{DESIRED}|[0-9]+|[0-9a-fA-F]{{7,64}}")
 """What `wait_for_release` may be."""
@@ -313,7 +487,21 @@ def argument_spec() -> dict[str, Any]:
         "app": {"type": "str", "default": DEFAULT_APP},
         "agents": {"type": "list", "elements": "str"},
         "wait_for_release": {"type": "str"},
+        "accept_waiting": {"type": "bool", "default": False},
         "wait_for_files": {"type": "list", "elements": "str"},
+        "_turn": {
+            "type": "dict",
+            "options": {
+                "agents": {"type": "list", "elements": "str", "default": []},
+                "left": {"type": "float"},
+                "generation": {"type": "int"},
+                "stuck": {"type": "float", "default": 0.0},
+                "moves": {"type": "int"},
+                "outcomes": {"type": "list", "elements": "int"},
+                "states": {"type": "list", "elements": "list"},
+                "told": {"type": "list", "elements": "str"},
+            },
+        },
         **WAITING_OPTIONS,
     }
 
@@ -336,77 +524,155 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """What a fleet says, once it has proved what it is to prove. A `ZooKeeperError` has it in its details."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
+    expected = roster_names(client, paths) if options["agents"] is None else options["agents"]
     agents = read_agents(client, paths)
+    missing = sorted(set(expected).difference(agents))
+    rollout = rollout_result(client, paths, published.generation)
     seen = {name: agents[name] for name in agents if options["agents"] is None or name in options["agents"]}
     if not waits(options):
-        return describe(seen, published, options)
+        return {**describe(seen, published, missing), **rollout}
+    wanted: list[Proof] = []
     try:
-        result = wait(client, paths, list(proofs(client, paths, published, options)), options)
+        wanted.extend(proofs(client, paths, published, options))
+        result = wait(client, paths, wanted, options)
     except ZooKeeperError as exc:
-        exc.details = {**describe(seen, published, options), "converged": False, "timed_out": is_outage(exc)}
+        exc.details = {
+            **describe(seen, published, missing),
+            **rollout,
+            "failed_agents": [],
+            "pending_agents": sorted(seen if options["agents"] is None else options["agents"]),
+            "lost_agents": [],
+            "converged": False,
+            "timed_out": is_outage(exc),
+            **for_the_next_turn(wanted, options),
+        }
         raise
-    found = {**result.to_result(), **describe(result.agents, published, options)}
+    if result.problem and not result.timed_out:  # another release may be what has ended the wait
+        published = read_published(client, paths)
+        if SUPERSEDED in result.problem:
+            verdict = ReleaseProof(paths.config, published.generation, names=options["agents"]).judge(result.agents)
+            result = result._replace(verdict=verdict)
+    found = {
+        **result.to_result(),
+        **describe(result.agents, published, result.missing),
+        **rollout_result(client, paths, published.generation),
+        **for_the_next_turn(wanted, options),
+    }
     if result.problem:
         raise ZooKeeperError(result.problem, **found)
     return found
 
 
-def describe(agents: Mapping[str, AgentStatus], published: Published, options: Mapping[str, Any]) -> dict[str, Any]:
+def for_the_next_turn(wanted: list[Proof], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the znodes held when the first of several waits in a row began: that is what is waited for."""
+    if options["_turn"] is None:
+        return {}
+    states = [proof.states for proof in wanted if isinstance(proof, FileProof)]
+    return {"_states": states[0]} if states else {}
+
+
+def describe(agents: Mapping[str, AgentStatus], published: Published, missing: Sequence[str]) -> dict[str, Any]:
     """The part of the result that is the fleet's state."""
     commit_id = published.release.commit_id if published.release else None
     return {
         "generation": published.generation,
         "commit_id": commit_id,
+        "release": published.release.to_object() if published.release else None,
         **describe_fleet(agents, published.generation, commit_id),
-        "missing_agents": sorted(set(options["agents"] or []) - set(agents)),
+        "missing_agents": list(missing),
     }
 
 
 def proofs(client: Any, paths: AppPaths, published: Published, options: Mapping[str, Any]) -> Iterator[Proof]:
     """What the fleet is to prove, one after the other. Raises `ZooKeeperError` where it can't."""
     if options["wait_for_release"] is not None:
-        yield release_proof(paths, published, options["wait_for_release"], options["agents"])
+        yield release_proof(paths, published, options)
     znodes = options["wait_for_files"]
     if znodes:
-        yield FileProof(read_states(client, znodes), summarize_paths(znodes), options["agents"])
+        given = options["_turn"] and options["_turn"]["states"]
+        states = [ZnodeState(*state) for state in given] if given else read_states(client, znodes)
+        yield FileProof(states, summarize_paths(znodes), options["agents"])
 
 
-def release_proof(paths: AppPaths, published: Published, wanted: str, names: list[str] | None) -> ReleaseProof:
-    """The release that is to be proved. Raises `ZooKeeperError` where it is not the one that is published."""
-    if wanted != DESIRED and not is_desired(published, wanted):
+def followed(options: Mapping[str, Any]) -> int | None:
+    """The generation that an earlier turn of the same wait has found."""
+    return options["_turn"]["generation"] if is_later(options) else None
+
+
+def is_later(options: Mapping[str, Any]) -> bool:
+    """Whether this is a turn of a wait that is not the first."""
+    return options["_turn"] is not None and options["_turn"]["left"] is not None
+
+
+def release_proof(paths: AppPaths, published: Published, options: Mapping[str, Any]) -> ReleaseProof:
+    """The release that is to be proved. Raises `ZooKeeperError` where it is not the one that is published.
+
+    In a later turn it is the generation that was found in the first, also where it is deleted meanwhile.
+    """
+    wanted, names = options["wait_for_release"], options["agents"]
+    known = followed(options)
+    generation = published.generation if known is None else known
+    if known is not None and published.generation not in {None, known}:
+        raise ZooKeeperError(f"{paths.config}: {SUPERSEDED}{published}")
+    if known is None and wanted != DESIRED and not is_desired(published, wanted):
         raise ZooKeeperError(f"{paths.config}: wait_for_release expects {quote(wanted)}, but {published}")
-    if published.generation is None and names is None:
+    if generation is None and names is None:
         raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
     if published.problem:
         raise ZooKeeperError(f"{paths.config}: what is published is no release: {published.problem}")
     commit_id = published.release.commit_id if published.release else None
-    return ReleaseProof(paths.config, published.generation, commit_id, names)
+    # The rollout decides on the fleet; of some of it, only they themselves.
+    gate = None if names is not None or generation is None else RolloutPaths(paths.rollout(generation)).gate
+    accepts_waiting = names is not None and options["accept_waiting"]
+    # What a plan accepts, whoever deploys has accepted: a host that does not serve what is desired is one that failed.
+    return ReleaseProof(
+        paths.config, generation, commit_id, names, gate, accepts_waiting=accepts_waiting, accepts_failures=False
+    )
 
 
 def wait(client: Any, paths: AppPaths, wanted: list[Proof], options: Mapping[str, Any]) -> WaitResult:
     """How waiting for one proof after the other ends, within one `wait_timeout`; a problem names its subject."""
     deadline = time.monotonic() + options["wait_timeout"]
+    turn = options["_turn"]
+    known = turn and (turn["agents"], turn["told"], turn["stuck"], turn.get("moves"), turn.get("outcomes"))
+    earlier = EarlierWait(*known) if known else NO_EARLIER_WAIT
     whole = NOTHING_PROVED
     for proof in wanted:
         left = max(0.0, deadline - time.monotonic())
-        whole = wait_for_fleet(client, paths, proof, limits_of(options), left).after(whole)
+        whole = wait_for_fleet(client, paths, proof, limits_of(options), left, earlier).after(whole)
         if whole.problem:
             return whole._replace(problem=f"{proof.subject}: {whole.problem}")
     return whole
 
 
+def in_time(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, where the connection of a later turn is waited for no longer than the fleet."""
+    left = options["_turn"] and options["_turn"]["left"]
+    seconds = options["connect_timeout"]
+    limit = seconds if left is None else max(left, LEAST_CONNECT_TIMEOUT)
+    return {**options, "connect_timeout": min(seconds, limit)}
+
+
+def run(options: dict[str, Any]) -> dict[str, Any]:
+    """What the module returns; the connection to the ensemble is a part of the wait."""
+    began = time.monotonic()
+    check(options)
+    with connect(options, outage(options, waits=waits(options))) as client:
+        return gather(client, begun(options, time.monotonic() - began))
+
+
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
-    options = module.params
+    options = in_time(module.params)
     try:
-        check(options)
-        with connect(options, outage(options, waits=waits(options))) as client:
-            result = gather(client, options)
-    except (ZooKeeperError, InvalidRecord) as exc:
+        result = run(options)
+    except ZooKeeperError as exc:
+        module.fail(exc, **({"timed_out": is_outage(exc)} if is_later(options) else {}))
+    except InvalidRecord as exc:
         module.fail(exc)
-    if result.get("lost_agents"):
-        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
+    for absence in absences(result) if waits(options) else ():
+        module.warn(absence)
     module.exit_json(changed=False, **result)
 
 

@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
+  - zoo.deploy.attending
 author:
   - zoo.deploy contributors (@zoo-deploy)
 requirements:
@@ -29,10 +30,14 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Resolves O(ref) and says whether it would be published; writes nothing and waits for nothing.
+    description:
+      - Resolves O(ref) and says whether it would be published; writes nothing and waits for nothing.
+      - RV(foreseen) and RV(steps) say which live hosts would change, in which step of the rollout, and who would not.
   diff_mode:
     support: full
-    description: Shows the release that was desired before and the one that is after.
+    description:
+      - Shows the release that was desired before and the one that is after.
+      - In check mode RV(foreseen) is shown below that.
   platform:
     support: full
     platforms: posix
@@ -72,17 +77,53 @@ options:
     description:
       - V(published) publishes O(ref) of O(url).
       - V(rolled_back) publishes an earlier release of the history again, O(to) says which. It asks no git server,
-        and servers that still keep that release need none either.
+        and servers that still keep that release need none either. It goes as many servers at a time as the rollout that
+        it goes back from, without its steps; servers that are not healthy go first.
+      - V(promoted), V(paused) and V(halted) are about the rollout of what is published, see O(rollout). V(promoted)
+        opens its next step now, or has it go on after a pause, and waits for the fleet as V(published) does; where the
+        rollout is halted, only with O(force), and the failures that there are count no more. V(paused) lets no more
+        servers begin until it is promoted, V(halted) until it is promoted by force. Where there is nothing to do
+        RV(msg) says so, and what can't be done fails.
     type: str
-    choices: [published, rolled_back]
+    choices: [published, rolled_back, promoted, paused, halted]
     default: published
+  rollout:
+    description:
+      - How the release reaches the fleet, an object, or V(true) for one server at a time, or V(false) for all at once.
+        The agents carry it out by themselves, whatever becomes of this task.
+      - C(steps) is a list; each step opens the release to more servers, by C(hosts) (a number, or a percentage such as
+        C(10%), of all that have it by then), C(percent), C(names), or C(labels) (as in the role's C(watcher_labels)).
+        After a step C(soak) seconds pass, or a person has to promote it (C(pause)). The last step is always the whole
+        fleet. With C(gate), O(gates) are asked before the next step opens; with C(unattended) beside C(steps), no step
+        waits for them.
+      - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
+        C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
+        disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
+        further. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
+        release go back by themselves. The commit of one that failures have stopped is not published again, but with
+        O(force).
+      - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
+        branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
+      - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)
+        publishes it anew, with this plan.
+      - Where it is not given, C(rollout) of C(<app>/policy) counts, an object in a znode; where that is not there
+        either, all servers switch at once.
+    type: raw
+    version_added: 0.1.0
+  reason:
+    description: Why the rollout is promoted, paused or halted, as the servers and others are to be told.
+    type: str
+    version_added: 0.1.0
   to:
     description:
       - What to go back to with O(state=rolled_back), an entry of the history by its name, or a commit's id,
-        full or its first 7 digits or more.
-      - Where it is not given, it is the last release that the whole fleet had proved and that is not the current one,
-        as noted by who waited for it with O(wait). Where none is known to be proved, one has to be named.
-      - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved.
+        full or its first 7 digits or more. A commit is taken as it was published last at the place of the current
+        release, its C(relativePath), and where it never was there, at any other.
+      - Where it is not given, it is the last release that the whole fleet had proved at that place, and that is
+        another, as noted by who waited for it with O(wait). What somebody has rolled back from is that only where it
+        was published and proved again. Where none is known to be proved, one has to be named.
+      - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
+        missing before the publication is no evidence against it.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
   only_if:
@@ -97,16 +138,32 @@ options:
     description:
       - Publish also where the release is the desired one already. It gets a new generation, in which agents that gave
         it up, because it failed or was rolled back, try it again; those that run it prove it anew.
+      - Publish, or promote, also while somebody holds the lock. A warning and RV(overridden_lock) say whose it is; it
+        stays.
       - Such a task changes something each time.
     type: bool
     default: false
+  lock_timeout:
+    description:
+      - Seconds to wait for a lock to be removed or to expire, at the most. Without it, or where they are over, the task
+        fails and says who has locked the application, since when, until when and why; see M(zoo.deploy.zk_lock).
+      - A lock keeps O(state=published) and O(state=promoted) from changing anything. O(state=rolled_back),
+        O(state=paused) and O(state=halted) do not look at it.
+      - They come before those of O(wait_timeout). In check mode nothing is waited for.
+    type: float
+    default: 0
+    version_added: 0.2.0
   publisher:
     description:
       - Who publishes, as the history is to say it.
       - Where it is not given, it is the user and the host where the module runs.
     type: str
   wait:
-    description: Whether to wait until the live agents have proved the release.
+    description:
+      - Whether to wait until the live agents have proved the release.
+      - A rollout is waited for until it is done, halted or has gone back, without a limit where O(wait_timeout) is not
+        given. Where it pauses for a person, the task ends well, RV(converged) is false and RV(msg) says what to do.
+      - Without O(wait_timeout), the task fails where no agent has been live for the C(progressDeadline) of the rollout.
     type: bool
     default: true
   _published:
@@ -135,11 +192,55 @@ options:
         description: The seconds for which no agent could go on already.
         type: float
         required: true
+      moves:
+        description: The moves of the rollout that were shown.
+        type: int
+      outcomes:
+        description: How many agents had proved it, and how many had given up, as was shown.
+        type: list
+        elements: int
+  _gated:
+    description: Whether the steps are to wait for gates. Of no use in a task.
+    type: bool
+    default: false
+  _attended:
+    description: Whether the wait ends at each move of the rollout, from the first on. Of no use in a task.
+    type: bool
+    default: false
+  _asks:
+    description: Only tells whether the rollout would be promoted, and how it is. Of no use in a task.
+    type: bool
+    default: false
+  _locked_out:
+    description: Whether gates are not asked because of a lock, which is waited for then. Of no use in a task.
+    type: bool
+    default: false
+  _command:
+    description: What the gates have come to. Of no use in a task.
+    type: dict
+    suboptions:
+      verb:
+        description: What is done with the rollout.
+        type: str
+        required: true
+      by:
+        description: Whose wish that is.
+        type: str
+        required: true
+      reason:
+        description: Why.
+        type: str
+        required: true
+      moves:
+        description: The moves of the rollout that it is about.
+        type: int
+        required: true
   _told:
     description: The reasons that the controller has shown; a wait ends at any other one. Of no use in a task.
     type: list
     elements: str
 seealso:
+  - module: zoo.deploy.zk_lock
   - module: zoo.deploy.zk_release_info
   - module: zoo.deploy.zk_fleet_info
   - plugin: zoo.deploy.zk_services
@@ -170,6 +271,13 @@ EXAMPLES = r"""
     min_agents: 95%
     max_failures: 1%
 
+- name: Deploy, where no more than two hosts of the roster may be missing
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.4.2
+    max_missing: 2
+
 - name: Bring back the last release that the whole fleet had proved
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
@@ -190,6 +298,52 @@ EXAMPLES = r"""
     ref: "{{ deployed.release.commitId }}"
     only_if: "{{ deployed.generation }}"
     force: true
+
+- name: Deploy to one server, after a minute to a tenth of them, then to all, and go back by itself where that fails
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.5.0
+    rollout:
+      steps:
+        - {hosts: 1, soak: 60}
+        - {percent: 10}
+      maxInFlight: 10%
+      onFailure: rollback
+
+- name: Deploy to one server; to the others only where checkout works there and few requests fail, else halt
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.5.1
+    rollout:
+      steps:
+        - {hosts: 1, soak: 120}
+      maxInFlight: 25%
+    gates:
+      - name: checkout
+        command: [/usr/local/bin/smoke-test, --only, checkout]
+        environment:
+          API_TOKEN: "{{ smoke_test_token }}"
+        timeout: 60
+      - name: failing requests
+        url: http://prometheus:9090/api/v1/query?query=sum(rate(http_requests_total%7Bcode=~%225..%22%7D%5B2m%5D))
+        json: {path: data.result.0.value.1, at_most: 0.5}
+    notify: /usr/local/bin/tell-the-team
+
+- name: Let no more servers take the release for now
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    state: paused
+    reason: latency in zone a
+
+- name: Deploy, after somebody's lock where there is one, if that goes within ten minutes
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.5.1
+    lock_timeout: 600
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -221,6 +375,10 @@ release:
     commitId: 81d4066248f2c54237c352a2ece3bc070a5a91d9
     relativePath: site
     ref: main
+before:
+  description: The release that was desired before, in the same form; null where there was none.
+  returned: with O(state=published) and O(state=rolled_back), and on failure after publishing
+  type: dict
 agents:
   description:
     - The status of each live agent, by name, in the form of its znode.
@@ -236,7 +394,7 @@ agents:
     state:
       description:
         - One of C(idle), C(queued), C(fetching), C(staging), C(draining), C(activating), C(checking), C(active),
-          C(failed), C(rolled_back).
+          C(failed), C(rolled_back), and in a rollout C(waiting) and C(halted).
       type: str
       returned: always
     generation:
@@ -312,12 +470,216 @@ lost_agents:
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
+overtaken_by:
+  description:
+    - What was published while the module waited, with C(commit_id) and C(generation).
+    - They are null where the release was deleted; only the commit is, where what was published is no release.
+  returned: when another release was published, or this one deleted, while the module waited
+  type: dict
+  sample: {commit_id: 2f06ef8b1d3c4a5b6c7d8e9f0a1b2c3d4e5f6071, generation: 4294967312}
+report:
+  description:
+    - How it is with the fleet, for a person, a list of lines. What agents have said has no control characters in it.
+  returned: when O(wait=true) and not in check mode, and where there is a rollout
+  type: list
+  elements: str
+rests:
+  description: That the wait has ended because the rollout waits for a person; RV(msg) says for what.
+  returned: when it does, which is no failure
+  type: bool
+missing_agents:
+  description: The names of the hosts of the roster whose agents are not live, as far as that is known.
+  returned: when O(wait=true), and in check mode with RV(steps)
+  type: list
+  elements: str
+rollout:
+  description: How it is with the rollout of the release.
+  returned: where the release is rolled out, not in check mode
+  type: dict
+  contains:
+    phase:
+      description: C(running), C(soaking), C(paused), C(halted), C(rolling_back), C(done) or C(rolled_back).
+      type: str
+      returned: always
+    step:
+      description: The step that is open, from 1.
+      type: int
+      returned: always
+    steps:
+      description: How many steps there are.
+      type: int
+      returned: always
+    moves:
+      description: How often phase or step have changed.
+      type: int
+      returned: always
+    waits_for:
+      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      type: str
+      returned: always
+    says:
+      description: What it waits for, or how it has ended, in a sentence.
+      type: str
+      returned: always
+    places:
+      description: How many hosts may be on their way at once.
+      type: int
+      returned: always
+    fleet:
+      description: How many hosts were there when they were last counted.
+      type: int
+      returned: always
+    counts:
+      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      type: dict
+      returned: always
+      sample: {proved: 3, failed: 1}
+    since:
+      description: When phase or step last changed, RFC 3339.
+      type: str
+      returned: always
+    bad:
+      description: Why its commit is marked as bad.
+      type: str
+      returned: where it is, once the rollout has stopped
+    by:
+      description: The person who did that; empty where it was none.
+      type: str
+      returned: always
+    reason:
+      description: Why it is in this phase; empty where nothing is to be said.
+      type: str
+      returned: always
+    from:
+      description: The commit of the release that hosts have while they wait; null where there is none.
+      type: str
+      returned: always
+    plan:
+      description: C(rollout) as it was published, or as the policy has it.
+      type: raw
+      returned: always
+    hosts:
+      description:
+        - What each host has come to, by its name. One that is not in it was not admitted.
+        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
+          C(returned), C(since), and where it is known C(message).
+      type: dict
+      returned: always
+      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00"}}
+unknown_hosts:
+  description: Hosts that a step of the rollout names, and that are not in the fleet. The module warns of them.
+  returned: when there are any, and something is published
+  type: list
+  elements: str
+unknown_labels:
+  description:
+    - The labels, as in C(zone=a), by which a step of the rollout takes its hosts, and which no host in the roster has.
+    - The module warns of them.
+  returned: when there are any, and something is published
+  type: list
+  elements: str
+without_steps:
+  description:
+    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait.
+    - The module warns of it.
+  returned: when that is so, and something is published
+  type: str
+steps:
+  description:
+    - The steps of the rollout in which live hosts would change, from the one that would be open; where all switch at
+      once, there is one.
+    - It is foreseen for the live hosts of now, none of which fails.
+  returned: in check mode, where something would be published or promoted
+  type: list
+  elements: dict
+  contains:
+    number:
+      description: The step's number, from 1.
+      type: int
+      returned: always
+    says:
+      description: What the step says, in words.
+      type: str
+      returned: always
+    hosts:
+      description:
+        - The names of the hosts that would change in it, where that is known.
+        - A step by number takes whoever comes first, so there are none. A later step by names or labels has all that it
+          takes, some of which may have changed before.
+      type: list
+      elements: str
+      returned: always
+    count:
+      description: How many hosts would change in it, at the most.
+      type: int
+      returned: always
+    fewest:
+      description: How many hosts would change in it, at least; less than RV(steps[].count) where some may have before.
+      type: int
+      returned: always
+  sample:
+    - {number: 1, says: "1 host in all, then a pause for a person", hosts: [], count: 1, fewest: 1}
+    - {number: 2, says: all hosts, hosts: [], count: 3, fewest: 3}
+foreseen:
+  description: What would happen, line by line; RV(steps) in words, and who would not change.
+  returned: in check mode, where something would be changed
+  type: list
+  elements: str
+  sample:
+    - 4 hosts would change, 1 at a time
+    - "step 1 of 2, 1 host in all, then a pause for a person: 1, whichever comes first"
+    - "step 2 of 2, all hosts: 3, whichever come first"
+    - "held, and stay as they are: web7"
+unchanged_agents:
+  description: The names of the live agents whose hosts run the commit already.
+  returned: in check mode, where something would be published or promoted
+  type: list
+  elements: str
+held_agents:
+  description: The names of the live agents that a person on their hosts holds, and that would stay as they are.
+  returned: in check mode, where something would be published or promoted
+  type: list
+  elements: str
+overridden_lock:
+  description:
+    - The lock in spite of which O(force) has published or promoted, as RV(zoo.deploy.zk_release_info#module:lock).
+  returned: where somebody held it
+  type: dict
+lock:
+  description: The lock because of which nothing was done, as RV(zoo.deploy.zk_release_info#module:lock).
+  returned: on failure, where somebody holds it
+  type: dict
+gates:
+  description: What the gates said that were asked, in their order.
+  returned: where O(gates) is not empty, not in check mode
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The gate's name.
+      type: str
+      returned: always
+    outcome:
+      description: C(passed), C(failed) or C(inconclusive).
+      type: str
+      returned: always
+    says:
+      description: The first line of what it said, or why it is inconclusive.
+      type: str
+      returned: always
+    step:
+      description: The step that waited for it, from 1.
+      type: int
+      returned: always
 msg:
-  description: Why nothing was published.
-  returned: when O(state=rolled_back) without O(to), and the current release is a rollback itself
+  description: Why nothing was published, or what a rollout waits for.
+  returned: >-
+    when O(state=rolled_back) without O(to), and the current release is a rollback itself; when a rollout is paused, or
+    a verb has nothing to do
   type: str
 converged:
-  description: Whether the fleet has proved the release, as far as O(min_agents) and O(max_failures) ask for it.
+  description:
+    - Whether the fleet has proved the release, as far as O(min_agents), O(max_failures) and O(max_missing) ask for it.
   returned: when O(wait=true) and not in check mode
   type: bool
 timed_out:
@@ -331,26 +693,55 @@ elapsed:
   sample: 1.207
 """
 
-import getpass
+import contextlib
 import json
-import os
-import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, elapsed
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, is_outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, live_names, outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
+    ARGSPEC,
+    ZnodeModule,
+    elapsed,
+    user_and_host,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    ZooKeeperError,
+    check_amounts,
+    is_outage,
+    unless_refused,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
+from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
-from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord, Release
-from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
+    Lock,
+    Locked,
+    guard_of,
+    read_lock,
+    right_now,
+    unlocked,
+    wait_until_free,
+    when_unlocked,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    COMMIT_ID,
+    DEFAULT_APP,
     ROLLED_BACK_FROM,
+    AppPaths,
+    InvalidRecord,
+    Release,
+    quote,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    ROLLOUT,
     Published,
     ReleaseProof,
     begin_anew,
     check_only_if,
+    node_of,
     now,
     prove,
     publish,
@@ -358,8 +749,36 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import ATTENDING_OPTIONS, gated
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
+    InvalidRollout,
+    check_keys,
+    parsed_rollout,
+    read_plan,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import GATES, RolloutPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Steered, command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
+    Unknown,
+    bad_commits,
+    check_not_bad,
+    describe_unknown,
+    published_plan,
+    read_policy,
+    read_rollouts,
+    read_state,
+    rollout_result,
+    unknown_hosts,
+    why_without_steps,
+    with_policy,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
+VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
+"""What a person does to a rollout, by the state that it is to have."""
+NOT_PUBLISHED = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""
 
@@ -372,10 +791,13 @@ def argument_spec() -> dict[str, Any]:
         "url": {"type": "str"},
         "ref": {"type": "str"},
         "relative_path": {"type": "str"},
-        "state": {"type": "str", "choices": ["published", "rolled_back"], "default": "published"},
+        "state": {"type": "str", "choices": ["published", "rolled_back", *VERBS], "default": "published"},
+        "rollout": {"type": "raw"},
+        "reason": {"type": "str"},
         "to": {"type": "str"},
         "only_if": {"type": "str"},
         "force": {"type": "bool", "default": False},
+        "lock_timeout": {"type": "float", "default": 0.0},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
         "_published": {
@@ -386,9 +808,12 @@ def argument_spec() -> dict[str, Any]:
                 "commit_id": {"type": "str", "required": True},
                 "left": {"type": "float", "required": True},
                 "stuck": {"type": "float", "required": True},
+                "moves": {"type": "int"},
+                "outcomes": {"type": "list", "elements": "int"},
             },
         },
         "_told": {"type": "list", "elements": "str"},
+        **ATTENDING_OPTIONS,
         **WAITING_OPTIONS,
     }
 
@@ -401,20 +826,68 @@ def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], publis
         raise InvalidRecord(
             "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
         )
+    if options["rollout"] is not None and options["state"] != "published":
+        raise InvalidRecord("rollout: only with the state published")
     if options["state"] == "rolled_back":
-        release = rollback_target(read_history(client, paths), published.release, options["to"])
+        release = earlier_release(client, paths, options, published)
     else:
-        release = resolved_release(options, published.release)
-    return replace(release, publisher=options["publisher"] or publisher(), published_at=now())
+        rollout = options["rollout"]
+        if options["_gated"]:
+            found = read_policy(client, paths, None).get(ROLLOUT) if rollout is None else parsed_rollout(rollout)
+            rollout = gated(found)
+        release = with_rollout(resolved_release(options, published.release), rollout)
+    release = with_policy(client, paths, release)
+    return replace(release, publisher=options["publisher"] or user_and_host(), published_at=now())
 
 
-def publisher() -> str:
-    """Who runs this, and where; a user's number where it has no name here, as in a container."""
+def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
+    """The release to go back to. Raises `InvalidRecord`."""
+    history = read_history(client, paths)
+    done = [generation for generation, state in read_rollouts(client, paths).items() if state.has_proved]
+    return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+
+
+def with_rollout(release: Release, rollout: Any) -> Release:
+    """The release, to be rolled out as an option says. Raises `InvalidRollout`, `CommitError`."""
+    if rollout is None:
+        return release
+    content = parsed_rollout(rollout)
+    read_plan(content)
+    check_keys(content)
+    if isinstance(content, dict) and content.get("from") is not None:
+        content = {**content, "from": commit_meanwhile(release.url, content["from"])}
+    return replace(release, extra={**release.extra, ROLLOUT: content})
+
+
+def commit_meanwhile(url: str, name: Any) -> str:
+    """The commit that servers are to have meanwhile. One that is named in full need not be in the repository any more.
+
+    Raises `InvalidRollout`, `CommitError`.
+    """
+    if not isinstance(name, str):
+        raise InvalidRollout(f"rollout.from: expected a commit, a tag or a branch, got {quote(name)}")
+    if COMMIT_ID.fullmatch(name.lower()):
+        return name.lower()
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+        return resolve(url, name)
+    except CommitError as exc:
+        raise CommitError(f"rollout.from: {str(exc).removeprefix('ref: ')}") from exc
+
+
+def keeps_another_plan(client: Any, paths: AppPaths, published: Published, release: Release) -> bool:
+    """Whether a release that is desired already is rolled out in another way than this says."""
+    if ROLLOUT not in release.extra or published.release is None or published.generation is None:
+        return False
+    desired, generation = published.release, published.generation
+
+    def differs() -> bool:
+        plan = read_plan(published_plan(client, paths, desired, generation))
+        return plan != read_plan(release.extra[ROLLOUT])
+
+    try:
+        return unless_refused(differs, False)  # who publishes need not be able to read the policy
+    except InvalidRecord:
+        return True
 
 
 def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
@@ -434,22 +907,27 @@ def ref_before(before: Release | None, url: str) -> str:
         return "HEAD"
     if before.url != url:
         raise InvalidRecord(f"ref: give it; what is published now is of another repository, {before.url}")
-    if not before.ref:
+    if not before.ref or not isinstance(before.ref, str):  # another publisher may have written anything
         raise InvalidRecord("ref: give it; the release that is published now has none that it could be taken from")
     return before.ref
 
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
-    waits = options["wait"] and not check
-    result, agents, begin = begin_anew(lambda: publish_wanted(client, options, check))
+    waits, paths = options["wait"] and not check, AppPaths(options["app"])
+
+    def attempt() -> tuple[dict[str, Any], list[str], float]:
+        return begin_anew(lambda: publish_wanted(client, options, check))
+
+    result, agents, begin = when_unlocked(client, paths, lock_seconds(options, check), attempt)
     return wait(client, options, result, agents, begin) if waits else result
 
 
 def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[str], float]:
     """Publish where something differs; the result, who was live before, and when it was.
 
-    Raises `Overtaken`: then all is to be read anew.
+    Raises `Overtaken`: then all is to be read anew. Raises `Locked`, but not for a rollback: who goes back at night
+    need not find out first who has locked.
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
@@ -459,13 +937,108 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
         result["msg"] = f"{release.commit_id} is a rollback from {since} already; name another release with to"
+    if same and keeps_another_plan(client, paths, published, release):
+        known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
+        result["kept_plan"] = f"{known}; force publishes it anew, with this one"
     if not same:
+        node_of(paths, release)
         check_only_if(paths, published, options["only_if"])
+        if not options["force"]:
+            check_not_bad(client, paths, release.commit_id)
+        unknown = unknown_hosts(client, paths, release)
+        result.update({"unknown_hosts": unknown.names} if unknown.names else {})
+        result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
+        without_steps = why_without_steps(client, paths, release, published.release)
+        result.update({"without_steps": without_steps} if without_steps else {})
+    lock = None
+    if not same and options["state"] == "published":
+        lock = unlocked(client, paths, NOT_PUBLISHED, force=options["force"])
+        result.update(overridden(lock))
+    if not same and check:
+        result.update(foreseen(lambda: foresee(client, paths, release, published.release).to_result()))
+        result["diff"]["prepared"] = "".join(f"{line}\n" for line in result["foreseen"])
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:
-        result["generation"] = publish(client, paths, release, published)
+        result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def foreseen(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the result has of the hosts that would change, as they are found by a look."""
+    try:
+        return look()
+    except (InvalidRecord, ZooKeeperError) as exc:  # who publishes need not be able to read all that
+        if isinstance(exc, ZooKeeperError) and is_outage(exc):
+            raise
+        return {"foreseen": [f"which hosts would change is not known: {exc}"]}
+
+
+def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Promote, pause or halt the rollout of what is published; the module's result.
+
+    Raises `ZooKeeperError` where there is none, or where it refuses that.
+    """
+    paths = AppPaths(options["app"])
+    asks, wanted = options["_asks"], wish(options)
+    promotes, first = options["state"] == "promoted", read_published(client, paths)
+    if promotes and wanted.moves is None:
+        wanted = wanted._replace(moves=moves_of_rollout(client, paths, first.generation))
+
+    def attempt() -> Steered:
+        published = read_published(client, paths)
+        check_only_if(paths, published, options["only_if"])
+        if promotes and published.generation != first.generation:
+            raise ZooKeeperError(
+                f"{paths.config}: another release was published meanwhile, and not promoted: {published}"
+            )
+        return command(client, paths, published, wanted, writes=not (check or asks))
+
+    before, after, decision, lock = when_unlocked(client, paths, lock_seconds(options, check), attempt)
+    rollout = before if asks else after
+    begin = time.monotonic()
+    changed = not decision.why
+    if decision.why.startswith(REFUSED):
+        raise ZooKeeperError(f"{paths.rollout(rollout.generation)}: {decision.why}", rollout=rollout.to_object())
+    commit_id = str(rollout.state.release["commitId"])
+    result = {"changed": changed, "generation": rollout.generation, "commit_id": commit_id}
+    result.update(
+        {"rollout": rollout.to_object(), **({"msg": decision.why} if decision.why else {}), **overridden(lock)}
+    )
+    if check and changed:
+        result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
+    if options["state"] == "promoted" and options["wait"] and not check and not asks:
+        return wait(client, options, result, live_names(client, paths), begin)
+    return result
+
+
+def moves_of_rollout(client: Any, paths: AppPaths, generation: int | None) -> int | None:
+    """The moves of a rollout now; None where it has not begun.
+
+    Who promotes wants the step after this one open, whoever else promotes at the same time or while a lock lasts.
+    """
+    rollout = None if generation is None else read_state(client, paths, generation)
+    return rollout.state.moves if rollout else None
+
+
+def lock_seconds(options: dict[str, Any], check: bool) -> float:
+    """For how long a lock is waited for."""
+    return 0.0 if check or options["_published"] else float(options["lock_timeout"])
+
+
+def overridden(lock: Lock | None) -> dict[str, Any]:
+    """What the result has of a lock that somebody holds, which was no obstacle."""
+    now = right_now()
+    return {"overridden_lock": lock.to_object(now)} if lock and lock.holds(now) else {}
+
+
+def wish(options: dict[str, Any]) -> Command:
+    """What is to be done with the rollout: what a person wants, or what has become of that by its gates."""
+    person, given = options["publisher"] or user_and_host(), options["_command"]
+    if given is None:
+        return Command(VERBS[options["state"]], person, options["reason"] or "", force=options["force"])
+    by, reason = (f"{given['by']} of {person}", given["reason"]) if given["by"] else (person, options["reason"] or "")
+    return Command(given["verb"], by, reason, options["force"], given["moves"])
 
 
 def wait(
@@ -473,15 +1046,46 @@ def wait(
 ) -> dict[str, Any]:
     """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
     paths = AppPaths(options["app"])
-    proof = ReleaseProof(paths.config, result["generation"], result["commit_id"])
-    stuck = options["_published"]["stuck"] if options["_published"] else 0.0
+    gate = RolloutPaths(paths.rollout(result["generation"])).gate
+    proof = ReleaseProof(paths.config, result["generation"], result["commit_id"], gate=gate)
+    # Who attends a rollout is told of each move, the first one included.
+    given = options["_published"] or {"stuck": 0.0, "moves": -1 if options["_attended"] else None}
+    earlier = EarlierWait(agents, options["_told"], given["stuck"], given.get("moves"), given.get("outcomes"))
     try:
-        waited = prove(client, paths, proof, options, EarlierWait(agents, options["_told"], stuck))
+        waited = prove(client, paths, proof, options, earlier)
     except ZooKeeperError as exc:
         known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
-        exc.details = {**result, **known, "elapsed": elapsed(begin)}
+        exc.details = {
+            **result,
+            **known,
+            **rollout_result(client, paths, result["generation"]),
+            **({} if is_outage(exc) else overtaken(client, paths, result["generation"])),
+            "elapsed": elapsed(begin),
+        }
         raise
-    return {**result, **waited, "elapsed": elapsed(begin)}
+    rollout = rollout_result(client, paths, result["generation"])
+    lock = lock_at_gates(client, paths, options, rollout)
+    return {**result, **waited, **rollout, **lock, "elapsed": elapsed(begin)}
+
+
+def overtaken(client: Any, paths: AppPaths, generation: int) -> dict[str, Any]:
+    """What the result has of what is published by now in the place of a generation; nothing where that is desired."""
+    try:
+        published = read_published(client, paths)
+    except ZooKeeperError:
+        return {}
+    if published.generation == generation:
+        return {}
+    commit_id = published.release.commit_id if published.release else None
+    return {"overtaken_by": {"commit_id": commit_id, "generation": published.generation}}
+
+
+def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """What is told to who attends a rollout that waits for its gates, while somebody holds the lock: `_lock`."""
+    if not options["_attended"] or options["force"] or result.get("rollout", {}).get("waits_for") != GATES:
+        return {}
+    lock, now = read_lock(client, paths), right_now()
+    return {"_lock": lock.describe(now)} if lock.holds(now) else {}
 
 
 def in_time(options: dict[str, Any]) -> dict[str, Any]:
@@ -492,9 +1096,31 @@ def in_time(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Wait for what was published before; what became of that."""
-    published = options["_published"]
+    """Wait for what was published before; what became of that. What its gates have come to is done first.
+
+    An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
+    """
+    published, paths, late = options["_published"], AppPaths(options["app"]), ""
+    if options["_locked_out"]:
+        wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
+    if options["_command"]:
+        now_published = read_published(client, paths)
+        if now_published.generation != published["generation"]:
+            raise ZooKeeperError(
+                f"{paths.config}: the gates were asked of a rollout that is over: {now_published}",
+                **overtaken(client, paths, published["generation"]),
+            )
+        with contextlib.suppress(Locked):
+            # Another controller may have asked its gates too, or a person was quicker.
+            late = command(client, paths, now_published, wish(options)).decision.why.removeprefix(REFUSED)
+    elif published["moves"] is not None and read_published(client, paths).generation is None:
+        # Its agents have left the rollout, which comes to no end.
+        raise ZooKeeperError(
+            f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
+            **overtaken(client, paths, published["generation"]),
+        )
     result = {name: published[name] for name in ("generation", "commit_id")}
+    result.update({"_late": late} if late else {})
     return wait(client, options, result, published["agents"], time.monotonic())
 
 
@@ -505,6 +1131,7 @@ def describe(published: Published, release: Release, *, changed: bool) -> dict[s
         "changed": changed,
         "commit_id": release.commit_id,
         "release": release.to_object(),
+        "before": before,
         "diff": {"before": pretty(before), "after": pretty(release.to_object())},
     }
     if not changed:
@@ -521,17 +1148,39 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     options = in_time(module.params)
+    began = time.monotonic()
     try:
-        with connect(options, outage(options, waits=options["wait"])) as client:
+        check_amounts(options, "lock_timeout")
+        patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
+        with connect(options, patience) as client:
             waits_on = options["_published"] and not module.check_mode
-            result = wait_on(client, options) if waits_on else converge(client, options, module.check_mode)
+            if waits_on:  # the connection to the ensemble is a part of this wait
+                result = wait_on(client, begun(options, time.monotonic() - began))
+            else:
+                does = steer if options["state"] in VERBS else converge
+                result = does(client, options, module.check_mode)
     except ZooKeeperError as exc:
+        warn(module, exc.details)
         module.fail(exc, **({"timed_out": is_outage(exc)} if options["_published"] else {}))
     except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
-    if result.get("lost_agents"):
-        module.warn(f"live at first and gone before the end: {', '.join(result['lost_agents'])}")
+    warn(module, result)
+    for absence in absences(result):
+        module.warn(absence)
     module.exit_json(**result)
+
+
+def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
+    """Say whose lock was overridden, which hosts the rollout goes without, and that another plan has no effect."""
+    if "overridden_lock" in result:
+        module.warn(f"{AppPaths(module.params['app']).lock}: {result['overridden_lock']['says']}; overridden by force")
+    unknown = describe_unknown(Unknown(result.get("unknown_hosts", []), result.get("unknown_labels", [])))
+    if unknown:
+        module.warn(unknown)
+    if "without_steps" in result:
+        module.warn(result["without_steps"])
+    if "kept_plan" in result:
+        module.warn(result.pop("kept_plan"))
 
 
 if __name__ == "__main__":

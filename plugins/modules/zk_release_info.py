@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an application should run, and what was published before."""
+"""What an application should run, what was published before, and who has locked it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ module: zk_release_info
 short_description: Read an application's desired release and its history from ZooKeeper
 version_added: 0.1.0
 description:
-  - Reads the desired release, and the releases that were published before.
+  - Reads the desired release, the releases that were published before, with what each has come to, and who has locked
+    the application.
   - What the servers say of it is told by M(zoo.deploy.zk_fleet_info), which also waits for them.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
@@ -34,6 +35,7 @@ options:
     type: str
     default: /app/business
 seealso:
+  - module: zoo.deploy.zk_lock
   - module: zoo.deploy.zk_release
   - module: zoo.deploy.zk_fleet_info
 """
@@ -63,6 +65,39 @@ problem:
   description: What is wrong with the data of C(<app>/config); null where nothing is.
   returned: success
   type: str
+lock:
+  description: Who keeps publishers from publishing; null where nobody has locked, or has unlocked since.
+  returned: success
+  type: dict
+  contains:
+    by:
+      description: Who has locked; null where that can't be read.
+      type: str
+      returned: always
+    since:
+      description: Since when, RFC 3339; null where that can't be read.
+      type: str
+      returned: always
+    until:
+      description: Until when, RFC 3339; null for no end.
+      type: str
+      returned: always
+    reason:
+      description: Why; null where that can't be read.
+      type: str
+      returned: always
+    expired:
+      description: Whether its end has passed, so that it counts for nothing.
+      type: bool
+      returned: always
+    problem:
+      description: What is wrong with the data of C(<app>/lock), which counts as a lock then; null where nothing is.
+      type: str
+      returned: always
+    says:
+      description: All of that in a sentence.
+      type: str
+      returned: always
 history:
   description: What was published, the newest first, at most 50.
   returned: success
@@ -85,26 +120,42 @@ history:
       description: What is wrong with its data; null where nothing is.
       type: str
       returned: always
+    outcome:
+      description:
+        - What it has come to, as far as that has been noted. C(proved), by the whole fleet, as a publisher that waited
+          or its rollout has it; else, where it was rolled out, C(halted) or C(gone back), of a rollback in which more
+          has failed than its plan accepts, and of what every host failed, C(done with failures), of what no host was to
+          have, as all were held, C(done on no host), and of the desired one C(rolling out), C(paused) or C(going back).
+        - C(rolled back from) where the next publication went back from it, and C(bad) where its commit is marked so.
+      type: list
+      elements: str
+      returned: always
+      sample: [halted, rolled back from, bad]
 """
 
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.lock import read_lock, right_now
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.release_outcomes import outcomes
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, read_history, read_published
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import bad_commits, read_rollouts
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 
 def gather(client: Any, app: str) -> dict[str, Any]:
     """All that the ensemble knows of an application's releases."""
     paths = AppPaths(app)
-    published = read_published(client, paths)
+    published, history = read_published(client, paths), read_history(client, paths)
+    words = outcomes(history, published.generation, read_rollouts(client, paths), bad_commits(client, paths))
     return {
         "generation": published.generation,
         "release": published.release.to_object() if published.release else None,
         "problem": published.problem,
-        "history": [describe(entry) for entry in read_history(client, paths)],
+        "lock": read_lock(client, paths).to_object(right_now()),
+        "history": [{**describe(entry), "outcome": outcome} for entry, outcome in zip(history, words)],
     }
 
 

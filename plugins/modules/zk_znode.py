@@ -31,8 +31,9 @@ attributes:
     description: Can run in check mode and return the changed status without modifying anything.
     support: full
     details:
-      - What ZooKeeper would refuse is foretold where it follows from what is there - a missing parent, children that
-        stand in the way, another version. Permissions are not foretold.
+      - What ZooKeeper would refuse is foretold where it follows from what is there - a parent that is missing or
+        ephemeral, children that stand in the way, another version. Permissions are not foretold, nor are names that a
+        server refuses, such as those with characters beyond U+FFFF.
   diff_mode:
     description: Returns details on what has changed, or would change in check mode.
     support: full
@@ -55,6 +56,8 @@ options:
   value:
     description:
       - What the znode is to hold. Text is written as it is; a dictionary, a list, a number or a boolean as JSON.
+      - A key that is no text, such as V(8080), V(yes), V(null) or V(1.10), is refused, wherever in it, because JSON has
+        no such keys, and one that is quoted may be there too. Quote it.
       - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
       - A value may have 1,000,000 bytes.
     type: raw
@@ -227,7 +230,7 @@ options:
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
-  - Of what is deleted with O(recursive=true), a diff has the paths, and no values.
+  - Of what is deleted, a diff has the paths, and no values; they may have been secret.
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
     time.
   - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
@@ -365,6 +368,7 @@ stat:
   description:
     - The znode's stat after the task; in check mode the present one.
     - What it says of the value is about the value that the task has seen or written, whatever others set right after.
+    - Where the connection is lost right after the transaction, it may be missing.
   returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
   type: dict
   contains:

@@ -13,7 +13,8 @@ author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
   - Reads value, stat, ACL and children of one or many znodes, and what is below them, in as few round trips as can be.
-  - Waits, where asked to, until a condition holds. It is told by ZooKeeper's watches and asks nothing in between.
+  - Waits, where asked to, until a condition holds. It is told by ZooKeeper's watches, and besides asks once a
+    minute, because a server tells nothing to who may not read a znode just when it changes.
   - A znode that is not there is no error; RV(exists) says so.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
@@ -93,6 +94,8 @@ options:
 notes:
   - Values are returned; set O(values=false), or C(no_log) on a task whose values are secret.
   - The hash in the id of a V(digest) ACL entry is never returned; it is shown as C(x).
+  - Of JSON that is nested deeper than some 90 levels the rest is a text that says so, and half a character (a lone
+    surrogate) is its escape. Ansible takes neither from a module.
 seealso:
   - module: zoo.deploy.zk_znode
   - plugin: zoo.deploy.zk_znode

@@ -8,18 +8,22 @@ A name of a file, a directory or a key is the name of a znode. All errors are `I
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
+from ansible.plugins.test.core import vault_encrypted
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import OWN, AppPaths, whose
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
     InvalidRecord,
     ancestors,
     check_node_name,
     child,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
+from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content, check_json
 
 LEFT_OUT = frozenset({".git"})
 """Names in a directory that are not part of a configuration."""
@@ -27,22 +31,19 @@ LEFT_OUT = frozenset({".git"})
 MAX_BYTES = 1_400_000
 """More base64 than 1,040,000 bytes make, all that one transaction holds; `zk_znode` itself counts to the byte."""
 
-OWN = ("config", "history", "agents")
-"""What is an application's own, directly below its znode: the names in `AppPaths`."""
-
 Entry = dict[str, Any]
 
-_HISTORY_ENTRY = re.compile(r"/history/release-\d{10}$")
+_KEPT = re.compile(r"/(?:(history)/release-\d{10}|(rollouts)/\d+|(bad)/[0-9a-f]{40,64})\Z")
+"""What an application keeps of what was published."""
+
+_ONLY_VALUES = "so nothing is deleted; take a path that has only values"
 
 
 def check_place(path: str, app: str) -> None:
     """Raise `InvalidRecord` where a configuration would be in the way of an application's own znodes."""
-    if f"{app}/".startswith(f"{path}/"):
-        raise InvalidRecord(f"path: {app} is the znode of the application itself; take another, such as /config/shop")
-    for name in OWN:
-        if f"{path}/".startswith(f"{child(app, name)}/"):
-            what = f"the {name} of the application {app}"
-            raise InvalidRecord(f"path: {path} belongs to {what}; take another, such as /config/shop")
+    taken = whose(AppPaths(app), path)
+    if taken:
+        raise InvalidRecord(f"path: {taken}; take another, such as /config/shop")
 
 
 def from_directory(path: str, directory: str, read: Callable[[str], Content]) -> list[Entry]:
@@ -81,14 +82,27 @@ def from_values(path: str, values: Any) -> list[Entry]:
 
 def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
     for key, value in values.items():
-        # 8080: or yes: in YAML is no text; which text was meant can't be known.
-        if not isinstance(key, str):
-            raise InvalidRecord(f"{path}: the key {key!r} is no text; quote it")
+        check_json({key: None}, path)
         znode = child(path, check_node_name(key, path))
-        if not isinstance(value, Mapping):
-            yield {"path": znode, "value": "" if value is None else value}
-        else:
+        if isinstance(value, Mapping):
             yield from _or_empty(znode, _items(znode, value))
+            continue
+        check_json(value, znode)
+        if _is_secret(value):
+            is_list = isinstance(value, (list, tuple))
+            text = json.dumps(value, ensure_ascii=False, default=str) if is_list else str(value)
+            yield {"path": znode, **Content(text.encode("utf-8", "surrogateescape"), secret=True).options()}
+        else:
+            yield {"path": znode, "value": "" if value is None else value}
+
+
+def _is_secret(value: Any) -> bool:
+    """Whether it is of Ansible Vault (`!vault`), or something in it is."""
+    if isinstance(value, Mapping):
+        return any(map(_is_secret, value.values()))
+    if isinstance(value, (list, tuple)):  # a filter such as zip makes tuples
+        return any(map(_is_secret, value))
+    return bool(vault_encrypted(value))
 
 
 def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
@@ -115,22 +129,38 @@ def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
 def deletions(entries: Iterable[Entry], there: Iterable[str | Mapping[str, Any]]) -> list[Entry]:
     """Entries that delete what is `there` and neither in `entries` nor above one of them: each subtree by its top.
 
-    `there` are paths, or znodes as `zk_znode_info` returns them. Raises `InvalidRecord` where one of them is no part of
-    a configuration: it is somebody's live registration or status, or what was published once.
+    A value that has become a dictionary is emptied; nobody knows here whether it was a secret. `there` are paths, or
+    znodes as `zk_znode_info` returns them, all below the configuration's own. Raises `InvalidRecord` where one of them
+    is no part of a configuration: it is somebody's live registration or status, or what was published once. Nobody can
+    tell from a name such as policy or lock whose it is, so that is refused too.
     """
-    kept = {path for entry in entries for path in (entry["path"], *ancestors(entry["path"]))}
-    znodes = [{"path": one} if isinstance(one, str) else one for one in there]
-    surplus = {one["path"] for one in znodes} - kept
+    entries = list(entries)
+    above = {path for entry in entries for path in ancestors(entry["path"])}
+    values = {entry["path"] for entry in entries}
+    znodes: list[Mapping[str, Any]] = [{"path": one} if isinstance(one, str) else one for one in there]
+    surplus = {one["path"] for one in znodes} - values - above
     for one in znodes:
-        what = _whose(one) if one["path"] in surplus else ""
-        if what:
-            raise InvalidRecord(f"{one['path']} is {what}, so nothing is deleted; take a path that has only values")
+        why = _why_kept(one) if one["path"] in surplus else ""
+        if why:
+            raise InvalidRecord(f"{one['path']} {why}")
     tops = sorted(path for path in surplus if not surplus.intersection(ancestors(path)))
-    return [{"path": path, "state": "absent", "recursive": True} for path in tops]
+    filled = {one["path"] for one in znodes if one.get("stat", {}).get("data_length")}
+    emptied = sorted(filled.intersection(above) - values)
+    return [
+        *({"path": path, "secret_value": ""} for path in emptied),
+        *({"path": path, "state": "absent", "recursive": True} for path in tops),
+    ]
 
 
-def _whose(znode: Mapping[str, Any]) -> str:
-    """What a znode is that no configuration has made; empty for any other."""
+def _why_kept(znode: Mapping[str, Any]) -> str:
+    """Why a znode is not deleted that no configuration has made, or perhaps none; empty for any other."""
     if znode.get("stat", {}).get("ephemeral_owner"):
-        return "ephemeral, a registration or a status of somebody who lives"
-    return "in the history of an application" if _HISTORY_ENTRY.search(znode["path"]) else ""
+        return f"is ephemeral, a registration or a status of somebody who lives, {_ONLY_VALUES}"
+    found = _KEPT.search(znode["path"])
+    if found:
+        return f"is in the {found[found.lastindex or 0]} of an application, {_ONLY_VALUES}"
+    name = znode["path"].rpartition("/")[2]
+    if name in OWN:
+        by_hand = "or, where it is none, delete it by zk_znode first"
+        return f"may be the {name} of an application, {_ONLY_VALUES}, {by_hand}"
+    return ""

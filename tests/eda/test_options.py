@@ -62,6 +62,7 @@ def refusal(**args: Any) -> str:
         ({"hosts": "h", "session": True, "connection": {"digest_username": "u"}}, "digest_username and"),
         ({"hosts": "h", "session": True, "digest_username": "u"}, "digest_username and digest_password: give both"),
         ({"hosts": "h", "session": True, "tls": True, "tls_ca": "/none"}, "tls_ca: no file at /none"),
+        ({"hosts": "h", "session": True, "connection": {"tls_ca": "/none"}}, "tls_ca: given without tls, so nothing"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_named(

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
+from ansible_collections.zoo.deploy.plugins.plugin_utils.watch import loop
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop
 from eda.source import Source
 from faults.support.proxy import Proxy
@@ -24,6 +26,8 @@ from support.keeper import Keeper
 from support.waiting import wait_for
 
 Watch = Callable[..., Source]
+CLOSED = [make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)]
+"""Everything but to read: a server uses up, in silence, the watch of who may not read a znode that changes."""
 
 
 def make(zk: KazooClient, root: str, *names: str) -> None:
@@ -69,6 +73,21 @@ def session_changes(source: Source, count: int) -> list[str]:
 
     wait_for(lambda: len(found()) >= count, f"{count} states of the session")
     return found()
+
+
+@pytest.mark.parametrize("kind", ["data", "subtrees", "children"])
+def test_a_change_of_which_the_ensemble_says_nothing_is_sent_by_and_by(
+    watch: Watch, zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(loop, "READ_AGAIN", 0.3)
+    path = f"{app}/secret"
+    zk.create(path, b"old", makepath=True)
+    source = watch(**{kind: [path]})
+    zk.set_acls(path, CLOSED)
+    zk.set(path, b"new")
+    zk.create(f"{path}/child")
+    zk.set_acls(path, OPEN_ACL_UNSAFE)
+    source.one(change="changed", path=path)
 
 
 @pytest.mark.parametrize("expired", [False, True], ids=["connection", "session"])

@@ -13,6 +13,11 @@ import yaml
 from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.records import Release
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import begin
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_rules import decide
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import begin_writes, change_writes
 from eda.rulebook import PATIENCE, ROOT, Rulebook
 from support.ensemble import Ensemble
 from support.waiting import wait_for
@@ -110,6 +115,28 @@ def test_the_load_balancer_has_a_server_that_joins(
 def servers_in(upstream: Path) -> list[str]:
     """The servers in a file of nginx's; none where it is not there."""
     return re.findall(r"server (\S+);", upstream.read_text()) if upstream.exists() else []
+
+
+def test_the_playbook_runs_when_a_rollout_moves_on(
+    run: Callable[..., Rulebook], zk: KazooClient, app: str, ensemble: Ensemble
+) -> None:
+    root = f"{app}/rollouts/4294967391"
+    state = begin(Release("https://git.example.org/shop", "b" * 40, "shop"), True, None, 3)
+    zk.ensure_path(f"{app}/rollouts")
+    variables = {
+        "zk_hosts": ensemble.hosts,
+        "zk_app": app,
+        "moved_playbook": str(PLAYBOOK.with_name("rollout_moved.yml")),
+    }
+    rulebook = run("zoo.deploy.rollout_moved", **variables)
+    rulebook.watching(ensemble, f"{app}/rollouts")
+    for write in begin_writes(root, state, "2026-11-29T05:29:20+00:00"):
+        zk.create(write.path, write.value)
+    rulebook.says(f"{root}/gate is running at step 1: ; by: ")
+    decision = decide(state.parsed_plan(), state, Command("halt", "ann", "checkout fails"))
+    for write in change_writes(root, state, -1, decision, "2026-11-29T05:30:00+00:00"):
+        zk.set(write.path, write.value)
+    rulebook.says(f"{root}/gate is halted at step 1: checkout fails; by: ann")
 
 
 def test_what_is_in_a_znode_runs_nothing_on_the_controller(

@@ -157,6 +157,10 @@ def test_a_member_that_only_speaks_tls_is_asked_by_tls(tmp_path: Path) -> None:
         ({"hosts": "a", "admin_port": 70000}, "admin_port: expected a port from 1 to 65535, or 0, got 70000"),
         ({"hosts": "a", "tls": True, "tls_ca": "/nowhere"}, "tls_ca: no file at /nowhere"),
         ({"hosts": "a", "admin_tls": True, "tls_ca": "/nowhere"}, "tls_ca: no file at /nowhere"),
+        (
+            {"hosts": "a", "tls_ca": "/nowhere"},
+            "tls_ca: given without tls, so nothing would be encrypted; set tls: true",
+        ),
     ],
 )
 def test_only_wrong_options_are_refused(given: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import wait_for_proof
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, wait_for_proof
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
     FileProof,
     ZnodeState,
@@ -69,7 +69,8 @@ class Waiting:
     def __init__(self, client: KazooClient, app: str, held: list[ZnodeState], **options: Any) -> None:
         self.results: list[dict[str, Any]] = []
         self.errors: list[ZooKeeperError] = []
-        given = {"wait_timeout": 30.0, "retry_timeout": 60.0, "min_agents": 1, "max_failures": 0, **options}
+        defaults = {name: option["default"] for name, option in WAITING_OPTIONS.items()}
+        given = {**defaults, "wait_timeout": 30.0, **options}
         self._thread = threading.Thread(target=self._run, args=(client, AppPaths(app), held, given), daemon=True)
         self._thread.start()
 

@@ -9,9 +9,15 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.security import make_acl
 
-from ansible_collections.zoo.deploy.plugins.module_utils import releases
+from ansible_collections.zoo.deploy.plugins.module_utils import releases, rollout_steering
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    AppPaths,
+    InvalidRecord,
+    Release,
+    RosterEntry,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info
 from support.agent_status import report
 from support.waiting import wait_for
@@ -99,6 +105,49 @@ def test_where_nothing_is_there_the_state_is_told_all_the_same(zk: KazooClient, 
     assert found["missing_agents"] == ["a"]
 
 
+def test_who_is_missing_of_the_roster_is_told_without_and_with_a_wait(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    for name in ("a", "b"):
+        zk.create(paths.roster_entry(name), RosterEntry(name=name).to_node(), makepath=True)
+    generation = publish(zk, paths)
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "not in the roster", "active", generation)
+    assert gather(zk, paths)["missing_agents"] == ["b"]
+    found = gather(zk, paths, wait_for_release="desired")
+    assert (found["missing_agents"], found["converged"]) == (["b"], True)
+    assert gather(zk, paths, agents=["a", "gone"])["missing_agents"] == ["gone"]
+    error = refused(zk, paths, wait_for_release="desired", max_missing="0")
+    assert str(error) == f"{paths.config}: published, but 1 of 3 are missing, expected at most 0: b"
+    assert error.details["missing_agents"] == ["b"]
+
+
+def test_a_wait_sees_who_comes_into_the_roster_who_leaves_it_and_who_comes_back(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    report(other, paths, "a", "fetching", generation)
+    waiting = Waiting(zk, paths, wait_for_release="desired", max_missing="0")
+    for name in ("a", "b", "c"):
+        other.create(paths.roster_entry(name), b"{}", makepath=True)
+    report(other, paths, "a", "active", generation)
+    wait_for(lambda: zk._child_watchers.get(paths.roster), "it watches the roster")
+    assert not waiting.results
+    other.delete(paths.roster_entry("b"))
+    report(other, paths, "c", "active", generation)
+    found = waiting.end()
+    assert (found["converged"], found["missing_agents"]) == (True, [])
+
+
+def test_files_are_waited_for_and_who_is_missing_is_told(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x")
+    zk.create(paths.roster_entry("b"), b"{}", makepath=True)
+    report(other, paths, "a", "idle", None, files=a_file(znode, "current"))
+    report(other, paths, "without it", "idle", None)
+    assert gather(zk, paths, wait_for_files=[znode])["missing_agents"] == ["b"]
+
+
 def test_agents_that_are_named_are_looked_at_and_no_others_and_who_is_missing_is_said(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
@@ -172,9 +221,49 @@ def test_another_release_that_is_published_meanwhile_ends_the_wait(
     report(other, paths, "a", "fetching", generation)
     waiting = Waiting(zk, paths, wait_for_release="desired")
     publish(other, paths, 2)
-    assert f"another release was published meanwhile, so this one is not waited for any more: {2:040x}" in str(
-        waiting.error()
-    )
+    error = waiting.error()
+    assert isinstance(error, ZooKeeperError)
+    assert f"another release was published meanwhile, so this one is not waited for any more: {2:040x}" in str(error)
+    assert error.details["commit_id"] == f"{2:040x}", "what is told of the fleet is of the release that is desired now"
+
+
+def test_a_wait_that_is_overtaken_names_no_failures_of_the_release_before(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, 1)
+    report(other, paths, "a", "fetching", generation)
+    report(other, paths, "b", "failed", generation, message="disk full")
+    waiting = Waiting(zk, paths, wait_for_release="desired", max_failures=1)
+    publish(other, paths, 2)
+    error = waiting.error()
+    assert isinstance(error, ZooKeeperError)
+    assert (error.details["failed_agents"], error.details["pending_agents"]) == ([], ["a", "b"])
+
+
+def later_turn(generation: int) -> dict[str, Any]:
+    """The options of a turn that is not the first, which has found this generation."""
+    turn = {
+        "agents": [],
+        "left": 5.0,
+        "generation": generation,
+        "stuck": 0.0,
+        "moves": None,
+        "states": None,
+        "told": [],
+    }
+    return {"wait_for_release": "desired", "_turn": turn}
+
+
+def test_another_release_that_is_published_between_two_turns_is_told_in_the_same_words(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    report(other, paths, "a", "fetching", generation)
+    publish(other, paths, 2)
+    said = str(refused(zk, paths, **later_turn(generation)))
+    assert f"{paths.config}: another release was published meanwhile, so this one is not waited for any more: " in said
+    zk.delete(paths.config)
+    assert "not proved in time by 1 of 1: a is fetching" in str(refused(zk, paths, **later_turn(generation)))
 
 
 def test_files_are_waited_for_after_the_release(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
@@ -221,6 +310,26 @@ def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_told(
     error = refused(zk, paths, wait_for_files=[znode], wait_timeout=30.0)
     assert str(error).startswith(f"{znode}: permission denied (NoAuth)")
     assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
+    assert (error.details["failed_agents"], error.details["pending_agents"]) == ([], ["a"])
+    error = refused(zk, paths, wait_for_files=[znode], agents=["b"])
+    assert (error.details["pending_agents"], error.details["missing_agents"]) == (["b"], ["b"])
+
+
+def test_who_is_lost_while_the_files_are_waited_for_is_missing(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    znode = f"{paths.root}-config"
+    zk.create(znode, b"x")
+    generation = publish(zk, paths)
+    for name in ("a", "b"):
+        report(other, paths, name, "active", generation, files=a_file(znode, "pending", 0))
+    wanted = {"wait_for_release": "desired", "wait_for_files": [znode], "agents": ["a", "b"]}
+    waiting = Waiting(zk, paths, **wanted, wait_timeout=3.0)
+    wait_for(lambda: len(zk._child_watchers.get(paths.agents, ())) > 1, "it waits for the files")
+    other.delete(paths.agent("b"))
+    details = waiting.error().details
+    assert [agent["name"] for agent in details["agents"]] == ["a"]
+    assert (details["missing_agents"], details["lost_agents"]) == (["b"], ["b"])
 
 
 def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
@@ -238,3 +347,43 @@ def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
     error = waiting.error()
     assert str(error) == f"{paths.config}: published, but 3 agents are live in time, expected at least 4 (80% of 5)"
     assert error.details["lost_agents"] == ["d", "e"]
+
+
+def test_a_rollout_is_told_and_what_it_waits_for_is_why_the_fleet_has_not_proved_it(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    assert "rollout" not in gather(zk, paths)
+    for name in ("a", "b"):
+        report(other, paths, name, "active", generation if name == "a" else 1, commit_id=f"{1:040x}")
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, {"steps": [{"hosts": 1}]})
+    goes_on = refused(zk, paths, wait_for_release="desired")
+    assert "the rollout goes on by itself, step 1 is open: 1 of 2 have proved it; b is active" in str(goes_on)
+    assert goes_on.details["timed_out"]
+    rollout_steering.command(zk, paths, published, Command("pause", "ann", "the database is slow"))
+    paused = gather(zk, paths, wait_for_release="desired")
+    assert (paused["converged"], paused["timed_out"], paused["rollout"]["phase"]) == (False, False, "paused")
+    assert "paused by ann at step 1: the database is slow" in paused["msg"]
+    zk.create(f"{paths.root}/shop.conf", b"value")
+    both = gather(zk, paths, wait_for_release="desired", wait_for_files=[f"{paths.root}/shop.conf"], min_agents=0)
+    assert (both["converged"], both["pending_agents"], both["msg"]) == (False, ["b"], paused["msg"])
+    rollout_steering.command(zk, paths, published, Command("halt", "ann", "checkout fails"))
+    halted = refused(zk, paths, wait_for_release="desired")
+    assert "the rollout is halted by ann: checkout fails" in str(halted)
+    assert halted.details["rollout"]["by"] == "ann"
+
+
+def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "waiting", generation)
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, True)
+    rollout_steering.command(zk, paths, published, Command("pause", "ann"))
+    assert gather(zk, paths, wait_for_release="desired", agents=["a"])["converged"]
+    assert refused(zk, paths, wait_for_release="desired", agents=["b"]).details["pending_agents"] == ["b"]

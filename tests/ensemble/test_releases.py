@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,11 +20,22 @@ from kazoo.security import make_acl
 from ansible_collections.zoo.deploy.plugins.module_utils import releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_agents, wait_for_fleet
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import Limits, Verdict, WaitResult
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord, Release
-from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
-    PROVED,
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
+    UNANSWERED,
+    EarlierWait,
+    Limits,
+    Verdict,
+    WaitResult,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    PROVED_AT,
     ROLLED_BACK_FROM,
+    AgentStatus,
+    AppPaths,
+    InvalidRecord,
+    Release,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     Published,
     ReleaseProof,
     begin_anew,
@@ -32,10 +44,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Unknown, describe_unknown, with_policy
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
 from support.agent_status import report
 from support.client import connected
 from support.ensemble import Ensemble
+from support.repository import GitRepository
 from support.waiting import wait_for
 
 
@@ -136,6 +150,14 @@ def test_a_history_entry_that_is_no_release_loses_none_of_the_others(zk: KazooCl
     assert {entry.name for entry in entries if entry.problem} == {"release-0000000001", "notes"}
 
 
+@pytest.mark.parametrize("number", ["\u00b2", "1" * 5000], ids=["superscript", "long"])
+def test_an_entry_with_a_number_that_none_can_be_is_the_oldest(zk: KazooClient, paths: AppPaths, number: str) -> None:
+    name = f"release-{number}"
+    zk.create(f"{paths.history}/{name}", release(1).to_node(), makepath=True)
+    publish(zk, paths, release(2))
+    assert [entry.name for entry in read_history(zk, paths)] == ["release-0000000001", name]
+
+
 def test_what_somebody_else_keeps_beside_the_history_stays(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +228,7 @@ def test_a_publisher_that_is_overtaken_every_time_says_so_and_changes_nothing(
     monkeypatch.setattr(zk, "exists", overtake)
     with pytest.raises(
         ZooKeeperError,
-        match=f"^{paths.config}: changed meanwhile: 0+2 is published .* in each of [0-9]+ tries; publish again",
+        match=f"^{paths.config}: changed meanwhile: 0+2 is published .* in each of [0-9]+ tries; run it again",
     ):
         publish(zk, paths, release(3))
     monkeypatch.undo()
@@ -237,7 +259,8 @@ def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
 
 def published_before(generation: int, *agents: str) -> dict[str, Any]:
     """What the controller says of a publication that is waited for."""
-    return {"generation": generation, "commit_id": f"{1:040x}", "agents": list(agents), "left": 30.0, "stuck": 0.0}
+    known = {"generation": generation, "commit_id": f"{1:040x}", "agents": list(agents), "left": 30.0, "stuck": 0.0}
+    return {**known, "moves": None, "outcomes": None}
 
 
 def test_a_slow_publisher_reads_and_decides_anew_after_another_one(
@@ -305,6 +328,114 @@ def test_what_an_agent_gave_up_is_published_again_by_force(
         zk_release.converge(zk, options_of(paths, force=True, only_if=str(generation)), check=False)
 
 
+def test_the_plan_of_a_release_is_the_policy_of_when_it_was_published_whatever_becomes_of_that(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    plan = {"steps": [{"hosts": 1, "pause": True}]}
+    zk.create(paths.policy, json.dumps({"rollout": plan}).encode())
+    result = zk_release.converge(zk, options_of(paths), check=False)
+    zk.delete(paths.policy)
+    published = read_published(zk, paths)
+    assert published.release
+    assert published.release.extra["rollout"] == result["release"]["rollout"] == plan
+    back = zk_release.converge(zk, options_of(paths, state="rolled_back", ref=None, to=f"{1:040x}"), check=False)
+    assert back["release"]["rollout"] == plan, "a rollback reaches as many at a time"
+
+
+def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    zk.create(paths.policy, json.dumps({"rollout": {"maxInFlight": "a few"}}).encode())
+    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.maxInFlight: expected .*; mend it first"):
+        zk_release.converge(zk, options_of(paths), check=False)
+    assert zk_release.converge(zk, options_of(paths, rollout=False), check=False)["release"]["rollout"] is False
+
+
+def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk: KazooClient, paths: AppPaths) -> None:
+    policy = {"rollout": {"steps": [{"hosts": 1, "puase": True}]}}
+    zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    with pytest.raises(
+        InvalidRecord, match=r'/policy: rollout\.steps\[0\]: there is no key "puase"; .*; mend it first'
+    ):
+        with_policy(zk, paths, release(1))
+    back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
+    assert with_policy(zk, paths, back).extra["rollout"] == policy["rollout"]
+
+
+def test_a_publisher_is_told_at_once_of_names_that_no_host_has(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    report(other, paths, "web1", "active", 1)
+    zk.create(f"{paths.roster}/web2", b"{}", makepath=True)
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    plan = {"steps": [{"names": ["web1", "wbe1"]}, {"names": ["web2"]}]}
+    assert zk_release.converge(zk, options_of(paths, rollout=plan), check=False)["unknown_hosts"] == ["wbe1"]
+
+
+def test_a_publisher_is_told_at_once_of_labels_that_no_host_has(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    report(other, paths, "web1", "active", 1)
+    zk.create(f"{paths.roster}/web1", b'{"labels": {"zone": "a", "tier": "front"}}', makepath=True)
+    zk.create(f"{paths.roster}/web2", b'{"labels": {"zone": "b"}}')
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    plan = {"steps": [{"labels": one} for one in ({"zone": "a"}, {"zone": "b", "tier": "front"}, {"zone": "z"})]}
+    told = zk_release.converge(zk, options_of(paths, rollout=plan), check=False)
+    assert (told.get("unknown_hosts"), told["unknown_labels"]) == (None, ["tier=front, zone=b", "zone=z"])
+    assert describe_unknown(Unknown(["wbe1"], told["unknown_labels"])) == (
+        "rollout.steps: no host of the fleet has the name wbe1, and no host in the roster has the labels "
+        "tier=front, zone=b or zone=z: the rollout goes without"
+    )
+
+
+def test_a_publisher_is_told_where_a_plan_has_no_steps_because_no_release_is_known_to_work(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+
+    def told(**options: Any) -> str | None:
+        place = {"url": "https://example.org/x.git", "relative_path": "site"}
+        given: dict[str, Any] = {**place, "rollout": {"steps": [{"hosts": 1, "pause": True}]}, **options}
+        return zk_release.converge(zk, options_of(paths, **given), check=True).get("without_steps")
+
+    assert told() is None, "the first release of an application has none, as everybody knows"
+    generation = publish(zk, paths, release(1))
+    assert told() == (
+        "rollout.steps: no release is known to work at site, so there are no steps, and all hosts get this one, "
+        "maxInFlight at a time; name the commit that they are to have meanwhile with from"
+    )
+    assert told(rollout={"maxInFlight": 2}) is None
+    assert told(rollout={"steps": [{"hosts": 1}], "from": f"{1:040x}"}) is None
+    mark_proved(zk, paths, generation, "2026-11-24T10:15:30+00:00")
+    assert told() is None
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
+    publish(zk, paths, release(3))
+    assert told() is None, "what is known to work is published again"
+
+
+@pytest.mark.parametrize("which", ["history", "rollouts", "roster", "agents", "policy"])
+def test_who_may_publish_and_not_read_all_that_publishers_are_told_of_publishes(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    publish(zk, paths, release(1))
+    for path in (paths.rollouts, paths.roster, paths.agents, paths.policy):
+        zk.ensure_path(path)
+    zk.set_acls(getattr(paths, which), [make_acl("world", "anyone", create=True)])
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    rollout = {"steps": [{"names": ["web9"]}, {"labels": {"zone": "z"}}]}
+    done = zk_release.converge(zk, options_of(paths, wait=False, rollout=rollout), check=False)
+    assert done["changed"]
+    assert (done.get("without_steps") is None) == (which in {"history", "rollouts"})
+    assert ("unknown_hosts" in done) == (which not in {"roster", "agents"})
+    assert not zk_release.converge(zk, options_of(paths, wait=False, rollout=rollout), check=False)["changed"]
+
+
 def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooClient, paths: AppPaths) -> None:
     with pytest.raises(ZooKeeperError, match=r'only_if expects "\d+", but no release is published'):
         releases.check_only_if(paths, read_published(zk, paths), f"{1:040x}")
@@ -317,11 +448,24 @@ def test_who_expects_that_nothing_is_published_publishes_first_or_not_at_all(zk:
         releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
 
 
-def test_a_release_of_more_than_a_megabyte_is_refused_and_the_old_one_stays(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_release_that_is_too_long_for_config_and_history_is_refused_and_the_old_one_stays(
+    zk: KazooClient, paths: AppPaths
+) -> None:
     generation = publish(zk, paths, release())
-    with pytest.raises(ZooKeeperError, match=f"^{paths.config}: [0-9]+ bytes, more than a znode takes"):
-        publish(zk, paths, release(1, extra={"padding": "x" * 1_000_000}))
+    with pytest.raises(ZooKeeperError, match=f"^{paths.config}: [0-9]+ bytes, more than a release may have"):
+        publish(zk, paths, release(1, extra={"padding": "x" * 530_000}))
     assert read_published(zk, paths).generation == generation
+
+
+def test_check_mode_refuses_a_plan_that_makes_a_release_too_long(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(zk, paths, release(1))
+    monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
+    names = [f"{number:09d}{'x' * 91}" for number in range(5000)]
+    for check in (True, False):
+        with pytest.raises(ZooKeeperError, match=f"^{paths.config}: [0-9]+ bytes, more than a release may have"):
+            zk_release.converge(zk, options_of(paths, rollout={"steps": [{"names": names}]}), check=check)
 
 
 def test_publishing_without_permission_names_the_path_and_changes_nothing(zk: KazooClient, paths: AppPaths) -> None:
@@ -475,6 +619,29 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
     assert problem.endswith(f", generation {later}")
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_wait_that_is_overtaken_says_by_what(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, asks: bool
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "fetching", generation)
+    given = {"verb": "pass", "by": "the gates", "reason": "", "moves": 1} if asks else None
+    options = options_of(paths, _published={**published_before(generation, "a"), "moves": 1}, _command=given)
+    later = publish(other, paths, release(2))
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_release.wait_on(zk, options)
+    assert caught.value.details["overtaken_by"] == {"commit_id": f"{2:040x}", "generation": later}
+    other.delete(paths.config)
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_release.wait_on(zk, options)
+    assert caught.value.details["overtaken_by"] == {"commit_id": None, "generation": None}
+    again = publish(zk, paths, release(1))
+    options["_published"].update(generation=again)
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_release.wait_on(zk, {**options, "wait_timeout": 0.1, "_command": None})
+    assert "overtaken_by" not in caught.value.details
+
+
 def test_only_who_publishes_notes_that_a_release_is_proved(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
@@ -482,9 +649,9 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
     report(other, paths, "a", "active", generation)
     options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
     assert zk_fleet_info.gather(zk, {**options, "app": paths.root, "wait_for_release": "desired"})["converged"]
-    assert PROVED not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+    assert PROVED_AT not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
     zk_release.wait_on(zk, options_of(paths, _published=published_before(generation, "a")))
-    assert PROVED in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+    assert PROVED_AT in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -523,7 +690,31 @@ def test_a_release_is_proved_only_by_a_fleet_that_is_there_and_stays(
     assert result["lost_agents"] == ([dies] if dies else [])
     (entry,) = read_history(zk, paths)
     assert entry.release
-    assert (PROVED in entry.release.extra) == marked
+    assert (PROVED_AT in entry.release.extra) == marked
+
+
+def test_a_host_that_was_missing_before_is_no_evidence_against_a_release(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    zk.create(paths.roster_entry("gone"), b"{}", makepath=True)
+    result = zk_release.wait_on(zk, options_of(paths, _published=published_before(generation, "a")))
+    assert (result["missing_agents"], result["lost_agents"]) == (["gone"], [])
+    assert PROVED_AT in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
+
+
+def test_a_release_is_not_proved_while_more_are_missing_than_may_be(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    report(other, paths, "a", "active", generation)
+    zk.create(paths.roster_entry("gone"), b"{}", makepath=True)
+    options = options_of(paths, _published=published_before(generation, "a"), max_missing="0", wait_timeout=0.1)
+    with pytest.raises(ZooKeeperError, match="published, but 1 of 2 are missing, expected at most 0: gone") as caught:
+        zk_release.wait_on(zk, options)
+    assert caught.value.details["timed_out"]
+    assert PROVED_AT not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
 
 
 def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
@@ -549,6 +740,55 @@ def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient,
         report(other, paths, "a", "active", generation)
         outcome = waiting.end()
         assert (outcome.verdict.proved, outcome.problem) == (["a"], None)
+
+
+class Losing:
+    """A client that loses the connection at each of the first `times` answers to a request by this name."""
+
+    def __init__(self, client: KazooClient, request: str, path: str, times: int = 1) -> None:
+        self._client = client
+        self._lost = (request, path)
+        self._left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return self._or_lost if name == self._lost[0] and self._left else getattr(self._client, name)
+
+    def _or_lost(self, path: str, **words: Any) -> Any:
+        request, lost = self._lost
+        if path != lost:
+            return getattr(self._client, request)(path, **words)
+        self._left -= 1
+        if not request.endswith("_async"):
+            raise ConnectionLoss
+        answer = self._client.handler.async_result()
+        answer.set_exception(ConnectionLoss())
+        return answer
+
+
+@pytest.mark.parametrize(("request_name", "least"), [("get_children", 0), ("get_async", 1)])
+def test_a_fleet_that_is_read_in_part_has_proved_nothing(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, request_name: str, least: int
+) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "failed", generation, message="disk full")
+    lost = paths.agents if request_name == "get_children" else paths.agent("b")
+    outcome = wait(Losing(zk, request_name, lost), paths, generation, Limits(least, 0), 5)
+    assert (outcome.verdict, outcome.lost) == ((["a"], ["b"], []), [])
+    assert str(outcome.problem).startswith("not deployed on 1 of 2: b is failed (disk full)")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_an_outage_until_the_deadline_leaves_open_what_the_fleet_has_proved(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, seconds: float
+) -> None:
+    generation = publish(zk, paths, release())
+    report(other, paths, "a", "active", generation)
+    report(other, paths, "b", "active", generation)
+    client = Losing(zk, "get_async", paths.agent("b"), times=1000)
+    proof, earlier = ReleaseProof(paths.config, generation), EarlierWait(["a", "b"])
+    with pytest.raises(ZooKeeperError, match=UNANSWERED):
+        wait_for_fleet(client, paths, proof, Limits(1, 0), seconds, earlier)
 
 
 def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
@@ -595,7 +835,70 @@ def test_a_second_rollback_never_brings_the_bad_release_back(zk: KazooClient, pa
     assert roll_back(zk, paths).same_as(release(1))
     proved(zk, paths, 4, mark=False)
     found = roll_back(zk, paths)
-    assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{2:040x}", f"{4:040x}")
+    assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{1:040x}", f"{4:040x}")
+
+
+def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    proved(zk, paths, 1, 2)
+    assert roll_back(zk, paths).same_as(release(1)), "which no fleet proves in time"
+    proved(zk, paths, 3, mark=False)
+    assert roll_back(zk, paths).same_as(release(1))
+    proved(zk, paths, 2)
+    proved(zk, paths, 4, mark=False)
+    assert roll_back(zk, paths).same_as(release(2))
+    assert roll_back(zk, paths, to=f"{1:040x}").same_as(release(1))
+    proved(zk, paths, 5, mark=False)
+    assert roll_back(zk, paths).same_as(release(1))
+    assert roll_back(zk, paths, to=f"{2:040x}").same_as(release(2)), "by its name"
+    proved(zk, paths, 6, mark=False)
+    with pytest.raises(InvalidRecord, match=r"proved by a whole fleet and kept since at site; name one with to$"):
+        roll_back(zk, paths)
+
+
+def test_a_rollback_goes_back_at_the_place_of_what_is_desired(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1)
+    elsewhere = replace(release(9), relative_path="admin")
+    mark_proved(zk, paths, publish(zk, paths, elsewhere), "2026-11-28T12:00:00+00:00")
+    proved(zk, paths, 2, mark=False)
+    assert roll_back(zk, paths).same_as(release(1))
+
+
+def test_no_release_at_another_place_takes_the_place_of_what_is_desired_but_by_name(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    elsewhere = replace(release(9), relative_path="admin")
+    mark_proved(zk, paths, publish(zk, paths, elsewhere), "2026-11-28T12:00:00+00:00")
+    proved(zk, paths, 2, mark=False)
+    with pytest.raises(InvalidRecord, match=r"by a whole fleet and kept since at site; name one with to$"):
+        roll_back(zk, paths)
+    assert roll_back(zk, paths, to=f"{9:040x}").same_as(elsewhere)
+
+
+def test_a_commit_that_was_published_at_two_places_is_gone_back_to_at_that_of_what_is_desired(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    proved(zk, paths, 1)
+    elsewhere = replace(release(1), relative_path="admin")
+    publish(zk, paths, elsewhere)
+    proved(zk, paths, 2, mark=False)
+    (entry,) = (entry.name for entry in read_history(zk, paths) if elsewhere.same_as(entry.release))
+    assert roll_back(zk, paths, to=f"{1:040x}").same_as(release(1))
+    assert roll_back(zk, paths, to=entry).same_as(elsewhere)
+
+
+def test_what_is_desired_already_is_no_rollback_from_itself(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1)
+    proved(zk, paths, 2, mark=False)
+    current = read_published(zk, paths).release
+    assert rollback_target(read_history(zk, paths), current, f"{2:040x}") == current
+    assert roll_back(zk, paths).same_as(release(1))
+
+
+def test_a_commit_is_named_in_capitals_too(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 0xABCDEF, 2)
+    assert roll_back(zk, paths, to=f"{0xABCDEF:040X}").same_as(release(0xABCDEF))
 
 
 def test_what_no_fleet_has_proved_is_gone_back_to_only_by_name(zk: KazooClient, paths: AppPaths) -> None:
@@ -620,6 +923,36 @@ def test_a_history_that_can_not_be_trimmed_is_no_failure_of_the_publication(
     monkeypatch.setattr(releases, "_trim_history", fail)
     generation = publish(zk, paths, release(1))
     assert read_published(zk, paths).generation == generation
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "second", "is_told"),
+    [
+        (None, {"steps": [{"hosts": 1}]}, {"maxInFlight": 2}, True),
+        (None, {"maxInFlight": 1}, True, False),
+        (None, True, None, False),
+        (None, None, False, False),
+        (None, None, True, True),
+        ({"rollout": True}, None, {"maxInFlight": 1}, False),
+        ({"rollout": True}, None, False, True),
+    ],
+)
+def test_another_plan_for_what_is_desired_already_changes_nothing_and_that_is_told(
+    zk: KazooClient, paths: AppPaths, repository: GitRepository, policy: Any, first: Any, second: Any, is_told: bool
+) -> None:
+    if policy:
+        zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    options = {name: option.get("default") for name, option in zk_release.argument_spec().items()}
+    named = {"app": paths.root, "url": repository.url, "relative_path": "site", "ref": repository.head, "wait": False}
+    made = zk_release.converge(zk, {**options, **named, "rollout": first}, check=False)
+    assert "kept_plan" not in made
+    for check in (True, False):
+        again = zk_release.converge(zk, {**options, **named, "rollout": second}, check=check)
+        assert (again["changed"], again["release"]) == (False, made["release"])
+        told = f"{repository.head} is desired already, and its rollout keeps its plan; force publishes it anew, with "
+        assert again.get("kept_plan") == (f"{told}this one" if is_told else None)
+    forced = zk_release.converge(zk, {**options, **named, "rollout": second, "force": True}, check=False)
+    assert (forced["changed"], forced["release"].get("rollout"), "kept_plan" in forced) == (True, second, False)
 
 
 class Cut:

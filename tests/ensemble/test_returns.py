@@ -12,14 +12,16 @@ import pytest
 import yaml
 from kazoo.client import KazooClient
 
-from ansible_collections.zoo.deploy.plugins.module_utils import znodes
+from ansible_collections.zoo.deploy.plugins.module_utils import rollout_steering, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.modules import (
+    zk_fleet,
     zk_fleet_info,
+    zk_lock,
     zk_release,
     zk_release_info,
     zk_znode,
@@ -53,7 +55,7 @@ STATUS = AgentStatus(
 def options(app: str) -> dict[str, Any]:
     """Options that the modules have in common, with their defaults."""
     waiting = {name: option["default"] for name, option in WAITING_OPTIONS.items()}
-    return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting, "wait_timeout": 10.0}
+    return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting, "wait_timeout": 10.0, "_turn": None}
 
 
 @pytest.fixture
@@ -96,7 +98,9 @@ def lists_open(listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [zk_fleet_info, zk_release, zk_release_info, zk_znode, zk_znode_info], ids=lambda one: one.__name__
+    "module",
+    [zk_fleet, zk_fleet_info, zk_lock, zk_release, zk_release_info, zk_znode, zk_znode_info],
+    ids=lambda one: one.__name__,
 )
 def test_every_list_of_dictionaries_says_what_is_in_them(module: ModuleType) -> None:
     assert list(lists_open(returned(module))) == []
@@ -115,9 +119,12 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
         "relative_path": "site",
         "state": "published",
         "publisher": None,
-        **dict.fromkeys(("to", "only_if", "force", "_published", "_told")),
+        "rollout": None,
+        "lock_timeout": 0.0,
+        **dict.fromkeys(("to", "only_if", "force", "_published", "_told", "_gated", "_attended")),
     }
-    check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=False))
+    for checks in (True, False):
+        check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=checks))
     with pytest.raises(ZooKeeperError) as caught:
         zk_release.converge(zk, {**options, **given, "wait": True, "wait_timeout": 0.0}, check=False)
     check(zk_release, caught.value.details)
@@ -128,7 +135,17 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
 
 def test_zk_release_info(zk: KazooClient, agent: AppPaths) -> None:
     zk.create(f"{agent.history}/release-0000000001", b"no release", makepath=True)
+    zk.create(agent.lock, b"no lock")
     check(zk_release_info, zk_release_info.gather(zk, agent.root))
+
+
+def test_zk_lock(zk: KazooClient, options: dict[str, Any]) -> None:
+    given = {**options, "state": "present", "reason": "x", **dict.fromkeys(("expires_after", "expires_at"))}
+    for by in ("ann", "bob"):
+        check(zk_lock, zk_lock.converge(zk, {**given, "by": by, "force": True}, check=False))
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_lock.converge(zk, {**given, "by": "ann", "force": False}, check=False)
+    check(zk_lock, caught.value.details)
 
 
 def test_zk_fleet_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
@@ -144,6 +161,27 @@ def test_zk_fleet_info(zk: KazooClient, agent: AppPaths, options: dict[str, Any]
     failed = STATUS.with_changes(generation=generation, state="failed", files={"/etc/shop.conf": file})
     zk.set(agent.agent("web1"), failed.to_node())
     check(zk_fleet_info, zk_fleet_info.gather(zk, {**given, "wait_for_release": "desired", "max_failures": "100%"}))
+
+
+def test_zk_fleet_info_of_a_rollout(zk: KazooClient, agent: AppPaths, options: dict[str, Any]) -> None:
+    release = Release("https://example.org/x.git", "0" * 40, "site")
+    published = read_published(zk, agent)
+    publish(zk, agent, release, published)
+    published = read_published(zk, agent)
+    rollout_steering.begin_rollout(zk, agent, published.generation or 0, release, True)
+    given = {**options, "agents": None, "wait_for_release": None, "wait_for_files": None, "wait_timeout": 0.0}
+    found = zk_fleet_info.gather(zk, given)
+    assert found["rollout"]["phase"] == "running"
+    check(zk_fleet_info, found)
+    with pytest.raises(ZooKeeperError) as caught:
+        zk_fleet_info.gather(zk, {**given, "wait_for_release": "desired"})
+    check(zk_release, {"rollout": caught.value.details["rollout"]})
+
+
+def test_zk_fleet(zk: KazooClient, agent: AppPaths) -> None:
+    for state in ("present", "absent"):
+        given = {"app": agent.root, "names": ["web9"], "state": state}
+        check(zk_fleet, zk_fleet.converge(zk, given, check=False))
 
 
 def test_zk_znode(zk: KazooClient, app: str, options: dict[str, Any]) -> None:

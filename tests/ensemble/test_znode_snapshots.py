@@ -13,6 +13,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from kazoo.client import KazooClient
 
+from ansible_collections.zoo.deploy.plugins.module_utils import znode_snapshots
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import (
     Condition,
@@ -263,6 +264,47 @@ def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) 
         zk.ensure_path(f"{app}/{name}")
     with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes$"):
         below(zk, app, 1, 2, TIMEOUT)
+
+
+class Silent:
+    """A client that is told of no change, as one that may not read a znode just then."""
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self.has_looked = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def exists_async(self, path: str, watch: Any) -> Any:
+        """The client's own, without the watch."""
+        assert watch
+        return self._client.exists_async(path)
+
+    def get_children_async(self, path: str, watch: Any) -> Any:
+        """The client's own, without the watch."""
+        assert watch
+        return self._client.get_children_async(path)
+
+    def get_acls_async(self, path: str) -> Any:
+        """The client's own, which is the last request of a look."""
+        request = self._client.get_acls_async(path)
+        self.has_looked.set()
+        return request
+
+
+def test_a_change_of_which_the_ensemble_says_nothing_is_seen_by_and_by(
+    zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(znode_snapshots, "READ_AGAIN", 0.1)
+    zk.create(app, b"", makepath=True)
+    silent, found = Silent(zk), list[ZnodeSnapshot]()
+    waiter = threading.Thread(target=lambda: found.extend(wait(silent, [app], condition(value="go"), 30)))
+    waiter.start()
+    silent.has_looked.wait(30)
+    zk.set(app, b"go")
+    waiter.join(40)
+    assert [one.data for one in found] == [b"go"]
 
 
 def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import given
 from hypothesis import strategies as st
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoAuthError
+from kazoo.exceptions import ConnectionLoss, NoAuthError
 from kazoo.security import make_acl, make_digest_acl, make_digest_acl_credential
 
 from ansible_collections.zoo.deploy.plugins.module_utils import znode_values, znodes
@@ -158,6 +159,26 @@ def test_a_secret_is_merged_unseen(zk: KazooClient, app: str) -> None:
     assert not {"sesame", "hunter2"} & {word for word in ("sesame", "hunter2") if word in repr(merged)}
 
 
+@pytest.mark.parametrize(
+    ("there", "secret"),
+    [
+        (b'"sesame"', '{"password": 1}'),
+        (b'["sesame"]', '{"password": 1}'),
+        (b"55555", '{"password": 1}'),
+        (b'{"pin": 0.55555123456789012345}', '{"password": 1}'),
+        (b"{}", '"sesame"'),
+        (b"{}", '["sesame","sesame"]'),
+        (b"{}", '{"pin":  0.55555123456789012345}'),
+    ],
+)
+def test_a_secret_that_can_not_be_merged_is_not_quoted(zk: KazooClient, app: str, there: bytes, secret: str) -> None:
+    zk.create(app, there, makepath=True)
+    coded = base64.b64encode(secret.encode()).decode()
+    said = refusal(zk, path=app, merge=True, secret_value=coded, encoding="base64")
+    assert said.startswith(f"{app}: merge: ")
+    assert not any(word in said for word in ("sesame", "55555"))
+
+
 @pytest.mark.parametrize("check", [False, True])
 def test_what_is_no_json_object_is_not_merged_into_and_stays(zk: KazooClient, app: str, check: bool) -> None:
     zk.create(app, b"green", makepath=True)
@@ -205,6 +226,14 @@ def test_a_secret_value_is_in_no_result_and_no_diff_nor_is_what_it_replaces(zk: 
     for done in (made, again, changed, converge(zk, path=app, state="absent", recursive=True)):
         assert "sesame" not in repr(done)
         assert "simsim" not in repr(done)
+
+
+def test_what_is_deleted_is_in_no_diff_for_it_may_have_been_a_secret(zk: KazooClient, app: str) -> None:
+    converge(zk, path=app, secret_value="sesame")
+    for check in (True, False):
+        deleted = converge(zk, check=check, path=app, state="absent")
+        assert deleted["diff"]["before"] == {"state": "present"}
+        assert "sesame" not in repr(deleted)
 
 
 def test_the_diff_shows_data_where_data_is_wanted(zk: KazooClient, app: str) -> None:
@@ -299,6 +328,13 @@ def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -
 def test_an_ephemeral_parent_is_a_clear_error(zk: KazooClient, app: str) -> None:
     zk.create(app, ephemeral=True, makepath=True)
     assert refusal(zk, path=f"{app}/a").startswith(f"{app}/a: an ephemeral znode can't have children")
+
+
+def test_check_mode_foretells_that_an_ephemeral_znode_can_not_have_children(zk: KazooClient, app: str) -> None:
+    zk.create(app, ephemeral=True, makepath=True)
+    why = f"an ephemeral znode can't have children (NoChildrenForEphemerals), and {app} is one"
+    for wanted in ({"path": f"{app}/a"}, {"path": f"{app}/a/b/c", "value": 1}, {"path": f"{app}/a-", "sequence": True}):
+        assert refusal(zk, check=True, **wanted) == refusal(zk, **wanted) == f"{wanted['path']}: {why}"
 
 
 MINE = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]}
@@ -414,7 +450,7 @@ def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
     version = 0 if may_see(zk, app) else None
     assert (seen["changed"], "value" in seen, seen.get("stat", {}).get("version")) == (False, False, version)
     deleted = converge(zk, path=app, state="absent")
-    assert deleted["diff"]["before"] == {"state": "present", "value": "(not readable)"}
+    assert deleted["diff"]["before"] == {"state": "present"}
     assert as_user.exists(app) is None
 
 
@@ -541,7 +577,7 @@ def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: Kazoo
     same = converge(Rival(zk, lambda: zk.set(app, b"both")), path=app, value="both")
     assert (same["changed"], same["diff"]["before"]["value"], same["stat"]["version"]) == (False, "both", 3)
     gone = converge(Rival(zk, lambda: zk.set(app, b"late")), path=app, state="absent")
-    assert (gone["changed"], gone["diff"]["before"]["value"], zk.exists(app)) == (True, "late", None)
+    assert (gone["changed"], zk.exists(app)) == (True, None)
 
 
 class AclRival(Rival):
@@ -631,6 +667,46 @@ def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: Kazoo
         f"{app}: another client was faster (NotEmpty); tried {znodes.ATTEMPTS} times, run again when it is quiet there"
     )
     assert zk.exists(f"{app}/kept")
+
+
+@pytest.mark.parametrize("turns", [1, 100])
+def test_what_was_deleted_before_a_later_attempt_failed_is_a_change(
+    zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(znodes, "MAX_THINNING", 2)
+    for number in range(5):
+        zk.ensure_path(f"{app}/{number}")
+    commits = iter(range(1000))
+
+    def write_before_the_last() -> None:
+        if next(commits) >= 3:
+            zk.set(app, b"theirs")
+
+    rival = Rival(zk, write_before_the_last, turns=3 + turns)
+    wanted = options(path=app, state="absent", recursive=True, **({"version": 0} if turns == 1 else {}))
+    with pytest.raises(ZooKeeperError) as caught:
+        znodes.converge(rival, desired_znodes(wanted), check=False, timeout=TIMEOUT)
+    assert zk.get_children(app) == []
+    assert caught.value.details["changed"]
+
+
+class Cut(LateRival):
+    """A client that loses its connection right after its transaction was answered."""
+
+    def exists_async(self, *words: Any) -> Any:
+        """The client's own, or a loss."""
+        if not self._client_has_written:
+            return self._client.exists_async(*words)
+        lost = self._client.handler.async_result()
+        lost.set_exception(ConnectionLoss())
+        return lost
+
+
+def test_a_connection_that_is_lost_after_the_transaction_is_no_failure(zk: KazooClient, app: str) -> None:
+    made = converge(Cut(zk, None), path=f"{app}/n-", value="ours", sequence=True)
+    assert (made["changed"], made["path"], "stat" in made) == (True, f"{app}/n-0000000000", False)
+    assert zk.get(made["path"])[0] == b"ours"
+    assert made["zxid"] == zk.get(made["path"])[1].mzxid
 
 
 def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, other: KazooClient, app: str) -> None:

@@ -121,6 +121,12 @@ def test_no_hosts_at_all_is_said_with_both_ways_to_give_them(hosts: Any) -> None
         host_string(hosts)
 
 
+@pytest.mark.parametrize("hosts", ["/", "/x", ["/x"]])
+def test_a_chroot_without_a_member_is_refused(hosts: Any) -> None:
+    with pytest.raises(ConnectError, match=r"^hosts: expected a member before the chroot, got '/x?'"):
+        host_string(hosts)
+
+
 @pytest.mark.parametrize("hosts", ["a:1,b:2/x", "a:1/x,b:2/x", ["a:1", "b:2/x"], ["a:1/x", "b:2/x"]])
 def test_a_chroot_stands_after_the_last_member_or_after_each(hosts: Any) -> None:
     assert host_string(hosts) == "a:1,b:2/x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,23 @@ def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -
     assert not (installed / "playbooks" / "collections").exists()
 
 
+def test_who_copies_the_playbooks_with_what_their_links_lead_to_has_an_end_and_playbooks_that_run(
+    tmp_path: Path,
+) -> None:
+    copy = tmp_path / "copied" / "playbooks"
+    shutil.copytree(ROOT / "playbooks", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    said = typed(tmp_path, "ansible-playbook", str(copy / "status.yml"), "-e", "zoo_hosts=")
+    assert "hosts: none given; set the option, or ZK_HOSTS in the environment" in said
+
+
 def test_a_playbook_finds_the_modules_of_the_checkout_and_warns_of_nothing(tmp_path: Path) -> None:
     said = typed(tmp_path, "ansible-playbook", "playbooks/status.yml", "-e", "zoo_hosts=")
     assert "hosts: none given; set the option, or ZK_HOSTS in the environment" in said
     assert "WARNING" not in said
     assert "zk_services" in typed(tmp_path, "ansible-doc", "-t", "inventory", "-l", "zoo.deploy")
+
+
+def test_a_role_that_is_found_beside_the_playbooks_finds_its_version_two_directories_above() -> None:
+    beside = ROOT / "playbooks" / "collections" / "ansible_collections" / "zoo" / "deploy"
+    assert (beside / "roles" / "watcher").is_dir()
+    assert (beside / "galaxy.yml").samefile(ROOT / "galaxy.yml")

@@ -20,6 +20,7 @@ from support.playbook import ROOT, run_playbook
 
 CONFIG = ROOT / "playbooks" / "config.yml"
 HIDDEN = "the-hidden-word"
+BY_NAME = {"scheme": "digest", "id": "bob", "password": HIDDEN, "perms": ["all"]}
 
 
 class Shop:
@@ -155,6 +156,10 @@ def test_variables_are_published_and_a_server_that_joins_later_has_them_too(
     again = shop.publish(source=False, config_values=values)
     assert changes(again) == 0
     assert files(etc) == {"orders": "100"}
+    values["note"] = {"text": "another"}
+    shop.publish(source=False, config_values=values, prune=True)
+    assert (zk.get(f"{shop.path}/note")[0], zk.get(f"{shop.path}/note/text")[0]) == (b"", b"another")
+    assert changes(shop.publish(source=False, config_values=values, prune=True)) == 0
 
 
 def test_a_server_whose_validation_fails_is_shown_with_its_reason(
@@ -229,6 +234,34 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
         assert "db1" in printed, "what is not secret is shown"
 
 
+def test_a_value_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
+    shop: Shop, zk: KazooClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "ansible.log"
+    monkeypatch.setenv("ANSIBLE_LOG_PATH", str(log))
+    password = tmp_path / "password"
+    password.write_text("open sesame")
+    vault = str(Path(sys.executable).with_name("ansible-vault"))
+    command = [vault, "encrypt_string", "--vault-password-file", str(password), HIDDEN]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    text = done.stdout[done.stdout.index("!vault") :]
+    variables = tmp_path / "values.yml"
+    listed = "[first, '{{ word }}']"
+    pairs = "\"{{ ['first'] | zip([word]) | list }}\""  # of tuples
+    values = f"colour: green\n  db:\n    password: {text}\n  list: {listed}\n  pairs: {pairs}"
+    variables.write_text(f"zoo_config_values:\n  {values}\nword: {text}\n")
+    words = ("--vault-password-file", str(password), "-e", f"@{variables}")
+    said = shop.publish(*words, "-vvv", "--diff", source=False, min_agents=0)
+    assert zk.get(f"{shop.path}/db/password")[0] == HIDDEN.encode()
+    assert json.loads(zk.get(f"{shop.path}/list")[0]) == ["first", HIDDEN]
+    assert json.loads(zk.get(f"{shop.path}/pairs")[0]) == [["first", HIDDEN]]
+    assert changes(shop.publish(*words, source=False, min_agents=0)) == 0
+    for printed in (said, log.read_text()):
+        assert HIDDEN not in printed
+        assert re.search(r'"value": "\(secret\)"', printed)
+        assert "green" in printed, "what is not secret is shown"
+
+
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
@@ -242,16 +275,24 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
         ({"config_values": {}}, "there is nothing in it to publish"),
         ({"config_values": {"a/b": 1}}, "can't name a znode"),
         ({"config_values": {"a": 1}, "config_path": "config"}, "path: expected one that begins with /"),
-        ({"config_values": {"a": 1}, "config_path": "/app"}, "is the znode of the application itself"),
+        ({"config_values": {"a": 1}, "config_path": "/app"}, "path: /app is above /"),
         ({"config_values": {"a": 1}, "config_path": "/"}, "expected a znode below the root, such as /config/shop"),
         ({"config_values": {"a": 1}, "min_agents": "many"}, "min_agents: expected a whole number of agents"),
+        ({"config_values": {"a": HIDDEN}, "secret": "ture"}, 'zoo_secret (got "ture")'),
+        ({"config_values": {"a": HIDDEN}, "secret": ""}, 'zoo_secret (got "")'),
+        ({"config_values": {"a": 1}, "prune": "ture"}, 'zoo_prune (got "ture")'),
+        ({"config_from": None}, "zoo_config_from: nothing is no directory here"),
+        ({"config_values": {"a": 1}, "config_acl": BY_NAME}, "zoo_config_acl: expected a list of dictionaries"),
+        ({"config_values": {"a": 1}, "config_acl": [HIDDEN]}, "zoo_config_acl: expected a list of dictionaries"),
+        ({"config_values": {"a": 1}, "config_acl": 5}, "zoo_config_acl: expected a list of dictionaries"),
     ],
 )
 def test_what_can_not_be_published_is_refused_in_one_line(
     shop: Shop, zk: KazooClient, variables: dict[str, Any], words: str
 ) -> None:
-    done = shop.play(source=False, **{"min_agents": 0, **variables})
+    done = shop.play("--diff", source=False, **{"min_agents": 0, **variables})
     assert done.returncode != 0
     assert zk.exists(f"{shop.path}/a") is None
+    assert HIDDEN not in done.stdout + done.stderr
     assert words in " ".join(done.stdout.split()), done.stdout
     assert "Traceback" not in done.stdout + done.stderr

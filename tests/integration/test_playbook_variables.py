@@ -28,6 +28,7 @@ HOSTILE: dict[str, Any] = {
     "history": 0,
     "hosts": "127.0.0.1:1",
     "max_failures": 100,
+    "max_missing": 0,
     "min_agents": 100,
     "min_servers": 0,
     "prune": True,
@@ -163,18 +164,30 @@ def test_scaling_has_only_the_hosts_that_are_named(tmp_path: Path, words: list[s
     assert re.findall(r"^ {6}(\S+)$", done.stdout, re.MULTILINE) == ["server2"]
 
 
+VALUES = {"zoo_config_path": "/c", "zoo_config_values": {"a": "b"}}
+
+
 @pytest.mark.parametrize(
     ("name", "words", "variables", "line"),
     [
         ("scale_in", ["-l", "server1"], {"zoo_min_servers": "x"}, 'whole numbers in zoo_min_servers (got "x")'),
         ("scale_in", ["-l", "server1"], {"zoo_drain_seconds": ""}, 'seconds in zoo_drain_seconds (got "")'),
-        ("scale_out", ["-l", "server1"], {"zoo_wait_timeout": "x"}, 'a whole number of seconds, got "x"'),
+        ("scale_in", ["-l", "server1"], {"zoo_wait_timeout": 2 * 10**9}, "(got 2000000000)"),
+        ("scale_in", ["-l", "server1"], {"zoo_min_servers": "0\n"}, 'zoo_min_servers (got "0n")'),
+        ("scale_out", ["-l", "server1"], {"zoo_wait_timeout": "x"}, 'seconds in zoo_wait_timeout (got "x")'),
+        ("scale_out", ["-l", "server1"], {"zoo_retry_timeout": "x"}, 'zoo_retry_timeout (got "x")'),
         ("ensemble", [], {"zoo_wait_timeout": "x"}, 'a number of seconds, got "x"'),
         ("status", [], {"zoo_history": "x"}, 'zoo_history: expected a number of entries, got "x"'),
         ("config", [], {"zoo_config_path": "", "zoo_config_values": {"a": "b"}}, "expected zoo_config_path, as in"),
+        ("config", [], {"zoo_config_path": "/c", "zoo_config_from": None}, "zoo_config_from: nothing is no directory"),
+        ("config", [], {**VALUES, "zoo_config_acl": "x"}, "zoo_config_acl: expected a list of dictionaries"),
+        ("config", [], {**VALUES, "zoo_secret": "maybe"}, 'true or false in zoo_secret (got "maybe")'),
+        ("config", [], {**VALUES, "zoo_secret": "true\n"}, 'true or false in zoo_secret (got "truen")'),
+        ("config", [], {**VALUES, "zoo_prune": "true\n"}, 'zoo_prune (got "truen")'),
+        ("loadbalancer", [], {"loadbalancer_group": None}, "loadbalancer_group: name the inventory group"),
     ],
 )
-def test_a_number_that_is_none_and_a_path_that_is_empty_are_refused_first(
+def test_a_variable_of_another_form_is_refused_first(
     company: Company, name: str, words: list[str], variables: dict[str, Any], line: str
 ) -> None:
     done = company.play(name, *words, **variables)
@@ -182,3 +195,43 @@ def test_a_number_that_is_none_and_a_path_that_is_empty_are_refused_first(
     said = " ".join((done.stdout + done.stderr).replace("\\", "").split())
     assert line in said, done.stdout + done.stderr
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback", "status", "config", "ensemble", "scale_out", "scale_in"])
+def test_connection_options_that_are_no_dictionary_are_refused_first_and_not_shown(company: Company, name: str) -> None:
+    words = ["-l", "server1"] if name.startswith("scale") else []
+    done = company.play(name, *words, zoo_connection="digest_password=sesame")
+    assert done.returncode == 2
+    said = " ".join((done.stdout + done.stderr).replace("\\", "").split())
+    assert "zoo_connection: expected a dictionary of connection options, as in -e" in said
+    assert "sesame" not in said
+
+
+SERVER = {"watcher_hosts": "127.0.0.1:1", "watcher_app": "/app/none"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({}, 'watcher_hosts with a member of the ensemble (got "nothing")'),
+        ({**SERVER, "watcher_hosts": []}, "watcher_hosts with a member of the ensemble (got [])"),
+        ({**SERVER, "watcher_app": ""}, 'watcher_app as in /app/business (got "")'),
+        ({**SERVER, "watcher_services": "web"}, 'a list of services with a path (got "web")'),
+        ({**SERVER, "watcher_services": [{}]}, "a list of services with a path (got [{}])"),
+        ({**SERVER, "watcher_name": "a/b"}, 'watcher_name ("a/b")'),
+        ({**SERVER, "watcher_drain_seconds": "x"}, 'watcher_drain_seconds ("x"); nothing is removed'),
+        ({**SERVER, "zoo_stop_units": 5}, "names of units in zoo_stop_units (got [5])"),
+        ({**SERVER, "zoo_stop_units": [""]}, 'names of units in zoo_stop_units (got [""])'),
+        ({**SERVER, "zoo_remove": "maybe"}, 'true or false in zoo_remove (got "maybe"); nothing is removed'),
+        ({**SERVER, "zoo_remove": "true\n"}, 'true or false in zoo_remove (got "truen"); nothing is removed'),
+    ],
+)
+def test_a_server_is_removed_only_by_the_variables_that_it_was_installed_with(
+    company: Company, variables: dict[str, Any], line: str
+) -> None:
+    del company.ours["zoo_hosts"]
+    done = company.play("scale_in", "-l", "server1", "--check", **variables)
+    assert done.returncode == 2
+    said = " ".join((done.stdout + done.stderr).replace("\\", "").split())
+    assert line in said, done.stdout + done.stderr
+    assert "TASK [Ask each host for its name]" not in done.stdout

@@ -10,10 +10,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
-from ansible_collections.zoo.deploy.plugins.module_utils.releases import PROVED, read_history
+from ansible_collections.zoo.deploy.plugins.module_utils.records import PROVED_AT, AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import read_history
 from support.agent import Agent
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
@@ -68,7 +69,7 @@ def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_ther
     assert zk.exists(f"{app}/config").mzxid == begun.mzxid
     (entry,) = read_history(zk, AppPaths(app))
     assert entry.release
-    assert PROVED in entry.release.extra
+    assert PROVED_AT in entry.release.extra
     assert slow.live() == repository.head
 
 
@@ -86,7 +87,9 @@ def test_a_held_agent_is_named_with_the_reason_while_it_is_waited_for_and_in_the
     assert f"not proved in time by 1 of 1: server1 is idle, held since {since} by " in said
     assert ": disk swap" in said
     shown = run_playbook(ROOT / "playbooks/status.yml", "-e", f"zoo_hosts={ensemble.hosts}", "-e", f"zoo_app={app}")
-    assert re.search(rf"server1 +idle +- +held since {re.escape(since)} by .*: disk swap; drift: ", shown.stdout)
+    assert re.search(
+        rf"server1 +idle +- +- +\S+ \S+ +held since {re.escape(since)} by .*: disk swap; drift", shown.stdout
+    )
 
 
 def wall(zk: KazooClient, app: str) -> int:
@@ -108,6 +111,35 @@ def test_a_release_that_was_published_without_waiting_can_be_waited_for_later(
         assert waiting.end().returncode == 0
     assert agent.status["state"] == "active"
     assert agent.status["generation"] == generation
+
+
+@pytest.mark.parametrize("what", ["release", "files"])
+def test_a_wait_of_another_task_shows_its_progress_and_waits_for_what_was_there_first(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path, what: str
+) -> None:
+    service = Service()
+    zk.create(f"{app}-config", b"1", makepath=True)
+    held = tmp_path / "held"
+    command = ["sh", "-c", f"while [ -e {held} ]; do sleep 0.1; done"]
+    files = [{"znode": f"{app}-config", "dest": str(tmp_path / "etc"), "on_change": command}]
+    held.touch()
+    agents("slow", services=[{"path": f"{app}/service", "port": service.port}], files=files).start().wait_live()
+    options = {"hosts": ensemble.hosts, "app": app}
+    published = {**options, "url": repository.url, "relative_path": "site", "wait": False}
+    assert Running(tmp_path, "zoo.deploy.zk_release", published).end().returncode == 0
+    wanted = {"wait_for_release": "desired"} if what == "release" else {"wait_for_files": [f"{app}-config"]}
+    running = Running(tmp_path, "zoo.deploy.zk_fleet_info", {**options, **wanted})
+    begun = wall(zk, app)
+    wait_for(lambda: begun + 16_000 < wall(zk, app), "the first seconds are over", 60)
+    held.unlink()
+    service.open()
+    try:
+        done = running.end()
+    finally:
+        service.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    proved = "[0-9a-f]{10}; slow is checking" if what == "release" else f"the files of {app}-config; slow is pending"
+    assert re.search(rf"1\d s  0 of 1 agents have proved {proved}", done.stdout), done.stdout
 
 
 def test_waiting_for_nothing_is_a_clear_error(ensemble: Ensemble, app: str, tmp_path: Path) -> None:
@@ -141,7 +173,7 @@ def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
     assert f"not proved by 2 of 2, none of which could go on: web1 and web2 are checking ({why}" in said
     head = repository.head[:10]
     assert f"the fleet serves {head}; desired is {head}: mend that, or deploy a fix" in said
-    assert said.index("Show the state of each server") < said.index("not proved by 2 of 2")
+    assert said.index("FAILED after ") < said.index("not proved by 2 of 2")
     fatal = next(line for line in said.splitlines() if line.startswith("fatal: "))
     assert len(fatal) < 500
     assert '"agents"' not in said

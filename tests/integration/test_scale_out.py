@@ -20,15 +20,22 @@ Play = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
-    """Runs the playbook's tasks behind the role for the servers web1 and web2, which offer one service."""
-    hosts = {name: {"ansible_connection": "local", "watcher_name": name} for name in ("web1", "web2")}
-    service = [{"path": f"{app}/service", "port": 80}]
+    """Runs the playbook's tasks behind the role for the servers web1 and web2, which offer one service.
+
+    Some of their variables are those of another host.
+    """
+    hosts = {
+        f"web{number}": {"ansible_connection": "local", "watcher_name": f"{{{{ hostvars.store.prefix }}}}{number}"}
+        for number in (1, 2)
+    }
+    hosts["store"] = {"prefix": "web", "registry": f"{app}/service"}
+    service = [{"path": "{{ hostvars.store.registry }}", "port": 80}]
     common = {"watcher_hosts": ensemble.hosts, "watcher_app": app, "watcher_services": service}
     (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
 
     def run(**variables: Any) -> tuple[int, str]:
-        given = ["-e", json.dumps({"zoo_target": "all", **variables})]
-        words = ["-i", str(tmp_path / "hosts.yml"), "--start-at-task", "Note until when they are waited for"]
+        given = ["-e", json.dumps({"zoo_target": "web1,web2", **variables})]
+        words = ["-i", str(tmp_path / "hosts.yml"), "--start-at-task", "Note what each server is called and offers"]
         done = run_playbook(ROOT / "playbooks" / "scale_out.yml", *words, *given)
         return done.returncode, done.stdout + done.stderr
 
@@ -54,6 +61,20 @@ def test_it_ends_at_once_where_a_new_server_has_failed_and_says_why_once(play: P
     assert "not of these" not in said
 
 
+def test_servers_of_two_fleets_are_refused_before_anything_is_installed(
+    ensemble: Ensemble, app: str, tmp_path: Path
+) -> None:
+    common = {"ansible_connection": "local", "watcher_app": app, "watcher_hosts": ensemble.hosts}
+    hosts = {"web1": {}, "web2": {"watcher_hosts": f"{ensemble.hosts}/dc2"}, "api1": {"watcher_app": f"{app}/api"}}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
+    for limit in ("web1,web2", "web1,api1"):
+        words = ["-i", str(tmp_path / "hosts.yml"), "-l", limit, "--check"]
+        done = run_playbook(ROOT / "playbooks" / "scale_out.yml", *words)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "the servers are of several fleets" in done.stdout
+        assert "TASK [zoo.deploy.watcher : " not in done.stdout
+
+
 def test_the_registrations_are_waited_for_within_the_same_time(
     play: Play, zk: KazooClient, other: KazooClient, app: str
 ) -> None:
@@ -66,3 +87,21 @@ def test_the_registrations_are_waited_for_within_the_same_time(
     other.create(f"{app}/service/web2", b"", ephemeral=True)
     code, said = play()
     assert code == 0, said
+
+
+def test_a_new_server_that_serves_the_release_of_before_until_its_turn_is_ready(
+    play: Play, zk: KazooClient, other: KazooClient, app: str
+) -> None:
+    zk.create(f"{app}/config", RELEASE.to_node(), makepath=True)
+    generation = zk.exists(f"{app}/config").mzxid
+    report(zk, app, "web1", "active", generation, commit_id=RELEASE.commit_id)
+    message = "waits for its turn in the rollout"
+    report(other, app, "web2", "waiting", generation, commit_id="2" * 40, message=message)
+    zk.create(f"{app}/service/web1", b"", ephemeral=True, makepath=True)
+    other.create(f"{app}/service/web2", b"", ephemeral=True)
+    code, said = play(zoo_wait_timeout=30)
+    assert code == 0, said
+    assert (
+        f"web2                     waiting     2222222222 {app}/service/web2; serves the release of before: {message}"
+        in said
+    )

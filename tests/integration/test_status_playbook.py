@@ -12,12 +12,15 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import Gate, RolloutPaths
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 from support.waiting import wait_for
 
 COMMIT, BEFORE = "9" * 40, "2" * 40
 HELD = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
+BAD_FILE = {"znode": "/c/x", "format": "value", "state": "failed", "zxid": 5, "message": "no number"}
 PATIENCE = 120
 """Seconds in which a playbook on a busy machine has come to its task."""
 
@@ -70,7 +73,7 @@ def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None
     fleet.report("server2")
     done = fleet.status(min_agents=2)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(re.findall(r"server[12] +active +9999999999 up to date", done.stdout)) == 2, done.stdout
+    assert len(re.findall(r"server[12] +active +9999999999 +- +up to date", done.stdout)) == 2, done.stdout
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,16 @@ def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None
             {"state": "failed", "commit_id": BEFORE, "message": "disk full"},
             "not deployed on 1 of 2: server2 is failed (disk full); the fleet serves ",
         ),
+        # What another program writes there is no reason to show nothing.
+        (
+            {"generation": 1, "commit_id": 5},
+            "not proved in time by 1 of 2: server2 is active; the fleet serves 9999999999;",
+        ),
         ({"held": HELD}, "server2 is held since 2026-11-24T10:15:30+00:00 by ann: disk swap"),
+        # It serves what is desired, and is degraded.
+        ({"drained": HELD}, "server2 is drained since 2026-11-24T10:15:30+00:00 by ann: disk swap"),
+        ({"troubles": ["no permission, path=/service/x"]}, "server2: no permission, path=/service/x"),
+        ({"files": {"/etc/x": BAD_FILE}}, "server2: /etc/x: no number"),
     ],
 )
 def test_a_server_that_has_drifted_is_a_failure_that_says_how(fleet: Fleet, status: dict[str, Any], said: str) -> None:
@@ -92,11 +104,39 @@ def test_a_server_that_has_drifted_is_a_failure_that_says_how(fleet: Fleet, stat
     assert said in why(fleet.status())
 
 
+def test_what_agents_say_can_not_move_the_cursor(fleet: Fleet) -> None:
+    fleet.report("server2", "failed", commit_id=BEFORE, message="\x1b[2J\x9b31mowned", troubles=["\u202etrouble"])
+    done = fleet.status()
+    assert done.returncode == 2
+    assert not {"\x1b", "\x9b", "\u202e"} & {*done.stdout, *done.stderr}
+    assert "owned" in done.stdout
+
+
 def test_a_failure_that_is_allowed_is_none(fleet: Fleet) -> None:
     fleet.report("server2", "failed", commit_id=BEFORE, message="disk full")
     done = fleet.status(max_failures="50%")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"server2 +failed +2222222222 drift: disk full", done.stdout), done.stdout
+    assert re.search(r"server2 +failed +2222222222 +- +drift: disk full", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("accepted", [0, 1])
+def test_a_server_that_has_failed_is_a_failure_also_once_its_rollout_is_done(
+    fleet: Fleet, zk: KazooClient, accepted: int
+) -> None:
+    gate = RolloutPaths(fleet.paths.rollout(fleet.generation)).gate
+    zk.create(gate, Gate(DONE, moves=1, failures=accepted).to_node(), makepath=True)
+    fleet.report("server2", "failed", commit_id=BEFORE, message="disk full")
+    assert "not deployed on 1 of 2: server2 is failed (disk full)" in why(fleet.status())
+
+
+def test_a_host_that_is_missing_is_shown_and_a_failure_where_none_may_be(fleet: Fleet, zk: KazooClient) -> None:
+    for name in ("server1", "server2"):
+        zk.create(fleet.paths.roster_entry(name), b"{}", makepath=True)
+    done = fleet.status()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"server2 +missing +- +- +in the roster, and not live", done.stdout), done.stdout
+    assert "[WARNING]: missing, in the roster and not live: server2" in done.stdout + done.stderr
+    assert "published, but 1 of 2 are missing, expected at most 0: server2" in why(fleet.status(max_missing=0))
 
 
 def test_fewer_servers_than_expected_and_none_at_all_are_a_failure(fleet: Fleet, zk: KazooClient) -> None:

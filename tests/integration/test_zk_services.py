@@ -162,6 +162,17 @@ def test_one_host_in_several_registries_is_one_host_in_several_groups(
     assert f"{root}/none: no such znode" in found.said
 
 
+def test_one_host_in_two_files_is_registered_as_both_say(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    for port, name in enumerate(("api", "web"), 80):
+        seed(zk, f"{root}/{name}/app1", "10.0.0.1", port)
+        inventory.file(registries=[f"{root}/{name}"]).rename(inventory.directory / f"{name}.zk_services.yml")
+    inventory.file(registries=[f"{root}/api"])  # as the first of them, and read between the two
+    found = inventory.read_files(inventory.directory)
+    assert found.groups["api"] == found.groups["web"] == {"app1"}
+    assert [service["port"] for service in found.hosts["app1"]["zk_services"]] == [80, 81]
+    assert found.hosts["app1"]["zk_port"] == 81
+
+
 def test_two_addresses_under_one_name_stay_two_hosts(inventory: Inventory, zk: KazooClient, root: str) -> None:
     seed(zk, f"{root}/web/app1", "10.0.0.1")
     seed(zk, f"{root}/api/app1", "10.0.0.2")
@@ -311,6 +322,34 @@ def test_filters_are_asked_in_their_order(
     assert "WARNING" not in found.said.replace("No inventory was parsed", "")
 
 
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [{"include": "zk_service.az == 'a'"}, "zk_service.odd"],
+        [{"exclude": "zk_service.odd"}],
+    ],
+)
+def test_no_entry_empties_the_inventory_by_a_value_that_no_other_has(
+    inventory: Inventory, zk: KazooClient, root: str, filters: list[Any]
+) -> None:
+    register(zk, f"{root}/good", b'{"host":"10.0.0.1","port":1,"az":"a"}')
+    register(zk, f"{root}/odd", b'{"host":"10.0.0.2","port":1,"odd":"yes"}')
+    found = inventory.read(registries=[root], filters=filters)
+    assert set(found.hosts) == {"10.0.0.1"}
+    assert f'filters: zk_service.odd: expected true or false, got "yes" for {root}/odd; left out' in found.said
+
+
+@pytest.mark.parametrize("key", ["zk_service.odd", "zk_service.odd | mandatory"])
+def test_no_entry_empties_the_inventory_by_a_group_that_only_it_could_make(
+    inventory: Inventory, zk: KazooClient, root: str, key: str
+) -> None:
+    register(zk, f"{root}/good", b'{"host":"10.0.0.1","port":1}')
+    register(zk, f"{root}/odd", b'{"host":"10.0.0.2","port":1,"odd":5}')
+    found = inventory.read(registries=[root], keyed_groups=[{"key": key}])
+    assert set(found.hosts) == {"10.0.0.1", "10.0.0.2"}
+    assert f"keyed_groups: {key}: not every group of 10.0.0.2 could be made" in found.said
+
+
 def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient, root: str) -> None:
     register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
     for filters, said in (
@@ -321,6 +360,11 @@ def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient,
         refused = inventory.read(registries=[root], filters=filters, strict=True)
         assert refused.hosts == {}
         assert said in refused.said
+
+
+def test_a_warning_does_nothing_to_a_terminal(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    zk.create(f"{root}/web/a\u202eb\u200bc", b"odd", makepath=True)
+    assert f"{root}/web/a?b?c: left out" in inventory.read(registries=[f"{root}/web"]).said
 
 
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
@@ -466,9 +510,11 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
         "web1": {"state": "active", "generation": generation, "commitId": "a" * 40},
         "web2": {"state": "failed", "generation": generation, "commitId": "b" * 40},
         "web3": {"state": "of nothing"},
+        "web4": {"state": "active", "generation": json.loads("[" * 500 + "]" * 500)},
+        "web5": {"state": "active", "generation": generation, "commitId": "\ud800"},
     }.items():
         register(zk, f"{app}/agents/{name}", json.dumps({"name": name, **status}).encode())
-    for number in range(1, 5):
+    for number in range(1, 7):
         seed(zk, f"{root}/web/web{number}", f"10.0.0.{number}")
     found = inventory.read(
         registries=[f"{root}/web"],
@@ -484,8 +530,9 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
     }
     assert found.groups["behind"] == {"web2"}
     assert found.groups["commit_bbbb"] == {"web2"}
-    assert not {"zk_release"} & (found.hosts["web3"].keys() | found.hosts["web4"].keys())
-    assert f"{app}/agents/web3: no agent's status" in found.said
+    assert {name for name, host in found.hosts.items() if "zk_release" not in host} == {"web3", "web4", "web5", "web6"}
+    for name, why in {"web3": "state", "web4": "generation", "web5": "commitId"}.items():
+        assert f"{app}/agents/{name}: no agent's status, {why}: expected" in found.said
     assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
 
 

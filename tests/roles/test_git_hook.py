@@ -247,17 +247,83 @@ def test_a_push_over_ssh_ends_on_every_server_and_who_pushed_sees_it(
     server: Server, agents: Callable[..., Agent], zk: KazooClient, sshd: SshServer
 ) -> None:
     fleet = [agents(name).start().wait_live() for name in ("server1", "server2")]
+    zk.create(f"{server.app}/roster/server3", b"{}", makepath=True)
     server.installed(wait=True, min_agents=2)
     done = server.push(url=sshd.url(server.bare), GIT_SSH_COMMAND=sshd.command)
     assert done.status == 0, done.output
     assert [agent.live() for agent in fleet] == [server.clone.head] * 2
     short = server.clone.head[:10]
     assert done.said[0] == f"zoo.deploy: main {short} is published to {server.app} by alice"
-    assert re.fullmatch(rf"zoo.deploy: {server.app} {short}: 2 of 2 have proved it after [0-9.]+ s", done.said[-1])
+    assert re.fullmatch(rf"zoo.deploy: {server.app} {short}: 2 of 2 have proved it after [0-9.]+ s", done.said[-2])
+    assert done.said[-1] == f"zoo.deploy: {server.app} {short}: missing, in the roster and not live: server3"
     assert published(zk, server.app)["publisher"] == "alice"
 
 
-def test_what_is_published_is_what_zk_release_publishes(server: Server, zk: KazooClient) -> None:
+def test_a_commit_that_is_known_to_be_bad_is_published_by_force_only(server: Server, zk: KazooClient) -> None:
+    def mark() -> str:
+        bad = server.clone.commit({"index.html": os.urandom(4).hex()})
+        why = {"reason": "web1 failed: no", "since": "2026-11-24T10:15:30+00:00", "by": "web1", "generation": 1}
+        zk.create(f"{server.app}/bad/{bad}", json.dumps(why).encode(), makepath=True)
+        return bad
+
+    bad, why = mark(), "is known to be bad: web1 failed: no (since 2026-11-24T10:15:30+00:00, by web1)"
+    server.installed()
+    assert f"the push is done, but not published: {bad} {why}" in " ".join(server.push().said)
+    refused = mark()
+    server.installed(refuse=True)
+    done = server.push()
+    assert f"the push is refused, because it could not be published: {refused} {why}" in " ".join(done.said)
+    assert (done.status, server.head(), published(zk, server.app)) == (1, bad, {})
+    server.installed(refuse=True, force=True)
+    assert server.push().status == 0
+    assert published(zk, server.app)["commitId"] == refused
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["", "force"])
+def test_nothing_is_published_while_somebody_holds_the_lock(server: Server, zk: KazooClient, force: bool) -> None:
+    server.installed()
+    server.push()
+    first = server.clone.head
+    lock = {"reason": "migration", "by": "ann", "since": "2026-11-29T08:00:00+00:00"}
+    zk.set(f"{server.app}/lock", json.dumps(lock).encode())
+    why = f"{server.app}/lock: locked by ann since {lock['since']} without an end: migration; push again, or publish"
+    second = server.clone.commit({"index.html": "second"})
+    server.installed(force=force)
+    done = server.push()
+    assert f"the push is done, but not published: {why}" in " ".join(done.said)
+    assert (server.head(), published(zk, server.app)["commitId"]) == (second, first)
+    third = server.clone.commit({"index.html": "third"})
+    server.installed(refuse=True, force=force)
+    done = server.push()
+    assert f"the push is refused, because it could not be published: {why}" in " ".join(done.said)
+    assert (done.status, server.head()) == (1, second)
+    zk.set(f"{server.app}/lock", json.dumps({**lock, "until": "2026-11-29T07:00:00Z"}).encode())
+    assert server.push().status == 0
+    assert published(zk, server.app)["commitId"] == third
+
+
+def test_who_pushed_sees_the_phases_of_the_rollout_and_how_it_ends(
+    server: Server, agents: Callable[..., Agent], zk: KazooClient
+) -> None:
+    hooks = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
+    fleet = [agents(name, hooks=hooks).start().wait_live() for name in ("server1", "server2")]
+    server.installed(wait=True)
+    assert server.push().status == 0
+    policy = {"rollout": {"minHealthy": 0, "steps": [{"hosts": 1, "soak": 1, "pause": True}]}}
+    zk.create(f"{server.app}/policy", json.dumps(policy).encode())
+    second = server.clone.commit({"index.html": "second"})
+    done = server.push()
+    said = [line.partition(f"{second[:10]}: ")[2] for line in done.said[2:]]
+    assert "step 1 of 2 soaks for 1 s" in said, done.said
+    assert said[-1] == ("the rollout is paused at step 1: step 1 waits for a person; promote it to go on (promote.yml)")
+    assert sorted(agent.live() == second for agent in fleet) == [False, True]
+    broken = server.clone.commit({"index.html": "broken"})
+    failed = server.push().said
+    assert f"{broken[:10]}: {server.app}/config: the rollout is halted: server" in failed[-1], failed
+    assert "roll back (rollback.yml), or deploy a fix" in failed[-1]
+
+
+def test_what_is_published_is_what_zk_release_publishes_and_the_subject(server: Server, zk: KazooClient) -> None:
     assert server.installed().push().status == 0
     config, stat = zk.get(f"{server.app}/config")
     (entry,) = zk.get_children(f"{server.app}/history")
@@ -271,6 +337,7 @@ def test_what_is_published_is_what_zk_release_publishes(server: Server, zk: Kazo
         "relativePath": "site",
         "ref": "main",
         "publisher": f"{getpass.getuser()}@{socket.gethostname()}",
+        "subject": server.clone.git("log", "-1", "--format=%s"),
     }
 
 
@@ -408,6 +475,14 @@ def test_a_publisher_who_may_not_write_is_refused_and_one_who_may_leaves_no_trac
     assert (done.status, len(done.said)) == (0, 1), done.output
     assert zk.get_children(f"{server.app}/history") == ["release-0000000000"]
     assert zk.get(f"{server.app}/config")[1].version == 0
+
+
+def test_a_policy_that_nobody_can_follow_is_found_before_the_push_is_done(server: Server, zk: KazooClient) -> None:
+    zk.create(f"{server.app}/policy", b'{"rollout": {"steps": 5}}', makepath=True)
+    done = server.installed(refuse=True).push()
+    assert (done.status, server.head()) == (1, ""), done.output
+    (line,) = done.said
+    assert f"could not be published: {server.app}/policy: rollout.steps: expected a list" in line
 
 
 def test_a_chroot_that_is_not_there_is_found_before_the_push_is_done(server: Server) -> None:
@@ -563,7 +638,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "branches[0]: relativePath: expected a normalised relative path",
     ),
     ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
-    ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 seconds, got 0"),
+    ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 and at most 1000000000 seconds, got 0"),
     ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
 ]
 

@@ -318,6 +318,34 @@ def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_t
     assert not (tmp_path / "base").exists()
 
 
+def test_a_host_whose_agent_is_removed_leaves_the_roster_or_is_named_where_it_can_not(
+    tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str, offline: dict[str, str]
+) -> None:
+    variables: dict[str, Any] = {
+        "watcher_hosts": ensemble.hosts.split(","),
+        "watcher_app": app,
+        "watcher_instance": "business",
+        "watcher_name": "server1",
+    }
+    host = Host(tmp_path, tmp_path / "opt", variables, offline)
+    entry = f"{app}/roster/server1"
+    zk.create(entry, b"{}", makepath=True)
+    assert host.apply().failed == 0
+    # So that the version, which takes long to install, stays.
+    (host.install / "current-other").symlink_to(VERSION)
+    assert host.apply("--check", watcher_state="absent").failed == 0
+    assert zk.exists(entry)
+    assert host.apply(watcher_state="absent").failed == 0
+    assert not zk.exists(entry)
+    assert not host.config.exists()
+    host.variables["watcher_hosts"] = ["127.0.0.1:1"]
+    assert host.apply().failed == 0
+    run = host.apply(watcher_state="absent")
+    assert run.failed == 0, run.output
+    assert f"{entry}: still in the roster: no session within 10 s, hosts=127.0.0.1:1; zoo.deploy.zk_fleet" in run.output
+    assert not host.config.exists()
+
+
 def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: Path, wheels: Path) -> None:
     before = set(Path(tempfile.gettempdir()).glob("*.wheels"))
     elsewhere = Host(tmp_path / "host", tmp_path / "opt")
@@ -471,6 +499,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "rollback_when_isolated": 20,
         "metrics_port": 9464,
         "metrics_address": "127.0.0.2",
+        "labels": {"zone": "a"},
     }
     run = host.apply(**{f"watcher_{key}": value for key, value in told.items()})
     assert run.failed == 0, run.output

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
@@ -77,6 +78,25 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'quo"ted'})
     assert "passwords without quotation marks" in said
     assert "quo" not in said.replace("quotation", "")
+
+
+@pytest.mark.parametrize("port", [2181, 0])
+def test_members_are_asked_by_tls_only_where_they_have_no_plain_port(
+    tmp_path: Path, ensemble: Ensemble, port: int
+) -> None:
+    (restart,) = (task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if "module_defaults" in task)
+    variables = {"zookeeper_client_port": port, "zookeeper_wait_timeout": 0, "_zookeeper_members": []}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": restart["module_defaults"],
+        "vars": {**variables, "_zookeeper_ca": "/none/ca.pem", "_zookeeper_certificate": "/none/zk.pem"},
+        "tasks": [{"zoo.deploy.zk_ensemble_info": {"hosts": ensemble.hosts}}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(tmp_path / "play.yml")
+    assert (done.returncode == 0) == (port != 0), done.stdout + done.stderr
+    assert ("tls_ca: no file at /none/ca.pem" in done.stdout + done.stderr) == (port == 0)
 
 
 def member_state(directory: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Agent:
     zk: KazooClient = field(repr=False)
     name: str = "server1"
     config: dict[str, Any] = field(default_factory=dict)
+    program: Sequence[str] = ("-m", "zoo_watcher")
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,7 +64,7 @@ class Agent:
 
     def start(self, **environment: str) -> Agent:
         """Start it; it may not be connected yet."""
-        command = [sys.executable, "-m", "zoo_watcher", "run", "--config", str(self.configure())]
+        command = [sys.executable, *self.program, "run", "--config", str(self.configure())]
         with (self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -47,9 +48,11 @@ class Member:
             self.process = subprocess.Popen([*command, str(self.directory / "zoo.cfg")], stdout=log, stderr=log)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process (SIGSTOP and SIGCONT included)."""
+        """Send a signal to the process (SIGSTOP and SIGCONT included). After SIGSTOP it answers nobody any more."""
         if self.process is not None:
             self.process.send_signal(number)
+            if number == signal.SIGSTOP:  # its threads stop one by one
+                os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
         """End the process as a crash would, and wait for it."""

@@ -39,6 +39,33 @@ class Run:
 
 def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """What `ansible-playbook playbook args` printed and returned; `env` is added to the environment."""
+    return subprocess.run(
+        [str(COMMAND), str(playbook), *args],
+        cwd=ROOT,
+        env=surroundings_of(env),
+        timeout=DEADLINE,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def start_playbook(playbook: Path, *args: str, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:
+    """`ansible-playbook playbook args`, in a process group of its own, which is not waited for; it writes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [str(COMMAND), str(playbook), *args],
+            cwd=ROOT,
+            env=surroundings_of({"PYTHONUNBUFFERED": "1"}),  # a file gets its lines when they are written
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def surroundings_of(env: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of `ansible-playbook`."""
     surroundings = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
@@ -54,12 +81,4 @@ def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = Non
     modules = Path(MODULES.name, surroundings["ANSIBLE_COLLECTIONS_PATH"].replace("/", "%"))
     modules.mkdir(exist_ok=True)
     surroundings["ZOO_TESTS_MODULES"] = str(modules)
-    return subprocess.run(
-        [str(COMMAND), str(playbook), *args],
-        cwd=ROOT,
-        env=surroundings,
-        timeout=DEADLINE,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return surroundings

@@ -15,30 +15,22 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils.lock import LockRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     STATES,
     AgentStatus,
     AppPaths,
     FileStatus,
     Release,
+    RosterEntry,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import HostEntry, RolloutRecord
+from support.documents import DOCUMENTS, FENCED, ROOT
 from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.host.layout import Layout
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENTS = sorted(
-    [
-        *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # generated from what others wrote
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("playbooks/*.md"),
-        *ROOT.glob("roles/*/README.md"),
-        *ROOT.glob("tests/**/README.md"),
-        *ROOT.glob(".github/**/*.md"),
-    ]
-)
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -136,7 +128,10 @@ def test_what_is_said_to_be_in_a_file_is_defined_there() -> None:
 def test_every_znode_of_an_application_is_in_the_map() -> None:
     paths = AppPaths("/app")
     named = [value for name, value in inspect.getmembers(paths) if not name.startswith("_") and name != "root"]
-    znodes = {value("<name>") if callable(value) else value for value in named}
+    znodes = {
+        value(*(f"<{parameter}>" for parameter in inspect.signature(value).parameters)) if callable(value) else value
+        for value in named
+    }
     mapped = re.findall(r"^\| `([^`]+)`", section("The znodes"), re.MULTILINE)
     assert {"/app/config", "/app/agents/<name>"} <= znodes
     for znode in znodes:
@@ -150,7 +145,16 @@ def test_the_state_machine_has_every_state_of_an_agent_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "record"), [("Release", Release), ("Agent status", AgentStatus), ("File status", FileStatus)]
+    ("title", "record"),
+    [
+        ("Release", Release),
+        ("Lock", LockRecord),
+        ("Rollout", RolloutRecord),
+        ("Rollout", HostEntry),
+        ("Agent status", AgentStatus),
+        ("Roster entry", RosterEntry),
+        ("File status", FileStatus),
+    ],
 )
 def test_every_key_of_a_record_is_explained(title: str, record: Any) -> None:
     keys = {spec.metadata["key"] for spec in fields(record) if "key" in spec.metadata}
@@ -165,6 +169,9 @@ def test_the_examples_of_records_are_records() -> None:
     assert status.extra == {}
     assert status.files is not None
     assert all(not FileStatus.from_object(one).extra for one in status.files.values())
+    assert LockRecord.from_node(block(section("Lock"), "json").encode()).extra == {}
+    entry = block(section("Roster entry"), "json").encode()
+    assert RosterEntry.from_node(entry).extra == {}
 
 
 def test_everything_in_the_agents_own_directory_is_explained() -> None:

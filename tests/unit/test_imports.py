@@ -21,14 +21,15 @@ GIT_HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
-    {"__init__", "backoff", "errors", "inbox", "logs", "wire"},
+    {"__init__", "backoff", "errors", "inbox", "logs", "signals", "wire"},
     {"config", "host"},
     {"zookeeper"},
     {"services"},
     {"desired", "files", "releases"},
     {"metrics"},
-    {"control_commands", "status_board", "status_report", "troubles"},
+    {"control_commands", "goal", "status_board", "status_report", "troubles"},
     {"command_line", "convergence"},
+    {"rollouts"},
     {"watcher"},
     {"__main__"},
 )
@@ -51,6 +52,7 @@ SELDOM_NEEDED = {
     "zoo_watcher.command_line",
     "zoo_watcher.files.reconciler",
     "zoo_watcher.metrics",
+    "zoo_watcher.rollouts",
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 AT_REST = {
@@ -62,9 +64,15 @@ the packages that it needs, and those that they need. P11 of the bench measures 
 """
 
 PLUGIN_ORDER = (
-    {"doc_fragments", "module_utils"},
-    {"plugin_utils/registry", "plugin_utils/content"},
-    {"plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"},
+    {"doc_fragments", "module_utils", "plugin_utils/terminal"},
+    {
+        *("plugin_utils/registry", "plugin_utils/content", "plugin_utils/progress", "plugin_utils/attendance"),
+        "plugin_utils/fleet_limit",
+    },
+    {
+        *("plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"),
+        "plugin_utils/fleet_turns",
+    },
     {"action", "inventory", "lookup", "modules"},
 )
 """The plugins' packages, the lowest first; those of one row do not know each other."""
@@ -75,10 +83,12 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
 
 MOST_FILES = {
-    "modules/zk_ensemble_info": 4,
-    "modules/zk_fleet_info": 10,
-    "modules/zk_release": 10,
-    "modules/zk_release_info": 8,
+    "modules/zk_ensemble_info": 5,
+    "modules/zk_fleet": 12,
+    "modules/zk_fleet_info": 16,
+    "modules/zk_lock": 11,
+    "modules/zk_release": 27,
+    "modules/zk_release_info": 15,
     "modules/zk_znode": 9,
     "modules/zk_znode_info": 6,
     "inventory/zk_services": 13,

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    AgentStatus,
+    AppPaths,
+    InvalidRecord,
+    check_commit_id,
+    quote,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, list_many, read_many
 
 
@@ -43,8 +49,11 @@ def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]
 
 
 def _release(status: AgentStatus, generation: int | None) -> dict[str, Any]:
+    """What a host has of it. Raises `InvalidRecord`: anything may be in a status that another program has written."""
+    if not isinstance(status.generation, (int, type(None))):
+        raise InvalidRecord(f"generation: expected a whole number, got {quote(status.generation)}")
     return {
-        "commit": status.commit_id,
+        "commit": None if status.commit_id is None else check_commit_id(status.commit_id),
         "generation": status.generation,
         "state": status.state,
         "drift": generation is None or not status.converged(generation),

@@ -101,8 +101,6 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         self.clashes: set[str] = set()
         self.problems: list[str] = []
         self._refused: dict[str, list[tuple[str, Exception]]] = {}
-        self._grouping: set[str] = set()
-        self._named_a_group = False
         self._parent: Any = None
 
     def get_option(self, option: str, hostvars: Any = None) -> Any:
@@ -110,11 +108,11 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         return self._plugin.get_option(option, hostvars)
 
     def construct(self, names: Sequence[str]) -> None:
-        """As it is documented there; also raises an `AnsibleError` where a keyed group's value is none for any host."""
+        """As it is documented there; an `AnsibleError` also where a keyed group's value makes none for all hosts."""
         super().construct(names)
         for key, refused in self._refused.items():
             name, exc = refused[0]
-            if key not in self._grouping:
+            if {one for one, _exc in refused} == set(names):
                 raise AnsibleError(f"keyed_groups: {key}: {exc}") from exc
             more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
             self.problems.append(f"keyed_groups: {key}: not every group of {name}{more} could be made: {exc}")
@@ -122,22 +120,17 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
     def _key_one(self, plan: _Plan, name: str, entry: Any, value: Any, variables: Any) -> None:
         key = str(entry.get("key") if isinstance(entry, dict) else entry)
         self._parent = entry.get("parent_group") if isinstance(entry, dict) else None
-        self._named_a_group = False
         try:
             super()._key_one(plan, name, entry, value, variables)
         except Exception as exc:  # Ansible raises this very one of a group that would be its own parent
             if plan.strict:
                 raise
             self._refused.setdefault(key, []).append((name, exc))
-        else:
-            if self._named_a_group:
-                self._grouping.add(key)
         finally:
             self._parent = None
 
     def _sanitize_group_name(self, name: Any) -> str:
         """A safe name for a group, which no host has: Ansible would take the host for the group."""
-        self._named_a_group = True
         if name == "all" and self._parent not in (None, "all"):  # Ansible would find that loop later, and end
             raise AnsibleError(f"all can't be a group in {self._parent}")
         safe = str(super()._sanitize_group_name(name))

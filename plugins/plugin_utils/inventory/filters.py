@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
@@ -35,21 +35,23 @@ class Filter(NamedTuple):
         expected = "expected a condition, or a mapping with include or exclude"
         raise ZooKeeperError(f"filters: {expected}, got {quote(given)}")
 
-    def judge(self, values: Sequence[Any], paths: Sequence[str]) -> tuple[list[bool | None], list[str]]:
+    def judge(
+        self, values: Sequence[Any], paths: Sequence[str], others: Iterable[Any] = ()
+    ) -> tuple[list[bool | None], list[str]]:
         """What becomes of the znodes of `paths`, by the condition's values; a text where some values are no boolean.
 
         Whether one is may depend on what somebody has registered: that one is left out. Raises `ZooKeeperError` where
-        none is: then it is no condition.
+        all are none, the `others` too, of whom earlier filters have decided: then it is no condition.
         """
         odd = [place for place in zip(values, paths) if _is_odd(place[0])]
         judged = [False if _is_odd(value) else self.if_true if value is True else self.otherwise for value in values]
         if not odd:
             return judged, []
-        what = f"{self.condition}: expected true or false, got {quote(odd[0][0], 40)} for {odd[0][1]}"
-        if not any(isinstance(value, bool) for value in values):
-            raise ZooKeeperError(f"filters: {what}; compare it with something")
         more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-        return judged, [f"filters: {what}{more}; left out"]
+        what = f"filters: {self.condition}: expected true or false, got {quote(odd[0][0], 40)} for {odd[0][1]}{more}"
+        if len(odd) == len(values) and all(map(_is_odd, others)):
+            raise ZooKeeperError(f"{what}; compare it with something")
+        return judged, [f"{what}; left out"]
 
 
 def _is_condition(given: Any) -> bool:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import MAX_NAME_BYTES, Registration
 
 try:
     from ansible.template import trust_as_template as _trust_as_template
@@ -23,7 +24,7 @@ CONTROLLER_NAMES = (CONTROLLER, "127.0.0.1", "::1")
 NO_ADDRESS = ""
 """Stands among the names that are taken in place of an address: that name is the controller's."""
 
-_SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service"})
+_SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service", "zk_role"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
 
 
@@ -41,14 +42,14 @@ def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | N
     `taken` are names that mean something already: a group, or a host of another source, of which it has the address, or
     the controller.
     Where such a name, or one name, stands for several things, each host is `name@address`, which nothing else can be;
-    a text for each such name comes second.
+    a text for each such name comes second. No host's name has more than `MAX_NAME_BYTES`.
     """
     entries = list(named)
     clashes = dict(_clashes(entries, taken))
     by_name: dict[str, list[Registration]] = {}
     for name, registration in entries:
         unique = f"{name}@{_address(registration)}" if name in clashes else name
-        by_name.setdefault(unique, []).append(registration)
+        by_name.setdefault(_fitting(unique), []).append(registration)
     return [_host(name, registrations) for name, registrations in by_name.items()], list(clashes.values())
 
 
@@ -71,6 +72,15 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
             yield name, f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {unique}"
 
 
+def _fitting(name: str) -> str:
+    """A name that Ansible's files of it can have: of a longer one the beginning, and a digest of the whole."""
+    whole = name.encode()
+    if len(whole) <= MAX_NAME_BYTES:
+        return name
+    end = f"@{hashlib.sha256(whole).hexdigest()[:16]}"
+    return whole[: MAX_NAME_BYTES - len(end)].decode(errors="ignore") + end
+
+
 def _address(registration: Registration) -> str:
     address: str = registration.variables["zk_address"]
     return address
@@ -82,7 +92,19 @@ def _host(name: str, registrations: Sequence[Registration]) -> Host:
         for registration in registrations
     ]
     groups = list(dict.fromkeys(registration.group for registration in registrations))
-    return Host(name, groups, {**registrations[0].variables, "zk_services": services})
+    variables: dict[str, Any] = {}
+    for registration in registrations:  # the first one's; what only another says is said too
+        variables = {**registration.variables, **variables}
+    return Host(name, groups, {**variables, "zk_services": services})
+
+
+def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a host with, first, what another file has found it to be registered as at this address."""
+    services = variables["zk_services"]
+    own = {service["path"]: service for service in services}
+    found = [one for one in earlier if isinstance(one, Mapping)] if isinstance(earlier, list) else []
+    others = [one for one in found if one.get("address") == variables["zk_address"] and own.get(one.get("path")) != one]
+    return {**variables, "zk_services": [*others, *services]}
 
 
 def untrusted(value: Any) -> Any:

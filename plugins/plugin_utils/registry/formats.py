@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import finite, quote
 
 MAX_DEPTH = 32
 """How deep an entry's JSON may be nested."""
@@ -188,7 +188,7 @@ def read_hiveserver2(name: str, _data: bytes) -> Endpoint:
     return Endpoint(address, port, fields)
 
 
-_HBASE = re.compile(r"([^,]+),([0-9]{1,5}),([0-9]+)")
+_HBASE = re.compile(r"([^,]+),([0-9]{1,5}),([0-9]{1,19})")
 
 
 @_format("hbase", "HBase's region servers", name_pattern=_HBASE, reads_data=False)
@@ -347,7 +347,7 @@ def _object_in(name: str) -> dict[str, Any] | None:
 
 def _json(data: bytes) -> Any:
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=finite)
     except (ValueError, RecursionError) as exc:
         raise InvalidEntry(f"its data is no JSON: {exc}") from exc
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:

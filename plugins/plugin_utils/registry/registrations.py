@@ -21,8 +21,8 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
 _PLAIN_NAME = re.compile(r"[^\W_][\w.-]{0,252}")
 _HOST_NAME = re.compile(r"[\w:][\w.:%+-]{0,252}")
 _WITH_PORT = re.compile(r"[^:]+:\d{1,5}")
-MAX_NAME_BYTES = 253
-"""A host's variables and facts are in files of its name, which may have 255."""
+MAX_NAME_BYTES = 240
+"""A host's variables and facts are in files of its name, with `.yml` after it or `s1_` before it, of 255 at most."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -72,7 +72,7 @@ def _variables(child: Child, endpoint: Endpoint, now: float) -> dict[str, Any]:
         "zk_path": child.path,
         "zk_service": endpoint.data,
         "zk_ephemeral": child.owner != 0,
-        "zk_session": f"0x{child.owner:x}",
+        "zk_session": session_id(child.owner),
         "zk_created": _moment(child.created),
         "zk_modified": _moment(child.modified),
         "zk_age": max(0, int(now - child.created / 1000)),
@@ -80,6 +80,11 @@ def _variables(child: Child, endpoint: Endpoint, now: float) -> dict[str, Any]:
     if child.segments:
         variables["zk_segments"] = list(child.segments)
     return variables
+
+
+def session_id(number: int) -> str:
+    """A session's id as ZooKeeper's own logs have it; it is below 0 where the member that made it is above 127."""
+    return f"0x{number & 0xFFFFFFFFFFFFFFFF:x}"
 
 
 def _moment(milliseconds: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json, value_fields
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import MAX_DEPTH
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration, session_id
 
 _TEMPLATE = re.compile(r"\{[{%#]|#jinja2:")
 """Where a template begins; the last one, at the beginning of a text, sets other marks for its templates."""
@@ -36,7 +36,7 @@ def znode_event(kind: str, change: str, path: str, **fields: Any) -> dict[str, A
 
 def session_event(change: str, session: int) -> dict[str, Any]:
     """An event about the session with this id: `connected`, `suspended` or `lost`."""
-    return {"zk": {"type": "session", "change": change, "session": f"0x{session:x}"}}
+    return {"zk": {"type": "session", "change": change, "session": session_id(session)}}
 
 
 def service_event(change: str, registry: str, service: Registration) -> dict[str, Any]:

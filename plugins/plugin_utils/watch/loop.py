@@ -26,7 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     explain,
     forget_transactions,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import READ_AGAIN, connect
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import session_event
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import Options
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.reader import PAUSE, StoppedError, ZnodeReader
@@ -71,6 +71,7 @@ class WatchLoop:
         self._sends_session = options.session and options.initial
         self._refused: dict[tuple[Watch, str], float] = {}
         self._refused_before: set[tuple[Watch, str]] = set()
+        self._read_again_at = math.inf
 
     def run(self) -> None:
         """Watch until `stop`. Raises a `ZooKeeperError` where there is no session within `connect_timeout`.
@@ -143,6 +144,10 @@ class WatchLoop:
         self._refused.clear()
         self._refused_before.clear()
         reader.start_anew()
+        self._read_all()
+
+    def _read_all(self) -> None:
+        self._read_again_at = time.monotonic() + READ_AGAIN
         for watch in self._options.watches:
             watch.reread()
 
@@ -187,6 +192,8 @@ class WatchLoop:
             watch.synced = True
         for watch, path in [*((watch, path) for path in sorted(noticed) for watch in self._options.watches), *again]:
             watch.notice(path)
+        if time.monotonic() >= self._read_again_at:
+            self._read_all()
 
     def _note_refusal(self, watch: Watch, path: str, error: Exception) -> None:
         """Permission was denied. At the beginning that is an error; later on it may be granted again."""
@@ -204,8 +211,8 @@ class WatchLoop:
             for event in watch.overdue():
                 self._deliver(event)
         deadlines = [watch.next_deadline() for watch in self._options.watches]
-        due = [moment for moment in (*deadlines, *self._refused.values()) if moment is not None]
-        self._rest(max(0.0, min(due) - time.monotonic()) if due else None)
+        due = [moment for moment in (*deadlines, *self._refused.values(), self._read_again_at) if moment is not None]
+        self._rest(max(0.0, min(due) - time.monotonic()))
 
     def _await_transition(self, client: Any) -> None:
         """Wait until there is a connection; once the session is over, also to an ensemble that was set up anew."""
@@ -214,6 +221,6 @@ class WatchLoop:
             if not self._wake.wait_for(lambda: self._transitions or self._stopped, seconds):
                 forget_transactions(client)
 
-    def _rest(self, seconds: float | None) -> None:
+    def _rest(self, seconds: float) -> None:
         with self._wake:
             self._wake.wait_for(lambda: self._noticed or self._transitions or self._stopped, seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 
 from support.agent import SOURCE, Agent
@@ -227,6 +229,44 @@ def test_a_release_that_failed_is_retried_once_its_cause_is_mended(
     assert said(agent, "retry", exit_status=1) == f"nothing to retry: generation {generation} is active here"
 
 
+def put_back(agent: Agent, earlier: str) -> None:
+    """Have an earlier release live, as a person who knows of no agent does."""
+    os.symlink(f".zoo/releases/{earlier}", agent.base / "site.new")
+    os.replace(agent.base / "site.new", agent.base / "site")
+
+
+def remove_place(agent: Agent, _earlier: str) -> None:
+    """Have nothing live."""
+    (agent.base / "site").unlink()
+
+
+def remove_releases(agent: Agent, _earlier: str) -> None:
+    """Have the symlink lead nowhere."""
+    shutil.rmtree(agent.base / ".zoo/releases")
+
+
+def remove_base(agent: Agent, _earlier: str) -> None:
+    """Have nothing at all, but for what the agent writes at that moment."""
+    shutil.rmtree(agent.base, ignore_errors=True)
+    (agent.base / "site").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("lose", [put_back, remove_place, remove_releases, remove_base])
+def test_what_is_live_no_more_is_said_and_deployed_again_by_a_retry(
+    deployed: Agents, repository: GitRepository, release: Publish, lose: Callable[[Agent, str], None]
+) -> None:
+    agent = deployed()
+    first, second = repository.head, repository.commit({"index.html": "two\n"})
+    agent.wait_outcome(release())
+    lose(agent, first)
+    assert agent.process
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: f"{second} is live there no more" in str(agent.status.get("troubles")), "the status says so")
+    assert said(agent, "retry").endswith("is tried again")
+    wait_for(lambda: agent.live() == second and agent.status["state"] == "active", "it is live again")
+    assert "troubles" not in agent.status
+
+
 def test_with_nothing_published_there_is_nothing_to_retry(agents: Agents) -> None:
     agent = agents().start().wait_live()
     assert said(agent, "retry", exit_status=1) == "nothing to retry: nothing is published"
@@ -282,7 +322,6 @@ def test_a_damaged_marker_counts_and_is_said(deployed: Agents, registrations: Re
     agent = deployed()
     marker = agent.base / ".zoo/controls/drained"
     said(agent, "undrain")
-    marker.parent.mkdir()
     marker.write_text("{")
     said(agent, "retry", exit_status=1)
     wait_for(lambda: not registrations(), "nothing is registered")

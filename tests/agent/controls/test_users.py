@@ -148,9 +148,6 @@ def test_what_the_agents_user_puts_in_the_way_has_root_write_nothing_elsewhere(d
     valuable.write_text("root's")
     controls = daemons.base / ".zoo/controls"
     assert daemons.control("undrain").returncode == 0
-    controls.mkdir()
-    user = pwd.getpwnam("daemon")
-    os.chown(controls, user.pw_uid, user.pw_gid)
     (controls / "held").symlink_to(valuable)
     done = run_as("root", "hold", "--reason", "x", "--config", config)
     assert (done.returncode, done.stderr) == (0, "")

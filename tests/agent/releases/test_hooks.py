@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -232,6 +233,22 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
     assert deleted[0] < os.stat(notes).st_mtime
     assert len(notes.read_text().splitlines()) == lines + 1
     wait_for(registrations, "it is registered again")
+
+
+def test_a_first_release_waits_for_one_service_with_the_others_registered(
+    agents: Agents, registered: dict[str, Any], service: Service, release: Publish, registrations: Registrations
+) -> None:
+    other = Service()
+    services = [*registered["services"], {**registered["services"][0], "id": "other", "port": other.port}]
+    agent = agents(drain_seconds=0.1, health_timeout=0.5, services=services).start()
+    service.open()
+    generation = release()
+    wait_for(lambda: agent.status.get("waitsFor") == "health", "it waits for the other")
+    wait_for(lambda: list(registrations()) == ["server1"], "the one that is healthy is registered")
+    other.open()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    wait_for(lambda: len(registrations()) == 2, "both are registered")
+    other.close()
 
 
 def test_shared_paths_outlive_releases_and_begin_with_what_the_first_one_has(

@@ -6,15 +6,18 @@ import base64
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.agent import Agent
+from support.git_server import git_daemon
 from support.repository import GitRepository
 from support.ssh_server import SshServer
 from support.waiting import wait_for
@@ -202,3 +205,13 @@ def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
         fetch(tmp_path / "base", Access(("http",)), url, repository)
     assert not isinstance(refused.value, CorruptError), "a token that has expired is no reason to fetch everything anew"
     assert refused.value.reason == "credentials"
+
+
+def test_a_mirror_that_uses_up_all_the_time_is_passed_over_at_the_next_try(
+    agents: Callable[..., Agent], release: Callable[..., int], repository: GitRepository
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, git_daemon(repository) as url:
+        mirrors = {url.rpartition("/")[0]: f"git://127.0.0.1:{silent.getsockname()[1]}"}
+        agent = agents(allowed_schemes=["git"], git_mirrors=mirrors, fetch_timeout=2).start()
+        assert agent.wait_outcome(release(url=url))["state"] == "active"
+    assert "the next try passes the mirror over" in agent.log

@@ -13,7 +13,7 @@ from support.repository import GitRepository
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import reflink
-from zoo_watcher.releases.release_directory import is_deployable
+from zoo_watcher.releases.release_directory import is_deployable, is_unmodified
 from zoo_watcher.releases.repository import Access, Repository
 from zoo_watcher.releases.staging import Making, make_release
 from zoo_watcher.wire.records import Release
@@ -103,6 +103,17 @@ def test_without_hard_links_every_file_is_a_new_one_that_can_be_written(
     assert texts(after) == SECOND
     assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
     assert os.stat(after / "a").st_mode & 0o200
+
+
+def test_a_release_that_was_made_without_hard_links_is_not_modified_once_they_are_allowed(
+    layout: Layout, repository: GitRepository, two: tuple[str, str]
+) -> None:
+    before = make(layout, repository.url, two[0], hard_links=False)
+    after = make(layout, repository.url, two[1], (two[0],))
+    assert is_deployable(layout, two[0], ())
+    assert is_unmodified(layout, two[0], ())
+    assert os.access(before / "a", os.W_OK)
+    assert (after / "a").stat().st_mode & 0o222 == 0
 
 
 @pytest.mark.parametrize("of_a_parent", [False, True])

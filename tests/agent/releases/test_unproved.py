@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -178,6 +179,21 @@ def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_can_no
     assert (status["state"], status["generation"]) == ("fetching", newer)
 
 
+def test_what_is_live_is_checked_where_the_server_of_a_newer_release_says_nothing(
+    unproved: Unproved, repository: GitRepository, release: Publish
+) -> None:
+    unproved.end(signal.SIGTERM)
+    third = repository.commit({"index.html": "three\n"})
+    unproved.agent.config["allowed_schemes"] = ["file", "git"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        newer = release(url=f"git://127.0.0.1:{silent.getsockname()[1]}/site.git")
+        unproved.agent.start()
+        unproved.wait_rolled_back()
+        told = f"fetching, generation={newer} commit={third}"
+        wait_for(lambda: unproved.agent.log.count(told) > 1, "the newer one is fetched after that")
+    assert f"{told}: not fetched and staged yet, and what is live is to be proved" in unproved.agent.log
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL])
 def test_what_is_live_at_one_place_is_not_forgotten_where_a_release_for_another_was_begun(
     unproved: Unproved, release: Publish, tmp_path: Path, number: signal.Signals
@@ -278,7 +294,7 @@ def test_a_hold_during_the_proof_of_what_is_live_does_not_leave_it_unproved(
     repository.commit({"index.html": "three\n"})
     release()
     # A hold that comes when the newer release has cancelled the proof, and its hook still runs.
-    wait_for(lambda: 'times": 0' in (agent.base / ".zoo/journal.json").read_text(), "it is cancelled")
+    wait_for(lambda: f"cancelled, generation={generation} commit={second}" in agent.log, "it is cancelled")
     assert agent.control("hold", "--reason", "disk swap").returncode == 0
     hook.gate.touch()
     wait_for(lambda: f"rolled_back, generation={generation} commit={second}" in agent.log, "it goes back")

@@ -25,6 +25,22 @@ Publish = Callable[..., int]
 Registrations = Callable[[], dict[str, list[str]]]
 
 
+SLOW_EXEC = """
+import os, pathlib, runpy, time
+execv, asked, go = os.execv, pathlib.Path({asked!r}), pathlib.Path({go!r})
+def slow(*words):
+    asked.touch()
+    while not go.exists():
+        time.sleep(0.01)
+    execv(*words)
+os.execv = slow
+"""
+"""What has an agent that is about to execute itself anew say so by `asked`, and wait for `go`."""
+AS_MODULE = 'runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)'
+AS_SCRIPT = "from zoo_watcher.__main__ import main; raise SystemExit(main())"
+"""How the unit, and how the console script of a wheel, run an agent."""
+
+
 class Watched:
     """Two znodes and every event that a watcher of them sees."""
 
@@ -39,6 +55,14 @@ class Watched:
         return now == self.created and not self.events
 
 
+def is_in(agent: Agent, mask: str, number: int) -> bool:
+    """Whether a signal is in one of the masks of an agent's process, see proc_pid_status(5)."""
+    assert agent.process
+    lines = Path(f"/proc/{agent.process.pid}/status").read_text().splitlines()
+    value = next(line.split()[1] for line in lines if line.startswith(f"{mask}:"))
+    return bool(int(value, 16) & 1 << (number - 1))
+
+
 def test_sigterm_takes_status_and_registration_away_before_the_process_ends(
     serving: Agents, zk: KazooClient, app: str, registrations: Registrations
 ) -> None:
@@ -50,10 +74,38 @@ def test_sigterm_takes_status_and_registration_away_before_the_process_ends(
     assert agent.status == {}
 
 
+def test_sigterm_while_an_agent_is_being_started_takes_away_what_the_one_before_has_handed_over(
+    serving: Agents, zk: KazooClient, app: str, registrations: Registrations
+) -> None:
+    agent = serving(session_timeout=30)
+    assert agent.end(signal.SIGUSR2) == 0
+    agent.start()
+    assert agent.process
+    wait_for(lambda: is_in(agent, "SigBlk", signal.SIGTERM), "it imports what it needs, and signals wait")
+    assert agent.end(signal.SIGTERM) == 0
+    zk.sync(app)
+    assert (registrations(), agent.status) == ({}, {})
+
+
 def test_sigterm_before_there_is_an_ensemble_ends_it_too(agents: Agents) -> None:
     agent = agents(hosts="127.0.0.1:1").start()
     wait_for(lambda: "watching" in agent.log, "it has started")
     assert agent.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
+def test_signals_that_follow_sigterm_change_nothing(
+    serving: Agents, zk: KazooClient, app: str, registrations: Registrations, number: int
+) -> None:
+    agent = serving(session_timeout=30)
+    process = agent.process
+    assert process
+    process.send_signal(signal.SIGTERM)
+    while process.poll() is None:
+        process.send_signal(number)
+    assert process.returncode == 0
+    zk.sync(app)
+    assert (registrations(), agent.status) == ({}, {})
 
 
 def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once_too(serving: Agents) -> None:
@@ -62,6 +114,37 @@ def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once_too(se
     others = [int(task.name) for task in Path(f"/proc/{agent.process.pid}/task").iterdir()][1:]
     assert ctypes.CDLL(None).tgkill(agent.process.pid, others[0], signal.SIGTERM) == 0
     assert agent.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "run"), [(signal.SIGTERM, AS_MODULE), (signal.SIGUSR2, AS_MODULE), (signal.SIGTERM, AS_SCRIPT)]
+)
+def test_a_signal_while_a_reload_executes_the_agent_anew_ends_it_all_the_same(
+    agents: Agents,
+    registered: dict[str, Any],
+    service: Service,
+    registrations: Registrations,
+    zk: KazooClient,
+    app: str,
+    tmp_path: Path,
+    number: int,
+    run: str,
+) -> None:
+    asked, go = tmp_path / "asked", tmp_path / "go"
+    agent = agents(**registered, session_timeout=30)
+    agent.program = ("-c", SLOW_EXEC.format(asked=str(asked), go=str(go)) + run)
+    agent.start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    assert agent.process
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(asked.exists, "it is about to execute itself anew")
+    agent.process.send_signal(number)
+    wait_for(lambda: not is_in(agent, "ShdPnd", number), "a thread that ends with the old program takes it")
+    go.touch()
+    assert agent.process.wait(20) == 0
+    zk.sync(app)
+    assert bool(registrations()) == (number == signal.SIGUSR2)
 
 
 def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(
@@ -127,6 +210,38 @@ def test_sighup_waits_for_nobody_to_write_into_a_configuration_that_is_a_fifo(
     wait_for(lambda: f"{path}: not a regular file" in agent.log, "it says so")
     service.close()
     wait_for(lambda: not registrations(), "what is not healthy is not registered")
+
+
+WRITER = """\
+import os, sys
+from pathlib import Path
+from zoo_watcher import __main__ as program
+
+def write_and_execute(*words, execute=os.execv):
+    Path(sys.argv[-1]).write_text('{"hosts": ')
+    execute(*words)
+
+os.execv = write_and_execute
+sys.exit(program.main())
+"""
+"""An agent whose configuration is being written at the very moment at which it begins anew."""
+
+
+def test_an_agent_begins_anew_with_the_configuration_that_was_checked_while_another_is_being_written(
+    agents: Agents, zk: KazooClient, app: str
+) -> None:
+    agent = agents()
+    agent.program = ("-c", WRITER)
+    agent.start().wait_live()
+    assert agent.process
+    agent.config["name"] = "server2"
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: zk.exists(f"{app}/agents/server2"), "it goes on as the configuration that was checked says")
+    assert "which has changed since" in agent.log
+    environment = Path(f"/proc/{agent.process.pid}/environ").read_text()
+    assert str(agent.base) not in environment
+    assert agent.end(signal.SIGTERM) == 0
 
 
 def test_sighup_with_a_wrong_configuration_says_why_and_changes_nothing(

@@ -13,7 +13,8 @@ ESCAPES = "writes outside the base"
 TORN = "files seen half written"
 FILES = "files with a wrong value"
 INTERVALS = "actions sooner than min_interval"
-QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVALS)
+LIMITS = "rollouts beyond their limits"
+QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVALS, LIMITS)
 
 
 @dataclass

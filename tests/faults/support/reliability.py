@@ -30,7 +30,8 @@ ZooKeeper {zookeeper}, {git}, Python {python}, kazoo {kazoo}, Linux {linux}.
 ## What must never be
 
 A check is one look at one host after, or during, a fault. The live tree is compared with the commit's objects: every
-file's bytes and mode, every symlink, every directory, and nothing else may be there.
+file's bytes and mode, every symlink, every directory, and nothing else may be there. Of a rollout, a check is one look
+at the whole fleet, some times a second, or at one change of a host's status, of which none is left out.
 
 | | checks | found |
 |---|---:|---:|

@@ -34,6 +34,15 @@ def test_what_is_in_a_vault_is_a_secret_value() -> None:
     assert given == {"path": "/a", "secret_value": "dmF1bHRlZA==", "encoding": "base64"}
 
 
+@pytest.mark.parametrize(("key", "named"), [(1, "1"), (True, "true"), (None, "null"), (2.1, "2.1")])
+def test_a_key_that_is_no_text_is_refused_for_in_json_it_could_be_another_one(key: Any, named: str) -> None:
+    value = {"ports": [{key: "a", "1": "b"}]}
+    for options in ({"path": "/a", "value": value}, {"znodes": [{"path": "/b"}, {"path": "/a", "value": value}]}):
+        with pytest.raises(InvalidRecord) as caught:
+            with_contents(options, read)
+        assert str(caught.value) == f"/a: value: the key {named} is no text; quote it"
+
+
 def test_each_entry_has_its_own_file_and_others_stay_as_they_are() -> None:
     entries = [{"path": "/a", "src": "colour"}, {"path": "/b", "value": "x"}, "no entry"]
     given = with_contents({"znodes": entries, "encoding": "text"}, read)

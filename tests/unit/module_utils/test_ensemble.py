@@ -34,7 +34,9 @@ LEADER, FOLLOWER = member("a", "leader"), member("b", "follower")
         ([FOLLOWER, FOLLOWER], "0 members lead, 0 stand alone"),
         ([LEADER, LEADER, FOLLOWER], "2 members lead, 0 stand alone"),
         ([LEADER, member("b", "standalone")], "1 members lead, 1 stand alone"),
-        ([LEADER, member("b", "read-only")], ""),
+        ([LEADER, FOLLOWER, member("c", "read-only")], "read-only, being cut off from the others: c"),
+        ([member("a", "read-only")], "read-only, being cut off from the others: a"),
+        ([LEADER, member("b", "observer")], ""),
         ([LEADER, member("b", "follower", EPOCH + 6)], "not in sync: b"),
         ([{**LEADER, "synced_followers": 0}, FOLLOWER], "a leads, and of 1 followers 0 are in sync"),
         # A member that may not say where it is, is not held back by that.

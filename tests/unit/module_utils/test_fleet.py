@@ -9,7 +9,7 @@ import yaml
 
 from ansible_collections.zoo.deploy.plugins.doc_fragments.waiting import ModuleDocFragment
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, outage
 
 WAITING: dict[str, Any] = {
     "connect_timeout": 5,
@@ -17,6 +17,7 @@ WAITING: dict[str, Any] = {
     "retry_timeout": 0.0,
     "min_agents": "0",
     "max_failures": "10%",
+    "max_missing": "100%",
 }
 
 
@@ -26,13 +27,19 @@ def test_an_ensemble_may_be_unreachable_for_as_long_as_the_fleet_is_waited_for()
     assert outage({**WAITING, "wait_timeout": 30.0}, waits=False) == 5
 
 
+def test_what_a_connection_took_is_part_of_a_wait_that_had_begun() -> None:
+    options = {**WAITING, "wait_timeout": 10.0}
+    assert begun(options, 4.0) == {**options, "wait_timeout": 6.0}
+    assert begun(options, 12.0) == {**options, "wait_timeout": 0.0}
+
+
 @pytest.mark.parametrize("name", ["wait_timeout", "retry_timeout"])
 def test_a_negative_time_is_refused_before_anything_is_asked(name: str) -> None:
     with pytest.raises(ZooKeeperError, match=f"^{name}: expected 0 or more, got -1$"):
         outage({**WAITING, name: -1.0}, waits=False)
 
 
-@pytest.mark.parametrize("name", ["min_agents", "max_failures"])
+@pytest.mark.parametrize("name", ["min_agents", "max_failures", "max_missing"])
 def test_what_is_no_number_of_agents_is_refused_before_anything_is_asked(name: str) -> None:
     said = f'^{name}: expected a whole number of agents or a percentage such as "80%", got "-1"$'
     with pytest.raises(ZooKeeperError, match=said):

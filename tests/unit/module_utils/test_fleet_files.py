@@ -143,7 +143,12 @@ def test_agents_that_are_named_are_waited_for_also_without_such_a_file_and_no_ot
     assert said == "b is without a file from there; gone is not live"
 
 
-@pytest.mark.parametrize("files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}])
+FORMATLESS = {"/etc/x": {"znode": "/c", "format": ["json"]}}
+
+
+@pytest.mark.parametrize(
+    "files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}, FORMATLESS]
+)
 def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) -> None:
     broken = AgentStatus(name="a", state="idle", files=files)
     assert files_of(broken) == {}

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     NO_EARLIER_WAIT,
+    NOTHING_PROVED,
+    UNANSWERED,
     Description,
     EarlierWait,
     FleetWait,
     Limits,
     Verdict,
     WaitResult,
+    absences,
     advice,
-    at_least,
-    at_most,
     by_commit,
     grouped,
     listed,
-    parse_share,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import ReleaseProof
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import Gate
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
 
 ALL_OF_THEM = Limits(1, 0)
 DESIRED, BEFORE = "9" * 40, "2" * 40
@@ -63,6 +63,14 @@ def test_it_is_over_at_once_when_all_have_proved_it() -> None:
     result = course().look({**agent("a", "active"), **agent("b", "active")}, None, 0.0)
     assert result
     assert (result.problem, result.verdict.proved, result.to_result()["converged"]) == (None, ["a", "b"], True)
+
+
+def test_what_was_seen_last_proves_nothing_where_the_ensemble_does_not_answer_at_the_end() -> None:
+    wait = course()
+    proved = wait.unanswered(agent("a", "active"))
+    assert (proved.problem, proved.timed_out, proved.to_result()["converged"]) == (UNANSWERED, True, False)
+    pending = course().unanswered(agent("a", "checking"))
+    assert str(pending.problem).startswith(f"{UNANSWERED}; seen last: not proved in time by 1 of 1: a is checking")
 
 
 def test_a_failure_is_told_with_what_the_stragglers_come_to_within_a_second() -> None:
@@ -165,43 +173,93 @@ def test_a_percentage_of_nobody_asks_for_one() -> None:
     assert nobody_needed.problem is None
 
 
-@given(st.integers(0, 100), st.integers(0, 100_000))
-def test_a_percentage_is_reached_by_no_fewer_and_exceeded_by_no_more(percent: int, fleet: int) -> None:
-    exact = Fraction(percent * fleet, 100)
-    least, most = at_least(f"{percent}%", fleet), at_most(f"{percent}%", fleet)
-    assert exact - 1 < most <= exact <= least < exact + 1 or (least == 1 and exact == 0)
-    assert (least == 0) == (percent == 0)
-    assert most <= fleet
-    assert least <= max(fleet, 1)
-
-
-@given(st.integers(0, 100_000), st.integers(0, 100_000), st.booleans())
-def test_a_number_is_the_same_of_every_fleet(number: int, fleet: int, written: bool) -> None:
-    value = str(number) if written else number
-    assert at_least(value, fleet) == at_most(value, fleet) == number
-
-
-@pytest.mark.parametrize("value", ["many", "", "-1", -1, "-5%", "101%", "5 %%", "%", "1.5", True, None, "5% "])
-def test_what_is_neither_a_number_nor_a_percentage_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidRecord, match=r'^expected a whole number of agents or a percentage such as "80%", got '):
-        parse_share(value)
-
-
 def test_two_waits_one_after_the_other_are_one_that_ends_as_the_second_one() -> None:
     first = WaitResult({**agent("a", "active"), **agent("b", "failed")}, Verdict(["a"], ["b"], []), ["gone"])
     later = agent("a", "active", message="later")
     second = WaitResult({**later, **agent("c", "active")}, Verdict(["c"], [], ["a"]), ["left"], "late", timed_out=True)
-    both = second.after(first)
+    both = second._replace(live=frozenset("abc")).after(first)
     assert both.agents["a"].message == "later"
     assert sorted(both.agents) == ["a", "b", "c"]
     assert both.verdict == (["c"], ["b"], ["a"])
     assert (both.lost, both.problem, both.timed_out) == (["gone", "left"], "late", True)
+    assert (sorted(second.after(first).agents), second.after(first).lost) == (["a", "c"], ["a", "b", "gone", "left"])
+    back = second._replace(live=frozenset(["a", "b", "gone"])).after(first)
+    assert (sorted(back.agents), back.lost) == (["a", "b", "c"], ["left"])
 
 
 def test_what_an_agent_says_of_an_earlier_generation_ends_nothing() -> None:
     wait = course()
     earlier = agent("a", "fetching", 6, message=REFUSED, waits_for="credentials")
     assert all(wait.look(earlier, None, now) is None for now in (1.0, 100.0, 299.0))
+
+
+def test_who_is_missing_of_the_roster_is_named_and_no_failure_where_nobody_says_a_number() -> None:
+    result = course().look(agent("a", "active"), None, 0.0, ["a", "b", "c"])
+    assert result
+    assert (result.problem, result.missing, result.lost) == (None, ["b", "c"], [])
+    assert result.to_result()["missing_agents"] == ["b", "c"]
+    assert absences(result.to_result()) == ["missing, in the roster and not live: b and c"]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(1, "at most 1"), ("50%", "at most 1 (50% of 3)"), ("0%", "at most 0 (0% of 3)")]
+)
+def test_too_many_who_are_missing_are_waited_for_until_the_deadline_and_named(share: int | str, expected: str) -> None:
+    wait = course(Limits(1, 0, max_missing=share))
+    assert wait.look(agent("a", "active"), None, 299.0, ["a", "b", "c"]) is None
+    result = wait.look(agent("a", "active"), None, 300.0, ["a", "b", "c"])
+    assert result
+    assert result.problem == f"published, but 2 of 3 are missing, expected {expected}: b and c"
+    assert (result.timed_out, result.to_result()["converged"]) == (True, False)
+
+
+def test_who_comes_back_is_missing_no_more() -> None:
+    wait = course(Limits(1, 0, max_missing=0))
+    assert wait.look(agent("a", "active"), None, 5.0, ["a", "b"]) is None
+    assert wait.look({**agent("a", "active"), **agent("b", "fetching")}, None, 6.0, ["a", "b"]) is None
+    result = wait.look({**agent("a", "active"), **agent("b", "active")}, None, 7.0, ["a", "b"])
+    assert result
+    assert (result.problem, result.missing) == (None, [])
+
+
+def test_who_is_missing_is_said_with_each_failure_once() -> None:
+    failed = course().look(agent("a", "failed", message="disk full"), None, 0.0, ["a", "b"])
+    assert failed
+    assert "a is failed (disk full); missing, in the roster and not live: b; the fleet serves" in str(failed.problem)
+    few = course(Limits(2, 0)).look(agent("a", "active"), None, 300.0, ["a", "b"])
+    assert few
+    assert few.problem == (
+        "published, but 1 agents are live in time, expected at least 2; missing, in the roster and not live: b"
+    )
+
+
+def test_who_is_lost_is_missing_too_and_warned_of_once() -> None:
+    wait = course(earlier=EarlierWait(seen=["b"]))
+    result = wait.look(agent("a", "active"), None, 0.0, ["a", "b", "c"])
+    assert result
+    assert (result.lost, result.missing) == (["b"], ["b", "c"])
+    assert absences(result.to_result()) == [
+        "live at first and gone before the end: b",
+        "missing, in the roster and not live: c",
+    ]
+
+
+def test_where_agents_are_named_the_roster_does_not_count() -> None:
+    wait = course(Limits(1, 0, max_missing=0), names=["a", "new"])
+    result = wait.look(agent("a", "active"), None, 300.0, ["a", "other"])
+    assert result
+    assert result.missing == ["new"]
+    assert str(result.problem).startswith("not proved in time by 1 of 2: new is not live; the fleet serves ")
+    done = wait.look({**agent("a", "active"), **agent("new", "active")}, None, 301.0, ["a", "other"])
+    assert done
+    assert (done.problem, done.missing) == (None, [])
+
+
+def test_a_percentage_of_who_may_fail_is_not_of_who_is_missing() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "failed")}
+    result = course(Limits("100%", "25%")).look(fleet, None, 0.0, ["a", "b", "c", "d"])
+    assert result
+    assert str(result.problem).startswith("not deployed on 1 of 2: b is failed; ")
 
 
 def test_a_turn_is_over_at_a_reason_that_was_not_told_yet() -> None:
@@ -292,3 +350,188 @@ def test_equal_reasons_are_said_once() -> None:
 def test_names_are_listed_up_to_a_limit() -> None:
     assert [listed(list(names)) for names in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
     assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def gate(phase: str, **keys: Any) -> Node:
+    """The gate of a rollout in a phase."""
+    return Node("/app/x/rollouts/7/gate", Gate(phase, **keys).to_node(), None)
+
+
+@pytest.mark.parametrize("phase", ["running", "soaking", "rolling_back"])
+def test_what_becomes_of_failures_is_decided_by_a_rollout_that_goes_on(phase: str) -> None:
+    fleet = {**agent("a", "rolled_back"), **agent("b", "waiting"), **agent("c", "active")}
+    assert course().look(fleet, None, 5.0, gate=gate(phase)) is None
+    assert course().look(agent("a", "active"), None, 5.0, gate=gate(phase)) is None, "it may soak"
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"), [("halted", "the rollout is halted: a failed"), ("rolled_back", "gone back")]
+)
+def test_it_is_over_when_a_rollout_has_stopped(phase: str, said: str) -> None:
+    fleet = {**agent("a", "failed"), **agent("b", "halted")}
+    wait = course()
+    assert wait.look(fleet, None, 5.0, gate=gate(phase, reason="a failed")) is None, "the stragglers have a second"
+    result = wait.look(fleet, None, 6.0, gate=gate(phase, reason="a failed"))
+    assert result
+    assert said in str(result.problem)
+    assert not result.timed_out
+
+
+def test_it_is_over_and_has_not_failed_where_a_rollout_waits_for_a_person() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "waiting")}
+    result = course().look(fleet, None, 5.0, gate=gate("paused", reason="latency", by="ann"))
+    assert result
+    assert (result.problem, result.to_result()["converged"]) == (None, False)
+    assert str(result.to_result()["msg"]).startswith("the rollout is paused by ann at step 1: latency; promote it")
+
+
+def test_a_release_whose_rollout_waits_for_a_person_is_not_proved_by_a_later_wait_for_files() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "waiting")}
+    release = course().look(fleet, None, 5.0, gate=gate("paused", reason="latency"))
+    assert release
+    files = WaitResult(fleet, Verdict(["a", "b"], [], []), [], live=frozenset("ab"))
+    both = files.after(release.after(NOTHING_PROVED))
+    assert both.verdict == (["a"], [], ["b"])
+    assert (both.to_result()["converged"], both.to_result()["msg"]) == (False, release.to_result()["msg"])
+    assert "msg" not in files._replace(problem="late").after(release).to_result(), "the error says what is to be said"
+
+
+def test_failures_that_a_rollout_accepted_are_none_of_the_wait() -> None:
+    fleet = {**agent("a", "failed"), **agent("b", "active")}
+    result = course().look(fleet, None, 5.0, gate=gate("done", failures=1))
+    assert result
+    assert (result.problem, result.verdict.failed) == (None, ["a"])
+
+
+@pytest.mark.parametrize("accepted", [0, 1])
+def test_a_host_that_has_failed_since_its_rollout_was_done_is_one_that_failed(accepted: int) -> None:
+    fleet = {**agent("a", "failed"), **(agent("b", "failed") if accepted else {}), **agent("c", "active")}
+    result = course().look(fleet, None, 5.0, gate=gate("done", failures=accepted))
+    assert result
+    assert str(result.problem).startswith(f"not deployed on {accepted + 1} of {accepted + 2}: ")
+
+
+def test_a_release_that_no_host_has_proved_is_not_deployed_whatever_failures_its_rollout_accepted() -> None:
+    fleet = {**agent("a", "failed", message="disk full"), **agent("b", "rolled_back", message="disk full")}
+    result = course().look(fleet, None, 5.0, gate=gate("done", failures=2))
+    assert result
+    assert str(result.problem).startswith("not deployed on 2 of 2: ")
+
+
+@pytest.mark.parametrize("stuck", [refused("a"), cut_off("a"), agent("a", "checking", waits_for="health")])
+def test_who_can_not_go_on_just_now_ends_no_wait_for_a_rollout_that_goes_on(stuck: dict[str, AgentStatus]) -> None:
+    wait = course(seconds=200.0)
+    fleet = {**stuck, **agent("b", "waiting"), **agent("c", "waiting")}
+    for now in (5.0, 6.0, 70.0, 140.0):
+        assert wait.look(fleet, None, now, gate=gate("running")) is None
+    result = wait.look(fleet, None, 200.0, gate=gate("running"))
+    assert result
+    assert str(result.problem).startswith("the rollout goes on by itself, step 1 is open: 0 of 3 have proved it; a is")
+    assert result.timed_out
+
+
+def test_a_rollback_that_is_done_without_some_hosts_has_not_been_proved() -> None:
+    fleet = {**agent("a", "failed", message="disk full"), **agent("b", "active")}
+    wait = course()
+    ended = gate("done", reason="1 of 2 hosts failed or were lost", failures=1)
+    result = wait.look(fleet, None, 5.0, gate=ended)
+    assert result
+    assert str(result.problem).startswith("not deployed on 1 of 2: a is failed (disk full)")
+    promoted = course().look(fleet, None, 5.0, gate=gate("done", reason="it is fine", by="ann", failures=1))
+    assert promoted
+    assert promoted.problem is None
+
+
+def test_what_a_step_went_without_is_told() -> None:
+    wait = course(seconds=1.0)
+    said = gate("running", reason="step 1 went without some of its hosts: web1 is held")
+    result = wait.look(agent("a", "waiting"), None, 1.0, gate=said)
+    assert result
+    assert "step 1 is open, step 1 went without some of its hosts: web1 is held: 0 of 1" in str(result.problem)
+
+
+@pytest.mark.parametrize(("state", "serves", "is_over"), [
+    ("waiting", BEFORE, True), ("halted", BEFORE, True), ("waiting", None, False), ("fetching", BEFORE, False),
+])  # fmt: skip
+def test_a_new_host_that_serves_the_release_of_before_may_count_while_it_waits(
+    state: str, serves: str | None, is_over: bool
+) -> None:
+    proof = ReleaseProof("/app/x/config", 7, DESIRED, ["a"], accepts_waiting=True)
+    status = AgentStatus(name="a", state=state, generation=7, commit_id=serves)
+    result = FleetWait(proof, ALL_OF_THEM, 300.0).look({"a": status}, None, 5.0)
+    assert (result is not None and result.problem is None) == is_over
+
+
+@pytest.mark.parametrize("moves", [[], {}, "3", None])
+def test_moves_of_a_gate_that_are_no_number_are_no_news(moves: Any) -> None:
+    odd = Node("/app/x/rollouts/7/gate", json.dumps({"phase": "running", "moves": moves}).encode(), None)
+    assert course(earlier=EarlierWait(moves=-1)).look(agent("a", "waiting"), None, 5.0, gate=odd) is None
+
+
+def test_a_turn_is_over_when_a_rollout_has_moved() -> None:
+    wait = course(earlier=EarlierWait(moves=1))
+    fleet = {**agent("a", "active"), **agent("b", "waiting")}
+    assert wait.look(fleet, None, 5.0, gate=gate("soaking", moves=1)) is None
+    wait.look(fleet, None, 5.0, gate=gate("running", moves=2))
+    result = wait.look(fleet, None, 6.0, gate=gate("running", moves=2))
+    assert result
+    assert result.timed_out
+
+
+@pytest.mark.parametrize(
+    ("earlier", "is_over"),
+    [
+        (EarlierWait(told=[], moves=1, outcomes=[1, 0]), False),
+        (EarlierWait(told=[], moves=1, outcomes=[0, 0]), True),
+        (EarlierWait(told=[], moves=1, outcomes=[0, 1]), True),
+        # Of a large fleet the number is no news; in the first turn nothing has been shown.
+        (EarlierWait(told=[], moves=1), False),
+        (EarlierWait(told=[]), True),
+        # Nobody shows anything.
+        (EarlierWait(moves=1, outcomes=[0, 0]), False),
+        (NO_EARLIER_WAIT, False),
+    ],
+)
+def test_a_turn_is_over_when_a_host_of_a_rollout_has_come_to_something(earlier: EarlierWait, is_over: bool) -> None:
+    wait = course(earlier=earlier)
+    fleet = {**agent("a", "active"), **agent("b", "waiting")}
+    assert wait.look(fleet, None, 5.0, gate=gate("running", moves=1)) is None
+    result = wait.look(fleet, None, 6.0, gate=gate("running", moves=1))
+    assert (result is not None and result.timed_out) == is_over
+
+
+def test_without_a_rollout_a_turn_goes_on_though_hosts_have_come_to_something() -> None:
+    wait = course(earlier=EarlierWait(told=[]))
+    fleet = {**agent("a", "active"), **agent("b", "staging")}
+    assert [wait.look(fleet, None, moment) for moment in (5.0, 7.0)] == [None, None]
+
+
+@pytest.mark.parametrize("phase", ["running", "soaking"])
+def test_a_rollout_that_goes_on_is_told_at_the_deadline_and_nobody_is_sent_to_roll_back(phase: str) -> None:
+    wait = course(seconds=1.0)
+    agents = {**agent("a", "active"), **agent("b", "waiting")}
+    assert wait.look(agents, None, 0.0, gate=gate(phase)) is None
+    result = wait.look(agents, None, 1.0, gate=gate(phase))
+    assert result
+    assert str(result.problem).startswith("the rollout goes on by itself, step 1 ")
+    assert str(result.problem).endswith(": 1 of 2 have proved it; b is waiting")
+    assert result.timed_out
+
+
+def test_a_fleet_that_has_all_proved_it_is_waited_for_while_the_rollout_soaks() -> None:
+    wait = course(seconds=1.0)
+    result = wait.look(agent("a", "active"), None, 1.0, gate=gate("soaking"))
+    assert result
+    assert result.problem == "the rollout goes on by itself, step 1 soaks: 1 of 1 have proved it"
+    done = course().look(agent("a", "active"), None, 1.0, gate=gate("done"))
+    assert done
+    assert done.problem is None
+
+
+def test_a_commit_is_said_to_be_bad_only_by_its_mark() -> None:
+    result = course().look(agent("a", "halted"), None, 0.0, gate=gate("halted", by="ann", reason="lunch"))
+    assert result is None
+    wait = course(seconds=0.0)
+    halted = wait.look(agent("a", "halted"), None, 0.0, gate=gate("halted", by="ann", reason="lunch"))
+    assert halted
+    assert str(halted.problem).startswith("the rollout is halted by ann: lunch: a is halted")

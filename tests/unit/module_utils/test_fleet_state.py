@@ -72,4 +72,25 @@ def test_where_nothing_is_published_nobody_has_proved_or_failed_it() -> None:
 
 
 def test_a_fleet_that_nobody_is_in_serves_nothing() -> None:
-    assert describe_fleet({}, 7, DESIRED) == {"agents": [], "served": [], "states": {}, "failures": []}
+    nothing: dict[str, Any] = {"agents": [], "served": [], "states": {}, "failures": [], "degraded": []}
+    assert describe_fleet({}, 7, DESIRED) == nothing
+
+
+def test_who_is_held_or_in_trouble_is_degraded_though_the_release_is_proved() -> None:
+    mark = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
+    bad = {"znode": "/c/x", "format": "value", "state": "failed", "zxid": 5, "message": "no number"}
+    trouble = ["registration not made, path=/service/web/a: no permission"]
+    fleet = {
+        **agent("a", held=mark),
+        **agent("b", drained=mark, troubles=trouble),
+        **agent("c", files={"/etc/x": bad}, troubles=trouble),
+        # It has not proved the release, which says more; what another program wrote is no list.
+        **agent("d", "idle", held=mark),
+        **agent("e", troubles=5),
+    }
+    assert describe_fleet(fleet, 7, DESIRED)["degraded"] == [
+        "a is held since 2026-11-24T10:15:30+00:00 by ann: disk swap",
+        "b is drained since 2026-11-24T10:15:30+00:00 by ann: disk swap",
+        "b and c: registration not made, path=/service/web/a: no permission",
+        "c: /etc/x: no number",
+    ]

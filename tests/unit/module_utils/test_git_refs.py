@@ -144,7 +144,7 @@ def test_a_git_daemon_answers_and_one_that_is_down_is_named(repository: GitRepos
         assert resolve(url, repository.head) == repository.head
 
 
-@pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x"])
+@pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x", "main\nno line"])
 def test_a_ref_that_git_could_take_for_an_option_is_refused(repository: GitRepository, ref: str) -> None:
     assert refusal(repository.url, ref).startswith("ref: expected a branch, a tag or a commit")
 

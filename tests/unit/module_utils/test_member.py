@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils import member
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError
 from ansible_collections.zoo.deploy.plugins.module_utils.member import (
     Address,
     Question,
     addresses,
+    ask_member,
+    monitored,
     parse_mntr,
     parse_srvr,
 )
@@ -83,6 +86,32 @@ def test_mntr_has_more_and_what_is_not_told_is_left_out() -> None:
     }
 
 
+def test_what_is_no_number_is_a_problem_and_a_version_is_a_text() -> None:
+    """Another program may have the AdminServer's port."""
+    assert monitored({"version": 5}) == {"version": "5"}
+    assert monitored({"version": None}) == {"version": "None"}
+    wrong: tuple[dict[str, Any], ...] = (
+        {"min_latency": [], "avg_latency": 0, "max_latency": 0},
+        {"znode_count": {}},
+    )
+    for values in wrong:
+        with pytest.raises(ValueError, match=r"could not convert|invalid literal"):
+            monitored(values)
+
+
+def test_an_answer_that_is_nested_too_deeply_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000
+    monkeypatch.setattr(member, "_exchange", lambda *_given: answer)
+    with pytest.raises(ValueError, match="expected a JSON object"):
+        member._command(Address("zk1", "zk1", 2181), Question(1.0, None, 8080, None), "monitor", 0.0)
+
+
 @pytest.mark.parametrize("answer", ["", "This ZooKeeper instance is not currently serving requests\n"])
 def test_an_answer_of_a_member_that_does_not_serve_tells_nothing(answer: str) -> None:
     assert parse_srvr(answer) == parse_mntr(answer) == {}
+
+
+def test_what_is_no_member_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "_exchange", lambda *_given: "hello \x1b[2J \u202eyou\n".encode())
+    said = ask_member(Address("zk1", "zk1", 2181), Question(1.0, None, 0, None))
+    assert said == {"member": "zk1", "problem": "hello ?[2J ?you"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -191,7 +192,6 @@ def test_a_path_that_is_taken_stays_below_the_base(path: str) -> None:
     ("url", "scheme"),
     [
         ("https://git.example.org/business.git", "https"),
-        ("HTTPS://git.example.org/business.git", "https"),
         ("ssh://git@git.example.org:22/business.git", "ssh"),
         ("git@git.example.org:business.git", "ssh"),
         ("git.example.org:business.git", "ssh"),
@@ -224,6 +224,14 @@ def test_an_address_tells_by_which_protocol_git_reaches_it(url: str, scheme: str
 def test_an_address_that_git_would_take_for_something_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidRelease, match=r"^url: "):
         check_url(url)
+
+
+@pytest.mark.parametrize("scheme", ["FILE", "File", "HTTPS", "Ssh"])
+@pytest.mark.parametrize("check", [check_url, check_published_url])
+def test_a_protocol_in_capitals_which_git_does_not_know_is_refused(check: Callable[[str], str], scheme: str) -> None:
+    with pytest.raises(InvalidRelease) as raised:
+        check(f"{scheme}://ann:secret@example.org/x.git")
+    assert str(raised.value) == f"url: expected {scheme.lower()}:// as git has it, got {scheme}://"
 
 
 @pytest.mark.parametrize("url", ["https://ghp_secret@example.org/x.git", "http://ghp_secret@example.org/x.git"])
@@ -262,6 +270,9 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
         (b'"text"', "expected a JSON object, got"),
         (b"null", "expected a JSON object, got null"),
         (b"[" * 200_000, "not JSON"),
+        (b'{"a": [NaN]}', "not JSON: NaN is no number in JSON"),
+        (b'{"a": -Infinity}', "not JSON: -Infinity is no number in JSON"),
+        (b'{"a": 1e999}', 'not JSON: "1e999" is more than a number can be here'),
         (b"{" + b" " * MAX_NODE_BYTES + b"}", "bytes: expected at most"),
         (b"x" * 2_000_000, "2000000 bytes: expected at most"),
     ],
@@ -273,6 +284,13 @@ def test_data_that_is_no_json_object_is_refused_by_one_short_line(data: bytes | 
     assert problem in message
     assert "\n" not in message
     assert len(message) < 200
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_has_not_is_not_written(number: float) -> None:
+    release = Release.from_object({**SEED, "rollout": {"from": number}})
+    with pytest.raises(InvalidRecord, match=r'^NaN and Infinity are no JSON, got \{.*"from": (NaN|Infinity)\}\}$'):
+        release.to_node()
 
 
 @given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))

@@ -18,6 +18,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import MAX_NODE
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_fields,
     acl_in_diff,
+    parse_json,
     read_acl,
     read_merge,
     read_value,
@@ -212,15 +213,15 @@ def test_a_merge_begins_with_nothing_where_there_is_none() -> None:
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (b"[1]", "merge: expected the znode to hold a JSON object, got [1]"),
+        (b"[1]", "merge: expected the znode to hold a JSON object, got a list"),
         (b"null", "merge: expected the znode to hold a JSON object, got null"),
         (b"green", "merge: expected the znode to hold a JSON object: Expecting value: line 1 column 1 (char 0)"),
         (b"\xff", "merge: expected the znode to hold a JSON object: "),
         (b'{"a": NaN}', "merge: expected the znode to hold a JSON object: NaN is no JSON"),
         (b"[" * 100_000, "merge: expected the znode to hold a JSON object: nested too deeply"),
         # What others wrote must be written again as it was.
-        (b'{"a": 0.12345678901234567890}', "merge: the number 0.12345678901234567890 would lose digits"),
-        (b'{"a": 1e999}', "merge: the number 1e999 would lose digits"),
+        (b'{"a": 0.12345678901234567890}', "merge: a number in it has more digits than can be kept; "),
+        (b'{"a": 1e999}', "merge: a number in it has more digits than can be kept; "),
         (b'{"a": "\\ud800"}', "merge: character "),
         (b'{"a": "%s"}' % (b"x" * MAX_NODE_BYTES), "merge: the value would have 1000017 bytes; a znode holds at most"),
     ],
@@ -236,8 +237,9 @@ def test_what_can_not_be_merged_into_is_one_clear_line(there: bytes, said: str) 
 @pytest.mark.parametrize(
     ("given_value", "encoding", "said"),
     [
-        ([1], "text", "/a: merge: expected a dictionary, or text that is a JSON object, got [1]"),
+        ([1], "text", "/a: merge: expected a dictionary, or text that is a JSON object, got a list"),
         (None, "text", "/a: merge: expected a dictionary, or text that is a JSON object, got null"),
+        ('{"a": 0.12345678901234567890}', "text", "/a: merge: a number in it has more digits than can be kept; "),
         ("green", "text", "/a: merge: expected a dictionary, or text that is a JSON object: "),
         ("eyI=", "base64", "/a: merge: expected a dictionary, or text that is a JSON object: "),
         ("-", "base64", "/a: value: not base64: "),
@@ -249,6 +251,11 @@ def test_what_can_not_be_merged_is_one_clear_line(given_value: Any, encoding: st
         read_merge(given_value, encoding, "/a")
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_too_large_to_be_kept_is_never_infinity() -> None:
+    with pytest.raises(ValueError, match=r'^"1e400" is more than a number can be here$'):
+        parse_json(b'{"a": 1e400}')
 
 
 def test_numbers_that_json_can_write_in_several_ways_are_no_lost_digits() -> None:

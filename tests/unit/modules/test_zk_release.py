@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord, Release
-from ansible_collections.zoo.deploy.plugins.modules.zk_release import argument_spec, resolved_release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import Published
+from ansible_collections.zoo.deploy.plugins.modules import zk_release
+from ansible_collections.zoo.deploy.plugins.modules.zk_release import (
+    argument_spec,
+    resolved_release,
+    wait_on,
+    with_rollout,
+)
 from support.repository import GitRepository
 
 
@@ -41,9 +50,10 @@ def test_a_branch_that_was_published_is_looked_up_anew(tagged: GitRepository) ->
     assert (release.ref, release.commit_id) == ("main", tagged.head)
 
 
-def test_a_ref_is_demanded_where_the_published_release_has_none(tagged: GitRepository) -> None:
+@pytest.mark.parametrize("ref", [None, "", 5, ["main"]])
+def test_a_ref_is_demanded_where_the_published_release_has_none(tagged: GitRepository, ref: Any) -> None:
     with pytest.raises(InvalidRecord, match=r"^ref: give it; the release that is published now has none"):
-        resolved_release(options(), published(tagged, None))
+        resolved_release(options(), published(tagged, ref))
 
 
 def test_a_ref_is_demanded_for_another_repository(tagged: GitRepository) -> None:
@@ -54,3 +64,38 @@ def test_a_ref_is_demanded_for_another_repository(tagged: GitRepository) -> None
 def test_the_first_release_is_the_default_branch_where_no_ref_is_given(tagged: GitRepository) -> None:
     release = resolved_release(options(url=tagged.url, relative_path="site"), None)
     assert (release.ref, release.commit_id) == ("HEAD", tagged.head)
+
+
+def test_what_servers_have_meanwhile_may_be_named_as_a_ref_is(tagged: GitRepository) -> None:
+    release = published(tagged, "main")
+    for name in ("v1", release.commit_id[:7], release.commit_id.upper()):
+        made = with_rollout(release, {"from": name, "maxInFlight": 2})
+        assert made.extra["rollout"] == {"from": release.commit_id, "maxInFlight": 2}
+    gone = with_rollout(release, {"from": "2" * 40})
+    assert gone.extra["rollout"] == {"from": "2" * 40}, "servers may have what the repository has no more"
+
+
+def test_what_names_no_commit_that_servers_could_have_meanwhile_is_refused(tagged: GitRepository) -> None:
+    release = published(tagged, "main")
+    with pytest.raises(CommitError, match=rf"^rollout\.from: {tagged.url} has no branch, tag or commit v9$"):
+        with_rollout(release, {"from": "v9"})
+    with pytest.raises(InvalidRecord, match=r"^rollout\.from: expected a commit, a tag or a branch, got 5$"):
+        with_rollout(release, {"from": 5})
+
+
+@pytest.mark.parametrize(("moves", "generation", "is_over"), [
+    (3, None, True), (3, 7, False), (None, None, False), (3, 8, False),
+])  # fmt: skip
+def test_a_rollout_whose_release_was_deleted_is_waited_for_no_more(
+    monkeypatch: pytest.MonkeyPatch, moves: int | None, generation: int | None, is_over: bool
+) -> None:
+    """Its agents have left it, so that it comes to no end; of another release the wait itself tells."""
+    monkeypatch.setattr(zk_release, "read_published", lambda *_given: Published(generation))
+    monkeypatch.setattr(zk_release, "wait", lambda *_given: {"waited": True})
+    turn = {"generation": 7, "commit_id": "1" * 40, "agents": [], "left": 60.0, "stuck": 0.0, "moves": moves}
+    given = options(_published=turn, app="/app/shop")
+    if is_over:
+        with pytest.raises(ZooKeeperError, match=r"^/app/shop/config: the release was deleted meanwhile, "):
+            wait_on(None, given)
+    else:
+        assert wait_on(None, given) == {"waited": True}

@@ -18,7 +18,9 @@ OURS = sorted(path for path in PLAYBOOKS.rglob("*") if path.suffix in {".yml", "
 NAMES = [str(path.relative_to(PLAYBOOKS)) for path in OURS]
 PREFIXED = re.compile(r"_?zoo_")
 ROLE = re.compile(r"_?(watcher|zookeeper|loadbalancer|git_hook)_")
-MAGIC = re.compile(r"ansible_\w+|groups|hostvars|inventory_hostname|playbook_dir|omit|item|lookup|query|q|now|_")
+MAGIC = re.compile(
+    r"ansible_\w+|groups|hostvars|inventory_hostname|playbook_dir|omit|item|lookup|query|q|now|_|_raw_params"
+)
 """What Ansible itself defines, the functions of its templates, and what they assign to nobody."""
 EXPRESSIONS = {"that", "when", "until", "changed_when", "failed_when"}
 """Keywords whose texts are expressions without braces."""

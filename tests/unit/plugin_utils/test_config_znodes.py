@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.records import OWN, AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord
 from ansible_collections.zoo.deploy.plugins.plugin_utils.config_znodes import (
     check_place,
@@ -23,7 +23,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1
-).filter(lambda name: name not in {".", ".."})
+).filter(lambda name: name not in {".", "..", *OWN})
 
 
 def read(path: str) -> Content:
@@ -82,7 +82,17 @@ def test_a_path_beside_what_is_an_application_s_own_is_taken(path: str) -> None:
 
 def test_an_application_s_own_are_the_znodes_that_records_name() -> None:
     paths = AppPaths("/app/shop")
-    for path in (paths.config, paths.agents, paths.history_prefix, paths.agent("server1")):
+    for path in (
+        paths.config,
+        paths.agents,
+        paths.history_prefix,
+        paths.agent("server1"),
+        paths.roster_entry("server1"),
+        paths.policy,
+        paths.rollout(7),
+        paths.bad("0" * 40),
+        "/app/shop/lock",
+    ):
         with pytest.raises(InvalidRecord):
             check_place(path.removesuffix("/release-"), "/app/shop")
 
@@ -93,6 +103,8 @@ def test_an_application_s_own_are_the_znodes_that_records_name() -> None:
         ({"path": "/c/agents/server1", "stat": {"ephemeral_owner": 72057594037927936}}, "is ephemeral, a registration"),
         ({"path": "/c/history/release-0000000017", "stat": {"ephemeral_owner": 0}}, "is in the history of an app"),
         ("/c/shop/history/release-0000000017", "is in the history of an application"),
+        ("/c/shop/rollouts/8589934610", "is in the rollouts of an application"),
+        ("/c/shop/bad/" + "0" * 40, "is in the bad of an application"),
     ],
 )
 def test_what_no_configuration_has_made_is_not_pruned(znode: Any, said: str) -> None:
@@ -100,6 +112,29 @@ def test_what_no_configuration_has_made_is_not_pruned(znode: Any, said: str) -> 
         deletions([{"path": "/c/colour"}], ["/c/old", znode])
     assert said in str(caught.value)
     assert str(caught.value).endswith("so nothing is deleted; take a path that has only values")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_called_as_an_application_s_own_is_not_pruned(name: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        deletions([{"path": "/c/colour"}], ["/c/old", "/c/shop", f"/c/shop/{name}"])
+    assert str(caught.value) == (
+        f"/c/shop/{name} may be the {name} of an application, so nothing is deleted; "
+        "take a path that has only values, or, where it is none, delete it by zk_znode first"
+    )
+
+
+def test_what_is_called_as_an_application_s_own_may_be_a_part_of_a_configuration() -> None:
+    entries = [{"path": "/config/shop/policy"}, {"path": "/config/shop/lock/timeout"}]
+    there = ["/config/shop/policy", "/config/shop/lock", "/config/shop/lock/timeout", "/config/shop/old"]
+    assert [one["path"] for one in deletions(entries, there)] == ["/config/shop/old"]
+
+
+def test_a_value_that_has_become_a_dictionary_is_no_value_any_more() -> None:
+    entries = from_values("/c", {"db": {"user": "u"}, "new": {"a": 1}})
+    lengths = {"/c/db": 9, "/c/new": 0, "/c/db/user": 1}
+    there = [{"path": path, "stat": {"data_length": length}} for path, length in lengths.items()]
+    assert deletions(entries, there) == [{"path": "/c/db", "secret_value": ""}]
 
 
 def pipe(directory: Path) -> None:
@@ -161,6 +196,10 @@ def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
         ("a=b", "values for /c: expected a dictionary"),
         (["a"], "values for /c: expected a dictionary"),
         ({"a": {8080: "x"}}, "/c/a: the key 8080 is no text; quote it"),
+        ({"a": {True: "x"}}, "/c/a: the key true is no text; quote it"),
+        ({"a": {"b": [1.5, float("nan")]}}, "/c/a/b: NaN is no number in JSON; quote it"),
+        ({"a": {"b": [{"c": {None: "x"}}]}}, "/c/a/b: the key null is no text; quote it"),
+        ({"a": [({8080: "x"}, 1)]}, "/c/a: the key 8080 is no text; quote it"),
         ({"a/b": "x"}, '/c: "a/b" can\'t name a znode'),
         ({"..": "x"}, '/c: ".." can\'t name a znode'),
     ],

@@ -46,7 +46,7 @@ sys.exit(main([{command!r}, "--config", {str(config)!r}]))
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"min_agents": 2, "max_failures": "10%"}, "2 10%\n"),
+        ({"min_agents": 2, "max_failures": "10%", "max_missing": 0}, "2 10% 0\n"),
         ({"min_agents": "many"}, 'expected a whole number of agents or a percentage such as "80%", got "many"'),
         ({"max_failures": True}, 'expected a whole number of agents or a percentage such as "80%", got true'),
     ],
@@ -63,10 +63,51 @@ import sys
 sys.path.insert(0, {str(PROGRAM)!r})
 from zoo_git_hook.config import HookConfig
 options = HookConfig.load({str(config)!r}).options
-print(options["min_agents"], options["max_failures"])
+print(options["min_agents"], options["max_failures"], options["max_missing"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert said in done.stdout + done.stderr
+
+
+def test_a_tls_key_without_tls_is_refused_where_the_configuration_is_checked(config: Path) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tls_ca": "/etc/ca.pem", "tls_verify": False}))
+    command = [sys.executable, str(PROGRAM), "check", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wanted = "tls_ca, tls_verify: given without tls, so nothing would be encrypted; set tls: true"
+    assert (done.returncode, done.stderr) == (1, f"zoo.deploy: {config}: {wanted}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"digest_username": "u"}, "digest_username and digest_password: give both or neither"),
+        ({"sasl_mechanism": "DIGEST-MD5"}, "sasl_username and sasl_password: DIGEST-MD5 needs both"),
+        ({"tls": True, "tls_key": "/etc/hostname"}, "tls_key: given without tls_cert"),
+        ({"tls": True, "tls_ca": "/etc/none.pem"}, "tls_ca: no file at /etc/none.pem"),
+        ({"hosts": ["a" * 64 + ":1"]}, f"hosts: '{'a' * 64}:1' is no name of a host"),
+        ({"hosts": ["a:99999"]}, "hosts: expected host:port with a port from 1 to 65535, got 'a:99999'"),
+        ({"hosts": ["a:1", ":2181"]}, "hosts: bad hostname"),
+        ({"hosts": ["a:1/../x"]}, "hosts: relative paths not allowed"),
+        ({"hosts": 5}, "hosts: expected a list of texts, got 5"),
+        ({"url": "FILE:///srv/site.git"}, "url: expected file:// as git has it, got FILE://"),
+        ({"hosts": None}, "hosts: expected a list of texts, got null"),
+        ({"hosts": [{"a": 1}]}, 'hosts: expected a list of texts, got [{"a": 1}]'),
+        ({"hosts": []}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
+        ({"connect_timeout": 2e6}, "connect_timeout: expected more than 0 and at most 1000000 seconds, got 2000000.0"),
+        ({"wait_timeout": 2e9}, "wait_timeout: expected more than 0 and at most 1000000000 seconds, got 2000000000.0"),
+        (
+            {"retry_timeout": float("nan")},
+            "retry_timeout: expected more than 0 and at most 1000000000 seconds, got NaN",
+        ),
+    ],
+)
+def test_options_with_which_no_push_could_be_published_are_refused_where_the_configuration_is_checked(
+    config: Path, given: dict[str, Any], line: str
+) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), **given}))
+    command = [sys.executable, str(PROGRAM), "check", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.replace(f" {config}:", "")) == (1, f"zoo.deploy: {line}\n")
 
 
 @pytest.mark.parametrize("command", OUTCOMES)
@@ -80,3 +121,61 @@ def test_a_branch_whose_name_is_no_utf_8_is_pushed_as_any_other(config: Path, co
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_configuration_that_is_replaced_meanwhile_lets_no_second_hook_publish_beside_the_first(config: Path) -> None:
+    newer = config.with_suffix(".new")
+    newer.write_bytes(config.read_bytes())
+    script = f"""
+import contextlib, fcntl, os, sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook import hook
+
+def publish_each(*_arguments):
+    os.replace({str(newer)!r}, {str(config)!r})
+    fcntl.LOCK_EX |= fcntl.LOCK_NB  # who would wait says so
+    try:
+        hook.main(command)
+    except BlockingIOError:
+        print("the second waits")
+    return [], []
+
+command = ["post-receive", "--config", {str(config)!r}]
+hook._wanted = lambda _config: [None]
+hook.connect = lambda *_options: contextlib.nullcontext()
+hook.publish_each = publish_each
+sys.exit(hook.main(command))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the second waits\n", "")
+
+
+def test_a_configuration_is_read_once(config: Path) -> None:
+    script = f"""
+import contextlib, os, sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook import hook
+
+@contextlib.contextmanager
+def connect(*_options):
+    os.unlink({str(config)!r})
+    yield None
+
+hook.connect = connect
+hook.publish_each = lambda _client, config, wanted: print(config.url) or ([], [])
+sys.exit(hook.main(["post-receive", "--config", {str(config)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], input=UPDATE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ssh://git/site.git\n", "")
+
+
+def test_what_is_told_who_pushes_does_nothing_to_a_terminal() -> None:
+    """A host of the fleet may have written it."""
+    script = f"""
+import sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook.hook import say
+say("a\\x1b[2J\\nb")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "zoo.deploy: a?[2J b\n"

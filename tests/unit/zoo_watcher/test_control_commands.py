@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from zoo_watcher import control_commands
-from zoo_watcher.control_commands import PENDING, REFUSED, Report, retry
+from zoo_watcher.control_commands import COMMANDS, DONE, PENDING, REFUSED, Report, retry, undrain
+from zoo_watcher.errors import AgentError
 from zoo_watcher.host.base_lock import lock_base
-from zoo_watcher.host.controls import RETRY, Mark, write_mark
+from zoo_watcher.host.controls import DRAINED, HELD, RETRY, Mark, write_mark
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.zookeeper.session_states import SYNC_CONNECTED
 
 OTHERS = {"since": "2000-01-01T00:00:00.000+00:00", "request": "x", "done": False, "message": "nothing to retry"}
 """The answer to somebody else, who began earlier."""
@@ -54,3 +56,39 @@ def test_a_request_whose_place_another_has_taken_is_answered_by_that_and_by_noth
         assert report == Report(REFUSED, "nothing to retry")
     else:
         assert report.exit_status == PENDING
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("hold", HELD), ("release", HELD), ("drain", DRAINED), ("undrain", DRAINED), ("retry", RETRY)],
+)
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_directory_in_the_place_of_a_marker_is_named_and_stays(
+    layout: Layout, command: str, name: str, is_empty: bool
+) -> None:
+    place = layout.control(name)
+    place.mkdir(parents=True)
+    inside = [] if is_empty else ["notes"]
+    for one in inside:
+        (place / one).touch()
+    with pytest.raises(AgentError) as raised:
+        COMMANDS[command](layout, "disk swap", "ann")
+    assert str(raised.value) == f"{place}: {name} is not a regular file; move it away"
+    assert os.listdir(layout.controls) == [name]
+    assert os.listdir(place) == inside
+
+
+@pytest.mark.parametrize(
+    ("troubles", "effect"),
+    [
+        ([], "healthy services are registered"),
+        (["/service/b is taken"], "registered is /service/a; trouble: /service/b is taken"),
+    ],
+    ids=["all is well", "a registration is refused"],
+)
+def test_who_ends_a_drain_is_told_what_is_not_registered_all_the_same(
+    layout: Layout, troubles: list[str], effect: str
+) -> None:
+    status = {"session": SYNC_CONNECTED, "registered": ["/service/a"], "troubles": troubles}
+    layout.status.write_text(json.dumps(status))
+    assert undrain(layout, "", "ann") == Report(DONE, f"not drained; {effect}")

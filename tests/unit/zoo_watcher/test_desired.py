@@ -26,9 +26,11 @@ def znode(generation: int, **changes: Any) -> Znode:
 
 @dataclass
 class Server:
-    """Has one config znode, and counts how often that is read."""
+    """Has one config znode, and counts how often that is read; perhaps a policy, and rollouts that have begun."""
 
     znode: Znode | None = None
+    policy: Znode | None = None
+    rollouts: list[str] = field(default_factory=list)
     reads: int = 0
     watches: list[Callable[[Any], None]] = field(default_factory=list)
     silent: bool = False
@@ -38,11 +40,24 @@ class Server:
         """As in `Session`: five agents are live."""
         return SimpleNamespace(exists_async=lambda _path: SimpleNamespace(numChildren=5))
 
-    def read(self, _path: str, watch: Callable[[Any], None]) -> Znode | None:
+    def begin_read(self, path: str, watch: Callable[[Any], None] | None = None) -> Callable[[], Znode | None]:
         """As in `Session`."""
         if self.silent:
             raise SessionTroubleError("no answer")
+        if not path.endswith("/config"):
+            return lambda: self.policy
+        assert watch
         self.reads += 1
+        self.watches.append(watch)
+        return lambda: self.znode
+
+    def begin_list(self, _path: str) -> Callable[[], list[str]]:
+        """As in `Session`."""
+        return lambda: self.rollouts
+
+    def read(self, path: str, watch: Callable[[Any], None]) -> Znode | None:
+        """As in `Session`."""
+        assert path.endswith("/config")
         self.watches.append(watch)
         return self.znode
 
@@ -82,6 +97,7 @@ def test_a_release_is_desired_with_its_generation_and_the_number_of_live_agents(
     ("changes", "problem"),
     [
         ({"commitId": "main"}, "the published release is not valid: commitId"),
+        ({"url": "HTTPS://git.example/site.git"}, "the published release is not valid: url: expected https:// as git"),
         ({"url": "http://git.example/site.git"}, "url: http is not allowed on this host, only https, ssh"),
     ],
 )
@@ -136,3 +152,25 @@ def test_the_same_generation_stays_as_it_was_first_read(desired: DesiredRelease,
     desired.mark_stale()
     desired.refresh()
     assert desired.current is None
+
+
+@pytest.mark.parametrize(("czxid", "counts"), [(6, True), (8, False)])
+def test_a_policy_counts_as_it_is_for_what_is_published_after_it_was_made(
+    desired: DesiredRelease, server: Server, czxid: int, counts: bool
+) -> None:
+    server.znode, server.policy = znode(7), Znode(b'{"rollout": true}', SimpleNamespace(czxid=czxid, mzxid=9))
+    desired.refresh()
+    assert desired.current is not None
+    assert (desired.current.policy is not None, desired.current.may_roll_out) == (counts, counts)
+
+
+def test_a_rollout_that_has_begun_counts_whatever_the_policy_is_now(desired: DesiredRelease, server: Server) -> None:
+    server.znode, server.rollouts = znode(7), ["5", "7"]
+    desired.refresh()
+    assert desired.current is not None
+    assert desired.current.may_roll_out
+    server.znode = znode(8)
+    desired.mark_stale()
+    desired.refresh()
+    assert desired.current.generation == 8
+    assert not desired.current.may_roll_out

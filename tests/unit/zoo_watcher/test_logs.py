@@ -22,15 +22,19 @@ logging.getLogger("kazoo.client").warning("Connection dropped")
 logging.getLogger("kazoo.client").error("an error of kazoo's")
 logging.getLogger("zoo_watcher.x").info("watching")
 """
+WARN = """
+from zoo_watcher.logs import print_warning
+print_warning("no room\\nat all")
+"""
 
 
-def said(path: Path, journal: bool) -> list[str]:
+def said(path: Path, journal: bool, program: str = SAY) -> list[str]:
     """What a process writes whose standard error is the file `path`, which may be what JOURNAL_STREAM names."""
     with path.open("wb") as file:
         status = os.fstat(file.fileno())
         stream = f"{status.st_dev}:{status.st_ino}" if journal else "1:1"
         subprocess.run(
-            [sys.executable, "-c", SAY], check=True, stderr=file, env={**os.environ, "JOURNAL_STREAM": stream}
+            [sys.executable, "-c", program], check=True, stderr=file, env={**os.environ, "JOURNAL_STREAM": stream}
         )
     return path.read_text().splitlines()
 
@@ -49,6 +53,13 @@ def test_where_no_journal_has_the_time_of_a_line_it_is_in_the_line(tmp_path: Pat
 
 def test_for_journald_each_line_has_its_priority(tmp_path: Path) -> None:
     assert said(tmp_path / "log", journal=True) == ["<3>ERROR an error of kazoo's", "<6>INFO watching"]
+
+
+def test_a_process_without_a_log_of_its_own_warns_as_the_agent_does(tmp_path: Path) -> None:
+    assert said(tmp_path / "log", True, WARN) == ["<4>WARNING no room", "<4>at all"]
+    first, second = said(tmp_path / "log", False, WARN)
+    assert (first.partition(" ")[2], second) == ("WARNING no room", "at all")
+    assert datetime.fromisoformat(first.partition(" ")[0]).tzinfo
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from zoo_watcher.host.shortage import NO_THREAD
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The exit status of `zoo-watcher` with these words."""
     monkeypatch.setattr(sys, "argv", ["zoo-watcher", *words])
+    # The signals are this process's, and it is no agent.
+    monkeypatch.setattr("zoo_watcher.signals.defer", lambda: None)
     try:
         return program.main()
     except SystemExit as exc:
@@ -127,3 +129,14 @@ def test_an_agent_that_can_start_no_thread_says_so_in_one_line(
     assert program._serve(SimpleNamespace(run=run)) == 1  # type: ignore[arg-type]
     assert [record.getMessage() for record in caplog.records] == [f"this host lacks something: {NO_THREAD}"]
     assert "Traceback" not in caplog.text
+
+
+def test_a_command_that_is_interrupted_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(program._COMMANDS, "status", interrupt)
+    assert run(monkeypatch, "status") == 130
+    assert capfd.readouterr().err == ""

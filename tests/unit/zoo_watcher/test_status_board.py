@@ -83,14 +83,15 @@ def shown(layout: Layout) -> dict[str, Any]:
     return status
 
 
-def test_a_state_has_the_time_of_its_beginning_and_the_last_live_commit(board: StatusBoard) -> None:
+def test_a_state_has_the_time_of_its_beginning_and_the_commit_that_is_live(board: StatusBoard) -> None:
     board.enter("fetching", None, generation=7)
     since = board.status.since
     board.enter("fetching", None, message="no route to host")
     assert (board.status.since, board.status.generation, board.status.commit_id) == (since, 7, None)
     board.enter("active", COMMIT, message=None)
+    assert (board.status.state, board.status.commit_id) == ("active", COMMIT)
     board.enter("failed", None)
-    assert (board.status.state, board.status.commit_id) == ("failed", COMMIT)
+    assert (board.status.state, board.status.commit_id) == ("failed", None)
 
 
 def test_the_status_file_has_session_and_registrations_while_the_session_lasts(
@@ -153,3 +154,29 @@ def test_a_status_file_that_cannot_be_written_is_a_trouble_until_it_can(board: S
     assert board.show()
     assert board.troubles == []
     assert shown(layout)["state"] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("length", "left"), [(100, {"state", "message"}), (1_000, {"state"})], ids=["it fits", "only without messages"]
+)
+def test_a_status_that_fits_into_no_znode_leaves_the_messages_of_files_out(
+    board: StatusBoard, held: Held, length: int, left: set[str]
+) -> None:
+    board.set_files({f"/etc/{number}": {"state": "failed", "message": "x" * length} for number in range(1_000)})
+    board.report()
+    told = json.loads(held.values["/app/agents/web1"])
+    assert {key for file in told["files"].values() for key in file} == left
+    assert ("troubles" in told) == ("message" not in left)
+
+
+def test_a_status_that_fits_into_no_znode_even_so_leaves_the_files_out_and_says_it(
+    board: StatusBoard, held: Held, layout: Layout
+) -> None:
+    files = {f"/etc/{number}/{'x' * 1_000}": {"state": "current"} for number in range(1_000)}
+    board.set_files(files)
+    board.report()
+    told = json.loads(held.values["/app/agents/web1"])
+    assert "files" not in told
+    assert told["troubles"][-1].endswith("the files are left out; `zoo-watcher status` has all")
+    board.show()
+    assert json.loads(layout.status.read_text())["files"] == files

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,8 +18,8 @@ from support.waiting import wait_for
 from zoo_watcher import watcher as watcher_module
 from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
-from zoo_watcher.desired import Desired
-from zoo_watcher.errors import AgentError, ConfigError
+from zoo_watcher.desired import Assignment, Desired
+from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
 from zoo_watcher.host.controls import HELD, RETRY, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
@@ -26,8 +27,14 @@ from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
+from zoo_watcher.rollouts.facts import HostFacts
+from zoo_watcher.rollouts.participation import Participation
+from zoo_watcher.rollouts.znodes import View
+from zoo_watcher.status_board import StatusBoard
 from zoo_watcher.watcher import Watcher
 from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.rollout_records import HostEntry, begin
+from zoo_watcher.zookeeper.session import Session
 
 
 class Loop:
@@ -52,6 +59,13 @@ class Loop:
         self._watcher.desired.current = None
         self._watcher.convergence.converge()
         return self._watcher.board.status.state
+
+    def follow_in_vain(self, desired: Desired) -> Desired | None:
+        """Have a release desired whose rollout can't be followed, as nobody sees this host; what is to be deployed."""
+        self._watcher.desired.current = desired
+        with pytest.raises(AgentError):
+            self._watcher._follow_rollout()
+        return self._watcher.convergence._assigned
 
     def end(self) -> None:
         """Have the deployment that is under way end without an outcome."""
@@ -89,7 +103,9 @@ class Loop:
         release = Release("https://git.example/site.git", letter * 40, "site")
         config = self._watcher.config
         told: list[Progress | None] = [Progress("active"), None]
-        deployment = Deployment(config, release, generation, 1, self._watcher.health, told.append)
+        deployment = Deployment(
+            config, self._watcher.convergence.journal, release, generation, 1, self._watcher.health, told.append
+        )
         deployment.handshake.enter(Phase.ENDED)
         self._watcher.convergence.deployment = deployment
 
@@ -102,7 +118,15 @@ class Loop:
     def begin(self, generation: int, letter: str) -> Deployment:
         """Have a deployment under way that does nothing."""
         release = Release("https://git.example/site.git", letter * 40, "site")
-        made = Deployment(self._watcher.config, release, generation, 1, self._watcher.health, lambda _progress: None)
+        made = Deployment(
+            self._watcher.config,
+            self._watcher.convergence.journal,
+            release,
+            generation,
+            1,
+            self._watcher.health,
+            lambda _progress: None,
+        )
         self._watcher.convergence.deployment = made
         return made
 
@@ -125,6 +149,11 @@ class Loop:
     def said_of_hold(self) -> str:
         """What the status file says of what a hold has come to."""
         return str(json.loads(self.layout.status.read_text())["holding"])
+
+    @property
+    def troubles(self) -> list[str]:
+        """What the status says keeps it from its work."""
+        return list(self._watcher.board.status.troubles or ())
 
     def hold(self) -> None:
         """Have a person hold it."""
@@ -351,6 +380,30 @@ def test_the_journal_is_read_once_in_a_turn(loop: Loop, monkeypatch: pytest.Monk
         assert len(read) == times
 
 
+def test_an_outcome_that_can_not_be_noted_is_noted_later_and_counts_meanwhile(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = ReleaseJournal.save
+
+    def refuse(journal: ReleaseJournal, path: Path) -> None:
+        if "b" * 40 in journal.healthy:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(journal, path)
+
+    loop.leave_unproved("b", "a", 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReleaseJournal, "save", refuse)
+        assert loop.delete() == "queued"
+        assert loop.run_started()[-1][0] == "active"
+        loop.turn()
+        assert f"journal not written, path={loop.layout.journal}: No space left on device" in loop.troubles
+        assert loop.delete() == "active", "it is not proved once more"
+    assert ReleaseJournal.load(loop.layout.journal).healthy == ("a" * 40,)
+    loop.turn()
+    assert ReleaseJournal.load(loop.layout.journal).healthy == ("b" * 40, "a" * 40)
+    assert loop.troubles == []
+
+
 def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:
     ReleaseJournal().with_failure(Failure(7, "rolled_back", "not healthy", "a" * 40)).save(loop.layout.journal)
     assert loop.converge(7, "a") == "rolled_back"
@@ -444,7 +497,11 @@ def watcher(tmp_path: Path) -> Watcher:
 def begun(watcher: Watcher, end: Callable[[Deployment], None]) -> Deployment:
     """A deployment whose thread does nothing but `end`, and has ended."""
     release = Release("https://git.example/site.git", "a" * 40, "site")
-    made = Deployment(watcher.config, release, 7, 1, watcher.health, lambda one: watcher.inbox.put((made, one)))
+
+    def report(progress: Progress | None) -> None:
+        watcher.inbox.put((made, progress))
+
+    made = Deployment(watcher.config, watcher.convergence.journal, release, 7, 1, watcher.health, report)
     made.run = lambda: end(made)  # type: ignore[method-assign]
     made.start()
     made.join()
@@ -529,3 +586,81 @@ def test_a_journal_that_may_not_be_read_is_one_line_with_its_path(
         loop.converge(7, "a")
     assert loop._watcher.troubles.current == [f"{loop.layout.journal}: {os.strerror(number)}"]
     assert "Traceback" not in caplog.text
+
+
+def test_no_watch_is_trusted_for_longer_than_a_minute(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    looks: list[float] = []
+    monkeypatch.setattr(watcher.ephemerals, "look_again", lambda: looks.append(now))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for seconds in (0, 59, 2, 58, 3):
+        now += seconds
+        watcher._look_again()
+    assert len(looks) == 2
+    watcher._on_signal(signal.SIGUSR1, None)
+    watcher._look_again()
+    assert len(looks) == 3
+
+
+def test_a_host_that_can_not_take_part_in_a_rollout_stays_as_it_is(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def report(_board: object) -> None:
+        raise AgentError("no status of server1: another agent holds it")
+
+    monkeypatch.setattr(StatusBoard, "report", report)
+    release = Release("https://git.example/a.git", "a" * 40, "site", extra={"rollout": True})
+    assert loop.follow_in_vain(Desired(7, 1, release)) is None
+
+
+@pytest.mark.parametrize("is_stopping", [True, False], ids=["a reload waits for a hook", "no status can be written"])
+def test_a_rollout_that_is_not_followed_keeps_no_processor_busy(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, is_stopping: bool
+) -> None:
+    def report(_board: object) -> None:
+        raise SessionTroubleError("no status of server1: another agent holds it")
+
+    def follow() -> None:
+        with watcher.troubles.noted():
+            watcher._follow_rollout()
+
+    monkeypatch.setattr(StatusBoard, "report", report)
+    monkeypatch.setattr(Session, "usable", True)
+    monkeypatch.setattr(watcher, "_take_steps", follow)
+    release = Release("https://git.example/a.git", "a" * 40, "site", extra={"rollout": True})
+    watcher.desired.current = Desired(7, 1, release)
+    facts = HostFacts(watcher.config, watcher.layout, watcher.convergence, watcher.health, watcher.controls)
+    watcher.rollout = Participation(facts, watcher.session, watcher.desired.current, watcher.wake, resumes=False)
+    watcher.rollout._timers.wake_at(time.monotonic())
+    watcher.convergence.is_stopping = is_stopping
+    watcher.troubles.begin_turn()
+    assert watcher._reconcile() > 0
+
+
+def test_a_host_that_is_to_try_again_is_not_admitted_while_its_status_can_not_be_written(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(_board: object) -> None:
+        raise SessionTroubleError("no status of server1: another agent holds it")
+
+    monkeypatch.setattr(StatusBoard, "report", report)
+    release = Release("https://git.example/a.git", "a" * 40, "site", extra={"rollout": True})
+    desired = watcher.desired.current = Desired(7, 1, release)
+    facts = HostFacts(watcher.config, watcher.layout, watcher.convergence, watcher.health, watcher.controls)
+    watcher.rollout = Participation(facts, watcher.session, desired, watcher.wake, resumes=False)
+    state = replace(begin(release, True, replace(release, commit_id="b" * 40), 3), phase="halted")
+    watcher.rollout._sight.view = View(state, 0, HostEntry("failed"))
+    # What has failed here before was kept; a person has had that forgotten.
+    watcher.rollout.assignment = Assignment(desired)
+    with pytest.raises(SessionTroubleError):
+        watcher._follow_rollout()
+    assert watcher.convergence._assigned != desired
+
+
+def test_a_hold_is_shown_though_what_is_live_can_not_be_told(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> str | None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/srv/site")
+
+    loop.begin(7, "a")
+    write_mark(loop.layout, HELD, "disk swap", "ann")
+    monkeypatch.setattr("zoo_watcher.releases.live_proof.live_commit", fail)
+    loop.turn()
+    assert json.loads(loop.layout.status.read_text())["held"]["reason"] == "disk swap"

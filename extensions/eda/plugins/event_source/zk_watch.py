@@ -13,8 +13,8 @@ author:
 description:
   - Watches values, children, subtrees and services in a ZooKeeper ensemble, and the session itself, and sends an
     event for each change.
-  - Nothing is missed. After a lost connection, and after a lost session, everything is read again, and what has
-    changed meanwhile is sent. What has not changed is not sent again.
+  - Nothing is missed. After a lost connection, after a lost session, and each minute, everything is read again, and
+    what has changed meanwhile is sent. What has not changed is not sent again.
   - While the rulebook takes no event nothing piles up. What happens to a znode meanwhile becomes one event, with its
     newest state.
   - What is in ZooKeeper was written by others, and Ansible takes what it gets from a rulebook for templates. So no
@@ -106,7 +106,7 @@ options:
     description: The client's Kerberos principal, for V(GSSAPI).
     type: str
   tls:
-    description: Speak TLS to the ensemble.
+    description: Speak TLS to the ensemble. The options that begin with C(tls_) are refused without it.
     type: bool
     default: false
   tls_ca:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands: `run` and `check`; `status`, `hold` and the like for a person on the host.
+"""The commands: `run`, `check` and `leave`; `status`, `hold` and the like for a person on the host.
 
 `apply` is what `run` starts for git and disk work. The role installs all of it as `zoo-watcher`.
 """
@@ -12,14 +12,14 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from . import signals
 from .errors import AgentError, ConfigError
 from .host.shortage import comes_of_shortage
 from .logs import print_error, print_line, set_up_log
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 EXIT_TROUBLE = 1
 EXIT_CONFIG = 2
+EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
@@ -44,13 +45,15 @@ def main() -> int:
     try:
         return _COMMANDS.get(arguments.command, _control)(arguments)
     except ConfigError as exc:
-        subject = arguments.config if arguments.command in {"run", "check"} else "zoo-watcher"
+        subject = arguments.config if arguments.command in {"run", "check", "leave"} else "zoo-watcher"
         for mistake in exc.mistakes:
             print_error(f"{subject}: {mistake}")
         return EXIT_CONFIG
     except AgentError as exc:
         print_error(f"zoo-watcher: {exc}")
         return EXIT_TROUBLE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except (OSError, MemoryError, RuntimeError) as exc:
         # Also before the agent serves: without descriptors it can't even be made.
         if not comes_of_shortage(exc):
@@ -81,33 +84,46 @@ def _apply() -> int:
 
 
 def _check(arguments: SimpleNamespace) -> int:
-    config = _usable_config(arguments.config)
+    from .config.document import read_document  # noqa: PLC0415
+
+    config = _usable_config(read_document(arguments.config))
     print_line(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")
     return 0
 
 
-def _usable_config(path: str) -> Config:
-    """The configuration, once all that can be checked without a server is. Raises `ConfigError`."""
+def _leave(arguments: SimpleNamespace) -> int:
+    from .config.config import Config  # noqa: PLC0415
+    from .zookeeper.roster_exit import leave_roster  # noqa: PLC0415
+
+    print_line(leave_roster(Config.from_file(arguments.config)))
+    return 0
+
+
+def _usable_config(document: dict[str, Any]) -> Config:
+    """The configuration in a document, once all that can be checked without a server is. Raises `ConfigError`."""
     from .config.config import Config  # noqa: PLC0415
     from .host.base_lock import check_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
-    config = Config.from_file(path)
+    config = Config.from_object(document)
     check_connection(config.connection)
     with _mistake():
         check_base(Layout(config.base))
     return config
 
 
-def _check_reload(path: str, running: Layout) -> None:
-    """Raise a `ConfigError` where the agent of the base `running` can't begin anew with the configuration."""
+def _check_reload(path: str, running: Layout) -> dict[str, Any]:
+    """What is in the configuration, with which the agent of the base `running` can begin anew. Raises `ConfigError`."""
+    from .config.document import read_document  # noqa: PLC0415
     from .host.base_lock import try_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
 
-    config = _usable_config(path)
+    document = read_document(path)
+    config = _usable_config(document)
     with _mistake():
         try_base(Layout(config.base), running)
+    return document
 
 
 @contextlib.contextmanager
@@ -173,35 +189,67 @@ def _person() -> str:
 
 
 def _run(arguments: SimpleNamespace) -> int:
-    from .config.config import Config  # noqa: PLC0415
+    # Imports take a moment, in which a signal would end a process that does not listen yet, and leave its session.
+    signals.defer()
+    signals.take_up()
     from .host.layout import Layout  # noqa: PLC0415
     from .host.linux import drop_ambient_capabilities  # noqa: PLC0415
-    from .watcher import SIGNALS, Watcher  # noqa: PLC0415
+    from .watcher import Watcher  # noqa: PLC0415
 
     drop_ambient_capabilities()
-    config = Config.from_file(arguments.config)
-    set_up_log(config.log_level)
+    config = _config_to_run(arguments.config)
     watcher = Watcher(config, _version(), partial(_check_reload, arguments.config, Layout(config.base)))
     status = _serve(watcher)
-    # A signal of these waits until the agent, begun anew, listens.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    if watcher.ending == "reloading":
-        status = _begin_anew()
-    if watcher.ending != "leaving":
-        # The session is for the next agent: kazoo would close it when the interpreter ends.
-        logging.shutdown()
-        os._exit(status)
-    return status
+    if watcher.ended == "leaving":
+        signals.ignore()
+        return status
+    signals.defer()
+    if watcher.ended == "reloading":
+        status = _begin_anew(watcher)
+    # The session is for the next agent: kazoo would close it when the interpreter ends.
+    logging.shutdown()
+    os._exit(status)
 
 
-def _begin_anew() -> int:
+def _config_to_run(path: str) -> Config:
+    """The configuration, and the log as it says; where it was wrong at once after a reload, the one that was checked.
+
+    Raises `ConfigError`.
+    """
+    from .config.config import Config  # noqa: PLC0415
+    from .config.document import passed_on  # noqa: PLC0415
+
+    checked = passed_on()
+    problem = None
+    try:
+        config = Config.from_file(path)
+    except ConfigError as exc:
+        if checked is None:
+            raise
+        problem = exc
+        config = Config.from_object(checked)
+    set_up_log(config.log_level)
+    if problem:
+        log.warning("reloaded with the configuration that was checked, which has changed since: %s", problem)
+    return config
+
+
+def _begin_anew(watcher: Watcher) -> int:
     """Become the same command again, as the same process: the session stays open, and is taken up again.
+
+    A configuration that is wrong by then, as while it is being written, does not end it: the one that the `watcher` has
+    checked counts. A signal that comes meanwhile does.
 
     Returns only where that is not possible, with an exit status: then the service manager starts the agent.
     """
+    from .config.document import pass_on  # noqa: PLC0415
+
     command = getattr(sys, "orig_argv", None) or [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]]
     sys.stdout.flush()
     sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        pass_on(watcher.checked)
+    signals.pass_on(watcher.inbox.descriptor)
     try:
         os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606
     except OSError as exc:
@@ -227,7 +275,7 @@ def _serve(watcher: Watcher) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "check": _check, "status": _status}
+_COMMANDS = {"run": _run, "check": _check, "leave": _leave, "status": _status}
 """All others are controls."""
 
 

@@ -27,6 +27,14 @@ CONTROLS = {
 """What a person on the host has the agent do."""
 
 
+OF_A_FILE = {
+    "run": "watch, deploy and register until SIGTERM",
+    "check": "validate a configuration",
+    "leave": "take this host out of the roster, once its agent has ended for good; watcher_state: absent does that",
+}
+"""What is done with a configuration."""
+
+
 def parser() -> argparse.ArgumentParser:
     """What reads a command line."""
     made = _described(argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher")
@@ -42,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         which = command.add_mutually_exclusive_group()
         which.add_argument("instance", nargs="?", help="which agent, where this host has several")
         which.add_argument("--config", metavar="FILE", help="the agent of this configuration")
-    for name, text in {"run": "watch, deploy and register until SIGTERM", "check": "validate a configuration"}.items():
+    for name, text in OF_A_FILE.items():
         command = _described(commands.add_parser, text, name)
         command.add_argument("--config", required=True, metavar="FILE", help="the configuration, a JSON object")
     commands.add_parser("apply", help="fetch and stage one release; started by `run`")

@@ -19,7 +19,7 @@ from .errors import AgentError
 from .host.base_lock import agent_pid, is_locked
 from .host.controls import DRAINED, HELD, HOLDING, RETRY, Mark, answers, make_mark, read_mark, remove_mark, write_mark
 from .host.disk import unwritable
-from .host.filesystem import load_json
+from .host.filesystem import FULL, NotRegularError, load_json
 from .host.layout import Layout
 from .wire.records import describe_mark
 from .zookeeper.session_states import SYNC_CONNECTED
@@ -46,7 +46,7 @@ class Report(NamedTuple):
 def hold(layout: Layout, reason: str, by: str) -> Report:
     """Have the agent stay at its release. Raises `AgentError`."""
     mark = _mark(layout, HELD, reason, by)
-    line = describe_mark(HELD, mark.to_object())
+    line = _describe(HELD, mark)
 
     def effect(status: Status) -> str:
         return "; ".join([*([str(status[HOLDING])] if status.get(HOLDING) else []), "nothing newer is deployed"])
@@ -67,7 +67,7 @@ def drain(layout: Layout, reason: str, by: str) -> Report:
     def is_withdrawn(status: Status) -> bool:
         return _shows(status, DRAINED, mark) and status.get("withdrawn") is True
 
-    line = describe_mark(DRAINED, mark.to_object())
+    line = _describe(DRAINED, mark)
     return _wait(layout, line, lambda _status: "nothing is registered", is_withdrawn)
 
 
@@ -78,7 +78,19 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
     def is_registering(status: Status) -> bool:
         return DRAINED not in status and status.get("session") == SYNC_CONNECTED
 
-    return _wait(layout, "not drained", lambda _status: "healthy services are registered", is_registering)
+    return _wait(layout, "not drained", _describe_registering, is_registering)
+
+
+def _describe_registering(status: Status) -> str:
+    """What is registered; where something keeps the agent from its work, also that."""
+    troubles = [f"trouble: {trouble}" for trouble in status.get("troubles") or ()]
+    if not troubles:
+        return "healthy services are registered"
+    return "; ".join([f"registered is {_registered(status)}", *troubles])
+
+
+def _registered(status: Status) -> str:
+    return ", ".join(map(str, status.get("registered") or ())) or "nothing"
 
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
@@ -123,6 +135,10 @@ def _mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
         return make_mark(layout, name, reason, by)
 
 
+def _describe(name: str, mark: Mark) -> str:
+    return "; ".join(filter(None, [describe_mark(name, mark.to_object()), mark.damage]))
+
+
 def _unmark(layout: Layout, name: str) -> None:
     with _refused(layout):
         remove_mark(layout, name)
@@ -135,9 +151,12 @@ def _refused(layout: Layout) -> Iterator[None]:
         yield
     except PermissionError as exc:
         raise AgentError(f"{exc.filename}: {exc.strerror}; {SUDO}") from exc
+    except NotRegularError as exc:
+        raise AgentError(f"{exc.filename}: {exc.strerror}; move it away") from exc
     except OSError as exc:
         # What is written to a full disk has no name.
-        raise AgentError(f"{exc.filename or layout.controls}: {exc.strerror}") from exc
+        advice = "; make room" if exc.errno in FULL else ""
+        raise AgentError(f"{exc.filename or layout.controls}: {exc.strerror}{advice}") from exc
 
 
 def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: Callable[[Status], bool]) -> Report:
@@ -169,8 +188,7 @@ def _delay(layout: Layout, status: Status) -> str:
     reason = unwritable(layout.own)
     if reason:
         return f"not confirmed by the agent, whose status can't be written: {reason}"
-    registered = ", ".join(map(str, status.get("registered") or ())) or "nothing"
-    session = status.get("session", "unknown")
+    session, registered = status.get("session", "unknown"), _registered(status)
     return f"not carried out by the agent within {PATIENCE:g} s: its session is {session}, registered is {registered}"
 
 

@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from .config.config import Config
-from .desired import Desired, DesiredRelease
-from .host.controls import Controls, refuse_retry
+from .desired import Assignment, Desired, DesiredRelease, Standstill
+from .goal import Goal
+from .host.controls import Controls, name_of, refuse_retry
 from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
-from .releases.course import Progress
+from .releases.course import Progress, in_seconds
 from .releases.deployment import Deployment
 from .releases.journal import KnownJournal
 from .releases.live_proof import LiveProof
@@ -35,27 +34,32 @@ OUTCOMES = frozenset({"active", *GAVE_UP})
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Goal:
-    """What the host is to be brought to, and what has come of that so far.
+def published(generation: int) -> int | None:
+    """The generation, for a status; None where it is not known, or that of a stable release, which nobody published."""
+    return generation if generation > 0 else None
 
-    `outcome` is the last state of its deployment, with the message; `was_told` is whether the status has said it, or
-    that its deployment has begun. `tried` was proved before it, or could not be; `aside` says what came of that, and
-    `leaves_doubt` whether what is live since then may not be healthy.
-    """
 
-    desired: Desired | None = None
-    is_rebuilt: bool = False
-    outcome: tuple[str, str | None] | None = None
-    was_told: bool = False
-    has_yielded: bool = False
-    tried: list[Unproved] = field(default_factory=list)
-    aside: str | None = None
-    leaves_doubt: bool = False
+def _log(deployment: LiveProof, progress: Progress) -> None:
+    """Log what a deployment reports; where it has succeeded, with how long it took."""
+    said = progress.message or (in_seconds(progress.timings) if progress.state == "active" else None)
+    log.log(
+        _level(progress),
+        "%s, generation=%s commit=%s%s",
+        progress.state,
+        deployment.generation,
+        deployment.target.commit_id,
+        f": {said}" if said else "",
+    )
 
-    def is_for(self, desired: Desired | None) -> bool:
-        """Whether it is about the same publication."""
-        return desired.asks_the_same(self.desired) if desired else self.desired is None
+
+def _level(progress: Progress) -> int:
+    if progress.state in GAVE_UP:
+        return logging.ERROR
+    if progress.retry or progress.waits_for == "health":
+        return logging.WARNING
+    # That it begins tells nothing that the next line does not, or that a step is tried again, nothing that the last.
+    begins = progress.waits_for or (progress.state == "queued" and not progress.message)
+    return logging.DEBUG if begins else logging.INFO
 
 
 class Convergence:
@@ -75,7 +79,10 @@ class Convergence:
         self.journal = KnownJournal(layout.journal)
         self.deployment: LiveProof | None = None
         self.is_stopping = False
-        self._begin = time.monotonic()
+        self.assignment: Assignment | None = None
+        """What the rollout of the desired release has this host do; None where there is none."""
+        self._alone_since: float | None = time.monotonic()
+        """Since when no server has answered, or this agent has begun; None while one answers."""
         self._config = config
         self._layout = layout
         self._inbox = inbox
@@ -95,9 +102,14 @@ class Convergence:
         """Whether that has to come to its end before anything is deployed."""
         self._cancelled: str | None = None
 
+    @property
+    def _assigned(self) -> Desired | None:
+        """What is to be deployed now: the desired release, unless a rollout says otherwise."""
+        return self.assignment.desired if self.assignment else self._desired.current
+
     def look_again(self) -> None:
         """Begin anew with what is desired, whatever came of it."""
-        self._goal = Goal(self._goal.desired, self._goal.is_rebuilt)
+        self._goal = Goal(self._goal.desired, self._goal.standstill, self._goal.is_rebuilt)
 
     def note(self, deployment: LiveProof, progress: Progress | None) -> None:
         """Take over how far a deployment is; None where it has ended."""
@@ -107,76 +119,85 @@ class Convergence:
         if progress is None:
             # Only now: its last word is taken, so nothing says less of it than it has come to.
             self.deployment = None
-            self._note_end(deployment)
+            self._goal.note_end(deployment, self._proved, *self._said)
             return
         self._said = progress.state, progress.message
         if self._proved is None and progress.state in OUTCOMES:
             self._served.outcome = progress.state, progress.message
-        self._board.count(progress.state, progress.retry)
-        log.info(
-            "%s, generation=%s commit=%s%s",
-            progress.state,
-            deployment.generation,
-            deployment.target.commit_id,
-            f": {progress.message}" if progress.message else "",
-        )
+        self._board.count(progress.state, progress.retry, progress.failed_in)
+        _log(deployment, progress)
         self._board.enter(
             progress.state,
             self.known_live(),
-            generation=deployment.generation or None,
+            generation=published(deployment.generation),
             message=progress.message,
             timings=progress.timings or None,
             previous_commit_id=progress.previous,
             waits_for=progress.waits_for,
         )
 
-    def _note_end(self, deployment: LiveProof) -> None:
-        goal, proved = self._goal, self._proved
-        # There may be more to prove, and the status has said other things meanwhile.
-        goal.was_told = False
-        if deployment.handshake.is_cancelled():
-            return  # it has come to nothing
-        goal.has_yielded = goal.has_yielded or (deployment.has_yielded and proved is None)
-        state, message = self._said
-        # Where the host goes back, a deployment has that proved as well.
-        goal.leaves_doubt = proved is not None and state not in {"active", "rolled_back"}
-        if proved is not None:
-            goal.tried.append(proved)
-        if proved is not None and message:
-            goal.aside = proved.tell(message)
+    def settle_journal(self) -> None:
+        """Write what the journal could not take before."""
+        problem = self.journal.settle()
+        if problem:
+            self._troubles.add([f"journal not written, path={self._layout.journal}: {problem.strerror}"])
 
     def converge(self) -> None:
         """Start what the desired release asks for, unless it is under way, done, or known to fail here."""
-        desired = self._desired.current
+        self._alone_since = None
         if self.is_stopping or not self._desired.is_read:
             return
+        desired = self._assigned
         if not self._goal.is_for(desired):
             self._set_goal(desired)
+        standstill = self.assignment.standstill if self.assignment else None
+        if standstill != self._goal.standstill:
+            self._goal.standstill = standstill
+            self._goal.was_told = False
         if self.deployment is not None:
             # Its end wakes the loop.
-            if self._served is not self._goal:
+            if self._is_in_the_way(desired):
+                self.deployment.cancel()
+            elif self._served is not self._goal:
                 self._cancel_for(desired)
-        elif not self._goal.was_told:
+        elif not self._goal.was_told or (self._goal.standstill and self._target(desired)):
+            # While a person held the host, a standstill was all that there was to tell.
             self._proceed(desired)
 
-    def prove_in_isolation(self) -> float | None:
-        """Where contact is demanded, and a restart may have come of its lack, prove what is live though there is none.
+    def go_on_alone(self) -> float | None:
+        """Do what there is to do while no server answers; the seconds after which to call it again, None for no need.
 
-        To be called while no server answers; the seconds after which to call it again, None where that is not needed.
+        Where contact is demanded, and its lack may come of what is live, that is proved.
         """
-        patience = self._config.rollback_when_isolated
-        if not patience or self._desired.is_read or self.is_stopping or self.deployment is not None:
+        if self.is_stopping or self.deployment is not None:
             return None
-        left = self._begin + patience - time.monotonic()
+        if not self._goal.was_told:
+            # What has ended is under way no more.
+            self._stay()
+        patience = self._config.rollback_when_isolated
+        if not patience:
+            return None
+        now = time.monotonic()
+        self._alone_since = self._alone_since or now
+        left = self._alone_since + patience - now
         if left <= 0:
-            self._proceed(None)
+            first = self._next_proof(self._unproved(None), None, ends=False)
+            if first is not None:
+                self._prove(first, ends=False)
         return max(0.0, left) or None
 
     def _set_goal(self, desired: Desired | None) -> None:
         before = self._goal.desired
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
         is_rebuilt = bool(before and desired and before.generation == desired.generation)
-        self._goal = Goal(desired, is_rebuilt)
+        self._goal = Goal(desired, is_rebuilt=is_rebuilt)
+
+    def _is_in_the_way(self, desired: Desired | None) -> bool:
+        """Whether a proof may wait for ever, begun while there was nothing to deploy or tell; now there is."""
+        deployment = self.deployment
+        if deployment is None or self._proved is None or deployment.ends:
+            return False
+        return self._target(desired) is not None or (desired is not None and self._outcome(desired) is not None)
 
     def _cancel_for(self, desired: Desired | None) -> None:
         """Cancel the deployment that is under way, where another may take its place."""
@@ -194,19 +215,27 @@ class Convergence:
         """Begin what comes next: a proof of what is live, the deployment, or nothing."""
         target = self._target(desired)
         unproved = self._unproved(target)
-        first = proved_first(unproved, target, self._goal.tried, has_yielded=self._goal.has_yielded)
         outcome = self._outcome(desired) if desired else None
+        # Where there is an outcome to be told, that does not wait for ever either.
+        ends = target is not None or outcome is not None
+        first = self._next_proof(unproved, target, ends=ends)
         if first is not None:
-            # Where there is an outcome to be told, that does not wait for ever either.
-            self._prove(first, ends=target is not None or outcome is not None)
+            self._prove(first, ends=ends)
             self._comes_first = target is not None
         elif target is not None and desired is not None and desired.release is not None:
             done = {target, *(one.release for one in self._goal.tried)}
             self._deploy(desired, desired.release, yields=any(one.release not in done for one in unproved))
+        elif self._goal.standstill:
+            self._tell_standstill(self._goal.standstill, outcome)
         elif desired is not None and outcome:
             self._tell(desired, *outcome)
         else:
             self._stay()
+
+    def _next_proof(self, unproved: list[Unproved], target: PlacedRelease | None, *, ends: bool) -> Unproved | None:
+        """What is to be proved before the target is deployed; what has yielded, only where nothing waits for it."""
+        tried = [one for one, has_yielded in self._goal.tried.items() if ends or not has_yielded]
+        return proved_first(unproved, target, tried, has_yielded=self._goal.has_yielded)
 
     def _target(self, desired: Desired | None) -> PlacedRelease | None:
         """What is to be deployed; None where there is nothing to deploy, it has failed, or a person holds the host."""
@@ -220,11 +249,29 @@ class Convergence:
         """What the desired release has come to here, if anything."""
         if desired.release is None:
             return "failed", desired.problem
-        if self._goal.outcome:
-            return self._goal.outcome
-        journal = self.journal.read()
-        failure = None if self._goal.is_rebuilt else journal.failed(desired.generation, desired.release.commit_id)
+        return self._goal.outcome or (None if self._goal.is_rebuilt else self._known_failure(desired))
+
+    def _known_failure(self, desired: Desired) -> tuple[str, str | None] | None:
+        """How it has failed here before, as the journal knows."""
+        commit_id = desired.release.commit_id if desired.release else ""
+        failure = self.journal.read().failed(desired.generation, commit_id)
         return (failure.state, failure.message) if failure else None
+
+    def outcome_of(self, desired: Desired) -> tuple[str, str | None] | None:
+        """What the deployment of `desired` has come to; None where it has come to nothing, or runs.
+
+        Where this host is brought to something else now, only a failure is known.
+        """
+        if not self._goal.is_for(desired) or (self.deployment is not None and self._proved is not None):
+            return self._known_failure(desired)
+        return None if self.deployment is not None else self._outcome(desired)
+
+    def was_cut_off(self, desired: Desired) -> bool:
+        """Whether an agent has ended without a word while it activated or checked `desired`, and none is at it now."""
+        is_at_it = self.deployment is not None and self.deployment.generation == desired.generation
+        if desired.release is None or is_at_it:
+            return False
+        return self.journal.read().attempts(desired.generation, desired.release.commit_id) > 0
 
     def _unproved(self, target: PlacedRelease | None) -> list[Unproved]:
         journal = self.journal.read()
@@ -232,14 +279,19 @@ class Convergence:
 
     def _prove(self, unproved: Unproved, *, ends: bool) -> None:
         """Prove what is live and has no outcome yet."""
-        proof = proof_of(self._config, unproved, self._health, lambda one: self._inbox.put((proof, one)), ends=ends)
+
+        def report(progress: Progress | None) -> None:
+            self._inbox.put((proof, progress))
+
+        proof = proof_of(self._config, self.journal, unproved, self._health, report, ends=ends)
         if self._start(proof, unproved):
-            generation = unproved.generation or None
+            generation = published(unproved.generation)
             self._board.enter("queued", self.known_live(), generation=generation, message=None, timings=None)
 
     def _deploy(self, desired: Desired, release: Release, *, yields: bool) -> None:
         deployment = Deployment(
             self._config,
+            self.journal,
             release,
             desired.generation,
             desired.fleet,
@@ -267,16 +319,25 @@ class Convergence:
         if desired.release is None:
             log.warning("not deployed, generation=%s: %s", desired.generation, message)
         changes = {"timings": None} if desired.release is None else {}
-        aside = self._goal.aside if state in GAVE_UP else None
+        # Of one that is active, where something is still owed to another release.
+        aside = self._goal.aside if state in GAVE_UP or self._unproved(None) else None
         if aside and aside not in str(message):
-            message = f"{message}; {aside}"
+            message = "; ".join(filter(None, [message, aside]))
         if state == "rolled_back" and (self._goal.leaves_doubt or self._unproved(None)):
             state = "failed"
         self._enter(state, desired, message=message, **changes)
 
+    def _tell_standstill(self, standstill: Standstill, outcome: tuple[str, str | None] | None) -> None:
+        """Tell why the host does not deploy what is published, and where what it has instead has failed, that."""
+        self._goal.was_told = True
+        failure = outcome[1] if outcome and outcome[0] in GAVE_UP else None
+        message = "; ".join(filter(None, [standstill.message, failure, self._goal.aside]))
+        live, generation = self.known_live(), standstill.generation
+        self._board.enter(standstill.state, live, generation=generation, message=message, timings=None)
+
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:
         self._goal.was_told = True
-        self._board.enter(state, self.known_live(), generation=desired.generation, **changes)
+        self._board.enter(state, self.known_live(), generation=published(desired.generation), **changes)
 
     def _stay(self) -> None:
         """While nothing is deployed, the state is that of the last release which came to an outcome, or none's."""
@@ -309,20 +370,27 @@ class Convergence:
     def retry_where_asked(self) -> None:
         """Answer a request to try again what has failed here: forget that it has, or say why not."""
         request = self._controls.retry
-        if request is None or not self._desired.is_read or self._is_ending():
+        desired = self._assigned
+        if request is None or not self._desired.is_read or self._is_ending(desired):
             return
-        desired = self._desired.current
-        generation = desired.generation if desired else None
         try:
             refusal = self._forget_failure(desired)
         except OSError as exc:
             refusal = f"not retried: {self._layout.journal}: {exc.strerror}"
-        self._controls.answer_retry(request, refusal or f"generation {generation} is tried again", done=not refusal)
+        self._controls.answer_retry(request, refusal or self._promise(desired), done=not refusal)
         self._board.set_controls(self._controls)
 
-    def _is_ending(self) -> bool:
-        """Whether what runs ends soon, and so wakes the loop: it has just failed, or is a proof of limited time."""
-        return self.deployment is not None and (self._board.status.state in GAVE_UP or self.deployment.ends)
+    def _promise(self, desired: Desired | None) -> str:
+        """What comes of a retry."""
+        waits = self.assignment.retry_waits if self.assignment else None
+        when = f" once the rollout admits this host: {waits}" if waits else ""
+        return f"{name_of(desired.generation) if desired else 'it'} is tried again{when}"
+
+    def _is_ending(self, desired: Desired | None) -> bool:
+        """Whether what runs ends soon, and so wakes the loop: it has just failed, or is a proof that does not last."""
+        if self.deployment is None:
+            return False
+        return self._board.status.state in GAVE_UP or self.deployment.ends or self._is_in_the_way(desired)
 
     def _forget_failure(self, desired: Desired | None) -> str | None:
         """Forget that what is desired has failed here; why not. Raises `OSError`."""
@@ -330,6 +398,9 @@ class Convergence:
         generation = desired.generation if desired else None
         known = status.state if generation == status.generation else None
         has_failed = desired is not None and self._has_failed(desired)
+        standstill = self.assignment.standstill if self.assignment else None
+        if standstill and not has_failed:
+            return f"nothing to retry: {standstill.message}"
         refusal = refuse_retry(self._controls.held, generation, known, has_failed=has_failed)
         if refusal is None and desired is not None:
             self.journal.save(self.journal.read().without_failure())
@@ -340,7 +411,20 @@ class Convergence:
         if self.deployment is not None:
             return False
         outcome = self._outcome(desired)
-        return outcome is not None and outcome[0] in GAVE_UP
+        return (outcome is not None and outcome[0] in GAVE_UP) or self.loss() is not None
+
+    def loss(self) -> str | None:
+        """What to say where the release that was proved here is live no more; somebody else has done that.
+
+        Raises `OSError` where that can't be told now.
+        """
+        desired, status = self._desired.current, self._board.status
+        if desired is None or desired.release is None or self.deployment is not None:
+            return None
+        if (status.generation, status.state) != (desired.generation, "active") or self._is_live(desired.release):
+            return None
+        place = self._layout.place(desired.release.relative_path)
+        return f"{place}: {desired.release.commit_id} is live there no more; `zoo-watcher retry` deploys it again"
 
     def _is_live(self, release: Release) -> bool:
         return live_commit(self._layout, release.relative_path) == release.commit_id
@@ -358,7 +442,8 @@ class Convergence:
         return targets[0].commit_id if targets else None
 
     def known_live(self) -> str | None:
-        """As `live`; None where that can't be told now: then the status says what it said before."""
-        with contextlib.suppress(OSError):
+        """As `live`; where that can't be told now, what the status says of it."""
+        try:
             return self.live()
-        return None
+        except OSError:
+            return self._board.status.commit_id

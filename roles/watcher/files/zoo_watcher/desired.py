@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired release, and how its znode is followed."""
+"""The desired release, how its znode is followed, and what of it this host is to do now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from .config.config import Config
@@ -13,15 +13,31 @@ from .errors import SessionTroubleError
 from .wire.records import InvalidRecord, Release
 from .zookeeper.session import Session, Znode, session_trouble
 
+ROLLOUT = "rollout"
+"""The key of a release's record that says how it is to reach the fleet."""
+
 
 @dataclass(frozen=True)
 class Desired:
-    """The desired release as its znode has it: `release`, or the `problem` with it; `fleet` agents were live then."""
+    """The desired release as its znode has it: `release`, or the `problem` with it; `fleet` agents were live then.
+
+    `policy` is the application's policy, where there was one when it was published, and `has_rollout` whether a rollout
+    of it had begun when it was read.
+    """
 
     generation: int
     fleet: int
     release: Release | None = None
     problem: str | None = None
+    policy: bytes | None = field(default=None, compare=False)
+    has_rollout: bool = field(default=False, compare=False)
+
+    @property
+    def may_roll_out(self) -> bool:
+        """Whether there is anything that says how the release is to reach the fleet."""
+        return self.release is not None and (
+            self.has_rollout or self.policy is not None or ROLLOUT in self.release.extra
+        )
 
     @classmethod
     def from_znode(cls, znode: Znode, fleet: int, schemes: tuple[str, ...]) -> Desired:
@@ -41,6 +57,27 @@ class Desired:
         if other is None or (self.generation, self.problem) != (other.generation, other.problem):
             return False
         return self.release.same_as(other.release) if self.release else other.release is None
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """Why a host that could deploy a generation does not: the state and the message that its status has meanwhile."""
+
+    generation: int
+    state: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What this host is to do now: to deploy `desired`, or nothing; `standstill` is told while nothing is under way.
+
+    `retry_waits` says what a retry of what has failed waits for, where that is for more than a person to ask.
+    """
+
+    desired: Desired | None = None
+    standstill: Standstill | None = None
+    retry_waits: str | None = None
 
 
 class DesiredRelease:
@@ -78,11 +115,24 @@ class DesiredRelease:
 
     def _read(self) -> Desired | None:
         with session_trouble(self._app.config):
-            # Both are asked for at once: what is desired must not wait for a number.
+            # All are asked for at once, and in this order: how it is to be rolled out is no older than the release.
+            read = self._session.begin_read(self._app.config, self._on_event)
             agents = self._session.client.exists_async(self._app.agents)
-            znode = self._session.read(self._app.config, self._on_event)
+            policy = self._session.begin_read(self._app.policy)
+            rollouts = self._session.begin_list(self._app.rollouts)
+            znode = read() or self._session.read(self._app.config, self._on_event)
             fleet = getattr(self._session.answer(agents), "numChildren", 0)
-        return Desired.from_znode(znode, fleet, self._schemes) if znode else None
+        with session_trouble(self._app.policy):
+            known = policy()
+        with session_trouble(self._app.rollouts):
+            names = rollouts()
+        if znode is None:
+            return None
+        desired = Desired.from_znode(znode, fleet, self._schemes)
+        # What is published already is not rolled out because somebody makes a policy; one of before counts as it is.
+        in_force = known is not None and known.stat.czxid < desired.generation
+        policy_data = known.data if in_force and known else None
+        return replace(desired, policy=policy_data, has_rollout=str(desired.generation) in names)
 
     def _on_event(self, _event: Any) -> None:
         self._stale = True

@@ -32,6 +32,11 @@ class Inbox(Generic[Message]):
         """Have each signal with a handler wake whoever waits; called by the main thread."""
         signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
 
+    @property
+    def descriptor(self) -> int:
+        """What has the number of each signal that came since the last wait, beside zeros."""
+        return self._readable
+
     def put(self, message: Message) -> None:
         """Leave a message."""
         self._messages.append(message)

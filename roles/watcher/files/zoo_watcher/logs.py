@@ -32,15 +32,25 @@ class TimeFormatter(logging.Formatter):
         return f"{time} {super().format(record)}"
 
 
+def _formatter() -> logging.Formatter:
+    formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else TimeFormatter
+    return formatter("%(levelname)s %(message)s")
+
+
 def set_up_log(level: str) -> None:
     """Log to standard error from `level` on; of kazoo only errors, but at `debug`: `Session` tells the rest."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else TimeFormatter
-    handler.setFormatter(formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(_formatter())
     handler.setLevel(level.upper())
     if level != "debug":
         handler.addFilter(_is_worth_a_line)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def print_warning(text: str) -> None:
+    """Warn on standard error, as a line of the log, in a process that has none of its own."""
+    record = logging.LogRecord("", logging.WARNING, "", 0, text, None, None)
+    print(_formatter().format(record), file=sys.stderr)  # noqa: T201
 
 
 def print_error(line: str) -> None:

@@ -19,12 +19,29 @@ from .host.filesystem import write_whole
 from .host.layout import Layout
 from .services.health import Health
 from .services.registration import Registrations
-from .wire.records import AgentStatus
+from .wire.records import MAX_NODE_BYTES, AgentStatus
 from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
 if TYPE_CHECKING:
     from .metrics.server import Metrics
+
+
+def _fitting(status: AgentStatus) -> bytes:
+    """The status as a znode can hold it: a server ends the connection of who sends more, at each try."""
+    data = status.to_node()
+    for files, what in ((_without_messages(status.files), "the messages of files are"), (None, "the files are")):
+        if len(data) <= MAX_NODE_BYTES:
+            break
+        trouble = f"a status of {len(data)} bytes fits into no znode: {what} left out; `zoo-watcher status` has all"
+        data = status.with_changes(files=files, troubles=[*(status.troubles or ()), trouble]).to_node()
+    return data
+
+
+def _without_messages(files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, Mapping[str, Any]] | None:
+    return files and {
+        dest: {key: value for key, value in file.items() if key != "message"} for dest, file in files.items()
+    }
 
 
 class StatusBoard:
@@ -80,17 +97,19 @@ class StatusBoard:
         """What keeps the status from being shown now, a line each."""
         return [trouble for trouble in (self._unwritten, self._unserved) if trouble]
 
-    def count(self, state: str, retry: str | None) -> None:
-        """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again."""
+    def count(self, state: str, retry: str | None, failed_in: str | None) -> None:
+        """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again.
+
+        `failed_in` is the state in which the release has failed, where the host has gone back since.
+        """
         if self._metrics:
-            self._metrics.count(state, self.status.state, retry)
+            self._metrics.count(state, failed_in or self.status.state, retry)
 
     def enter(self, state: str, live: str | None, **changes: Any) -> None:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
         since = self.status.since if state == self.status.state else now()
-        commit_id = live or self.status.commit_id
         changes = {"waits_for": None, **changes}
-        self.status = self.status.with_changes(state=state, since=since, commit_id=commit_id, **changes)
+        self.status = self.status.with_changes(state=state, since=since, commit_id=live, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 
     def set_troubles(self, troubles: Sequence[str]) -> bool:
@@ -166,7 +185,7 @@ class StatusBoard:
         that of another agent of this name. Nothing is taken over.
         """
         try:
-            self._ephemerals.hold(self._znode, self.status.to_node())
+            self._ephemerals.hold(self._znode, _fitting(self.status))
         except TakenError as exc:
             name = self._config.name
             raise SessionTroubleError(f"no status of {name}: {exc}; is another agent named {name}?") from exc

@@ -18,6 +18,7 @@ from .host.disk import unwritable
 from .host.filesystem import load_json
 from .host.layout import Layout
 from .releases.activation import live_commit
+from .releases.course import in_seconds
 from .releases.journal import ReleaseJournal
 from .wire.records import describe_mark
 
@@ -96,6 +97,8 @@ def as_table(report: Mapping[str, Any]) -> str:
         *[("tries", _trying(trying)) for trying in [status.get("trying")] if trying],
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
+        *[("steps", in_seconds(timings)) for timings in [status.get("timings")] if isinstance(timings, dict)],
+        ("back to", _back_to(status)),
         *([("trouble", report["outdated"])] if report["outdated"] else []),
         *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],
         *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
@@ -103,6 +106,12 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("failed", f"generation {failure['generation']}: {failure['message']}" if failure else "none"),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _back_to(status: Mapping[str, Any]) -> str:
+    """What the host would go back to from what it serves."""
+    known = status.get("previousCommitId")
+    return str(known) if known and known != status.get("commitId") else "nothing"
 
 
 def _since(name: str, mark: Mapping[str, str]) -> str:

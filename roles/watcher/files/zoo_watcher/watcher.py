@@ -12,14 +12,16 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
+from . import signals
 from .config.config import Config
 from .convergence import Convergence
-from .desired import DesiredRelease
+from .desired import Assignment, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
 from .host.base_lock import keep_lock, lock_base
 from .host.controls import Controls
-from .host.layout import Layout
+from .host.filesystem import make_directory
+from .host.layout import READABLE, Layout
 from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.course import Progress
@@ -32,28 +34,24 @@ from .status_board import StatusBoard
 from .troubles import Troubles, describe
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
+from .zookeeper.roster import RosterMembership
+from .zookeeper.roster_memory import RosterMemory
 from .zookeeper.session import Session
 from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
+    from .rollouts.participation import Participation
 
 IDLE = 60.0
 """Seconds after which the loop looks around where nothing wakes it."""
+LOOK_AGAIN = 60.0
+"""Seconds after which what is desired is read again, and what is held looked at, though no watch has said a word: a
+server that has something to tell, and finds that this agent may not read it just then, uses the watch up in silence."""
 AFTER_MISTAKE = 1.0
 """Seconds that a turn waits which follows one that an unexpected error has broken off."""
 END_TIMEOUT = 5.0
 """Seconds that what runs has to end by itself before the agent ends, and it with it."""
-ENDINGS = {
-    signal.SIGTERM: "leaving",
-    signal.SIGINT: "leaving",
-    signal.SIGUSR2: "handing over",
-    signal.SIGHUP: "reloading",
-}
-"""What each signal that ends the loop has the agent do."""
-CONTROL = signal.SIGUSR1
-"""Wakes the loop: a person on this host has told the agent something."""
-SIGNALS = (*ENDINGS, CONTROL)
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +60,18 @@ class Watcher:
     """One agent. `run` returns when a signal says so."""
 
     def __init__(self, config: Config, version: str, check_again: Callable[[], object]) -> None:
-        """`check_again` raises a `ConfigError` where the configuration, as it is on disk now, can't be used."""
+        """`check_again` gives what is in the configuration on disk now; a `ConfigError` where that can't be used."""
         self.config = config
         self.layout = Layout(config.base)
         self.troubles = Troubles()
         self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
-        self.memory = SessionMemory(memory, chroot_of(config.connection.hosts))
+        chroot = chroot_of(config.connection.hosts)
+        self.memory = SessionMemory(memory, chroot)
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.ephemerals = Ephemerals(self.session, self.memory)
+        self.membership = RosterMembership(config, self.session, RosterMemory(self.layout.roster, chroot), version)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.desired = DesiredRelease(config, self.session, self.wake)
         self.controls = Controls(self.layout)
@@ -79,14 +79,23 @@ class Watcher:
         self.convergence = Convergence(
             config, self.layout, self.inbox, self.health, self.desired, self.controls, self.board, self.troubles
         )
+        self.rollout: Participation | None = None
+        self._follows = False
+        """Whether it is followed in this turn: what it was to be looked at for in an earlier one says nothing."""
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
         self.ending: str | None = None
+        self.ended: str | None = None
+        """What it has ended for: a signal that comes later changes nothing of that."""
+        self.checked: object = None
+        """What was in the configuration that the agent is to begin anew with."""
         self._check_again = check_again
         self._reload_asked = False
         self._reload_trouble: str | None = None
         self._connections = 0
+        self._look_again_at = time.monotonic() + LOOK_AGAIN
         self._serving: bool | None = None
+        self._resumes = self.memory.client_id is not None
 
     def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
@@ -108,19 +117,17 @@ class Watcher:
 
         Raises `AgentError`.
         """
-        # Before the lock, which tells whom to send it to.
-        signal.signal(CONTROL, self._on_signal)
+        # Before the lock, which tells whom to send them to.
+        self._listen()
         self._lock = lock_base(self.layout)
+        with contextlib.suppress(OSError):
+            # For a full disk, on which nobody could make it.
+            make_directory(self.layout.controls, READABLE)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
         self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
-        self.inbox.be_woken_by_signals()
-        for number in ENDINGS:
-            signal.signal(number, self._on_signal)
-        # Where the agent has started itself anew, they have waited for this.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.health.start()
         self.session.start()
         if self.memory.former:
@@ -136,6 +143,12 @@ class Watcher:
         finally:
             self._end()
             os.close(self._lock)
+
+    def _listen(self) -> None:
+        self.inbox.be_woken_by_signals()
+        for number in signals.SIGNALS:
+            signal.signal(number, self._on_signal)
+        signals.receive()
 
     def _wait_and_look(self, pause: float) -> float:
         """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
@@ -173,8 +186,11 @@ class Watcher:
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._reload_asked = True
-        elif number != CONTROL:
-            self.ending = ENDINGS[signal.Signals(number)]
+        elif number == signals.CONTROL:
+            self._look_again_at = 0.0
+        elif self.ending != signals.ENDINGS[signal.SIGTERM]:
+            # Who is to leave does, whatever else is wanted meanwhile.
+            self.ending = signals.ENDINGS[signal.Signals(number)]
         self.wake()
 
     def _reload_where_asked(self) -> None:
@@ -199,11 +215,11 @@ class Watcher:
         if problem:
             log.warning("not reloaded, the configuration of before stays in force: %s", problem)
         else:
-            self.ending = self.ending or ENDINGS[signal.SIGHUP]
+            self.ending = self.ending or signals.ENDINGS[signal.SIGHUP]
 
     def _config_problem(self) -> ConfigError | None:
         try:
-            self._check_again()
+            self.checked = self._check_again()
         except ConfigError as exc:
             return exc
         except Exception as exc:  # noqa: BLE001  # whatever it is, the agent goes on with the configuration it has
@@ -233,16 +249,17 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.notify("WATCHDOG=1")
-        self.convergence.journal.forget()
         self.troubles.begin_turn()
+        self.convergence.journal.forget()
+        self.convergence.settle_journal()
         with self.troubles.noted():
             self._keep_lock()
         with self.troubles.noted():
             self._note_files()
         with self.troubles.noted():
             self.controls.refresh()
-            self.convergence.keep_held()
             self.board.set_controls(self.controls)
+            self.convergence.keep_held()
         pause = self._reconcile()
         if self.board.show():
             self.wake()  # to report it
@@ -272,9 +289,10 @@ class Watcher:
             self.desired.mark_stale()
             pause: float | None = None
             with self.troubles.noted():
-                pause = self.convergence.prove_in_isolation()
+                pause = self.convergence.go_on_alone()
             self.board.set_troubles(self.troubles.current)
             return min(pause or IDLE, self.session.seconds_left or IDLE, self.session.look_after())
+        self._follows = False
         try:
             self._take_steps()
             if self.board.set_troubles(self.troubles.current):
@@ -283,18 +301,22 @@ class Watcher:
         except NoAnswerError as exc:
             self.troubles.add([str(exc)])
             self.board.set_troubles(self.troubles.current)
-        return self.troubles.end_turn() or IDLE
+        pause = self.rollout.pause if self.rollout and self._follows else None
+        return min(self.troubles.end_turn() or IDLE, IDLE if pause is None else pause)
 
     def _take_steps(self) -> None:
         for step in (
             self._follow_session,
+            self._look_again,
             self._find_address,
             self.desired.refresh,
             self.convergence.retry_where_asked,
+            self._follow_rollout,
             self.convergence.converge,
             self._verify_live,
             self.board.report,
             self._register,
+            self._enroll,
             self._prove_contact,
         ):
             with self.troubles.noted():
@@ -304,6 +326,49 @@ class Watcher:
         if self.ephemerals.follow_session():
             self.desired.mark_stale()
 
+    def _follow_rollout(self) -> None:
+        """Take part in the rollout of what is desired, if there is one: it says what this host is to deploy now."""
+        desired = self.desired.current
+        if self.rollout and (desired is None or not desired.asks_the_same(self.rollout.desired)):
+            self.rollout.end()
+            self.rollout = self.convergence.assignment = None
+        if desired is None or not desired.may_roll_out or self.convergence.is_stopping:
+            return
+        # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
+        if self.rollout:
+            self.rollout.keep()
+        self.convergence.assignment = self.rollout.assignment if self.rollout else Assignment()
+        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
+        # already, and nobody is to take this host's place before it says what it has come to.
+        self.board.report()
+        if self.rollout is None:
+            # Imported here: an agent without rollouts has nothing of them in its memory.
+            from .rollouts.facts import HostFacts  # noqa: PLC0415
+            from .rollouts.participation import Participation  # noqa: PLC0415
+
+            facts = HostFacts(self.config, self.layout, self.convergence, self.health, self.controls)
+            self.rollout = Participation(facts, self.session, desired, self.wake, resumes=self._resumes)
+            self._resumes = False
+        self._follows = True
+        try:
+            self.rollout.follow()
+        finally:
+            self.convergence.assignment = self.rollout.assignment
+
+    def _look_again(self) -> None:
+        """Trust no watch for longer than `LOOK_AGAIN`, nor where a person on this host has something done."""
+        now = time.monotonic()
+        if now < self._look_again_at:
+            return
+        if self.reconciler and not self._look_again_at:
+            self.reconciler.read_again()
+        self._look_again_at = now + LOOK_AGAIN
+        self.desired.mark_stale()
+        self.membership.look_again()
+        self.ephemerals.look_again()
+        if self.rollout:
+            self.rollout.mark_stale()
+
     def _find_address(self) -> None:
         connections = self.session.connections
         if connections != self._connections:
@@ -311,6 +376,8 @@ class Watcher:
             self._connections = connections
 
     def _verify_live(self) -> None:
+        loss = self.convergence.loss()
+        self.troubles.add([loss] if loss else [])
         self.signature.look(self.convergence.live())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
 
@@ -332,6 +399,12 @@ class Watcher:
             self.board.note_withdrawal()
         if self.convergence.deployment is not None and draining and not troubles:
             self.convergence.deployment.handshake.answer(Phase.DRAINING)
+
+    def _enroll(self) -> None:
+        """See to it that this host is in the roster, where its name is not another agent's."""
+        status = self.ephemerals.made(self.config.app.agent(self.config.name))
+        if status is not None:
+            self.membership.enroll(status)
 
     def _serves(self) -> bool:
         """Whether this host has what it should serve: a release, where one is published.
@@ -360,12 +433,13 @@ class Watcher:
         log.info("%s", self.ending or "ending after an error")
         end = time.monotonic() + END_TIMEOUT
         if self.convergence.deployment is not None:
-            self.convergence.deployment.cancel()
-            self.convergence.deployment.join(END_TIMEOUT)
+            self.convergence.deployment.end(END_TIMEOUT)
         if self.reconciler:
             self.reconciler.end(max(0.0, end - time.monotonic()))
         self.signature.end()
         command.end_all()
-        if self.ending == "leaving":
+        self.convergence.settle_journal()
+        self.ended = self.ending
+        if self.ended == "leaving":
             self.session.stop()
             self.memory.forget()

@@ -196,7 +196,7 @@ def test_a_server_is_taken_away_without_a_failed_request(servers: set[str]) -> N
 
 
 def test_a_dead_server_can_be_taken_away_and_the_last_ones_can_not() -> None:
-    assert "the host is unreachable; its registrations are withdrawn" in play(
+    assert "the host is unreachable, and no agent of this name is live" in play(
         "scale_in", "-l", "web3", "-e", "zoo_drain_seconds=0"
     )
     with pytest.raises(AssertionError, match="would be left with fewer than 1 servers; nothing is"):

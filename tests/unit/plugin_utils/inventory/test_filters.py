@@ -26,12 +26,12 @@ def test_a_condition_holds_only_where_it_is_true(no: Any) -> None:
 
 @pytest.mark.parametrize("each", [CONDITION, INCLUDE, EXCLUDE])
 @pytest.mark.parametrize(("value", "shown"), [("blue", '"blue"'), (1, "1"), ([], "[]"), ("x" * 99, '"xxxx')])
-def test_what_is_a_boolean_for_no_entry_is_no_condition(each: Filter, value: Any, shown: str) -> None:
+def test_what_is_no_boolean_for_all_entries_is_no_condition(each: Filter, value: Any, shown: str) -> None:
     with pytest.raises(ZooKeeperError) as caught:
-        each.judge([FAILS, value], ["/a", "/b"])
+        each.judge([value, value], ["/b", "/c"], iter([value]))
     message = str(caught.value)
     assert message.startswith(f"filters: zk_ephemeral: expected true or false, got {shown}")
-    assert message.endswith(" for /b; compare it with something")
+    assert message.endswith(" for /b and 1 more; compare it with something")
     assert len(message) < 160
 
 
@@ -49,6 +49,23 @@ def test_what_is_no_boolean_for_some_entries_alone_empties_no_inventory(
     judged, problems = each.judge([True, "yes", False, 1], ["/a", "/b", "/c", "/d"])
     assert judged == decided
     assert problems == ['filters: zk_ephemeral: expected true or false, got "yes" for /b and 1 more; left out']
+
+
+@pytest.mark.parametrize("each", [CONDITION, INCLUDE, EXCLUDE])
+@pytest.mark.parametrize("other", [True, False, FAILS, None])
+def test_one_entry_alone_that_an_earlier_filter_has_left_empties_no_inventory(each: Filter, other: Any) -> None:
+    said = ['filters: zk_ephemeral: expected true or false, got "yes" for /a; left out']
+    assert each.judge(["yes"], ["/a"], iter([1, other])) == ([False], said)
+
+
+@pytest.mark.parametrize(("each", "decided"), [(CONDITION, False), (INCLUDE, None), (EXCLUDE, None)])
+@pytest.mark.parametrize("fails", [FAILS, None])
+def test_one_entry_that_has_what_no_other_has_empties_no_inventory(
+    each: Filter, decided: bool | None, fails: Any
+) -> None:
+    judged, problems = each.judge([fails, "yes"], ["/a", "/b"])
+    assert judged == [decided, False]
+    assert problems == ['filters: zk_ephemeral: expected true or false, got "yes" for /b; left out']
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import NO_ADDRESS, merge
-from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration
+from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import MAX_NAME_BYTES, Registration
 
 
 def entry(name: str, address: str, group: str = "g", port: int = 80) -> tuple[str, Registration]:
@@ -21,6 +21,20 @@ def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
     assert problems == []
     assert [(host.name, host.groups) for host in hosts] == [("a", ["web", "api"])]
     assert [service["port"] for service in hosts[0].variables["zk_services"]] == [80, 81, 82]
+
+
+def test_what_only_some_of_a_hosts_entries_say_is_said_of_the_host_and_its_role_of_each_entry() -> None:
+    web, member, replica = (entry("a", "10.0.0.1", group) for group in ("web", "one", "two"))
+    member[1].variables.update(zk_role="leader", zk_stale=True)
+    replica[1].variables.update(zk_role="replica", zk_segments=["two"])
+    (host,) = merge([web, member, replica], {})[0]
+    assert host.variables["zk_path"] == "/web/a"
+    assert (host.variables["zk_role"], host.variables["zk_stale"], host.variables["zk_segments"]) == (
+        "leader",
+        True,
+        ["two"],
+    )
+    assert [service.get("role") for service in host.variables["zk_services"]] == [None, "leader", "replica"]
 
 
 def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
@@ -43,6 +57,17 @@ def test_a_name_that_means_something_already_stays_what_it_is() -> None:
         "db: another source has a host of this name",
         "two: another source has a host of this name",
     ]
+
+
+def test_a_name_is_never_longer_than_a_file_of_it_may_be_and_stays_one_host_s_own() -> None:
+    long, address = "ä" * 120, "a" * 250
+    entries = [entry(long, "10.0.0.1"), entry(long, "10.0.0.2"), entry(address, address), entry(f"{address}b", "x")]
+    hosts, _problems = merge([*entries, entry("ä" * 119, "10.0.0.3")], {})
+    names = [host.name for host in hosts]
+    assert len(set(names)) == 5
+    assert all(len(name.encode()) <= MAX_NAME_BYTES for name in names)
+    assert names[:4] == [host.name for host in merge(entries, {})[0]]
+    assert (names[4], names[2].startswith("a" * 200)) == ("ä" * 119, True)
 
 
 names = st.sampled_from(["a", "b", "a-1", "a-1-1", "a-2"])

@@ -44,6 +44,12 @@ def test_an_entry_of_ours_goes_by_its_own_name_and_any_other_by_its_address() ->
     assert [one.name for one in ones] == ["web1", "10.0.0.2", "h"]
 
 
+def test_a_session_is_written_as_the_servers_write_it() -> None:
+    """A member's number is the first byte of a session's id: from 128 on the id is below 0."""
+    ones, _problems = found(child("web1", ["10.0.0.1", "80"], owner=-0x37FFFB7C2F560000))
+    assert ones[0].variables["zk_session"] == "0xc8000483d0aa0000"
+
+
 @pytest.mark.parametrize(
     "name",
     ["-x", "a b", "..", "{{ 1 }}", "a,b", "localhost", "127.0.0.1", "::1", "a@b", "[1:3]", "a\u2044b", "\u00e9" * 200],

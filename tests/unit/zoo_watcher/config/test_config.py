@@ -127,6 +127,10 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"healthy_for": -1}, "healthy_for", "-1"),
         ({"fetch_timeout": 0}, "fetch_timeout", "0"),
         ({"session_timeout": -1}, "session_timeout", "-1"),
+        *(
+            ({"metrics_address": address}, "metrics_address", "expected an IP address")
+            for address in ("localhost", "monitoring.example.com", "127.0.0.1:9464", "\u0661.0.0.1", "::1\0")
+        ),
         ({"log_level": "loud"}, "log_level", "debug, info"),
         ({"tls": "yes"}, "tls", "true or false"),
         ({"sasl_mechanism": "PLAIN"}, "sasl_mechanism", "DIGEST-MD5"),
@@ -161,8 +165,17 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"services": [{**SERVICE, "chek": {}}]}, "services[0].chek", "no such key"),
         ({"services": [{**SERVICE, "check": "tcp"}]}, "services[0].check", "an object"),
         ({"services": [{**SERVICE, "check": {"type": "udp"}}]}, "services[0].check.type", "tcp, http"),
+        ({"services": [{**SERVICE, "check": {"tls_server_name": "web"}}]}, "services[0].check.tls_server_name", "tcp"),
         ({"services": [{**SERVICE, "check": {"rise": 0}}]}, "services[0].check.rise", "0"),
         ({"services": [SERVICE, SERVICE]}, "services", "two with the path /service/web"),
+        *(
+            ({"services": [{**SERVICE, "path": path, "id": "web1"}]}, "services", f"belongs to the {name}")
+            for name in ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lock")
+            for path in (f"/app/business/{name}", f"/app/business/{name}/7")
+        ),
+        ({"services": [{**SERVICE, "path": "/app/business", "id": "lock"}]}, "services", "belongs to the lock"),
+        ({"services": [{**SERVICE, "path": "/app", "id": "business"}]}, "services", "of the application itself"),
+        ({"services": [{**SERVICE, "path": "/", "id": "app"}]}, "services", "/app is above /app/business"),
         ({"files": {}}, "files", "a list"),
         ({"files": [KEPT] * 1001}, "files", "at most 1000"),
         ({"files": ["/etc/a"]}, "files", "objects"),
@@ -200,7 +213,15 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"git_mirrors": {"https://a/": "https://token@b/"}}, "git_mirrors", "carries a user name, perhaps a token"),
         ({"git_mirrors": {"https://a/": "ssh://u:pw@b/"}}, "git_mirrors", "carries a password"),
         ({"git_mirrors": {"https://a/": "-x"}}, "git_mirrors", "no leading dash"),
+        ({"git_mirrors": {"https://a/": "SSH://b/"}}, "git_mirrors", "expected ssh:// as git has it"),
         ({"git_mirrors": {"https://a/": "http://b/"}}, "git_mirrors", "http is not in allowed_schemes"),
+        ({"labels": ["zone"]}, "labels", "an object of at most 64 texts of one line"),
+        ({"labels": {"rack": 17}}, "labels", 'such as {"zone": "a"}'),
+        ({"labels": {"zone": ""}}, "labels", "texts of one line"),
+        ({"labels": {"": "a"}}, "labels", "texts of one line"),
+        ({"labels": {"zone": "a\nb"}}, "labels", "texts of one line"),
+        ({"labels": {"zone": "a" * 256}}, "labels", "texts of one line"),
+        ({"labels": {str(number): "a" for number in range(65)}}, "labels", "at most 64"),
         ({"keep_relases": 3}, "keep_relases", "no such key"),
         ({"two\nlines": 3}, '"two\\nlines"', "no such key"),
     ],

@@ -53,6 +53,7 @@ def test_a_host_without_a_configuration_says_where_it_was_looked_for(tmp_path: P
         ("{}", "base: expected an absolute path, got null"),
         ('{"base": "srv"}', 'base: expected an absolute path, got "srv"'),
         ('{"base": "/a\\u0000b"}', "base: expected an absolute path, got "),
+        ('{"base": "//."}', "base: expected a directory for the releases alone, got the root directory"),
     ],
 )
 def test_a_configuration_that_names_no_base_is_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -19,6 +19,7 @@ from zoo_watcher.files.file_state import FileState
 from zoo_watcher.files.file_writer import FileWriter
 from zoo_watcher.files.journal import FileJournal
 from zoo_watcher.files.snapshot import Snapshot
+from zoo_watcher.host.layout import Layout
 from zoo_watcher.zookeeper.session import Znode
 
 
@@ -31,12 +32,12 @@ class Host:
         self.state = FileState(self.file)
         self.journal = FileJournal(root / "journal.json", [self.file.dest])
         self.actions = Actions([self.file], self.journal, 10, lambda: None)
-        self._proof = root / "proof"
+        self.layout = Layout(root / "base")
 
     def apply(self, snapshot: Snapshot, *others: tuple[FileState, Snapshot]) -> str:
         """Run a batch, also of other files; the state of the file afterwards."""
         self.actions._by_file.update({state.file.dest: [] for state, _snapshot in others})
-        batch = Batch(self.journal, self.actions, self._proof, 10)
+        batch = Batch(self.journal, self.actions, self.layout, 10)
         batch.plan([*others, (self.state, snapshot)])
         batch.write()
         return self.state.status(self.actions).state
@@ -133,3 +134,19 @@ def test_an_unexpected_error_at_one_file_stops_no_other_and_is_tried_again(
     monkeypatch.undo()
     host.apply(value(b"one"), (bad, value(b"bad")))
     assert (tmp_path / "bad.conf").read_bytes() == b"bad"
+
+
+def test_a_file_is_not_written_into_a_release_but_into_what_outlasts_it(host: Host) -> None:
+    release = host.layout.release("a" * 40)
+    release.mkdir(parents=True)
+    (host.layout.base / "site").symlink_to(release)
+    (host.layout.shared / "etc").mkdir(parents=True)
+    (release / "etc").symlink_to(host.layout.shared / "etc")
+    inside = FileState(ManagedFile("/a", f"{host.layout.base}/site/a.conf"))
+    shared = FileState(ManagedFile("/a", f"{host.layout.base}/site/etc/a.conf"))
+    assert host.apply(value(b"one"), (inside, value(b"one")), (shared, value(b"one"))) == "pending"
+    assert not (release / "a.conf").exists()
+    status = inside.status(host.actions)
+    assert status.state == "failed"
+    assert "is in a release, and the next one would not have it" in str(status.message)
+    assert (host.layout.shared / "etc" / "a.conf").read_bytes() == b"one"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from kazoo.exceptions import SystemErrorException
 
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
@@ -82,4 +83,78 @@ def test_an_error_at_the_start_does_not_end_the_thread(
     monkeypatch.setattr(reconcilers, "sweep", fail)
     monkeypatch.setattr(reconcilers, "take", answer)
     start()
+    wait_for((tmp_path / "a.conf").exists, "it goes on")
+
+
+def test_all_is_read_again_after_a_while_whatever_watches_say(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[None] = []
+
+    def count(*arguments: Any) -> Any:
+        reads.append(None)
+        return answer(*arguments)
+
+    monkeypatch.setattr(reconcilers, "take", count)
+    monkeypatch.setattr(reconcilers, "READ_AGAIN", 0.5)
+    reconciler = start()
+    wait_for((tmp_path / "a.conf").exists, "it is read first")
+    known = len(reads)
+
+    def is_read_again() -> bool:
+        reconciler.wake()
+        return len(reads) > known
+
+    wait_for(is_read_again, "it is read again at one of the loop's turns")
+
+
+def test_what_is_read_again_for_no_cause_and_is_as_it_was_changes_no_status(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+
+    def count(session: Any, files: Iterable[ManagedFile], watch: Any, floor: int) -> Any:
+        reads.append(floor + len(reads))
+        return answer(session, files, watch, reads[-1])
+
+    monkeypatch.setattr(reconcilers, "take", count)
+    monkeypatch.setattr(reconcilers, "READ_AGAIN", 0.1)
+    dest = str(tmp_path / "a.conf")
+    reconciler = start()
+    status = wait_for(
+        lambda: reconciler.statuses[dest]["state"] == "current" and reconciler.statuses[dest], "it is current"
+    )
+
+    def is_read_often() -> bool:
+        reconciler.wake()
+        return len(reads) > 5
+
+    wait_for(is_read_often, "it is read again and again")
+    assert reconciler.statuses[dest] == status
+    reconciler.read_again()
+    wait_for(lambda: reconciler.statuses[dest]["zxid"] > status["zxid"], "that has a cause")
+
+
+def test_nothing_is_done_until_what_a_server_has_refused_is_asked_for_again(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[None] = []
+    turns: list[None] = []
+    turn = FileReconciler._turn
+
+    def refuse() -> int:
+        questions.append(None)
+        raise SystemErrorException
+
+    def count(reconciler: FileReconciler) -> None:
+        turns.append(None)
+        turn(reconciler)
+
+    monkeypatch.setattr(SESSION, "mark", refuse)
+    monkeypatch.setattr(FileReconciler, "_turn", count)
+    start()
+    wait_for(lambda: len(questions) == 3, "it is asked for again")
+    assert len(turns) < 10
+    monkeypatch.setattr(SESSION, "mark", lambda: 10)
+    monkeypatch.setattr(reconcilers, "take", answer)
     wait_for((tmp_path / "a.conf").exists, "it goes on")

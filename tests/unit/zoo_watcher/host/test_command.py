@@ -87,3 +87,34 @@ def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
     late.join(30)
     assert not (tmp_path / "late").exists()
     assert (running.is_alive(), late.is_alive(), heard) == (False, False, [])
+
+
+def test_a_command_that_is_just_being_started_is_waited_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that begins anew is the same process: what it has not waited for by then stays a zombie."""
+    monkeypatch.setattr(command, "_agent_ends", False)
+    begun, may_start, start = threading.Event(), threading.Event(), subprocess.Popen
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start_late(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.set()
+        may_start.wait(30)
+        made.append(start(*words, **options))
+        return made[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start_late)
+
+    def listen() -> None:
+        with contextlib.suppress(SystemExit):
+            command.run(["/bin/sleep", "50"], 60)
+
+    running = threading.Thread(target=listen)
+    running.start()
+    assert begun.wait(30)
+    end = threading.Thread(target=command.end_all)
+    end.start()
+    wait_for(lambda: command._agent_ends, "the agent ends")
+    may_start.set()
+    end.join(30)
+    assert made
+    assert made[0].returncode is not None
+    running.join(30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from zoo_watcher.host.controls import (
     remove_mark,
     write_mark,
 )
+from zoo_watcher.host.filesystem import write_durably
 from zoo_watcher.host.layout import Layout
 
 
@@ -216,6 +218,28 @@ def test_a_damaged_marker_is_made_anew(layout: Layout) -> None:
     mark = make_mark(layout, HELD, "audit", "bob")
     assert (mark.by, refreshed(layout).held) == ("bob", mark)
     assert os.listdir(layout.controls) == [HELD]
+
+
+@pytest.mark.parametrize("make", [make_mark, write_mark])
+def test_on_a_full_disk_a_marker_is_empty_and_counts(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, make: Callable[[Layout, str, str, str], Mark]
+) -> None:
+    def write(path: Path, text: str) -> None:
+        if text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_durably(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_durably", write)
+        mark = make(layout, HELD, "audit", "bob")
+        assert (mark.by, mark.damage) == ("bob", "its reason is not noted: No space left on device")
+        held = refreshed(layout).held
+        assert held
+        assert held.since == mark.since
+        with pytest.raises(OSError, match="No space"):
+            write_mark(layout, RETRY, "", "bob")
+    assert os.listdir(layout.controls) == [HELD]
+    assert make_mark(layout, HELD, "audit", "bob") == refreshed(layout).held, "there is room again"
 
 
 def test_a_symlink_in_the_way_of_a_new_marker_is_not_written_through(layout: Layout, tmp_path: Path) -> None:

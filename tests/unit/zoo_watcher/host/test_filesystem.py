@@ -119,6 +119,14 @@ def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: t
     assert isinstance(raised.value, PassingError) == (kind is PassingError)
 
 
+def test_of_two_paths_that_an_error_is_about_both_are_named(tmp_path: Path) -> None:
+    made, wanted = tmp_path / "made", tmp_path / "missing" / "place"
+    made.touch()
+    text = f"^activating: {made} to {wanted} No such file or directory$"
+    with pytest.raises(DeployError, match=text), disk_errors("activating"):
+        made.rename(wanted)
+
+
 @pytest.mark.parametrize("levels", [1, 1_500])
 def test_a_directory_is_removed_however_deep_it_is_with_one_descriptor(tmp_path: Path, levels: int) -> None:
     (tmp_path / "kept").mkdir()

@@ -33,6 +33,15 @@ def test_what_releases_share_counts_once(layout: Layout) -> None:
     assert found.object_store < MEBIBYTE
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "a\ttab", os.fsdecode(b"\xff")])
+def test_the_name_of_the_base_may_be_any(tmp_path: Path, name: str) -> None:
+    layout = Layout(tmp_path / name)
+    layout.make()
+    found = measure(layout)
+    assert found is not None
+    assert found.releases > 0
+
+
 def test_what_is_not_there_takes_no_room(tmp_path: Path) -> None:
     found = measure(Layout(tmp_path / "nothing"))
     assert found is not None
@@ -66,7 +75,7 @@ def test_a_file_that_is_deleted_under_du_is_no_reason_to_have_no_figure(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "du"
-    said = f"du: cannot access '{layout.releases}/x': No such file or directory\\n4096\\t{layout.releases}\\n"
+    said = "du: cannot access 'releases/x': No such file or directory\\n4096\\treleases\\n"
     script.write_text(f'#!/bin/sh\nprintf "{said}"\nexit 1\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -124,7 +124,7 @@ def test_outcomes_failures_and_retries_are_counted(parts: Parts) -> None:
     assert parts.told("deployment_failures_total", step="checking") == 1
 
 
-@pytest.mark.parametrize("name", ["disk-use", "Thread"])
+@pytest.mark.parametrize("name", ["disk-use", "metrics"])
 def test_metrics_that_no_thread_can_serve_now_are_served_later(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -103,6 +103,14 @@ def test_a_process_whose_agent_has_ended_meanwhile_ends_silently(tmp_path: Path)
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Path, repository: GitRepository) -> None:
+    keys = {"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"], "max_release_bytes": 1}
+    config = Config.from_object(keys)
+    release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
+    with pytest.raises(DeployError, match=r"more than 1 bytes \(max_release_bytes\)$"):
+        ApplyProcess(config).run(stage_job(config, release, []))
+
+
 def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = replaced(monkeypatch, f"sleep 600 >/dev/null & echo $! > {file}; kill -KILL $$", tmp_path)

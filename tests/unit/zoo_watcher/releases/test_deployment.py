@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from support.waiting import wait_for
 from zoo_watcher import releases
 from zoo_watcher.config.config import Config, Hooks
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
@@ -24,9 +27,10 @@ from zoo_watcher.releases.activation import activate, live_commit, prepare
 from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
-from zoo_watcher.releases.journal import ReleaseJournal
+from zoo_watcher.releases.journal import KnownJournal, ReleaseJournal
 from zoo_watcher.releases.live_proof import LiveProof
 from zoo_watcher.releases.manifest import Manifest
+from zoo_watcher.releases.release_directory import allowed_signers
 from zoo_watcher.releases.return_proof import proof_of
 from zoo_watcher.releases.rollback import PlacedRelease, live_releases
 from zoo_watcher.releases.unproved import find_unproved
@@ -48,7 +52,9 @@ def deployment(tmp_path: Path, told: list[Progress | None], monkeypatch: pytest.
     """One that never pauses."""
     config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
     release = Release(url="file:///srv/site.git", commit_id=COMMIT, relative_path="site")
-    made = Deployment(config, release, 7, 1, Health([], lambda: None), told.append)
+    made = Deployment(
+        config, KnownJournal(Layout(config.base).journal), release, 7, 1, Health([], lambda: None), told.append
+    )
     made.course.layout.make()
     monkeypatch.setattr(made.handshake, "sleep", lambda _seconds: None)
     return made
@@ -106,6 +112,20 @@ def test_a_fleet_spreads_by_its_size_and_rate(
     else:
         assert max(slept) <= longest
         assert longest * 0.3 < sum(slept) / len(slept) < longest * 0.7
+
+
+@pytest.mark.parametrize(("moment", "has_yielded", "waited"), [(0.5, False, 0.5), (1.5, True, 1.0)])
+def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_spreads(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, moment: float, has_yielded: bool, waited: float
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(deployment.handshake, "sleep", slept.append)
+    monkeypatch.setattr("zoo_watcher.releases.fetching.random.uniform", lambda _low, _high: moment)
+    monkeypatch.setattr(deployment._fetching._process, "run", lambda *_words: {"done": {}, "untidy": False})
+    deployment._fetching._fleet = 10_000
+    deployment.course.patience = 1.0
+    deployment.run()
+    assert (slept, deployment.has_yielded) == ([waited], has_yielded)
 
 
 def test_a_full_disk_under_the_swap_is_waited_out(
@@ -246,6 +266,21 @@ def test_a_deployment_that_fails_after_it_was_cancelled_has_not_failed(
     assert ReleaseJournal.load(deployment.course.layout.journal).failure is None
 
 
+def test_a_deployment_that_has_come_to_its_outcome_is_not_said_to_be_cancelled(
+    deployment: Deployment,
+    told: list[Progress | None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its object store is still packed when a newer release is published."""
+    caplog.set_level(logging.INFO)
+    stage(deployment, COMMIT)
+    monkeypatch.setattr(deployment, "_tidy", deployment.cancel)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    assert "cancelled" not in caplog.text
+
+
 def test_a_host_without_room_for_the_swap_is_not_drained_for_it(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,15 +325,15 @@ def starved() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
-def stage(deployment: Deployment, commit_id: str) -> None:
-    """Make a release directory as staging would."""
+def stage(deployment: Deployment, commit_id: str, signers: str | None = None) -> None:
+    """Make a release directory as staging would, verified against these signers."""
     release = deployment.course.layout.release(commit_id)
     release.mkdir()
     (release / "index.html").write_text(commit_id)
-    Manifest.of(release).save(deployment.course.layout.manifest(commit_id))
+    Manifest.of(release, signers=signers).save(deployment.course.layout.manifest(commit_id))
 
 
-@pytest.mark.parametrize("name", ["going_back.ReleaseJournal.read", "fetching.is_deployable"])
+@pytest.mark.parametrize("name", ["journal.ReleaseJournal.read", "fetching.is_deployable"])
 def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -365,6 +400,31 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
     assert live_commit(deployment.course.layout, "site") == OLD
     said = "not healthy; going back: activating site: No space left on device; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
+
+
+def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_it_is(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signers = tmp_path / "signers"
+    signers.write_text("somebody ssh-ed25519 AAAA\n")
+    for commit_id in (COMMIT, OLD):
+        stage(deployment, commit_id, allowed_signers(str(signers)))
+    activate(deployment.course.layout, "site", OLD)
+    deployment.course.config = replace(deployment.course.config, require_signature=str(signers))
+    aside = signers.with_name("aside")
+
+    def fail(*_words: Any) -> None:
+        signers.rename(aside)
+        raise UnhealthyError("not healthy")
+
+    monkeypatch.setattr(deployment._fetching, "fetch", lambda: False)
+    monkeypatch.setattr(deployment._hooks, "use", fail)
+    monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: aside.rename(signers))
+    deployment.run()
+    assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+    assert live_commit(deployment.course.layout, "site") == OLD
+    said = f"not healthy; going back: require_signature: {signers} No such file or directory; tried again in"
+    assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 1
 
 
 def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
@@ -515,7 +575,7 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
         (["fetching", "staging"], DeployError("enough")),
     ]
 
-    def run(_job: Any, step: Callable[[str], None]) -> dict[str, Any]:
+    def run(_job: Any, step: Callable[[str], None], _within: float | None) -> dict[str, Any]:
         steps, error = tries.pop(0)
         for name in steps:
             step(name)
@@ -575,6 +635,39 @@ def test_a_deployment_that_yields_ends_where_it_waits_for_too_long_and_only_befo
     assert (len(tries), deployment.has_yielded) == (1, True)
     assert told[-1] is None
     assert ReleaseJournal.load(deployment.course.layout.journal) == ReleaseJournal(), "it has come to nothing"
+
+
+@pytest.mark.parametrize(
+    ("patience", "beginning", "tries"),
+    [
+        pytest.param(-1.0, "file:///srv/", [True], id="yields"),
+        pytest.param(None, "file:///srv/", [True, False], id="stays"),
+        pytest.param(None, "file:///other/", [True, True], id="is another's mirror"),
+    ],
+)
+def test_a_mirror_is_said_to_be_passed_over_only_where_the_next_try_does_so(
+    deployment: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    patience: float | None,
+    beginning: str,
+    tries: list[bool],
+) -> None:
+    asked: list[bool] = []
+
+    def run(job: dict[str, Any], *_words: Any) -> dict[str, Any]:
+        asked.append(bool(job["access"]["mirrors"]))
+        if asked == [True]:
+            raise PassingError("not fetched and staged", "timeout")
+        raise DeployError("refused")
+
+    mirrors = ((beginning, "file:///mirror/"),)
+    deployment.course.config = replace(deployment.course.config, git_mirrors=mirrors)
+    deployment.course.patience = patience
+    monkeypatch.setattr(deployment._fetching._process, "run", run)
+    deployment.run()
+    assert asked == tries
+    assert ("passes the mirror over" in caplog.text) == (False in tries)
 
 
 def test_a_deployment_whose_release_is_live_already_yields_to_nothing(
@@ -641,7 +734,7 @@ def proof_of_what_is_live(deployment: Deployment, told: list[Progress | None]) -
     config, layout = deployment.course.config, deployment.course.layout
     journal = ReleaseJournal.load(layout.journal)
     found = find_unproved(live_releases(layout, journal), journal)
-    return proof_of(config, found[0], Health([], lambda: None), told.append, ends=True)
+    return proof_of(config, KnownJournal(layout.journal), found[0], Health([], lambda: None), told.append, ends=True)
 
 
 @pytest.mark.parametrize("healthy", [False, True])
@@ -697,7 +790,9 @@ def test_going_back_to_what_was_never_proved_leaves_that_to_a_proof_of_its_own(
 ) -> None:
     layout = unproved.course.layout
     new = replace(unproved._fetching._release, relative_path="new")
-    deployment = Deployment(unproved.course.config, new, 7, 1, Health([], lambda: None), told.append)
+    deployment = Deployment(
+        unproved.course.config, KnownJournal(layout.journal), new, 7, 1, Health([], lambda: None), told.append
+    )
     stage(deployment, COMMIT)
     monkeypatch.setattr(deployment._proof, "find_problem", lambda _soak: "not healthy")
     deployment.run()
@@ -730,3 +825,70 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
     assert outcome(told) == ("active", None)
     assert {progress.retry for progress in told if progress} == {None, "disk"}
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+
+
+def test_a_proof_that_has_given_up_does_not_say_that_it_tries_again(
+    unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = proof_of_what_is_live(unproved, told)
+    tries: list[int] = []
+
+    def fail(*_words: Any) -> None:
+        if tries:
+            proof.course.patience = -1.0
+        tries.append(1)
+        raise PassingError("restarting shop can't be started now", "process")
+
+    monkeypatch.setattr(proof._hooks, "_steps", lambda *_words: [fail])
+    monkeypatch.setattr(proof.handshake, "sleep", lambda _seconds: None)
+    proof.run()
+    assert proof.has_yielded
+    assert outcome(told) == ("activating", "restarting shop can't be started now")
+
+
+def test_who_cancels_a_deployment_does_not_wait_for_the_disk(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    writes, may_write = threading.Event(), threading.Event()
+    save = ReleaseJournal.save
+
+    def save_slowly(journal: ReleaseJournal, path: Path) -> None:
+        writes.set()
+        may_write.wait(60)
+        save(journal, path)
+
+    monkeypatch.setattr(ReleaseJournal, "save", save_slowly)
+    deployment.start()
+    assert writes.wait(30)
+    canceller = threading.Thread(target=deployment.cancel, daemon=True)
+    canceller.start()
+    wait_for(lambda: not canceller.is_alive(), "it is cancelled")
+    may_write.set()
+    deployment.join(30)
+    assert ReleaseJournal.load(deployment.course.layout.journal).attempts(7, COMMIT) == 0
+    assert live_commit(deployment.course.layout, "site") is None
+
+
+def test_the_end_of_an_agent_whose_hook_still_runs_is_not_held_against_the_release(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(deployment, COMMIT)
+    runs, may_end = threading.Event(), threading.Event()
+
+    def run(*_words: Any) -> command.Ended:
+        runs.set()
+        may_end.wait(60)
+        return command.Ended(None, "")
+
+    deployment.course.config = replace(deployment.course.config, hooks=Hooks(after_activate=("use",)))
+    monkeypatch.setattr(command, "run", run)
+    deployment.start()
+    assert runs.wait(30)
+    journal = deployment.course.layout.journal
+    assert ReleaseJournal.load(journal).attempts(7, COMMIT) == 1
+    deployment.end(0.0)
+    assert deployment.is_alive()
+    assert ReleaseJournal.load(journal).attempts(7, COMMIT) == 0
+    may_end.set()
+    deployment.join(30)

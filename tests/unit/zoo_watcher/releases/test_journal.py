@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo_watcher.releases.journal import MOST_PLACES, Failure, Place, ReleaseJournal
+from zoo_watcher.releases.journal import MOST_PLACES, Failure, KnownJournal, Place, ReleaseJournal
 
 COMMITS = st.from_regex(r"\A[0-9a-f]{40}\Z")
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -178,3 +179,27 @@ def test_an_attempt_that_cannot_be_read_is_none(tmp_path: Path, attempt: object)
     path = tmp_path / "journal.json"
     path.write_text(json.dumps({"healthy": [A], "attempt": attempt}))
     assert ReleaseJournal.load(path) == ReleaseJournal((A,))
+
+
+def test_what_can_not_be_written_counts_and_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "journal.json"
+    known = KnownJournal(path)
+    problem = known.remember(ReleaseJournal((A,)))
+    assert problem
+    assert problem.errno == errno.ENOENT
+    assert known.settle()
+    known.forget()
+    assert known.read() == ReleaseJournal((A,))
+    path.parent.mkdir()
+    assert known.settle() is None
+    assert ReleaseJournal.load(path) == ReleaseJournal((A,))
+    ReleaseJournal((B,)).save(path)
+    assert known.settle() is None
+    assert known.read() == ReleaseJournal((B,)), "it is owed no more"
+
+
+def test_what_a_person_asks_for_and_can_not_be_written_does_not_count(tmp_path: Path) -> None:
+    known = KnownJournal(tmp_path / "none" / "journal.json")
+    with pytest.raises(FileNotFoundError):
+        known.save(ReleaseJournal((A,)))
+    assert known.read() == ReleaseJournal()

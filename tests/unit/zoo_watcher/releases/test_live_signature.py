@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess
 from zoo_watcher.releases.live_signature import LiveSignature
 
 COMMIT = "a" * 40
 
 
+def signature_of(base: Path, changed: Callable[[], None] = lambda: None) -> LiveSignature:
+    """Of a host that demands one."""
+    signers = base / "signers"
+    signers.write_text("somebody ssh-ed25519 AAAA\n")
+    config = Config.from_object({"hosts": "zk1", "base": str(base), "require_signature": str(signers)})
+    return LiveSignature(config, Layout(base), changed)
+
+
+def test_the_process_that_verifies_is_gone_and_waited_for_when_the_agent_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", "import time; time.sleep(60)"]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, start_new_session=True))
+        return started[0]
+
+    monkeypatch.setattr(apply_process, "_start", start)
+    signature = signature_of(tmp_path)
+    signature.look(COMMIT)
+    wait_for(lambda: started, "the process is there")
+    signature.end()
+    assert started[0].returncode is not None
+
+
+def test_nothing_is_verified_once_the_agent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ApplyProcess, "run", lambda *_words: pytest.fail("a process is started"))
+    signature, ended = signature_of(tmp_path), threading.Event()
+    ended.set()
+    signature._verify(COMMIT, ended)
+    assert signature.trouble is None
+
+
 def test_a_verification_that_ends_with_the_agent_is_no_trouble_and_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signers = tmp_path / "signers"
-    signers.write_text("somebody ssh-ed25519 AAAA\n")
-    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path), "require_signature": str(signers)})
     run, told = ApplyProcess.run, list[None]()
-    signature = LiveSignature(config, Layout(tmp_path), lambda: told.append(None))
+    signature = signature_of(tmp_path, lambda: told.append(None))
 
     def run_after_the_end(process: ApplyProcess, *words: Any) -> dict[str, Any]:
         process.end()

@@ -20,6 +20,7 @@ from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
 from support.repository import GitRepository
 from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.releases.room import CutOff, Floor, NoRoomError
@@ -283,6 +284,34 @@ def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitR
     deploy(store, repository.url, repository.head)
 
 
+FILES = ("HEAD", "config", "shallow", "packed-refs", "info/attributes", "cut-off.json", "HEAD.lock", "shallow.lock")
+DIRECTORIES = ("objects", "objects/pack", "objects/info", "refs", "info")
+"""What is in an object store, or may be."""
+
+
+@pytest.mark.parametrize("name", [*FILES, *DIRECTORIES, "objects/pack/tmp_pack_x", "refs/zoo/releases"])
+def test_a_store_in_which_a_directory_and_a_file_have_changed_places_is_used_or_made_anew(
+    layout: Layout, store: Repository, repository: GitRepository, name: str
+) -> None:
+    first, second = history(repository, 2)
+    deploy(store, repository.url, first)
+    place = layout.repository / name
+    was_directory = place.is_dir()
+    remove_tree(place)
+    if was_directory:
+        place.write_text("in its place\n")
+    else:
+        (place / "in its place").mkdir(parents=True)
+    again = Repository(layout, store.access)
+    again.open()
+    again.fit(second)
+    try:
+        deploy(again, repository.url, second)
+    except CorruptError:
+        again.discard(second)
+        deploy(again, repository.url, second)
+
+
 def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repository: GitRepository) -> None:
     commit_id = repository.head
     deploy(store, repository.url, commit_id)
@@ -352,7 +381,7 @@ def test_the_mirror_by_the_longest_beginning_comes_before_the_repository_itself(
 
 
 def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over(
-    layout: Layout, repository: GitRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    layout: Layout, repository: GitRepository, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirror = tmp_path / "mirrors"
     repository.git("clone", "-q", "--mirror", repository.url, str(mirror / "site.git"))
@@ -366,7 +395,7 @@ def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over
     behind.open()
     behind.fetch(release(repository.url, later))
     assert behind.has(later)
-    assert f"fetching from {repository.url} instead of its mirror" in capsys.readouterr().err
+    assert f"fetching from {repository.url} instead of its mirror" in capfd.readouterr().err
 
 
 def git_that(monkeypatch: pytest.MonkeyPatch, directory: Path, name: str, script: str) -> None:
@@ -431,13 +460,13 @@ def test_a_commit_of_a_few_objects_and_a_million_directories_is_refused_before_t
 
 
 def test_a_token_of_a_mirror_or_a_repository_is_not_in_the_log(
-    layout: Layout, repository: GitRepository, capsys: pytest.CaptureFixture[str]
+    layout: Layout, repository: GitRepository, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirrors = ((repository.url, f"http://s3cret@127.0.0.1:{free_ports(1)[0]}/a"),)
     store = Repository(layout, Access(("file", "http"), mirrors=mirrors))
     store.open()
     store.fetch(release(repository.url, repository.head))
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "instead of its mirror: fetching from http://127.0.0.1" in said
     assert "s3cret" not in said
 

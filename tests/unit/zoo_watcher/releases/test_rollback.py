@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,40 @@ def test_a_release_that_can_not_be_read_now_keeps_the_host_from_no_other(
     unreadable.add(A)
     with pytest.raises(PassingError, match="Input/output error"):
         way_back.choose(layout, (), None)
+
+
+def test_a_release_that_can_not_be_read_now_keeps_the_host_from_none_in_which_a_hook_has_built(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_deployable(_layout: Layout, commit_id: str, *_words: Any) -> bool:
+        if commit_id == B:
+            raise PassingError("comparing: Input/output error", "disk")
+        return False
+
+    monkeypatch.setattr("zoo_watcher.releases.rollback.is_deployable", is_deployable)
+    way_back = WayBack((PlacedRelease(B, "site"), PlacedRelease(A, "site")))
+    assert way_back.choose(layout, (), None) == PlacedRelease(A, "site")
+    with pytest.raises(PassingError, match="Input/output error"):
+        way_back.choose(layout, (), "signers")
+
+
+def test_a_release_of_which_nothing_can_be_told_keeps_a_host_from_no_other(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that is damaged, or a manifest that root alone may read: that does not pass."""
+    load = Manifest.load.__func__  # type: ignore[attr-defined]
+
+    def fail(cls: type[Manifest], path: Path) -> Manifest | None:
+        if path == layout.manifest(B):
+            raise OSError(errno.EUCLEAN, os.strerror(errno.EUCLEAN), str(path))
+        return load(cls, path)
+
+    monkeypatch.setattr(Manifest, "load", classmethod(fail))
+    way_back = WayBack((PlacedRelease(B, "site"), PlacedRelease(A, "site")))
+    assert way_back.choose(layout, (), None) == PlacedRelease(A, "site")
+    assert WayBack((PlacedRelease(B, "site"),)).choose(layout, (), None) == PlacedRelease(B, "site")
+    with pytest.raises(DeployError, match="no earlier release may go live again"):
+        way_back.choose(layout, (), "signers")
 
 
 def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_failed(layout: Layout) -> None:

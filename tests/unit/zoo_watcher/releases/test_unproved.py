@@ -58,10 +58,15 @@ class Host:
         self.journal = self.journal.without_attempt()
 
     def prove(self, path: str) -> None:
-        """What is live is found healthy, and the host as a whole with it."""
+        """What is live is found healthy, and the host as a whole with it; hook and units of others are still owed."""
         if path in self.live:
-            self.journal = self.journal.with_healthy(self.live[path], path, 5)
-            self.owed.clear()
+            commit_id = self.live[path]
+            self.journal = self.journal.with_healthy(commit_id, path, 5)
+            self.owed = {
+                other: one
+                for other, one in self.owed.items()
+                if other != path and one.needs_use and one.left != commit_id
+            }
 
     def leave(self, path: str) -> None:
         """What is live is no healthy release, and stays: it has its outcome, and nothing else has."""

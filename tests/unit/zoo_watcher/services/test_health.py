@@ -278,3 +278,42 @@ def test_a_soak_sees_answers_however_long_the_interval(service: Service) -> None
     health.begin_proof(1)
     assert health.wait_proved(20, threading.Event().is_set)
     assert len(service.asked) >= 4
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines that were logged: their levels, and what they say."""
+    lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+def test_the_first_failure_is_told_and_the_return_but_not_each_answer(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    checker = Checker(check(80, rise=2, fall=3), lambda: None)
+
+    def answer(*problems: str | None) -> None:
+        for problem in problems:
+            checker._note(problem, checker._epoch)
+
+    answer("down", "down", "refused", "down")
+    assert told(caplog) == ["WARNING check fails: down"]
+    # It passes once, which is not enough to be well again.
+    answer(None, "down")
+    assert told(caplog) == []
+    answer(None, None, None)
+    assert told(caplog) == ["INFO check passes again: port 80"]
+    answer("down")
+    assert told(caplog) == ["WARNING check fails: down"]
+
+
+def test_a_new_release_has_a_first_failure_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    checker = Checker(check(80), lambda: None)
+    checker._note("down", checker._epoch)
+    before = checker._epoch
+    checker.prove()
+    # What was asked before it went live tells nothing of it.
+    checker._note("down", before)
+    assert told(caplog) == ["WARNING check fails: down"]
+    checker._note("down", checker._epoch)
+    assert told(caplog) == ["WARNING check fails: down"]

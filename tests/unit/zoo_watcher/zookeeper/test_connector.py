@@ -20,9 +20,9 @@ KNOWN = (0x1234, b"\x01" * 16)
 """A session that the agent has before."""
 
 
-def answer(version: int = 0, timeout: int = 4000) -> bytes:
+def answer(version: int = 0, timeout: int = 4000, session: int = 0x99) -> bytes:
     """What a server says to a client that connects: a session of its own, with this timeout in milliseconds."""
-    body = struct.pack("!iiqi16s?", version, timeout, 0x99, 16, b"\x02" * 16, False)
+    body = struct.pack("!iiqi16s?", version, timeout, session, 16, b"\x02" * 16, False)
     return struct.pack("!i", len(body)) + body
 
 
@@ -59,6 +59,13 @@ def connecting(hosts: str) -> Iterator[Session]:
 def test_what_answers_as_a_server_does_is_taken_for_one() -> None:
     with answering(answer()) as hosts, connecting(hosts) as session:
         wait_for(lambda: session.states.current == SYNC_CONNECTED, "it is connected")
+
+
+def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A member's number is the first byte of a session's id: from 128 on the id is below 0."""
+    caplog.set_level("INFO")
+    with answering(answer(session=-0x37FFFB7C2F560000)) as hosts, connecting(hosts):
+        wait_for(lambda: "session=0xc8000483d0aa0000" in caplog.text, "the session is logged")
 
 
 @pytest.mark.parametrize(

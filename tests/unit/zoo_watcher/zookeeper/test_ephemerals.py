@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from kazoo.exceptions import ConnectionLoss, NodeExistsError, NoNodeError
+from kazoo.exceptions import ConnectionLoss, NoAuthError, NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType
 
 from zoo_watcher.errors import SessionTroubleError
@@ -54,7 +54,7 @@ class Ensemble:
         return results
 
     def _stat(self, path: str) -> Any:
-        return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=self.versions.get(path, 0))
+        return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=self.versions.get(path, 0), czxid=1)
 
     def exists_async(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
         """As in kazoo's client, with the answer at once; so are those below."""
@@ -344,3 +344,57 @@ def test_what_was_withdrawn_is_deleted_and_remembered_no_more(
     ensemble.requests.clear()
     ephemerals.withdraw("/a")
     assert ensemble.requests == []
+
+
+def test_what_was_deleted_or_changed_without_a_word_is_found_by_looking_again(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
+    for path in ("/a", "/b", "/c"):
+        ephemerals.hold(path, b"1")
+    ensemble.watches.clear()
+    ensemble.delete("/a")
+    ensemble.change("/b", b"2")
+    ensemble.requests.clear()
+    ephemerals.look_again()
+    assert ephemerals.held == {"/b", "/c"}
+    assert ensemble.requests == [], "nothing is asked for one by one, and nothing is written"
+    for path in ("/a", "/b", "/c"):
+        ephemerals.hold(path, b"1")
+    assert ensemble.znodes == dict.fromkeys(("/a", "/b", "/c"), (FIRST, b"1"))
+    assert set(ensemble.watches) == {"/a", "/b"}
+
+
+def test_all_that_is_held_is_looked_at_at_once(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    exists = ensemble.exists_async
+
+    def ask(path: str) -> Any:
+        steps.append("ask")
+        return exists(path)
+
+    def answer(stat: Any) -> Any:
+        steps.append("answer")
+        return stat
+
+    for path in ("/a", "/b", "/c"):
+        ephemerals.hold(path, b"1")
+    monkeypatch.setattr(ensemble, "exists_async", ask)
+    monkeypatch.setattr(ensemble, "answer", answer)
+    ephemerals.look_again()
+    assert steps == ["ask"] * 3 + ["answer"] * 3
+
+
+def test_what_may_not_be_deleted_is_still_held(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: str, _version: int) -> None:
+        raise NoAuthError
+
+    ephemerals.hold("/a", b"1")
+    monkeypatch.setattr(ensemble, "delete_async", refuse)
+    refuse.__name__ = "delete_async"
+    with pytest.raises(SessionTroubleError, match="permission denied"):
+        ephemerals.withdraw("/a")
+    assert ephemerals.held == {"/a"}

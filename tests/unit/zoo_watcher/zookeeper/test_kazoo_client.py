@@ -61,9 +61,10 @@ def test_a_tls_file_that_can_not_be_opened_now_is_known_to_be_a_lack_of_this_hos
     assert len(raised.value.mistakes) == 2
 
 
-def test_files_that_no_connection_uses_are_not_looked_at() -> None:
-    check_connection(Connection("zk1:2181", tls_ca="/none"))
-    assert new_client(Connection("zk1:2181", tls_ca="/none"), None).ca is None
+def test_who_says_how_to_speak_tls_gets_no_plain_connection() -> None:
+    assert mistakes(tls_ca="/none", tls_verify=False) == [
+        "tls_ca, tls_verify: given without tls, so nothing would be encrypted; set tls: true"
+    ]
 
 
 def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> None:
@@ -77,7 +78,13 @@ def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> N
     [
         ("a:1/x,b:2", "hosts: expected one chroot, after the last member, got 'a:1/x,b:2'"),
         ("zk1:2181/../x", "hosts: relative paths not allowed"),
-        ("/chroot", "hosts: bad hostname"),
+        ("/chroot", "hosts: expected a member before the chroot, got '/chroot'"),
+        (":2181", "hosts: bad hostname"),
+        ("zk1:2181,zk2:0/x", "hosts: expected host:port with a port from 1 to 65535, got 'zk2:0'"),
+        ("[::1]:0", "hosts: expected host:port with a port from 1 to 65535, got '[::1]:0'"),
+        ("zk1:65536", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:65536'"),
+        ("zk1:-1", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:-1'"),
+        ("zk1:one", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:one'"),
         ("zk1:2181,zk..2:2181", "hosts: 'zk..2:2181' is no name of a host"),
         (f"{'z' * 64}:2181", f"hosts: '{'z' * 64}:2181' is no name of a host"),
     ],

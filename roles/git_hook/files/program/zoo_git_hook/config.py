@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .connection import CONNECTION_OPTIONS, ConnectError, host_string
+from .connection import CONNECTION_OPTIONS, MOST, MOST_TO_CONNECT, ConnectError, check_tls_is_on, host_string
 from .fleet import SHARES, WAITING_OPTIONS
-from .fleet_outcome import parse_share
 from .records import AppPaths, check_published_url, check_relative_path
+from .shares import parse_share
 from .znode_names import InvalidRecord, quote
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -51,7 +50,6 @@ class Target:
 class HookConfig:
     """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default."""
 
-    path: str
     url: str
     targets: tuple[Target, ...]
     options: Mapping[str, Any]
@@ -73,7 +71,7 @@ class HookConfig:
             raise HookConfigError(f"{path}: {'; '.join(problems)}")
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
         options = {**defaults, **{name: value for name, value in content.items() if name in OPTIONS}}
-        return cls(os.path.realpath(path), content["url"], tuple(map(_target, content["branches"])), options)
+        return cls(content["url"], tuple(map(_target, content["branches"])), options)
 
     @property
     def force(self) -> bool:
@@ -94,19 +92,28 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
         elif name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
     yield from _refused(lambda: check_published_url(content.get("url")))
-    yield from _refused(lambda: host_string(content.get("hosts")))
+    if isinstance(content.get("hosts", []), list):
+        yield from _refused(lambda: host_string(content.get("hosts")))
+    yield from _refused(lambda: check_tls_is_on(content))
     yield from _branch_problems(content.get("branches"))
 
 
 def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
     wanted, kind = KINDS[spec["type"]]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    most = MOST_TO_CONNECT if name == "connect_timeout" else MOST
+    if not _is_of(value, kind):
         # A password is of this kind too.
         yield f"{name}: expected {wanted}" + ("" if spec.get("no_log") else f", got {quote(value)}")
     elif "choices" in spec and value not in spec["choices"]:
         yield f"{name}: expected one of {', '.join(spec['choices'])}, got {quote(value)}"
-    elif kind == (int, float) and value <= 0:
-        yield f"{name}: expected more than 0 seconds, got {value}"
+    elif kind == (int, float) and not 0 < value <= most:  # so that NaN is refused
+        yield f"{name}: expected more than 0 and at most {most:.0f} seconds, got {quote(value)}"
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _branch_problems(branches: Any) -> Iterator[str]:

@@ -22,18 +22,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
 from .config import HookConfig, HookConfigError, Target
-from .connection import MissingLibraryError, ZooKeeperError
+from .connection import MissingLibraryError, ZooKeeperError, make_client
 from .fleet import live_names, outage
-from .fleet_outcome import EarlierWait
-from .push import Update, pusher, read_updates, tip
+from .fleet_outcome import EarlierWait, absences
+from .lock import unlocked
+from .push import Update, pusher, read_updates, subject, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import ReleaseProof, begin_anew, now, prove, publish, read_published
-from .znode_names import InvalidRecord
+from .releases import SUBJECT, ReleaseProof, begin_anew, now, prove, publish, read_published
+from .rollout_records import RolloutPaths, describe
+from .rollouts import (
+    check_not_bad,
+    describe_unknown,
+    read_rollout,
+    unknown_hosts,
+    why_without_steps,
+    with_policy,
+)
+from .znode_names import InvalidRecord, without_control
 from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
+NOT_PUBLISHED = "push again, or publish (deploy.yml), when it is unlocked"
+NOT_BEGUN = -1
+"""The moves of a rollout of which nothing was said yet."""
 
 
 class Publication(NamedTuple):
@@ -62,18 +75,24 @@ def main(words: list[str]) -> int:
         return 1
 
 
-def check(_config: HookConfig) -> int:
-    """Nothing more to do: it could be read."""
+def check(config: HookConfig) -> int:
+    """Refuse options with which no session can be had, whatever the ensemble says."""
+    make_client(config.options)
     return 0
 
 
 def pre_receive(config: HookConfig) -> int:
     """Have the ensemble rehearse what is to be published, where anything is."""
-    targets = [target for _update, target in _wanted(config)]
-    if targets:
+    wanted = _wanted(config)
+    if wanted:
         with connect(config.options) as client:
-            for target in targets:
+            for _update, target in wanted:
                 rehearse(client, target.app)
+            for update, target in wanted:
+                with_policy(client, target.app, release_of(config, update, target))
+                unlocked(client, target.app, NOT_PUBLISHED)
+                if not config.force:
+                    check_not_bad(client, target.app, update.commit_id)
     return 0
 
 
@@ -84,7 +103,7 @@ def post_receive(config: HookConfig) -> int:
         return 0
     waits = config.options["wait"]
     with undisturbed() as end, connect(config.options, outage(config.options, waits=waits)) as client:
-        with locked(config.path):
+        with locked():
             made, failed = publish_each(client, config, wanted)
         end()
         proved = [wait_for(client, one, config.options) for one in made if waits]
@@ -124,23 +143,41 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     if tip(update.branch) != update.commit_id:
         say(f"{what} is not published to {target.app.root}: the branch has moved on, by a push of its own")
         return None
-    release = Release(
+    release = release_of(config, update, target)
+    published = read_published(client, target.app)
+    same = release.same_as(published.release) and not config.force
+    if same and published.generation is not None:
+        say(f"{what} is what {target.app.root} has already")
+        return Publication(target, release, published.generation, [])
+    if not config.force:
+        check_not_bad(client, target.app, update.commit_id)
+    release = with_policy(client, target.app, release)
+    unknown = describe_unknown(unknown_hosts(client, target.app, release))
+    if unknown:
+        say(f"{what}: {unknown}")
+    without_steps = why_without_steps(client, target.app, release, published.release)
+    if without_steps:
+        say(f"{what}: {without_steps}")
+    # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
+    lock = unlocked(client, target.app, NOT_PUBLISHED)
+    agents = live_names(client, target.app) if config.options["wait"] else []
+    made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
+    say(f"{what} is published to {target.app.root} by {release.publisher}")
+    return made
+
+
+def release_of(config: HookConfig, update: Update, target: Target) -> Release:
+    """What a push asks for, without the plan of a rollout."""
+    said = subject(update.commit_id)
+    return Release(
         url=config.url,
         commit_id=update.commit_id,
         relative_path=target.relative_path,
         ref=update.branch,
         publisher=pusher(os.environ),
         published_at=now(),
+        extra={SUBJECT: said} if said else {},
     )
-    published = read_published(client, target.app)
-    same = release.same_as(published.release) and not config.force
-    if same and published.generation is not None:
-        say(f"{what} is what {target.app.root} has already")
-        return Publication(target, release, published.generation, [])
-    agents = live_names(client, target.app) if config.options["wait"] else []
-    made = Publication(target, release, publish(client, target.app, release, published), agents)
-    say(f"{what} is published to {target.app.root} by {release.publisher}")
-    return made
 
 
 def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool:
@@ -149,14 +186,39 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
     try:
-        proof = ReleaseProof(made.target.app.config, made.generation, made.release.commit_id)
-        result = prove(client, made.target.app, proof, options, EarlierWait(made.agents))
+        result = _follow(client, made, options, what)
     except (ZooKeeperError, InvalidRecord) as exc:
         say(f"{what}: {exc}")
         return False
+    if "msg" in result:
+        say(f"{what}: {result['msg']}")
+        return True
     proved = len(result["agents"]) - len(result["failed_agents"])
-    say(f"{what}: {proved} of {len(result['agents'])} have proved it after {time.monotonic() - began:.1f} s")
+    after = f"after {time.monotonic() - began:.1f} s"
+    for text in (f"{proved} of {len(result['agents'])} have proved it {after}", *absences(result)):
+        say(f"{what}: {text}")
     return True
+
+
+def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """What became of the wait; says how it is with the rollout, where there is one, whenever that has moved."""
+    app, deadline = made.target.app, time.monotonic() + options["wait_timeout"]
+    gate = RolloutPaths(app.rollout(made.generation)).gate
+    proof = ReleaseProof(app.config, made.generation, made.release.commit_id, gate=gate)
+    seen, moves = {*made.agents}, NOT_BEGUN
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        earlier = EarlierWait(sorted(seen), moves=moves)
+        try:
+            return prove(client, app, proof, {**options, "wait_timeout": left}, earlier)
+        except ZooKeeperError as exc:
+            rollout = read_rollout(client, app, made.generation)
+            has_moved = rollout is not None and rollout.state.moves != moves
+            if rollout is None or not has_moved or not exc.details.get("timed_out"):
+                raise
+            seen.update(agent["name"] for agent in exc.details.get("agents", []))
+            moves = rollout.state.moves
+            say(f"{what}: {describe(rollout.state.parsed_plan(), rollout.state)}")
 
 
 @contextlib.contextmanager
@@ -176,17 +238,23 @@ def undisturbed() -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
-    """One hook of the repository at a time."""
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def locked() -> Iterator[None]:
+    """One hook of the repository, in which git runs it, at a time. Raises `HookConfigError` where it can't be read."""
+    try:
+        descriptor = os.open(os.curdir, os.O_RDONLY)
+    except OSError as exc:
+        raise HookConfigError(f"{os.getcwd()}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def say(text: str) -> None:
     """Tell the person pushing, who may have gone."""
     with contextlib.suppress(OSError):
-        print(f"zoo.deploy: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)  # noqa: T201  # that is its answer
+        print(f"zoo.deploy: {without_control(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)  # noqa: T201  # that is its answer
 
 
 COMMANDS = {"check": check, "post-receive": post_receive, "pre-receive": pre_receive}

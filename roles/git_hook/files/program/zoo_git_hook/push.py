@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from .znode_names import printable
+
 BRANCHES = "refs/heads/"
 NAMES = (
     "GITEA_PUSHER_NAME",  # Gitea and Forgejo
@@ -23,6 +25,7 @@ NAMES = (
 )
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
 LONGEST_NAME = 200
+LONGEST_SUBJECT = 100
 
 
 class Update(NamedTuple):
@@ -46,7 +49,7 @@ def pusher(environment: Mapping[str, str]) -> str:
     """Who pushes: what the git server says, else the system's user and host."""
     named = next((environment[name] for name in NAMES if environment.get(name)), None)
     said = named or f"{_user()}@{socket.gethostname()}"
-    return "".join(letter if letter.isprintable() else "?" for letter in said)[:LONGEST_NAME]
+    return printable(said)[:LONGEST_NAME]
 
 
 def _user() -> str:
@@ -61,3 +64,10 @@ def tip(branch: str) -> str | None:
     command = ["git", "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
+
+
+def subject(commit_id: str) -> str | None:
+    """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
+    command = ["git", "log", "-1", "--no-show-signature", "--format=%s", commit_id]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.stdout.decode("utf-8", "replace").strip()[:LONGEST_SUBJECT] or None

@@ -45,4 +45,4 @@ def rehearse(client: Any, paths: AppPaths) -> None:
 def _directories(paths: AppPaths) -> list[str]:
     """What a first publication makes, parents first."""
     words = paths.root.split("/")[1:]
-    return [*("/" + "/".join(words[: end + 1]) for end in range(len(words))), paths.history, paths.agents]
+    return [*("/" + "/".join(words[: end + 1]) for end in range(len(words))), paths.history, paths.agents, paths.lock]

@@ -23,8 +23,10 @@ from zoo_watcher.wire.records import (
     check_relative_path,
     quote,
     url_scheme,
+    whose,
     without_userinfo,
 )
+from zoo_watcher.wire.znode_names import has_control
 
 from .document import read_document
 from .managed_file import ManagedFile, managed_files
@@ -36,6 +38,9 @@ TARGET = re.compile(r"/[!-~]*")
 """What can be asked for in a request: a space would end it."""
 ADDRESS = re.compile(r"[^\W_][\w.-]{0,252}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
 """A host name, or an IP address: what a reader of the registration takes for one."""
+MOST_LABELS = 64
+LONGEST_LABEL = 255
+"""Characters that a label, and its key, may have."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -143,6 +148,7 @@ class Config:
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
     files: tuple[ManagedFile, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
     log_level: str = "info"
 
     @classmethod
@@ -171,7 +177,7 @@ def _config(reader: ObjectReader) -> Config:
         base=Path(base),
         name=name,
         app=app,
-        services=_services(reader, name),
+        services=_services(reader, name, app),
         allowed_schemes=schemes,
         keep_releases=reader.whole("keep_releases", 2, 1000, 5),
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
@@ -196,8 +202,9 @@ def _config(reader: ObjectReader) -> Config:
         drain_seconds=reader.seconds("drain_seconds", 0, 3600, 0.0),
         rollback_when_isolated=reader.seconds("rollback_when_isolated", 0, 86400, 0.0),
         metrics_port=reader.whole("metrics_port", 1, 65535),
-        metrics_address=reader.text("metrics_address", "127.0.0.1"),
+        metrics_address=reader.take("metrics_address", "an IP address", _is_ip_address, "127.0.0.1"),
         files=managed_files(reader, base, _status_path(app, name)),
+        labels=_labels(reader),
         log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
     reader.reject_unknown()
@@ -291,6 +298,15 @@ def _shared_paths(reader: ObjectReader) -> tuple[str, ...]:
     return paths
 
 
+def _is_ip_address(value: Any) -> bool:
+    """Whether that is one; a name would have to be looked up, for as long as name servers take."""
+    try:
+        socket.getaddrinfo(value.encode("ascii"), None, flags=socket.AI_NUMERICHOST)
+    except (AttributeError, OSError, ValueError):
+        return False
+    return "\0" not in value
+
+
 def _is_hosts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
@@ -316,7 +332,19 @@ def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str,
     return tuple(mirrors.items())
 
 
-def _services(reader: ObjectReader, name: str) -> tuple[Service, ...]:
+def _labels(reader: ObjectReader) -> tuple[tuple[str, str], ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, dict) and len(value) <= MOST_LABELS and all(map(_is_word, [*value, *value.values()]))
+
+    wanted = f'an object of at most {MOST_LABELS} texts of one line such as {{"zone": "a"}}'
+    return tuple(sorted(reader.take("labels", wanted, fits, {}).items()))
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL and not has_control(value)
+
+
+def _services(reader: ObjectReader, name: str, app: AppPaths | str) -> tuple[Service, ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
@@ -328,6 +356,11 @@ def _services(reader: ObjectReader, name: str) -> tuple[Service, ...]:
     znodes = [(service.path, service.id) for service in services]
     for path, identity in sorted({znode for znode in znodes if znodes.count(znode) > 1}):
         reader.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
+    for path, identity in znodes:
+        # What is not a path is a mistake that has been noted.
+        taken = whose(app, f"{path.rstrip('/')}/{identity}") if isinstance(app, AppPaths) else None
+        if taken:
+            reader.wrong("services", f"{taken}; choose another path")
     return tuple(services)
 
 
@@ -377,6 +410,10 @@ def _check(reader: ObjectReader, port: int) -> Check:
     if check.type in {"http", "https"} and not TARGET.fullmatch(check.path):
         wanted = "one that begins with / and has ASCII characters only, any other as %20 and so on"
         reader.wrong("path", f"expected {wanted}, got {quote(check.path)}")
+    if check.type != "https":
+        for key, value in vars(check).items():
+            if key.startswith("tls_") and value != getattr(Check, key):
+                reader.wrong(key, f"allowed with the type https only, got {check.type}")
     if check.tls_key and not check.tls_cert:
         reader.wrong("tls_key", "given without tls_cert")
     if bool(command) != (check.type == "command"):

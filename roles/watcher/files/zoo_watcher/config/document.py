@@ -14,6 +14,9 @@ from typing import Any
 from zoo_watcher.errors import ConfigError
 from zoo_watcher.wire.records import quote
 
+PASSED_ON = "ZOO_WATCHER_DOCUMENT"
+"""The variable with the descriptor of what `pass_on` has left."""
+
 
 def read_document(path: str) -> dict[str, Any]:
     """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` where the file can't be read."""
@@ -34,3 +37,24 @@ def _read(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         return file.read()
+
+
+def pass_on(document: object) -> None:
+    """Leave a document to the program that this process is about to execute. Raises `OSError`.
+
+    It may hold secrets, so it is in no environment and no file: only in memory, behind a descriptor.
+    """
+    descriptor = os.memfd_create("configuration", 0)
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+        json.dump(document, file)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.environ[PASSED_ON] = str(descriptor)
+
+
+def passed_on() -> dict[str, Any] | None:
+    """The document that was left to this program, if any; what it starts itself gets nothing of it."""
+    descriptor = os.environ.pop(PASSED_ON, None)
+    if descriptor is None:
+        return None
+    with open(int(descriptor), encoding="utf-8") as file:
+        return dict(json.load(file))

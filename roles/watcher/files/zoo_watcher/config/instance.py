@@ -63,6 +63,9 @@ class Instance:
         base = document.get("base")
         if not isinstance(base, str) or not os.path.isabs(base) or not nameable(base):
             raise ConfigError([f"{path}: base: expected an absolute path, got {quote(base)}"])
+        if not os.path.normpath(base).strip("/"):
+            # Nothing is made in it, least of all by root.
+            raise ConfigError([f"{path}: base: expected a directory for the releases alone, got the root directory"])
         return cls(
             label, Path(base), _text(document, "name", socket.gethostname()), _text(document, "app", DEFAULT_APP)
         )

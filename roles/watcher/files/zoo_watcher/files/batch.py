@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Callable, Union
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import FileError, TransientFileError, UnexpectedFileError
 from zoo_watcher.host.filesystem import sync_directory
+from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.znode_names import InvalidRecord
 
 from .actions import Actions
@@ -46,25 +48,30 @@ class Change:
 
 
 class Batch:
-    """Files whose znodes were read together: `plan`, then `write`. `proof` is as in `DirectoryWriter`."""
+    """Files whose znodes were read together: `plan`, then `write`."""
 
-    def __init__(self, journal: FileJournal, actions: Actions, proof: Path, timeout: float) -> None:
+    def __init__(self, journal: FileJournal, actions: Actions, layout: Layout, timeout: float) -> None:
         self.changes: list[Change] = []
         self._journal = journal
         self._actions = actions
-        self._proof = proof
+        self._layout = layout
         self._timeout = timeout
         self._created: dict[str, set[str]] = {}
 
-    def plan(self, snapshots: Iterable[tuple[FileState, Snapshot]]) -> None:
-        """Find out which files have to change."""
-        for state, snapshot in snapshots:
-            _succeeds(state, partial(self._consider, state, snapshot))
+    def plan(self, snapshots: Iterable[tuple[FileState, Snapshot]], *, has_no_cause: bool = False) -> None:
+        """Find out which files have to change.
 
-    def _consider(self, state: FileState, snapshot: Snapshot) -> None:
+        Where the znodes were read for no cause, the status of what is as it was stays as it is: whenever one host
+        writes its own, all others would have another transaction to tell of.
+        """
+        for state, snapshot in snapshots:
+            _succeeds(state, partial(self._consider, state, snapshot, has_no_cause=has_no_cause))
+
+    def _consider(self, state: FileState, snapshot: Snapshot, *, has_no_cause: bool) -> None:
         fingerprint = snapshot.fingerprint
         unchanged = fingerprint == state.fingerprint
-        state.zxid, state.fingerprint = snapshot.zxid, fingerprint
+        state.zxid = state.zxid if unchanged and has_no_cause else snapshot.zxid
+        state.fingerprint = fingerprint
         if unchanged and state.problem and state.retry_at is None:
             # What failed for good fails until its znodes change.
             return
@@ -78,6 +85,7 @@ class Batch:
     def _plan(self, state: FileState, snapshot: Snapshot) -> None:
         if snapshot.problem:
             raise snapshot.problem
+        _check_outlasts_releases(state.file, self._layout)
         writer = self._writer(state.file, snapshot)
         if writer and writer.differs():
             state.postpone()
@@ -97,7 +105,7 @@ class Batch:
         try:
             if file.format == "directory":
                 values = snapshot.values if snapshot.nodes else None
-                return DirectoryWriter(file, values, earlier, self._proof, self._timeout)
+                return DirectoryWriter(file, values, earlier, self._layout.proof, self._timeout)
             if snapshot.nodes:
                 return FileWriter(file, render(file.format, snapshot.values), self._timeout)
         except InvalidRecord as exc:
@@ -148,6 +156,16 @@ class Batch:
             log.info("written, dest=%s znode=%s mzxid=%s", change.dest, state.file.znode, state.mzxid)
         else:
             log.info("removed, dest=%s znode=%s", change.dest, state.file.znode)
+
+
+def _check_outlasts_releases(file: ManagedFile, layout: Layout) -> None:
+    """Raises `TransientFileError` where the file would be in a release: the next one would go live without it."""
+    directory = os.path.realpath(file.dest if file.format == "directory" else os.path.dirname(file.dest))
+    if f"{directory}/".startswith(f"{os.path.realpath(layout.releases)}/"):
+        raise TransientFileError(
+            f"{file.dest} is in a release, and the next one would not have it; choose one below one of shared_paths, "
+            "or outside of releases"
+        )
 
 
 def _attempt(change: Change, step: Callable[[], None]) -> bool:

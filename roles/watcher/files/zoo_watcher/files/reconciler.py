@@ -37,6 +37,9 @@ from .token_bucket import TokenBucket
 
 AGAIN = 1.0
 """Seconds after which what ZooKeeper did not answer is asked for again."""
+READ_AGAIN = 600.0
+"""Seconds after which all is read again though no watch has said a word: a server that has something to tell, and finds
+that this agent may not read it just then, uses the watch up in silence."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
 """Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
@@ -59,7 +62,7 @@ class FileReconciler(threading.Thread):
         self.timeout = config.hook_timeout
         self.works = True
         self._changed = changed
-        self._proof = layout.proof
+        self._layout = layout
         self._journal = FileJournal(layout.file_journal, [file.dest for file in config.files])
         self._actions = Actions(config.files, self._journal, config.hook_timeout, self._on_action)
         self._states = [FileState(file) for file in config.files]
@@ -69,6 +72,9 @@ class FileReconciler(threading.Thread):
         self._everything_stale = True
         self._stale_paths: set[str] = set()
         self._ask_again_at = 0.0
+        self._read_again_at = 0.0
+        self._has_no_cause = False
+        """Whether everything has been read only because that was long ago."""
         self._trouble = ""
         self._backoff = Backoff()
         self._concerned: list[FileState] = []
@@ -89,6 +95,10 @@ class FileReconciler(threading.Thread):
     def wake(self) -> None:
         """Check whether there is something to do; from any thread."""
         self._awake.set()
+
+    def read_again(self) -> None:
+        """Read everything, whatever watches have said; from any thread."""
+        self._mark_stale(None)
 
     def end(self, seconds: float) -> None:
         """Begin nothing more, and wait for what runs, not longer than `seconds`."""
@@ -157,7 +167,7 @@ class FileReconciler(threading.Thread):
     def _reconcile(self) -> None:
         """Read what may have changed, and bring the files in step with it."""
         now = time.monotonic()
-        due = any(state.is_due(now) for state in self._states)
+        due = now >= self._read_again_at or any(state.is_due(now) for state in self._states)
         if self._ask_again_at > now or not (self._everything_stale or self._stale_paths or due):
             return
         try:
@@ -182,9 +192,13 @@ class FileReconciler(threading.Thread):
         with session_trouble("files"):
             # Whatever changed before this mark has been named by its event, which came first.
             floor = self.session.mark()
-            everything, paths = self._take_stale()
+            is_stale, paths = self._take_stale()
+            # Nobody has said a word then: what is as it was is told as of when it was read before.
+            self._has_no_cause = now >= self._read_again_at and not is_stale and not paths
+            everything = is_stale or now >= self._read_again_at
             if everything:
                 floor = self.session.catch_up()
+                self._read_again_at = now + READ_AGAIN
         due = {
             state.file: state
             for state in self._states
@@ -223,8 +237,8 @@ class FileReconciler(threading.Thread):
             self._everything_stale = True
 
     def _write(self, snapshots: Sequence[tuple[FileState, Snapshot]]) -> None:
-        batch = Batch(self._journal, self._actions, self._proof, self.timeout)
-        batch.plan(snapshots)
+        batch = Batch(self._journal, self._actions, self._layout, self.timeout)
+        batch.plan(snapshots, has_no_cause=self._has_no_cause)
         self._has_news = True
         if batch.validates:
             # Its commands may take long.

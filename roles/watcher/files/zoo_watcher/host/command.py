@@ -29,10 +29,6 @@ LONGEST = 64_000
 KILLED = 5.0
 """Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
 
-_condition = threading.Condition()
-_running: set[subprocess.Popen[bytes]] = set()
-_agent_ends = False
-
 
 class Ended(NamedTuple):
     """How a command ended: `problem` is None where it was well; `output` is the end of what it wrote."""
@@ -51,6 +47,29 @@ class Ended(NamedTuple):
         return last_lines(self.output)
 
 
+class _Run:
+    """One command, from before it is started until it has ended."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def note_start(self, process: subprocess.Popen[bytes]) -> None:
+        """It is this process; where the agent ends, it does too."""
+        with _condition:
+            self._process = process
+            if _agent_ends:
+                _kill(process)
+
+    def kill(self) -> None:
+        """End it, where it is started already and has not ended."""
+        if self._process is not None and self._process.returncode is None:
+            _kill(self._process)
+
+
+_condition = threading.Condition()
+_running: list[_Run] = []
+_agent_ends = False
+
+
 def inherited() -> dict[str, str]:
     """The agent's environment without what is only for the agent."""
     return {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
@@ -60,21 +79,20 @@ def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
     """Run a command to its end, for `seconds` at the most. Once the agent ends, this ends the thread: `end_all`."""
-    if _agent_ends:
-        raise SystemExit
-    try:
-        output = _output_file()
-    except (OSError, MemoryError) as exc:
-        return Ended(f"{NOT_NOW}: {_describe(exc)}", "")
-    with output:
+    with _among_running() as one:
         try:
-            process = _start(words, output, {**inherited(), **(environment or {})}, directory)
-        except (OSError, ValueError, MemoryError) as exc:
-            return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {_describe(exc)}", "")
-        with _among_running(process):
+            output = _output_file()
+        except (OSError, MemoryError) as exc:
+            return Ended(f"{NOT_NOW}: {_describe(exc)}", "")
+        with output:
+            try:
+                process = _start(words, output, {**inherited(), **(environment or {})}, directory)
+            except (OSError, ValueError, MemoryError) as exc:
+                return Ended(f"{NOT_NOW if is_shortage(exc) else NOT_STARTED}: {_describe(exc)}", "")
+            one.note_start(process)
             problem = _wait(process, seconds)
-        output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
-        return Ended(problem, output.read().decode("utf-8", "replace"))
+            output.seek(max(output.seek(0, os.SEEK_END) - LONGEST, 0))
+            return Ended(problem, output.read().decode("utf-8", "replace"))
 
 
 def _start(
@@ -103,23 +121,27 @@ def end_all() -> None:
     global _agent_ends  # noqa: PLW0603  # the process has one end
     with _condition:
         _agent_ends = True
-        for process in _running:
-            _kill(process)
+        for one in _running:
+            one.kill()
         _condition.wait_for(lambda: not _running, KILLED)
 
 
 @contextlib.contextmanager
-def _among_running(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Raises `SystemExit`, which ends a thread without a word, where the agent has ended the process."""
+def _among_running() -> Iterator[_Run]:
+    """The end of the agent waits for a command from before it is started: it would never wait for it afterwards.
+
+    Raises `SystemExit`, which ends a thread without a word, where the agent has ended the process.
+    """
+    one = _Run()
     with _condition:
-        _running.add(process)
         if _agent_ends:
-            _kill(process)
+            raise SystemExit
+        _running.append(one)
     try:
-        yield
+        yield one
     finally:
         with _condition:
-            _running.discard(process)
+            _running.remove(one)
             _condition.notify_all()
     if _agent_ends:
         raise SystemExit

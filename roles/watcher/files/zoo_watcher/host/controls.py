@@ -13,12 +13,12 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .filesystem import NotRegularError, make_directory, read_regular, sync_directory, write_durably
+from .filesystem import FULL, NotRegularError, make_directory, read_regular, sync_directory, write_durably
 from .layout import READABLE, Layout
 
 HELD = "held"
@@ -103,15 +103,21 @@ class Controls:
             _remove_answered(self._layout, request)
 
 
+def name_of(generation: int) -> str:
+    """What a retry is about, in words: a negative generation is that of the release that a rollout goes back to."""
+    return f"generation {generation}" if generation > 0 else "the release of before"
+
+
 def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:
     """Why the published `generation` is not tried again; None where it is. `state` is the agent's in it, if any."""
     if generation is None:
         return "nothing to retry: nothing is published"
+    what = name_of(generation)
     if state and not has_failed:
-        return f"nothing to retry: generation {generation} is {state} here"
+        return f"nothing to retry: {what} is {state} here"
     if held:
-        return f"generation {generation} is not tried: held since {held.since}; release it first"
-    return None if has_failed else f"nothing to retry: generation {generation} has not been tried here yet"
+        return f"{what} is not tried: held since {held.since}; release it first"
+    return None if has_failed else f"nothing to retry: {what} has not been tried here yet"
 
 
 def answers(answer: Mapping[str, Any] | None, request: Mark) -> bool:
@@ -154,15 +160,22 @@ def _written(path: Path) -> str:
 
 
 def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """Make a marker, durably, whatever is there. Raises `OSError`."""
+    """Make a marker, durably, whatever is there; on a full disk an empty one, whose `damage` says so.
+
+    Raises `OSError`; a `NotRegularError` where a directory is there.
+    """
+    place = layout.control(name)
     with _marked_aside(layout, name, reason, by) as (mark, aside):
-        os.replace(aside, layout.control(name))
+        try:
+            os.replace(aside, place)
+        except IsADirectoryError as exc:
+            raise NotRegularError(place) from exc
     sync_directory(layout.controls)
     return mark
 
 
 def make_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """The marker that is there and not damaged, or else a new one, durable. Raises `OSError`.
+    """The marker that is there and not damaged, or else a new one, as `write_mark` makes it. Raises `OSError`.
 
     Of several people who make one at once, one does, and the others get that.
     """
@@ -172,9 +185,11 @@ def make_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
         with _marked_aside(layout, name, reason, by) as (new, aside):
             try:
                 os.link(aside, place)
-                mark = new
             except FileExistsError:
                 mark = read_mark(place)
+            else:
+                sync_directory(layout.controls)
+                return new
     if mark.damage:
         return write_mark(layout, name, reason, by)
     sync_directory(layout.controls)
@@ -190,7 +205,14 @@ def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[t
         make_directory(directory, READABLE)
     aside = layout.control(f".{name}.{os.getpid()}")
     try:
-        write_durably(aside, json.dumps({key: value for key, value in asdict(mark).items() if key not in left_out}))
+        try:
+            write_durably(aside, json.dumps({key: value for key, value in asdict(mark).items() if key not in left_out}))
+        except OSError as exc:
+            if exc.errno not in FULL or name == RETRY:
+                raise
+            # One that is empty takes no room, and counts as any that is damaged.
+            write_durably(aside, "")
+            mark = replace(mark, since=_written(aside), damage=f"its reason is not noted: {exc.strerror}")
         yield mark, aside
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -198,11 +220,14 @@ def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[t
 
 
 def remove_mark(layout: Layout, name: str) -> bool:
-    """Delete a marker, durably; whether there was one. Raises `OSError`."""
+    """Delete a marker, durably; whether there was one. Raises as `write_mark`."""
+    place = layout.control(name)
     try:
-        layout.control(name).unlink()
+        place.unlink()
     except FileNotFoundError:
         return False
+    except IsADirectoryError as exc:
+        raise NotRegularError(place) from exc
     sync_directory(layout.controls)
     return True
 

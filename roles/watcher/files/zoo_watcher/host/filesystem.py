@@ -28,6 +28,8 @@ MAY_PASS = frozenset(
     ]
 )
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
+"""What a disk, or its part for this user, gives that is full."""
 MAY_BE_REMOVED = MAY_PASS | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
 """The same for the agent's own files, with what something else at their place gives: a person may remove that."""
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
@@ -269,6 +271,7 @@ def disk_errors(doing: str, may_pass: Collection[int] = MAY_PASS) -> Iterator[No
     try:
         yield
     except OSError as exc:
-        where = f" {exc.filename}" if exc.filename else ""
+        paths = " to ".join(str(path) for path in (exc.filename, exc.filename2) if path)
+        where = f" {paths}" if paths else ""
         text = f"{doing}:{where} {exc.strerror or exc}"
         raise (PassingError(text, "disk") if exc.errno in may_pass else DeployError(text)) from exc

@@ -92,6 +92,11 @@ class Layout:
         """The session that a restarted agent takes up again, where the service manager gives no runtime directory."""
         return self.own / "session.json"
 
+    @property
+    def roster(self) -> Path:
+        """Which entry of the roster is this host's."""
+        return self.own / "roster.json"
+
     def release(self, commit_id: str) -> Path:
         """The complete release directory of a commit."""
         return self.releases / commit_id

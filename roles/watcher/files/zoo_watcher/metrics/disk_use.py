@@ -89,20 +89,21 @@ def rest_after(seconds: float) -> float:
 
 def measure(layout: Layout) -> DiskUse | None:
     """What is on the disk now; None where that can't be measured. Files may be deleted meanwhile."""
-    paths = [path for path in (layout.repository, layout.releases) if path.is_dir()]
-    if not paths:
+    names = [path.name for path in (layout.repository, layout.releases) if path.is_dir()]
+    if not names:
         return DiskUse(time.time(), 0, 0)
-    words = ["nice", "-n", "19", "du", "-s", "-x", "--block-size=1", "--", *map(str, paths)]
-    ended = run(words, TIMEOUT)
+    words = ["nice", "-n", "19", "du", "-s", "-x", "--block-size=1", "--", *names]
+    # There, because the base may have any name, also one of two lines.
+    ended = run(words, TIMEOUT, directory=str(layout.own))
     sizes = _sizes(ended.output)
     # It also ends with a status where a file was deleted under it, and has a result all the same.
-    if any(str(path) not in sizes for path in paths):
+    if any(name not in sizes for name in names):
         log.warning("disk use not measured: du %s: %s", ended.problem or "gave no sizes", ended.tail)
         return None
-    return DiskUse(time.time(), sizes.get(str(layout.repository), 0), sizes.get(str(layout.releases), 0))
+    return DiskUse(time.time(), sizes.get(layout.repository.name, 0), sizes.get(layout.releases.name, 0))
 
 
 def _sizes(output: str) -> dict[str, int]:
-    """What du has printed: bytes by path."""
+    """What du has printed: bytes by name."""
     lines = (line.partition("\t") for line in output.splitlines())
-    return {path: int(size) for size, _tab, path in lines if size.isdigit()}
+    return {name: int(size) for size, _tab, name in lines if size.isdigit()}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Callable
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
 from zoo_watcher.config.config import Config
@@ -23,6 +23,7 @@ from zoo_watcher.zookeeper.session import Session
 from .disk_use import DiskMeter, FileSystem
 from .facts import CheckFacts, Facts, SessionFacts, Tally, Turn
 from .metric import OUTCOMES, Family, families
+from .scrapes import serve_scrapes
 
 
 class Metrics(Collector):
@@ -60,7 +61,7 @@ class Metrics(Collector):
         try:
             if not self._disk_meter.is_alive():
                 self._disk_meter.start()
-            start_http_server(port, address, registry)
+            serve_scrapes(port, address, registry)
         except (ValueError, RuntimeError) as exc:
             raise OSError(str(exc)) from exc
 

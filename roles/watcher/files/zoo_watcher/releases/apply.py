@@ -26,6 +26,7 @@ from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, open_regular
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
+from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.records import Release, without_userinfo
 
 from .release_directory import prune
@@ -33,6 +34,8 @@ from .repository import Access, CorruptError, Repository
 from .room import Floor
 from .staging import Making, make_release
 
+OWN_FILES = 10_000_000
+"""Bytes that a file of git's or of this process' own may have, however small a release has to be."""
 MEMORY = 4 * 2**30
 """Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
 
@@ -47,7 +50,7 @@ def main() -> int:
         # The agent was killed before it could send the job.
         return 1
     job = json.loads(text)
-    limit(resource.RLIMIT_FSIZE, job["access"]["largest"])
+    limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
     limit(resource.RLIMIT_AS, MEMORY)
     try:
         with disk_errors("applying"):
@@ -88,7 +91,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         with disk_errors("cleaning"):
             _report_left(layout.clean_staging())
             for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
-                sys.stderr.write(f"WARNING release not removed, tried again with the next: {problem}\n")
+                print_warning(f"release not removed, tried again with the next: {problem}")
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()
@@ -106,7 +109,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
 def _report_left(paths: list[Path]) -> None:
     """Say in the agent's log what stays in the staging directory: only somebody else's user can remove it."""
     for path in paths:
-        sys.stderr.write(f"WARNING left in the staging directory, remove it by hand: {path}\n")
+        print_warning(f"left in the staging directory, remove it by hand: {path}")
 
 
 def _make(job: Mapping[str, Any], release: Release, repository: Repository, clock: _Clock) -> None:

@@ -47,6 +47,16 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
     }
 
 
+def has_mirror(job: Job) -> bool:
+    """Whether a mirror is asked before the repository itself."""
+    return any(job["release"]["url"].startswith(beginning) for beginning, _mirror in job["access"]["mirrors"])
+
+
+def without_mirrors(job: Job) -> Job:
+    """The same job, for which the repository itself is asked."""
+    return {**job, "access": {**job["access"], "mirrors": ()}}
+
+
 def verify_job(config: Config, commit_id: str) -> Job:
     """Verify the signature of a commit that is here, as the configuration demands it."""
     return {**tidy_job(config), "tidy": False, "verify": commit_id}
@@ -88,18 +98,23 @@ class ApplyProcess:
         if self._conversation is not None:
             self._conversation.break_off()
 
-    def run(self, job: Job, step: Callable[[str], None] = lambda _name: None) -> dict[str, Any]:
-        """Do a job; its last message. Raises a `DeployError` of the kind that fits, `CancelledError` after `end`."""
+    def run(
+        self, job: Job, step: Callable[[str], None] = lambda _name: None, within: float | None = None
+    ) -> dict[str, Any]:
+        """Do a job, `within` so many seconds where something else waits for it; its last message.
+
+        Raises a `DeployError` of the kind that fits, `CancelledError` after `end`.
+        """
         with self._lock:
             if self._forbidden:
                 raise CancelledError
             _unended.check()
             process = self._process = _start()
             conversation = self._conversation = _Conversation(process, job)
-        begin = time.monotonic()
+        deadline = time.monotonic() + (self.timeout if within is None else min(self.timeout, within))
         try:
             conversation.start()
-            message = self._follow(conversation, step)
+            message = self._follow(conversation, step, deadline)
         except RuntimeError as exc:
             raise PassingError(f"the apply process can't be watched: {exc}", "process") from exc
         finally:
@@ -109,14 +124,17 @@ class ApplyProcess:
             raise CancelledError
         if not message:
             _unended.check()
-            if time.monotonic() - begin >= self.timeout:
-                raise PassingError(f"not fetched and staged within {self.timeout:g} s (fetch_timeout)", "timeout")
+            if time.monotonic() >= deadline:
+                cut_off = within is not None and within < self.timeout
+                limit = (
+                    "yet, and what is live is to be proved" if cut_off else f"within {self.timeout:g} s (fetch_timeout)"
+                )
+                raise PassingError(f"not fetched and staged {limit}", "timeout")
         return _judge(message, process.returncode)
 
-    def _follow(self, conversation: _Conversation, step: Callable[[str], None]) -> dict[str, Any]:
+    def _follow(self, conversation: _Conversation, step: Callable[[str], None], deadline: float) -> dict[str, Any]:
         """Pass the steps of the process on; its last message, empty where it was cut off before that."""
         message: dict[str, Any] = {}
-        deadline = time.monotonic() + self.timeout
         killed = False
         while True:
             line = conversation.next_line(deadline - time.monotonic())

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
@@ -28,7 +28,8 @@ T = TypeVar("T")
 class Progress:
     """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
 
-    `waits_for` is what it waits for until it is there: also while its step is being tried again.
+    `waits_for` is what it waits for until it is there: also while its step is being tried again. `failed_in` is the
+    state in which the release has failed, from which the host goes back.
     """
 
     state: str
@@ -37,6 +38,13 @@ class Progress:
     previous: str | None = None
     retry: str | None = None
     waits_for: str | None = None
+    failed_in: str | None = None
+
+
+def in_seconds(timings: Mapping[str, Any]) -> str:
+    """How long each step took, for a person; empty where none is known."""
+    known = {step: seconds for step, seconds in timings.items() if isinstance(seconds, (int, float))}
+    return ", ".join(f"{step} {seconds:.2f} s" for step, seconds in known.items())
 
 
 class Course:
@@ -55,20 +63,49 @@ class Course:
         """The commit that the host would go back to."""
         self.patience: float | None = None
         """Seconds for which a step may be tried again before it gives way to something else; None for no end."""
+        self.failed_in: str | None = None
         self.aside: str | None = None
         """What came of another release before; it is in each report until this one is live."""
         self._told = told
+        self._state = "queued"
 
     def report(
         self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
     ) -> None:
         """Report where the deployment is."""
+        self._state = state
         message = "; ".join(filter(None, [message, self.aside])) or None
-        self._told(Progress(state, message, dict(self.timings), self.previous, retry, waits_for or retry))
+        timings, waits_for = dict(self.timings), waits_for or retry
+        self._told(Progress(state, message, timings, self.previous, retry, waits_for, self.failed_in))
 
-    def check_patience(self, since: float) -> None:
-        """Raises `YieldedError` where a step has been tried again `since` then for longer than it may be."""
-        if self.patience is not None and time.monotonic() > since + self.patience:
+    def note_failure(self) -> None:
+        """The release has failed: what is reported from now on is about the way back."""
+        self.failed_in = self._state
+
+    def patience_left(self, since: float) -> float | None:
+        """For how many seconds more a step that has been tried `since` then may be; None for no end."""
+        return None if self.patience is None else since + self.patience - time.monotonic()
+
+    def pause(self, state: str, why: str, reason: str, seconds: float, since: float) -> None:
+        """Wait before a step is tried again, which has been tried `since` then.
+
+        Raises `CancelledError`, and `YieldedError` where it has been tried for long enough.
+        """
+        left = self.patience_left(since)
+        if left is not None and left < 0:
+            self.report(state, why)
+            raise YieldedError
+        self.report(state, f"{why}; tried again in {seconds:.0f} s", reason)
+        self.handshake.sleep(seconds)
+
+    def wait_turn(self, seconds: float) -> None:
+        """Wait before a step is begun, for as long as it may give way to nothing else.
+
+        Raises `CancelledError`, and `YieldedError` where it would have to wait for longer.
+        """
+        allowed = seconds if self.patience is None else min(seconds, self.patience)
+        self.handshake.sleep(allowed)
+        if allowed < seconds:
             raise YieldedError
 
     def live(self) -> str | None:
@@ -97,7 +134,4 @@ class Course:
             try:
                 return step()
             except PassingError as exc:
-                pause = next(backoff)
-                self.check_patience(begin)
-                self.report(state, f"{why}{exc}; tried again in {pause:.0f} s", exc.reason)
-                self.handshake.sleep(pause)
+                self.pause(state, f"{why}{exc}", exc.reason, next(backoff), begin)

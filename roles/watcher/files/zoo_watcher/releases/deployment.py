@@ -23,6 +23,7 @@ from .activation import activate, check_complete, prepare
 from .course import Progress
 from .fetching import Fetching
 from .handshake import Phase
+from .journal import KnownJournal
 from .live_proof import LiveProof
 from .rollback import PlacedRelease
 
@@ -42,6 +43,7 @@ class Deployment(LiveProof):
     def __init__(  # what one deployment is made of
         self,
         config: Config,
+        journal: KnownJournal,
         release: Release,
         generation: int,
         fleet: int,
@@ -52,7 +54,7 @@ class Deployment(LiveProof):
         aside: str | None = None,
     ) -> None:
         target = PlacedRelease(release.commit_id, release.relative_path)
-        super().__init__(config, target, generation, health, report)
+        super().__init__(config, journal, target, generation, health, report)
         self._fetching = Fetching(self.course, self._memory, release, fleet)
         self._untidy = False
         self._hook_done = False

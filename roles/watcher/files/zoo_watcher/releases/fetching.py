@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from typing import Callable
@@ -14,7 +15,7 @@ from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.wire.records import Release
 
-from .apply_process import ApplyProcess, stage_job, tidy_job
+from .apply_process import ApplyProcess, Job, has_mirror, stage_job, tidy_job, without_mirrors
 from .course import Course
 from .memory import Memory
 from .release_directory import allowed_signers, is_deployable, is_unmodified
@@ -22,6 +23,8 @@ from .rollback import live_releases
 
 MOST_KILLED = 3
 """How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
+
+log = logging.getLogger(__name__)
 
 
 class Fetching:
@@ -56,19 +59,18 @@ class Fetching:
         backoff = Backoff()
         steps = _Steps(course.report)
         begin, killed = time.monotonic(), 0
+        present = job
         while True:
             try:
-                result = self._process.run(job, steps.enter)
+                result = self._process.run(present, steps.enter, course.patience_left(begin))
             except PassingError as exc:
                 course.handshake.check()
                 killed = killed + 1 if isinstance(exc, KilledError) else 0
                 if killed == MOST_KILLED:
                     raise DeployError(f"{exc}; given up after {killed} tries that ended so") from exc
-                pause = next(backoff)
                 steps.fail(exc)
-                course.check_patience(begin)
-                course.report("fetching", f"{exc}; tried again in {pause:.0f} s", exc.reason)
-                course.handshake.sleep(pause)
+                course.pause("fetching", str(exc), exc.reason, next(backoff), begin)
+                present = _next_try(job, present, exc)
             else:
                 course.timings.update(result["done"])
                 return bool(result["untidy"])
@@ -109,11 +111,20 @@ class Fetching:
         """Wait a random moment, so that about `rate` hosts of the fleet go on in each second.
 
         Many at once make a git server refuse, and all at once would restart every service of the fleet together.
+        Raises `CancelledError`, `YieldedError`.
         """
         if self._fleet > 1:
             self._course.report("queued")
             # Only spreads load: nothing to guess.
-            self._course.handshake.sleep(random.uniform(0, self._fleet / rate))  # noqa: S311
+            self._course.wait_turn(random.uniform(0, self._fleet / rate))  # noqa: S311
+
+
+def _next_try(job: Job, last: Job, problem: PassingError) -> Job:
+    """What to try after the `last` has failed: a mirror that says nothing uses up all the time there is for both."""
+    if problem.reason != "timeout" or last is not job or not has_mirror(job):
+        return job
+    log.warning("%s; the next try passes the mirror over", problem)
+    return without_mirrors(job)
 
 
 class _Steps:

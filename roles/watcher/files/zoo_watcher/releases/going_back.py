@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 
 from .activation import activate, live_commit, read_link, restore_link
@@ -16,7 +16,6 @@ from .course import Course
 from .handshake import Phase
 from .health_proof import HealthProof
 from .hooks import HostHooks
-from .journal import ReleaseJournal
 from .memory import Memory
 from .release_directory import allowed_signers
 from .rollback import PlacedRelease, WayBack, live_releases
@@ -59,7 +58,7 @@ class GoingBack:
     def _find(self) -> str | None:
         layout, target = self._course.layout, self._course.target
         live = live_commit(layout, target.path)
-        journal = ReleaseJournal.read(layout.journal)
+        journal = self._memory.read()
         in_use = {target.path, *(other.path for other in live_releases(layout, journal))}
         journal = journal.without_places(lambda known: known not in in_use)
         journal = journal.with_place(target.path, live, read_link(layout, target.path))
@@ -77,6 +76,7 @@ class GoingBack:
         One that was never proved itself is left to a proof of its own. Raises `CancelledError`, `YieldedError`.
         """
         course = self._course
+        course.note_failure()
         course.handshake.enter(Phase.GOING_BACK)
         try:
             target, message = self._swap_back(course.target, self.taken_down, reason)
@@ -95,10 +95,37 @@ class GoingBack:
         """Finish going back to the release of this course, which an earlier agent began; as `go_back`."""
         self._course.handshake.enter(Phase.GOING_BACK)
         self._memory.begin_attempt()
+        not_left, problems = self._leave_place(unproved), self._noted_problems(unproved)
         if unproved.times >= MOST_ATTEMPTS:
-            return "failed", f"{unproved.why}; {_NOT_USED if unproved.needs_use else _NOT_CHECKED}"
-        problems = self._use(unproved.release, unproved.left, unproved.why) if unproved.needs_use else []
-        return self._check_earlier(unproved.release, unproved.why, problems)
+            never = _NOT_USED if unproved.needs_use else _NOT_CHECKED
+            return _outcome(unproved.why, [*not_left, *problems, never])
+        if unproved.needs_use:
+            problems = self._use(unproved.release, unproved.left, unproved.why)
+        return self._check_earlier(unproved.release, unproved.why, [*not_left, *problems])
+
+    def _leave_place(self, unproved: Unproved) -> list[str]:
+        """Make the other place what it was before, where the earlier agent has not come to that; what went wrong."""
+        for one in self._memory.journal.begun:
+            is_left = (one.commit_id, one.generation) == (unproved.left, unproved.generation)
+            if is_left and one.path not in {None, unproved.release.path}:
+                left = PlacedRelease(one.commit_id, str(one.path))
+                try:
+                    self._course.wait_out("checking", partial(self._leave, left, unproved.release))
+                except DeployError as exc:
+                    return [str(exc)]
+        return []
+
+    def _leave(self, left: PlacedRelease, target: PlacedRelease) -> None:
+        with disk_errors("looking at what is here"):
+            is_live = live_commit(self._course.layout, left.path) == left.commit_id
+        if is_live:
+            self._make_live(left.path, target)
+
+    def _noted_problems(self, unproved: Unproved) -> list[str]:
+        """What went wrong when an earlier agent had the host use the release, as that agent has noted it."""
+        failure = self._memory.journal.failed(unproved.generation, unproved.left or "")
+        begin = f"{unproved.why}; "
+        return [failure.message[len(begin) :]] if failure and failure.message.startswith(begin) else []
 
     def _use(self, target: PlacedRelease, failed: str | None, message: str) -> list[str]:
         """Have the host use the earlier release; what went wrong. Raises `CancelledError`, `YieldedError`."""
@@ -129,6 +156,7 @@ class GoingBack:
             target = self._course.wait_out("checking", self._choose, f"{reason}; going back: ")
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
+        log.error("going back to %s, generation=%s: %s", target.commit_id, self._course.generation, reason)
         try:
             self._prepare(failed.commit_id, times, target)
         # Also where it can't be started now: the release that has failed is live until the link is swapped.
@@ -146,7 +174,11 @@ class GoingBack:
     def _choose(self) -> PlacedRelease:
         """What to go back to. Raises `DeployError`."""
         config = self._course.config
-        signers = allowed_signers(config.require_signature)
+        try:
+            signers = allowed_signers(config.require_signature)
+        except DeployError as exc:
+            # The release that has failed is live: whatever keeps the file from being read, it is waited for.
+            raise PassingError(str(exc), "disk") from exc
         return self._way_back.choose(self._course.layout, config.shared_paths, signers)
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:

@@ -35,6 +35,7 @@ class Phase(IntEnum):
 
 ANSWERS = {Phase.DRAINING: Phase.DRAINED, Phase.AWAITING_CONTACT: Phase.IN_CONTACT}
 """What the loop is asked for, and the phase that begins with its answer."""
+DRAINS = (Phase.DRAINING, Phase.DRAINED)
 
 
 class Handshake:
@@ -54,6 +55,11 @@ class Handshake:
     def has_activated(self) -> bool:
         """Whether the deployment has made its release live."""
         return Phase.ACTIVATED in self._entered
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether the deployment has had an earlier release take the place of its own, or has tried to."""
+        return Phase.GOING_BACK in self._entered
 
     @property
     def withholds_registrations(self) -> bool:
@@ -89,6 +95,11 @@ class Handshake:
         with self._condition:
             self._entered = [Phase.PREPARING]
             self._condition.notify_all()
+
+    def end_drain(self) -> None:
+        """The release stays live, whatever becomes of it: the host serves what is healthy."""
+        with self._condition:
+            self._entered = [phase for phase in self._entered if phase not in DRAINS]
 
     def answer(self, question: Phase) -> None:
         """The loop has done what the deployment waits for in the phase `question`, if it still does."""

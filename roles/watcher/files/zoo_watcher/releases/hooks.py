@@ -36,7 +36,7 @@ class HostHooks:
             "ZOO_COMMIT": commit_id,
             "ZOO_RELEASE": str(layout.release(commit_id)),
             "ZOO_PREVIOUS": str(layout.release(previous)) if previous else "",
-            "ZOO_GENERATION": str(generation),
+            "ZOO_GENERATION": str(max(0, generation)),
         }
         with self._course.timed(name):
             ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,12 +54,14 @@ class Attempt:
 class Place:
     """Where releases were activated, and the commits that were healthy there, the latest first.
 
-    `before` is what the symlink there said before the first of them; None where there was no symlink.
+    `before` is what the symlink there said before the first of them; None where there was no symlink. `is_used` is
+    False from when the host goes back to a release there until hook and units have succeeded for one.
     """
 
     path: str
     healthy: tuple[str, ...] = ()
     before: str | None = None
+    is_used: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ class ReleaseJournal:
         return next((place for place in self.places if place.path == path), Place(path))
 
     def is_proved(self, commit_id: str, path: str) -> bool:
-        """Whether `commit_id` was the last to be healthy, at this place, and has not been begun anew since."""
-        last = (commit_id,)
-        was_healthy_last = self.healthy[:1] == last and self.place(path).healthy[:1] == last
-        return was_healthy_last and self.unproved(commit_id, path) is None
+        """Whether `commit_id` was the last to be healthy, at this place, is used, and was not begun anew since."""
+        last, place = (commit_id,), self.place(path)
+        was_healthy_last = self.healthy[:1] == last and place.healthy[:1] == last
+        return was_healthy_last and place.is_used and self.unproved(commit_id, path) is None
 
     def lacks_proof(self, commit_id: str, path: str) -> bool:
         """Whether `commit_id` was never healthy at a place where it is live, or has been begun anew since."""
@@ -126,15 +129,24 @@ class ReleaseJournal:
         return (live,) if self.places else self.healthy
 
     def with_healthy(self, commit_id: str, path: str, keep: int) -> ReleaseJournal:
-        """The journal after `commit_id` was seen healthy at a place; the newest `keep` are remembered."""
+        """The journal after `commit_id`, and the host, was seen healthy; the newest `keep` are remembered.
+
+        What is live at another place is owed no check any more, but its hook and units, where these were not done.
+        """
         place = self.place(path)
-        healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep))
+        healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep), is_used=True)
         latest = _with_first(commit_id, self.healthy, keep)
-        return replace(self._with(healthy), healthy=latest, begun=())
+        owed = (one for one in self.begun if one.path not in {None, path} and not one.is_used and one.left != commit_id)
+        return replace(self._with(healthy), healthy=latest, begun=tuple(owed))
 
     def _with(self, place: Place) -> ReleaseJournal:
         others = [other for other in self.places if other.path != place.path]
         return replace(self, places=(place, *others)[:MOST_PLACES])
+
+    def with_used(self, path: str, *, is_used: bool) -> ReleaseJournal:
+        """The journal after hook and units have succeeded, or not, for what the host has gone back to at a place."""
+        marked = (replace(place, is_used=is_used) if place.path == path else place for place in self.places)
+        return replace(self, places=tuple(marked))
 
     def without_places(self, is_unused: Callable[[str], bool]) -> ReleaseJournal:
         """The journal without the places whose path is unused."""
@@ -189,7 +201,7 @@ class ReleaseJournal:
         back = Attempt(
             failed.generation if failed else generation, target[0], times + 1, target[1], False, left[0], why
         )
-        return self._begin(back, left[0])
+        return self.with_used(target[1], is_used=False)._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
         """The journal before what is live and unproved is checked; `generation` is its own, where that is not known."""
@@ -236,11 +248,16 @@ class ReleaseJournal:
 
 
 class KnownJournal:
-    """The journal as the agent's loop knows it: read once, until `forget` says that a deployment may have written."""
+    """The journal of a base, for the loop and what it has begun. What can't be written now counts all the same.
+
+    It is read once, until `forget`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read: ReleaseJournal | None = None
+        self._owed: ReleaseJournal | None = None
+        self._lock = threading.Lock()
 
     def forget(self) -> None:
         """Read it anew the next time."""
@@ -248,9 +265,10 @@ class KnownJournal:
 
     def read(self) -> ReleaseJournal:
         """What is remembered. Raises `OSError` where that can't be read now."""
-        if self._read is None:
-            self._read = ReleaseJournal.read(self._path)
-        return self._read
+        known = self._owed or self._read
+        if known is None:
+            known = self._read = ReleaseJournal.read(self._path)
+        return known
 
     def load(self) -> ReleaseJournal:
         """As `read`; an empty one where it can't be read."""
@@ -260,9 +278,36 @@ class KnownJournal:
             return ReleaseJournal()
 
     def save(self, journal: ReleaseJournal) -> None:
-        """Write another one, durably. Raises `OSError`."""
+        """Write another one, durably. Raises `OSError`: then it is as before."""
+        with self._lock:
+            self.forget()
+            journal.save(self._path)
+            self._owed = None
+
+    def remember(self, journal: ReleaseJournal) -> OSError | None:
+        """Have another one count from now on; why it can't be written now. `settle` writes it then."""
+        with self._lock:
+            self._owed = journal
+            return self._write_owed()
+
+    def settle(self) -> OSError | None:
+        """Write what is owed; why that can't be. Whoever writes now is not waited for."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._write_owed()
+        finally:
+            self._lock.release()
+
+    def _write_owed(self) -> OSError | None:
+        try:
+            if self._owed:
+                self._owed.save(self._path)
+        except OSError as exc:
+            return exc
         self.forget()
-        journal.save(self._path)
+        self._owed = None
+        return None
 
 
 def _with_first(commit_id: str, others: tuple[str, ...], keep: int) -> tuple[str, ...]:
@@ -283,7 +328,8 @@ def _places(records: object) -> tuple[Place, ...]:
 def _place(record: Mapping[str, Any]) -> Place | None:
     try:
         before = record.get("before")
-        return Place(check_relative_path(record["path"]), _commits(record), None if before is None else str(before))
+        known = None if before is None else str(before)
+        return Place(check_relative_path(record["path"]), _commits(record), known, bool(record.get("is_used", True)))
     except (AttributeError, KeyError, TypeError, InvalidRelease):
         return None
 

@@ -22,6 +22,7 @@ from .going_back import MOST_ATTEMPTS, GoingBack, given_up
 from .handshake import Phase
 from .health_proof import HealthProof
 from .hooks import HostHooks
+from .journal import KnownJournal
 from .memory import Memory
 from .rollback import PlacedRelease
 from .unproved import Unproved
@@ -39,6 +40,7 @@ class LiveProof(threading.Thread):
     def __init__(
         self,
         config: Config,
+        journal: KnownJournal,
         target: PlacedRelease,
         generation: int,
         health: Health,
@@ -55,7 +57,8 @@ class LiveProof(threading.Thread):
         self.course = Course(config, target, generation, report)
         self.handshake = self.course.handshake
         self._unproved = unproved
-        self._memory = Memory(self.course, unproved)
+        self._cancel_is_logged = False
+        self._memory = Memory(self.course, journal, unproved)
         self._hooks = HostHooks(self.course)
         self._proof = HealthProof(self.course, health)
         self._back = GoingBack(self.course, self._memory, self._hooks, self._proof)
@@ -64,9 +67,17 @@ class LiveProof(threading.Thread):
 
     def cancel(self) -> None:
         """Let it end as soon as it can; the host stays whole. A hook that runs is waited for."""
+        if not self._cancel_is_logged and self.handshake.phase < Phase.SETTLED:
+            log.info("cancelled, generation=%s commit=%s", self.generation, self.target.commit_id)
+        self._cancel_is_logged = True
         self.handshake.cancel()
-        self._memory.break_off_attempt()
         self._proof.wake()
+
+    def end(self, seconds: float) -> None:
+        """Cancel it, and wait for its end, so many `seconds` at the most. The agent ends then, on purpose."""
+        self.cancel()
+        self.join(seconds)
+        self._memory.break_off_attempt()
 
     def cancel_unless_live(self) -> bool:
         """Cancel it where its release is not live yet, and has not been; whether that is so.
@@ -85,11 +96,9 @@ class LiveProof(threading.Thread):
         try:
             if self._prove_or_go_back():
                 self._tidy()
-        except CancelledError:
-            pass
-        except YieldedError:
+        except (CancelledError, YieldedError) as exc:
             self._memory.break_off_attempt()
-            self.has_yielded = True
+            self.has_yielded = isinstance(exc, YieldedError)
         except DeployError as exc:
             self._give_up("failed", str(exc))
         except Exception as exc:  # noqa: BLE001  # whatever it is, the status says so
@@ -132,17 +141,12 @@ class LiveProof(threading.Thread):
 
     def _make_live_and_prove(self) -> None:
         """Have the release live, and prove it. Raises `DeployError`, `CancelledError`."""
-        commit_id = self.target.commit_id
-        live = self.course.wait_out("queued", self._back.look_back)
-        if live == commit_id:
-            self._note_live()
-        self._check_attempts()
-        if live != commit_id:
+        proved_before = False
+        if self.course.wait_out("queued", self._back.look_back) == self.target.commit_id:
+            proved_before = self._take_live()
+        else:
+            self._check_attempts()
             self._make_live()
-        # Live and not proved: this deployment's, or one that an earlier agent did not bring to its end.
-        proved_before = live == commit_id and self._memory.journal.is_proved(commit_id, self.target.path)
-        if live == commit_id and not proved_before:
-            self.handshake.enter(Phase.ACTIVATED)
         if not proved_before:
             self._use()
         self._prove(proved_before=proved_before)
@@ -151,6 +155,16 @@ class LiveProof(threading.Thread):
             raise UnhealthyError(problem)
         self._memory.note_healthy(self.target)
         self._settle("active")
+
+    def _take_live(self) -> bool:
+        """Go on with a release that is live from the beginning; whether it was proved. Raises `UnhealthyError`."""
+        self._note_live()
+        self._check_attempts()
+        is_proved = self._memory.journal.is_proved(self.target.commit_id, self.target.path)
+        if not is_proved:
+            # An earlier agent did not bring it to its end.
+            self.handshake.enter(Phase.ACTIVATED)
+        return is_proved
 
     def _note_live(self) -> None:
         """The release is live: nothing changes for what has been live from the beginning."""
@@ -193,6 +207,7 @@ class LiveProof(threading.Thread):
                     self.course.report("checking", f"{problem}; there is no earlier release to go back to")
                     raise YieldedError
                 self._memory.break_off_attempt()
+                self.handshake.end_drain()
                 course.report("checking", problem, waits_for="health")
                 self._proof.wait_for_ever()
             if not proved_before and config.rollback_when_isolated:
@@ -209,6 +224,7 @@ class LiveProof(threading.Thread):
     def _give_up(self, state: str, message: str) -> None:
         """Note and report that the release has failed; nothing of one that is cancelled."""
         if self.handshake.is_cancelled():
+            self._memory.break_off_attempt()
             return
         self._memory.note_failure(state, message)
         self._settle(state, message)

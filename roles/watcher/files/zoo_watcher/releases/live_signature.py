@@ -15,7 +15,7 @@ from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
-from .apply_process import ApplyProcess, verify_job
+from .apply_process import KILLED, ApplyProcess, verify_job
 from .manifest import Manifest
 from .release_directory import allowed_signers
 
@@ -37,6 +37,7 @@ class LiveSignature:
         self._commit_id: str | None = None
         self._another_is_live = threading.Event()
         self._process: ApplyProcess | None = None
+        self._thread: threading.Thread | None = None
 
     def look(self, commit_id: str | None) -> None:
         """Have the commit that is live now verified, where that is another than at the last look."""
@@ -48,22 +49,25 @@ class LiveSignature:
         if commit_id is None:
             return
         words = (commit_id, self._another_is_live)
+        thread = threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True)
         try:
-            threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True).start()
+            thread.start()
+            self._thread = thread
         except RuntimeError as exc:
             self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
 
     def end(self) -> None:
-        """Verify nothing more."""
+        """Verify nothing more. After a reload nobody would wait for a process that has ended."""
         self._another_is_live.set()
-        process = self._process
-        if process is not None:
-            process.end()
+        if self._process is not None:
+            self._process.end()
+        if self._thread is not None:
+            self._thread.join(KILLED)
 
     def _verify(self, commit_id: str, ended: threading.Event) -> None:
         for pause in Backoff(longest=LONGEST_PAUSE):
             try:
-                self._check(commit_id)
+                self._check(commit_id, ended)
             except CancelledError:
                 return
             except PassingError as exc:
@@ -80,13 +84,15 @@ class LiveSignature:
             if ended.wait(pause):
                 return
 
-    def _check(self, commit_id: str) -> None:
-        """Raises `DeployError` where the commit has no signature that is demanded."""
+    def _check(self, commit_id: str, ended: threading.Event) -> None:
+        """Raises `DeployError` where the commit has no signature that is demanded, `CancelledError` once it `ended`."""
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
-            self._process = ApplyProcess(self._config)
-            self._process.run(verify_job(self._config, commit_id))
+            self._process = process = ApplyProcess(self._config)
+            if ended.is_set():
+                raise CancelledError
+            process.run(verify_job(self._config, commit_id))
 
     def _tell(self, trouble: str | None, ended: threading.Event) -> None:
         if not ended.is_set() and self.trouble != trouble:

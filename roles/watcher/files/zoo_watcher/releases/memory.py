@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
 
@@ -14,18 +13,17 @@ from zoo_watcher.backoff import Backoff
 from zoo_watcher.host.filesystem import disk_errors
 
 from .course import Course
-from .journal import Failure, ReleaseJournal
+from .journal import Failure, KnownJournal, ReleaseJournal
 from .rollback import PlacedRelease
 from .unproved import Unproved
 
-log = logging.getLogger(__name__)
-
 
 class Memory:
-    """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but who cancels it."""
+    """The journal as a deployment, or a proof, has it, which nobody else writes meanwhile but the agent at its end."""
 
-    def __init__(self, course: Course, unproved: Unproved | None) -> None:
+    def __init__(self, course: Course, known: KnownJournal, unproved: Unproved | None) -> None:
         """`unproved` is what is known of a release that is not the published one."""
+        self._known = known
         self.journal = ReleaseJournal()
         self._unproved = unproved
         # Where the host goes back to it, the generation is that of what is left.
@@ -36,6 +34,11 @@ class Memory:
         self._attempting = False
         self._lock = threading.RLock()
 
+    def read(self) -> ReleaseJournal:
+        """What the host remembers. Raises `OSError` where that can't be read now."""
+        self._known.forget()
+        return self._known.read()
+
     def take(self, journal: ReleaseJournal, live: str | None) -> None:
         """Go on with what was read, where the commit `live` is live at the place of the release."""
         self.journal = journal
@@ -43,16 +46,10 @@ class Memory:
         self._is_known = True
 
     def remember(self, journal: ReleaseJournal) -> OSError | None:
-        """Write the journal; why that can't be: the host still runs what it runs."""
-        path = self._course.layout.journal
+        """Write the journal; why that can't be now: it counts all the same, and is written as soon as it can be."""
         with self._lock:
             self.journal = journal
-            try:
-                journal.save(path)
-            except OSError as exc:
-                log.warning("journal not written, path=%s: %s", path, exc.strerror)
-                return exc
-        return None
+            return self._known.remember(journal)
 
     @property
     def attempts(self) -> int:
@@ -75,11 +72,8 @@ class Memory:
                 self._attempting = problem is None or problem.errno != errno.EROFS
             if self._attempting:
                 return
-            self.journal = before
-            why = f"{course.layout.journal}: Read-only file system"
-            course.check_patience(begin)
-            course.report("queued", f"{why}; tried again in {pause:.0f} s", "disk")
-            course.handshake.sleep(pause)
+            self.remember(before)
+            course.pause("queued", f"{course.layout.journal}: Read-only file system", "disk", pause, begin)
 
     def _with_attempt(self) -> ReleaseJournal:
         generation, target = self._course.generation, self._course.target
@@ -114,7 +108,7 @@ class Memory:
     def note_failure(self, state: str, message: str) -> OSError | None:
         """Note that the release is left and not tried again; why that can't be noted.
 
-        Of one that is not known to be desired, as while no server answers, that takes the place of no other's failure.
+        Of one that is not known to be desired, as while no server answers, that takes the place of no newer failure.
         """
         if not self._is_known:
             return None  # what could not be read is not overwritten either
@@ -125,11 +119,14 @@ class Memory:
     def note_return_used(self, target: PlacedRelease, state: str, message: str) -> None:
         """As `note_failure`, where the host uses the release that it went back to: that is still to be checked."""
         if self._is_known:
-            self._note_failure(self.journal.with_use(target.commit_id, target.path), state, message)
+            journal = self.journal.with_used(target.path, is_used=state == "rolled_back")
+            self._note_failure(journal.with_use(target.commit_id, target.path), state, message)
 
     def _note_failure(self, journal: ReleaseJournal, state: str, message: str) -> OSError | None:
         generation, failure = self._course.generation, journal.failure
-        if self._unproved is None or failure is None or failure.generation == generation:
+        # A generation is a transaction of the ensemble's: of two, the greater is the later. A stable release has the
+        # negative of its rollout's.
+        if self._unproved is None or failure is None or abs(failure.generation) <= abs(generation):
             journal = journal.with_failure(Failure(generation, state, message, self._commit_id))
         elif state == "failed":
             journal = journal.with_doubt(self._unproved.tell(message))

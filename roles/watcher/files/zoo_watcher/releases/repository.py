@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from zoo_watcher.host.filesystem import (
     write_regular,
 )
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
@@ -66,6 +66,9 @@ SSH_SILENT = 3
 answer: the same time as by `lowSpeedTime` over HTTP."""
 ABSENT_REF = 1
 """The status of `git rev-parse --quiet --verify` where there is no such commit."""
+FILES = ("HEAD", "config", "packed-refs", "shallow")
+MAY_BE_MISSING = ("packed-refs", "shallow")
+"""The files of an object store; git takes something else in their place for a failure of its own, and of no object."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
@@ -195,16 +198,23 @@ class Repository:
             settings = self.layout.own / "gitconfig"
             write_regular(settings, self.access.settings)
             self.git.update_environment(**self._environment(str(settings), self.layout.repository))
-            if not (self.layout.repository / "HEAD").is_file():
+            if not self._is_store():
                 self._create(kind)
-            for left in self.layout.repository.rglob("*.lock"):
-                left.unlink()
+            for left in list(self.layout.repository.rglob("*.lock")):
+                remove_tree(left)
             self._remove_begun()
 
     def _remove_begun(self) -> None:
-        """Remove the packs that were begun and not completed. Raises `OSError`."""
-        for left in (self.layout.repository / "objects" / "pack").glob("*tmp_*"):
-            left.unlink()
+        """Remove the packs that were begun and not completed."""
+        for left in list((self.layout.repository / "objects" / "pack").glob("*tmp_*")):
+            remove_tree(left)
+
+    def _is_store(self) -> bool:
+        """Whether git's own files are there, as files: what else is wrong with a store, git tells."""
+        place = self.layout.repository
+        return all(
+            (place / name).is_file() or (name in MAY_BE_MISSING and not os.path.lexists(place / name)) for name in FILES
+        )
 
     def _environment(self, settings: str, repository: Path) -> dict[str, str]:
         return {
@@ -298,8 +308,7 @@ class Repository:
             except (CorruptError, KilledError, NoRoomError):
                 raise
             except DeployError as exc:
-                warning = without_userinfo(f"WARNING fetching from {origin} instead of its mirror: {exc}\n")
-                sys.stderr.write(warning)
+                print_warning(without_userinfo(f"fetching from {origin} instead of its mirror: {exc}"))
         return self._fetch_commit(origin, release.commit_id)
 
     def _fetch_commit(self, url: str, commit_id: str) -> None:
@@ -335,7 +344,8 @@ class Repository:
             raise self._trouble(url, commit_id, exc) from exc
 
     def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
-        if says(exc.stderr, ("file size limit", "file too large", "signal 25")) or self._has_reached_limit():
+        cut_off = exc.status == -signal.SIGXFSZ or says(exc.stderr, ("file size limit", "file too large", "signal 25"))
+        if cut_off or self._has_reached_limit():
             return self._too_large(url)
         if _lacked(exc):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")

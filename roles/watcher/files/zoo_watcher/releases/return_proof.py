@@ -12,6 +12,7 @@ from zoo_watcher.errors import CancelledError
 from zoo_watcher.services.health import Health
 
 from .course import Progress
+from .journal import KnownJournal
 from .live_proof import LiveProof
 from .unproved import Unproved
 
@@ -29,7 +30,9 @@ class ReturnProof(LiveProof):
         return False
 
 
-def proof_of(config: Config, unproved: Unproved, health: Health, report: Report, *, ends: bool) -> LiveProof:
+def proof_of(
+    config: Config, journal: KnownJournal, unproved: Unproved, health: Health, report: Report, *, ends: bool
+) -> LiveProof:
     """What brings a live release to its outcome; with `ends`, within a limited time, and by that perhaps to none."""
     kind = ReturnProof if unproved.left else LiveProof
-    return kind(config, unproved.release, unproved.generation, health, report, unproved=unproved, ends=ends)
+    return kind(config, journal, unproved.release, unproved.generation, health, report, unproved=unproved, ends=ends)

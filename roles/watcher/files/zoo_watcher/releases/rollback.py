@@ -9,6 +9,7 @@ none ever was becomes what it was before, and the host goes back to the release 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from zoo_watcher.host.layout import Layout
 from .activation import live_commit
 from .journal import ReleaseJournal
 from .release_directory import is_deployable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,14 @@ class WayBack:
         """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
 
         A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live, a
-        `PassingError` where one of them can't be read now.
+        `PassingError` where one might that can't be read now.
         """
         if self.elsewhere:
             return self.elsewhere
         if not self.earlier:
             raise DeployError("there is no earlier release to go back to")
         unread = None
+        others = []
         for target in self.earlier:
             try:
                 if is_deployable(layout, target.commit_id, shared_paths, signers):
@@ -78,10 +82,14 @@ class WayBack:
             except PassingError as exc:
                 # A bad sector in one keeps the host from no other.
                 unread = unread or exc
+                continue
+            except DeployError as exc:
+                log.warning("passed over on the way back, commit=%s: %s", target.commit_id, exc)
+            others.append(target)
+        if signers is None and others:
+            return others[0]
         if unread:
             raise unread
-        if signers is None:
-            return self.earlier[0]
         refused = ", ".join(target.commit_id for target in self.earlier)
         raise DeployError(
             f"no earlier release may go live again: modified since it was staged, "

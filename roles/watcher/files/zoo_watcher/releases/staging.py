@@ -122,11 +122,16 @@ def _way_to_take(making: Making, before: str) -> Take | None:
     except OSError as exc:
         if exc.errno not in NO_REFLINK:
             raise
-        return hard_link if making.hard_links else None
+        return hard_link if making.hard_links and _is_read_only(sample) else None
     else:
         return reflink
     finally:
         remove_tree(Path(trial))
+
+
+def _is_read_only(path: str) -> bool:
+    """Whether hard links were allowed when the file was made: to make it read-only now would modify its release."""
+    return not os.stat(path).st_mode & 0o222
 
 
 def hard_link(source: str, target: str) -> None:

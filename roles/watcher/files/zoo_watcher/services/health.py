@@ -54,6 +54,8 @@ class Checker(threading.Thread):
         """Seconds after which a verdict counts no more."""
         self._changed = changed
         self._in_a_row = 0
+        self._is_failing = False
+        self._warns = True
         self._epoch = 0
         self._soak = 0.0
         self._backoff = Backoff(EAGER, check.interval, SLOWER, jitter=0)
@@ -69,6 +71,7 @@ class Checker(threading.Thread):
         """Count anew: only what is asked from now on proves; with a `soak`, in seconds, one failure takes it back."""
         with self._lock:
             self._epoch += 1
+            self._warns = True
             self._soak = soak
             self.proved_at = None
             self._in_a_row = 0
@@ -127,6 +130,7 @@ class Checker(threading.Thread):
             self._changed()
 
     def _note(self, problem: str | None, epoch: int) -> None:
+        told = None
         with self._lock:
             self.answers += 1
             self.answered_at = time.time()
@@ -134,7 +138,10 @@ class Checker(threading.Thread):
             self.trouble = None
             if epoch == self._epoch:
                 self._count(problem)
+                told = self._news(problem)
             changed = before != (self.healthy, self.proved, self.trouble)
+        if told:
+            log.log(*told)
         if changed:
             self._changed()
 
@@ -150,6 +157,16 @@ class Checker(threading.Thread):
             self.proved_at = self.proved_at or time.monotonic()
         elif self._in_a_row <= -self.check.fall:
             self.healthy = False
+
+    def _news(self, problem: str | None) -> tuple[int, str, object] | None:
+        """What to log, once the answer is counted: the first failure of a row of them, and the end of that row."""
+        if problem is not None and self._warns:
+            self._is_failing, self._warns = True, False
+            return logging.WARNING, "check fails: %s", problem
+        if self._is_failing and self._in_a_row >= self.check.rise:
+            self._is_failing, self._warns = False, True
+            return logging.INFO, "check passes again: port %s", self.check.port
+        return None
 
 
 class Supervisor(threading.Thread):

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import Any
 
-from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+from kazoo.exceptions import KazooException, NoAuthError, NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType
 
 from zoo_watcher.errors import AgentError, SessionTroubleError
@@ -46,6 +46,10 @@ class Ephemerals:
             self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
         self._unwatched: set[str] = set()
         """What is held as far as this agent knows; its watch is used up, or was lost with the connection."""
+        self._versions: dict[str, int] = {}
+        """The version at which each path had the value that it is held with."""
+        self._made: dict[str, int] = {}
+        """The `czxid` of each: with another, somebody had deleted it."""
         self._numbers = itertools.count(1)
         self._watches: dict[str, int] = {}
         """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
@@ -68,6 +72,10 @@ class Ephemerals:
         self._note_seen()
         return {path for path, value in self._present.items() if value is not None}
 
+    def made(self, path: str) -> int | None:
+        """The `czxid` of an ephemeral; None where it is not held."""
+        return self._made.get(path) if path in self.held else None
+
     def hold(self, path: str, value: bytes) -> None:
         """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
         self._note_seen()
@@ -89,7 +97,20 @@ class Ephemerals:
                 raise SessionTroubleError(f"{path} has just been changed")
             self._forget(path)
             self._present[path] = value
+            self._versions[path] = version
+            self._made[path] = int(stat.czxid)
             self._unwatched.discard(path)
+
+    def look_again(self) -> None:
+        """Find what others have changed or deleted, and no watch has told. Raises `SessionTroubleError`."""
+        pending = {path: self._session.client.exists_async(path) for path in self.held}
+        for path, request in pending.items():
+            with session_trouble(path):
+                stat = self._session.answer(request)
+            if stat is None:
+                self._present[path] = None
+            elif stat.version != self._versions.get(path) or stat.ephemeralOwner not in self._held:
+                self._unwatched.add(path)
 
     def withdraw(self, path: str) -> None:
         """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
@@ -98,11 +119,21 @@ class Ephemerals:
         with session_trouble(path), contextlib.suppress(NoNodeError):
             stat = self._session.ask(self._session.client.exists_async, path)
             if stat is not None and stat.ephemeralOwner in self._held:
-                if path in self._present:
-                    self._present[path] = None
-                self._session.ask(self._session.client.delete_async, path, stat.version)
+                self._delete(path, stat.version)
         self._forget(path)
         self._save()
+
+    def _delete(self, path: str, version: int) -> None:
+        before = self._present.get(path)
+        if path in self._present:
+            self._present[path] = None
+        try:
+            self._session.ask(self._session.client.delete_async, path, version)
+        except NoAuthError:
+            # It stays, so it is held.
+            if path in self._present:
+                self._present[path] = before
+            raise
 
     def withdraw_others(self, configured: set[str]) -> None:
         """Withdraw what an earlier process held and the configuration does not name any more."""

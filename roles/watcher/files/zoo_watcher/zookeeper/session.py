@@ -17,13 +17,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
-from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
+from kazoo.exceptions import (
+    BadVersionError,
+    KazooException,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    RolledBackError,
+    RuntimeInconsistency,
+)
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
+from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 
 from .connection import explain
 from .connector import Connector
@@ -41,6 +50,11 @@ TAKE_UP_TIMEOUT = 3.0
 """Seconds of those that a connection may take, where there is none: without one the session can't be ended."""
 FIRST_PAUSE = 0.5
 """Seconds before kazoo's client is replaced by a new one, at first."""
+
+ANY_VERSION = -1
+OVERTAKEN = (BadVersionError, NodeExistsError, NoNodeError, RolledBackError, RuntimeInconsistency)
+"""What the writes of a transaction end with where somebody was quicker. All else is a refusal, and so is that there is
+no znode for a write that asks for no version: the one that does comes first, and would have failed instead."""
 
 log = logging.getLogger(__name__)
 
@@ -216,11 +230,76 @@ class Session:
     def read(self, path: str, watch: Callable[[Any], None]) -> Znode | None:
         """A znode, or None where there is none; `watch` is called once when that has changed."""
         while True:
+            znode = self.begin_read(path, watch)()
+            if znode is not None or self.ask(self.client.exists_async, path, watch=watch) is None:
+                return znode
+
+    def begin_read(self, path: str, watch: Callable[[Any], None] | None = None) -> Callable[[], Znode | None]:
+        """Ask for a znode; what is returned waits for it, None where there is none. A `watch` is for what is there."""
+        pending = self.client.get_async(path, watch=watch)
+
+        def finish() -> Znode | None:
             try:
-                return Znode(*self.ask(self.client.get_async, path, watch=watch))
+                return Znode(*self.answer(pending))
             except NoNodeError:
-                if self.ask(self.client.exists_async, path, watch=watch) is None:
-                    return None
+                return None
+
+        return finish
+
+    def begin_list(self, path: str) -> Callable[[], list[str]]:
+        """Ask for the names of a znode's children; what is returned waits for them, none where it is not there."""
+        pending = self.client.get_children_async(path)
+
+        def finish() -> list[str]:
+            try:
+                return list(self.answer(pending))
+            except NoNodeError:
+                return []
+
+        return finish
+
+    def create(self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False) -> str | None:
+        """Create a znode, and what is above it; its path, None where there was one. Raises `SessionTroubleError`."""
+        with session_trouble(path):
+            try:
+                options = {"ephemeral": ephemeral, "sequence": sequence, "makepath": True}
+                return str(self.ask(self.client.create_async, path, value, **options))
+            except NodeExistsError:
+                return None
+
+    def delete(self, path: str) -> None:
+        """Delete a znode, where there is one. Raises `SessionTroubleError`."""
+        with session_trouble(path), contextlib.suppress(NoNodeError):
+            self.ask(self.client.delete_async, path)
+
+    def delete_below(self, path: str) -> None:
+        """Delete a znode and all that is below it. Raises `SessionTroubleError`."""
+        levels = [[path]]
+        with session_trouble(path):
+            while levels[-1]:
+                lists = [(parent, self.begin_list(parent)) for parent in levels[-1]]
+                levels.append([f"{parent}/{name}" for parent, names in lists for name in names()])
+        for level in reversed(levels):
+            for one in level:
+                self.delete(one)
+
+    def commit(self, writes: Iterable[Write]) -> bool:
+        """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError` for a refusal."""
+        transaction = self.client.transaction()
+        writes = list(writes)
+        for write in writes:
+            if write.kind == CREATE:
+                transaction.create(write.path, write.value)
+            elif write.kind == SET:
+                transaction.set_data(write.path, write.value, write.version)
+            else:
+                transaction.delete(write.path)
+        with session_trouble(writes[0].path):
+            results = self.answer(transaction.commit_async())
+        for write, result in zip(writes, results):
+            if isinstance(result, KazooException):
+                _check_overtaken(write, result)
+        return not any(isinstance(result, KazooException) for result in results)
 
     def read_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> dict[str, Any]:
         """Znodes by path, all asked for at once: each a `Znode`, or None, or the `SessionTroubleError` that forbids it.
@@ -287,6 +366,16 @@ class Session:
         deadline = time.monotonic() + TAKE_UP_TIMEOUT
         while self._known and not self.client.connected and time.monotonic() < deadline:
             time.sleep(0.02)
+
+
+def _check_overtaken(write: Write, error: KazooException) -> None:
+    """Raises `SessionTroubleError` for a write that is refused however often it is tried."""
+    if isinstance(error, NoNodeError) and write.kind != DELETE and write.version == ANY_VERSION:
+        missing = write.path.rpartition("/")[0] if write.kind == CREATE else write.path
+        what = f"{write.path} not written: {missing} is not there; has somebody deleted it?"
+        raise SessionTroubleError(what) from error
+    if not isinstance(error, OVERTAKEN):
+        raise SessionTroubleError(f"{write.path}: {explain(error)}") from error
 
 
 @contextlib.contextmanager

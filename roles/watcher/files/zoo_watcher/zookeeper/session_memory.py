@@ -49,7 +49,7 @@ class SessionMemory:
 
     def __init__(self, file: Path, chroot: str = "") -> None:
         self._saved = load_json(file, _from_object, Remembered())
-        if self._saved.place not in {None, _place(file)}:
+        if self._saved.place not in {None, place_of(file)}:
             log.warning("session not taken up, path=%s: written before a boot, or copied from elsewhere", file)
             self._saved = Remembered()
         is_former = self._saved.chroot not in {None, chroot}
@@ -61,7 +61,7 @@ class SessionMemory:
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
         """Remember this, where it is something else than before."""
-        memory = Remembered(client_id, frozenset(paths), self._chroot, _place(self._file))
+        memory = Remembered(client_id, frozenset(paths), self._chroot, place_of(self._file))
         if memory == self._saved:
             return
         identity, password = client_id
@@ -93,7 +93,7 @@ class SessionMemory:
             self._file.unlink()
 
 
-def _place(file: Path) -> str | None:
+def place_of(file: Path) -> str | None:
     """What no copy of the file shares with it: the boot of its host, and its directory; None where that is unknown."""
     try:
         boot, directory = BOOT.read_text(encoding="utf-8").strip(), os.stat(file.parent)

@@ -1,0 +1,74 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
+from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import PATIENCE, FleetTurn, limit_of, wait_on
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
+
+
+class ActionModule(ActionBase):
+    """Runs `zoo.deploy.zk_fleet_info`."""
+
+    _supports_async = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        options = dict(self._task.args)
+        release, files = options.get("wait_for_release"), options.get("wait_for_files")
+        limit = limit_of(options)
+        show = Show(str(options.get("app") or DEFAULT_APP), silent=bool(self._task.no_log))
+        # Waiting for both is waiting for one after the other, of which the turns know nothing.
+        if self._task.async_val or limit is None or (release is None) == (not files):
+            return {**result, **show.end(self._once(options, task_vars), tells=False)}
+
+        def run(changed: dict[str, Any]) -> dict[str, Any]:
+            return dict(self._execute_module("zoo.deploy.zk_fleet_info", {**options, **changed}, task_vars=task_vars))
+
+        told: list[str] | None = None if files else []
+        seconds = min(limit, PATIENCE)
+        began = time.monotonic()
+        first = run({"wait_timeout": seconds, "_turn": {"told": told}})
+        first["elapsed"] = time.monotonic() - began
+
+        def wait_again(turn: FleetTurn) -> dict[str, Any]:
+            given = {
+                "agents": turn.agents,
+                "left": turn.left,
+                "generation": None if files else first.get("generation"),
+                "stuck": turn.stuck,
+                "moves": turn.moves,
+                "outcomes": turn.outcomes,
+                "states": first.get("_states"),
+                "told": None if files else turn.told,
+            }
+            return run({"wait_timeout": turn.seconds, "_turn": given})
+
+        words, expected = ", ".join(names_in(files or [])), names_in(options.get("agents") or [])
+        done = show.end(wait_on(first, limit, wait_again, words, expected, show), tells=False)
+        return {**result, **{key: value for key, value in done.items() if key not in {"elapsed", "_states"}}}
+
+    def _once(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module as it is, in the background where that is wanted."""
+        in_background = bool(self._task.async_val) and not self._connection.has_native_async
+        done = self._execute_module("zoo.deploy.zk_fleet_info", options, task_vars=task_vars, wrap_async=in_background)
+        if not in_background:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return dict(done)
+
+
+def names_in(option: Any) -> list[str]:
+    """The entries of an option that is a list, or a text with commas, as the module reads it."""
+    if isinstance(option, str):
+        return [one.strip() for one in option.split(",")]
+    return [str(one) for one in (option if isinstance(option, list) else [option])]

@@ -1,0 +1,155 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a publisher steers a rollout: begins it, and promotes, pauses or halts it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
+from .fleet import live_names, roster_names
+from .lock import Lock, add_guard, guard_of, unlocked
+from .records import AppPaths, Release
+from .releases import Published, begin_anew, now, read_history
+from .rollout_events import Command, Decision
+from .rollout_records import RolloutRecord, begin, choose_stable
+from .rollout_rules import decide
+from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
+from .rollouts import Rollout, published_plan, read_rollouts, read_state, with_entries
+
+if KAZOO_IMPORT_ERROR is None:
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import KazooException, NoAuthError, NodeExistsError, NoNodeError
+
+
+OPENING = frozenset({"promote", "pass"})
+"""The verbs that the lock is about: a rollout can be paused, halted and rolled back whoever holds it."""
+NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
+
+
+class Steered(NamedTuple):
+    """What came of a person's command: the rollout `before` and then, the decision, and the lock where it was read."""
+
+    before: Rollout
+    rollout: Rollout
+    decision: Decision
+    lock: Lock | None
+
+
+def command(
+    client: KazooClient, paths: AppPaths, published: Published, asked: Command, *, writes: bool = True
+) -> Steered:
+    """Do with the rollout of what is published what a person asks.
+
+    Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, `Locked` where
+    its next step would be opened while somebody holds the lock. Unless it `writes`, it only says what would come of it.
+
+    Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
+    """
+
+    def attempt() -> Steered:
+        rollout = _begun_rollout(client, paths, published, writes=writes)
+        decision = decide(rollout.state.parsed_plan(), rollout.state, asked)
+        lock = None
+        if decision.state is not rollout.state and asked.verb in OPENING:
+            lock = unlocked(client, paths, NOT_PROMOTED, force=asked.force)
+        if decision.state is not rollout.state and writes:
+            try:
+                _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
+            except Overtaken:
+                _complete(client, paths, rollout)
+                raise
+        return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, lock)
+
+    before, after, decision, lock = begin_anew(attempt)
+    with contextlib.suppress(ZooKeeperError):  # what was to be done is done
+        if writes:
+            _complete(client, paths, after)
+        before = with_entries(client, paths, before)
+    return Steered(before, replace(after, entries=before.entries), decision, lock)
+
+
+def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:
+    """What carries a decision out; where the whole fleet has proved the commit by it, its mark as bad is taken back."""
+    writes = change_writes(paths.rollout(rollout.generation), rollout.state, rollout.version, decision, now())
+    if decision.state.has_proved and not rollout.state.has_proved:
+        mark = paths.bad(str(rollout.state.release["commitId"]))
+        with translated(mark):
+            writes += [Write(DELETE, mark)] if client.exists(mark) else []
+    return writes
+
+
+def _begun_rollout(client: KazooClient, paths: AppPaths, published: Published, *, writes: bool) -> Rollout:
+    """The rollout of what is published, which begins with that where no host has begun it, if it `writes`.
+
+    Raises `ZooKeeperError` where nothing is rolled out.
+    """
+    if published.release is None or published.generation is None:
+        raise ZooKeeperError(f"{paths.config}: {published}: there is no rollout")
+    rollout = read_state(client, paths, published.generation)
+    if rollout is not None:
+        return rollout
+    content = published_plan(client, paths, published.release, published.generation)
+    if content is None:
+        raise ZooKeeperError(f"{paths.config}: {published}; it is not rolled out in steps, but at once")
+    if not writes:
+        return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {})
+    begin_rollout(client, paths, published.generation, published.release, content)
+    begun = read_state(client, paths, published.generation)
+    if begun is None:
+        raise Overtaken(f"{paths.rollout(published.generation)}: deleted meanwhile")
+    return begun
+
+
+def _complete(client: KazooClient, paths: AppPaths, rollout: Rollout) -> None:
+    """Make anew what somebody has deleted of a rollout: nothing moves without its gate, nobody without the others."""
+    _root, *below = begin_writes(paths.rollout(rollout.generation), rollout.state, now())
+    for write in below:
+        with translated(write.path), contextlib.suppress(NodeExistsError, NoNodeError):
+            if client.exists(write.path) is None:
+                client.create(write.path, write.value)
+
+
+def begin_rollout(client: KazooClient, paths: AppPaths, generation: int, release: Release, content: Any) -> None:
+    """Begin a rollout, unless a host has. Raises `ZooKeeperError`."""
+    state = beginning(client, paths, release, content)
+    for parent in (paths.rollouts, paths.bad_commits):
+        with translated(parent):
+            client.ensure_path(parent)
+    try:
+        _commit(client, begin_writes(paths.rollout(generation), state, now()))
+    except Overtaken:
+        return  # somebody has begun it
+
+
+def beginning(client: KazooClient, paths: AppPaths, release: Release, content: Any) -> RolloutRecord:
+    """How a rollout of the fleet as it is now begins."""
+    history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
+    stable = choose_stable(release, content, history, read_rollouts(client, paths))
+    # As the hosts reckon it, which do not list the fleet.
+    fleet = max(1, len(live_names(client, paths)), len(roster_names(client, paths)))
+    return begin(release, content, stable, fleet)
+
+
+def _commit(client: KazooClient, writes: list[Write], lock: Lock | None = None) -> None:
+    """Carry out all of the writes, or none. Raises `Overtaken` where somebody was quicker, `ZooKeeperError`."""
+    transaction = client.transaction()
+    for write in writes:
+        if write.kind == CREATE:
+            transaction.create(write.path, write.value)
+        elif write.kind == DELETE:
+            transaction.delete(write.path)
+        else:
+            transaction.set_data(write.path, write.value, write.version)
+    if lock is not None:
+        add_guard(transaction, lock)
+    with translated(writes[0].path):
+        results = transaction.commit()
+    for path, result in zip([*(write.path for write in writes), *([lock.path] if lock else [])], results):
+        if isinstance(result, NoAuthError):
+            raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
+    if any(isinstance(result, KazooException) for result in results):
+        raise Overtaken(f"{writes[0].path}: changed meanwhile")

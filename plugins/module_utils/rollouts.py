@@ -1,0 +1,256 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rollout of a release as a publisher reads it, and what goes before it: its plan, and commits that are bad."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated, unless_refused
+from .fleet import live_names, names_below, read_children, roster_names
+from .records import ROLLED_BACK_FROM, AppPaths, InvalidRecord, Release, RosterEntry, parse_object
+from .releases import ROLLOUT, read_history
+from .rollout_phases import STOPPED
+from .rollout_plan import check_keys, read_plan
+from .rollout_records import HostEntry, RolloutPaths, RolloutRecord, describe, newest_known, rollout_of
+
+if KAZOO_IMPORT_ERROR is None:
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import NoNodeError
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout as it was read: its state, the `version` of that, and what each host has come to in it, by name."""
+
+    generation: int
+    state: RolloutRecord
+    version: int
+    entries: Mapping[str, HostEntry]
+
+    def to_object(self) -> dict[str, Any]:
+        """What a module returns of it."""
+        plan = self.state.parsed_plan()
+        return {
+            "phase": self.state.phase,
+            "step": self.state.step + 1,
+            "steps": len(plan.steps),
+            "moves": self.state.moves,
+            "waits_for": self.state.waits_for,
+            "says": describe(plan, self.state),
+            "places": self.state.places,
+            "fleet": self.state.fleet,
+            "counts": {name: number for name, number in self.state.counts.items() if number},
+            "since": self.state.since,
+            "by": self.state.by,
+            "reason": self.state.reason,
+            "from": self.state.stable and self.state.stable["commitId"],
+            "plan": self.state.plan,
+            "hosts": {name: entry.to_object() for name, entry in sorted(self.entries.items())},
+        }
+
+
+def read_rollout(client: KazooClient, paths: AppPaths, generation: int) -> Rollout | None:
+    """The rollout of a generation; None where none has begun. Raises `ZooKeeperError`, also where it can't be read."""
+    rollout = read_state(client, paths, generation)
+    return None if rollout is None else with_entries(client, paths, rollout)
+
+
+def read_state(client: KazooClient, paths: AppPaths, generation: int) -> Rollout | None:
+    """As `read_rollout`, without the entries of its hosts: of thousands, these take long to read."""
+    root = paths.rollout(generation)
+    with translated(root):
+        try:
+            data, stat = client.get(root)
+        except NoNodeError:
+            return None
+    try:
+        return Rollout(generation, RolloutRecord.from_node(data), stat.version, {})
+    except InvalidRecord as exc:
+        raise ZooKeeperError(f"{root}: {exc}", path=root) from exc
+
+
+def with_entries(client: KazooClient, paths: AppPaths, rollout: Rollout) -> Rollout:
+    """A rollout with the entries of its hosts as they are now. Raises `ZooKeeperError`."""
+    root = paths.rollout(rollout.generation)
+    below = RolloutPaths(root)
+    nodes = [*read_children(client, below.hosts), *read_children(client, below.in_flight)]
+    try:
+        entries = {node.path.rpartition("/")[2]: HostEntry.from_node(node.data) for node in nodes}
+    except InvalidRecord as exc:
+        raise ZooKeeperError(f"{root}: {exc}", path=root) from exc
+    return replace(rollout, entries=entries)
+
+
+def rollout_result(client: KazooClient, paths: AppPaths, generation: int | None) -> dict[str, Any]:
+    """What a module returns of a generation's rollout; nothing where there is none, or where it can't be read now."""
+    try:
+        rollout = None if generation is None else read_rollout(client, paths, generation)
+        if rollout is None:
+            return {}
+        # Only what has stopped may be bad: nobody is asked for it while a rollout goes on.
+        commit_id = rollout.state.release.get("commitId")
+        bad = why_bad(client, paths, commit_id) if rollout.state.phase in STOPPED and commit_id else None
+    except ZooKeeperError:
+        return {}
+    return {"rollout": {**rollout.to_object(), **({"bad": bad} if bad else {})}}
+
+
+def published_plan(client: KazooClient, paths: AppPaths, release: Release, generation: int) -> Any:
+    """How a release is rolled out that is published now: as its record says, else the policy; None for all at once.
+
+    Raises `InvalidRecord` where nobody can follow it.
+    """
+    content = rollout_of(release, read_policy(client, paths, generation))
+    return content if read_plan(content) else None
+
+
+def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) -> Mapping[str, Any]:
+    """The policy that counts for a generation, None for one that is to come: it was made before that; empty for none.
+
+    Raises `InvalidRecord`.
+    """
+    with translated(paths.policy):
+        try:
+            data, stat = client.get(paths.policy)
+        except NoNodeError:
+            return {}
+    if generation is not None and stat.czxid > generation:
+        return {}
+    try:
+        return parse_object(data)
+    except InvalidRecord as exc:
+        raise InvalidRecord(f"{paths.policy}: {exc}") from exc
+
+
+def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Release:
+    """A release that is to be published, with the plan by which it is rolled out: the policy's where it has none.
+
+    So it stays what it was when the release was published. Raises `InvalidRecord` where nobody can follow it.
+    """
+    if release.extra.get(ROLLOUT) is not None:
+        return release
+    policy = read_policy(client, paths, None)
+    content = policy.get(ROLLOUT)
+    try:
+        read_plan(content)
+        if ROLLED_BACK_FROM not in release.extra:  # going back is not kept by a misspelt key
+            check_keys(content)
+    except InvalidRecord as exc:
+        raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
+    return replace(release, extra={**release.extra, ROLLOUT: content}) if content is not None else release
+
+
+class Unknown(NamedTuple):
+    """What steps of a rollout take their hosts by, and no host has: names, and labels in words."""
+
+    names: list[str]
+    labels: list[str]
+
+
+def unknown_hosts(client: KazooClient, paths: AppPaths, release: Release) -> Unknown:
+    """The names and labels in a release's plan that no host of the fleet has; labels are known of the roster only.
+
+    None are where the fleet can't be read: who publishes need not be able to.
+    """
+    return unless_refused(lambda: _unknown_hosts(client, paths, release), Unknown([], []))
+
+
+def _unknown_hosts(client: KazooClient, paths: AppPaths, release: Release) -> Unknown:
+    plan = read_plan(release.extra.get(ROLLOUT))
+    steps = plan.steps if plan else ()
+    named = {name for step in steps for name in step.names}
+    names = named.difference(roster_names(client, paths), live_names(client, paths)) if named else set()
+    by_labels = [step for step in steps if step.labels]
+    known = roster_labels(client, paths) if by_labels else {}
+    unknown = [step for step in by_labels if not any(step.takes(name, labels) for name, labels in known.items())]
+    return Unknown(sorted(names), [", ".join(f"{key}={value}" for key, value in step.labels) for step in unknown])
+
+
+def roster_labels(client: KazooClient, paths: AppPaths) -> dict[str, Mapping[str, str]]:
+    """The labels of each host in the roster; none of one whose agent has never said them."""
+    return {node.path.rpartition("/")[2]: _labels(node.data) for node in read_children(client, paths.roster)}
+
+
+def _labels(data: bytes) -> Mapping[str, str]:
+    try:
+        labels = RosterEntry.from_node(data).labels
+    except InvalidRecord:
+        return {}
+    return labels if isinstance(labels, Mapping) else {}
+
+
+def describe_unknown(unknown: Unknown) -> str:
+    """What a publisher is to warn of; empty where all are known."""
+    names = f"no host of the fleet has the name {' or '.join(unknown.names)}" if unknown.names else ""
+    labels = f"no host in the roster has the labels {' or '.join(unknown.labels)}" if unknown.labels else ""
+    said = ", and ".join(filter(None, [names, labels]))
+    return f"rollout.steps: {said}: the rollout goes without" if said else ""
+
+
+def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, before: Release | None) -> str | None:
+    """What a publisher is to warn of where a plan has no steps because no release is known to work; None for nothing.
+
+    Of the first release of an application, of which there is none `before`, and of a rollback nobody expects any.
+    """
+    content = release.extra.get(ROLLOUT)
+    plan = read_plan(content)
+    if plan is None or plan == plan.without_steps() or before is None or ROLLED_BACK_FROM in release.extra:
+        return None
+    if isinstance(content, Mapping) and content.get("from") is not None:
+        return None
+    # Who publishes need not be able to read all that.
+    if unless_refused(lambda: _is_one_known(client, paths, release.relative_path), True):
+        return None
+    return (
+        f"rollout.steps: no release is known to work at {release.relative_path}, so there are no steps, and all hosts "
+        "get this one, maxInFlight at a time; name the commit that they are to have meanwhile with from"
+    )
+
+
+def _is_one_known(client: KazooClient, paths: AppPaths, relative_path: str) -> bool:
+    """Whether a release at this place is known to work."""
+    history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
+    return newest_known(relative_path, history, read_rollouts(client, paths)) is not None
+
+
+def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
+    """The states of the rollouts that are kept, by generation; without those that can't be read."""
+    states = {}
+    for node in read_children(client, paths.rollouts):
+        name = node.path.rpartition("/")[2]
+        try:
+            states[int(name)] = RolloutRecord.from_node(node.data)
+        except ValueError:
+            continue
+    return states
+
+
+def bad_commits(client: KazooClient, paths: AppPaths) -> list[str]:
+    """The commits that are known to be bad."""
+    return names_below(client, paths.bad_commits)
+
+
+def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
+    """Why a commit is known to be bad, for a message; None where it is not."""
+    with translated(paths.bad(commit_id)):
+        try:
+            data = client.get(paths.bad(commit_id))[0]
+        except NoNodeError:
+            return None
+    try:
+        mark = json.loads(data)
+        return f"{mark['reason']} (since {mark['since']}, by {mark['by']})"
+    except (ValueError, KeyError, TypeError):
+        return "its mark can't be read"
+
+
+def check_not_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> None:
+    """Raise an `InvalidRecord` where a commit is known to be bad."""
+    why = why_bad(client, paths, commit_id)
+    if why:
+        raise InvalidRecord(f"{commit_id} is known to be bad: {why}; publish another one, or this with force")

@@ -1,0 +1,176 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the controller does for a rollout while it waits for it: it asks gates, and notifies of each change of phase.
+
+The rollout is in ZooKeeper, and goes on or rests without the controller. What gates have come to is written as a
+person's wish is: for the state that it is about, and for no other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import HALTED, PAUSED, SOAKING
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import GATES
+from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
+
+from . import command, web
+from .event import environment_of, event_of, text_of
+from .gates import FAILED, INCONCLUSIVE, GateAnswer, GateVerdict, StepGate, judge_answer, judge_command, verdict
+from .options import Notification
+
+VERBS = {FAILED: "halt", INCONCLUSIVE: "pause"}
+"""What becomes of a rollout by what its gates have come to, where they did not pass."""
+
+display = Display()
+
+
+class Attendant:
+    """Attends one rollout of an application, for the task of one worker of Ansible's; a `silent` one prints nothing."""
+
+    def __init__(
+        self,
+        app: str,
+        gates: Sequence[StepGate] = (),
+        notification: Notification | None = None,
+        *,
+        silent: bool = False,
+    ) -> None:
+        self.answers: list[dict[str, Any]] = []
+        self._silent = silent
+        self._lock: str | None = None
+        self._app = app
+        self._gates = gates
+        self._notification = notification
+        self._moves: int | None = None
+        self._changes = False
+        self._latest: Mapping[str, Any] = {}
+        self._parent = os.getppid()
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is anything to do at a change of phase."""
+        return bool(self._gates or self._notification)
+
+    @property
+    def is_locked_out(self) -> bool:
+        """Whether no gate is asked now, for somebody holds the lock."""
+        return self._lock is not None
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether there are gates to ask."""
+        return bool(self._gates)
+
+    def saw(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The module's result, to be waited on where gates are to be asked; tells of a change of phase, and of a lock.
+
+        It tells of an answer, too, that counts for nothing, because somebody was quicker. A wait that has failed has
+        ended, as where another release is published: nobody asks for that rollout any more.
+        """
+        lock, late = result.pop("_lock", None), result.pop("_late", None)
+        if late:
+            self._tell(f"that comes too late: {late}")
+        if lock and lock != self._lock:
+            self._tell(f"{lock}; the gates are asked once it is unlocked")
+        self._latest, self._lock = result, lock
+        self._changes = self._changes or bool(result.get("changed"))
+        rollout = result.get("rollout")
+        if not rollout:
+            return result
+        is_news = self._changes if self._moves is None else rollout["moves"] != self._moves
+        self._moves = rollout["moves"]
+        if is_news and self._notification:
+            self._notify(self._notification, event_of(self._app, result))
+        goes_on = self._waits_for_gates(rollout) and not result.get("failed")
+        return {**result, "timed_out": True} if goes_on else result
+
+    def _waits_for_gates(self, rollout: Mapping[str, Any]) -> bool:
+        return self.has_gates and rollout["phase"] == PAUSED and rollout["waits_for"] == GATES
+
+    def next_command(self) -> dict[str, Any] | None:
+        """What is to be done with the rollout as it was seen last, by what its gates say; None for nothing."""
+        rollout = self._latest.get("rollout") or {}
+        if not rollout or not self.has_gates or self._lock:
+            return None
+        if self._waits_for_gates(rollout):
+            return self.command_for(self._latest, "pass")
+        if rollout["phase"] == SOAKING and is_unattended(rollout):
+            given = self.command_for(self._latest, "")
+            return given if given["verb"] == VERBS[FAILED] else None
+        return None
+
+    def command_for(self, result: Mapping[str, Any], passed: str) -> dict[str, Any]:
+        """Ask the gates; what is to be done then: `passed` where they pass, with the state in the result only."""
+        decided = self._ask(event_of(self._app, result))
+        self.check_parent()
+        moves = result["rollout"]["moves"]
+        if decided.decided_by is None:
+            return {"verb": passed, "by": "the gates" if passed == "pass" else "", "reason": "", "moves": moves}
+        gate = f"gate {decided.decided_by.name}"
+        return {"verb": VERBS[decided.outcome], "by": gate, "reason": str(decided.decided_by), "moves": moves}
+
+    def check_parent(self) -> None:
+        """Raise an `AnsibleActionFail` where ansible-playbook has ended.
+
+        A worker outlives one that was killed: it would wait for ever, and nobody would know what it does.
+        """
+        if os.getppid() != self._parent:
+            raise AnsibleActionFail("ansible-playbook has ended, so nothing is waited for, and no gate opens anything")
+
+    def _ask(self, event: Mapping[str, Any]) -> GateVerdict:
+        answers = []
+        for gate in self._gates:
+            answer = ask(gate, event)
+            answers.append(answer)
+            self.answers.append({**answer._asdict(), "step": event["step"]})
+            self._tell(str(answer))
+            if answer.outcome == FAILED:
+                break
+        return verdict(answers)
+
+    def _tell(self, line: str) -> None:
+        if not self._silent:
+            say(f"{'':9}{line}")
+
+    def _notify(self, notification: Notification, event: Mapping[str, Any]) -> None:
+        environment = {**environment_of(event), **notification.environment}
+        ended = command.run(notification.command, notification.timeout, environment, text_of(event))
+        if ended.status != 0:
+            why = ended.problem or f"ended with {ended.status}"
+            display.warning(f"notify: the command {why}; nobody may know that the rollout is {event['phase']}")
+
+    def at_end(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result once the wait is over: a rollout that still waits for its gates has not been proved in time."""
+        if not result.get("timed_out") or result.get("failed"):
+            return result
+        why = f"not proved in time: step {result['rollout']['step']} still waits for its gates"
+        return {**result, "failed": True, "msg": f"{why}; promote it, with the gates, to go on (promote.yml)"}
+
+    def explain(self, result: dict[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The result of a command: where gates did not pass, it has failed if that halts, and the message says it."""
+        if given and given["verb"] in VERBS.values():
+            if not result.get("changed") or given["reason"] not in str(result.get("msg")):
+                result["msg"] = "; ".join(filter(None, [given["reason"], result.get("msg")]))
+            phase = (result.get("rollout") or {}).get("phase")
+            result["failed"] = bool(result.get("failed")) or phase == HALTED
+        return result
+
+
+def ask(gate: StepGate, event: Mapping[str, Any]) -> GateAnswer:
+    """What a gate says now; it takes its timeout at the most."""
+    if gate.command:
+        environment = {**environment_of(event), **(gate.environment or {})}
+        return judge_command(gate, command.run(gate.command, gate.timeout, environment, text_of(event)))
+    return judge_answer(gate, web.get(gate.url, gate.timeout, gate.options or {}))
+
+
+def is_unattended(rollout: Mapping[str, Any]) -> bool:
+    """Whether a rollout goes on where nobody asks its gates."""
+    return isinstance(rollout["plan"], Mapping) and bool(rollout["plan"].get("unattended"))

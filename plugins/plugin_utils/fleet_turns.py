@@ -1,0 +1,232 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A long wait for a fleet, in turns of some seconds between which it is shown how far the fleet is.
+
+`zk_release` and `zk_fleet_info` wait so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import NOT_LIVE, listed, reason_of
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+
+from .fleet_limit import Limit, is_seen
+from .progress.fleet_report import how_far
+from .progress.fleet_show import Show
+from .progress.host_line import news, outcomes
+from .progress.plain_text import brief, plain
+from .progress.rollout_line import on_their_way
+
+PATIENCE = 10.0
+"""Seconds between two lines of progress."""
+PAUSE = 1.0
+"""Seconds before the module is run again that an outage has ended early."""
+FLEET = (
+    *("agents", "failed_agents", "pending_agents", "lost_agents", "converged", "degraded"),
+    *("generation", "commit_id", "served", "states", "failures", "missing_agents", "rollout"),
+)
+"""What the module knows better each time that it has seen the fleet."""
+MANY = 200
+"""The size of a fleet of which each turn takes a while: its progress is shown every `PATIENCE` seconds, not earlier."""
+NAMED = 5
+"""How many of the agents that are waited for a line of progress names."""
+
+
+class FleetTurn(NamedTuple):
+    """One more wait: its `seconds`, those that are `left` of all, and what the module is to know of the turns before.
+
+    `agents` were live already; for `stuck` seconds none could go on; the reasons `told` were shown, and so was the
+    rollout with so many `moves`, and how many had proved it and given up (`outcomes`; None where others are no news).
+    """
+
+    seconds: float
+    left: float
+    agents: list[str]
+    stuck: float
+    told: list[str]
+    moves: int | None = None
+    outcomes: Sequence[int] | None = None
+
+
+def limit_of(options: Mapping[str, Any]) -> float | None:
+    """Seconds to wait; None where the module is to refuse the option itself."""
+    limit = options.get("wait_timeout")
+    try:
+        return float(WAITING_OPTIONS["wait_timeout"]["default"] if limit is None else limit)
+    except (TypeError, ValueError):
+        return None
+
+
+def wait_on(
+    result: dict[str, Any],
+    limit: float,
+    run: Callable[[FleetTurn], dict[str, Any]],
+    files: str = "",
+    named: Collection[str] = (),
+    show: Show | None = None,
+    *,
+    by_rollout: bool = False,
+) -> dict[str, Any]:
+    """Run the module again while its wait has timed out, until `limit` seconds after its beginning; the result then.
+
+    That is `elapsed` seconds before the end of the first turn. An ensemble that does not answer has timed out too.
+    `files` are the znodes whose files are waited for, in words, instead of a release. Who is `named` is waited for
+    without having been live. `show` prints how far the fleet is before each run. `by_rollout`: nobody has set the
+    limit, and a rollout has none, whenever it begins.
+    """
+    show, latest = show or Show(""), result
+    began = time.monotonic()
+    published = began - result.get("elapsed", 0.0)
+    told: list[str] = []
+    live: set[str] = set()
+    stuck_since: float | None = None
+    limits = Limit(limit, by_rollout=by_rollout)
+    while result.get("timed_out"):
+        left = limits.left(result, latest, began - published)
+        if left <= 0:
+            break
+        seconds = min(left, PATIENCE)
+        stuck_since = (stuck_since or began) if is_stuck(result) and not files else None
+        if not files:
+            show.begin(result)
+        show.tell(progress(latest, began - published, told, files, show.shown))
+        told = [] if files else [*told, *(reason for reason in reasons(result) if reason not in told)]
+        live.update(seen(result, named))
+        show.shown.update(outcomes(latest))
+        turn = FleetTurn(seconds, left, sorted(live), began - (stuck_since or began), told)
+        latest = run(turn._replace(moves=(result.get("rollout") or {}).get("moves"), outcomes=counted(result)))
+        result = combined(result, latest)
+        spent = time.monotonic() - began
+        if result.get("timed_out") and spent < seconds:
+            time.sleep(min(PAUSE, left - spent))
+        began = time.monotonic()
+        result["elapsed"] = round(began - published, 3)
+    return {**result, **limits.why_over()}
+
+
+def seen(result: dict[str, Any], named: Collection[str]) -> set[str]:
+    """The names of all agents that were live at some time.
+
+    So were those that are waited for, unless they are `named`; an outage leaves no others.
+    """
+    names = {agent["name"] for agent in result.get("agents", [])}
+    return names.union(result.get("lost_agents", []), set(result.get("pending_agents", [])).difference(named))
+
+
+def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """What the module had published, and what became of the wait later: of the fleet, what was last seen."""
+    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed", "timed_out"}}
+    fleet = FLEET if "agents" in later else ()
+    known = {key: later[key] for key in (*fleet, "timed_out", "overtaken_by", "msg", "exception") if key in later}
+    warnings = list(dict.fromkeys([*before.get("warnings", []), *later.get("warnings", [])]))
+    return {**kept, **known, "failed": later.get("failed", False), **({"warnings": warnings} if warnings else {})}
+
+
+def statuses(result: dict[str, Any], which: str) -> dict[str, AgentStatus]:
+    """The statuses of the agents that a list in the result names, as far as they were read."""
+    known = {agent["name"]: agent for agent in result.get("agents", [])}
+    return {name: AgentStatus.from_object(known[name]) for name in result.get(which, []) if name in known}
+
+
+def is_stuck(result: dict[str, Any]) -> bool:
+    """Whether nobody who is waited for can go on."""
+    pending = statuses(result, "pending_agents")
+    return bool(pending) and len(_stopped(result)) == len(pending)
+
+
+def _stopped(result: dict[str, Any]) -> dict[str, AgentStatus]:
+    """Who is waited for and can't go on; what an agent still says of an earlier generation is no reason."""
+    generation = result.get("generation")
+    pending = statuses(result, "pending_agents").items()
+    return {name: status for name, status in pending if status.waits_for and status.generation == generation}
+
+
+def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Why agents have failed, or try again, and which."""
+    why: dict[str, list[str]] = {}
+    for name, status in sorted({**_stopped(result), **statuses(result, "failed_agents")}.items()):
+        reason = reason_of(status)
+        if reason:
+            why.setdefault(reason, []).append(name)
+    return why
+
+
+def counted(result: Mapping[str, Any]) -> list[int] | None:
+    """How many agents of a rollout have proved it, and how many have given up; None where others are no news."""
+    if not result.get("rollout") or not 0 < len(result.get("agents", [])) <= MANY:
+        return None
+    others = {*result["failed_agents"], *result["pending_agents"]}
+    proved = [agent["name"] for agent in result["agents"] if agent["name"] not in others]
+    return [len(proved), len(result["failed_agents"])]
+
+
+def progress(
+    result: dict[str, Any],
+    seconds: float,
+    told: Collection[str] = (),
+    files: str = "",
+    shown: Mapping[str, str] | None = None,
+) -> list[str]:
+    """How far the fleet is, and who is waited for or missing.
+
+    Further lines are what hosts of a rollout have come to that were not `shown`, and the reasons that are not `told`.
+    In an outage the line is about that. An agent's state and its reason are about the release, and say nothing of
+    `files`.
+    """
+    line = f"{seconds:5.0f} s  {_how_far(result, files)}"
+    if files:
+        return [line]
+    hosts = news(result, shown or {}) if result.get("rollout") else []
+    why = [f"{listed(names)}: {brief(reason)}" for reason, names in reasons(result).items() if reason not in told]
+    return [line, *(f"{'':9}{text}" for text in [*hosts, *why])]
+
+
+def _how_far(result: dict[str, Any], files: str) -> str:
+    if not is_seen(result):
+        return plain(result.get("msg"))
+    if result.get("rollout") and not files:
+        return _how_far_rolled_out(result)
+    states, pending = _states(result), result["pending_agents"]
+    named = _waited_for(result, files)
+    fleet = {*states, *pending, *result["failed_agents"]}
+    proved = len(fleet) - len(pending) - len(result["failed_agents"])
+    waited = named or "fewer are live than min_agents and max_missing ask for"
+    absent = [name for name in result.get("missing_agents", []) if name not in pending]
+    missing = f"; missing: {listed(absent)}" if absent else ""
+    what = f"the files of {files}" if files else short(result["commit_id"])
+    return plain(f"{proved} of {len(fleet)} agents have proved {what}; {waited}{missing}")
+
+
+def _how_far_rolled_out(result: dict[str, Any]) -> str:
+    """The rollout's line; of one that is done, who is still waited for, as nobody is on the way."""
+    way = on_their_way(result["rollout"])
+    missing = f"; missing: {listed(result['missing_agents'])}" if result.get("missing_agents") else ""
+    going = f"; on their way: {listed(way)}" if way else ""
+    waited = plain(_waited_for(result)) if result["rollout"]["phase"] == DONE and not way else ""
+    far = how_far(result, datetime.now(timezone.utc))
+    return f"{short(result['commit_id'])}  {far}{going}{f'; {waited}' if waited else ''}{missing}"
+
+
+def _states(result: dict[str, Any]) -> dict[str, str]:
+    return {agent["name"]: agent["state"] + (", held" if agent.get("held") else "") for agent in result["agents"]}
+
+
+def _waited_for(result: dict[str, Any], files: str = "") -> str:
+    """Who is pending, and in which state; empty where nobody is."""
+    states, pending = _states(result), result["pending_agents"]
+    waiting = {name: "pending" if files and name in states else states.get(name, NOT_LIVE.what) for name in pending}
+    named = ", ".join(f"{name} is {state}" for name, state in list(waiting.items())[:NAMED])
+    return named + (f" and {len(pending) - NAMED} more" if len(pending) > NAMED else "")
+
+
+def short(commit_id: str | None) -> str:
+    """A commit as a line of progress names it. Where none is published, agents have only to be live."""
+    return commit_id[:10] if commit_id else "that they are live"

@@ -1,0 +1,241 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How it is with a fleet, for a person: a table of its hosts, what it serves, and what to do next.
+
+Pure: `result` is what `zk_release` and `zk_fleet_info` return.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import by_commit, listed, reason_of
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, describe_mark
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+
+from .host_line import short
+from .plain_text import brief, cut, plain, wrapped
+from .rollout_line import next_step, progress_bar, standing
+
+MOST_ROWS = 20
+"""How many hosts a table has; of a larger fleet those that matter are shown, and the rest is counted."""
+LONGEST_NAME = 32
+WAITING = {"waiting": "waits for its turn", "halted": ""}
+"""What is said of hosts that have not begun, in the state that they are in."""
+MOST_REASONS = 6
+"""How many reasons are told."""
+WIDTH = 160
+"""Characters of a line where nobody says another number."""
+
+
+IN_TROUBLE, ON_ITS_WAY, AT_REST, UP_TO_DATE = range(4)
+LEFT_OUT = ("are in trouble", "are on their way", "wait, or stay where they are", "are up to date")
+"""How it is with a host: which rows come first where there are too many, and what is said of those left out."""
+
+
+class Row(NamedTuple):
+    """A host of a table. `reason` is why it has not proved the release, to be told once for all who have it."""
+
+    name: str
+    state: str
+    serves: str
+    back_to: str
+    since: str
+    text: str
+    rank: int = AT_REST
+    reason: str = ""
+
+
+HEADER = Row("server", "state", "serves", "back to", "since (UTC)", "")
+
+
+def headline(result: Mapping[str, Any], app: str) -> str:
+    """Which application goes from what to what, by whom; empty where nothing is known to be published."""
+    if not result.get("commit_id"):
+        return ""
+    release, rollout = result.get("release") or {}, result.get("rollout") or {}
+    before = (result.get("before") or {}).get("commitId") or rollout.get("from")
+    way = [_named(commit_id, one) for commit_id, one in ((before, result.get("before") or {}),) if commit_id]
+    way.append(_named(result["commit_id"], release))
+    ref = release.get("ref") if release.get("ref") != release.get("commitId") else None
+    who = ", ".join(plain(one) for one in (release.get("publisher"), ref) if one)
+    return "  ".join(filter(None, [plain(app.rpartition("/")[2]), " -> ".join(dict.fromkeys(way)), who and f"({who})"]))
+
+
+def ending(result: Mapping[str, Any]) -> str:
+    """How a wait has ended, and after how long; empty where nothing was waited for."""
+    if "agents" not in result or "elapsed" not in result:
+        return ""
+    proved = f"{len(proved_agents(result))} of {len(result['agents'])} have proved commit {short(result['commit_id'])}"
+    missing = f"; {len(result['missing_agents'])} missing" if result.get("missing_agents") else ""
+    if result.get("failed"):
+        return f"FAILED after {result['elapsed']:.0f} s: {proved}{missing}"
+    since = "it was published" if result.get("changed") and "release" in result else "it was asked for"
+    return f"{proved}, {result['elapsed']:.2f} s after {since}{missing}"
+
+
+def _named(commit_id: str, release: Mapping[str, Any]) -> str:
+    """A commit, with its subject where the publisher has noted it."""
+    subject = release.get(SUBJECT)
+    return short(commit_id) + (f' "{cut(plain(subject), 40)}"' if subject else "")
+
+
+def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
+    """How far it is, a row for each host, why some are no further, what they serve instead, and what to do next.
+
+    Where another release was published during a wait, that is of the one which is desired now.
+    """
+    later = result.get("overtaken_by")
+    result = result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
+    rows = list(table_rows(result)) if "agents" in result else []
+    rollout = result.get("rollout") or {}
+    stopped, step = brief(rollout.get("reason") or ""), next_step(rollout) if rollout else ""
+    step = step if later is None else after_overtaking(**later)
+    reasons = [*([f"why: {stopped}"] if stopped else []), *why(rows, stopped)]
+    about = [*(table(rows, width) if "agents" in result else []), *_listed(reasons, width), *serves(result)]
+    return [line for line in [how_far(result, now), *about, f"Next: {step}" if step else ""] if line]
+
+
+def after_overtaking(commit_id: str | None, generation: int | None) -> str:
+    """What a person can do whose wait was overtaken by this generation; None: the release was deleted."""
+    if generation is None:
+        return "deploy.yml publishes a release; this one was deleted meanwhile"
+    if commit_id is None:
+        return "status.yml shows what was published meanwhile, which is no release"
+    return f"status.yml shows how {short(commit_id)} gets on, which was published meanwhile"
+
+
+def _listed(reasons: Sequence[str], width: int) -> list[str]:
+    """Some reasons, each in as many lines as it needs."""
+    lines = [line for one in reasons[:MOST_REASONS] for line in wrapped(one, width, "  ")]
+    left = len(reasons) - MOST_REASONS
+    return [*lines, *([f"  and {left} more reasons"] if left > 0 else [])]
+
+
+def how_far(result: Mapping[str, Any], now: datetime) -> str:
+    """How many have proved it, and where its rollout is; of a fleet that nobody has looked at, only that."""
+    if "agents" not in result:
+        return standing(result["rollout"], now)
+    rollout, missing = result.get("rollout"), result.get("missing_agents") or []
+    whole, proved = len(result["agents"]) + len(missing), len(proved_agents(result))
+    troubles = _troubles(rollout or {}, result, len(missing))
+    return "  ".join(filter(None, [standing(rollout, now) if rollout else "", progress_bar(proved, whole)])) + (
+        f" {proved} of {whole}{troubles}"
+    )
+
+
+def proved_agents(result: Mapping[str, Any]) -> list[str]:
+    """The names of those who have proved the desired release."""
+    return [agent["name"] for agent in result["agents"] if _has_proved(agent, result.get("generation"))]
+
+
+def _has_proved(agent: Mapping[str, Any], generation: int | None) -> bool:
+    return generation is not None and agent.get("state") == "active" and agent.get("generation") == generation
+
+
+def _troubles(rollout: Mapping[str, Any], result: Mapping[str, Any], missing: int) -> str:
+    counts = rollout.get("counts") or {"failed": len(result.get("failed_agents") or [])}
+    numbers = {"failed": counts.get("failed", 0), "lost": counts.get("lost", 0), "missing": missing}
+    return "".join(f", {number} {name}" for name, number in numbers.items() if number)
+
+
+def table_rows(result: Mapping[str, Any]) -> Iterable[Row]:
+    """A row for each host, live or missing."""
+    rollout = result.get("rollout") or {}
+    for agent in result.get("agents", []):
+        yield _row(agent, result.get("generation"), rollout)
+    for name in result.get("missing_agents") or []:
+        text = "; ".join(filter(None, [_entry(name, rollout), "in the roster, and not live"]))
+        yield Row(plain(name), "missing", "-", "-", "", text, IN_TROUBLE)
+
+
+def _row(agent: Mapping[str, Any], generation: int | None, rollout: Mapping[str, Any]) -> Row:
+    status = AgentStatus.from_object(agent)
+    proved = _has_proved(agent, generation)
+    marks = [brief(describe_mark(mark, agent[mark])) for mark in ("held", "drained") if agent.get(mark)]
+    troubles = [brief(trouble) for trouble in agent["troubles"]] if isinstance(agent.get("troubles"), list) else []
+    # What the rollout waits for is told once, not by each host that waits with it.
+    waits = bool(rollout) and status.state in WAITING
+    reason, stopped = brief(reason_of(status) or ""), brief(rollout.get("reason") or "")
+    said = WAITING[status.state] if waits else "" if stopped and stopped in reason else reason
+    drift = "" if proved or generation is None else "drift"
+    text = "; ".join(filter(None, [_entry(status.name, rollout), *marks, _joined(drift, said), *troubles]))
+    has_failed = generation is not None and status.gave_up(generation)
+    return Row(
+        plain(status.name),
+        status.state,
+        short(status.commit_id),
+        short(status.previous_commit_id if status.previous_commit_id != status.commit_id else None),
+        _moment(status.since),
+        text or ("up to date" if proved else ""),
+        _rank(bad=bool(has_failed or marks or troubles), proved=proved, waits=waits or generation is None),
+        "" if proved or waits else said,
+    )
+
+
+def _rank(*, bad: bool, proved: bool, waits: bool) -> int:
+    if bad:
+        return IN_TROUBLE
+    if proved:
+        return UP_TO_DATE
+    return AT_REST if waits else ON_ITS_WAY
+
+
+def _joined(drift: str, shown: str) -> str:
+    return ": ".join(filter(None, [drift, shown]))
+
+
+def _entry(name: str, rollout: Mapping[str, Any]) -> str:
+    """What a host has come to in a rollout that is not done."""
+    entry = rollout.get("hosts", {}).get(name)
+    return f"{plain(entry['state'])} in the rollout" if entry and rollout.get("phase") != DONE else ""
+
+
+def _moment(since: object) -> str:
+    """A time of a status as a table has it: to the second."""
+    return plain(since)[:19].replace("T", " ") if isinstance(since, str) else ""
+
+
+def table(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
+    """The hosts, a line each; of more than `MOST_ROWS` those that matter most, and how many are left out."""
+    if not rows:
+        return ["no agent is live"]
+    shown = list(rows) if len(rows) <= MOST_ROWS else sorted(rows, key=lambda row: row.rank)[:MOST_ROWS]
+    name = min(LONGEST_NAME, max(len(row.name) for row in (HEADER, *shown)))
+    lines = [_line(row, name, width) for row in (HEADER, *shown)]
+    left = Counter(row.rank for row in rows)
+    left.subtract(row.rank for row in shown)
+    counted = [f"{left[rank]} more {words}" for rank, words in enumerate(LEFT_OUT) if left[rank]]
+    return [*lines, *([", ".join(counted)] if counted else [])]
+
+
+def _line(row: Row, name: int, width: int) -> str:
+    line = f"{row.name:{name}}  {row.state:11} {row.serves:10} {row.back_to:10} {row.since:19} {row.text}"
+    return cut(line.rstrip(), width)
+
+
+def why(rows: Iterable[Row], known: str = "") -> list[str]:
+    """Why hosts have not proved it, each reason once, with those who have it; what is `known` is not repeated."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason and not (known and (row.reason in known or known in row.reason)):
+            groups.setdefault(row.reason, []).append(row.name)
+    return [f"{listed(names)}: {reason}" for reason, names in groups.items()]
+
+
+def serves(result: Mapping[str, Any]) -> list[str]:
+    """What the fleet serves, where that is not only what is desired."""
+    if not result.get("commit_id") or "agents" not in result:
+        return []
+    desired = result["commit_id"]
+    served = {commit: len(names) for commit, names in by_commit(map(AgentStatus.from_object, result["agents"])).items()}
+    if set(served) <= {desired}:
+        return []
+    counts = [f"{short(commit)} ({number})" for commit, number in {**served, desired: served.get(desired, 0)}.items()]
+    bad = ", which is marked as bad" if (result.get("rollout") or {}).get("bad") else ""
+    return [f"The fleet serves {', '.join(counts)}; desired is {short(desired)}{bad}."]

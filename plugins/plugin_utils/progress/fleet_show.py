@@ -1,0 +1,73 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints what a wait for a fleet has to show, between Ansible's own lines, and how it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible import constants
+from ansible.utils.display import Display
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
+
+from .fleet_report import ending, headline, report
+from .host_line import PROVED, news, outcomes
+from .plain_text import plain
+
+GOES_ON = "Ctrl-C ends this waiting only: the agents go on"
+ASKS_GATES = "Ctrl-C ends this waiting, and nobody asks the gates then: the agents go on until the next ones"
+NARROWEST = 120
+"""Columns of what is printed where there is no terminal, or a narrower one, which breaks lines itself."""
+
+display = Display()
+
+
+class Show:
+    """What is shown of one task's wait for the fleet of `app`; nothing where the task is `silent` (`no_log`)."""
+
+    def __init__(self, app: str, *, silent: bool = False, asks_gates: bool = False) -> None:
+        self._app = app
+        self._goes_on = ASKS_GATES if asks_gates else GOES_ON
+        self._silent = silent
+        self._has_begun = False
+        self.shown: dict[str, str] = {}
+        """What hosts have come to that was shown."""
+
+    def begin(self, result: Mapping[str, Any]) -> None:
+        """What is waited for, and what ends that; once."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        goes_on = self._goes_on if result.get("rollout") else ""
+        # A person has to know this before the release is everywhere; a warning comes with the end of the task.
+        self.tell([headline(result, self._app), result.get("without_steps", ""), goes_on])
+
+    def tell(self, lines: Iterable[str], color: str | None = None) -> None:
+        """Print some lines."""
+        text = "\n".join(filter(None, lines))
+        if text and not self._silent:
+            say(text, color)
+
+    def end(self, result: dict[str, Any], *, tells: bool = True) -> dict[str, Any]:
+        """The result with `report`, all of it for a person, where there is any; it is printed where this `tells`."""
+        # What others have written is in these too.
+        result.update({"msg": plain(result["msg"])} if "msg" in result else {})
+        result.update({"degraded": list(map(plain, result["degraded"]))} if "degraded" in result else {})
+        if "agents" not in result and not result.get("rollout"):
+            return result
+        now = datetime.now(timezone.utc)
+        if tells:
+            width = max(display.columns, NARROWEST)
+            head = "" if self._has_begun else headline(result, self._app)
+            self.tell([head, *self._failures(result), *report(result, now, width)])
+            self.tell([ending(result)], constants.COLOR_ERROR if result.get("failed") else constants.COLOR_OK)
+        return {**result, "report": list(filter(None, [headline(result, self._app), *report(result, now)]))}
+
+    def _failures(self, result: Mapping[str, Any]) -> list[str]:
+        """What those have come to that failed since the last line; who has proved it is in the table."""
+        proved = {name: one for name, one in outcomes(result).items() if one == PROVED}
+        return [f"{'':9}{line}" for line in news(result, {**self.shown, **proved})] if result.get("rollout") else []

@@ -1,0 +1,71 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a deployment has come to on one host, in a line. Pure: an agent is its status, as a module returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import MOST
+
+from .plain_text import SHORT, plain
+
+PROVED = "proved"
+FAILED = "failed"
+LOST = "lost"
+MOST_NEWS = 10
+"""How many hosts that have come to something a line of progress is followed by; the others are counted."""
+STEPS = ("fetching", "staging", "before_activate", "activating", "after_activate", "checking")
+"""The steps of a deployment of which a line gives the seconds, in their order."""
+
+
+def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
+    """What each agent that has come to something has come to, by name, as the module last saw it."""
+    if "agents" not in result:
+        return {}
+    failed, undone = set(result.get("failed_agents", [])), set(result.get("pending_agents", []))
+    known = {
+        agent["name"]: FAILED if agent["name"] in failed else PROVED
+        for agent in result["agents"]
+        if agent["name"] not in undone - failed
+    }
+    return {**known, **dict.fromkeys(result.get("lost_agents", []), LOST)}
+
+
+def news(result: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+    """What hosts have come to that was not `shown`, those in trouble first; the others of many are counted."""
+    known = {agent["name"]: agent for agent in result.get("agents", [])}
+    changed = {name: one for name, one in outcomes(result).items() if shown.get(name) != one}
+    order = sorted(changed, key=lambda name: ((FAILED, LOST, PROVED).index(changed[name]), name))
+    lines = [f"{plain(name)}  {course(known.get(name, {}), changed[name])}" for name in order[:MOST_NEWS]]
+    return [*lines, *([f"and {len(order) - MOST_NEWS} more"] if len(order) > MOST_NEWS else [])]
+
+
+def course(agent: Mapping[str, Any], outcome: str) -> str:
+    """The steps of a deployment with their seconds, and what has come of it."""
+    if outcome == LOST:
+        return "lost: its agent is not live any more"
+    timings = agent.get("timings")
+    known = timings if isinstance(timings, Mapping) else {}
+    steps = [f"{step} {known[step]:.2f} s" for step in STEPS if _is_seconds(known.get(step))]
+    if outcome == PROVED:
+        return "  ".join([*steps, PROVED])
+    state = agent.get("state")
+    if outcome == FAILED and known.get("activating") is not None and "checking" not in known:
+        steps.append("checking FAILED")
+    else:
+        steps.append("FAILED")
+    back = f"back on {short(agent.get('commitId'))}" if state == "rolled_back" else ""
+    return "  ".join(filter(None, [*steps, back]))
+
+
+def _is_seconds(value: Any) -> bool:
+    """Whether it is a number that can be seconds; another program may have written anything."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def short(commit_id: object) -> str:
+    """A commit as a line names it; `-` for none."""
+    return plain(commit_id)[:SHORT] if isinstance(commit_id, str) and commit_id else "-"

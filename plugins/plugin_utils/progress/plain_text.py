@@ -1,0 +1,38 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Texts as a terminal may show them, whoever has written them: statuses, refs and reasons are anybody's."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+CUT = "..."
+SHORT = 10
+"""Digits of a commit's id as a line has it."""
+_COMMIT = re.compile(rf"\b([0-9a-f]{{{SHORT}}})(?:[0-9a-f]{{30}}|[0-9a-f]{{54}})\b")
+
+
+def plain(text: object) -> str:
+    """A text in one line: what could move a terminal's cursor, or colour or reorder its text, is an escape."""
+    return "".join(one if one.isprintable() else _escape(one) for one in str(text))
+
+
+def _escape(letter: str) -> str:
+    return " " if letter in "\n\t" else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def brief(text: object) -> str:
+    """The same, with the ids of commits as a line has them."""
+    return _COMMIT.sub(r"\1", plain(text))
+
+
+def cut(text: str, width: int) -> str:
+    """The text, at most `width` characters of it."""
+    return text if len(text) <= width else text[: max(0, width - len(CUT))] + CUT
+
+
+def wrapped(text: str, width: int, indent: str) -> list[str]:
+    """The text in lines of `width` characters at most, each of which begins with `indent`; no word is lost."""
+    return textwrap.wrap(text, max(width, len(indent) + 20), initial_indent=indent, subsequent_indent=indent)

@@ -1,0 +1,19 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where what a wait has to say is printed, between Ansible's own lines."""
+
+from __future__ import annotations
+
+from ansible import constants
+from ansible.utils.display import Display
+
+display = Display()
+
+
+def say(text: str, color: str | None = None) -> None:
+    """Print some lines in one piece: those of other hosts come between no two of them.
+
+    Where Ansible's output is JSON, as that of the callback `ansible.posix.json` is, they are on standard error.
+    """
+    display.display(text, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))

@@ -1,0 +1,92 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers scrapes over HTTP, a thread each. What a client does, or leaves undone, takes little from the agent."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+TIMEOUT = 10.0
+"""Seconds for which a client may say nothing, or take nothing."""
+REFUSED = 1.0
+"""Seconds after which a client that can't be accepted, as for want of a descriptor, is asked for again."""
+MOST = 20
+"""How many clients are served at once. Each takes a thread and a descriptor, which checks, hooks and git need too."""
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one request, and logs nothing of it."""
+
+    timeout = TIMEOUT
+
+    def log_message(self, *_words: Any) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Serves `MOST` clients at once, and hangs up on any other."""
+
+    daemon_threads = True
+
+    def __init__(self, address: Any, family: int) -> None:
+        self.address_family = family
+        self._places = threading.BoundedSemaphore(MOST)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind; not as `HTTPServer`, which has the name of the address looked up, for as long as that takes."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
+
+    def get_request(self) -> Any:
+        """Accept a client; one that can't be accepted waits, and keeps no processor busy."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(REFUSED)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client, where there is a place left."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # No thread for it: nothing gives the place back.
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The same, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, _request: Any, _client_address: Any) -> None:
+        """Say nothing of a client that has hung up, or said nothing for too long."""
+
+
+def serve_scrapes(port: int, address: str, registry: CollectorRegistry) -> None:
+    """Answer scrapes at an IP address from now on, with what is in `registry`. Raises `OSError`, `RuntimeError`."""
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    family, _kind, _protocol, _name, place = found[0]
+    server = _Server(place, family)
+    server.set_app(make_wsgi_app(registry))
+    try:
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    except RuntimeError:
+        server.server_close()
+        raise

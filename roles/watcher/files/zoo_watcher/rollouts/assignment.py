@@ -1,0 +1,66 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a rollout has this host deploy, and what its status says where that is not the desired release."""
+
+from __future__ import annotations
+
+from zoo_watcher.desired import Assignment, Desired, Standstill
+from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, HALTED, ROLLING_BACK
+from zoo_watcher.wire.rollout_plan import Plan
+from zoo_watcher.wire.rollout_records import FAILED, FAILURES, LOST, PROVED, RETURNING, RolloutRecord, describe
+
+from .turn import CUT_OFF, HostView, gives_way
+
+
+def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Assignment:
+    """What a host with this `entry` is to do."""
+    if entry in FAILURES and gives_way(state, host):
+        message = f"{CUT_OFF}; {describe(plan, state)}"
+        return Assignment(stable_of(desired, state), Standstill(desired.generation, "halted", message))
+    if has_turn(state, entry, host):
+        return Assignment(
+            desired, retry_waits=describe(plan, state) if entry == FAILED and state.phase != DONE else None
+        )
+    stable = stable_of(desired, state)
+    goes_back = state.phase in GOING_BACK and entry is not None
+    if goes_back:
+        commit_id = state.release["commitId"]
+        message = f"the rollout of {commit_id} went back: {state.reason}"
+        return Assignment(stable, Standstill(desired.generation, "rolled_back", message))
+    was_lost = entry == LOST and host.has is not None
+    stays = Standstill(desired.generation, *_reason(state, plan, was_lost=was_lost, is_given_up=host.is_given_up))
+    # A new host serves meanwhile what the others do, and so does one that has left a bad release.
+    return Assignment(stable if host.has is None or entry == RETURNING else None, stays)
+
+
+def has_turn(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
+    """Whether the host may have the release now, or has it and may keep it."""
+    if state.phase == DONE:
+        return True
+    if state.phase in GOING_BACK:
+        # One that is proved keeps it until it is its turn to return.
+        return state.phase == ROLLING_BACK and entry == PROVED
+    if entry == FAILED:
+        # It says so; where that is to be tried again, or nothing is known of it on this host, it is its turn once more.
+        return host.is_switched or host.ended is not None
+    return entry not in {None, LOST, RETURNING} or host.is_switched
+
+
+def stable_of(desired: Desired, state: RolloutRecord) -> Desired | None:
+    """The stable release, to be deployed like one that is desired.
+
+    Its generation is the negative of the rollout's: what failed to become live in an earlier one is tried anew.
+    """
+    return Desired(-desired.generation, desired.fleet, Release.from_object(state.stable)) if state.stable else None
+
+
+def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bool) -> tuple[str, str]:
+    """The state and the message of a host that has what it had."""
+    if state.phase in {HALTED, *GOING_BACK}:
+        lost = "this host was lost on its way, and has what it had before; " if was_lost else ""
+        return "halted", f"{lost}{describe(plan, state)}"
+    if is_given_up:
+        return "waiting", "came to nothing in time, twice: waits until the rollout is done"
+    return "waiting", "waits for its turn in the rollout"

@@ -1,0 +1,191 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host does in a rollout for the others: it sees who has disappeared and that time has passed, counts the fleet.
+
+Every host does now and then, so that there is always one who does, whichever hosts and publishers are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from functools import partial
+from typing import Callable
+
+from zoo_watcher.wire.rollout_events import Count, Event, Outcome, Tick
+from zoo_watcher.wire.rollout_failures import Timer, gives_up, overdue, timer
+from zoo_watcher.wire.rollout_phases import DONE, ROLLED_BACK, ROLLING_BACK, RUNNING
+from zoo_watcher.wire.rollout_records import IN_FLIGHT, LOST, HostEntry, RolloutRecord
+from zoo_watcher.wire.rollout_rules import decide
+
+from .sight import Sight
+from .timers import Timers, some
+from .znodes import View
+
+PAUSE = 0.2
+"""Seconds, about, before a fleet is counted where nobody goes on, or another try where somebody was quicker."""
+MOST = 20
+"""How many hosts are noted in one turn that have disappeared, or are given up: the loop has a host of its own."""
+COUNTED = frozenset({RUNNING, ROLLING_BACK})
+"""The phases that a count of the fleet may end."""
+
+log = logging.getLogger(__name__)
+
+
+def mark_of(state: RolloutRecord) -> tuple[int, ...]:
+    """What is another one whenever somebody has come further, or the phase has changed."""
+    return (state.moves, *state.counts.values())
+
+
+def _is_over(state: RolloutRecord) -> bool:
+    """Whether there is nothing to look after any more: also when all is rolled back, late hosts may be on their way."""
+    return state.phase == DONE or (state.phase == ROLLED_BACK and not state.in_flight)
+
+
+class Lookout:
+    """This host's look at the others. Used by the loop alone, once a turn."""
+
+    def __init__(self, sight: Sight, timers: Timers) -> None:
+        self._sight = sight
+        self._timers = timers
+        self._owed: deque[Callable[[], None]] = deque()
+        """What is still to be noted, of a host each."""
+
+    def look_after(self) -> None:
+        """Move the rollout on where time has passed, and see who has disappeared on its way."""
+        view = self._sight.view
+        if view is None or _is_over(view.state):
+            self._owed.clear()
+            return
+        waited = self._timers.waited(timer(view.plan, view.state), view.state.fleet)
+        if waited is not None:
+            self._see_time(view, waited)
+        if self._timers.is_time_to_count():
+            self._count()
+        if self._timers.is_time_to_look(view.state.fleet):
+            self._look()
+        self._note_some()
+
+    def _note_some(self) -> None:
+        """Note some of what is owed; the rest in the next turns."""
+        for _number in range(min(MOST, len(self._owed))):
+            self._owed.popleft()()
+        if self._owed:
+            self._timers.wake_at(time.monotonic())
+
+    def plan_count(self, state: RolloutRecord, longest: float = 0.0) -> None:
+        """Have the fleet counted soon, where nobody goes on meanwhile; after `longest` seconds more at the most."""
+        self._timers.plan_count(mark_of(state), some(PAUSE, 2 * PAUSE + longest))
+
+    def count_where_idle(self) -> None:
+        """Have the fleet counted soon where nobody is on its way: the rollout may be complete."""
+        view = self._sight.view
+        if view is not None and not view.state.in_flight and view.state.phase in COUNTED:
+            self.plan_count(view.state)
+
+    def look_for(self, name: str) -> None:
+        """See to it that a host counts as lost that has disappeared on its way."""
+        if self._sight.znodes.is_missing(name):
+            self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        def outcome(_now: View, entry: HostEntry) -> Outcome:
+            return Outcome(name, entry.state, LOST, "it disappeared on its way")
+
+        self._end(name, outcome, partial(self.look_for, name))
+
+    def _give_up(self, name: str, record: HostEntry) -> None:
+        """Give a host up that has come no further than its entry, the `record`."""
+
+        def outcome(now: View, entry: HostEntry) -> Outcome | None:
+            is_overdue = gives_up(now.state) and entry == record
+            return overdue(now.plan, now.state, name, entry) if is_overdue else None
+
+        self._end(name, outcome, partial(self._give_up, name, record))
+
+    def _end(self, name: str, outcome: Callable[[View, HostEntry], Outcome | None], again: Callable[[], None]) -> None:
+        """Note what a host has come to that does not say so itself, where it is on its way still.
+
+        Where somebody else writes first, that is owed `again`.
+        """
+        znodes = self._sight.znodes
+        view = znodes.read(name)
+        event = outcome(view, view.record) if view and view.record and view.entry in IN_FLIGHT else None
+        if view and event:
+            decision = znodes.decide(view, event)
+            if znodes.write(view, decision, name, event.message):
+                what = f"{name} is {event.outcome}: {event.message}"
+                log.warning("rollout, generation=%s: %s", znodes.generation, what)
+            elif decision.state is not view.state:
+                self._owed.append(again)
+        self._sight.read()
+        self.count_where_idle()
+
+    def _see_time(self, before: View, waited: float) -> None:
+        """Do what is due by time, where nobody has come further meanwhile."""
+        due = timer(before.plan, before.state)
+        view = self._still_due(due)
+        if view is None or due is None:
+            return
+        if not gives_up(view.state):
+            self._tell(Tick(due.of, waited, self._behind(view)))
+            return
+        entries = self._sight.znodes.in_flight_entries()
+        # Who has set out since the first look has all its time yet.
+        if self._still_due(due) is not None:
+            self._owed = deque(partial(self._give_up, *entry) for entry in entries.items())
+
+    def _still_due(self, due: Timer | None) -> View | None:
+        """The rollout as it is now, where it has the timer that has run down."""
+        self._sight.read()
+        view = self._sight.view
+        return view if view and due and timer(view.plan, view.state) == due else None
+
+    def _behind(self, view: View) -> tuple[str, ...]:
+        """Who has to be named where the deadline has run down."""
+        if view.state.phase == ROLLING_BACK:
+            return self._sight.znodes.count(view).behind
+        return tuple(sorted(self._sight.znodes.in_flight())) if view.state.phase == RUNNING else ()
+
+    def _look(self) -> None:
+        """Look at those on their way; where there is nobody, have the fleet counted: who would have may be gone."""
+        self._sight.read()
+        view = self._sight.view
+        if view is None or _is_over(view.state):
+            return
+        if view.state.in_flight:
+            # Those that are to be given up go on.
+            missing = () if self._owed else self._sight.znodes.missing()
+            self._owed.extend(partial(self.look_for, name) for name in missing)
+        else:
+            self.count_where_idle()
+
+    def _count(self) -> None:
+        """Count the fleet, where the rollout is as it was when that was planned."""
+        planned, before = self._timers.counts, self._sight.view
+        if before is None or mark_of(before.state) != planned:
+            self._timers.end_count()
+            return
+        self._sight.read()
+        view = self._sight.view
+        counted: Count | None = None
+        is_as_planned = view is not None and mark_of(view.state) == planned
+        if view is not None and is_as_planned and not view.state.in_flight and view.state.phase in COUNTED:
+            counted = self._sight.znodes.count(view)
+        self._timers.end_count()
+        if counted is not None:
+            self._tell(counted)
+
+    def _tell(self, event: Event) -> None:
+        """Tell the rollout what has come to pass, which is about no host."""
+        view = self._sight.view
+        if view is None:
+            return
+        decision = decide(view.plan, view.state, event)
+        if self._sight.write(decision):
+            self.count_where_idle()
+        elif decision.state is not view.state:
+            self._sight.is_stale = True
+            self._timers.wake_at(time.monotonic() + some(0, PAUSE))

@@ -1,0 +1,334 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This host's part in a rollout: it waits in line, and tells what it comes to.
+
+Used by the loop alone, once a turn. `turn.py` decides what to do, `rollout_rules` what comes of it; here it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import replace
+from typing import Any, Callable
+
+from zoo_watcher.desired import Assignment, Desired, Standstill
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
+from zoo_watcher.wire.rollout_admission import may_leave
+from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
+from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON, RUNNING
+from zoo_watcher.wire.rollout_plan import read_plan
+from zoo_watcher.wire.rollout_records import FAILED, IN_FLIGHT, NOT_BACK, RETURNING, rollout_of
+from zoo_watcher.zookeeper.session import Session, session_trouble
+
+from .assignment import assign, stable_of
+from .facts import HostFacts
+from .line import Line
+from .lookout import Lookout
+from .sight import Sight
+from .timers import Timers, some
+from .turn import HostView, Wait, next_move
+from .znodes import RolloutZnodes, View
+
+BEGINNERS = 100
+"""How many hosts of a fleet try in each second to begin a rollout that nobody has begun."""
+COUNTERS = 10
+"""How many hosts of a fleet count it in each second, where a rollout has begun and nobody goes on."""
+TRIES = 5
+"""How much a host tells in one turn at the most."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.03
+"""Seconds at the most before a change is tried again where another was quicker: at first, and in the end for each place
+of the rollout; doubled each time, so that of all who have something to tell at once each asks a few times only."""
+ASKS = 0.01
+"""Seconds for each place of a rollout within which the heads of all lanes ask, one after the other, when it moves."""
+REFUSED, LONGEST_REFUSED = 5.0, 60.0
+"""Seconds at the most before a host at the head of its lane asks again that was refused: in a large fleet others do."""
+HOPE = 0.5
+"""The part of the deadline for which a host that is on its way, and can't tell what is live on it, may hope to."""
+
+
+def published_rollout(release: Release, policy: bytes | None) -> Any:
+    """How a release is to be rolled out: as its record says, else the policy. Raises `InvalidRecord`."""
+    own = rollout_of(release, {})
+    if own is not None or policy is None:
+        return own
+    try:
+        return rollout_of(release, parse_object(policy))
+    except InvalidRecord as exc:
+        raise InvalidRecord(f"policy: {exc}") from exc
+
+
+class Participation:
+    """The part of this host in the rollout of `desired`. `changed` is called when there is something to look at.
+
+    `resumes`: an earlier process of this agent, of the same session, may have left a place in a line.
+    """
+
+    def __init__(
+        self, facts: HostFacts, session: Session, desired: Desired, changed: Callable[[], None], *, resumes: bool
+    ) -> None:
+        self.desired = desired
+        self.assignment = Assignment()
+        """What this host is to do; at first to stay as it is."""
+        self._facts = facts
+        self._name = facts.config.name
+        self._session = session
+        self._changed = changed
+        self._resumes = resumes
+        self._znodes = RolloutZnodes(session, facts.config.app, desired.generation, self._name)
+        self._sight = Sight(self._znodes, self._name, changed, self._note_move)
+        self._client_id: Any = None
+        self._lines: dict[Wait, Line] = {}
+        self._begin_at = time.monotonic() + some(0, desired.fleet / BEGINNERS)
+        self._well_since: float | None = None
+        self._ask_at = 0.0
+        self._try_at = 0.0
+        self._pause = FIRST_PAUSE
+        self._bad: tuple[str, bool] | None = None
+        self._blind_since: float | None = None
+        self._timers = Timers()
+        self._lookout = Lookout(self._sight, self._timers)
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds after which to look again, where nothing else happens; None where that is not needed."""
+        return self._timers.pause
+
+    def mark_stale(self) -> None:
+        """Have the rollout read again."""
+        self._sight.is_stale = True
+        self._bad = None
+
+    def end(self) -> None:
+        """Leave: another release is desired. What can't be deleted now is deleted with the session."""
+        with contextlib.suppress(SessionTroubleError):
+            self._leave_lines(None)
+
+    def keep(self) -> None:
+        """Keep to what is known of the rollout: a person may have had it tried again what had failed here."""
+        view = self._sight.view
+        if view is None:
+            return
+        # Where what is live can't be told, it steps back once the rollout is read.
+        with contextlib.suppress(OSError):
+            self.assignment = self._assign(self._facts.gather(self.desired, stable_of(self.desired, view.state)))
+
+    def follow(self) -> None:
+        """Do what there is to do now. Raises `SessionTroubleError`, `OSError`."""
+        self._timers.begin_turn()
+        if self._client_id != self._session.client_id:
+            self._client_id, self._sight.is_stale = self._session.client_id, True
+        if self._sight.is_stale:
+            self.keep()
+            self._sight.read()
+        if self._sight.view is None:
+            self._begin()
+        if self._sight.view is None:
+            return
+        self._leave_earlier_places(self._sight.view)
+        host = self._gather(self._sight.view)
+        try:
+            self._move(host)
+            self._lookout.look_after()
+        finally:
+            self.assignment = self._assign(host)
+
+    def _gather(self, view: View) -> HostView:
+        """How it is with this host. Raises `OSError` where that can't be told: then it is in nobody's way."""
+        try:
+            host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
+        except OSError as exc:
+            self._step_back(view, exc)
+            raise
+        self._blind_since = None
+        return replace(
+            host,
+            healthy_for=self._healthy_for(host),
+            has_bad=self._has_bad(view, host),
+            is_given_up=view.record is not None and view.record.is_given_up,
+        )
+
+    def _step_back(self, view: View, problem: OSError) -> None:
+        """Leave the lines, and the way there or back after a while, so that others go on."""
+        if view.entry not in IN_FLIGHT:
+            self._leave_lines(None)
+            return
+        self._blind_since = self._blind_since or time.monotonic()
+        end = self._blind_since + HOPE * view.plan.progress_deadline
+        if time.monotonic() < end:
+            self._timers.wake_at(end)
+            return
+        is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
+        why = f"what is live can't be told: {problem.filename}: {problem.strerror}"
+        self._tell(Outcome(self._name, view.entry, FAILED, f"{NOT_BACK}{why}" if is_back else why))
+
+    def _has_bad(self, view: View, host: HostView) -> bool:
+        """Whether what this host has is known to be bad, where it could return to something else."""
+        state = view.state
+        commits = [release and release["commitId"] for release in (state.release, state.stable)]
+        matters = state.stable and (state.phase in GOING_BACK or may_leave(view.plan, state))
+        if not matters or view.entry is not None:
+            return False
+        if state.phase in GOING_BACK and host.is_switched:
+            return True  # it was missing while the others went back
+        if state.phase not in GOING_BACK and self._sight.is_given_up:
+            return False  # it has come to nothing once: others need the place
+        if host.has is None or host.has in commits:
+            return False
+        if self._bad is None or self._bad[0] != host.has:
+            self._bad = host.has, self._znodes.is_bad(host.has)
+        return self._bad[1]
+
+    def _leave_earlier_places(self, view: View) -> None:
+        """Delete the places of an earlier process of this agent, which had the same session."""
+        if self._resumes:
+            for wait in (Wait.IN_LINE, Wait.IN_LINE_BACK):
+                self._line(wait, view).remove_others()
+            self._resumes = False
+
+    def _assign(self, host: HostView) -> Assignment:
+        view = self._sight.view
+        if view is None:
+            return Assignment()  # somebody has deleted it: until it has begun anew, the host stays as it is
+        return assign(self.desired, view.state, view.plan, view.entry, host)
+
+    def _healthy_for(self, host: HostView) -> float | None:
+        """For how long the release has been active, and all checks have passed."""
+        is_well = host.is_healthy and host.ended is not None and host.ended[0] == "active"
+        if not is_well:
+            self._well_since = None
+            return None
+        self._well_since = self._well_since or time.monotonic()
+        return time.monotonic() - self._well_since
+
+    def _note_move(self, view: View) -> None:
+        self._ask_at = time.monotonic() + some(0, ASKS * view.state.places)
+
+    def _begin(self) -> None:
+        """Begin the rollout, unless somebody else does first."""
+        release = self.desired.release
+        assert release is not None  # noqa: S101  # without one there is none
+        try:
+            content = published_rollout(release, self.desired.policy)
+            if read_plan(content) is None:
+                self.assignment = Assignment(self.desired)
+                return
+            self._begin_or_wait(release, content)
+        except InvalidRecord as exc:
+            self.assignment = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+
+    def _begin_or_wait(self, release: Release, content: Any) -> None:
+        """Begin it where it is this host's turn to try. Raises `InvalidRecord`."""
+        with session_trouble(self._znodes.root):
+            has_begun = self._session.read(self._znodes.root, self._sight.on_gate) is not None
+        if not has_begun:
+            if time.monotonic() < self._begin_at:
+                self._timers.wake_at(self._begin_at)
+                return
+            if self._znodes.begin(release, content):
+                with contextlib.suppress(RuntimeError):  # no thread: the next one does
+                    threading.Thread(target=self._znodes.trim, daemon=True).start()
+        self._sight.read()
+        if self._sight.view is not None:
+            self._lookout.plan_count(self._sight.view.state, self.desired.fleet / COUNTERS)
+
+    def _move(self, host: HostView) -> None:
+        """Do what this host has to do, until there is nothing more."""
+        for _number in range(TRIES):
+            view = self._sight.view
+            if view is None:
+                return
+            move = next_move(view.state, view.plan, view.entry, host)
+            event = self._wait(view, move, host) if isinstance(move, Wait) else move
+            if event is None:
+                return
+            if time.monotonic() < self._try_at:
+                self._timers.wake_at(self._try_at)
+                return
+            if not self._tell(event):
+                return
+        self._timers.wake_at(time.monotonic() + some(0, FIRST_PAUSE))
+
+    def _wait(self, view: View, wait: Wait, host: HostView) -> Event | None:
+        """Wait where that is to be done; what this host asks for where it is its turn."""
+        self._wake_for_health(view, host)
+        self._leave_lines(None if self._sight.is_displaced else wait)
+        self._sight.is_displaced = False
+        if wait is Wait.ASIDE or view.entry in IN_FLIGHT:
+            return None
+        line = self._line(wait, view)
+        line.join()
+        if line.gone is not None:
+            self._lookout.look_for(line.gone)
+            line.gone = None
+        leaves = wait is Wait.IN_LINE_BACK and view.entry is None
+        is_open = view.state.phase in {RUNNING, *GOING_BACK, *(GOING_ON if leaves else ())}
+        if not line.is_at_head or not is_open:
+            return None
+        if time.monotonic() < self._ask_at:
+            self._timers.wake_at(self._ask_at)
+            return None
+        return Ask(host.name, host.labels, view.entry, leaves=leaves)
+
+    def _wake_for_health(self, view: View, host: HostView) -> None:
+        if view.entry in IN_FLIGHT and host.healthy_for is not None:
+            self._timers.wake_at(time.monotonic() + view.plan.min_healthy - host.healthy_for)
+
+    def _line(self, wait: Wait, view: View) -> Line:
+        paths, places = self._znodes.paths, view.state.places
+        root, lanes = (paths.line, paths.lanes) if wait is Wait.IN_LINE else (paths.back, paths.back_lanes)
+        if wait not in self._lines:
+            self._lines[wait] = Line(
+                self._session, root, lanes, places, self._name, self._changed, resumes=self._resumes
+            )
+        return self._lines[wait]
+
+    def _leave_lines(self, but: Wait | None) -> None:
+        for wait, line in self._lines.items():
+            if wait is not but:
+                line.leave()
+
+    def _tell(self, event: Event) -> bool:
+        """Tell the rollout what has happened; whether there may be more to do: the rollout is another one now."""
+        self._sight.read()
+        view = self._sight.view
+        if view is None or getattr(event, "entry", view.entry) != view.entry:
+            return True
+        if isinstance(event, (Ask, Has, Outcome)) and view.record:
+            event = event._replace(moves=view.record.moves)
+        message = getattr(event, "message", None) or None
+        if isinstance(event, Ask) and view.record:
+            message = view.record.next_message
+        decision = self._znodes.decide(view, event)
+        leaves = decision.entry not in IN_FLIGHT
+        exits = [write for line in self._lines.values() for write in line.exits()] if leaves else []
+        is_written = self._sight.write(decision, getattr(event, "name", None), message, exits)
+        if is_written:
+            self._pause = FIRST_PAUSE
+            self._lookout.count_where_idle()
+            if leaves:
+                for line in self._lines.values():
+                    line.forget()
+        elif decision.state is view.state:
+            self._ask_later(view)
+        else:
+            self._try_later(view)
+            if exits:
+                for line in self._lines.values():
+                    line.check()
+        return is_written
+
+    def _ask_later(self, view: View) -> None:
+        """Ask again some time after this was refused."""
+        longest = min(LONGEST_REFUSED, REFUSED * max(1.0, view.state.places / 10))
+        self._ask_at = time.monotonic() + some(longest / 2, longest)
+        self._timers.wake_at(self._ask_at)
+
+    def _try_later(self, view: View) -> None:
+        """Tell it again soon: somebody was quicker."""
+        self._try_at = time.monotonic() + some(0, self._pause)
+        self._pause = min(2 * self._pause, max(FIRST_PAUSE, LONGEST_PAUSE * view.state.places))
+        self._timers.wake_at(self._try_at)

@@ -1,0 +1,102 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a host looks at a rollout in which nothing wakes it: somebody has to see that time has passed.
+
+Each does at a random moment, in a time that grows with the fleet, so that of many one is early enough to be the only
+one. All times are of the monotonic clock, in seconds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from zoo_watcher.wire.rollout_failures import Timer
+
+LOOKS = 5.0
+"""Seconds between two looks at those who are on their way, by whoever it is."""
+TICKS, LATEST = 0.1, 60.0
+"""Seconds, for each host of a fleet and at the most, within which one after the other moves a rollout on."""
+AGAIN = 2.0
+"""Seconds at the most before a count is tried again that came to nothing, about."""
+
+
+def some(least: float, most: float) -> float:
+    """A random number of seconds."""
+    return random.uniform(least, most)  # noqa: S311  # no secret
+
+
+class Timers:
+    """What this host has seen pass, and when it looks again. `pause` is how long that is, None for never."""
+
+    def __init__(self) -> None:
+        self._wake_at: float | None = None
+        self._of: tuple[int, ...] | None = None
+        self._since = 0.0
+        self._lateness = 0.0
+        self._count_at: float | None = None
+        self._look_at: float | None = None
+        self.counts: tuple[int, ...] | None = None
+        """What a rollout was like when a count was planned."""
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds after which to look again; None where nothing is to be looked at."""
+        return None if self._wake_at is None else max(0.0, self._wake_at - time.monotonic())
+
+    def begin_turn(self) -> None:
+        """All is decided anew."""
+        self._wake_at = None
+
+    def wake_at(self, moment: float) -> None:
+        """Look again then, if not before."""
+        self._wake_at = moment if self._wake_at is None else min(moment, self._wake_at)
+
+    def waited(self, timer: Timer | None, fleet: int) -> float | None:
+        """The seconds that have passed, where that is what the timer asks for; None where it has not run down.
+
+        So many hosts look.
+        """
+        if timer is None:
+            self._of = None
+            return None
+        now = time.monotonic()
+        if timer.of != self._of:
+            self._of, self._since = timer.of, now
+            self._lateness = some(0, min(TICKS * fleet, LATEST))
+        end = self._since + timer.seconds + self._lateness
+        if now < end:
+            self.wake_at(end)
+            return None
+        return now - self._since
+
+    def plan_count(self, counts: tuple[int, ...], seconds: float) -> None:
+        """Have the fleet counted then, where the rollout is still as it is."""
+        self.counts, self._count_at = counts, time.monotonic() + seconds
+        self.wake_at(self._count_at)
+
+    def is_time_to_count(self) -> bool:
+        """Whether the count that was planned is due. It is planned anew: this one may be refused."""
+        if self._count_at is None:
+            return False
+        is_due = time.monotonic() >= self._count_at
+        if is_due:
+            self._count_at = time.monotonic() + some(AGAIN / 2, AGAIN)
+        self.wake_at(self._count_at)
+        return is_due
+
+    def end_count(self) -> None:
+        """The fleet was counted, or need not be."""
+        self._count_at = None
+
+    def is_time_to_look(self, lookers: int) -> bool:
+        """Whether to look now at those who are on their way; so many hosts do."""
+        now = time.monotonic()
+        is_due = self._look_at is not None and now >= self._look_at
+        # From the beginning one of so many looks in this time.
+        least, most = (0.0, 1.0) if self._look_at is None else (0.5, 1.5)
+        if self._look_at is None or is_due:
+            self._look_at = now + LOOKS * max(1, lookers) * some(least, most)
+        self.wake_at(self._look_at)
+        return is_due

@@ -1,0 +1,173 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host does next in a rollout. Pure: it is told what the host has, and what it sees of the rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Union
+
+from zoo_watcher.wire.records import GAVE_UP
+from zoo_watcher.wire.rollout_admission import may_leave
+from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome, Withdraw
+from zoo_watcher.wire.rollout_failures import is_old
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, HALTED, RUNNING
+from zoo_watcher.wire.rollout_plan import Plan
+from zoo_watcher.wire.rollout_records import (
+    ADMITTED,
+    FAILED,
+    LOST,
+    NOT_BACK,
+    PROVED,
+    RETURNED,
+    RETURNING,
+    URGENT,
+    RolloutRecord,
+)
+from zoo_watcher.wire.rollout_steps import is_open
+
+Ended = Union["tuple[str, str | None]", None]
+"""What a deployment has come to: its last state, and the message; None where it has come to nothing yet."""
+
+CUT_OFF = "the agent ended without a word while the release was being activated or checked"
+
+
+class Wait(Enum):
+    """What a host does that changes nothing of a rollout."""
+
+    IN_LINE = "waits in line to be admitted"
+    IN_LINE_BACK = "waits in line to return"
+    ASIDE = "waits in no line"
+
+
+@dataclass(frozen=True)
+class HostView:
+    """What is known of this host.
+
+    `has` is the commit that is live on it, `is_switched` whether that is the release; `ended` is what the deployment of
+    the release came to, `stable_ended` that of the stable one. `sickness` says which check does not pass, `is_healthy`
+    that all do. `healthy_for` is for how many seconds the release has been active, and the host healthy; None where it
+    is not. `is_held`: it is to deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or
+    proved, which may still go live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from;
+    `is_given_up`: nobody waits for it to get there, or to return. `is_cut_off`: the release is live, an agent ended
+    without a word before it was proved, and nothing proves it now.
+    """
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    has: str | None = None
+    is_switched: bool = False
+    ended: Ended = None
+    stable_ended: Ended = None
+    sickness: str | None = None
+    is_healthy: bool = True
+    healthy_for: float | None = None
+    is_held: bool = False
+    is_busy: bool = False
+    has_bad: bool = False
+    is_given_up: bool = False
+    is_cut_off: bool = False
+    is_drained: bool = False
+
+
+def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
+    """What the host does next: what it tells the rollout, or where it waits."""
+    if state.phase == DONE:
+        return Wait.ASIDE
+    if state.phase in GOING_BACK:
+        return _going_back(entry, host)
+    if entry == ADMITTED and gives_way(state, host):
+        # It was back before anybody saw that it had disappeared.
+        return Outcome(host.name, entry, LOST, CUT_OFF)
+    if entry in {ADMITTED, URGENT}:
+        return _on_its_way(plan, str(entry), host)
+    if entry == RETURNING:
+        is_over = host.stable_ended is not None or (host.is_held and not host.is_busy)
+        return Withdraw(host.name, entry) if is_over else Wait.IN_LINE_BACK
+    return _arrived(state, entry, host) if entry in {PROVED, FAILED} else _newcomer(state, plan, entry, host)
+
+
+def gives_way(state: RolloutRecord, host: HostView) -> bool:
+    """Whether a host that is lost has the stable release instead: nobody would begin with what may have ended it."""
+    stable = state.stable
+    is_same_place = stable is not None and stable["relativePath"] == state.release["relativePath"]
+    may_go_back = is_same_place and not (state.is_rollback or is_old(state))
+    return state.phase == HALTED and may_go_back and host.is_cut_off and not host.is_held
+
+
+def _arrived(state: RolloutRecord, entry: str | None, host: HostView) -> Event | Wait:
+    """What a host does that has come to something."""
+    if entry == PROVED:
+        # While the agent still proves what is live, as after a boot, or a person is at the host, that says nothing.
+        is_left_alone = not (host.is_held or host.is_drained)
+        is_ill = host.sickness and is_left_alone and host.ended is not None and host.ended[0] == "active"
+        return Outcome(host.name, entry, FAILED, _illness(host)) if is_ill else Wait.ASIDE
+    # A person has had it tried again.
+    is_tried = not (host.ended and host.ended[0] in GAVE_UP) and not host.sickness and not host.is_held
+    return Ask(host.name, host.labels, entry) if is_tried and state.phase == RUNNING else Wait.ASIDE
+
+
+def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
+    """What a host does that has no entry, or was lost."""
+    if host.healthy_for is not None:
+        return Has(host.name, entry)
+    if host.is_held or host.is_given_up or state.phase not in GOING_ON:
+        return Wait.ASIDE
+    needs_it = host.sickness is not None or host.has is None
+    if state.is_rollback and needs_it and state.phase == RUNNING:
+        return Ask(host.name, host.labels, entry, urgent=True)
+    if entry is None and host.is_switched and host.ended is None:
+        # It proves what it has without a place, and then says that it had it.
+        return Wait.ASIDE
+    if host.has_bad and host.stable_ended is None and may_leave(plan, state):
+        return Wait.IN_LINE_BACK
+    # Whom the open step does not take waits in no line: it would be in the way of those behind it that are taken.
+    # A number of hosts takes any; once that is full all stay where they are, for the next step.
+    takes_any = plan.steps[state.step].hosts is not None or entry is not None
+    return Wait.IN_LINE if takes_any or is_open(plan, state, host.name, host.labels) else Wait.ASIDE
+
+
+def _on_its_way(plan: Plan, entry: str, host: HostView) -> Event | Wait:
+    """What a host does that was admitted. It keeps its place in the line until it has come to an outcome."""
+    state, message = host.ended or (None, None)
+    if state in GAVE_UP:
+        return Outcome(host.name, entry, FAILED, message or str(state))
+    if state == "active" and host.sickness:
+        return Outcome(host.name, entry, FAILED, _illness(host))
+    if host.healthy_for is not None and host.healthy_for >= plan.min_healthy:
+        return Outcome(host.name, entry, PROVED)
+    if host.is_held and not host.is_busy and not host.is_switched and state is None:
+        return Withdraw(host.name, entry)
+    return Wait.IN_LINE
+
+
+def _going_back(entry: str | None, host: HostView) -> Event | Wait:
+    stable, message = host.stable_ended or (None, None)
+    if entry in {None, RETURNED}:
+        leaves = entry is None and host.has_bad and stable is None and not host.is_held
+        return Wait.IN_LINE_BACK if leaves else Wait.ASIDE
+    if entry == PROVED:
+        return Ask(host.name, host.labels, entry, urgent=True) if host.sickness else Wait.IN_LINE_BACK
+    if stable == "active" and not host.is_switched:
+        return Outcome(host.name, entry, RETURNED)
+    if entry == RETURNING:
+        return _on_its_way_back(host, stable, message)
+    # One that gave up on the way back, or was given up, does not set out again; one that is held gives up its place.
+    is_able = entry in {ADMITTED, URGENT} or not (host.is_held or host.is_given_up)
+    may_return = stable is None and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
+    return Ask(host.name, host.labels, entry) if may_return else Wait.ASIDE
+
+
+def _on_its_way_back(host: HostView, stable: str | None, message: str | None) -> Event | Wait:
+    if host.is_held and not host.is_busy and stable is None:
+        return Withdraw(host.name, RETURNING)
+    if stable in GAVE_UP:
+        return Outcome(host.name, RETURNING, FAILED, f"{NOT_BACK}{message or stable}")
+    return Wait.IN_LINE_BACK
+
+
+def _illness(host: HostView) -> str:
+    return f"fell ill: {host.sickness}"

@@ -1,0 +1,318 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One rollout in ZooKeeper: reads it, has `decide` say what an event comes to, and writes that by compare-and-set."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Callable
+
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.host.controls import now
+from zoo_watcher.wire.records import AgentStatus, AppPaths, InvalidRecord, Release
+from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
+from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
+from zoo_watcher.wire.rollout_plan import Plan
+from zoo_watcher.wire.rollout_records import LOST, PROVED, HostEntry, RolloutPaths, RolloutRecord, begin, choose_stable
+from zoo_watcher.wire.rollout_rules import decide
+from zoo_watcher.wire.rollout_steps import count
+from zoo_watcher.wire.rollout_writes import DELETE, Actor, Write, bad_write, begin_writes, change_writes
+from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
+
+KEPT = 10
+"""How many rollouts are kept."""
+COUNTED = 10.0
+"""Seconds for which it counts how many were found to have the release and no entry."""
+_GENERATION = re.compile(r"[0-9]{1,19}")
+
+
+@dataclass(frozen=True)
+class View:
+    """A rollout as it was read: its state, the `version` of that, and what a host has in it, its `record`."""
+
+    state: RolloutRecord
+    version: int
+    record: HostEntry | None = None
+
+    @property
+    def entry(self) -> str | None:
+        """What the host has come to; None where it has no entry."""
+        return self.record.state if self.record else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the rollout keeps to."""
+        return self.state.parsed_plan()
+
+
+class RolloutZnodes:
+    """The znodes of the rollout of one generation. Raises `SessionTroubleError`, also for what can't be read."""
+
+    def __init__(self, session: Session, app: AppPaths, generation: int, name: str) -> None:
+        self._session = session
+        self._app = app
+        self.generation = generation
+        self._name = name
+        self._counted: tuple[float, int] | None = None
+        """When those were counted who have the release and no entry, and how many there were."""
+        self.root = app.rollout(generation)
+        self.paths = RolloutPaths(self.root)
+
+    def read(self, host: str, watch: Callable[[Any], None] | None = None) -> View | None:
+        """What it is now, with the entry of `host`; None where there is none yet. `watch` is for the gate."""
+        with session_trouble(self.root):
+            # In this order: whoever sees a gate sees a state that is no older, and an entry that is no older than that.
+            gate = self._session.begin_read(self.paths.gate, watch)
+            state = self._session.begin_read(self.root)
+            entries = [
+                self._session.begin_read(f"{parent}/{host}") for parent in (self.paths.in_flight, self.paths.hosts)
+            ]
+            gate()
+            znode, found = state(), [entry() for entry in entries]
+        if znode is None:
+            return None
+        known = next((one for one in found if one), None)
+        return View(
+            self._record(self.root, RolloutRecord, znode),
+            znode.stat.version,
+            self._record(f"{self.paths.hosts}/{host}", HostEntry, known) if known else None,
+        )
+
+    @staticmethod
+    def _record(path: str, kind: Any, znode: Znode) -> Any:
+        try:
+            return kind.from_node(znode.data)
+        except InvalidRecord as exc:
+            raise SessionTroubleError(f"{path}: {exc}") from exc
+
+    def begin(self, release: Release, content: object) -> bool:
+        """Begin it, for the fleet as it is now; whether nobody else has meanwhile.
+
+        Raises `InvalidRecord` where the release can't be rolled out.
+        """
+        with session_trouble(self._app.root):
+            history = self._releases(self._app.history)
+            earlier = self._rollouts()
+            # Those who are missing belong to the fleet too.
+            fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
+        state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
+        for parent in (self._app.rollouts, self._app.bad_commits):
+            self._session.create(parent, b"")
+        return self._session.commit(begin_writes(self.root, state, now()))
+
+    def _size(self, parent: str) -> int:
+        """How many children a znode has. Many hosts ask at once: they are not listed."""
+        znode = self._session.begin_read(parent)()
+        return int(znode.stat.numChildren) if znode else 0
+
+    def _releases(self, parent: str) -> dict[int, Release]:
+        """What was published, by generation."""
+        found = {}
+        for znode in self._children(parent):
+            try:
+                found[int(znode.stat.czxid)] = Release.from_node(znode.data)
+            except InvalidRecord:
+                continue
+        return found
+
+    def _rollouts(self) -> dict[int, RolloutRecord]:
+        found = {}
+        names = self._generations()
+        reads = {name: self._session.begin_read(f"{self._app.rollouts}/{name}") for name in names}
+        for name, read in reads.items():
+            znode = read()
+            try:
+                if znode is not None:
+                    found[int(name)] = RolloutRecord.from_node(znode.data)
+            except InvalidRecord:
+                continue
+        return found
+
+    def _generations(self) -> list[str]:
+        """The names of the rollouts that are kept; anybody may have made others, which are no numbers."""
+        return list(filter(_GENERATION.fullmatch, self._session.begin_list(self._app.rollouts)()))
+
+    def _children(self, parent: str) -> list[Znode]:
+        reads = [self._session.begin_read(f"{parent}/{name}") for name in self._session.begin_list(parent)()]
+        return [znode for znode in (read() for read in reads) if znode is not None]
+
+    def decide(self, view: View, event: Event) -> Decision:
+        """What an event comes to; before the release is found to be bad, it is asked who had it."""
+        decision = decide(view.plan, view.state, event)
+        if decision.is_bad and isinstance(event, Outcome):
+            decision = decide(view.plan, view.state, event._replace(having=self._having(view)))
+        return decision
+
+    def _having(self, view: View) -> int:
+        """How many live hosts have the release and no entry: they had it before, and have not said so yet.
+
+        They are counted once for a while: of thousands that takes so long that the state is always another one by then.
+        """
+        if self._counted is None or time.monotonic() - self._counted[0] > COUNTED:
+            self._counted = time.monotonic(), self._count_having(view)
+        return self._counted[1]
+
+    def _count_having(self, view: View) -> int:
+        with session_trouble(self.root):
+            entered = {name for path in (self.paths.hosts, self.paths.in_flight) for name in self._names(path)}
+            reads = [
+                self._session.begin_read(self._app.agent(name))
+                for name in self._names(self._app.agents)
+                if name not in entered
+            ]
+            return sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
+
+    def _names(self, parent: str) -> list[str]:
+        return self._session.begin_list(parent)()
+
+    def write(
+        self,
+        view: View,
+        decision: Decision,
+        host: str | None = None,
+        message: str | None = None,
+        exits: Sequence[Write] = (),
+    ) -> bool:
+        """Carry a decision about a `host`, or about none, out; whether that is done: nobody was quicker.
+
+        `exits` take this host out of a line with that.
+        """
+        if decision.state is view.state:
+            return False
+        actor = Actor(host, view.entry, message) if host else None
+        writes = [*change_writes(self.root, view.state, view.version, decision, now(), actor), *exits]
+        if decision.is_bad:
+            writes += self._mark(decision.state)
+        if decision.state.has_proved and not view.state.has_proved:
+            writes += self._unmark(decision.state)
+        return self._session.commit(writes)
+
+    def _unmark(self, state: RolloutRecord) -> list[Write]:
+        """What takes the mark of a commit back that the whole fleet has proved after all."""
+        path = self._app.bad(str(state.release["commitId"]))
+        with session_trouble(path):
+            return [Write(DELETE, path)] if self._session.begin_read(path)() else []
+
+    def _mark(self, state: RolloutRecord) -> list[Write]:
+        write = bad_write(self._app, state, self.generation, self._name, now())
+        with session_trouble(write.path):
+            return [] if self._session.begin_read(write.path)() else [write]
+
+    def trim(self) -> None:
+        """Delete the oldest rollouts. What can't be deleted is left to whoever begins the next."""
+        with contextlib.suppress(SessionTroubleError), session_trouble(self._app.rollouts):
+            # This one stays in any case: a rebuilt ensemble may count generations from the beginning.
+            numbers = sorted(number for number in map(int, self._generations()) if number != self.generation)
+            # The last one that has proved its release says what is known to work.
+            proved = max((number for number, state in self._rollouts().items() if state.has_proved), default=None)
+            for number in numbers[: -(KEPT - 1)]:
+                if number != proved:
+                    self._session.delete_below(self._app.rollout(number))
+
+    def is_bad(self, commit_id: str) -> bool:
+        """Whether a commit is known to be bad."""
+        path = self._app.bad(commit_id)
+        with session_trouble(path):
+            return self._session.begin_read(path)() is not None
+
+    def in_flight(self) -> list[str]:
+        """The hosts that are on their way."""
+        with session_trouble(self.paths.in_flight):
+            return self._session.begin_list(self.paths.in_flight)()
+
+    def in_flight_entries(self) -> dict[str, HostEntry]:
+        """The same, each with what it has in the rollout."""
+        names = self.in_flight()
+        with session_trouble(self.paths.in_flight):
+            return self._read_entries({name: f"{self.paths.in_flight}/{name}" for name in names})
+
+    def missing(self) -> list[str]:
+        """The hosts that are on their way, and have disappeared."""
+        names = self.in_flight()
+        with session_trouble(self.paths.in_flight):
+            reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
+            return [name for name, read in reads.items() if read() is None]
+
+    def is_missing(self, name: str) -> bool:
+        """Whether this host is on its way, and has disappeared."""
+        with session_trouble(self.paths.in_flight):
+            entry = self._session.begin_read(f"{self.paths.in_flight}/{name}")
+            status = self._session.begin_read(self._app.agent(name))
+            return entry() is not None and status() is None
+
+    def count(self, view: View) -> Count:
+        """Count the fleet, for the state that was read before."""
+        with session_trouble(self.root):
+            names = self._session.begin_list(self._app.agents)()
+            entries = self._entries(view)
+            states = {name: entry.state for name, entry in entries.items()}
+            asked = [name for name in names if view.state.phase in GOING_BACK or states.get(name) in {None, LOST}]
+            labels = self._labels(view, asked)
+            unable = self._unable(view, asked, entries)
+            roster = self._size(self._app.roster)
+        found = count(view.plan, view.state, {name: labels.get(name, {}) for name in names}, states, unable)
+        # Those who are missing belong to the fleet, as when it began.
+        return found._replace(fleet=max(found.fleet, roster))
+
+    def _entries(self, view: View) -> dict[str, HostEntry]:
+        """What hosts have in the rollout. Where only the names count, the entries themselves are not read."""
+        outcomes = dict.fromkeys(self._session.begin_list(self.paths.hosts)(), self.paths.hosts)
+        parents = {**outcomes, **dict.fromkeys(self._session.begin_list(self.paths.in_flight)(), self.paths.in_flight)}
+        if view.state.phase in GOING_ON and not view.state.counts[LOST]:
+            return dict.fromkeys(parents, HostEntry(PROVED))
+        return self._read_entries({name: f"{parent}/{name}" for name, parent in parents.items()})
+
+    def _read_entries(self, paths: Mapping[str, str]) -> dict[str, HostEntry]:
+        """What is at these paths, by the hosts' names."""
+        reads = {name: self._session.begin_read(path) for name, path in paths.items()}
+        found = {name: read() for name, read in reads.items()}
+        return {name: self._record(paths[name], HostEntry, znode) for name, znode in found.items() if znode}
+
+    def _labels(self, view: View, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The labels of hosts, where the open step is for some."""
+        if view.state.phase in GOING_BACK or not view.plan.steps[view.state.step].labels:
+            return {}
+        reads = {name: self._session.begin_read(self._app.roster_entry(name)) for name in names}
+        return {name: _labels_of(read()) for name, read in reads.items()}
+
+    def _unable(self, view: View, names: Sequence[str], entries: Mapping[str, HostEntry]) -> dict[str, str]:
+        """Who can't go on by itself, and why: it is held, its configuration refuses the release, or it gave up."""
+        reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
+        found = {name: _obstacle(read(), self.generation) for name, read in reads.items()}
+        is_back = view.state.phase in GOING_BACK
+        unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
+        said = "did not return" if is_back else "was given up"
+        return {**unable, **{name: said for name, entry in entries.items() if entry.is_given_up}}
+
+
+def _labels_of(znode: Znode | None) -> dict[str, str]:
+    try:
+        labels = json.loads(znode.data).get("labels") if znode else None
+    except (ValueError, AttributeError):
+        return {}
+    return labels if isinstance(labels, dict) else {}
+
+
+def _live_commit(znode: Znode | None) -> str | None:
+    try:
+        return AgentStatus.from_node(znode.data if znode else None).commit_id
+    except InvalidRecord:
+        return None
+
+
+def _obstacle(znode: Znode | None, generation: int) -> str | None:
+    """Why a host does not deploy what is published, by its status; None for nothing."""
+    try:
+        status = AgentStatus.from_node(znode.data if znode else None)
+    except InvalidRecord:
+        return None
+    if status.held is not None:
+        return "is held"
+    return "does not deploy it" if status.gave_up(generation) else None

@@ -1,0 +1,80 @@
+"""What the ensemble refuses to a host in a rollout is told: it is no race that another host has won."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.repository import GitRepository
+from support.rollout import Rollout
+from support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server that keeps to quotas."""
+    with Ensemble(tmp_path_factory.mktemp("quota"), size=1, extra=("enforceQuota=true",)) as servers:
+        yield servers
+
+
+def wait_trouble(agent: Agent, *words: str) -> None:
+    """Wait until the agent tells of a trouble, in a line that has these words."""
+
+    def told() -> bool:
+        return any(all(word in line for word in words) for line in agent.status.get("troubles", ()))
+
+    wait_for(told, f"a trouble has {words}; its log:\n{agent.log}")
+
+
+def test_a_quota_that_keeps_a_rollout_from_beginning_is_told(
+    agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
+) -> None:
+    agent = agents().start()
+    agent.wait_outcome(release(rollout={"minHealthy": 0}))
+    quota = f"/zookeeper/quota{agent.app}"
+    zk.create(f"{quota}/zookeeper_stats", b"count=5,bytes=100", makepath=True)
+    zk.create(f"{quota}/zookeeper_limits", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=1")
+    repository.commit({"index.html": "two\n"})
+    generation = release(rollout={"minHealthy": 0})
+    wait_trouble(agent, f"{agent.app}/rollouts/{generation}", "Quota")
+    zk.delete(quota, recursive=True)
+    assert agent.wait_outcome(generation)["state"] == "active"
+
+
+def test_a_gate_that_somebody_has_deleted_is_told(
+    agents: Callable[..., Agent], zk: KazooClient, release: Callable[..., int], tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    hook = ["/bin/sh", "-c", f"while test -e {blocked}; do sleep 0.05; done"]
+    agent = agents(hooks={"after_activate": hook}).start().wait_live()
+    made = Rollout(zk, agent.app, release(rollout={"minHealthy": 0}))
+    wait_for(lambda: agent.status["state"] == "activating", "the hook runs")
+    gate = f"{made.root}/gate"
+    value, _stat = zk.get(gate)
+    zk.delete(gate)
+    blocked.unlink()
+    wait_trouble(agent, f"{gate} is not there")
+    zk.create(gate, value)
+    made.wait("done")
+
+
+def test_a_part_of_a_rollout_that_somebody_has_deleted_is_told(
+    agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
+) -> None:
+    agent = agents().start()
+    first = agent.wait_outcome(release(rollout={"minHealthy": 0}))["commitId"]
+    repository.commit({"index.html": "two\n"})
+    steps = [{"names": ["other"], "pause": True}, {"hosts": "100%"}]
+    made = Rollout(zk, agent.app, release(rollout={"minHealthy": 0, "from": first, "steps": steps}))
+    made.wait("paused")
+    zk.delete(f"{made.root}/in_flight")
+    made.command("promote")
+    wait_trouble(agent, f"{made.root}/in_flight/{agent.name}", "has somebody deleted it?")
+    zk.create(f"{made.root}/in_flight")
+    assert agent.wait_outcome(made.generation)["state"] == "active"

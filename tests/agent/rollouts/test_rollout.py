@@ -1,0 +1,442 @@
+"""A release reaches a fleet in steps, so many hosts at a time, and stops where it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.repository import GitRepository
+from support.rollout import Rollout
+from support.service import Service
+from support.transaction_log import Change, read_changes
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+Publish = Callable[..., int]
+QUICK = {"minHealthy": 0}
+
+
+@pytest.fixture
+def fleet(agents: Agents, release: Publish) -> Callable[..., list[Agent]]:
+    """Starts agents that have the repository's head live, which all took at once."""
+
+    def start(count: int = 4, **config: object) -> list[Agent]:
+        fleet = [agents(name=f"web{number}", **config).start() for number in range(count)]
+        generation = release()
+        for agent in fleet:
+            agent.wait_outcome(generation)
+        return fleet
+
+    return start
+
+
+@pytest.fixture
+def rollout(zk: KazooClient, app: str, release: Publish) -> Callable[..., Rollout]:
+    """Publishes the repository's head, to be rolled out as the keys say."""
+
+    def publish(**keys: object) -> Rollout:
+        return Rollout(zk, app, release(rollout={**QUICK, **keys}))
+
+    return publish
+
+
+@dataclass
+class Blocked:
+    """A hook that lasts while `path` is there."""
+
+    path: Path
+
+    @property
+    def hook(self) -> list[str]:
+        """The command."""
+        return ["/bin/sh", "-c", f"while test -e {self.path}; do sleep 0.05; done"]
+
+    def close(self) -> None:
+        """Let the hooks last from now on."""
+        self.path.touch()
+
+    def open(self) -> None:
+        """Let the hooks end."""
+        self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def wait_admitted(made: Rollout, agents: list[Agent]) -> Agent:
+        """The agent that is on its way, once there is one."""
+
+        def find() -> Agent | None:
+            entries = made.entries if made.state else {}
+            return next((agent for agent in agents if entries.get(agent.name) == "admitted"), None)
+
+        return wait_for(find, "one is admitted")
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> Iterator[Blocked]:
+    """A hook that a test can let last."""
+    blocked = Blocked(tmp_path / "blocked")
+    yield blocked
+    blocked.open()
+
+
+def lives(fleet: list[Agent]) -> set[str | None]:
+    """What is live on the hosts of a fleet."""
+    return {agent.live() for agent in fleet}
+
+
+@pytest.mark.smoke
+def test_a_release_comes_to_one_host_after_the_other(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    agents = fleet()
+    second = repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": agents[0].live()})
+    most = 0
+
+    def done() -> bool:
+        nonlocal most
+        most = max(most, list(made.entries.values()).count("admitted") if made.state else 0)
+        return made.state.get("phase") == "done"
+
+    wait_for(done, "the rollout is done", 30)
+    assert most == 1
+    assert lives(agents) == {second}
+    assert set(made.entries.values()) == {"proved"}
+    assert all(agent.status["state"] == "active" for agent in agents)
+
+
+def test_a_rollout_whose_name_is_no_number_is_in_nobodys_way(
+    fleet: Callable[..., list[Agent]],
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+    zk: KazooClient,
+    app: str,
+) -> None:
+    agents = fleet(1)
+    made = rollout()
+    made.wait("done")
+    zk.create(f"{app}/rollouts/\u00b2", zk.get(made.root)[0])
+    second = repository.commit({"index.html": "second\n"})
+    rollout().wait("done")
+    assert lives(agents) == {second}
+
+
+def test_a_host_says_that_it_is_active_before_another_takes_its_place(
+    fleet: Callable[..., list[Agent]],
+    ensemble: Ensemble,
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+) -> None:
+    agents = fleet()
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": agents[0].live()})
+    made.wait("done")
+    changes = read_changes(ensemble.leader.directory / "data", made.app)
+    for agent in agents:
+        told = {change.path: change.zxid for change in changes if change.path == f"{made.root}/hosts/{agent.name}"}
+        statuses = [change for change in changes if change.path == f"{made.app}/agents/{agent.name}" and change.data]
+        active = next(change.zxid for change in statuses if is_active(change, made.generation))
+        assert active < told[f"{made.root}/hosts/{agent.name}"], agent.name
+
+
+def is_active(status: Change, generation: int) -> bool:
+    """Whether a status is that of a host on which a generation is active."""
+    found = json.loads(status.data or b"{}")
+    return (found["state"], found.get("generation")) == ("active", generation)
+
+
+def test_a_step_soaks_before_the_next_is_open(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    agents = fleet()
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"hosts": 1, "soak": 1}], "maxInFlight": 4})
+    made.wait("soaking")
+    assert sorted(agent.live() == second for agent in agents) == [False, False, False, True]
+    waiting = [agent.status for agent in agents if agent.live() == first]
+    assert {status["state"] for status in waiting} == {"waiting"}
+    made.wait("done")
+    assert lives(agents) == {second}
+
+
+def test_a_release_that_fails_on_the_first_host_reaches_no_other(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    hooks = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
+    agents = fleet(hooks=hooks)
+    first = repository.head
+    bad = repository.commit({"index.html": "broken\n"})
+    made = rollout(**{"from": first, "maxInFlight": 2, "steps": [{"hosts": 1}]})
+    state = made.wait("halted")
+    assert "after_activate" in state["reason"]
+    assert lives(agents) == {first}
+    wait_for(
+        lambda: sorted(agent.status["state"] for agent in agents) == ["halted"] * 3 + ["rolled_back"], "all say so"
+    )
+    assert list(made.entries.values()) == ["failed"]
+    assert made.zk.exists(f"{made.app}/bad/{bad}")
+    mended = repository.commit({"index.html": "mended\n"})
+    rollout(**{"from": first}).wait("done")
+    assert lives(agents) == {mended}
+
+
+def test_a_rollout_rolls_back_by_itself(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    """The second of four hosts can't have the release: the first returns to the one before."""
+    agents = fleet()
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"hosts": 1, "pause": True}], "onFailure": "rollback"})
+    made.wait("paused")
+    switched = next(agent for agent in agents if agent.live() != first)
+    made.command("promote")
+    others = [agent for agent in agents if agent is not switched]
+    wait_for(lambda: "admitted" in made.entries.values(), "another is admitted")
+    admitted = next(agent for agent in others if made.entries.get(agent.name) == "admitted")
+    admitted.kill()
+    made.wait("rolled_back")
+    assert {agent.live() for agent in agents if agent is not admitted} == {first}
+    assert switched.status["state"] == "rolled_back"
+    admitted.start().wait_live()
+    wait_for(lambda: admitted.live() == first, "it has returned as well")
+
+
+@pytest.mark.parametrize("share", [2, "100%"])
+def test_what_most_hosts_have_is_not_taken_back_where_it_fails_on_the_last(
+    agents: Agents, repository: GitRepository, release: Publish, rollout: Callable[..., Rollout], share: int | str
+) -> None:
+    """It is published once more, for the one that it had failed on."""
+    fleet = [agents(name=f"web{number}").start() for number in range(3)]
+    fleet.append(
+        agents(name="web3", hooks={"after_activate": ["/bin/sh", "-c", "! grep -q second index.html"]}).start()
+    )
+    first, generation = repository.head, release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    second = repository.commit({"index.html": "second\n"})
+    generation = release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    made = rollout(**{"from": first, "maxInFlight": share, "onFailure": "rollback"})
+    wait_for(lambda: made.state.get("phase") in {"halted", "rolling_back", "rolled_back"}, "it is stopped")
+    assert made.state["phase"] == "halted"
+    assert not made.zk.exists(f"{made.app}/bad/{second}")
+    assert [agent.live() for agent in fleet] == [second] * 3 + [first]
+
+
+def test_a_host_that_disappears_on_its_way_halts_the_rollout(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout], blocked: Blocked
+) -> None:
+    agents = fleet(hooks={"before_activate": blocked.hook})
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    blocked.close()
+    made = rollout(**{"from": first})
+    lost = blocked.wait_admitted(made, agents)
+    lost.kill()
+    assert "it disappeared on its way" in made.wait("halted")["reason"]
+    assert lives(agents) == {first}
+    blocked.open()
+    lost.start()
+    wait_for(lambda: lost.status.get("state") == "halted", "it stays where it was")
+    assert lives(agents) == {first}
+
+
+def test_a_host_that_a_release_has_ended_has_the_one_before_when_it_is_started_again_and_runs_no_hook_for_the_new_one(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout], tmp_path: Path
+) -> None:
+    deadly, notes = tmp_path / "deadly", tmp_path / "notes"
+    script = f'echo "$ZOO_COMMIT" >> {notes}; ! grep -q deadly index.html || test ! -e {deadly} || kill -9 $PPID'
+    agents = fleet(2, hooks={"after_activate": ["/bin/sh", "-c", script]})
+    first = repository.head
+    notes.unlink()
+    deadly.touch()
+    second = repository.commit({"index.html": "deadly\n"})
+    made = rollout(**{"from": first})
+    reason = made.wait("halted")["reason"]
+    (name,) = made.entries
+    assert reason == f"{name} lost: it disappeared on its way"
+    lost, other = sorted(agents, key=lambda agent: agent.name != name)
+    assert lost.live() == second
+    lost.start()
+    wait_for(lambda: lost.status.get("state") == "halted", "it says so")
+    assert (lost.status["commitId"], lost.live(), other.live()) == (first, first, first)
+    assert lost.status["message"] == (
+        f"this host was lost on its way, and has what it had before; the rollout is halted: {reason}"
+    )
+    assert notes.read_text().split() == [second, first]
+    assert made.entries == {name: "lost"}
+    deadly.unlink()
+    made.command("promote", force=True)
+    made.wait("done")
+    assert lives(agents) == {second}, "it is admitted again, as all are that were lost"
+
+
+def test_a_new_host_has_the_stable_release_until_it_is_its_turn(
+    fleet: Callable[..., list[Agent]],
+    agents: Agents,
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+) -> None:
+    fleet(2)
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"hosts": 1, "pause": True}]})
+    made.wait("paused")
+    newcomer = agents(name="new").start()
+    wait_for(lambda: newcomer.status.get("state") == "waiting" and newcomer.live() == first, "it has the stable one")
+    assert newcomer.status["generation"] == made.generation
+    made.command("promote")
+    made.wait("done")
+    assert newcomer.live() == second
+    late = agents(name="late").start()
+    late.wait_outcome(made.generation)
+    assert late.live() == second
+
+
+def test_a_held_host_does_not_keep_the_others_waiting(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    agents = fleet(3)
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    held = agents[0]
+    assert held.control("hold", "--reason", "disk swap").returncode == 0
+    wait_for(lambda: held.status.get("held"), "it is held")
+    made = rollout(**{"from": first})
+    made.wait("done")
+    assert [agent.live() for agent in agents] == [first, second, second]
+    assert held.control("release").returncode == 0
+    wait_for(lambda: held.live() == second, "it follows")
+
+
+def test_a_new_host_that_was_held_has_the_stable_release_once_that_has_ended(
+    fleet: Callable[..., list[Agent]],
+    agents: Agents,
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+) -> None:
+    fleet(2)
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"hosts": 1, "pause": True}]})
+    made.wait("paused")
+    newcomer = agents(name="new")
+    newcomer.configure()
+    newcomer.base.mkdir(parents=True)
+    assert newcomer.control("hold", "--reason", "disk swap").returncode == 0
+    newcomer.start()
+    wait_for(lambda: newcomer.status.get("state") == "waiting", "it says that it waits")
+    assert newcomer.live() is None
+    assert newcomer.control("release").returncode == 0
+    wait_for(lambda: newcomer.live() == first, "it has the stable one")
+
+
+def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    registered: dict[str, Any],
+    service: Service,
+) -> None:
+    """One host has a service, which answers until the rollout soaks; while a person has the host drained, no matter."""
+    service.open()
+    host = agents(name="web0", **registered).start()
+    host.wait_outcome(release())
+    other = agents(name="web1").start()
+    other.wait_outcome(int(host.status["generation"]))
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
+    made.wait("soaking")
+    assert host.control("drain", "--reason", "memory test").returncode == 0
+    service.close()
+    wait_for(lambda: "check fails" in host.log.rpartition("this host is proved")[2], "the check fails")
+    # Another command is answered by a later turn of its loop.
+    host.control("retry")
+    assert made.state["phase"] == "soaking"
+    host.control("undrain")
+    assert "web0 failed: fell ill" in made.wait("halted")["reason"]
+    assert other.live() == first
+
+
+def test_the_policy_counts_for_every_publisher(
+    fleet: Callable[..., list[Agent]],
+    repository: GitRepository,
+    release: Publish,
+    zk: KazooClient,
+    app: str,
+) -> None:
+    agents = fleet(3)
+    zk.create(f"{app}/policy", json.dumps({"rollout": {**QUICK, "steps": [{"hosts": 1, "pause": True}]}}).encode())
+    first = repository.head
+    second = repository.commit({"index.html": "second\n"})
+    made = Rollout(zk, app, release())
+    # None of those before was rolled out, and none was proved by a publisher: there is no stable release, and no step.
+    made.wait("done")
+    third = repository.commit({"index.html": "third\n"})
+    made = Rollout(zk, app, release())
+    made.wait("paused")
+    assert sorted(agent.live() == third for agent in agents) == [False, False, True]
+    assert made.state["from"]["commitId"] == second != first
+    made = Rollout(zk, app, release(rollout=False))
+    for agent in agents:
+        agent.wait_outcome(made.generation)
+    assert not made.state
+    assert lives(agents) == {third}
+
+
+def test_a_second_agent_of_a_name_takes_no_part(
+    fleet: Callable[..., list[Agent]],
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+    tmp_path: Path,
+) -> None:
+    first_agent = fleet(1)[0]
+    first = repository.head
+    second = Agent(tmp_path / "second", first_agent.hosts, first_agent.app, first_agent.zk, first_agent.name).start()
+    try:
+        wait_for(lambda: second.live() == first, "it has what is not rolled out")
+        repository.commit({"index.html": "second\n"})
+        rollout(**{"from": first}).wait("done")
+        assert first_agent.live() == repository.head
+        assert second.live() == first
+    finally:
+        second.kill()
+
+
+@pytest.mark.parametrize("problem", [{"from": "main"}, {"maxInFlight": 0}], ids=["from", "maxInFlight"])
+def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
+    fleet: Callable[..., list[Agent]],
+    repository: GitRepository,
+    rollout: Callable[..., Rollout],
+    problem: dict[str, object],
+) -> None:
+    agent = fleet(1)[0]
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    status = agent.wait_outcome(rollout(**problem).generation)
+    assert status["state"] == "failed"
+    assert next(iter(problem)) in status["message"]
+    assert agent.live() == first
+    assert "Traceback" not in agent.log
+
+
+def test_a_rollout_of_its_own_counts_whatever_the_policy_is(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, release: Publish, zk: KazooClient, app: str
+) -> None:
+    agent = fleet(1)[0]
+    zk.create(f"{app}/policy", b"{")
+    repository.commit({"index.html": "second\n"})
+    assert agent.wait_outcome(release(rollout=False))["state"] == "active"
+    repository.commit({"index.html": "third\n"})
+    status = agent.wait_outcome(release())
+    assert status["state"] == "failed"
+    assert "policy" in status["message"]

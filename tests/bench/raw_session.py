@@ -1,0 +1,294 @@
+"""What the agent's `Session` offers to its part in a rollout, on a bare socket, and what that sends and is sent.
+
+A host that waits for an answer lets the others run: each turn is a greenlet, and `Hub` goes on with it when the answer
+is there. The wire form is jute's, as in `raw_client.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from greenlet import getcurrent, greenlet
+
+from bench.harness import BenchError
+from bench.raw_client import CONNECT, INT, MULTI, REPLY, STAT
+from zoo_watcher.wire.rollout_writes import CREATE, SET, Write
+from zoo_watcher.zookeeper.session import Znode
+
+TYPES = {CREATE: 1, "delete": 2, "exists": 3, "get": 4, SET: 5, "list": 8, "ping": 11, "multi": 14}
+ERROR = -1
+"""The type of an operation of a transaction that was not carried out."""
+WATCH_XID, PING_XID = -1, -2
+NO_NODE, NODE_EXISTS = -101, -110
+EPHEMERAL, SEQUENCE = 1, 2
+ACL = INT.pack(1) + INT.pack(31) + b"\0\0\0\x05world" + b"\0\0\0\x06anyone"
+"""Everybody may do everything."""
+TIMEOUT = 60_000
+"""Milliseconds after which a session expires."""
+
+Watch = Callable[[Any], None]
+
+
+class Stat(NamedTuple):
+    """A znode's stat."""
+
+    czxid: int
+    mzxid: int
+    ctime: int
+    mtime: int
+    version: int
+    cversion: int
+    aversion: int
+    ephemeralOwner: int  # noqa: N815  # as kazoo has it
+    dataLength: int  # noqa: N815
+    numChildren: int  # noqa: N815
+    pzxid: int
+
+
+@dataclass
+class Traffic:
+    """What a session has sent and was sent since it was last counted; pings are not in it."""
+
+    requests: int = 0
+    events: int = 0
+    sent: int = 0
+    received: int = 0
+    slowest: float = 0.0
+    """The longest that it has waited for an answer, in seconds."""
+
+
+class Answer:
+    """The answer to one request, when it is there."""
+
+    def __init__(self) -> None:
+        self.asked = time.monotonic()
+        self.body: bytes | None = None
+        self.error = 0
+        self.waiter: greenlet | None = None
+
+
+class Hub:
+    """Waits for all sockets at once, and goes on with whoever has its answer."""
+
+    def __init__(self) -> None:
+        self._poll = select.epoll()
+        self._sessions: dict[int, RawSession] = {}
+        self.main = getcurrent()
+
+    def add(self, session: RawSession, descriptor: int) -> None:
+        """Serve a session from now on."""
+        self._sessions[descriptor] = session
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def serve(self, seconds: float) -> None:
+        """Wait so long for answers and events, and deliver those that there are."""
+        for descriptor, _events in self._poll.poll(max(0.0, seconds)):
+            self._sessions[descriptor].receive()
+
+    def ping(self) -> None:
+        """Keep every session."""
+        for session in self._sessions.values():
+            session.ping()
+
+    def close(self) -> None:
+        """Close every socket; the sessions expire."""
+        for session in self._sessions.values():
+            session.close()
+        self._poll.close()
+
+
+class RawSession:
+    """A session with one server. Raises `BenchError` for an answer that nobody has expected."""
+
+    def __init__(self, hub: Hub, port: int) -> None:
+        self._hub = hub
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = bytearray()
+        self._pending: deque[Answer] = deque()
+        self._watches: dict[str, set[Watch]] = {}
+        self.traffic = Traffic()
+        self.client_id: tuple[int, bytes] = (self._connect(), b"")
+        self._socket.setblocking(False)
+        hub.add(self, self._socket.fileno())
+
+    def _connect(self) -> int:
+        hello = CONNECT.pack(0, 0, TIMEOUT, 0, 16, bytes(16), False)
+        self._socket.sendall(INT.pack(len(hello)) + hello)
+        reply = b""
+        while len(reply) < INT.size or len(reply) < INT.size + INT.unpack_from(reply)[0]:
+            chunk = self._socket.recv(4096)
+            if not chunk:
+                raise BenchError("ZooKeeper closed a new connection")
+            reply += chunk
+        return int.from_bytes(reply[12:20], "big", signed=True)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def ping(self) -> None:
+        """Show that this session is alive."""
+        self._send(INT.pack(PING_XID) + INT.pack(TYPES["ping"]))
+
+    def _send(self, packet: bytes) -> None:
+        view = memoryview(INT.pack(len(packet)) + packet)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                select.select([], [self._socket], [], 60)
+
+    def _ask(self, kind: str, body: bytes) -> Answer:
+        answer = Answer()
+        self._pending.append(answer)
+        self.traffic.requests += 1
+        self.traffic.sent += len(body) + 3 * INT.size
+        self._send(INT.pack(self.traffic.requests) + INT.pack(TYPES[kind]) + body)
+        return answer
+
+    def _answer(self, answer: Answer, *expected: int) -> bytes | None:
+        """What an answer holds, None for an error that is `expected`."""
+        while answer.body is None:
+            answer.waiter = getcurrent()
+            self._hub.main.switch()
+        if answer.error and answer.error not in expected:
+            raise BenchError(f"ZooKeeper answered with error {answer.error}")
+        return None if answer.error else answer.body
+
+    def receive(self) -> None:
+        """Take what the server has sent: answers go to who waits, events to who watches."""
+        with contextlib.suppress(BlockingIOError):
+            chunk = self._socket.recv(1 << 20)
+            if not chunk:
+                raise BenchError("ZooKeeper closed a connection")
+            self._buffer += chunk
+        for packet in self._packets():
+            xid, _zxid, error = REPLY.unpack_from(packet)
+            if xid == WATCH_XID:
+                self._notice(packet)
+            elif xid != PING_XID:
+                self._deliver(packet, error)
+
+    def _packets(self) -> Iterator[bytes]:
+        while len(self._buffer) >= INT.size:
+            (length,) = INT.unpack_from(self._buffer)
+            end = INT.size + length
+            if len(self._buffer) < end:
+                return
+            packet = bytes(self._buffer[INT.size : end])
+            del self._buffer[:end]
+            yield packet
+
+    def _notice(self, packet: bytes) -> None:
+        self.traffic.events += 1
+        self.traffic.received += len(packet) + INT.size
+        path = _text(packet, REPLY.size + 2 * INT.size)
+        for watch in self._watches.pop(path, set()):
+            watch(path)
+
+    def _deliver(self, packet: bytes, error: int) -> None:
+        answer = self._pending.popleft()
+        answer.body, answer.error = packet[REPLY.size :], error
+        self.traffic.received += len(packet) + INT.size
+        self.traffic.slowest = max(self.traffic.slowest, time.monotonic() - answer.asked)
+        if answer.waiter:
+            waiter, answer.waiter = answer.waiter, None
+            waiter.switch()
+
+    def begin_read(self, path: str, watch: Watch | None = None) -> Callable[[], Znode | None]:
+        """As in `Session`."""
+        pending = self._ask("get", _string(path) + bytes([watch is not None]))
+        if watch is not None:
+            self._watches.setdefault(path, set()).add(watch)
+
+        def finish() -> Znode | None:
+            body = self._answer(pending, NO_NODE)
+            if body is None:
+                return None
+            end = INT.size + max(0, INT.unpack_from(body)[0])
+            return Znode(body[INT.size : end], Stat(*STAT.unpack_from(body, end)))
+
+        return finish
+
+    def begin_list(self, path: str, watch: Watch | None = None) -> Callable[[], list[str]]:
+        """As in `Session`; the agent never watches children."""
+        pending = self._ask("list", _string(path) + bytes([watch is not None]))
+        if watch is not None:
+            self._watches.setdefault(path, set()).add(watch)
+
+        def finish() -> list[str]:
+            body = self._answer(pending, NO_NODE)
+            return list(_texts(body)) if body is not None else []
+
+        return finish
+
+    def exists(self, path: str, watch: Watch | None = None) -> bool:
+        """Whether there is a znode."""
+        pending = self._ask("exists", _string(path) + bytes([watch is not None]))
+        if watch is not None:
+            self._watches.setdefault(path, set()).add(watch)
+        return self._answer(pending, NO_NODE) is not None
+
+    def read(self, path: str, watch: Watch) -> Znode | None:
+        """As in `Session`."""
+        while True:
+            znode = self.begin_read(path, watch)()
+            if znode is not None or not self.exists(path, watch):
+                return znode
+
+    def create(self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False) -> str | None:
+        """As in `Session`, but for what is above it."""
+        flags = EPHEMERAL * ephemeral | SEQUENCE * sequence
+        body = self._answer(self._ask(CREATE, _creation(path, value, flags)), NODE_EXISTS)
+        return None if body is None else _text(body, 0)
+
+    def delete(self, path: str) -> None:
+        """As in `Session`."""
+        self._answer(self._ask("delete", _string(path) + INT.pack(-1)), NO_NODE)
+
+    def commit(self, writes: Iterable[Write]) -> bool:
+        """As in `Session`."""
+        body = b"".join(MULTI.pack(TYPES[write.kind], False, -1) + _operation(write) for write in writes)
+        answer = self._answer(self._ask("multi", body + MULTI.pack(-1, True, -1)))
+        assert answer is not None
+        return bool(MULTI.unpack_from(answer)[0] != ERROR)
+
+
+def _operation(write: Write) -> bytes:
+    if write.kind == CREATE:
+        return _creation(write.path, write.value, 0)
+    value = _buffer(write.value) if write.kind == SET else b""
+    return _string(write.path) + value + INT.pack(write.version)
+
+
+def _creation(path: str, value: bytes, flags: int) -> bytes:
+    return _string(path) + _buffer(value) + ACL + INT.pack(flags)
+
+
+def _string(text: str) -> bytes:
+    return _buffer(text.encode())
+
+
+def _buffer(raw: bytes) -> bytes:
+    return INT.pack(len(raw)) + raw
+
+
+def _text(packet: bytes, at: int) -> str:
+    (length,) = INT.unpack_from(packet, at)
+    return packet[at + INT.size : at + INT.size + length].decode()
+
+
+def _texts(packet: bytes) -> Iterator[str]:
+    at = INT.size
+    for _number in range(INT.unpack_from(packet)[0]):
+        text = _text(packet, at)
+        at += INT.size + len(text.encode())
+        yield text

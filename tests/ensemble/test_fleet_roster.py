@@ -1,0 +1,109 @@
+"""zk_fleet in a real ensemble: who belongs to a fleet."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils import roster
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import roster_names
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.roster import RosterChange
+from ansible_collections.zoo.deploy.plugins.modules import zk_fleet
+from support.agent_status import report
+from support.ensemble import Ensemble
+from support.module import run_module
+from support.playbook import ROOT
+
+
+@pytest.fixture
+def paths(app: str) -> AppPaths:
+    """The znodes of an application of this test's own."""
+    return AppPaths(app)
+
+
+def fleet(
+    client: KazooClient, paths: AppPaths, *names: str, state: str = "present", check: bool = False
+) -> dict[str, Any]:
+    """What the module returns."""
+    return zk_fleet.converge(client, {"app": paths.root, "names": list(names), "state": state}, check)
+
+
+def test_a_host_is_taken_into_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
+    first = fleet(zk, paths, "b", "a")
+    assert (first["changed"], first["added"], first["removed"], first["roster"]) == (True, ["a", "b"], [], ["a", "b"])
+    entry = json.loads(zk.get(paths.roster_entry("a"))[0])
+    assert (entry["name"], sorted(entry)) == ("a", ["name", "since"])
+    again = fleet(zk, paths, "a")
+    assert (again["changed"], again["added"], again["roster"]) == (False, [], ["a", "b"])
+    assert json.loads(zk.get(paths.roster_entry("a"))[0]) == entry
+
+
+def test_a_host_is_taken_out_of_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
+    fleet(zk, paths, "a", "b")
+    gone = fleet(zk, paths, "b", "never there", state="absent")
+    assert (gone["changed"], gone["removed"], gone["roster"]) == (True, ["b"], ["a"])
+    assert gone["diff"] == {"before": "a\nb\n", "after": "a\n"}
+    assert not fleet(zk, paths, "b", state="absent")["changed"]
+
+
+def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, paths: AppPaths) -> None:
+    told = fleet(zk, paths, "a", check=True)
+    assert (told["changed"], told["added"], roster_names(zk, paths)) == (True, ["a"], [])
+    fleet(zk, paths, "a")
+    told = fleet(zk, paths, "a", state="absent", check=True)
+    assert (told["changed"], told["removed"], roster_names(zk, paths)) == (True, ["a"], ["a"])
+
+
+def test_a_host_that_is_live_is_not_taken_out_nor_any_other_with_it(zk: KazooClient, paths: AppPaths) -> None:
+    fleet(zk, paths, "a", "b")
+    report(zk, paths, "b", "idle", None)
+    said = f"^{paths.roster}: b is live, and would be in the roster again with the next session; stop the agent first"
+    for check in (True, False):
+        with pytest.raises(ZooKeeperError, match=said):
+            fleet(zk, paths, "a", "b", state="absent", check=check)
+    assert roster_names(zk, paths) == ["a", "b"]
+
+
+def test_what_somebody_else_does_meanwhile_is_seen(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(zk, paths, "a", "b")
+    plan = roster.plan_change
+
+    def overtaken(*words: Any, **options: Any) -> RosterChange:
+        change = plan(*words, **options)
+        if other.exists(paths.roster_entry("a")):
+            other.delete(paths.roster_entry("a"))
+        return change
+
+    monkeypatch.setattr(zk_fleet, "plan_change", overtaken)
+    gone = fleet(zk, paths, "a", "b", state="absent")
+    assert (gone["removed"], roster_names(zk, paths)) == (["b"], [])
+
+
+def test_a_roster_that_may_not_be_changed_is_named_and_stays(zk: KazooClient, paths: AppPaths) -> None:
+    fleet(zk, paths, "a")
+    zk.set_acls(paths.roster, [make_acl("world", "anyone", read=True)])
+    for name, state in (("a", "absent"), ("b", "present")):
+        with pytest.raises(ZooKeeperError, match=f"^{paths.roster_entry(name)}: permission denied"):
+            fleet(zk, paths, name, state=state)
+    assert roster_names(zk, paths) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_what_can_name_no_agent_is_refused(zk: KazooClient, paths: AppPaths, name: str) -> None:
+    with pytest.raises(InvalidRecord, match=r"^names: .* can't name a znode"):
+        fleet(zk, paths, "a", name)
+    assert roster_names(zk, paths) == []
+
+
+def test_the_module_runs_by_itself(ensemble: Ensemble, paths: AppPaths) -> None:
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "names": ["a"]}
+    result = run_module(ROOT / "plugins/modules/zk_fleet.py", **given)
+    assert (result["changed"], result["roster"]) == (True, ["a"])

@@ -1,0 +1,578 @@
+"""The lock of an application in a real ensemble: who holds it, and whom it keeps from publishing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NodeExistsError
+from kazoo.security import make_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils import lock as locks
+from ansible_collections.zoo.deploy.plugins.module_utils import rollout_steering
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.lock import FREE, Locked, LockRecord, read_lock
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    begin_anew,
+    publish,
+    read_history,
+    read_published,
+)
+from ansible_collections.zoo.deploy.plugins.modules import zk_lock, zk_release, zk_release_info
+from support.client import connected
+from support.ensemble import Ensemble
+from support.module import run_module
+from support.playbook import ROOT
+from support.waiting import wait_for
+
+SINCE = "2026-11-29T07:00:00+00:00"
+
+
+@pytest.fixture
+def paths(app: str) -> AppPaths:
+    """The znodes of an application of this test's own, to which a release is published."""
+    return AppPaths(app)
+
+
+def release(number: int) -> Release:
+    """A release, another one for each number."""
+    return Release("https://example.org/x.git", f"{number:040x}", "site", ref="main")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A git server: the number of the commit that its branch is at."""
+    at = [1]
+    monkeypatch.setattr(zk_release, "resolve", lambda _url, _ref: f"{at[0]:040x}")
+    return at
+
+
+def set_lock(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
+    """What the module returns."""
+    options = {name: spec.get("default") for name, spec in zk_lock.argument_spec().items()}
+    return zk_lock.converge(client, {**options, "app": paths.root, "by": "ann", "reason": "migration", **given}, check)
+
+
+def unlock(client: KazooClient, paths: AppPaths, **given: Any) -> dict[str, Any]:
+    """What the module returns."""
+    return set_lock(client, paths, state="absent", **given)
+
+
+def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
+    """The options of a zk_release that does not wait for the fleet."""
+    options = {name: spec.get("default") for name, spec in zk_release.argument_spec().items()}
+    given = {"url": "https://example.org/x.git", "ref": "main", "relative_path": "site", "wait": False, **given}
+    return {**options, "app": paths.root, **given}
+
+
+def deploy(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
+    """What zk_release returns."""
+    return zk_release.converge(client, options_of(paths, **given), check)
+
+
+def steer(client: KazooClient, paths: AppPaths, state: str, check: bool = False, **given: Any) -> dict[str, Any]:
+    """What zk_release returns of a rollout."""
+    return zk_release.steer(client, {**options_of(paths), "ref": None, "state": state, **given}, check)
+
+
+def commits(client: KazooClient, paths: AppPaths) -> list[int]:
+    """What was published, the newest first."""
+    return [int(entry.release.commit_id, 16) for entry in read_history(client, paths) if entry.release]
+
+
+def in_seconds(seconds: float) -> str:
+    """The time then."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def write(client: KazooClient, paths: AppPaths, **keys: Any) -> None:
+    """Have the lock say this, whatever it says."""
+    data = LockRecord(**{"reason": "migration", "by": "ann", "since": SINCE, **keys}).to_node()
+    client.ensure_path(paths.lock)
+    client.set(paths.lock, data)
+
+
+class Doing:
+    """Does something in a thread of its own."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.outcomes: list[Any] = []
+        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
+        self._thread.start()
+
+    def _run(self, act: Callable[[], Any]) -> None:
+        try:
+            self.outcomes.append(act())
+        except ZooKeeperError as exc:
+            self.outcomes.append(exc)
+
+    def end(self) -> Any:
+        """What it came to."""
+        self._thread.join(30)
+        return self.outcomes[0]
+
+
+def watching(client: KazooClient, path: str) -> None:
+    """Wait until the client watches a path."""
+    wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
+
+
+def test_a_lock_is_taken_kept_and_given_back(zk: KazooClient, paths: AppPaths) -> None:
+    taken = set_lock(zk, paths)
+    assert (taken["changed"], "broken" in taken) == (True, False)
+    assert json.loads(zk.get(paths.lock)[0]) == {key: taken["lock"][key] for key in ("reason", "by", "since")}
+    assert taken["msg"] == f"{paths.lock}: locked by ann since {taken['lock']['since']} without an end: migration"
+    assert (taken["diff"]["before"], json.loads(taken["diff"]["after"])["by"]) == ("", "ann")
+    kept = set_lock(zk, paths)
+    assert (kept["changed"], kept["lock"]["since"]) == (False, taken["lock"]["since"])
+    assert set_lock(zk, paths, expires_after="1h")["changed"]
+    given_back = unlock(zk, paths)
+    assert (given_back["changed"], given_back["lock"], "broken" in given_back) == (True, None, False)
+    assert given_back["msg"] == f"{paths.lock}: not locked"
+    assert zk.get(paths.lock)[0] == FREE
+    assert not unlock(zk, paths)["changed"]
+
+
+def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, paths: AppPaths) -> None:
+    told = set_lock(zk, paths, check=True)
+    assert (told["changed"], told["lock"]["by"], zk.exists(paths.root)) == (True, "ann", None)
+    set_lock(zk, paths)
+    before = zk.get(paths.lock)
+    assert unlock(zk, paths, check=True)["changed"]
+    with pytest.raises(Locked):
+        set_lock(zk, paths, check=True, by="bob")
+    assert set_lock(zk, paths, check=True, by="bob", force=True)["broken"]["by"] == "ann"
+    assert zk.get(paths.lock) == before
+
+
+def test_somebody_elses_lock_is_broken_by_force_only_and_that_is_said(zk: KazooClient, paths: AppPaths) -> None:
+    since = set_lock(zk, paths)["lock"]["since"]
+    held = f"{paths.lock}: locked by ann since {since} without an end: migration; nothing is changed; "
+    for act, advice in ((set_lock, "force takes it over"), (unlock, "force unlocks it all the same")):
+        with pytest.raises(Locked) as caught:
+            act(zk, paths, by="bob")
+        assert str(caught.value) == held + advice
+        assert read_lock(zk, paths).record == LockRecord("migration", "ann", since)
+    taken = set_lock(zk, paths, by="bob", force=True)
+    assert (taken["broken"]["by"], taken["lock"]["by"]) == ("ann", "bob")
+    broken = unlock(zk, paths, force=True)
+    assert (broken["broken"]["by"], broken["lock"]) == ("bob", None)
+
+
+def test_a_lock_that_has_expired_is_anybodys_and_said_to_have_expired(zk: KazooClient, paths: AppPaths) -> None:
+    write(zk, paths, until=in_seconds(-5))
+    told = zk_release_info.gather(zk, paths.root)["lock"]
+    assert told["expired"]
+    assert told["says"].startswith(f"the lock of ann since {SINCE} has expired at ")
+    taken = set_lock(zk, paths, by="bob")
+    assert (taken["changed"], taken["lock"]["by"], "broken" in taken) == (True, "bob", False)
+
+
+def test_of_many_who_lock_at_once_one_wins(ensemble: Ensemble, zk: KazooClient, paths: AppPaths) -> None:
+    names = [f"p{number}" for number in range(6)]
+
+    def attempt(name: str) -> dict[str, Any]:
+        with connected(ensemble.hosts) as client:
+            return set_lock(client, paths, by=name)
+
+    for _round in range(3):
+        outcomes = [one.end() for one in [Doing(functools.partial(attempt, name)) for name in names]]
+        won = [one for one in outcomes if not isinstance(one, ZooKeeperError)]
+        assert len(won) == 1, outcomes
+        lost = [one for one in outcomes if isinstance(one, Locked)]
+        assert len(lost) == len(names) - 1, outcomes
+        holder = won[0]["lock"]["by"]
+        assert all(f"locked by {holder} since" in str(one) for one in lost)
+        unlock(zk, paths, by=holder)
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["no znode", "a free lock"])
+@pytest.mark.usefixtures("server")
+def test_who_is_locked_out_publishes_nothing_and_is_told_why(zk: KazooClient, paths: AppPaths, made: bool) -> None:
+    if made:
+        assert deploy(zk, paths)["changed"]
+        assert zk.get(paths.lock)[0] == FREE
+    given: dict[str, Any] = {} if made else {"expires_at": in_seconds(600)}
+    set_lock(zk, paths, **given)
+    before = read_published(zk, paths)
+    says = read_lock(zk, paths).describe(datetime.now(timezone.utc))
+    for check in (False, True):
+        with pytest.raises(Locked) as caught:
+            deploy(zk, paths, check=check, relative_path="elsewhere")
+        wanted = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
+        assert str(caught.value) == f"{paths.lock}: {says}; {wanted}"
+        assert caught.value.details["lock"]["by"] == "ann"
+    assert (read_published(zk, paths), len(commits(zk, paths))) == (before, int(made))
+    unlock(zk, paths)
+    assert deploy(zk, paths, relative_path="elsewhere")["changed"]
+
+
+def test_what_is_desired_already_needs_no_lock(zk: KazooClient, paths: AppPaths, server: list[int]) -> None:
+    deploy(zk, paths)
+    set_lock(zk, paths)
+    assert not deploy(zk, paths)["changed"]
+    server[0] = 2
+    with pytest.raises(Locked):
+        deploy(zk, paths)
+
+
+def before_it_publishes(zk: KazooClient, monkeypatch: pytest.MonkeyPatch, locks: Callable[[], object]) -> None:
+    """Have somebody lock after the publisher has looked at the lock, unless somebody holds it."""
+
+    def lock_first(path: str) -> Any:
+        with contextlib.suppress(Locked):
+            locks()
+        return zk_exists(path)
+
+    zk_exists = zk.exists
+    monkeypatch.setattr(zk, "exists", lock_first)
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["no znode", "a free lock"])
+@pytest.mark.usefixtures("server")
+def test_a_lock_that_is_taken_between_look_and_publication_is_not_missed(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    if made:
+        set_lock(zk, paths)
+        unlock(zk, paths)
+    before_it_publishes(zk, monkeypatch, lambda: set_lock(other, paths, by="bob"))
+    with pytest.raises(Locked, match="locked by bob since"):
+        deploy(zk, paths)
+    assert commits(zk, paths) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_a_lock_that_is_made_anew_between_the_two_is_not_missed(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(zk, paths, until=in_seconds(-5))
+
+    def lock_anew() -> None:
+        unlock(other, paths, by="bob")
+        set_lock(other, paths, by="bob")
+
+    before_it_publishes(zk, monkeypatch, lock_anew)
+    with pytest.raises(Locked, match="locked by bob since"):
+        deploy(zk, paths)
+    assert commits(zk, paths) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_force_publishes_past_a_lock_which_stays_and_says_whose(zk: KazooClient, paths: AppPaths) -> None:
+    set_lock(zk, paths)
+    before = zk.get(paths.lock)
+    result = deploy(zk, paths, force=True)
+    assert result["overridden_lock"]["by"] == "ann"
+    assert (commits(zk, paths), zk.get(paths.lock)) == ([1], before)
+    unlock(zk, paths)
+    assert "overridden_lock" not in deploy(zk, paths, force=True)
+
+
+@pytest.mark.parametrize("data", [b"freeze", b"\xff", b"{}", b'{"reason": "x", "by": "ann", "since": "s", "until": 1}'])
+@pytest.mark.usefixtures("server")
+def test_a_lock_that_cannot_be_read_locks_out(zk: KazooClient, paths: AppPaths, data: bytes) -> None:
+    zk.create(paths.lock, data, makepath=True)
+    with pytest.raises(
+        Locked, match=f"^{paths.lock}: locked, but who holds the lock and why can't be read: "
+    ) as caught:
+        deploy(zk, paths)
+    assert "\n" not in str(caught.value)
+    told = zk_release_info.gather(zk, paths.root)["lock"]
+    assert (told["by"], told["expired"], bool(told["problem"])) == (None, False, True)
+    with pytest.raises(Locked):
+        unlock(zk, paths)
+    assert unlock(zk, paths, force=True)["changed"]
+    assert deploy(zk, paths)["changed"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_lock_that_may_not_be_read_locks_out_who_publishes_and_not_who_goes_back(
+    zk: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths)
+    zk.set_acls(paths.lock, [make_acl("world", "anyone", admin=True)])
+    server[0] = 3
+    with pytest.raises(Locked, match=f"^{paths.lock}: locked, but who holds the lock and why .* permission denied"):
+        deploy(zk, paths)
+    with pytest.raises(ZooKeeperError, match=rf"^{paths.lock}: permission denied \(NoAuth\)"):
+        deploy(zk, paths, lock_timeout=5.0)
+    assert "permission denied" in zk_release_info.gather(zk, paths.root)["lock"]["problem"]
+    zk_release.converge(zk, {**options_of(paths), "ref": None, "state": "rolled_back", "to": f"{1:040x}"}, False)
+    assert commits(zk, paths) == [1, 2, 1]
+    forced = deploy(zk, paths, force=True)
+    assert "permission denied" in forced["overridden_lock"]["problem"]
+    assert commits(zk, paths) == [3, 1, 2, 1]
+
+
+def test_a_rollback_a_pause_and_a_halt_are_never_locked_out_and_promoting_is(
+    zk: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout={"steps": [{"hosts": 1}]})
+    set_lock(zk, paths)
+    assert steer(zk, paths, "paused")["changed"]
+    for check in (False, True):
+        with pytest.raises(Locked, match=r"migration; not promoted; wait for it \(lock_timeout\), or promote in spite"):
+            steer(zk, paths, "promoted", check=check)
+    assert steer(zk, paths, "paused")["msg"] == "it is paused already"
+    assert steer(zk, paths, "promoted", force=True)["overridden_lock"]["by"] == "ann"
+    assert steer(zk, paths, "halted")["changed"]
+    back = zk_release.converge(zk, {**options_of(paths), "ref": None, "state": "rolled_back", "to": f"{1:040x}"}, False)
+    assert (back["changed"], "overridden_lock" in back) == (True, False)
+    assert commits(zk, paths) == [1, 2, 1]
+
+
+def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout={"steps": [{"hosts": 1}]})
+    steer(zk, paths, "paused")
+
+    def lock_after(*words: Any, **keys: Any) -> Any:
+        found = locks.unlocked(*words, **keys)
+        with contextlib.suppress(Locked):
+            set_lock(other, paths, by="bob")
+        return found
+
+    monkeypatch.setattr(rollout_steering, "unlocked", lock_after)
+    with pytest.raises(Locked, match="locked by bob since"):
+        steer(zk, paths, "promoted")
+    assert steer(zk, paths, "paused")["msg"] == "it is paused already"
+
+
+def test_who_waits_for_a_lock_publishes_as_soon_as_it_is_gone(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    set_lock(zk, paths)
+    waiting = Doing(lambda: deploy(zk, paths, lock_timeout=30.0))
+    watching(zk, paths.lock)
+    # It is still locked after this, by another one.
+    set_lock(other, paths, by="bob", force=True)
+    server[0] = 5
+    wait_for(lambda: zk._data_watchers.get(paths.lock), "it is watched again")
+    assert (waiting.outcomes, commits(other, paths)) == ([], [])
+    unlock(other, paths, by="bob")
+    assert waiting.end()["changed"]
+    # What the branch is at by then.
+    assert commits(zk, paths) == [5]
+
+
+def test_a_promotion_waits_for_a_lock_too(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout={"steps": [{"hosts": 1}]})
+    steer(zk, paths, "paused")
+    set_lock(zk, paths)
+    waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
+    watching(zk, paths.lock)
+    unlock(other, paths)
+    assert waiting.end()["rollout"]["phase"] == "running"
+
+
+THREE_STEPS = {"from": f"{1:040x}", "steps": [{"hosts": 1, "pause": True}, {"hosts": 2, "pause": True}]}
+
+
+def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that_it_was_about(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=THREE_STEPS)
+    steer(zk, paths, "paused")
+    set_lock(zk, paths)
+    waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
+    watching(zk, paths.lock)
+    assert steer(other, paths, "promoted", force=True)["rollout"]["step"] == 1
+    unlock(other, paths)
+    assert "refused: it has moved on meanwhile" in str(waiting.end())
+    assert steer(other, paths, "paused")["rollout"]["step"] == 1
+
+
+def test_a_promotion_that_has_waited_for_a_lock_is_not_for_a_release_that_was_published_meanwhile(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=THREE_STEPS)
+    steer(zk, paths, "paused")
+    set_lock(zk, paths)
+    waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
+    watching(zk, paths.lock)
+    server[0] = 3
+    deploy(other, paths, rollout=THREE_STEPS, force=True)
+    steer(other, paths, "paused")
+    unlock(other, paths)
+    assert "another release was published meanwhile, and not promoted: 00" in str(waiting.end())
+    assert steer(other, paths, "paused")["msg"] == "it is paused already"
+
+
+def test_two_who_promote_at_once_open_one_step(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=THREE_STEPS)
+    steer(zk, paths, "paused")
+    steer(zk, paths, "promoted")
+    look = locks.unlocked
+
+    def promote_after(*words: Any, **keys: Any) -> Any:
+        found = look(*words, **keys)
+        monkeypatch.setattr(rollout_steering, "unlocked", look)
+        steer(other, paths, "promoted")
+        return found
+
+    monkeypatch.setattr(rollout_steering, "unlocked", promote_after)
+    with pytest.raises(ZooKeeperError, match="refused: it has moved on meanwhile"):
+        steer(zk, paths, "promoted")
+    assert steer(zk, paths, "paused")["rollout"]["step"] == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_who_waits_for_a_lock_publishes_when_it_expires(zk: KazooClient, paths: AppPaths) -> None:
+    write(zk, paths, until=in_seconds(2))
+    result = deploy(zk, paths, lock_timeout=30.0)
+    assert (result["changed"], "overridden_lock" in result, commits(zk, paths)) == (True, False, [1])
+
+
+@pytest.mark.usefixtures("server")
+def test_who_waits_for_a_lock_in_vain_is_told_so(zk: KazooClient, paths: AppPaths) -> None:
+    set_lock(zk, paths)
+    began = time.monotonic()
+    with pytest.raises(Locked, match=r"without an end: migration; still so after 0\.5 s; nothing is published; "):
+        deploy(zk, paths, lock_timeout=0.5)
+    assert time.monotonic() - began >= 0.5
+    with pytest.raises(Locked, match="migration; nothing is published"):
+        deploy(zk, paths, lock_timeout=30.0, check=True)
+    assert commits(zk, paths) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_a_lost_connection_does_not_end_the_wait_for_a_lock(
+    ensemble: Ensemble, other: KazooClient, paths: AppPaths
+) -> None:
+    with connected(f"127.0.0.1:{ensemble.members[0].client_port}", timeout=10) as client:
+        set_lock(other, paths)
+        waiting = Doing(lambda: deploy(client, paths, lock_timeout=30.0))
+        for _time in range(5):
+            watching(client, paths.lock)
+            with contextlib.suppress(OSError):
+                client._connection._socket.shutdown(socket.SHUT_RDWR)
+            wait_for(lambda: client.connected, "the client is connected again")
+        unlock(other, paths)
+        assert waiting.end()["changed"]
+
+
+def test_nothing_is_ever_published_between_a_lock_and_its_end(
+    ensemble: Ensemble, zk: KazooClient, paths: AppPaths
+) -> None:
+    generations: list[int] = []
+    stop = threading.Event()
+
+    def publish_one(client: KazooClient, what: Release) -> int:
+        return publish(client, paths, what, read_published(client, paths), locks.unlocked(client, paths, ""))
+
+    def publish_all_the_time(first: int) -> None:
+        with connected(ensemble.hosts) as client:
+            for number in itertools.count(first):
+                if stop.is_set():
+                    return
+                with contextlib.suppress(ZooKeeperError):  # locked, or overtaken each time
+                    generations.append(begin_anew(functools.partial(publish_one, client, release(number))))
+
+    publishers = [Doing(functools.partial(publish_all_the_time, which * 10**6)) for which in range(1, 4)]
+    locked = []
+    for _time in range(25):
+        seen = list(generations)
+        wait_for(lambda seen=seen: generations != seen, "something is published", 20)  # type: ignore[misc]
+        set_lock(zk, paths)
+        begin = zk.exists(paths.lock).mzxid
+        for _look in range(20):
+            zk.sync(paths.lock)
+        unlock(zk, paths)
+        locked.append((begin, zk.exists(paths.lock).mzxid))
+    stop.set()
+    for one in publishers:
+        one.end()
+    assert len(set(generations)) == len(generations) > 25
+    assert [one for one in generations for begin, end in locked if begin < one < end] == []
+
+
+def test_who_does_not_guard_against_the_lock_is_not_kept_from_publishing(zk: KazooClient, paths: AppPaths) -> None:
+    """As a rollback: the znode is neither read nor made."""
+    begin_anew(lambda: publish(zk, paths, release(1), read_published(zk, paths)))
+    assert zk.exists(paths.lock) is None
+
+
+def test_a_reason_is_demanded_and_what_is_no_time_refused_before_anything_is_written(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    for option, value, why in (
+        ("reason", " ", "reason: say why"),
+        ("reason", "x" * 501, "reason: expected at most 500 characters, got 501"),
+        ("by", "x" * 501, "by: expected at most 500 characters, got 501"),
+        ("by", " ", 'by: expected a text, got " "'),
+        ("expires_after", "soon", 'expires_after: expected seconds, or a number with s, m, h or d, .*, got "soon"'),
+        ("expires_at", "2026-01-01T00:00:00Z", "expires_at: 2026-01-01T00:00:00Z has passed"),
+    ):
+        given: dict[str, Any] = {option: value}
+        with pytest.raises(InvalidRecord, match=why):
+            set_lock(zk, paths, **given)
+    assert zk.exists(paths.root) is None
+
+
+def test_the_modules_say_in_one_line_what_they_refuse_and_what_they_broke(ensemble: Ensemble, paths: AppPaths) -> None:
+    file = ROOT / "plugins/modules/zk_lock.py"
+    common: dict[str, Any] = {"hosts": [ensemble.hosts], "app": paths.root}
+    assert "reason" in run_module(file, **common)["msg"]
+    both = run_module(file, **common, reason="x", expires_after="1h", expires_at="2099-01-01T00:00:00Z")
+    assert "mutually exclusive: expires_after|expires_at" in both["msg"]
+    taken = run_module(file, **common, reason="x", expires_after=90)
+    assert taken["changed"]
+    assert "@" in taken["lock"]["by"]
+    refused = run_module(file, **common, reason="y", by="bob")
+    assert (refused["failed"], refused["lock"]["by"]) == (True, taken["lock"]["by"])
+    broken = run_module(file, **common, reason="y", by="bob", force=True)
+    assert f"{paths.lock}: {refused['lock']['says']}; broken by force" in json.dumps(broken["warnings"])
+    publishing = run_module(
+        ROOT / "plugins/modules/zk_release.py",
+        **common,
+        url="https://example.org/x.git",
+        ref="1" * 40,
+        relative_path="site",
+        wait=False,
+        lock_timeout=-1,
+    )
+    assert publishing["msg"] == "lock_timeout: expected 0 or more, got -1"
+
+
+def test_a_lock_that_somebody_deletes_meanwhile_is_not_overwritten(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    set_lock(zk, paths)
+    found = read_lock(zk, paths)
+    other.delete(paths.lock)
+    with pytest.raises(ZooKeeperError, match="changed meanwhile"):
+        locks.write_lock(zk, found, None)
+    assert set_lock(zk, paths)["changed"]
+    with pytest.raises(NodeExistsError):
+        other.create(paths.lock)

@@ -1,0 +1,275 @@
+"""Promote, pause, halt and roll back, by force and without, in every phase of a rollout: the real module and znodes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any, NamedTuple
+
+import pytest
+from ansible.module_utils import basic
+from kazoo.client import KazooClient
+
+from ansible_collections.zoo.deploy.plugins.module_utils import rollouts
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_children
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import read_published
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
+    DONE,
+    HALTED,
+    PAUSED,
+    PHASES,
+    ROLLED_BACK,
+    ROLLING_BACK,
+    RUNNING,
+    SOAKING,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import (
+    Gate,
+    HostEntry,
+    RolloutPaths,
+    RolloutRecord,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import begin_writes
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
+from ansible_collections.zoo.deploy.plugins.modules import zk_release
+from support.client import connected
+from support.ensemble import Ensemble
+
+OLD = {"url": "https://example.org/x.git", "commitId": "1" * 40, "relativePath": "site"}
+NEW = {**OLD, "commitId": "2" * 40}
+PLAN = {"steps": [{"hosts": 1, "soak": 60, "pause": True}, {"hosts": 2}]}
+LAST = 2
+"""The number of the plan's last step, the whole fleet."""
+STATES = {"promote": "promoted", "pause": "paused", "halt": "halted", "rollback": "rolled_back"}
+HELD = "paused by a person"
+"""The phase `paused` has two ways on: after a step, and where a person paused it within one."""
+SITUATIONS = (*PHASES, HELD)
+HOSTS = {
+    RUNNING: {"web1": "admitted"},
+    HALTED: {"web1": "failed", "web2": "admitted"},
+    ROLLING_BACK: {"web1": "failed", "web2": "returning"},
+    ROLLED_BACK: {"web1": "returned", "web2": "returned"},
+}
+"""What hosts have come to, where that is not that one is proved."""
+WENT_WRONG = {HALTED, ROLLING_BACK, ROLLED_BACK}
+
+NO = "refused: the rollout is {}: web1 failed"
+ANSWERS: dict[tuple[str, str], tuple[str, int] | str] = {
+    ("promote", RUNNING): (RUNNING, 1),
+    ("promote", SOAKING): (RUNNING, 1),
+    ("promote", PAUSED): (RUNNING, 1),
+    ("promote", HELD): (RUNNING, 0),
+    ("promote", HALTED): NO.format("halted"),
+    ("pause", RUNNING): (PAUSED, 0),
+    ("pause", SOAKING): (PAUSED, 0),
+    ("pause", PAUSED): "it is paused already",
+    ("pause", HELD): "it is paused already",
+    ("pause", HALTED): NO.format("halted"),
+    ("halt", RUNNING): (HALTED, 0),
+    ("halt", SOAKING): (HALTED, 0),
+    ("halt", PAUSED): (HALTED, 0),
+    ("halt", HELD): (HALTED, 0),
+    ("halt", HALTED): "it is halted already",
+    **{(verb, ROLLING_BACK): NO.format("rolling back") for verb in ("promote", "pause", "halt")},
+    **{(verb, ROLLED_BACK): NO.format("rolled back") for verb in ("promote", "pause", "halt")},
+    **{(verb, DONE): "the rollout is done" for verb in ("promote", "pause", "halt")},
+}
+"""The phase and step that a verb leads to, or why there is nothing to do."""
+BY_FORCE: dict[tuple[str, str], tuple[str, int] | str] = {("promote", HALTED): (RUNNING, 0)}
+"""What force changes of that."""
+
+
+class Case(NamedTuple):
+    """One command in one situation."""
+
+    verb: str
+    situation: str
+    force: bool
+
+    @property
+    def phase(self) -> str:
+        """The phase of the rollout before."""
+        return PAUSED if self.situation == HELD else self.situation
+
+    def state(self) -> RolloutRecord:
+        """The rollout before."""
+        entries = list(HOSTS.get(self.phase, {"web1": "proved"}).values())
+        return RolloutRecord(
+            plan=PLAN,
+            release=NEW,
+            stable=OLD,
+            phase=self.phase,
+            step=LAST if self.phase == DONE else 0,
+            fleet=4,
+            places=2,
+            counts={entry: entries.count(entry) for entry in entries},
+            resumes=RUNNING if self.situation == HELD else SOAKING,
+            moves=5,
+            reason="web1 failed" if self.phase in WENT_WRONG else "",
+        ).dated("2026-01-01T00:00:00+00:00")
+
+
+def name_of(case: Case) -> str:
+    """A case in words."""
+    return f"{case.verb} {case.situation}{' by force' if case.force else ''}"
+
+
+CASES = [Case(*words) for words in product(STATES, SITUATIONS, [False, True])]
+
+
+class Done(NamedTuple):
+    """What a command came to: the module's answer, and the rollout before and after."""
+
+    answer: dict[str, Any]
+    before: Rollout
+    after: Rollout
+    paths: AppPaths
+
+
+def put(zk: KazooClient, paths: AppPaths, case: Case) -> Rollout:
+    """Write the znodes of an application in this situation."""
+    proved = json.dumps({**OLD, "provedAt": "2026-01-01T00:00:00+00:00"}).encode()
+    for parent in (paths.history, paths.agents, paths.rollouts, f"{paths.root}/bad"):
+        zk.ensure_path(parent)
+    zk.create(paths.history_prefix, proved, sequence=True)
+    zk.create(paths.config, json.dumps({**NEW, "rollout": PLAN}).encode())
+    generation = zk.exists(paths.config).mzxid
+    root = paths.rollout(generation)
+    transaction, state = zk.transaction(), case.state()
+    for write in begin_writes(root, state, state.since):
+        transaction.create(write.path, write.value)
+    for name, entry in HOSTS.get(case.phase, {"web1": "proved"}).items():
+        transaction.create(RolloutPaths(root).entry(name, entry), HostEntry(entry, state.since).to_node())
+    assert not [result for result in transaction.commit() if isinstance(result, Exception)]
+    found = read_rollout(zk, paths, generation)
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(ensemble: Ensemble) -> Iterator[dict[Case, Done]]:
+    """All commands, each in an application of its own."""
+    with connected(ensemble.hosts) as zk:
+        yield {case: give(zk, ensemble, case) for case in CASES}
+
+
+def give(zk: KazooClient, ensemble: Ensemble, case: Case) -> Done:
+    """Give a command."""
+    paths = AppPaths(f"/app/{uuid.uuid4().hex[:12]}")
+    before = put(zk, paths, case)
+    options = {"hosts": ensemble.hosts, "app": paths.root, "state": STATES[case.verb], "force": case.force}
+    because = {} if case.verb == "rollback" else {"reason": "because"}
+    answer = run_here(zk_release.main, **options, **because, publisher="ann", wait=False)
+    zk.sync(paths.root)  # the command had a session of its own, maybe at another member
+    after = read_rollout(zk, paths, before.generation)
+    assert after
+    return Done(answer, before, after, paths)
+
+
+def run_here(main: Callable[[], None], **options: Any) -> dict[str, Any]:
+    """What a module prints that is run in this process, as Ansible gives it its options: a process takes a second."""
+    given, printed = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(basic, "_ANSIBLE_ARGS", given)
+        patch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        with pytest.raises(SystemExit):
+            main()
+    return {"failed": False, "changed": False, **json.loads(printed.getvalue())}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.verb != "rollback"], ids=name_of)
+def test_a_verb_moves_the_rollout_or_says_why_not(case: Case, done: dict[Case, Done]) -> None:
+    answer, before, after, _paths = done[case]
+    expected = (BY_FORCE if case.force else {}).get((case.verb, case.situation), ANSWERS[case.verb, case.situation])
+    if isinstance(expected, str):
+        assert answer["failed"] is expected.startswith("refused")
+        assert answer["msg"].endswith(expected)
+        assert not answer["changed"]
+        assert after == before
+        return
+    assert (answer["failed"], answer["changed"]) == (False, True), answer.get("msg")
+    found = after.state
+    assert (found.phase, found.step, found.moves) == (*expected, before.state.moves + 1)
+    assert (found.by, found.reason) == ("ann", "because")
+    assert after.version == before.version + 1
+    assert after.entries == before.entries
+    changed = {"phase", "step", "moves", "by", "reason", "since", "forgiven", "forgives", "resumes"}
+    assert (found.forgiven, found.forgives) == ((1, found.moves) if case.phase == HALTED else (0, 0))
+    assert replace(found, **{name: getattr(before.state, name) for name in changed}) == before.state
+    assert (answer["rollout"]["phase"], answer["rollout"]["step"]) == (expected[0], expected[1] + 1)
+
+
+def test_the_gate_says_what_the_state_says(zk: KazooClient, done: dict[Case, Done]) -> None:
+    for case in CASES:
+        _answer, _before, after, paths = done[case]
+        gate = Gate.from_node(zk.get(RolloutPaths(paths.rollout(after.generation)).gate)[0])
+        assert gate == after.state.gate, case
+
+
+def test_a_verb_makes_what_somebody_has_deleted_of_a_rollout_anew(zk: KazooClient, app: str) -> None:
+    """Without its gate no phase could change, and without the parents of its entries no host could be admitted."""
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("halt", RUNNING, force=False))
+    below = RolloutPaths(paths.rollout(before.generation))
+    for lost in (below.gate, below.in_flight, below.line, below.lanes):
+        zk.delete(lost, recursive=True)
+    foretold = command(zk, paths, read_published(zk, paths), Command("halt", "ann"), writes=False)
+    assert foretold.decision.state.phase == HALTED
+    assert not zk.exists(below.gate)
+    halted = command(zk, paths, read_published(zk, paths), Command("halt", "ann")).rollout.state
+    assert halted.phase == HALTED
+    assert Gate.from_node(zk.get(below.gate)[0]) == halted.gate
+    assert set(zk.get_children(below.root)) == {"gate", "hosts", "in_flight", "line", "lanes", "back", "back_lanes"}
+
+
+def test_a_halt_is_not_lost_while_hosts_come_further_all_the_time(
+    zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands of hosts, the entries take long to read; in that time the state has become another one."""
+    paths = AppPaths(app)
+    root = paths.rollout(put(zk, paths, Case("halt", RUNNING, force=False)).generation)
+
+    def read_slowly(client: KazooClient, parent: str) -> list[Node]:
+        zk.set(root, zk.get(root)[0])
+        return read_children(client, parent)
+
+    monkeypatch.setattr(rollouts, "read_children", read_slowly)
+    halted = command(zk, paths, read_published(zk, paths), Command("halt", "ann"))
+    assert halted.rollout.state.phase == HALTED
+    assert set(halted.rollout.entries) == {"web1"}
+
+
+def test_a_commit_that_all_have_proved_is_not_bad_where_a_person_ends_the_last_soak(zk: KazooClient, app: str) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", SOAKING, force=False))
+    root = paths.rollout(before.generation)
+    soaks = {"steps": [{"hosts": "100%", "soak": 300}]}
+    zk.set(root, replace(before.state, plan=soaks, step=0, counts={"proved": 1}).to_node())
+    mark = paths.bad(str(before.state.release["commitId"]))
+    zk.create(mark, b'{"reason": "web1 failed"}', makepath=True)
+    done = command(zk, paths, read_published(zk, paths), Command("promote", "ann")).rollout.state
+    assert done.has_proved
+    assert not zk.exists(mark)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.verb == "rollback"], ids=name_of)
+def test_a_rollback_publishes_the_release_of_before_whatever_the_rollout_has_come_to(
+    case: Case, zk: KazooClient, done: dict[Case, Done]
+) -> None:
+    answer, before, after, paths = done[case]
+    assert (answer["failed"], answer["changed"]) == (False, True), answer.get("msg")
+    published = read_published(zk, paths)
+    assert published.release
+    assert published.generation == answer["generation"] != before.generation
+    assert published.release.commit_id == OLD["commitId"]
+    assert published.release.extra == {"rolledBackFrom": NEW["commitId"], "rollout": PLAN}
+    assert after == before, "what nobody desires any more is left as it is"

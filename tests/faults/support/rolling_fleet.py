@@ -1,0 +1,210 @@
+"""A fleet of real agents to which releases are rolled out, and who looks whether that keeps to its limits."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from faults.support.host import patiently
+from faults.support.ledger import LIMITS, Ledger
+from faults.support.ways import Ways
+from support.agent import Agent, publish
+from support.client import connected
+from support.ensemble import Ensemble
+from support.lonely import RETRY
+from support.repository import GitRepository
+from support.rollout import Rollout
+from support.waiting import wait_for
+
+PAUSE = 0.02
+"""Seconds from one look at the znodes to the next."""
+
+
+@dataclass
+class RollingFleet:
+    """Agents of one application, each with ways of its own to the ensemble."""
+
+    agents: list[Agent]
+    ways: dict[str, Ways]
+    zk: KazooClient = field(repr=False)
+    servers: Ensemble
+    origin: GitRepository
+    ledger: Ledger
+    url: str
+    """The origin's, for the agents."""
+
+    @property
+    def app(self) -> str:
+        """Their application."""
+        return self.agents[0].app
+
+    @property
+    def generation(self) -> int:
+        """The generation that is published."""
+        return int(patiently(lambda: self.zk.get(f"{self.app}/config"))[1].mzxid)
+
+    def named(self, name: str) -> Agent:
+        """The agent of this name."""
+        return next(agent for agent in self.agents if agent.name == name)
+
+    def publish(self, commit: str, **keys: Any) -> int:
+        """Publish a commit; the generation."""
+        release = {"url": self.url, "commitId": commit, "relativePath": "site", **keys}
+        return patiently(partial(publish, self.zk, self.app, release))
+
+    def commit(self, *bad: str) -> str:
+        """A new commit, which fails on the hosts that are named."""
+        number = len(self.origin.git("log", "--oneline").splitlines())
+        return self.origin.commit({"index.html": f"{number}\n", "bad": "".join(f"{name}\n" for name in ("", *bad))})
+
+    def settle(self) -> str:
+        """Have every agent run, and one new commit live on all; which."""
+        for agent in self.agents:
+            self.ways[agent.name].open()
+            if agent.process is None:
+                agent.start()
+        commit = self.commit()
+        self.wait_active(self.publish(commit, rollout=False), commit)
+        return commit
+
+    def wait_active(self, generation: int, commit: str, seconds: float = 60) -> None:
+        """Wait until a generation is active on every host, which has this commit."""
+
+        def are_all() -> bool:
+            return all(self._is_active(agent, generation) and agent.live() == commit for agent in self.agents)
+
+        wait_for(are_all, f"{commit} is active on all", seconds)
+
+    @staticmethod
+    def _is_active(agent: Agent, generation: int) -> bool:
+        status = patiently(lambda: agent.status)
+        return (status.get("generation"), status.get("state")) == (generation, "active")
+
+    def wait_state(self, agent: Agent, generation: int, state: str) -> None:
+        """Wait until the status of an agent has this state of a generation."""
+
+        def is_so() -> bool:
+            status = patiently(lambda: agent.status)
+            return (status.get("generation"), status.get("state")) == (generation, state)
+
+        wait_for(is_so, f"{agent.name} is {state}")
+
+    def lives(self) -> dict[str, str | None]:
+        """What is live on each host."""
+        return {agent.name: agent.live() for agent in self.agents}
+
+    def roll_out(self, commit: str, **rollout: Any) -> Rollout:
+        """Publish a commit to be rolled out."""
+        return Rollout(self.zk, self.app, self.publish(commit, rollout={"minHealthy": 0, **rollout}))
+
+    def heads(self, made: Rollout, places: int) -> list[Agent]:
+        """Those that wait at the heads of the lanes, once there is one in each."""
+
+        def find() -> list[Agent]:
+            first: dict[int, tuple[int, str]] = {}
+            for name in self.zk.get_children(f"{made.root}/line"):
+                number = int(name.rpartition("-")[2])
+                first[number % places] = min(first.get(number % places, (number, name)), (number, name))
+            hosts = [self.zk.get(f"{made.root}/line/{name}")[0].decode() for _number, name in first.values()]
+            return [self.named(host) for host in hosts] if len(hosts) == places else []
+
+        return wait_for(lambda: patiently(find), "each lane has a head")
+
+    def wait_entry(self, made: Rollout, entry: str, but: Collection[str] = ()) -> Agent:
+        """An agent that has this entry, once there is one that is none of the others."""
+
+        def find() -> Agent | None:
+            entries = patiently(lambda: made.entries) if patiently(lambda: made.state) else {}
+            names = sorted(name for name, found in entries.items() if found == entry and name not in but)
+            return self.named(names[0]) if names else None
+
+        return wait_for(find, f"one is {entry}", 60)
+
+    @contextlib.contextmanager
+    def looking(self, made: Rollout, places: int, *before: str) -> Iterator[None]:
+        """Look all the time whether the rollout keeps to its limits; `before` is what the hosts had."""
+        look = Look(self, made, places, before)
+        look.start()
+        try:
+            yield
+        finally:
+            look.end()
+        look.raise_trouble()
+
+
+class Look(threading.Thread):
+    """Looks at a rollout again and again."""
+
+    def __init__(self, fleet: RollingFleet, made: Rollout, places: int, before: Collection[str]) -> None:
+        super().__init__(daemon=True)
+        self._fleet, self._made, self._places, self._before = fleet, made, places, before
+        self._is_over = threading.Event()
+        self._trouble: Exception | None = None
+
+    def run(self) -> None:
+        """Look until it is over, or something is wrong."""
+        try:
+            with connected(self._fleet.servers.hosts, timeout=10, connection_retry=RETRY) as zk:
+                made = Rollout(zk, self._made.app, self._made.generation)
+                while not self._is_over.wait(PAUSE):
+                    patiently(partial(self._look, made))
+        except Exception as exc:  # noqa: BLE001  # told by the test
+            self._trouble = exc
+
+    def _look(self, made: Rollout) -> None:
+        lives = self._fleet.lives()
+        entries = self._entries(made)
+        early = [name for name, live in lives.items() if live not in self._before and name not in entries]
+        if early:
+            # One may have been moved between the two places that are read, one after the other.
+            entries = {**entries, **self._entries(made)}
+            early = [name for name in early if name not in entries]
+        trouble = f"{early} have the release, and were not admitted: {entries}" if early else ""
+        # On the way back, those that were not proved need no place.
+        for entry, most in (("admitted", self._places), ("returning", 2 * self._places)):
+            names = sorted(name for name, found in entries.items() if found == entry)
+            trouble = trouble or (f"{names} are {entry}, {most} may be" if len(names) > most else "")
+        self._fleet.ledger.judge(LIMITS, trouble)
+
+    @staticmethod
+    def _entries(made: Rollout) -> dict[str, str]:
+        try:
+            return made.entries
+        except NoNodeError:
+            return {}  # it has not begun
+
+    def end(self) -> None:
+        """Look no more."""
+        self._is_over.set()
+        self.join(60)
+
+    def raise_trouble(self) -> None:
+        """Raise what was wrong."""
+        if self._trouble:
+            raise self._trouble
+
+
+@contextlib.contextmanager
+def rolling_fleet(root: Path, servers: Ensemble, app: str, count: int, ledger: Ledger) -> Iterator[RollingFleet]:
+    """`count` agents that share a git server, and run."""
+    origin = GitRepository.create(root / "origin")
+    with ExitStack() as stack:
+        zk = stack.enter_context(connected(servers.hosts, timeout=10, connection_retry=RETRY))
+        agents, ways = [], {}
+        for number in range(count):
+            name = f"web{number:02}"
+            ways[name] = Ways(servers, stack)
+            # Long enough to be met on the way.
+            hook = ["sh", "-c", f'sleep 0.3; ! grep -qx {name} "$ZOO_RELEASE/bad"']
+            agents.append(Agent(root / name, ways[name].hosts, app, zk, name, {"hooks": {"after_activate": hook}}))
+            stack.callback(agents[-1].kill)
+        yield RollingFleet(agents, ways, zk, servers, origin, ledger, origin.url)

@@ -1,0 +1,96 @@
+"""Troubles that befall a fleet while a release is rolled out to it: which, whom and for how long is chance."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from faults.support.host import patiently
+from faults.support.rolling_fleet import RollingFleet
+from faults.support.storm import Trouble
+from support.agent import Agent
+from support.rollout import Rollout
+
+LONGEST = 5.0
+"""Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
+PAUSE = 0.6
+"""Seconds from one trouble to the next, at the most."""
+
+
+class RolloutStorm:
+    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time."""
+
+    def __init__(self, fleet: RollingFleet, made: Rollout, chance: random.Random) -> None:
+        self._fleet, self._made, self._chance = fleet, made, chance
+        self._troubled: dict[str, tuple[float, Callable[[], object]]] = {}
+
+    def step(self) -> None:
+        """Begin a trouble, end those that have lasted long enough, and let some time pass."""
+        make = self._chance.choice([self._agent_trouble, self._agent_trouble, self._member_trouble])
+        lasts = self._chance.uniform(0, LONGEST)
+        whom, trouble = make()
+        if whom not in self._troubled:
+            self._fleet.ledger.inject(f"in a rollout, by chance: {trouble.name}")
+            trouble.begin()
+            if trouble.end:
+                self._troubled[whom] = (time.monotonic() + lasts, trouble.end)
+        time.sleep(self._chance.uniform(0, PAUSE))
+        self._end(time.monotonic())
+
+    def calm(self) -> None:
+        """End all troubles."""
+        self._end(float("inf"))
+
+    def _end(self, now: float) -> None:
+        for whom, (until, end) in list(self._troubled.items()):
+            if until <= now:
+                del self._troubled[whom]
+                end()
+
+    def _agent_trouble(self) -> tuple[str, Trouble]:
+        """One of an agent, as a rule of one that is on its way."""
+        agent, role = self._agent()
+        ways = self._fleet.ways[agent.name]
+
+        def send(number: int) -> None:
+            if agent.process is not None:
+                agent.process.send_signal(number)
+
+        def restart() -> None:
+            if agent.process is not None:
+                agent.end(signal.SIGUSR2)
+            agent.start()
+
+        return agent.name, self._chance.choice(
+            [
+                Trouble(f"kill -9 of {role}", agent.kill, agent.start),
+                Trouble(f"SIGSTOP of {role}", lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT)),
+                Trouble(f"connections of {role} swallowed", ways.swallow, ways.open),
+                Trouble(f"connections of {role} refused", ways.refuse, ways.open),
+                Trouble(f"connections of {role} cut", ways.cut),
+                Trouble(f"restart of {role} by SIGUSR2", restart),
+            ]
+        )
+
+    def _agent(self) -> tuple[Agent, str]:
+        entries = patiently(lambda: self._made.entries) if patiently(lambda: self._made.state) else {}
+        names = sorted(name for name, entry in entries.items() if entry == "admitted")
+        if names and self._chance.random() < 0.6:
+            return self._fleet.named(self._chance.choice(names)), "an admitted agent"
+        waiting = [agent for agent in self._fleet.agents if agent.name not in entries]
+        if waiting:
+            return self._chance.choice(waiting), "an agent that waits"
+        return self._chance.choice(self._fleet.agents), "an agent"
+
+    def _member_trouble(self) -> tuple[str, Trouble]:
+        """One of a member: the other two go on."""
+        member = self._chance.choice(self._fleet.servers.members)
+        kill = Trouble("kill -9 of a member", member.kill, self._fleet.servers.start)
+        stop = Trouble(
+            "SIGSTOP of a member",
+            lambda: member.signal(signal.SIGSTOP),
+            lambda: member.signal(signal.SIGCONT),
+        )
+        return "a member", self._chance.choice([kill, stop])

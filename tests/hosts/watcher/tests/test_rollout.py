@@ -1,0 +1,118 @@
+"""A release that ends the host which activates it: the rollout stops there, and all others go on serving."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hosts.lab.lab import Lab
+from hosts.watcher.server import APP, SERVERS, Server
+from support.rollout import Rollout
+from support.waiting import wait_for
+
+SITE = "/srv/app/site"
+
+
+@dataclass
+class Fleet:
+    """The servers of one ensemble, and the release that they have."""
+
+    servers: dict[str, Server]
+    before: dict[str, Any]
+
+    @classmethod
+    def of(cls, servers: dict[str, Server], version: str) -> Fleet:
+        """Those of a version of ZooKeeper."""
+        mine = {name: server for name, server in servers.items() if name.endswith(version)}
+        published = next(iter(mine.values())).published()
+        return cls(mine, {key: published[key] for key in ("url", "commitId", "relativePath")})
+
+    def publish(self, **keys: Any) -> Rollout:
+        """Publish a release, which is to be rolled out or not."""
+        zk = next(iter(self.servers.values())).zk
+        stat = zk.set(f"{APP}/config", json.dumps({**self.before, **keys}).encode())
+        return Rollout(zk, APP, stat.mzxid)
+
+
+def on(server: Server, *words: str) -> str:
+    """What a command printed on a server."""
+    command = [*server.host.inside(), *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def tree(server: Server) -> str:
+    """The live release, and when each of its files, and the symlink, was changed."""
+    return on(server, "find", SITE, f"{SITE}/", "-printf", "%p %l %C@\\n")
+
+
+def served(server: Server) -> str:
+    """The version that a server gives to whoever asks."""
+    return on(server, "curl", "--silent", "--fail", "http://127.0.0.1:8080/version")
+
+
+def commit(lab: Lab, version: str) -> str:
+    """A commit of a version."""
+    (origin,) = lab.named(["origin"])
+    command = [*origin.inside(), "commit-version", version]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def fleets(lab: Lab, servers: dict[str, Server]) -> Iterator[list[Fleet]]:
+    """Those of each ensemble; in the end all run, and have a release that ends no host."""
+    fleets = [Fleet.of(servers, version) for version in ("38", "39")]
+    yield fleets
+    lab.start(SERVERS)
+    mended = commit(lab, "mended")
+    for fleet in fleets:
+        fleet.publish(commitId=mended, rollout=False)
+
+
+def test_a_canary_that_ends_its_host_halts_the_rollout_and_the_other_host_still_serves(
+    lab: Lab, fleets: list[Fleet]
+) -> None:
+    bad = commit(lab, "panic")
+    trees = {name: tree(server) for fleet in fleets for name, server in fleet.servers.items()}
+    versions = {name: served(server) for fleet in fleets for name, server in fleet.servers.items()}
+    plan = {"steps": [{"hosts": 1, "soak": 60}], "minHealthy": 0}
+    rollouts = [fleet.publish(commitId=bad, rollout={**plan, "from": fleet.before["commitId"]}) for fleet in fleets]
+    canaries = [see_halted(fleet, made, versions, trees) for fleet, made in zip(fleets, rollouts)]
+    for fleet, made, canary in zip(fleets, rollouts, canaries):
+        boot(canary, fleet.before["commitId"])
+        wait_for(canary.registered, f"{canary.name} is found again")
+        assert served(canary) == versions[canary.name]
+        assert (made.state["phase"], made.entries) == ("halted", {canary.name: "lost"})
+        assert canary.zk.exists(f"{APP}/bad/{bad}")
+
+
+def boot(server: Server, before: str) -> None:
+    """Have a server run, once: it goes back, and does not begin again with what has ended it."""
+    server.host.start()
+    wait_for(lambda: stands(server) == ("halted", before), f"{server.name} has gone back", 60)
+    assert server.status()["message"].startswith("this host was lost on its way, and has what it had before; ")
+
+
+def stands(server: Server) -> tuple[str | None, str | None]:
+    """A server's state, and the commit that it says is live."""
+    status = server.status()
+    return status.get("state"), status.get("commitId")
+
+
+def see_halted(fleet: Fleet, made: Rollout, versions: dict[str, str], trees: dict[str, str]) -> Server:
+    """See the rollout stop at the first host, whose machine is off, while the other serves what it had; the first."""
+    reason = made.wait("halted", 60)["reason"]
+    (name,) = made.entries
+    assert reason == f"{name} lost: it disappeared on its way"
+    canary = fleet.servers[name]
+    assert canary.host.init is None, "its machine is off"
+    (other,) = [server for server in fleet.servers.values() if server is not canary]
+    wait_for(lambda: other.status()["state"] == "halted", f"{other.name} says so")
+    assert other.status()["commitId"] == fleet.before["commitId"]
+    assert (other.registered(), served(other), tree(other)) == (True, versions[other.name], trees[other.name])
+    return canary

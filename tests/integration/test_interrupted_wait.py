@@ -1,0 +1,133 @@
+"""Ctrl-C in a playbook that waits for a rollout ends the waiting, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.ensemble import Ensemble
+from support.playbook import COMMAND, ROOT
+from support.repository import GitRepository
+from support.rollout import Rollout
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+SOAKS = {"minHealthy": 0, "steps": [{"hosts": 1, "soak": 600}]}
+
+
+def begin(playbook: str, log: Path, **variables: Any) -> subprocess.Popen[bytes]:
+    """Begin a playbook in a process group of its own, as a terminal does; what it prints is in `log` at once."""
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "PYTHONUNBUFFERED": "1",
+    }
+    given = json.dumps({f"zoo_{key}": value for key, value in variables.items()})
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [str(COMMAND), f"playbooks/{playbook}.yml", "-e", given],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def interrupted(process: subprocess.Popen[bytes], log: Path) -> str:
+    """What was printed by a playbook that got Ctrl-C; nothing of it is left."""
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 99, log.read_text()
+    return log.read_text()
+
+
+def written(zk: KazooClient, root: str) -> dict[str, int]:
+    """When each znode of a subtree was last written."""
+    found = {root: zk.get(root)[1].mzxid}
+    for child in zk.get_children(root):
+        found.update(written(zk, f"{root}/{child}"))
+    return found
+
+
+@pytest.fixture
+def soaking(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> tuple[subprocess.Popen[bytes], Path, Rollout]:
+    """A deployment that waits while its first step soaks, what it prints, and its rollout."""
+    for number in range(2):
+        agents(f"web{number}").start().wait_live()
+    common = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url}
+    log = tmp_path / "first.log"
+    assert begin("deploy", log, ref="main", **common).wait(120) == 0, log.read_text()
+    repository.commit({"index.html": "two\n"})
+    log = tmp_path / "log"
+    process = begin("deploy", log, ref="main", rollout=SOAKS, **common)
+    wait_for(lambda: "1 of 2\n" in log.read_text(), "the progress is shown", 60)
+    rollout = Rollout(zk, app, zk.exists(f"{app}/config").mzxid)
+    rollout.wait("soaking")
+    return process, log, rollout
+
+
+def test_the_rollout_goes_on_and_it_is_said_how_to_follow_pause_and_halt_it(
+    soaking: tuple[subprocess.Popen[bytes], Path, Rollout], zk: KazooClient, app: str
+) -> None:
+    process, log, rollout = soaking
+    before = {path: written(zk, path) for path in (rollout.root, f"{app}/config", f"{app}/history")}
+    said = interrupted(process, log)
+    assert {path: written(zk, path) for path in before} == before
+    assert rollout.state["phase"] == "soaking"
+    assert "Ctrl-C ends this waiting only" in said
+    end = said[said.index("User interrupted execution") :]
+    assert "The waiting has ended, and nothing else: what is published goes on." in end
+    for command in ("status.yml -e zoo_wait_timeout=600", "zk_fleet_info", "pause.yml", "abort.yml"):
+        assert command in end
+    assert "Traceback" not in said
+    # It goes on where somebody lets it.
+    rollout.command("promote")
+    rollout.wait("done")
+
+
+def test_where_gates_are_asked_it_is_said_that_nobody_asks_them_any_more(
+    agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    for number in range(2):
+        agents(f"web{number}").start().wait_live()
+    common = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url}
+    log = tmp_path / "first.log"
+    assert begin("deploy", log, ref="main", **common).wait(120) == 0, log.read_text()
+    repository.commit({"index.html": "two\n"})
+    asked, log = tmp_path / "asked", tmp_path / "log"
+    slow = {"name": "slow", "command": ["/bin/sh", "-c", f"touch {asked}; sleep 60"]}
+    plan = {"minHealthy": 0, "steps": [{"hosts": 1}]}
+    process = begin("deploy", log, ref="main", rollout=plan, gates=[slow], **common)
+    wait_for(asked.exists, "the gate is asked", 60)
+    said = interrupted(process, log)
+    assert "Ctrl-C ends this waiting, and nobody asks the gates then" in said
+    end = said[said.index("User interrupted execution") :]
+    assert "what is published goes on" not in end
+    assert "nobody asks the gates any more: a step that waits for them stays paused." in end
+    assert "promote.yml -e @gates.yml" in end
+    assert Rollout(zk, app, zk.exists(f"{app}/config").mzxid).state["waitsFor"] == "gates"
+
+
+def test_a_deployment_that_has_ended_says_nothing_of_that(
+    soaking: tuple[subprocess.Popen[bytes], Path, Rollout],
+) -> None:
+    process, log, rollout = soaking
+    rollout.command("promote")
+    assert process.wait(60) == 0, log.read_text()
+    assert "2 of 2 have proved commit" in log.read_text()
+    assert "The waiting has ended" not in log.read_text()

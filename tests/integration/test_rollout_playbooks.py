@@ -1,0 +1,172 @@
+"""The playbooks around a rollout, over real agents: one day of a person, told by what each run printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.agent import Agent
+from support.client import connected
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
+
+FAILS_WHERE_BROKEN = ["/bin/sh", "-c", "! grep -q broken index.html"]
+PAUSES = {"minHealthy": 0, "steps": [{"hosts": 1, "pause": True}], "maxInFlight": 2}
+Day = dict[str, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """What each run came to, by a name."""
+    root, app = tmp_path_factory.mktemp("rollout"), f"/app/{uuid.uuid4().hex[:12]}"
+    repository = GitRepository.create(root / "origin")
+    commits = [repository.head]
+    commits += [repository.commit({"index.html": f"{name}\n"}) for name in ("second", "third", "broken", "fourth")]
+    common, plans = {"zoo_hosts": ensemble.hosts, "zoo_app": app}, {"mine": PAUSES}
+    done: Day = {}
+
+    def play(name: str, playbook: str, *words: str, **variables: Any) -> None:
+        given = {**common, **{f"zoo_{key}": value for key, value in variables.items()}}
+        done[name] = run_playbook(ROOT / "playbooks" / f"{playbook}.yml", "-e", json.dumps(given), *words)
+
+    hooks = {"hooks": {"after_activate": FAILS_WHERE_BROKEN}}
+    with connected(ensemble.hosts) as zk, contextlib.ExitStack() as running:
+        for number in range(3):
+            agent = Agent(root / f"web{number}", ensemble.hosts, app, zk, f"web{number}", hooks).start()
+            running.callback(agent.kill)
+            agent.wait_live()
+        play("first", "deploy", url=repository.url, ref=commits[0], relative_path="site")
+        play("nothing to promote", "promote")
+        play("unknown", "deploy", ref=commits[1], rollout="nonsense", rollouts=plans)
+        play("no plans", "deploy", ref=commits[1], rollouts=["mine"])
+        play("foreseen", "deploy", "--check", "--diff", ref=commits[1], rollout="mine", rollouts=plans)
+        play("paused", "deploy", ref=commits[1], rollout="mine", rollouts=plans)
+        play("status of paused", "status")
+        play("paused again", "pause")
+        play("promotion foreseen", "promote", "--check")
+        play("promoted", "promote", reason="it looks well")
+        play("status of done", "status")
+        play("object", "deploy", ref=commits[2], rollout=json.dumps(PAUSES))
+        play("aborted", "abort", reason="checkout fails")
+        play("status of halted", "status")
+        play("not promoted", "promote")
+        play("forced", "promote", force=True)
+        play("broken", "deploy", ref=commits[3], rollout={**PAUSES, "onFailure": "rollback"})
+        play("status of broken", "status")
+        play("back", "rollback")
+        play("broken again", "deploy", ref=commits[3])
+        play("text", "deploy", ref=commits[4], rollout="true")
+        yield done
+
+
+def well(done: subprocess.CompletedProcess[str]) -> str:
+    """What was printed by a run that ended well."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def why(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says why a run failed."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("fatal: ")]
+    return line.replace("\\", "")
+
+
+def test_a_plan_is_named_and_an_unknown_name_is_refused_with_those_that_exist(day: Day) -> None:
+    said = why(day["unknown"])
+    assert 'zoo_rollout: no plan is called "nonsense"; there are at_once, canary, careful, mine, one_by_one' in said
+    assert 'zoo_rollouts: expected a dictionary of plans by name, got ["mine"]' in why(day["no plans"])
+    assert "TASK [Publish and wait]" not in day["unknown"].stdout + day["no plans"].stdout
+    assert "not rolled out in steps" in why(day["nothing to promote"])
+
+
+def test_check_mode_says_who_would_change_in_which_step_and_changes_nobody(day: Day) -> None:
+    steps = [
+        "3 hosts would change, 2 at a time",
+        "step 1 of 2, 1 host in all, then a pause for a person: 1, whichever comes first",
+        "step 2 of 2, all hosts: 2, whichever come first",
+    ]
+    said = well(day["foreseen"])
+    assert all(f'"{line}"' in said for line in steps), said
+    assert "\n".join(steps) in said
+    assert re.search(r'^\+ .*"commitId": ', said, re.MULTILINE), said
+    said = well(day["promotion foreseen"])
+    assert '"step 2 of 2 would be open"' in said, said
+    assert re.search(r'"step 2 of 2, all hosts: web\d and web\d"', said), said
+    # Nothing had changed by then.
+    assert "step 1 of 2" in well(day["paused"])
+
+
+def test_a_deployment_that_pauses_for_a_person_ends_well_and_says_what_is_next(day: Day) -> None:
+    said = well(day["paused"])
+    assert re.search(r"web\d +active +\w{10} \w{10} [-\d]{10} [:\d]{8} proved in the rollout", said), said
+    assert len(re.findall(r"web\d +waiting +\w{10} .*drift: waits for its turn", said)) == 2, said
+    assert "step 1 of 2 (1 server)  paused  [####..........] 1 of 3\n" in said
+    assert "Next: promote.yml to go on, abort.yml to stop" in said
+    assert "it is paused already" in well(day["paused again"])
+
+
+def test_a_rollout_that_is_not_done_is_drift_that_says_so(day: Day) -> None:
+    said = day["status of paused"].stdout
+    assert "the rollout is paused at step 1" in why(day["status of paused"])
+    assert len(re.findall(r"web\d +waiting +\w{10} .*drift: waits for its turn", said)) == 2, said
+    assert "Next: promote.yml to go on, abort.yml to stop" in said
+    assert "the rollout is halted by" in why(day["status of halted"])
+    assert "checkout fails" in why(day["status of halted"])
+    halted = day["status of halted"].stdout
+    assert len(re.findall(r"web\d +halted +\w{10} .*drift\"", halted)) == 2, halted
+    assert halted.count("why: checkout fails") == 1
+
+
+def test_a_promoted_rollout_is_waited_for(day: Day) -> None:
+    assert "3 of 3 have proved commit" in well(day["promoted"])
+    assert "Next:" not in day["promoted"].stdout
+    assert len(re.findall(r"web\d +active +\w{10} .*up to date", well(day["status of done"]))) == 3
+
+
+def test_a_halted_rollout_goes_on_by_force_only(day: Day) -> None:
+    assert "Next: promote.yml to go on" in well(day["object"])
+    said = well(day["aborted"])
+    assert re.search(r"step 1 of 2 \(1 server\)  halted by \S+\n  why: checkout fails\n", said), said
+    assert "Next: rollback.yml, or deploy a fix; promote.yml with zoo_force=true" in said
+    assert "refused: the rollout is halted: checkout fails" in why(day["not promoted"])
+    # The step that waited for a person does so again.
+    assert "the rollout is paused" in well(day["forced"])
+
+
+def test_a_release_that_fails_goes_back_by_itself_and_is_not_published_again(day: Day) -> None:
+    assert "the rollout has gone back: web" in why(day["broken"])
+    assert "Next: deploy a fix, or rollback.yml" in day["broken"].stdout
+    assert "the rollout has gone back: web" in why(day["status of broken"])
+    assert "is known to be bad" in why(day["broken again"])
+    assert "3 of 3 have proved commit" in well(day["back"])
+
+
+def test_true_as_a_text_is_one_server_at_a_time(day: Day) -> None:
+    said = well(day["text"])
+    assert "done  [##############] 3 of 3\n" in said
+
+
+def test_the_history_says_what_each_publication_has_come_to(day: Day) -> None:
+    assert re.search(r"release-0+1 .* rolling out|paused\"", day["status of paused"].stdout)
+    assert re.search(r"release-0+1 .* proved\"", day["status of done"].stdout)
+    assert re.search(r"release-0+2 .* halted\"", day["status of halted"].stdout)
+    assert re.search(r"release-0+3 .* gone back, bad\"", day["status of broken"].stdout)
+    assert re.search(r"release-0+3 +\w{10} \S+ +\w+@\S+ ", day["status of broken"].stdout)
+
+
+def test_a_rollout_is_shown_while_it_goes_on_and_the_end_says_what_is_next(day: Day) -> None:
+    said = day["broken"].stdout
+    assert re.search(r"\w+  \w{10} -> \w{10}  \(\w+@\S+\)\n", said), said
+    assert "marked as bad." in said
+    assert "Next: deploy a fix, or rollback.yml\nFAILED after " in said
+    assert said.index("FAILED after ") < said.index("fatal: ")

@@ -1,0 +1,71 @@
+"""What a module says and returns: others have written some of it, and Ansible prints it, or refuses all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
+    DEEPEST,
+    TOO_DEEP,
+    ZnodeModule,
+    returnable,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+
+ODD = "/a  b: \x1b[31mred\x9b2J \u202eback\u061c\ufeff\nsecond\tline\u00a0of\u3000two"
+HARMLESS = "/a  b: ?[31mred?2J ?back?? second line of two"
+
+
+@pytest.fixture(name="module")
+def started() -> Iterator[ZnodeModule]:
+    """A module without options."""
+    with patch_module_args({}):
+        yield ZnodeModule(argument_spec={})
+
+
+def test_a_failure_does_nothing_to_a_terminal(module: ZnodeModule, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        module.fail(ZooKeeperError(ODD, path="/a  b"))
+    said = json.loads(capsys.readouterr().out)
+    assert (said["failed"], said["msg"], said["path"]) == (True, HARMLESS, "/a  b")
+
+
+def test_an_option_that_is_refused_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with patch_module_args({"state": "\x9b2J"}), pytest.raises(SystemExit):
+        ZnodeModule(argument_spec={"state": {"type": "str", "choices": ["present"]}})
+    said = json.loads(capsys.readouterr().out)["msg"]
+    assert said.endswith("got: ?2J")
+
+
+def test_a_warning_does_nothing_to_a_terminal(module: ZnodeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: said.append(text))
+    module.warn(ODD)
+    assert said == [HARMLESS]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"path": "/a", "stat": {"version": 1}, "text": "\u00e4\U0001f600", "list": [None, True, 1.5]},
+        {},
+        {"a": {"b": []}},
+    ],
+)
+def test_a_result_is_returned_as_it_is(result: dict[str, Any]) -> None:
+    assert returnable(result) == result
+
+
+def test_half_a_character_is_an_escape_in_keys_and_values() -> None:
+    assert returnable({"\udfff": ["a\ud800", ("b\udc80",)]}) == {"\\udfff": ["a\\ud800", ["b\\udc80"]]}
+
+
+def test_what_is_nested_too_deeply_is_cut_and_says_so() -> None:
+    deep = returnable(json.loads("[" * 900 + "]" * 900))
+    assert json.dumps(deep) == "[" * DEEPEST + json.dumps(TOO_DEEP) + "]" * DEEPEST

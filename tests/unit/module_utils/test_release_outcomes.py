@@ -1,0 +1,76 @@
+"""What each publication has come to."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.module_utils.records import Release
+from ansible_collections.zoo.deploy.plugins.module_utils.release_outcomes import outcomes
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import FAILED, LOST, PROVED, RolloutRecord
+
+ONE, TWO = "1" * 40, "2" * 40
+
+
+def entry(generation: int, commit_id: str = ONE, **extra: str) -> HistoryEntry:
+    """A publication."""
+    return HistoryEntry(
+        f"release-{generation}", generation, Release("https://git.example.com/x", commit_id, "x", extra=extra), None
+    )
+
+
+def test_a_day_is_told_from_the_newest_on() -> None:
+    history = [
+        entry(5, ONE, rolledBackFrom=TWO),
+        entry(4, TWO),
+        entry(3, TWO),
+        HistoryEntry("release-2", 2, None, "no JSON"),
+        entry(1, ONE, provedAt="2026-11-24T10:15:30+00:00"),
+    ]
+    rollouts = {5: RolloutRecord(), 4: RolloutRecord(phase="halted"), 3: RolloutRecord()}
+    assert outcomes(history, 5, rollouts, {TWO}) == [
+        ["rolling out"],
+        ["halted", "rolled back from", "bad"],
+        # Another release took its place.
+        ["bad"],
+        [],
+        ["proved"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("phase", "desired", "superseded"),
+    [
+        ("running", ["rolling out"], []),
+        ("soaking", ["rolling out"], []),
+        ("paused", ["paused"], []),
+        ("halted", ["halted"], ["halted"]),
+        ("rolling_back", ["going back"], []),
+        ("rolled_back", ["gone back"], ["gone back"]),
+        ("done", ["proved"], ["proved"]),
+    ],
+)
+def test_a_phase_that_goes_on_is_that_of_the_desired_release_only(
+    phase: str, desired: list[str], superseded: list[str]
+) -> None:
+    rollouts = {1: RolloutRecord(phase=phase, fleet=1, counts={PROVED: 1})}
+    assert outcomes([entry(1)], 1, rollouts, ()) == [desired]
+    assert outcomes([entry(1)], 2, rollouts, ()) == [superseded]
+
+
+def test_a_rollback_that_is_done_in_spite_of_its_failures_has_not_been_proved() -> None:
+    back = entry(2, ONE, rolledBackFrom=TWO)
+    assert back.release
+    marred = RolloutRecord(release=back.release.to_object(), phase="done", fleet=3, counts={LOST: 3})
+    assert outcomes([back], 2, {2: marred}, ()) == [["done with failures"]]
+
+
+def test_a_rollout_that_is_done_without_a_host_that_proved_the_release_has_not_proved_it() -> None:
+    failed = RolloutRecord(phase="done", fleet=3, counts={FAILED: 3}, forgiven=3)
+    assert outcomes([entry(2)], 2, {2: failed}, ()) == [["done with failures"]]
+    assert outcomes([entry(2)], 2, {2: RolloutRecord(phase="done", fleet=3)}, ()) == [["done on no host"]]
+
+
+def test_of_what_nobody_has_noted_nothing_is_said() -> None:
+    assert outcomes([entry(2), entry(1)], 2, {}, ()) == [[], []]
+    assert outcomes([], None, {}, ()) == []

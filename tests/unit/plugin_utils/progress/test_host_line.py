@@ -1,0 +1,68 @@
+"""What a deployment has come to on one host, in a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line import course, news, outcomes, short
+
+TIMINGS = {"checking": 0.2, "fetching": 0.0814, "staging": 0.01, "activating": 0.002}
+
+
+@pytest.mark.parametrize(
+    ("agent", "outcome", "said"),
+    [
+        (
+            {"state": "active", "timings": TIMINGS},
+            "proved",
+            "fetching 0.08 s  staging 0.01 s  activating 0.00 s  checking 0.20 s  proved",
+        ),
+        ({"state": "active"}, "proved", "proved"),
+        (
+            {"state": "rolled_back", "commitId": "2" * 40, "timings": {"fetching": 0.1, "activating": 0.0}},
+            "failed",
+            "fetching 0.10 s  activating 0.00 s  checking FAILED  back on 2222222222",
+        ),
+        ({"state": "failed", "commitId": "2" * 40, "timings": {"fetching": 0.1}}, "failed", "fetching 0.10 s  FAILED"),
+        ({"state": "rolled_back", "timings": "of another program"}, "failed", "FAILED  back on -"),
+        ({"state": "failed", "timings": {"fetching": "\x1b[2J"}}, "failed", "FAILED"),
+        ({"state": "failed", "timings": {"fetching": 10**400, "staging": True}}, "failed", "FAILED"),
+        ({}, "lost", "lost: its agent is not live any more"),
+    ],
+)
+def test_the_steps_of_a_host_and_what_has_come_of_it(agent: dict[str, Any], outcome: str, said: str) -> None:
+    assert course(agent, outcome) == said
+
+
+def result(*names: str, failed: tuple[str, ...] = (), pending: tuple[str, ...] = (), **keys: Any) -> dict[str, Any]:
+    """What a module returns of these agents."""
+    agents = [{"name": name, "state": "active"} for name in names]
+    return {"agents": agents, "failed_agents": [*failed], "pending_agents": [*pending], "lost_agents": [], **keys}
+
+
+def test_who_is_neither_waited_for_nor_failed_has_proved_it() -> None:
+    seen = result("a", "b", "c", failed=("b",), pending=("c", "not live"), lost_agents=["gone"])
+    assert outcomes(seen) == {"a": "proved", "b": "failed", "gone": "lost"}
+    # In an outage nobody has been seen.
+    assert outcomes({"msg": "can't reach ZooKeeper"}) == {}
+
+
+def test_those_in_trouble_come_first_and_what_was_shown_comes_no_more() -> None:
+    seen = result("a", "b", "c", failed=("c",), lost_agents=["gone"])
+    assert [line.split()[0] for line in news(seen, {"a": "proved"})] == ["c", "gone", "b"]
+    # One that had proved it has failed since.
+    assert [line.split()[0] for line in news(seen, {"a": "proved", "b": "proved", "c": "proved"})] == ["c", "gone"]
+
+
+def test_of_many_hosts_the_others_are_counted() -> None:
+    lines = news(result(*(f"web{number:03}" for number in range(300)), failed=("web200",)), {})
+    assert (lines[0].split()[0], len(lines), lines[-1]) == ("web200", 11, "and 290 more")
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"), [("a" * 40, "a" * 10), (None, "-"), ("", "-"), (5, "-"), ("\x1b", "\\x1b")]
+)
+def test_a_commit_is_short_whatever_somebody_wrote_there(commit: object, said: str) -> None:
+    assert short(commit) == said

@@ -1,0 +1,111 @@
+"""Clients of the metrics that say nothing, or are too many, keep neither a thread nor a scrape."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from socketserver import TCPServer, ThreadingMixIn
+from types import SimpleNamespace
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from support.ports import free_ports
+from support.waiting import wait_for
+from zoo_watcher.metrics import scrapes
+
+Connect = Callable[[], socket.socket]
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Where a metric is served to two clients at once."""
+    monkeypatch.setattr(scrapes, "MOST", 2)
+    monkeypatch.setattr(scrapes._Handler, "timeout", 0.5)
+    registry = CollectorRegistry()
+    Gauge("example", "an example", registry=registry).set(7)
+    (free,) = free_ports(1)
+    scrapes.serve_scrapes(free, "127.0.0.1", registry)
+    return free
+
+
+@pytest.fixture
+def connect(port: int) -> Iterator[Connect]:
+    """Makes a client that says nothing."""
+    with ExitStack() as clients:
+        yield lambda: clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+
+
+def scrape(port: int) -> bytes:
+    """What is told; nothing where nobody answers."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return b""
+
+
+def test_a_client_that_says_nothing_is_hung_up_on_without_a_word(
+    port: int, connect: Connect, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = connect()
+    client.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+    assert client.recv(1) == b""
+    assert b"example 7.0" in scrape(port)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_client_too_many_is_hung_up_on_at_once_and_the_others_give_their_places_back(
+    port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrapes._Handler, "timeout", 3600)
+    clients = [connect(), connect()]
+    assert connect().recv(1) == b""
+    for client in clients:
+        client.close()
+    wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")
+
+
+def test_a_place_is_free_again_where_no_thread_could_be_started_for_it(
+    port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ThreadingMixIn, "process_request", fail)
+        for _client in range(5):
+            assert connect().recv(1) == b""
+    assert b"example 7.0" in scrape(port)
+
+
+def test_no_name_is_looked_up_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name servers that say nothing would keep the agent from its session for as long."""
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "gethostbyaddr", asked.append)
+    (free,) = free_ports(1)
+    scrapes.serve_scrapes(free, "127.0.0.2", CollectorRegistry())
+    with pytest.raises(socket.gaierror):
+        scrapes.serve_scrapes(free, "localhost", CollectorRegistry())
+    assert asked == []
+
+
+def test_a_client_that_no_descriptor_is_left_for_is_not_asked_for_without_a_pause(
+    port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def lack(_server: TCPServer) -> tuple[socket.socket, object]:
+        steps.append("accept")
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TCPServer, "get_request", lack)
+        broken.setattr(scrapes, "time", SimpleNamespace(sleep=lambda _seconds: steps.append("pause")))
+        connect()
+        wait_for(lambda: len(steps) >= 10, "the server has tried again")
+    assert steps[:10] == ["accept", "pause"] * 5
+    wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")

@@ -1,0 +1,185 @@
+"""Whatever happens to a fleet in a rollout, it keeps to its limits, and comes to an end or says what it waits for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.simulated_fleet import BAD, NEW, OLD, Fleet, SimulatedHost
+
+Begin = Callable[..., Fleet]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 23])
+def test_a_fleet_comes_to_have_the_release(begin: Begin, count: int) -> None:
+    fleet = begin(count, count, {"maxInFlight": 2, "from": OLD})
+    fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    assert fleet.state
+    assert fleet.state.phase == "done"
+    assert fleet.most == min(2, count)
+    assert {host.has for host in fleet.hosts} == {NEW}
+
+
+LIVES, TESTS = 20, 5
+"""How many fleets a test has, and how many tests there are."""
+HANGS = 1e9
+"""Seconds of a deployment that comes to nothing."""
+
+
+def random_rollout(chance: random.Random, count: int) -> dict[str, Any]:
+    """A rollout as somebody might publish it."""
+    kinds = [chance.choice(("hosts", "percent", "names")) for _number in range(chance.randint(0, 3))]
+    numbers = {
+        kind: iter(sorted(chance.randint(1, most) for _kind in kinds))
+        for kind, most in (("hosts", count), ("percent", 100))
+    }
+    steps = [
+        {
+            kind: next(numbers[kind]) if kind in numbers else ["web0", "web7"],
+            "soak": chance.choice((0, 0, 30)),
+            "gate": chance.random() < 0.1,
+            "pause": chance.random() < 0.1,
+        }
+        for kind in kinds
+    ]
+    return {
+        "steps": steps,
+        "maxInFlight": chance.choice((1, 2, 5, "20%", "100%")),
+        "maxFailures": chance.choice((0, 0, 1, "30%")),
+        "minHealthy": chance.choice((0, 5)),
+        "onFailure": chance.choice(("halt", "rollback")),
+        **({"from": OLD} if chance.random() < 0.8 else {}),
+    }
+
+
+class Events:
+    """What happens to a fleet, at random."""
+
+    def __init__(self, fleet: Fleet, chance: random.Random) -> None:
+        self.fleet = fleet
+        self.chance = chance
+        for host in fleet.hosts:
+            host.fails, host.dies = chance.random() < 0.1, chance.random() < 0.05
+            host.is_held = chance.random() < 0.05
+            host.deploys_for = HANGS if chance.random() < 0.05 else host.deploys_for
+            host.has = BAD if chance.random() < 0.1 else host.has
+        if chance.random() < 0.5:
+            fleet.mark_bad(BAD)
+        self.left = chance.randint(0, 12)
+
+    def one(self) -> None:
+        """One thing happens."""
+        host = self.chance.choice(self.fleet.hosts)
+        self.chance.choice(
+            (
+                self._stop,
+                self._start,
+                self._hold,
+                self._ill,
+                self._join,
+                self._command,
+                self._expire,
+                self._restart,
+                self._blind,
+            )
+        )(host)
+
+    def _stop(self, host: SimulatedHost) -> None:
+        if host.is_up:
+            host.stop()
+
+    def _start(self, host: SimulatedHost) -> None:
+        if not host.is_up:
+            host.dies = False
+            host.start()
+
+    def _hold(self, host: SimulatedHost) -> None:
+        host.hold(not host.is_held)
+
+    @staticmethod
+    def _restart(host: SimulatedHost) -> None:
+        if host.is_up:
+            host.restart()
+
+    @staticmethod
+    def _expire(host: SimulatedHost) -> None:
+        if host.is_up:
+            host.expire()
+
+    @staticmethod
+    def _blind(host: SimulatedHost) -> None:
+        host.is_blind = not host.is_blind
+        host.wake()
+
+    def _ill(self, host: SimulatedHost) -> None:
+        host.is_sick = not host.is_sick
+        host.wake()
+
+    def _join(self, _host: SimulatedHost) -> None:
+        self.fleet.join()
+
+    def _command(self, _host: SimulatedHost) -> None:
+        verb = self.chance.choice(("promote", "pass", "promote", "pause", "halt"))
+        self.fleet.command(verb, force=self.chance.random() < 0.5)
+
+    def end(self) -> None:
+        """What may mend: those who are down return, nobody is held or ill any more, nothing hangs."""
+        for host in self.fleet.hosts:
+            self._start(host)
+            host.is_sick = host.is_blind = False
+            if host.deploys_for == HANGS:
+                host.deploys_for, host.ends_at = 5.0, min(host.ends_at, self.fleet.now)
+            host.hold(False)
+
+
+@pytest.mark.parametrize("is_sick", [False, True])
+@pytest.mark.parametrize("hangs", [1, 3])
+def test_a_rollback_ends_without_hosts_that_hang_for_ever_which_follow_when_they_can(
+    begin: Begin, hangs: int, is_sick: bool
+) -> None:
+    fleet = begin(hangs, 5, {"maxInFlight": 2, "progressDeadline": 60}, rolledBackFrom=OLD)
+    hanging, others = fleet.hosts[:hangs], fleet.hosts[hangs:]
+    for host in hanging:
+        host.deploys_for, host.is_sick = HANGS, is_sick
+    fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.reason) == ("done", f"{hangs} of 5 hosts failed or were lost")
+    assert {host.has for host in others} == {NEW}
+    assert fleet.state.given_up == 2 * hangs, "each had a second try, after the others"
+    fleet.run(60)
+    for host in hanging:
+        host.ends_at = fleet.now
+    fleet.run(60)
+    assert {host.has for host in hanging} == {NEW}
+
+
+ENDS = {"done", "halted", "paused", "rolled_back"}
+
+
+@pytest.mark.parametrize("first", range(0, LIVES * TESTS, LIVES))
+def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) -> None:
+    for seed in range(first, first + LIVES):
+        chance = random.Random(seed)
+        count = chance.choice((1, 2, 3, 8, 20))
+        keys = {"rolledBackFrom": OLD} if chance.random() < 0.15 else {}
+        failures = chance.choice((0, 0, 0.02, 0.1))
+        fleet = begin(seed, count, random_rollout(chance, count), failures=failures, **keys)
+        events = Events(fleet, chance)
+        for _number in range(events.left):
+            fleet.run(chance.uniform(0, 20))
+            events.one()
+        events.end()
+        fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # noqa: B023  # used at once
+        fleet.run(300)
+        assert fleet.state, seed
+        is_alive = any(host.is_up for host in fleet.hosts)
+        assert fleet.state.phase in ENDS or not is_alive, f"seed {seed}: {fleet.state}"
+        if fleet.state.phase == "rolled_back":
+            there = {host.name for host in fleet.hosts if host.is_up and host.has == NEW}
+            assert not there, f"seed {seed}: {there} did not return"
+        if fleet.state.phase == "done":
+            stay = {host.name for host in fleet.hosts if host.is_up and host.has != NEW and not host.fails}
+            assert not stay, f"seed {seed}: {stay} did not follow"

@@ -1,0 +1,53 @@
+"""A host's place in a line, where others leave it at the same moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from support.simulated_fleet import Ensemble, FakeSession, Watch
+from zoo_watcher.rollouts.line import Line
+from zoo_watcher.zookeeper.session import Znode
+
+LANES = "/lanes"
+
+
+def line_of(session: FakeSession, host: str) -> Line:
+    """A line of one lane, as a host sees it."""
+    return Line(session, "/line", LANES, 1, host, lambda: None)  # type: ignore[arg-type]
+
+
+def test_a_host_leaves_a_lane_whose_first_has_left_while_it_looked_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble, chance = Ensemble(), random.Random(1)
+    session, other = (FakeSession(ensemble, chance, 0) for _number in range(2))
+    first, second = line_of(other, "web1"), line_of(session, "web2")
+    first.join()
+    begin_read = session.begin_read
+
+    def leave_after_reading(path: str, watch: Watch | None = None) -> Callable[[], Znode | None]:
+        finish = begin_read(path, watch)
+        if path.startswith(LANES) and first.path:
+            assert other.commit(first.exits())
+            first.forget()
+        return finish
+
+    monkeypatch.setattr(session, "begin_read", leave_after_reading)
+    second.join()
+    assert second.is_at_head
+    assert not session.commit(second.exits())
+    second.check()
+    assert session.commit(second.exits())
+
+
+@pytest.mark.parametrize("left", [b'{"left": 1e999}', b'{"left": -10000}', b'{"left": [1]}', b"{", b"7"])
+def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes) -> None:
+    ensemble = Ensemble()
+    session = FakeSession(ensemble, random.Random(1), 0)
+    session.create(f"{LANES}/0", left)
+    session.requests = 0
+    line = line_of(session, "web1")
+    line.join()
+    assert line.is_at_head
+    assert session.requests < 10

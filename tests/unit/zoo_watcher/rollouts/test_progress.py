@@ -1,0 +1,281 @@
+"""What must not keep a rollout from going on, whoever disappears and whatever was asked in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, Fleet, SimulatedHost
+from zoo_watcher.rollouts.lookout import MOST
+from zoo_watcher.rollouts.turn import HostView, Wait, next_move
+from zoo_watcher.rollouts.znodes import RolloutZnodes
+from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.rollout_events import Ask, Withdraw
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, LOST, HostEntry
+from zoo_watcher.wire.rollout_records import begin as begin_rollout
+from zoo_watcher.wire.rollout_rules import decide
+from zoo_watcher.wire.rollout_writes import Write
+
+Begin = Callable[..., Fleet]
+QUICK = {"from": OLD, "minHealthy": 0}
+SOON = 120
+"""Seconds, of a fleet in memory, in which a rollout that nothing holds up is at its end; well below the deadline."""
+
+
+def is_in(fleet: Fleet, phase: str) -> Callable[[], bool]:
+    """Whether the rollout is in a phase."""
+    return lambda: fleet.state is not None and fleet.state.phase == phase
+
+
+def expect(fleet: Fleet, phase: str, seconds: float = SOON) -> None:
+    """Let time pass until the rollout is in a phase."""
+    fleet.run(seconds, until=is_in(fleet, phase))
+    assert fleet.state
+    assert fleet.state.phase == phase, fleet.state
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_step_by_names_after_one_by_number_is_not_held_up_by_hosts_that_it_does_not_take(
+    begin: Begin, places: int
+) -> None:
+    fleet = begin(1, 12, {**QUICK, "steps": [{"hosts": 1}, {"names": ["web3", "web9"]}], "maxInFlight": places})
+    expect(fleet, "done")
+    assert {host.has for host in fleet.hosts} == {NEW}
+
+
+@pytest.mark.parametrize("count", [8, 60])
+def test_a_step_is_counted_though_the_host_that_would_has_disappeared(begin: Begin, count: int) -> None:
+    fleet = begin(2, count, {**QUICK, "steps": [{"hosts": 1}], "maxInFlight": 1})
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["proved"]))
+    first = next(host for host in fleet.hosts if fleet.entry(host) == "proved")
+    first.stop()
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.step))
+    assert fleet.state
+    assert fleet.state.step == 1, fleet.state
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_host_may_disappear_on_its_way(begin: Begin, seed: int) -> None:
+    fleet = begin(seed, 40, {**QUICK, "maxFailures": 1, "maxInFlight": 10})
+    fleet.hosts[seed].dies = True
+    expect(fleet, "done")
+
+
+def test_a_promoted_step_for_which_nobody_is_left_ends(begin: Begin) -> None:
+    fleet = begin(3, 40, {**QUICK, "steps": [{"hosts": "100%", "pause": True}, {"hosts": "100%"}], "maxInFlight": 10})
+    expect(fleet, "paused")
+    fleet.command("promote")
+    expect(fleet, "done")
+
+
+def test_a_head_that_was_refused_asks_again_soon_whatever_wakes_it_meanwhile(begin: Begin) -> None:
+    fleet = begin(4, 3, {**QUICK, "steps": [{"hosts": 1}], "maxInFlight": 2})
+    for host in fleet.hosts:
+        host.deploys_for = 1000.0
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["admitted"]))
+    admitted = next(host for host in fleet.hosts if fleet.entry(host) == "admitted")
+    fleet.run(2)
+    for host in fleet.hosts:
+        host.wake()  # as anything may: a check, a file, the status
+    fleet.run(0.1)
+    admitted.hold(True)
+    fleet.run(15, until=lambda: any(fleet.entry(host) == "admitted" for host in fleet.hosts if host is not admitted))
+    assert fleet.state
+    assert fleet.state.counts["admitted"] == 1
+
+
+def test_a_count_that_is_refused_is_not_tried_at_once_for_ever(begin: Begin) -> None:
+    fleet = begin(5, 3, QUICK)
+    fleet.run(SOON, until=is_in(fleet, "running"))
+    fleet.ensemble.forbidden.add(APP.agents)
+    fleet.run(SOON)
+    turns = sum(host.turns for host in fleet.hosts)
+    fleet.run(SOON)
+    assert fleet.state
+    assert fleet.state.counts["proved"] == 3
+    assert sum(host.turns for host in fleet.hosts) - turns < 3 * 3 * SOON
+
+
+def test_a_host_that_failed_and_was_forgiven_stays_so_when_its_agent_is_restarted(begin: Begin) -> None:
+    fleet = begin(6, 4, QUICK)
+    for host in fleet.hosts:
+        host.fails = True
+    expect(fleet, "halted")
+    failed = next(host for host in fleet.hosts if fleet.entry(host) == FAILED)
+    for host in fleet.hosts:
+        host.fails, host.deploys_for = host is failed, 50.0
+    fleet.command("promote", force=True)
+    fleet.run(5)
+    failed.start()
+    expect(fleet, "done", 10 * SOON)
+    assert fleet.state
+    assert fleet.state.forgiven == 1
+
+
+def test_a_host_that_was_made_anew_after_it_failed_waits_for_its_turn(begin: Begin) -> None:
+    fleet = begin(7, 4, QUICK)
+    for host in fleet.hosts:
+        host.fails = True
+    expect(fleet, "halted")
+    failed = next(host for host in fleet.hosts if fleet.entry(host) == FAILED)
+    failed.fails = False
+    failed.ended, failed.has = {}, None
+    failed.start()
+    fleet.run(SOON)
+    assert failed.has == OLD
+
+
+def test_a_held_host_does_not_keep_a_fleet_from_having_rolled_back(begin: Begin) -> None:
+    fleet = begin(8, 4, {**QUICK, "onFailure": "rollback", "maxInFlight": 2})
+    for host in fleet.hosts:
+        host.deploys_for = 1000.0
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["admitted"] == 2))
+    held, lost = [host for host in fleet.hosts if fleet.entry(host) == "admitted"]
+    held.has = NEW  # its checks do not pass yet
+    held.hold(True)
+    lost.stop()
+    expect(fleet, "rolled_back")
+
+
+def test_a_rollout_that_is_deleted_on_the_way_begins_anew(begin: Begin) -> None:
+    fleet = begin(9, 6, QUICK)
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["proved"] == 2))
+    for path in [path for path in fleet.ensemble.nodes if path.startswith(APP.rollout(GENERATION))]:
+        del fleet.ensemble.nodes[path]
+        fleet.ensemble.fire(path)
+    fleet.ensemble.check = lambda: None  # who had it is not known any more, until it says so
+    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("entry", ["admitted", "returning"])
+def test_a_host_that_is_restarted_on_its_way_is_in_nobodys_way(begin: Begin, entry: str) -> None:
+    fleet = begin(10, 12, {**QUICK, "onFailure": "rollback", "maxInFlight": 2})
+    if entry == "returning":
+        fleet.hosts[0].fails = True
+        fleet.run(SOON, until=is_in(fleet, "rolling_back"))
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts[entry]))
+    for host in fleet.hosts:
+        if fleet.entry(host) == entry:
+            host.restart()
+    expect(fleet, "rolled_back" if entry == "returning" else "done")
+
+
+def test_a_host_that_is_restarted_in_line_and_held_is_in_nobodys_way(begin: Begin) -> None:
+    fleet = begin(11, 6, {**QUICK, "steps": [{"hosts": 1, "pause": True}]})
+    expect(fleet, "paused")
+    for host in fleet.hosts[:3]:
+        host.restart()
+        host.hold(True)
+    fleet.command("promote")
+    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("step", [{"hosts": "100%"}, {"names": ["web3"]}])
+@pytest.mark.parametrize("count", [5, 60])
+def test_a_soak_ends_in_time_though_nobody_waits_in_line(begin: Begin, count: int, step: dict[str, object]) -> None:
+    fleet = begin(12, count, {**QUICK, "steps": [{**step, "soak": 30}], "maxInFlight": "100%"})
+    expect(fleet, "soaking")
+    began = fleet.now
+    fleet.run(SOON, until=lambda: not is_in(fleet, "soaking")())
+    assert 30 <= fleet.now - began < 40
+
+
+def test_a_host_that_is_held_keeps_its_place_until_its_deployment_has_ended() -> None:
+    release = Release(URL, NEW, "site")
+    state = begin_rollout(release, True, Release(URL, OLD, "site"), 2)
+    state = decide(state.parsed_plan(), state, Ask("web0", {})).state
+    host = HostView("web0", is_held=True, is_busy=True)
+    assert next_move(state, state.parsed_plan(), ADMITTED, host) == Wait.IN_LINE
+    assert next_move(state, state.parsed_plan(), ADMITTED, replace(host, is_busy=False)) == Withdraw("web0", ADMITTED)
+
+
+def test_a_connection_that_is_lost_for_a_moment_costs_no_place_in_the_line(begin: Begin) -> None:
+    fleet = begin(13, 3, {**QUICK, "steps": [{"hosts": 1, "pause": True}]})
+    expect(fleet, "paused")
+    host = next(host for host in fleet.hosts if fleet.entry(host) is None)
+    assert host.part
+    assert host.session
+    places = fleet.ensemble.children(f"{APP.rollout(GENERATION)}/line")
+    known, host.session.client_id = host.session.client_id, None
+    host.part.follow()
+    host.session.client_id = known
+    host.part.follow()
+    assert fleet.ensemble.children(f"{APP.rollout(GENERATION)}/line") == places
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [({}, "lost"), ({"rolledBackFrom": OLD}, "given up")],
+    ids=["disappear", "come to nothing in a rollback"],
+)
+def test_a_host_notes_few_of_many_that_end_at_once_before_it_looks_after_itself(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], what: str
+) -> None:
+    fleet = begin(1, 60, {**QUICK, "maxInFlight": "100%", "maxFailures": "100%", "progressDeadline": 60}, **keys)
+    for host in fleet.hosts:
+        host.deploys_for = 1e9
+    fleet.run(30, until=lambda: fleet.state is not None and fleet.state.counts[ADMITTED] == 60)
+    turn = SimulatedHost.turn
+    noted = [0]
+
+    def ended() -> int:
+        assert fleet.state
+        return fleet.state.counts[LOST] if what == "lost" else fleet.state.given_up
+
+    def count(host: SimulatedHost) -> None:
+        before = ended()
+        turn(host)
+        noted.append(ended() - before)
+
+    monkeypatch.setattr(SimulatedHost, "turn", count)
+    for host in fleet.hosts[1:] if what == "lost" else ():
+        host.stop()
+    # Within two deadlines at the most, though each is noted by itself.
+    fleet.run(3600 if what == "lost" else 120, until=lambda: ended() >= 59)
+    assert ended() >= 59
+    assert max(noted) <= MOST
+
+
+def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_somebody_else_writes(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = begin(1, 30, {**QUICK, "maxInFlight": "100%", "progressDeadline": 60}, rolledBackFrom=OLD)
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(30, until=lambda: fleet.state is not None and fleet.state.counts[ADMITTED] == 30)
+    commit = fleet.ensemble.commit
+
+    def overtaken(writes: list[Write]) -> bool:
+        return fleet.chance.random() < 0.5 and commit(writes)
+
+    monkeypatch.setattr(fleet.ensemble, "commit", overtaken)
+    fleet.run(90, until=lambda: fleet.state is not None and fleet.state.given_up >= 30)
+    assert fleet.state
+    assert fleet.state.given_up >= 30
+
+
+def test_who_was_admitted_just_before_the_deadline_is_counted_as_over_is_not_given_up(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = begin(1, 2, {**QUICK, "maxInFlight": 2, "progressDeadline": 60}, rolledBackFrom=OLD)
+    first, second = fleet.hosts
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    second.hold(True)
+    fleet.run(30, until=lambda: fleet.entry(first) == ADMITTED)
+    fleet.run(10)
+    list_those = RolloutZnodes.in_flight_entries
+
+    def admit_then_list(znodes: RolloutZnodes) -> dict[str, HostEntry]:
+        if fleet.entry(second) is None:
+            second.hold(False)
+            second.turn()
+            second.turn()
+        return list_those(znodes)
+
+    monkeypatch.setattr(RolloutZnodes, "in_flight_entries", admit_then_list)
+    fleet.run(100, until=lambda: fleet.entry(second) is not None)
+    fleet.run(5)
+    assert fleet.entry(second) == ADMITTED
