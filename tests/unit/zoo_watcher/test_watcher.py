@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -469,6 +472,37 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
     assert said in watcher.troubles.current
     watcher._reload_where_asked()
     assert watcher.ending == "reloading"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR1])
+def test_sigterm_that_comes_while_another_signal_is_handled_ends_the_agent(tmp_path: Path, number: int) -> None:
+    handler = Watcher._on_signal.__code__
+    lines: list[int] = []
+
+    def interrupt_at(place: int) -> Watcher:
+        """Handle the signal, and SIGTERM before the line of this place runs."""
+        watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
+        lines.clear()
+
+        def trace(frame: FrameType, event: str, _value: object) -> Any:
+            if frame.f_code is handler and event == "line":
+                lines.append(frame.f_lineno)
+                if len(lines) == place:
+                    watcher._on_signal(signal.SIGTERM, None)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            watcher._on_signal(number, None)
+        finally:
+            sys.settrace(before)
+        return watcher
+
+    interrupt_at(0)
+    places = len(lines)
+    assert places > 2
+    assert {interrupt_at(place).ending for place in range(1, places + 1)} == {"leaving"}
 
 
 def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ENDINGS = {
     signal.SIGUSR2: "handing over",
     signal.SIGHUP: "reloading",
 }
-"""What each signal that ends the loop has the agent do."""
+"""What each signal that ends the loop has the agent do; of several, the first counts."""
 CONTROL = signal.SIGUSR1
 """Wakes the loop: a person on this host has told the agent something."""
 SIGNALS = (*ENDINGS, CONTROL)

@@ -84,7 +84,8 @@ class Watcher:
         """Whether it is followed in this turn: what it was to be looked at for in an earlier one says nothing."""
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
-        self.ending: str | None = None
+        self._endings: set[str] = set()
+        """The ends that were asked for, by `ENDINGS`."""
         self.ended: str | None = None
         """What it has ended for: a signal that comes later changes nothing of that."""
         self.checked: object = None
@@ -183,14 +184,19 @@ class Watcher:
         if mistakes:
             raise mistakes[0]
 
+    @property
+    def ending(self) -> str | None:
+        """What the agent is to end for. Who is to leave does, whatever else is wanted meanwhile."""
+        return next((ending for ending in signals.ENDINGS.values() if ending in self._endings), None)
+
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._reload_asked = True
         elif number == signals.CONTROL:
             self._look_again_at = 0.0
-        elif self.ending != signals.ENDINGS[signal.SIGTERM]:
-            # Who is to leave does, whatever else is wanted meanwhile.
-            self.ending = signals.ENDINGS[signal.Signals(number)]
+        else:
+            # Added, never put in another's place: a signal may come while the one before it is being handled.
+            self._endings.add(signals.ENDINGS[signal.Signals(number)])
         self.wake()
 
     def _reload_where_asked(self) -> None:
@@ -215,7 +221,7 @@ class Watcher:
         if problem:
             log.warning("not reloaded, the configuration of before stays in force: %s", problem)
         else:
-            self.ending = self.ending or signals.ENDINGS[signal.SIGHUP]
+            self._endings.add(signals.ENDINGS[signal.SIGHUP])
 
     def _config_problem(self) -> ConfigError | None:
         try:
