@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .config.config import Config
@@ -101,6 +104,18 @@ class Convergence:
         self._comes_first = False
         """Whether that has to come to its end before anything is deployed."""
         self._cancelled: str | None = None
+        self._left: Sequence[Path] = ()
+
+    @property
+    def troubles(self) -> list[str]:
+        """A line where something is left in the staging directory: only another user can remove it."""
+        left = [path for path in self._left if os.path.lexists(path)]
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        return [f"left in the staging directory, remove by hand: {left[0]}{more}"] if left else []
+
+    def note_left(self, paths: Sequence[Path]) -> None:
+        """Take over what could not be removed from the staging directory."""
+        self._left = paths
 
     @property
     def _assigned(self) -> Desired | None:
@@ -122,6 +137,8 @@ class Convergence:
             self._goal.note_end(deployment, self._proved, *self._said)
             return
         self._said = progress.state, progress.message
+        if progress.left:
+            self.note_left([Path(path) for path in progress.left])
         if self._proved is None and progress.state in OUTCOMES:
             self._served.outcome = progress.state, progress.message
         self._board.count(progress.state, progress.retry, progress.failed_in)
