@@ -114,6 +114,28 @@ def test_a_fleet_spreads_by_its_size_and_rate(
         assert longest * 0.3 < sum(slept) / len(slept) < longest * 0.7
 
 
+@pytest.mark.parametrize(("is_here", "longest"), [(False, 100.0), (True, 20.0)], ids=["fetched", "on the disk"])
+def test_a_release_that_is_on_the_disk_spreads_by_the_rate_of_activations_and_one_that_is_fetched_by_that_of_fetches(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, is_here: bool, longest: float
+) -> None:
+    slept: list[float] = []
+    fetched: list[None] = []
+
+    def fetch(*_words: Any) -> dict[str, Any]:
+        fetched.append(None)
+        return {"done": {}, "untidy": False}
+
+    if is_here:
+        stage(deployment, COMMIT)
+    monkeypatch.setattr(deployment.handshake, "sleep", slept.append)
+    monkeypatch.setattr("zoo_watcher.releases.fetching.random.uniform", lambda _low, high: high)
+    monkeypatch.setattr(deployment._fetching._process, "run", fetch)
+    deployment._fetching._fleet = 10_000
+    deployment._fetching.fetch()
+    assert (deployment.course.config.fetch_rate, deployment.course.config.activation_rate) == (100, 500)
+    assert (slept, bool(fetched)) == ([longest], not is_here)
+
+
 @pytest.mark.parametrize(("moment", "has_yielded", "waited"), [(0.5, False, 0.5), (1.5, True, 1.0)])
 def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_spreads(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, moment: float, has_yielded: bool, waited: float
