@@ -40,6 +40,9 @@ OWN_FILES = 10_000_000
 MEMORY = 4 * 2**30
 """Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
 
+DESCRIPTORS = 1024
+"""Files that each of these processes may have open: git has few, however many packs and paths there are."""
+
 
 def main() -> int:
     """Do the job on standard input. 0 where it was done, 1 where not; no release can cause a traceback."""
@@ -53,6 +56,8 @@ def main() -> int:
     job = json.loads(text)
     limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
     limit(resource.RLIMIT_AS, MEMORY)
+    # Tasks count for the unit (TasksMax): RLIMIT_NPROC counts all processes of a user, and none of root's.
+    limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
     try:
         with disk_errors("applying"):
             send(_do(job))
