@@ -588,6 +588,32 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_w
     assert [progress.retry for progress in told if progress and progress.retry] == ["disk"] * 2
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_host_is_mended_though_its_disk_takes_no_note_of_it_which_counts_and_is_owed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_journal: ReleaseJournal, path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    def use(*_words: Any) -> None:
+        known.append((live_commit(deployment.course.layout, "site"), deployment._memory._known.read()))
+
+    known: list[tuple[str | None, ReleaseJournal]] = []
+    stage(deployment, COMMIT)
+    monkeypatch.setattr(deployment._hooks, "use", use)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReleaseJournal, "save", refuse)
+        deployment.run()
+        problem = deployment._memory._known.settle()
+    assert outcome(told)[0] == "active"
+    ((live, journal),) = known
+    assert (live, journal.attempts(7, COMMIT)) == (COMMIT, 1), "who looks meanwhile knows of the attempt"
+    assert problem is not None
+    assert problem.errno == number, "so the status says that it is not written"
+    assert deployment._memory._known.settle() is None
+    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT,)
+
+
 def test_why_a_step_failed_is_told_until_it_has_succeeded(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,9 @@ class Memory:
     def begin_attempt(self) -> None:
         """Note, once, that the release is about to be activated, or checked: who is started after a crash has to know.
 
-        A read-only disk is waited out, before anything is drained. Raises `CancelledError`, `YieldedError`.
+        A read-only disk is waited out, before anything is drained. Where another problem of the disk's is in the way, the
+        status says so, and it goes on: what is published may be what mends the host.
+        Raises `CancelledError`, `YieldedError`.
         """
         if self._attempting:
             return
