@@ -598,7 +598,11 @@ def test_a_host_is_mended_though_its_disk_takes_no_note_of_it_which_counts_and_i
     def use(*_words: Any) -> None:
         known.append((live_commit(deployment.course.layout, "site"), deployment._memory._known.read()))
 
+    def wait(*_words: Any) -> None:
+        raise AssertionError("it waits for the disk")
+
     known: list[tuple[str | None, ReleaseJournal]] = []
+    monkeypatch.setattr(deployment.course, "pause", wait)
     stage(deployment, COMMIT)
     monkeypatch.setattr(deployment._hooks, "use", use)
     with monkeypatch.context() as patch:
