@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
 from .desired import Assignment, Desired, DesiredRelease, Standstill
@@ -20,16 +20,16 @@ from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.course import Progress, in_seconds
-from .releases.deployment import Deployment
 from .releases.journal import KnownJournal
-from .releases.live_proof import LiveProof
-from .releases.return_proof import proof_of
 from .releases.rollback import PlacedRelease, live_releases
 from .releases.unproved import Unproved, find_unproved, proved_first
 from .services.health import Health
 from .status_board import StatusBoard
 from .troubles import Troubles
 from .wire.records import GAVE_UP, Release
+
+if TYPE_CHECKING:
+    from .releases.live_proof import LiveProof
 
 OUTCOMES = frozenset({"active", *GAVE_UP})
 """The states in which a deployment ends by itself."""
@@ -296,6 +296,8 @@ class Convergence:
 
     def _prove(self, unproved: Unproved, *, ends: bool) -> None:
         """Prove what is live and has no outcome yet."""
+        # Imported here, as below: an agent that has nothing to do since its start has nothing of it in its memory.
+        from .releases.return_proof import proof_of  # noqa: PLC0415
 
         def report(progress: Progress | None) -> None:
             self._inbox.put((proof, progress))
@@ -306,6 +308,8 @@ class Convergence:
             self._board.enter("queued", self.known_live(), generation=generation, message=None, timings=None)
 
     def _deploy(self, desired: Desired, release: Release, *, yields: bool) -> None:
+        from .releases.deployment import Deployment  # noqa: PLC0415
+
         deployment = Deployment(
             self._config,
             self.journal,

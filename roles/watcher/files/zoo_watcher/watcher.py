@@ -26,7 +26,6 @@ from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.course import Progress
 from .releases.handshake import Phase
-from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
 from .services.health import Health
 from .services.registration import Registrations
@@ -41,6 +40,7 @@ from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
+    from .releases.live_proof import LiveProof
     from .rollouts.participation import Participation
 
 IDLE = 60.0
