@@ -93,8 +93,8 @@ def test_the_local_address_is_that_of_the_present_connection(monkeypatch: pytest
     create = socket.create_connection
     sources = itertools.chain(["127.0.0.2"], itertools.repeat("127.0.0.3"))
 
-    def connect_from(address: tuple[str, int], *words: float) -> socket.socket:
-        return create(address, *words, source_address=(next(sources), 0))
+    def connect_from(address: tuple[str, int], timeout: float | None = None) -> socket.socket:
+        return create(address, timeout, (next(sources), 0))
 
     held: list[socket.socket] = []
     monkeypatch.setattr(socket, "create_connection", connect_from)
