@@ -61,7 +61,7 @@ class RolloutZnodes:
         self.generation = generation
         self._name = name
         self._counted: tuple[float, int] | None = None
-        """When those were counted who have the release and no entry, and how many there were with those who had said so."""
+        """When it was counted who has the release and no entry; how many these were, with those who had said so."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
