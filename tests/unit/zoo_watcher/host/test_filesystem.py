@@ -15,7 +15,7 @@ import pytest
 
 from support.agent import SOURCE
 from support.deep import deep_directory
-from support.other_user import other_user
+from support.other_user import NOBODY, other_user
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host import linux
 from zoo_watcher.host.filesystem import (
@@ -50,6 +50,24 @@ def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(
         write(file, "new")
         assert reader.read() == "old" * 10_000
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o644)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_what_another_user_has_kept_is_not_written_over_but_replaced(open_path: Path, mode: int) -> None:
+    file, kept = open_path / "journal.json", open_path / ".old.journal.json"
+    with other_user(open_path):
+        for text in ("first", "second"):
+            write_durably_though_full(file, text)
+        os.seteuid(0)
+        for path in (file, kept):
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+        os.seteuid(NOBODY)
+        for text in ("third", "fourth", "fifth"):
+            write_durably_though_full(file, text)
+            assert file.read_text() == text
+    assert [path.stat().st_uid for path in (file, kept)] == [NOBODY, NOBODY]
 
 
 @pytest.mark.parametrize("place", range(6))

@@ -165,13 +165,15 @@ def write_durably_though_full(path: Path, text: str) -> None:
 
 
 def _open_to_write_over(path: Path) -> int:
-    """The descriptor of a regular file that has no other name. Raises as `open_regular`."""
-    descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
-    if os.fstat(descriptor).st_nlink == 1:
-        return descriptor
-    # What was cut off before the other name was free: it is the text that counts now.
-    os.close(descriptor)
-    path.unlink()
+    """The descriptor of a regular file of this user's that has no other name. Raises as `open_regular`."""
+    with contextlib.suppress(PermissionError):
+        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
+        status = os.fstat(descriptor)
+        if (status.st_nlink, status.st_uid) == (1, os.geteuid()):
+            return descriptor
+        os.close(descriptor)
+    # One with another name is the text that counts now, where the last write was cut off before it had put that there.
+    path.unlink(missing_ok=True)
     return open_regular(path, os.O_WRONLY | os.O_CREAT)
 
 
