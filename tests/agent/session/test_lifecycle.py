@@ -54,6 +54,19 @@ watcher.Watcher.{method} = fail
 """What has an agent meet an error of its own once `asked` is there."""
 
 
+SLOW_DISK = """
+import os, pathlib, time
+from zoo_watcher.host import filesystem
+remove_tree, go = filesystem.remove_tree, pathlib.Path({go!r})
+def slow(path, *words):
+    while str(path).endswith(".left") and not go.exists():
+        time.sleep(0.01)
+    remove_tree(path, *words)
+filesystem.remove_tree = slow
+"""
+"""What has an agent remove what is named `*.left` only once `go` is there."""
+
+
 class Watched:
     """Two znodes and every event that a watcher of them sees."""
 
@@ -365,6 +378,33 @@ def test_an_agent_that_an_error_of_its_own_ends_hands_its_session_over(
     assert agent.wait_outcome(release())["commitId"] == later
     assert {path: zk.exists(path).czxid for path in watched.created} == watched.created, "both lasted"
     assert [event.path for event in watched.events] == [f"{app}/agents/server1"], "its status has changed, once"
+
+
+def test_an_agent_serves_while_what_an_interrupted_deployment_left_is_still_being_removed(
+    agents: Agents,
+    registered: dict[str, Any],
+    service: Service,
+    registrations: Registrations,
+    release: Publish,
+    repository: GitRepository,
+    tmp_path: Path,
+) -> None:
+    go = tmp_path / "go"
+    agent = agents(**registered)
+    left = agent.base / ".zoo/staging/0123456789.left"
+    (left / "below").mkdir(parents=True)
+    agent.program = ("-c", SLOW_DISK.format(go=str(go)) + AS_SCRIPT)
+    service.open()
+    agent.start()
+    wait_for(registrations, "it is registered")
+    wait_for(lambda: "watching, app=" in agent.log, "it has started")
+    generation = release()
+    wait_for(lambda: agent.status.get("generation") == generation, "it deploys")
+    assert (left.is_dir(), agent.live()) == (True, None)
+    go.touch()
+    assert agent.wait_outcome(generation)["commitId"] == repository.head
+    assert not left.exists()
+    assert "troubles" not in agent.status
 
 
 def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more(

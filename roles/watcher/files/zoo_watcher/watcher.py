@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import signals
@@ -22,6 +24,7 @@ from .host.base_lock import keep_lock, lock_base
 from .host.controls import Controls
 from .host.filesystem import make_directory
 from .host.layout import READABLE, Layout
+from .host.leftovers import Leftovers
 from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.course import Progress
@@ -124,9 +127,6 @@ class Watcher:
         with contextlib.suppress(OSError):
             # For a full disk, on which nobody could make it.
             make_directory(self.layout.controls, READABLE)
-        with contextlib.suppress(OSError):
-            self.layout.clean_staging()
-            self.convergence.note_left(self.layout.in_staging())
         self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
@@ -136,6 +136,7 @@ class Watcher:
             close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
+        self._remove_leftovers()
         systemd.notify("READY=1", f"STATUS={self.board.status.state}")
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
@@ -145,6 +146,19 @@ class Watcher:
         finally:
             self._end()
             os.close(self._lock)
+
+    def _remove_leftovers(self) -> None:
+        """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
+
+        def note(paths: Sequence[Path]) -> None:
+            self.convergence.note_left(paths)
+            self.wake()
+
+        # Where no thread can be started now, the next apply process does the same.
+        with contextlib.suppress(OSError, RuntimeError):
+            leftovers = Leftovers(self.layout, note)
+            if leftovers.paths:
+                leftovers.start()
 
     def _listen(self) -> None:
         self.inbox.be_woken_by_signals()

@@ -12,7 +12,6 @@ object store instead, one with `"verify": "<commit>"` only verifies a signature.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.errors import DeployError, PassingError
-from zoo_watcher.host.filesystem import MAY_BE_REMOVED, disk_errors, open_regular
+from zoo_watcher.host.apply_lock import hold_apply_lock
+from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.logs import print_warning
@@ -92,7 +92,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
     layout = Layout(Path(job["base"]))
     release = Release.from_object(job["release"])
     clock = _Clock()
-    with _locked(layout):
+    with hold_apply_lock(layout):
         # First of all, to have room.
         with disk_errors("cleaning"):
             layout.clean_staging()
@@ -133,7 +133,7 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
-    with _locked(layout):
+    with hold_apply_lock(layout):
         repository = _repository(job, layout)
         repository.open()
         repository.verify(job["verify"])
@@ -144,7 +144,7 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     """Pack the object store; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     os.nice(10)
-    with _locked(layout):
+    with hold_apply_lock(layout):
         repository = _repository(job, layout)
         repository.open()
         repository.tidy()
@@ -180,16 +180,3 @@ def send(message: Mapping[str, Any]) -> None:
     except BrokenPipeError:
         # Killed before this process asked to die with it. The interpreter would flush once more, and print a traceback.
         os._exit(1)
-
-
-@contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
-    """Hold the lock of the host's object store: the process of a killed agent may still be ending."""
-    with disk_errors("locking", MAY_BE_REMOVED):
-        layout.make()
-        descriptor = open_regular(layout.own / "apply.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,40 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an interrupted deployment has left in the staging directory: removed beside the agent's other work."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+from zoo_watcher.errors import DeployError
+
+from .apply_lock import hold_apply_lock
+from .filesystem import remove_tree
+from .layout import Layout
+
+
+class Leftovers(threading.Thread):
+    """Removes what was there before the agent began, which may take minutes; `removed` then gets the paths.
+
+    An apply process that is started meanwhile waits: first of all, it would remove the same.
+    """
+
+    def __init__(self, layout: Layout, removed: Callable[[Sequence[Path]], None]) -> None:
+        """Raises `OSError`."""
+        super().__init__(name="leftovers", daemon=True)
+        self._layout = layout
+        self._removed = removed
+        # A symlink is one that was to be put in place: the agent makes it anew at the same path, without the lock.
+        self.paths = [path for path in layout.in_staging() if not path.is_symlink()]
+
+    def run(self) -> None:
+        """Remove them; what can't be removed stays."""
+        with contextlib.suppress(OSError, DeployError), hold_apply_lock(self._layout):
+            for path in self.paths:
+                remove_tree(path)
+        self._removed(self.paths)
