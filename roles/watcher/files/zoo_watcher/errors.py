@@ -45,6 +45,10 @@ class PassingError(DeployError):
         self.reason = reason
 
 
+MOST_KILLED = 3
+"""How often in a row what a change needs may be killed before the change is held to be the cause."""
+
+
 class KilledError(PassingError):
     """A process of a deployment was killed or lacked memory: the host may be short of it, or the release huge."""
 

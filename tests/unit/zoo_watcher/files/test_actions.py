@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +151,38 @@ def test_an_unexpected_error_is_the_problem_of_its_action_and_the_next_change_ac
     change(actions, "/etc/a")
     wait_for(lambda: noted(notes), "it is run")
     assert actions.works
+
+
+def test_an_action_that_can_not_be_started_now_stays_pending_and_is_run_as_soon_as_it_can_be(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, tries = command._start, list[None]()
+
+    def lack(*words: Any) -> Any:
+        tries.append(None)
+        if len(tries) < 3:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return start(*words)
+
+    notes = tmp_path / "notes"
+    monkeypatch.setattr(command, "_start", lack)
+    actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes), min_interval=3600))
+    change(actions, "/etc/a")
+    wait_for(lambda: actions.problem("/etc/a"), "it can't be started")
+    assert (actions.is_pending("/etc/a"), pending(tmp_path)) == (True, ["/etc/a"])
+    wait_for(lambda: not actions.is_pending("/etc/a"), "it has run")
+    assert [files for _begin, _end, *files in noted(notes)] == [["/etc/a"]]
+    assert (actions.problem("/etc/a"), pending(tmp_path)) == (None, [])
+
+
+@pytest.mark.parametrize(("kills", "runs", "problem"), [(2, 3, None), (9, 3, "on_change sh ended with status -9")])
+def test_an_action_that_is_killed_has_failed_the_third_time_in_a_row(
+    run: Run, tmp_path: Path, kills: int, runs: int, problem: str | None
+) -> None:
+    notes = tmp_path / "notes"
+    script = f"echo >> {notes}; test $(wc -l < {notes}) -gt {kills} || kill -9 $$"
+    actions = run(ManagedFile("/a", "/etc/a", on_change=("sh", "-c", script)))
+    change(actions, "/etc/a")
+    wait_for(lambda: not actions.is_pending("/etc/a"), "it is done")
+    assert len(notes.read_text().splitlines()) == runs
+    assert actions.problem("/etc/a") == problem

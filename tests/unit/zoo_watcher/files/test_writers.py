@@ -1,4 +1,4 @@
-"""Who may write into a file's directory can put nothing of theirs in the place of a new file that is not renamed."""
+"""What becomes of a new file that is not renamed yet: nobody can put anything of theirs in its place."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import TransientFileError
+from zoo_watcher.errors import FileError, TransientFileError
 from zoo_watcher.files.directory_writer import STAGING, DirectoryWriter
-from zoo_watcher.files.file_writer import FileWriter, staged_path
+from zoo_watcher.files.file_writer import FileWriter, staged_path, validate
 
 REPLACED = "the new file was replaced by another before it was in place: it is not used"
 
@@ -106,3 +106,17 @@ def test_files_of_a_directory_are_written_with_no_symlink_of_dest_followed(tmp_p
         writer.prepare()
     writer.discard()
     assert os.listdir(tmp_path / "elsewhere") == [STAGING], "nothing is cleared there either"
+
+
+@pytest.mark.parametrize(
+    ("script", "may_pass"),
+    [("kill -9 $$", True), ("sh -c 'kill -9 $$'; exit $?", True), ("sleep 60", True), ("exit 1", False)],
+    ids=["killed", "killed below a shell", "too long", "refused"],
+)
+def test_only_a_validate_that_comes_to_its_own_end_refuses_a_value_for_good(
+    tmp_path: Path, script: str, may_pass: bool
+) -> None:
+    file = ManagedFile("/a", str(tmp_path / "a"), validate=("sh", "-c", script))
+    with pytest.raises(FileError) as caught:
+        validate(file, file.dest, 0.5)
+    assert isinstance(caught.value, TransientFileError) == may_pass

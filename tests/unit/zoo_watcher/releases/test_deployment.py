@@ -944,3 +944,23 @@ def test_the_end_of_an_agent_whose_hook_still_runs_is_not_held_against_the_relea
     assert ReleaseJournal.load(journal).attempts(7, COMMIT) == 0
     may_end.set()
     deployment.join(30)
+
+
+@pytest.mark.parametrize(("kills", "runs", "state"), [(2, 3, "active"), (9, 3, "failed")])
+@pytest.mark.parametrize("name", ["before_activate", "after_activate"])
+def test_a_hook_that_is_killed_is_run_again_until_the_third_time_in_a_row(
+    deployment: Deployment, told: list[Progress | None], tmp_path: Path, name: str, kills: int, runs: int, state: str
+) -> None:
+    notes = tmp_path / "notes"
+    stage(deployment, COMMIT)
+    script = f"echo >> {notes}; test $(wc -l < {notes}) -gt {kills} || kill -9 $$"
+    deployment.course.config = replace(deployment.course.config, hooks=Hooks(**{name: ("sh", "-c", script)}))
+    deployment.run()
+    assert outcome(told)[0] == state
+    assert len(notes.read_text().splitlines()) == runs
+    why = f"hook {name} ended with status -9; is this host short of memory?"
+    waits = [progress for progress in told if progress and progress.retry]
+    assert [(progress.retry, progress.state) for progress in waits] == [("killed", "activating")] * 2
+    assert all(why in (progress.message or "") for progress in waits)
+    if state == "failed":
+        assert f"hook {name} ended with status -9" in (outcome(told)[1] or "")

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
+from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import UnexpectedFileError
+from zoo_watcher.errors import MOST_KILLED, UnexpectedFileError
 from zoo_watcher.host import command
 
 from .journal import FileJournal
@@ -36,7 +37,8 @@ class Action:
 
     `interval` is the least number of seconds between two runs. `last_run` and `due` are times of `time.monotonic()`;
     `due` is None where no run is due. `waiting` are the files whose change has to be followed by a run, `running` those
-    of the present run, `problems` says of which files the last run failed.
+    of the present run, `problems` says of which files the last run failed. `backoff` has the pauses after which it is
+    run again where that says nothing of the change, `killed` is how many of the last runs in a row were killed.
     """
 
     command: tuple[str, ...]
@@ -47,6 +49,8 @@ class Action:
     waiting: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+    killed: int = 0
 
     @property
     def key(self) -> str:
@@ -73,9 +77,23 @@ class Action:
 
     def finish(self, problem: str | None) -> None:
         """It has run. Of a file that has changed meanwhile, the next run counts."""
-        if problem:
-            self.problems.update(dict.fromkeys(self.running - self.waiting, problem))
+        self._note(problem)
         self.running = set()
+        self.backoff.reset()
+        self.killed = 0
+
+    def postpone(self, problem: str | None, now: float) -> None:
+        """It could not be run: it has to, for the same files and those that have changed meanwhile."""
+        self._note(problem)
+        self.waiting |= self.running
+        self.running = set()
+        self.due = now + next(self.backoff)
+
+    def _note(self, problem: str | None) -> None:
+        for dest in self.running - self.waiting:
+            self.problems.pop(dest, None)
+            if problem:
+                self.problems[dest] = problem
 
     def remaining(self, now: float) -> float | None:
         """Seconds until it may run; None where no run is due."""
@@ -170,11 +188,14 @@ class Actions(threading.Thread):
                     return
                 action.begin()
             dests = sorted(action.running)
-            problem = self._outcome(action, dests)
+            problem, may_pass = self._outcome(action, dests)
             with self._condition:
-                action.finish(problem)
-                # The interval begins with the action's end; where nobody saw that, with its beginning.
-                self._complete(dests, {action.key: time.time()} if action.interval else {})
+                if may_pass:
+                    action.postpone(problem, time.monotonic())
+                else:
+                    action.finish(problem)
+                    # The interval begins with the action's end; where nobody saw that, with its beginning.
+                    self._complete(dests, {action.key: time.time()} if action.interval else {})
             self._changed()
 
     def _await_due(self) -> Action | None:
@@ -188,15 +209,15 @@ class Actions(threading.Thread):
             self._condition.wait(min(remaining.values(), default=None))
         return None
 
-    def _outcome(self, action: Action, dests: Sequence[str]) -> str | None:
+    def _outcome(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
+        """Why it failed, or None; and whether it is to be run again because that tells nothing of the change."""
         try:
             return self._execute(action, dests)
         except Exception as exc:
             log.exception("%s, files=%s", action.label, ",".join(dests))
-            return f"{action.label}: {UnexpectedFileError(exc)}"
+            return f"{action.label}: {UnexpectedFileError(exc)}", False
 
-    def _execute(self, action: Action, dests: Sequence[str]) -> str | None:
-        """Run it; why it failed, or None."""
+    def _execute(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
         if action.interval:
             self.journal.record_run(action.key, time.time())
         environment = {
@@ -204,11 +225,14 @@ class Actions(threading.Thread):
             "ZOO_ZNODES": "\n".join(self._znodes[dest] for dest in dests),
         }
         ended = command.run(action.command, self.timeout, environment)
-        action.last_run = time.monotonic()
+        if not ended.found_shortage:
+            action.last_run = time.monotonic()
+        action.killed = action.killed + 1 if ended.was_killed else 0
         for line in ended.output.splitlines():
             log.info("%s: %s", action.label, line)
         log.info("%s %s, files=%s", action.label, ended.problem or "succeeded", ",".join(dests))
-        return f"{action.label} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None
+        problem = f"{action.label} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None
+        return problem, ended.found_shortage or 0 < action.killed < MOST_KILLED
 
     def _complete(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
         # While the lock is held: the journal must not forget what is announced at this moment.

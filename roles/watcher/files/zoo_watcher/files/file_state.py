@@ -63,7 +63,7 @@ class FileState:
             version=self.version,
             mzxid=self.mzxid,
             zxid=self.zxid,
-            message=_shortened(message) if message and state == "failed" else None,
+            message=_shortened(message) if message else None,
         )
 
     def is_due(self, now: float) -> bool:

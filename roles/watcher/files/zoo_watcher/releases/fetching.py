@@ -11,7 +11,7 @@ import time
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
-from zoo_watcher.errors import DeployError, KilledError, PassingError
+from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.wire.records import Release
 
@@ -20,9 +20,6 @@ from .course import Course
 from .memory import Memory
 from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import live_releases
-
-MOST_KILLED = 3
-"""How often in a row the apply process, or git, may be killed before the release is held to be the cause."""
 
 log = logging.getLogger(__name__)
 

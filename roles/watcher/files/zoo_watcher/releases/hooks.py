@@ -9,7 +9,7 @@ import logging
 from functools import partial
 from typing import Callable
 
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingError
 from zoo_watcher.host import command
 
 from .course import Course
@@ -22,11 +22,13 @@ class HostHooks:
 
     def __init__(self, course: Course) -> None:
         self._course = course
+        self._killed = 0
+        """How many of the last commands in a row were killed."""
 
     def run(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
         """Run a hook, if there is one, for a commit.
 
-        Raises `failure` with the last lines of its output, or `PassingError` where it can't be started now.
+        Raises `failure` with the last lines of its output; `PassingError` where it can't be started now, or was killed.
         """
         config, layout, generation = self._course.config, self._course.layout, self._course.generation
         words = getattr(config.hooks, name)
@@ -42,7 +44,7 @@ class HostHooks:
             ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
         for line in ended.output.splitlines():
             log.info("hook %s, generation=%s: %s", name, generation, line)
-        _check_ended(f"hook {name}", ended, failure)
+        self._check_ended(f"hook {name}", ended, failure)
 
     def use(self, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
         """Have the host use the release that is live: its hook, its units. Raises `failure`, `CancelledError`."""
@@ -70,12 +72,16 @@ class HostHooks:
 
     def _restart(self, unit: str, failure: type[DeployError]) -> None:
         ended = command.run(["systemctl", "restart", unit], self._course.config.hook_timeout)
-        _check_ended(f"restarting {unit}", ended, failure)
+        self._check_ended(f"restarting {unit}", ended, failure)
 
-
-def _check_ended(what: str, ended: command.Ended, failure: type[DeployError]) -> None:
-    """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes to start it."""
-    if ended.found_shortage:
-        raise PassingError(f"{what} {ended.problem}", "process")
-    if ended.problem:
-        raise failure(f"{what} {ended.problem}: {ended.tail}".rstrip(": "))
+    def _check_ended(self, what: str, ended: command.Ended, failure: type[DeployError]) -> None:
+        """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes for it."""
+        if ended.found_shortage:
+            raise PassingError(f"{what} {ended.problem}", "process")
+        self._killed = self._killed + 1 if ended.was_killed else 0
+        text = f"{what} {ended.problem}: {ended.tail}".rstrip(": ")
+        if 0 < self._killed < MOST_KILLED:
+            raise KilledError(f"{text}; is this host short of memory?")
+        if ended.problem:
+            self._killed = 0
+            raise failure(text)
