@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from socketserver import TCPServer, ThreadingMixIn
 from types import SimpleNamespace
 from urllib.request import urlopen
@@ -109,3 +110,39 @@ def test_a_client_that_no_descriptor_is_left_for_is_not_asked_for_without_a_paus
         wait_for(lambda: len(steps) >= 10, "the server has tried again")
     assert steps[:10] == ["accept", "pause"] * 5
     wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")
+
+
+def test_clients_that_send_a_byte_now_and_then_are_hung_up_on_all_the_same(port: int, connect: Connect) -> None:
+    def drip(client: socket.socket) -> None:
+        with suppress(OSError):
+            while not done.wait(0.1):
+                client.sendall(b"G")
+
+    done = threading.Event()
+    clients = [connect(), connect()]
+    threads = [threading.Thread(target=drip, args=[client], daemon=True) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")
+    finally:
+        done.set()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_a_client_that_does_not_take_its_answer_is_hung_up_on_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scrapes, "MOST", 1)
+    monkeypatch.setattr(scrapes._Handler, "timeout", 2)
+    registry = CollectorRegistry()
+    Gauge("example", "x" * 20_000_000, registry=registry).set(7)
+    (free,) = free_ports(1)
+    scrapes.serve_scrapes(free, "127.0.0.1", registry)
+    with socket.create_connection(("127.0.0.1", free)) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert client.recv(1) == b"H"
+        assert scrape(free) == b"", "its place is taken"
+        wait_for(lambda: b"example 7.0" in scrape(free), "a scrape is answered")
+    assert capfd.readouterr() == ("", "")

@@ -15,11 +15,36 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 TIMEOUT = 10.0
-"""Seconds for which a client may say nothing, or take nothing."""
+"""Seconds that a client has for its request, and for taking the answer, however it divides them."""
 REFUSED = 1.0
 """Seconds after which a client that can't be accepted, as for want of a descriptor, is asked for again."""
 MOST = 20
 """How many clients are served at once. Each takes a thread and a descriptor, which checks, hooks and git need too."""
+
+
+class _Client(socket.socket):
+    """The connection of a client, for which there is a `deadline`: one of `time.monotonic()`."""
+
+    deadline: float
+
+    def _limit(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self.settimeout(left)
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        """As in `socket`; what reads a request calls this alone."""
+        self._limit()
+        return super().recv_into(*arguments, **options)
+
+    def sendall(self, *arguments: Any, **options: Any) -> None:
+        """As in `socket`; a client that does not take its answer is as one that has hung up: no traceback says so."""
+        try:
+            self._limit()
+            super().sendall(*arguments, **options)
+        except socket.timeout as exc:
+            raise ConnectionAbortedError(str(exc)) from exc
 
 
 class _Handler(WSGIRequestHandler):
@@ -51,10 +76,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     def get_request(self) -> Any:
         """Accept a client; one that can't be accepted waits, and keeps no processor busy."""
         try:
-            return super().get_request()
+            accepted, address = super().get_request()
         except OSError:
             time.sleep(REFUSED)
             raise
+        client = _Client(fileno=accepted.detach())
+        client.deadline = time.monotonic() + _Handler.timeout
+        return client, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client, where there is a place left."""
@@ -76,7 +104,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Say nothing of a client that has hung up, or said nothing for too long."""
+        """Say nothing of a client that has hung up, or took too long."""
 
 
 def serve_scrapes(port: int, address: str, registry: CollectorRegistry) -> None:
