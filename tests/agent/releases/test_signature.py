@@ -47,6 +47,23 @@ def test_a_commit_of_an_allowed_signer_goes_live_and_no_other(
     assert "No principal matched" in status["message"]
 
 
+def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(
+    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path
+) -> None:
+    agent = agents(require_signature=str(signers)).start()
+    friend.commit(repository, "first")
+    agent.wait_outcome(release())
+    aside = signers.rename(signers.with_name("aside"))
+    good = friend.commit(repository, "good")
+    generation = release()
+    missing = f"require_signature: {signers} No such file or directory"
+    wait_for(lambda: missing in (agent.status.get("message") or ""), "it is missing")
+    assert agent.status["waitsFor"] == "disk"
+    aside.rename(signers)
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert agent.live() == good
+
+
 def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
     agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from support.repository import GitRepository
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
-from zoo_watcher.releases import apply_process
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import apply, apply_process
 from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
+from zoo_watcher.releases.repository import Access, Repository
 from zoo_watcher.wire.records import Release
 
 FIRST_PATH = """
@@ -351,3 +353,22 @@ def test_the_limits_of_memory_descriptors_and_files_are_in_force_in_the_process_
 def _run_to_its_end(process: ApplyProcess, job: dict[str, Any]) -> None:
     with contextlib.suppress(CancelledError):
         process.run(job)
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["verified", "refused"])
+@pytest.mark.parametrize("change", [Path.unlink, Path.touch], ids=["removed", "changed"])
+def test_what_was_verified_while_the_file_of_signers_changed_is_verified_anew(
+    tmp_path: Path, change: Callable[[Path], None], refuses: bool
+) -> None:
+    class Verifying(Repository):
+        def verify(self, commit_id: str) -> None:
+            signers.write_text("another ssh-ed25519 AAAA\n")
+            change(signers)
+            if refuses:
+                raise DeployError(f"{commit_id} is not signed by anybody")
+
+    signers = tmp_path / "signers"
+    signers.write_text("somebody ssh-ed25519 AAAA\n")
+    repository = Verifying(Layout(tmp_path), Access(("file",)))
+    with pytest.raises(PassingError, match=r"^require_signature: "):
+        apply._verify({"access": {"signers": str(signers)}}, "a" * 40, repository)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.other_user import other_user
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.releases.release_directory import allowed_signers, is_deployable, is_unmodified, prune
@@ -57,7 +57,7 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
     file.write_text("two")
     assert allowed_signers(str(file)) != before
     assert allowed_signers(None) is None
-    with pytest.raises(DeployError, match=r"^require_signature: /nowhere No such file"):
+    with pytest.raises(PassingError, match=r"^require_signature: /nowhere No such file"):
         allowed_signers("/nowhere")
 
 

@@ -30,7 +30,7 @@ from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.records import Release, without_userinfo
 
-from .release_directory import prune
+from .release_directory import allowed_signers, prune
 from .repository import Access, CorruptError, Repository
 from .room import Floor
 from .staging import Making, make_release
@@ -117,17 +117,29 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
     with clock.step("fetching"):
         if not repository.has(release.commit_id):
             repository.fetch(release)
-    repository.verify(release.commit_id)
+    signers = _verify(job, release.commit_id, repository)
     with clock.step("staging"):
         making = Making(
             repository.layout,
             release.commit_id,
             tuple(job["shared_paths"]),
             job["hard_links"],
-            job["signers"],
+            signers,
             tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
         )
         make_release(making, repository)
+
+
+def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> str | None:
+    """Verify the signature of a commit; the digest of the allowed signers by which it is. Raises `DeployError`."""
+    path = job["access"]["signers"]
+    signers = allowed_signers(path)
+    try:
+        repository.verify(commit_id)
+    finally:
+        if signers != allowed_signers(path):
+            raise PassingError(f"require_signature: {path} was changed while {commit_id} was verified", "disk")
+    return signers
 
 
 def verify(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +148,7 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     with hold_apply_lock(layout):
         repository = _repository(job, layout)
         repository.open()
-        repository.verify(job["verify"])
+        _verify(job, job["verify"], repository)
     return {"done": {}, "untidy": False}
 
 

@@ -22,8 +22,6 @@ from zoo_watcher.errors import CancelledError, DeployError, KilledError, Passing
 from zoo_watcher.host.command import inherited
 from zoo_watcher.wire.records import Release
 
-from .release_directory import allowed_signers
-
 if TYPE_CHECKING:
     import subprocess
 
@@ -43,7 +41,6 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
-        "signers": allowed_signers(config.require_signature),
     }
 
 

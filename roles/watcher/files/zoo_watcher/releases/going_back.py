@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.errors import DeployError
 from zoo_watcher.host.filesystem import disk_errors
 
 from .activation import activate, live_commit, read_link, restore_link
@@ -174,11 +174,7 @@ class GoingBack:
     def _choose(self) -> PlacedRelease:
         """What to go back to. Raises `DeployError`."""
         config = self._course.config
-        try:
-            signers = allowed_signers(config.require_signature)
-        except DeployError as exc:
-            # The release that has failed is live: whatever keeps the file from being read, it is waited for.
-            raise PassingError(str(exc), "disk") from exc
+        signers = allowed_signers(config.require_signature)
         return self._way_back.choose(self._course.layout, config.shared_paths, signers)
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:

@@ -39,39 +39,47 @@ class LiveSignature:
         self._commit_id: str | None = None
         self._another_is_live = threading.Event()
         self._process: ApplyProcess | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def look(self, commit_id: str | None) -> None:
         """Have the commit that is live now verified, where that is another than at the last look."""
         if self._config.require_signature is None or commit_id == self._commit_id:
             return
-        self._another_is_live.set()
+        self._end_process()
         self._another_is_live = threading.Event()
         self._commit_id, self.trouble = commit_id, None
         if commit_id is None:
             return
-        words = (commit_id, self._another_is_live)
+        # Imported here: an agent that demands no signature and deploys nothing has nothing of it in its memory.
+        from .apply_process import ApplyProcess  # noqa: PLC0415
+
+        self._process = ApplyProcess(self._config)
+        words = (commit_id, self._another_is_live, self._process)
         thread = threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True)
         try:
             thread.start()
-            self._thread = thread
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
         except RuntimeError as exc:
             self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
 
     def end(self) -> None:
         """Verify nothing more. After a reload nobody would wait for a process that has ended."""
+        self._end_process()
+        for thread in self._threads:
+            from .apply_process import KILLED  # noqa: PLC0415
+
+            thread.join(KILLED)
+
+    def _end_process(self) -> None:
+        """End the verification that runs, if one does: another release is live, or the agent ends."""
         self._another_is_live.set()
         if self._process is not None:
             self._process.end()
-        if self._thread is not None:
-            from .apply_process import KILLED  # noqa: PLC0415
 
-            self._thread.join(KILLED)
-
-    def _verify(self, commit_id: str, ended: threading.Event) -> None:
+    def _verify(self, commit_id: str, ended: threading.Event, process: ApplyProcess) -> None:
         for pause in Backoff(longest=LONGEST_PAUSE):
             try:
-                self._check(commit_id, ended)
+                self._check(commit_id, process)
             except CancelledError:
                 return
             except PassingError as exc:
@@ -88,17 +96,13 @@ class LiveSignature:
             if ended.wait(pause):
                 return
 
-    def _check(self, commit_id: str, ended: threading.Event) -> None:
-        """Raises `DeployError` where the commit has no signature that is demanded, `CancelledError` once it `ended`."""
+    def _check(self, commit_id: str, process: ApplyProcess) -> None:
+        """Raises `DeployError` where the commit has no signature that is demanded, `CancelledError` from its end on."""
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
-            # Imported here: an agent that demands no signature and deploys nothing has nothing of it in its memory.
-            from .apply_process import ApplyProcess, verify_job  # noqa: PLC0415
+            from .apply_process import verify_job  # noqa: PLC0415
 
-            self._process = process = ApplyProcess(self._config)
-            if ended.is_set():
-                raise CancelledError
             process.run(verify_job(self._config, commit_id))
 
     def _tell(self, trouble: str | None, ended: threading.Event) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo_watcher.errors import PassingError
 from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree
 from zoo_watcher.host.layout import Layout
 
@@ -40,11 +41,16 @@ def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequen
 
 
 def allowed_signers(path: str | None) -> str | None:
-    """The digest of a file of allowed signers: with another one, a signature is verified anew. Raises `DeployError`."""
+    """The digest of a file of allowed signers: with another one, a signature is verified anew.
+
+    Raises `PassingError`, whatever keeps it from being read: no release can do anything about that.
+    """
     if path is None:
         return None
-    with disk_errors("require_signature"):
+    try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as exc:
+        raise PassingError(f"require_signature: {path} {exc.strerror}", "disk") from exc
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
