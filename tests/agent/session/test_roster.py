@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError, NotEmptyError
 from kazoo.security import make_acl, make_digest_acl
 
-from support.agent import Agent, expire_session
+from support.agent import SOURCE, Agent, expire_session
+from support.ensemble import Ensemble
 from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
@@ -257,3 +263,22 @@ def test_a_roster_that_can_not_be_asked_is_said_in_one_line(agents: Agents) -> N
     agent = agents(hosts="127.0.0.1:1")
     said = f"zoo-watcher: {path(agent)}: still in the roster: no session within 10 s, hosts=127.0.0.1:1"
     assert leave(agent) == (1, said)
+
+
+def test_an_ensemble_that_goes_while_a_host_leaves_is_not_waited_for_without_end(tmp_path: Path, app: str) -> None:
+    with Ensemble(tmp_path / "ensemble", size=1) as servers, ExitStack() as exits:
+        client = KazooClient(servers.hosts)
+        client.start()
+        exits.callback(client.stop)
+        agent = Agent(tmp_path / "server1", servers.hosts, app, client, config={"session_timeout": 10})
+        agent.start().wait_live()
+        agent.kill()
+        words = [sys.executable, "-m", "zoo_watcher", "leave", "--config", str(agent.configure())]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        leaving = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+        exits.callback(leaving.kill)
+        wait_for(lambda: len(servers.sessions()) == 3, "it waits for the end of the agent's session")
+        servers.members[0].kill()
+        said = leaving.communicate(timeout=60)[1]
+    assert said.startswith(f"zoo-watcher: {path(agent)}: still in the roster: ")
+    assert (said.count("\n"), leaving.returncode) == (1, 1)

@@ -20,7 +20,7 @@ from .connection import explain
 from .kazoo_client import new_client
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds within which a session must come up: a host is removed also where the ensemble is."""
+"""Seconds within which a session must come up, and each answer come: a host is removed also where the ensemble is."""
 LOOK = 0.2
 
 
@@ -33,7 +33,7 @@ def leave_roster(config: Config) -> str:
     try:
         client.start(timeout=CONNECT_TIMEOUT)
         _await_end(client, config)
-        client.delete(path)
+        client.delete_async(path).get(timeout=CONNECT_TIMEOUT)
     except NoNodeError:
         return f"not in the roster: {path}"
     except KazooTimeoutError as exc:
@@ -52,7 +52,8 @@ def leave_roster(config: Config) -> str:
 def _await_end(client: Any, config: Config) -> None:
     """Wait until no agent of the name is live: what one has held that was killed lasts until its session expires."""
     deadline = time.monotonic() + config.connection.session_timeout + 1
-    while client.exists(config.app.agent(config.name)):
+    # With a limit of time: what is asked for while there is no connection waits until there is one.
+    while client.exists_async(config.app.agent(config.name)).get(timeout=CONNECT_TIMEOUT):
         if time.monotonic() > deadline:
             raise AgentError(f"{config.app.roster_entry(config.name)}: still in the roster: its agent is live")
         time.sleep(LOOK)
