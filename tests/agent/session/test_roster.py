@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +16,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError, NotEmptyError
 from kazoo.security import make_acl, make_digest_acl
 
-from support.agent import SOURCE, Agent, expire_session
+from support.agent import Agent, expire_session
 from support.ensemble import Ensemble
 from support.waiting import wait_for
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import AgentError
+from zoo_watcher.zookeeper import kazoo_client, roster_exit
 
 Agents = Callable[..., Agent]
 LABELS = {"zone": "a", "rack": "17"}
@@ -265,20 +267,40 @@ def test_a_roster_that_can_not_be_asked_is_said_in_one_line(agents: Agents) -> N
     assert leave(agent) == (1, said)
 
 
-def test_an_ensemble_that_goes_while_a_host_leaves_is_not_waited_for_without_end(tmp_path: Path, app: str) -> None:
-    with Ensemble(tmp_path / "ensemble", size=1) as servers, ExitStack() as exits:
+def test_an_ensemble_that_goes_while_a_host_leaves_is_not_waited_for_without_end(
+    tmp_path: Path, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients: list[KazooClient] = []
+    said: list[str] = []
+
+    def new_client(*words: Any) -> KazooClient:
+        clients.append(kazoo_client.new_client(*words))
+        return clients[0]
+
+    def lose_ensemble(_seconds: float) -> None:
+        servers.members[0].kill()
+        wait_for(lambda: not clients[0].connected, "the connection is lost")
+
+    def leave_roster() -> None:
+        try:
+            said.append(roster_exit.leave_roster(config))
+        except AgentError as exc:
+            said.append(str(exc))
+
+    monkeypatch.setattr(roster_exit, "new_client", new_client)
+    monkeypatch.setattr(roster_exit, "CONNECT_TIMEOUT", 3.0)
+    clock = SimpleNamespace(sleep=lose_ensemble, monotonic=time.monotonic)
+    monkeypatch.setattr(roster_exit, "time", clock)
+    with Ensemble(tmp_path / "ensemble", size=1) as servers:
         client = KazooClient(servers.hosts)
         client.start()
-        exits.callback(client.stop)
-        agent = Agent(tmp_path / "server1", servers.hosts, app, client, config={"session_timeout": 10})
-        agent.start().wait_live()
-        agent.kill()
-        words = [sys.executable, "-m", "zoo_watcher", "leave", "--config", str(agent.configure())]
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-        leaving = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
-        exits.callback(leaving.kill)
-        wait_for(lambda: len(servers.sessions()) == 3, "it waits for the end of the agent's session")
-        servers.members[0].kill()
-        said = leaving.communicate(timeout=60)[1]
-    assert said.startswith(f"zoo-watcher: {path(agent)}: still in the roster: ")
-    assert (said.count("\n"), leaving.returncode) == (1, 1)
+        try:
+            agent = Agent(tmp_path / "server1", servers.hosts, app, client, config={"session_timeout": 10})
+            agent.start().wait_live()
+            agent.kill()
+            config = Config.from_file(str(agent.configure()))
+            threading.Thread(target=leave_roster, daemon=True).start()
+            wait_for(lambda: said, "it has ended", 60)
+        finally:
+            client.stop()
+    assert said == [f"{path(agent)}: still in the roster: no session within 3 s, hosts={servers.hosts}"]
