@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from support.agent import Agent
+from support.agent import SOURCE, Agent
 from support.monitoring import documented
 from support.ports import free_ports
 from support.repository import GitRepository
@@ -157,3 +158,38 @@ def test_a_metrics_port_that_is_taken_costs_nothing_but_the_metrics_until_it_is_
         taken.close()
     wait_for(lambda: "troubles" not in agent.status, "it is over")
     wait_for(lambda: scraped(port)["zoo_watcher_troubles"] == 0, "the metrics say so at the end of that turn")
+
+
+def test_metrics_without_the_library_are_a_mistake_of_a_new_configuration_and_cost_nothing_else(
+    agents: Agents,
+    registered: dict[str, Any],
+    service: Service,
+    registrations: Callable[[], dict[str, list[str]]],
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    (lacking / "prometheus_client.py").write_text("raise ImportError\n")
+    environment = {"PYTHONPATH": f"{lacking}:{SOURCE}"}
+    agent = agents(**registered)
+    service.open()
+    agent.start(**environment)
+    wait_for(registrations, "it is registered")
+    agent.config["metrics_port"] = port
+    file = agent.configure()
+    mistake = "metrics_port: prometheus-client is not installed, or can't be imported: install it"
+    monkeypatch.setattr("support.agent.SOURCE", environment["PYTHONPATH"])
+    checked = agent.run("check", "--config", str(file))
+    assert (checked.returncode, checked.stderr) == (2, f"{file}: {mistake}\n")
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    said = f"not reloaded, the configuration of before stays in force: {mistake}"
+    wait_for(lambda: said in agent.log, "the reload is refused")
+    assert agent.end(signal.SIGUSR2) == 0
+    # The library may also be removed beside a configuration that was right.
+    agent.start(**environment)
+    wait_for(lambda: agent.status.get("troubles") == [f"no metrics: {mistake}"], "the status says so")
+    assert registrations()
+    assert "Traceback" not in agent.log

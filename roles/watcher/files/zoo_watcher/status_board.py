@@ -44,6 +44,18 @@ def _without_messages(files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[
     }
 
 
+def check_metrics(config: Config) -> None:
+    """Raise a `ConfigError` where metrics are to be served and what that takes is not there."""
+    if config.metrics_port is None:
+        return
+    try:
+        # Imported here: an agent that serves no metrics needs no prometheus-client.
+        from .metrics import server  # noqa: F401, PLC0415
+    except ImportError as exc:
+        text = "metrics_port: prometheus-client is not installed, or can't be imported: install it"
+        raise ConfigError([text]) from exc
+
+
 class StatusBoard:
     """Keeps the agent's `status`, and shows it wherever somebody may look."""
 
@@ -69,14 +81,17 @@ class StatusBoard:
         registrations: Registrations,
         actions_pending: Callable[[], int],
     ) -> None:
-        """Serve metrics, of this agent's parts, where the configuration says so. Raises `ConfigError`."""
+        """Serve metrics, of this agent's parts, where the configuration says so."""
         if self._config.metrics_port is None:
             return
         try:
-            # Imported here: an agent that serves no metrics needs no prometheus-client.
-            from .metrics.server import Metrics  # noqa: PLC0415
-        except ImportError as exc:
-            raise ConfigError(["metrics_port: prometheus-client is not installed"]) from exc
+            check_metrics(self._config)
+        except ConfigError as exc:
+            # It was there when the configuration was checked: the host serves all the same.
+            self._unserved = f"no metrics: {exc}"
+            return
+        from .metrics.server import Metrics  # noqa: PLC0415
+
         metrics = Metrics(self._config, self._session, desired, health, registrations, actions_pending)
         metrics.show(self.status, [])
         self._metrics = metrics
