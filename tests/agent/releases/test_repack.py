@@ -58,7 +58,7 @@ def damage_pack_of(store: Repository, commit_id: str) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_release_stays_proved_where_the_packs_can_not_be_made_one(
+def test_a_release_stays_proved_where_the_packs_can_not_be_made_one_and_the_store_is_made_anew(
     agents: Agents, repository: GitRepository, release: Publish, again: bool
 ) -> None:
     agent = agents()
@@ -76,6 +76,7 @@ def test_a_release_stays_proved_where_the_packs_can_not_be_made_one(
     generation = release()
     assert agent.wait_outcome(generation)["state"] == "active"
     wait_for(lambda: "object store not packed" in agent.log, "the failure is in the log")
+    assert packs(agent.base) == []
     if again:
         repository.commit({"index.html": "after it\n"})
         generation = release()

@@ -153,13 +153,18 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Pack the object store; the last message. Raises `DeployError`."""
+    """Pack the object store, or make a broken one anew; the last message. Raises `DeployError`."""
     layout = Layout(Path(job["base"]))
     os.nice(10)
     with hold_apply_lock(layout):
         repository = _repository(job, layout)
         repository.open()
-        repository.tidy()
+        try:
+            repository.tidy()
+        except CorruptError:
+            # It would fail for ever, and the packs would become more with each fetch.
+            repository.renew()
+            raise
     return {"done": {}, "untidy": False}
 
 

@@ -265,6 +265,12 @@ class Repository:
         remove_tree(self.layout.repository)
         self.open(_object_format(commit_id))
 
+    def renew(self) -> None:
+        """Delete a broken object store and make one of the same format: the next fetch fills it."""
+        kind = self._format()
+        remove_tree(self.layout.repository)
+        self.open(kind)
+
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
         try:
