@@ -1084,7 +1084,10 @@ def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result:
     """What is told to who attends a rollout that waits for its gates, while somebody holds the lock: `_lock`."""
     if not options["_attended"] or options["force"] or result.get("rollout", {}).get("waits_for") != GATES:
         return {}
-    lock, now = read_lock(client, paths), right_now()
+    try:
+        lock, now = read_lock(client, paths), right_now()
+    except ZooKeeperError:
+        return {}  # it is read again before a gate is passed
     return {"_lock": lock.describe(now)} if lock.holds(now) else {}
 
 

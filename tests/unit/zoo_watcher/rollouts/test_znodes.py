@@ -37,6 +37,9 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
     for name, zone in {"web0": "a", "web1": "b", "web2": "a"}.items():
         entry = RosterEntry(name=name, labels={"zone": zone}).to_node()
         ensemble.apply([Write(CREATE, PATHS.agent(name), b"{}"), Write(CREATE, PATHS.roster_entry(name), entry)])
+    ensemble.apply(
+        [Write(CREATE, PATHS.agent("web3"), b"{}"), Write(CREATE, PATHS.roster_entry("web3"), b"[" * 100_000)]
+    )
     znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
     view = znodes.read("web0")
     assert view is not None

@@ -296,7 +296,7 @@ class RolloutZnodes:
 def _labels_of(znode: Znode | None) -> dict[str, str]:
     try:
         labels = json.loads(znode.data).get("labels") if znode else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return labels if isinstance(labels, dict) else {}
 
