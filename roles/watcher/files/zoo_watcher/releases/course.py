@@ -29,7 +29,8 @@ class Progress:
     """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
 
     `waits_for` is what it waits for until it is there: also while its step is being tried again. `failed_in` is the
-    state in which the release has failed, from which the host goes back.
+    state in which the release has failed, from which the host goes back. `left` are the paths in the staging directory
+    that could not be removed before it was fetched.
     """
 
     state: str
@@ -39,6 +40,7 @@ class Progress:
     retry: str | None = None
     waits_for: str | None = None
     failed_in: str | None = None
+    left: tuple[str, ...] = ()
 
 
 def in_seconds(timings: Mapping[str, Any]) -> str:
@@ -66,6 +68,8 @@ class Course:
         self.failed_in: str | None = None
         self.aside: str | None = None
         """What came of another release before; it is in each report until this one is live."""
+        self.left: list[str] = []
+        """What could not be removed from the staging directory."""
         self._told = told
         self._state = "queued"
 
@@ -76,7 +80,8 @@ class Course:
         self._state = state
         message = "; ".join(filter(None, [message, self.aside])) or None
         timings, waits_for = dict(self.timings), waits_for or retry
-        self._told(Progress(state, message, timings, self.previous, retry, waits_for, self.failed_in))
+        left = tuple(self.left)
+        self._told(Progress(state, message, timings, self.previous, retry, waits_for, self.failed_in, left))
 
     def note_failure(self) -> None:
         """The release has failed: what is reported from now on is about the way back."""
