@@ -466,7 +466,6 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
@@ -538,7 +537,7 @@ def main() -> None:
     options = module.params
     try:
         wanted = desired_znodes(options)
-        with connect(options) as client, named(client):
+        with connect(options) as client:
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
     except ZooKeeperError as exc:
         module.fail(exc)

@@ -378,6 +378,14 @@ def test_a_warning_does_nothing_to_a_terminal(inventory: Inventory, zk: KazooCli
     assert f"{root}/web/a?b?c: left out" in inventory.read(registries=[f"{root}/web"]).said
 
 
+def test_an_error_does_nothing_to_a_terminal(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    path = f"{root}/web/a\u202eb"
+    zk.create(path, b'["10.0.0.1", "80"]', makepath=True)
+    said = inventory.read(registries=[f"{root}/web"], filters=["nothing.of.it"], strict=True).said
+    assert f"can't be evaluated for {root}/web/a?b: " in said
+    assert "\u202e" not in said
+
+
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
