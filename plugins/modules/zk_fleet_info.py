@@ -271,6 +271,14 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    failedStep:
+      description: The C(step) in which the release has failed, and the C(seconds) after which it did.
+      type: dict
+      returned: when one of the steps has failed
+    unit:
+      description: The systemd unit that it runs in, whose journal has its log.
+      type: str
+      returned: when it runs in one of the role's
     files:
       description:
         - The files that it renders from znodes, by their path on its host.

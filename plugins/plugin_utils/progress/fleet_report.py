@@ -8,6 +8,7 @@ Pure: `result` is what `zk_release` and `zk_fleet_info` return.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -29,6 +30,10 @@ WAITING = {"waiting": "waits for its turn", "halted": ""}
 """What is said of hosts that have not begun, in the state that they are in."""
 MOST_REASONS = 6
 """How many reasons are told."""
+MOST_UNITS = 3
+"""How many units whose journals are worth a look are named."""
+UNIT = re.compile(r"[A-Za-z0-9_.@:][A-Za-z0-9_.@:-]{0,255}")
+"""A unit's name that a person may paste into a shell, whoever has written it."""
 WIDTH = 160
 """Characters of a line where nobody says another number."""
 
@@ -68,13 +73,16 @@ def headline(result: Mapping[str, Any], app: str) -> str:
 
 
 def ending(result: Mapping[str, Any]) -> str:
-    """How a wait has ended, and after how long; empty where nothing was waited for."""
+    """How a wait has ended, and after how long; empty where nothing was waited for.
+
+    Of one that has failed, the first reason, with those who have it.
+    """
     if "agents" not in result or "elapsed" not in result:
         return ""
     proved = f"{len(proved_agents(result))} of {len(result['agents'])} have proved commit {short(result['commit_id'])}"
     missing = f"; {len(result['missing_agents'])} missing" if result.get("missing_agents") else ""
     if result.get("failed"):
-        return f"FAILED after {result['elapsed']:.0f} s: {proved}{missing}"
+        return f"FAILED after {result['elapsed']:.0f} s: {next(iter(reasons(result)), f'{proved}{missing}')}"
     since = "it was published" if result.get("changed") and "release" in result else "it was asked for"
     return f"{proved}, {result['elapsed']:.2f} s after {since}{missing}"
 
@@ -90,15 +98,44 @@ def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list
 
     Where another release was published during a wait, that is of the one which is desired now.
     """
-    later = result.get("overtaken_by")
-    result = result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
-    rows = list(table_rows(result)) if "agents" in result else []
+    return [*overview(result, now, width), *_listed(reasons(result), width), *outlook(result)]
+
+
+def overview(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
+    """How far it is, and a row for each host."""
+    result = current(result)
+    return [how_far(result, now), *(table(list(table_rows(result)), width) if "agents" in result else [])]
+
+
+def reasons(result: Mapping[str, Any]) -> list[str]:
+    """Why the rollout has stopped, and why hosts have not proved it: each reason once, with those who have it."""
+    result = current(result)
+    stopped = brief((result.get("rollout") or {}).get("reason") or "")
+    groups = why(table_rows(result))
+    is_told = any(row.reason and row.reason in stopped for row in table_rows(result))
+    return [*([f"why: {stopped}"] if stopped and not is_told else []), *groups]
+
+
+def outlook(result: Mapping[str, Any]) -> list[str]:
+    """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
+    later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
-    stopped, step = brief(rollout.get("reason") or ""), next_step(rollout) if rollout else ""
-    step = step if later is None else after_overtaking(**later)
-    reasons = [*([f"why: {stopped}"] if stopped else []), *why(rows, stopped)]
-    about = [*(table(rows, width) if "agents" in result else []), *_listed(reasons, width), *serves(result)]
-    return [line for line in [how_far(result, now), *about, f"Next: {step}" if step else ""] if line]
+    step = (next_step(rollout) if rollout else "") if later is None else after_overtaking(**later)
+    return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
+
+
+def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result, of what is desired now."""
+    later = result.get("overtaken_by")
+    return result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
+
+
+def logs(result: Mapping[str, Any]) -> list[str]:
+    """How to read the journal where a host says why it has not proved the release; only units that agents name."""
+    named = {row.name for row in table_rows(result) if row.reason}
+    units = Counter(agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named)
+    known = [unit for unit, _number in units.most_common() if isinstance(unit, str) and UNIT.fullmatch(unit)]
+    return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit in sorted(known[:MOST_UNITS]))}"] if known else []
 
 
 def after_overtaking(commit_id: str | None, generation: int | None) -> str:
@@ -110,10 +147,10 @@ def after_overtaking(commit_id: str | None, generation: int | None) -> str:
     return f"status.yml shows how {short(commit_id)} gets on, which was published meanwhile"
 
 
-def _listed(reasons: Sequence[str], width: int) -> list[str]:
+def _listed(told: Sequence[str], width: int) -> list[str]:
     """Some reasons, each in as many lines as it needs."""
-    lines = [line for one in reasons[:MOST_REASONS] for line in wrapped(one, width, "  ")]
-    left = len(reasons) - MOST_REASONS
+    lines = [line for one in told[:MOST_REASONS] for line in wrapped(one, width, "  ")]
+    left = len(told) - MOST_REASONS
     return [*lines, *([f"  and {left} more reasons"] if left > 0 else [])]
 
 
@@ -219,11 +256,11 @@ def _line(row: Row, name: int, width: int) -> str:
     return cut(line.rstrip(), width)
 
 
-def why(rows: Iterable[Row], known: str = "") -> list[str]:
-    """Why hosts have not proved it, each reason once, with those who have it; what is `known` is not repeated."""
+def why(rows: Iterable[Row]) -> list[str]:
+    """Why hosts have not proved it, each reason once, with those who have it, that of those in trouble first."""
     groups: dict[str, list[str]] = {}
-    for row in rows:
-        if row.reason and not (known and (row.reason in known or known in row.reason)):
+    for row in sorted(rows, key=lambda row: row.rank):
+        if row.reason:
             groups.setdefault(row.reason, []).append(row.name)
     return [f"{listed(names)}: {reason}" for reason, names in groups.items()]
 
