@@ -56,21 +56,21 @@ def change_writes(
     writes = [Write(SET, root, state.to_node(), version)]
     if state.moves != before.moves:
         writes.append(Write(SET, RolloutPaths(root).gate, state.gate.to_node()))
-    return [*writes, *(_entry_writes(root, decision, now, host) if host else [])]
+    return [*writes, *(_entry_writes(root, before, decision, now, host) if host else [])]
 
 
-def entry_of(decision: Decision, now: str, message: str | None) -> HostEntry | None:
-    """The entry of the host that a decision is about."""
-    return HostEntry(decision.entry, now, message, decision.state.moves) if decision.entry else None
+def entry_of(before: RolloutRecord, decision: Decision, now: str, message: str | None) -> HostEntry | None:
+    """The entry of the host that a decision is about; `before` is the state in which it was taken."""
+    return HostEntry(decision.entry, now, message, decision.state.moves, before.step) if decision.entry else None
 
 
-def _entry_writes(root: str, decision: Decision, now: str, host: Actor) -> list[Write]:
+def _entry_writes(root: str, before: RolloutRecord, decision: Decision, now: str, host: Actor) -> list[Write]:
     paths, entry = RolloutPaths(root), decision.entry
     if entry == host.before:
         return []
     old = paths.entry(host.name, host.before) if host.before else None
     new = paths.entry(host.name, entry) if entry else None
-    record = entry_of(decision, now, host.message)
+    record = entry_of(before, decision, now, host.message)
     value = record.to_node() if record else b""
     if old == new and new:
         return [Write(SET, new, value)]

@@ -30,6 +30,8 @@ WAITING = {"waiting": "waits for its turn", "halted": ""}
 """What is said of hosts that have not begun, in the state that they are in."""
 MOST_REASONS = 6
 """How many reasons are told."""
+WHY = "why: "
+"""How the reason of a rollout begins that is no host's."""
 MOST_UNITS = 3
 """How many units whose journals are worth a look are named."""
 UNIT = re.compile(r"[A-Za-z0-9_.@:][A-Za-z0-9_.@:-]{0,255}")
@@ -82,7 +84,8 @@ def ending(result: Mapping[str, Any]) -> str:
     proved = f"{len(proved_agents(result))} of {len(result['agents'])} have proved commit {short(result['commit_id'])}"
     missing = f"; {len(result['missing_agents'])} missing" if result.get("missing_agents") else ""
     if result.get("failed"):
-        return f"FAILED after {result['elapsed']:.0f} s: {next(iter(reasons(result)), f'{proved}{missing}')}"
+        why_so = next(iter(reasons(result)), f"{proved}{missing}").removeprefix(WHY)
+        return f"FAILED after {result['elapsed']:.0f} s: {why_so}"
     since = "it was published" if result.get("changed") and "release" in result else "it was asked for"
     return f"{proved}, {result['elapsed']:.2f} s after {since}{missing}"
 
@@ -98,7 +101,7 @@ def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list
 
     Where another release was published during a wait, that is of the one which is desired now.
     """
-    return [*overview(result, now, width), *_listed(reasons(result), width), *outlook(result)]
+    return [*overview(result, now, width), *listed_reasons(reasons(result), width), *outlook(result)]
 
 
 def overview(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
@@ -113,7 +116,7 @@ def reasons(result: Mapping[str, Any]) -> list[str]:
     stopped = brief((result.get("rollout") or {}).get("reason") or "")
     groups = why(table_rows(result))
     is_told = any(row.reason and row.reason in stopped for row in table_rows(result))
-    return [*([f"why: {stopped}"] if stopped and not is_told else []), *groups]
+    return [*([f"{WHY}{stopped}"] if stopped and not is_told else []), *groups]
 
 
 def outlook(result: Mapping[str, Any]) -> list[str]:
@@ -133,9 +136,9 @@ def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
 def logs(result: Mapping[str, Any]) -> list[str]:
     """How to read the journal where a host says why it has not proved the release; only units that agents name."""
     named = {row.name for row in table_rows(result) if row.reason}
-    units = Counter(agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named)
-    known = [unit for unit, _number in units.most_common() if isinstance(unit, str) and UNIT.fullmatch(unit)]
-    return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit in sorted(known[:MOST_UNITS]))}"] if known else []
+    units = [agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named]
+    known = Counter(unit for unit in units if isinstance(unit, str) and UNIT.fullmatch(unit)).most_common(MOST_UNITS)
+    return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit, _number in sorted(known))}"] if known else []
 
 
 def after_overtaking(commit_id: str | None, generation: int | None) -> str:
@@ -147,7 +150,7 @@ def after_overtaking(commit_id: str | None, generation: int | None) -> str:
     return f"status.yml shows how {short(commit_id)} gets on, which was published meanwhile"
 
 
-def _listed(told: Sequence[str], width: int) -> list[str]:
+def listed_reasons(told: Sequence[str], width: int) -> list[str]:
     """Some reasons, each in as many lines as it needs."""
     lines = [line for one in told[:MOST_REASONS] for line in wrapped(one, width, "  ")]
     left = len(told) - MOST_REASONS
@@ -228,9 +231,12 @@ def _joined(drift: str, shown: str) -> str:
 
 
 def _entry(name: str, rollout: Mapping[str, Any]) -> str:
-    """What a host has come to in a rollout that is not done."""
+    """What a host has come to in a rollout that is not done, and in which step."""
     entry = rollout.get("hosts", {}).get(name)
-    return f"{plain(entry['state'])} in the rollout" if entry and rollout.get("phase") != DONE else ""
+    if not entry or rollout.get("phase") == DONE:
+        return ""
+    where = f"step {entry['step']}" if entry.get("step") else "the rollout"
+    return f"{plain(entry['state'])} in {where}"
 
 
 def _moment(since: object) -> str:
