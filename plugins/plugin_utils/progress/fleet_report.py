@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import by_commit, listed, reason_of
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, describe_mark
+from ansible_collections.zoo.deploy.plugins.module_utils.records import GAVE_UP, AgentStatus, describe_mark
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 
@@ -134,8 +134,8 @@ def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def logs(result: Mapping[str, Any]) -> list[str]:
-    """How to read the journal where a host says why it has not proved the release; only units that agents name."""
-    named = {row.name for row in table_rows(result) if row.reason}
+    """How to read the journal of hosts that have not proved the release, and why; only units that agents name."""
+    named = {row.name for row in table_rows(result) if row.reason or row.state in GAVE_UP}
     units = [agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named]
     known = Counter(unit for unit in units if isinstance(unit, str) and UNIT.fullmatch(unit)).most_common(MOST_UNITS)
     return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit, _number in sorted(known))}"] if known else []
