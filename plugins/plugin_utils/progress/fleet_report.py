@@ -123,8 +123,14 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
     """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
     later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
-    step = (next_step(rollout) if rollout else "") if later is None else after_overtaking(**later)
+    step = _after_failure(result) if later is None else after_overtaking(**later)
+    step = next_step(rollout) if rollout else step
     return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
+
+
+def _after_failure(result: Mapping[str, Any]) -> str:
+    """What a person can do where hosts have failed that are not rolled out to; empty where none has."""
+    return "rollback.yml, or deploy a fix" if result.get("failed_agents") else ""
 
 
 def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
