@@ -115,7 +115,7 @@ class HostEntry(_Record):
     """What a host has come to in a rollout; `since` is RFC 3339, `message` says why it failed.
 
     `moves` is how often phase or step had changed by then: it tells a failure that was forgiven from a later one.
-    `step`, from 0, was open then; None in an entry that another version has written.
+    `step`, from 0, was open when it was admitted; None in an entry that another version has written.
     """
 
     state: str = _key("state", default="")

@@ -379,7 +379,7 @@ rollout:
       description:
         - What each host has come to, by its name. One that is not in it was not admitted.
         - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), C(step), which was open then, from 1, and where it is known C(message).
+          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
       type: dict
       returned: always
       sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
