@@ -196,7 +196,7 @@ options:
         description: The moves of the rollout that were shown.
         type: int
       outcomes:
-        description: How many agents had proved it, and how many had given up, as was shown.
+        description: What the agents had come to, as was shown.
         type: list
         elements: int
   _gated:
