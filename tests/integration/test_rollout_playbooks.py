@@ -169,7 +169,7 @@ def test_a_rollout_is_shown_while_it_goes_on_and_the_end_says_what_is_next(day: 
     # The first line of each commit's message, as the publisher has asked git for it.
     assert re.search(r'\w+  \w{10} "change" -> \w{10} "change"  \(\w+@\S+\)\n', said), said
     assert re.search(
-        r"\nFAILED after \d+ s: web\d failed: after_activate .*\nThe fleet serves .*marked as bad\.\n", said
+        r"\nFAILED after \d+ s: web\d failed: hook after_activate .*\nThe fleet serves .*marked as bad\.\n", said
     )
     assert said.index("FAILED after ") < said.index("Next: deploy a fix, or rollback.yml\n") < said.index("fatal: ")
     # Nobody guesses which unit that may be: these agents run in none.
