@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,8 @@ from dataclasses import replace
 from support.simulated_fleet import NEW, OLD, URL, Ensemble, FakeSession
 from zoo_watcher.rollouts.znodes import RolloutZnodes
 from zoo_watcher.wire.records import AppPaths, Release, RosterEntry
-from zoo_watcher.wire.rollout_events import Outcome
-from zoo_watcher.wire.rollout_phases import HALTED
+from zoo_watcher.wire.rollout_events import Has, Outcome
+from zoo_watcher.wire.rollout_phases import HALTED, ROLLING_BACK
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, HostEntry, RolloutRecord, begin
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write, begin_writes
 
@@ -78,3 +79,32 @@ def test_an_entry_has_the_step_in_which_its_host_was_admitted_whatever_becomes_o
             view, znodes.decide(view, Outcome(name, ADMITTED, FAILED, "status 404")), name, "status 404"
         )
         assert HostEntry.from_node(ensemble.nodes[f"{ROOT}/hosts/{name}"].data).step == step
+
+
+def test_who_had_the_release_is_counted_once_where_a_write_was_overtaken() -> None:
+    ensemble = Ensemble()
+    state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 10)
+    state = replace(state, counts={**state.counts, ADMITTED: 1})
+    entry = Write(CREATE, f"{ROOT}/in_flight/web9", HostEntry(ADMITTED).to_node())
+    ensemble.apply([*begin_writes(ROOT, state, ""), entry])
+    for number in range(10):
+        status = {"name": f"web{number}", "state": "active", "commitId": NEW if number < 3 else OLD}
+        ensemble.apply([Write(CREATE, PATHS.agent(f"web{number}"), json.dumps(status).encode())])
+
+    def znodes(name: str) -> RolloutZnodes:
+        return RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
+
+    failed, failure = znodes("web9"), Outcome("web9", ADMITTED, FAILED, "status 404")
+    view = failed.read("web9")
+    assert view is not None
+    decision = failed.decide(view, failure)
+    for name in ("web0", "web1", "web2"):
+        own = znodes(name)
+        seen = own.read(name)
+        assert seen is not None
+        assert own.write(seen, own.decide(seen, Has(name)), name)
+    assert not failed.write(view, decision, "web9", "status 404")
+    view = failed.read("web9")
+    assert view is not None
+    decision = failed.decide(view, failure)
+    assert (decision.is_bad, decision.state.phase, decision.state.had) == (True, ROLLING_BACK, 3)

@@ -66,7 +66,7 @@ class RolloutZnodes:
         self.generation = generation
         self._name = name
         self._counted: tuple[float, int] | None = None
-        """When those were counted who have the release and no entry, and how many there were."""
+        """When it was counted who has the release and no entry; how many these were, with those who had said so."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
@@ -161,8 +161,9 @@ class RolloutZnodes:
         They are counted once for a while: of thousands that takes so long that the state is always another one by then.
         """
         if self._counted is None or time.monotonic() - self._counted[0] > COUNTED:
-            self._counted = time.monotonic(), self._count_having(view)
-        return self._counted[1]
+            self._counted = time.monotonic(), view.state.had + self._count_having(view)
+        # Those who have said so since then are counted in the state.
+        return max(0, self._counted[1] - view.state.had)
 
     def _count_having(self, view: View) -> int:
         with session_trouble(self.root):
