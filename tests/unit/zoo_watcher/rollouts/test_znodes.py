@@ -64,6 +64,26 @@ def test_the_failure_that_stops_a_rollout_is_written_however_fast_the_others_com
     assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == HALTED
 
 
+def test_an_entry_has_the_step_in_which_its_host_was_admitted_whatever_becomes_of_it_later() -> None:
+    ensemble = Ensemble()
+    plan = {"steps": [{"hosts": 1}], "maxFailures": 5}
+    state = replace(begin(Release(URL, NEW, "shop"), plan, Release(URL, OLD, "shop"), 3), step=1)
+    for number, step in enumerate((0, None)):
+        state = replace(state, counts={**state.counts, ADMITTED: number + 1})
+        entry = Write(CREATE, f"{ROOT}/in_flight/web{number}", HostEntry(ADMITTED, step=step).to_node())
+        ensemble.apply(
+            [*(begin_writes(ROOT, state, "") if number == 0 else [Write(SET, ROOT, state.to_node())]), entry]
+        )
+    for name, step in {"web0": 0, "web1": 1}.items():
+        znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
+        view = znodes.read(name)
+        assert view is not None
+        assert znodes.write(
+            view, znodes.decide(view, Outcome(name, ADMITTED, FAILED, "status 404")), name, "status 404"
+        )
+        assert HostEntry.from_node(ensemble.nodes[f"{ROOT}/hosts/{name}"].data).step == step
+
+
 def test_who_had_the_release_is_counted_once_where_a_write_was_overtaken() -> None:
     ensemble = Ensemble()
     state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 10)

@@ -46,6 +46,11 @@ class View:
         """What the host has come to; None where it has no entry."""
         return self.record.state if self.record else None
 
+    @property
+    def step(self) -> int | None:
+        """The step in which the host was admitted; None where it was not, or nobody has noted that."""
+        return self.record.step if self.record else None
+
     @cached_property
     def plan(self) -> Plan:
         """What the rollout keeps to."""
@@ -187,7 +192,7 @@ class RolloutZnodes:
         """
         if decision.state is view.state:
             return False
-        actor = Actor(host, view.entry, message) if host else None
+        actor = Actor(host, view.entry, message, view.step) if host else None
         writes = [*change_writes(self.root, view.state, view.version, decision, now(), actor), *exits]
         if decision.is_bad:
             writes += self._mark(decision.state)
