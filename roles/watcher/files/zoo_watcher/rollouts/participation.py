@@ -21,7 +21,7 @@ from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON, RUNNING
 from zoo_watcher.wire.rollout_plan import read_plan
-from zoo_watcher.wire.rollout_records import FAILED, IN_FLIGHT, NOT_BACK, RETURNING, rollout_of
+from zoo_watcher.wire.rollout_records import FAILED, IN_FLIGHT, LOST, NOT_BACK, RETURNING, rollout_of
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
 from .assignment import assign, stable_of
@@ -148,18 +148,27 @@ class Participation:
             host,
             healthy_for=self._healthy_for(host),
             has_bad=self._has_bad(view, host),
-            is_given_up=view.record is not None and view.record.is_given_up,
+            is_given_up=view.is_given_up,
         )
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
+        state = view.state
+        # No deadline stops a rollback, which would wait for it as long as it has no outcome.
+        is_waited_for = state.is_rollback and state.phase == RUNNING and view.entry in {None, LOST}
         if view.entry not in IN_FLIGHT:
             self._leave_lines(None)
-            return
+            if not is_waited_for or view.is_given_up:
+                return
         self._blind_since = self._blind_since or time.monotonic()
         end = self._blind_since + HOPE * view.plan.progress_deadline
         if time.monotonic() < end:
             self._timers.wake_at(end)
+            return
+        if is_waited_for:
+            # It needs no place: it fails at the next look.
+            self._tell(Ask(self._name, {}, view.entry, urgent=True))
+            self._changed()
             return
         is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
         why = f"what is live can't be told: {problem.filename}: {problem.strerror}"

@@ -157,7 +157,9 @@ def _going_back(entry: str | None, host: HostView) -> Event | Wait:
         return _on_its_way_back(host, stable, message)
     # One that gave up on the way back, or was given up, does not set out again; one that is held gives up its place.
     is_able = entry in {ADMITTED, URGENT} or not (host.is_held or host.is_given_up)
-    may_return = stable is None and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
+    # Where the stable release has failed here before, it says that it does not return: nobody has to wait for it.
+    is_untold = stable is None or stable in GAVE_UP
+    may_return = is_untold and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
     return Ask(host.name, host.labels, entry) if may_return else Wait.ASIDE
 
 

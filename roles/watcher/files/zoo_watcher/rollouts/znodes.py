@@ -46,6 +46,11 @@ class View:
         """What the host has come to; None where it has no entry."""
         return self.record.state if self.record else None
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the host did not get there, or back, and nobody waits for it."""
+        return self.record is not None and self.record.is_given_up
+
     @cached_property
     def plan(self) -> Plan:
         """What the rollout keeps to."""
