@@ -586,4 +586,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for host in [host for name, host in self.inventory.hosts.items() if name not in names.hosts]:
             self.inventory.remove_host(host)
         for group in [group for name, group in self.inventory.groups.items() if name not in names.groups]:
+            for parent in group.parent_groups:
+                # Ansible itself leaves it there.
+                parent.child_groups = [child for child in parent.child_groups if child is not group]
+                parent.clear_hosts_cache()
             self.inventory.remove_group(group)

@@ -230,7 +230,8 @@ options:
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
-  - Of what is deleted, a diff has the paths, and no values; they may have been secret.
+  - Of what is deleted, a diff has the paths, and no values; they may have been secret. Of what is changed to another
+    O(value), it has the value of before; where that was a secret one, run that task without C(--diff).
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
     time.
   - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then

@@ -52,7 +52,11 @@ SELDOM_NEEDED = {
     "zoo_watcher.command_line",
     "zoo_watcher.files.reconciler",
     "zoo_watcher.metrics",
+    "zoo_watcher.releases.deployment",
+    "zoo_watcher.releases.apply_process",
+    "zoo_watcher.releases.live_proof",
     "zoo_watcher.rollouts",
+    "zoo_watcher.wire.rollout_records",
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 AT_REST = {

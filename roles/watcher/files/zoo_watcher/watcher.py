@@ -26,7 +26,6 @@ from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.course import Progress
 from .releases.handshake import Phase
-from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
 from .services.health import Health
 from .services.registration import Registrations
@@ -41,6 +40,7 @@ from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
+    from .releases.live_proof import LiveProof
     from .rollouts.participation import Participation
 
 IDLE = 60.0
@@ -126,6 +126,7 @@ class Watcher:
             make_directory(self.layout.controls, READABLE)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
+            self.convergence.note_left(self.layout.in_staging())
         self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
@@ -254,7 +255,7 @@ class Watcher:
 
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
-        systemd.notify("WATCHDOG=1")
+        systemd.live_on()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
         self.convergence.settle_journal()
@@ -290,6 +291,7 @@ class Watcher:
     def _reconcile(self) -> float:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
+        self.troubles.add(self.convergence.troubles)
         self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
@@ -341,12 +343,7 @@ class Watcher:
         if desired is None or not desired.may_roll_out or self.convergence.is_stopping:
             return
         # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
-        if self.rollout:
-            self.rollout.keep()
-        self.convergence.assignment = self.rollout.assignment if self.rollout else Assignment()
-        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
-        # already, and nobody is to take this host's place before it says what it has come to.
-        self.board.report()
+        self.convergence.assignment = Assignment()
         if self.rollout is None:
             # Imported here: an agent without rollouts has nothing of them in its memory.
             from .rollouts.facts import HostFacts  # noqa: PLC0415
@@ -355,6 +352,12 @@ class Watcher:
             facts = HostFacts(self.config, self.layout, self.convergence, self.health, self.controls)
             self.rollout = Participation(facts, self.session, desired, self.wake, resumes=self._resumes)
             self._resumes = False
+        with self.troubles.noted():
+            self.rollout.keep()
+        self.convergence.assignment = self.rollout.assignment
+        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
+        # already, and nobody is to take this host's place before it says what it has come to.
+        self.board.report()
         self._follows = True
         try:
             self.rollout.follow()

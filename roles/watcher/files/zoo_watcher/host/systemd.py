@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 
 
@@ -22,6 +23,12 @@ def notify(*words: str) -> None:
         sender.sendto("\n".join(words).encode(), address)
 
 
+def live_on() -> None:
+    """Give the watchdog a sign of life, from the thread that it watches over: the main one."""
+    if threading.current_thread() is threading.main_thread():
+        notify("WATCHDOG=1")
+
+
 def reloading() -> str:
     """The words that tell that this process begins anew; `READY=1` ends it."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
@@ -31,6 +38,11 @@ def watchdog_interval() -> float | None:
     """Seconds between two signs of life, half of what is granted; None where it expects none."""
     granted = os.environ.get("WATCHDOG_USEC", "")
     return int(granted) / 2_000_000 if granted.isdigit() and int(granted) else None
+
+
+def unit() -> str | None:
+    """The unit's name without `.service`, as the role's unit says it; None where this runs in no such unit."""
+    return os.environ.get("ZOO_WATCHER_UNIT", "").removesuffix(".service") or None
 
 
 def runtime_directory() -> str | None:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kazoo.exceptions import (
     BadVersionError,
@@ -32,7 +32,7 @@ from kazoo.protocol.states import KeeperState
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
-from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
+from zoo_watcher.host import systemd
 
 from .connection import explain
 from .connector import Connector
@@ -41,6 +41,9 @@ from .kazoo_log import KazooLog
 from .kazoo_threads import KazooThreads
 from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
+
+if TYPE_CHECKING:
+    from zoo_watcher.wire.rollout_writes import Write
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
@@ -222,6 +225,9 @@ class Session:
     @staticmethod
     def answer(pending: Any) -> Any:
         """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own."""
+        if not pending.ready():
+            # An ensemble that is slow with each of many answers is no reason to have this agent killed.
+            systemd.live_on()
         try:
             return pending.get(timeout=ANSWER_TIMEOUT)
         except KazooTimeoutError as exc:
@@ -285,6 +291,9 @@ class Session:
 
     def commit(self, writes: Iterable[Write]) -> bool:
         """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError` for a refusal."""
+        # Imported here: an agent without rollouts has nothing of them in its memory.
+        from zoo_watcher.wire.rollout_writes import CREATE, SET  # noqa: PLC0415
+
         transaction = self.client.transaction()
         writes = list(writes)
         for write in writes:
@@ -370,6 +379,8 @@ class Session:
 
 def _check_overtaken(write: Write, error: KazooException) -> None:
     """Raises `SessionTroubleError` for a write that is refused however often it is tried."""
+    from zoo_watcher.wire.rollout_writes import CREATE, DELETE  # noqa: PLC0415
+
     if isinstance(error, NoNodeError) and write.kind != DELETE and write.version == ANY_VERSION:
         missing = write.path.rpartition("/")[0] if write.kind == CREATE else write.path
         what = f"{write.path} not written: {missing} is not there; has somebody deleted it?"
