@@ -92,6 +92,7 @@ def _wheels() -> Path:
             shutil.rmtree(new, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
             pip = [str(environment / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "wheel", "--wheel-dir", str(new), *REQUIREMENTS], check=True)
+            # Each is built in an environment of its own: the pip of Debian 12 has no `wheel` to build one without.
+            subprocess.run([*pip, "wheel", "--use-pep517", "--wheel-dir", str(new), *REQUIREMENTS], check=True)
             new.rename(WHEELS)
     return WHEELS

@@ -254,7 +254,7 @@ class Watcher:
 
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
-        systemd.notify("WATCHDOG=1")
+        systemd.live_on()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
         self.convergence.settle_journal()

@@ -135,6 +135,13 @@ def test_every_way_of_installing_ends_with_the_release_live_and_registered(zk: K
     assert on("role1", "find", "/tmp", "/var/tmp", "-name", "'*.wheels'") == ""
 
 
+def test_what_an_agent_remembers_is_of_this_boot_also_where_its_unit_hides_the_kernels_files() -> None:
+    for host in BOTH:
+        place = json.loads(on(host, "cat", "/srv/business/.zoo/roster.json"))["place"]
+        assert place.split()[0] == on(host, "cat", "/proc/sys/kernel/random/boot_id")
+    assert on("role2", "systemctl", "show", "--value", "--property=ProcSubset", "zoo-watcher@business") == "pid"
+
+
 def test_everybody_on_a_host_sees_its_status_and_is_told_to_control_it_by_sudo() -> None:
     for host in BOTH:
         which = "zoo-watcher: this host has several agents, say which: business, shop"

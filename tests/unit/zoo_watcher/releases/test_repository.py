@@ -344,6 +344,30 @@ def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_ar
         store.files(commit_id)
 
 
+def test_an_object_that_has_rotten_on_the_disk_is_noticed(store: Repository, repository: GitRepository) -> None:
+    text = "".join(f"{number * number}\n" for number in range(20_000))
+    before = repository.commit({"big": text})
+    after = repository.commit({"big": text + "more\n"})
+    store.fetch(release(repository.url, before))
+    (pack,) = (store.layout.repository / "objects" / "pack").glob("*.pack")
+    pack.chmod(0o600)
+    content = bytearray(pack.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    pack.write_bytes(content)
+    assert not store.is_broken(every_byte=False)
+    with pytest.raises(CorruptError):
+        store.fetch(release(repository.url, after))
+    tree = store.layout.unused("tree")
+    tree.mkdir()
+    with pytest.raises(CorruptError):
+        store.check_out(before, tree, None)
+    store.discard(after)
+    store.fetch(release(repository.url, after))
+    store.check_out(after, tree, None)
+    assert (tree / "big").read_text() == f"{text}more\n"
+
+
 def test_a_path_that_no_application_could_use_is_refused(store: Repository, repository: GitRepository) -> None:
     commit_id = repository.nest(300, "d")
     store.fetch(release(repository.url, commit_id))

@@ -58,6 +58,15 @@ def test_that_of_before_a_boot_may_be_another_hosts(
     assert RosterMemory(file, "").former is None
 
 
+def test_where_no_boot_is_known_it_may_be_another_hosts(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_memory, "BOOT", tmp_path / "hidden")
+    monkeypatch.delenv(session_memory.BOOT_VARIABLE, raising=False)
+    RosterMemory(file, "").save(ENTRY)
+    assert RosterMemory(file, "").former is None
+
+
 def test_whose_an_entry_is_that_an_earlier_version_has_saved_is_unknown(file: Path) -> None:
     RosterMemory(file, "").save(ENTRY)
     record = json.loads(file.read_text())

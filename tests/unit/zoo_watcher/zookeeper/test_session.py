@@ -1,12 +1,16 @@
-"""A host on which no thread can be started ends its session late, and goes on."""
+"""A host on which no thread can be started, and an ensemble that is slow to answer."""
 
 from __future__ import annotations
 
+import socket
 import threading
+from pathlib import Path
 
 import pytest
+from kazoo.handlers.threading import SequentialThreadingHandler
 
 from zoo_watcher.config.config import Connection
+from zoo_watcher.errors import NoAnswerError
 from zoo_watcher.zookeeper.former_session import close_former_session
 from zoo_watcher.zookeeper.session import Session
 
@@ -33,3 +37,29 @@ def test_a_session_that_no_thread_can_close_is_left_to_expire(caplog: pytest.Log
 def test_a_former_session_that_no_thread_can_close_is_left_to_expire(caplog: pytest.LogCaptureFixture) -> None:
     close_former_session(CONNECTION, (7, b"secret"))
     assert "session of another chroot not closed, it expires: can't start new thread" in caplog.text
+
+
+def test_who_waits_for_an_answer_gives_the_watchdog_a_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.01)
+        pending = SequentialThreadingHandler().async_result()
+        with pytest.raises(NoAnswerError):
+            Session.answer(pending)
+        assert manager.recv(100) == b"WATCHDOG=1"
+
+        def wait() -> None:
+            with pytest.raises(NoAnswerError):
+                Session.answer(pending)
+
+        other = threading.Thread(target=wait)
+        other.start()
+        other.join()
+        pending.set("an answer that is there needs no waiting")
+        assert Session.answer(pending)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)

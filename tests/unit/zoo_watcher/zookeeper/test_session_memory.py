@@ -78,6 +78,17 @@ def test_a_session_of_before_the_host_was_booted_is_not_taken_up(
     assert SessionMemory(file).client_id == OTHER_ID
 
 
+def test_a_boot_is_known_by_the_unit_where_the_kernels_file_is_hidden(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = session_memory.place_of(file)
+    monkeypatch.setenv(session_memory.BOOT_VARIABLE, session_memory.BOOT.read_text().strip().replace("-", ""))
+    monkeypatch.setattr(session_memory, "BOOT", tmp_path / "hidden")
+    assert session_memory.place_of(file) == place
+    monkeypatch.setenv(session_memory.BOOT_VARIABLE, "nothing")
+    assert session_memory.place_of(file) is None
+
+
 @pytest.mark.parametrize(
     ("hosts", "chroot"),
     [("a:1,b:2", ""), ("a:1,b:2/", ""), ("a:1/x", "/x"), ("a:1,[::1]:2/x/y/", "/x/y"), ("a:1/x,b:2/x", "/x")],

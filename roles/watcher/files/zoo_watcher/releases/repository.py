@@ -56,6 +56,8 @@ MAY_PASS = (
 """The disk is full or broken, or the host is short of something, which may be otherwise the next time."""
 UNWRITTEN = ("unable to write",)
 """Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
+DAMAGED = ("index-pack", "corrupt", "inflate", "unpack", "unresolved delta", "mismatch", "loose object", "bad object")
+"""What was fetched could not be put together: perhaps because of what it is the difference to, which is here."""
 MALFORMED = re.compile(r"error: (object [0-9a-f]+: .+)")
 """What `fetch.fsckObjects` says of an object, such as a tree that would write into `.git`."""
 SSH_CONNECT = 10
@@ -351,7 +353,7 @@ class Repository:
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if says(exc.stderr, ("fsck error in pack",)):
             return DeployError(f"git refuses what {url} has: {_malformed(exc.stderr)}")
-        if self.is_broken():
+        if self.is_broken(every_byte=says(exc.stderr, DAMAGED)):
             return CorruptError(f"the object store: {reason(exc.stderr)}")
         return _unserved(url, commit_id, exc.stderr)
 
@@ -360,10 +362,14 @@ class Repository:
             return NoRoomError(f"{url}: more than {self._limit} bytes, all there is above min_free_bytes: make room")
         return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
 
-    def is_broken(self) -> bool:
-        """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked."""
+    def is_broken(self, every_byte: bool = True) -> bool:
+        """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked.
+
+        To read `every_byte` takes long where releases are large; without, only the objects' being there counts.
+        """
+        words = ["--no-dangling", "--no-progress"] + ([] if every_byte else ["--connectivity-only"])
         try:
-            self.git.fsck("--connectivity-only", "--no-dangling", "--no-progress")
+            self.git.fsck(*words)
         except CommandError as exc:
             return not _lacked(exc) and not says(exc.stderr, (*MAY_PASS, *UNWRITTEN))
         return False

@@ -40,7 +40,7 @@ class RosterMemory:
     @property
     def former(self) -> OwnEntry | None:
         """The entry that an agent of this base had; None where that is unknown, out of reach, or another host's."""
-        if self._saved is None or self._saved[1:] != self._here:
+        if self._saved is None or self._saved[1:] != self._here or self._saved[2] is None:
             return None
         return self._saved[0]
 

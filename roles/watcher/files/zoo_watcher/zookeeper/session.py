@@ -32,6 +32,7 @@ from kazoo.protocol.states import KeeperState
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
+from zoo_watcher.host import systemd
 from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 
 from .connection import explain
@@ -222,6 +223,9 @@ class Session:
     @staticmethod
     def answer(pending: Any) -> Any:
         """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own."""
+        if not pending.ready():
+            # An ensemble that is slow with each of many answers is no reason to have this agent killed.
+            systemd.live_on()
         try:
             return pending.get(timeout=ANSWER_TIMEOUT)
         except KazooTimeoutError as exc:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from .connection import ConnectError, host_string
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """See random(4): another after each boot, and on each host."""
+BOOT_VARIABLE = "ZOO_WATCHER_BOOT"
+"""The same by systemd, without dashes: a unit with `ProcSubset=pid` can't read the file."""
 ClientId = tuple[int, bytes]
 """A session's id and password, as kazoo has them."""
 log = logging.getLogger(__name__)
@@ -96,10 +99,18 @@ class SessionMemory:
 def place_of(file: Path) -> str | None:
     """What no copy of the file shares with it: the boot of its host, and its directory; None where that is unknown."""
     try:
-        boot, directory = BOOT.read_text(encoding="utf-8").strip(), os.stat(file.parent)
-    except OSError:
+        boot, directory = _boot(), os.stat(file.parent)
+    except (OSError, ValueError):
         return None
     return f"{boot} {directory.st_dev} {directory.st_ino}"
+
+
+def _boot() -> str:
+    """The id of this boot. Raises `OSError` or `ValueError` where it is unknown."""
+    try:
+        return BOOT.read_text(encoding="utf-8").strip()
+    except OSError:
+        return str(uuid.UUID(os.environ.get(BOOT_VARIABLE, "")))
 
 
 def chroot_of(hosts: str) -> str:
