@@ -77,10 +77,10 @@ PLUGIN_ORDER = (
         *("plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"),
         "plugin_utils/fleet_turns",
     },
-    {"action", "inventory", "lookup", "modules"},
+    {"action", "filter", "inventory", "lookup", "modules"},
 )
 """The plugins' packages, the lowest first; those of one row do not know each other."""
-CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
+CONTROLLER = ("action", "filter", "inventory", "lookup", "plugin_utils")
 """What is never sent to a host: modules may not know it."""
 PLUGIN_LIBRARIES = {"ansible", "kazoo", "git"}
 CONTROLLER_LIBRARIES = {"jinja2"}
@@ -88,15 +88,15 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 
 MOST_FILES = {
     "modules/zk_ensemble_info": 5,
-    "modules/zk_fleet": 12,
-    "modules/zk_fleet_info": 16,
-    "modules/zk_lock": 11,
-    "modules/zk_release": 27,
-    "modules/zk_release_info": 15,
+    "modules/zk_fleet": 13,
+    "modules/zk_fleet_info": 17,
+    "modules/zk_lock": 12,
+    "modules/zk_release": 28,
+    "modules/zk_release_info": 16,
     "modules/zk_znode": 9,
-    "modules/zk_znode_info": 6,
-    "inventory/zk_services": 13,
-    "lookup/zk_znode": 6,
+    "modules/zk_znode_info": 7,
+    "inventory/zk_services": 14,
+    "lookup/zk_znode": 7,
 }
 """How many files a module sends to each host beside itself, and an inventory has Ansible compile: fewer are faster."""
 
@@ -244,6 +244,22 @@ __main__._version = lambda: "0.0.0"
 __main__.main()
 """
 """An agent's process that, where its loop would begin, makes each check once, and prints what it has imported."""
+
+
+def test_what_an_agent_imports_late_is_of_its_own_version_once_an_upgrade_has_moved_the_link(tmp_path: Path) -> None:
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "zoo_watcher").mkdir()
+    current = tmp_path / "current"
+    current.symlink_to(AGENT.parent)
+    late = (
+        "import os, zoo_watcher.wire; os.remove('current'); os.symlink('next', 'current'); "
+        "import zoo_watcher.releases.deployment, zoo_watcher.wire.rollout_rules"
+    )
+    command = [sys.executable, "-c", late]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(current)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_agent_needs(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ class Convergence:
             timings=progress.timings or None,
             previous_commit_id=progress.previous,
             waits_for=progress.waits_for,
+            failed_step=progress.failed_step and progress.failed_step._asdict(),
         )
 
     def settle_journal(self) -> None:

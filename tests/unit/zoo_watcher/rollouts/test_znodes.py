@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
 
 from support.simulated_fleet import NEW, OLD, URL, Ensemble, FakeSession
 from zoo_watcher.rollouts.znodes import RolloutZnodes
-from zoo_watcher.wire.records import AppPaths, Release, RosterEntry
-from zoo_watcher.wire.rollout_events import Has, Outcome
+from zoo_watcher.wire.records import AgentStatus, AppPaths, Release, RosterEntry
+from zoo_watcher.wire.rollout_events import Outcome
 from zoo_watcher.wire.rollout_phases import HALTED, ROLLING_BACK
-from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, HostEntry, RolloutRecord, begin
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, PROVED, HostEntry, RolloutRecord, begin
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write, begin_writes
 
 PATHS = AppPaths("/app/shop")
@@ -37,6 +36,9 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
     for name, zone in {"web0": "a", "web1": "b", "web2": "a"}.items():
         entry = RosterEntry(name=name, labels={"zone": zone}).to_node()
         ensemble.apply([Write(CREATE, PATHS.agent(name), b"{}"), Write(CREATE, PATHS.roster_entry(name), entry)])
+    ensemble.apply(
+        [Write(CREATE, PATHS.agent("web3"), b"{}"), Write(CREATE, PATHS.roster_entry("web3"), b"[" * 100_000)]
+    )
     znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
     view = znodes.read("web0")
     assert view is not None
@@ -61,30 +63,62 @@ def test_the_failure_that_stops_a_rollout_is_written_however_fast_the_others_com
     assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == HALTED
 
 
-def test_who_had_the_release_is_counted_once_where_a_write_was_overtaken() -> None:
+def test_an_entry_has_the_step_in_which_its_host_was_admitted_whatever_becomes_of_it_later() -> None:
     ensemble = Ensemble()
-    state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 10)
+    plan = {"steps": [{"hosts": 1}], "maxFailures": 5}
+    state = replace(begin(Release(URL, NEW, "shop"), plan, Release(URL, OLD, "shop"), 3), step=1)
+    for number, step in enumerate((0, None)):
+        state = replace(state, counts={**state.counts, ADMITTED: number + 1})
+        entry = Write(CREATE, f"{ROOT}/in_flight/web{number}", HostEntry(ADMITTED, step=step).to_node())
+        ensemble.apply(
+            [*(begin_writes(ROOT, state, "") if number == 0 else [Write(SET, ROOT, state.to_node())]), entry]
+        )
+    for name, step in {"web0": 0, "web1": 1}.items():
+        znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
+        view = znodes.read(name)
+        assert view is not None
+        assert znodes.write(
+            view, znodes.decide(view, Outcome(name, ADMITTED, FAILED, "status 404")), name, "status 404"
+        )
+        assert HostEntry.from_node(ensemble.nodes[f"{ROOT}/hosts/{name}"].data).step == step
+
+
+class LateSession(FakeSession):
+    """A session whose first write comes too late: hosts that had the release say so before it."""
+
+    def commit(self, writes: list[Write]) -> bool:
+        """All of them, or none."""
+        state = RolloutRecord.from_node(self._ensemble.nodes[ROOT].data)
+        if not state.had:
+            say_that_they_had_it(self._ensemble, state, 40)
+        return super().commit(writes)
+
+
+def say_that_they_had_it(ensemble: Ensemble, state: RolloutRecord, number: int) -> None:
+    """The first of the hosts that have the release without an entry have one now."""
+    after = replace(state, had=number, counts={**state.counts, PROVED: number})
+    entries = [Write(CREATE, f"{ROOT}/hosts/web{one}", HostEntry(PROVED).to_node()) for one in range(1, number + 1)]
+    ensemble.apply([Write(SET, ROOT, after.to_node(), -1), *entries])
+
+
+def test_a_host_that_says_that_it_had_the_release_while_a_failure_is_written_is_not_counted_twice() -> None:
+    """40 of 100 hosts had it: that is less than most, so it is bad, and taken back."""
+    ensemble = Ensemble()
+    state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 100)
     state = replace(state, counts={**state.counts, ADMITTED: 1})
-    entry = Write(CREATE, f"{ROOT}/in_flight/web9", HostEntry(ADMITTED).to_node())
+    entry = Write(CREATE, f"{ROOT}/in_flight/web0", HostEntry(ADMITTED).to_node())
     ensemble.apply([*begin_writes(ROOT, state, ""), entry])
-    for number in range(10):
-        status = {"name": f"web{number}", "state": "active", "commitId": NEW if number < 3 else OLD}
-        ensemble.apply([Write(CREATE, PATHS.agent(f"web{number}"), json.dumps(status).encode())])
+    for number in range(100):
+        status = AgentStatus(name=f"web{number}", state="active", commit_id=NEW if 1 <= number <= 40 else OLD)
+        ensemble.apply([Write(CREATE, PATHS.agent(f"web{number}"), status.to_node())])
+    znodes = RolloutZnodes(LateSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
 
-    def znodes(name: str) -> RolloutZnodes:
-        return RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
+    def note() -> bool:
+        view = znodes.read("web0")
+        assert view is not None
+        decision = znodes.decide(view, Outcome("web0", ADMITTED, FAILED, "status 404"))
+        return znodes.write(view, decision, "web0", "status 404")
 
-    failed, failure = znodes("web9"), Outcome("web9", ADMITTED, FAILED, "status 404")
-    view = failed.read("web9")
-    assert view is not None
-    decision = failed.decide(view, failure)
-    for name in ("web0", "web1", "web2"):
-        own = znodes(name)
-        seen = own.read(name)
-        assert seen is not None
-        assert own.write(seen, own.decide(seen, Has(name)), name)
-    assert not failed.write(view, decision, "web9", "status 404")
-    view = failed.read("web9")
-    assert view is not None
-    decision = failed.decide(view, failure)
-    assert (decision.is_bad, decision.state.phase, decision.state.had) == (True, ROLLING_BACK, 3)
+    assert [note() for _try in range(2)] == [False, True]
+    assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == ROLLING_BACK
+    assert PATHS.bad(NEW) in ensemble.nodes
