@@ -255,7 +255,7 @@ def test_an_agent_without_files_has_none_in_its_status(agents: Agents) -> None:
     command = [sys.executable, "-c", loads]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
     loaded = {name.removeprefix("zoo_watcher.") for name in done.stdout.split()}
-    assert "releases.deployment" in loaded
+    assert "convergence" in loaded
     assert not {name for name in loaded if name.partition(".")[0] == "files"}
 
 
