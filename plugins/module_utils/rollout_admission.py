@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from .rollout_events import Ask, Decision, Has, Withdraw, moved, unchanged
 from .rollout_phases import GOING_BACK, GOING_ON, ROLLING_BACK, RUNNING
 from .rollout_plan import Plan
@@ -84,7 +82,7 @@ def on_has(_plan: Plan, state: RolloutRecord, event: Has) -> Decision:
     """Note a host that has the release already."""
     if event.entry in {None, LOST}:
         had = state.had + (1 if event.entry is None else 0)
-        return moved(replace(state, had=had), event, PROVED)
+        return moved(state.changed(had=had), event, PROVED)
     return unchanged(state, event, f"{event.name} is {event.entry} already")
 
 

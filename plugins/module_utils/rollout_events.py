@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple, Union
 
 from .rollout_records import FAILURES, RETURNING, RolloutRecord
@@ -126,4 +125,4 @@ def moved(state: RolloutRecord, event: Ask | Has | Outcome | Withdraw, after: st
     forgiven = max(0, state.forgiven - 1) if was_forgiven else state.forgiven
     has_departed = isinstance(event, Withdraw) or (event.entry == RETURNING and after is None)
     departed = state.departed + has_departed
-    return Decision(replace(state, counts=counts, forgiven=forgiven, departed=departed), after)
+    return Decision(state.changed(counts=counts, forgiven=forgiven, departed=departed), after)

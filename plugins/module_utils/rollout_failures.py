@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from .rollout_events import Decision, Outcome, Tick, moved, unchanged
@@ -79,10 +78,11 @@ def overdue(plan: Plan, state: RolloutRecord, name: str, entry: HostEntry) -> Ou
 
 def on_outcome(plan: Plan, before: RolloutRecord, event: Outcome) -> Decision:
     """Note what a host has come to; one failure too many stops the rollout."""
-    state = replace(before, given_up=before.given_up + 1) if event.is_given_up else before
-    had = replace(state, had=state.had + event.having)
-    # Each of them says so itself later, and counts once more then: it matters only where that makes no difference.
-    state = had if is_old(had) else state
+    state = before.changed(given_up=before.given_up + 1) if event.is_given_up else before
+    if event.having:
+        had = state.changed(had=state.had + event.having)
+        # Each of them says so itself later, and counts once more then: it matters only where that makes no difference.
+        state = had if is_old(had) else state
     if event.entry == RETURNING and state.phase not in GOING_BACK:
         return moved(state, event, None)
     is_back = event.outcome == RETURNED and event.entry in _RETURNED_FROM and state.phase in GOING_BACK

@@ -185,6 +185,12 @@ class RolloutRecord(_Record):
         # `decide` makes hundreds of these a second in a test; what it does not change is checked by `from_object`.
         object.__setattr__(self, "counts", {kind: self.counts.get(kind, 0) for kind in ENTRIES})
 
+    def changed(self, **changes: Any) -> RolloutRecord:
+        """The same, but for these fields; as `dataclasses.replace`, at a tenth of its price."""
+        record = object.__new__(RolloutRecord)
+        vars(record).update(vars(self), **changes)
+        return record
+
     @classmethod
     def from_object(cls, content: Mapping[str, Any]) -> RolloutRecord:
         """The state in a decoded JSON object. Raises `InvalidRecord`."""
@@ -230,7 +236,7 @@ class RolloutRecord(_Record):
     @property
     def in_flight(self) -> int:
         """How many hosts are on their way, also back."""
-        return sum(self.counts[kind] for kind in IN_FLIGHT)
+        return self.counts[ADMITTED] + self.counts[URGENT] + self.counts[RETURNING]
 
     @property
     def failures(self) -> int:

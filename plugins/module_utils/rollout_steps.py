@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from .rollout_events import Count, Decision, unchanged
@@ -72,7 +71,7 @@ def on_count(plan: Plan, state: RolloutRecord, event: Count) -> Decision:
         return Decision(rolled_back(state, event.behind))
     if state.phase not in GOING_ON:
         return unchanged(state, event, describe(plan, state))
-    counted = state if state.fleet == event.fleet else replace(state, fleet=event.fleet)
+    counted = state if state.fleet == event.fleet else state.changed(fleet=event.fleet)
     if state.phase == RUNNING and not state.in_flight and _is_full(plan, counted, event.left):
         return Decision(_without(_completed(plan, counted), state.step, event.passed))
     return unchanged(state, event, describe(plan, state)) if counted is state else Decision(counted)
@@ -89,7 +88,7 @@ def _without(state: RolloutRecord, step: int, passed: tuple[str, ...]) -> Rollou
     if not passed:
         return state
     said = f"step {step + 1} went without some of its hosts: {few(passed)}"
-    return replace(state, reason="; ".join(filter(None, [state.reason, said])))
+    return state.changed(reason="; ".join(filter(None, [state.reason, said])))
 
 
 def few(names: tuple[str, ...]) -> str:
@@ -137,4 +136,4 @@ def next_step(plan: Plan, state: RolloutRecord) -> RolloutRecord:
 def entered(state: RolloutRecord, phase: str, reason: str = "", **changes: Any) -> RolloutRecord:
     """The state in another phase, or at another step."""
     fresh: dict[str, Any] = {"phase": phase, "moves": state.moves + 1, "reason": reason}
-    return replace(state, **{**fresh, "since": "", "by": "", "waits_for": "", **changes})
+    return state.changed(**{**fresh, "since": "", "by": "", "waits_for": "", **changes})

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from .rollout_events import Command, Decision, unchanged
 from .rollout_phases import GOING_BACK, HALTED, PAUSED, RUNNING, SOAKING
@@ -30,7 +29,7 @@ def on_command(plan: Plan, state: RolloutRecord, event: Command) -> Decision:
     if after.phase == PAUSED and event.verb != "pause":
         # It is the plan that has it wait.
         return Decision(after)
-    return Decision(replace(after, by=event.by, reason=event.reason or after.reason))
+    return Decision(after.changed(by=event.by, reason=event.reason or after.reason))
 
 
 def _promote(plan: Plan, state: RolloutRecord, event: Command) -> RolloutRecord | str:

@@ -9,6 +9,7 @@ Standard library and names only: the agent carries this same file.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from .znode_names import InvalidRecord, quote
 
@@ -17,9 +18,18 @@ _SHARE = re.compile(r"([0-9]{1,9})(%?)")
 
 def parse_share(value: int | str) -> tuple[int, bool]:
     """A number of agents, and whether it is a percentage: that many of each 100. Raises `InvalidRecord`."""
-    match = _SHARE.fullmatch(str(value))
-    if match is None or (match[2] and int(match[1]) > 100):
+    share = _parse(str(value))
+    if share is None:
         raise InvalidRecord(f'expected a whole number of agents or a percentage such as "80%", got {quote(value)}')
+    return share
+
+
+@lru_cache(maxsize=100)
+def _parse(text: str) -> tuple[int, bool] | None:
+    """The same; None for what is no share. The rules of a rollout ask for those of its plan again and again."""
+    match = _SHARE.fullmatch(text)
+    if match is None or (match[2] and int(match[1]) > 100):
+        return None
     return int(match[1]), bool(match[2])
 
 

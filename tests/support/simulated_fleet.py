@@ -218,6 +218,7 @@ class SimulatedHost:
     is_up: bool = True
     deploys_for: float = 5.0
     never_returns: bool = False
+    keeps_failure: bool = False
     goal: str | None = None
     ends_at: float = 0.0
     tries_at: float | None = None
@@ -325,7 +326,8 @@ class SimulatedHost:
             return
         if commit != self.goal:
             self.goal = commit
-            self.ended.pop(commit, None) if commit == OLD else None
+            if commit == OLD and not self.keeps_failure:
+                self.ended.pop(commit, None)
             lasts = self.fleet.chance.uniform(self.deploys_for - 5.0, self.deploys_for)
             self.ends_at = self.fleet.now + (FOR_EVER if commit == OLD and self.never_returns else lasts)
         if commit in self.ended or self.is_held or self.fleet.now < self.ends_at:

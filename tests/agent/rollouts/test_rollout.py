@@ -12,6 +12,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent
+from support.client import connected
 from support.ensemble import Ensemble
 from support.repository import GitRepository
 from support.rollout import Rollout
@@ -278,6 +279,43 @@ def test_a_host_that_a_release_has_ended_has_the_one_before_when_it_is_started_a
     made.command("promote", force=True)
     made.wait("done")
     assert lives(agents) == {second}, "it is admitted again, as all are that were lost"
+
+
+def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ended_it_where_the_rollout_is_halted(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    tmp_path: Path,
+    blocked: Blocked,
+) -> None:
+    """Nobody has seen that it was away, and its status is that of its session of before, which has not expired."""
+    notes = tmp_path / "notes"
+    script = f'echo "$ZOO_COMMIT" >> {notes}; ! grep -q deadly index.html || kill -9 $PPID'
+    fails = f"! grep -q deadly index.html || {{ {' '.join(blocked.hook[2:])}; false; }}"
+    booted = agents(name="booted", hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    other = agents(name="other", hooks={"after_activate": ["/bin/sh", "-c", fails]}).start()
+    first, generation = repository.head, release()
+    for agent in (booted, other):
+        agent.wait_outcome(generation)
+    notes.unlink()
+    blocked.close()
+    second = repository.commit({"index.html": "deadly\n"})
+    made = rollout(**{"from": first, "maxInFlight": 2})
+    wait_for(lambda: booted.process and booted.process.poll() is not None, "it is ended")
+    session = booted.base / ".zoo" / "session.json"
+    before = json.loads(session.read_text())
+    session.unlink()  # as after a boot
+    with connected(booted.hosts, client_id=(before["id"], bytes.fromhex(before["password"]))):
+        blocked.open()
+        assert "other failed" in made.wait("halted")["reason"]
+        booted.start()
+        wait_for(lambda: booted.live() == first, "it has the stable release")
+        assert made.entries == {"booted": "admitted", "other": "failed"}, "it can't say so yet"
+        assert notes.read_text().split() == [second, first]
+    wait_for(lambda: made.entries == {"booted": "lost", "other": "failed"}, "it says so")
+    wait_for(lambda: booted.status.get("state") == "halted", "its status does too")
+    assert (booted.live(), notes.read_text().split()) == (first, [second, first])
 
 
 def test_a_new_host_has_the_stable_release_until_it_is_its_turn(

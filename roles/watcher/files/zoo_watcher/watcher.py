@@ -341,12 +341,7 @@ class Watcher:
         if desired is None or not desired.may_roll_out or self.convergence.is_stopping:
             return
         # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
-        if self.rollout:
-            self.rollout.keep()
-        self.convergence.assignment = self.rollout.assignment if self.rollout else Assignment()
-        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
-        # already, and nobody is to take this host's place before it says what it has come to.
-        self.board.report()
+        self.convergence.assignment = Assignment()
         if self.rollout is None:
             # Imported here: an agent without rollouts has nothing of them in its memory.
             from .rollouts.facts import HostFacts  # noqa: PLC0415
@@ -355,6 +350,12 @@ class Watcher:
             facts = HostFacts(self.config, self.layout, self.convergence, self.health, self.controls)
             self.rollout = Participation(facts, self.session, desired, self.wake, resumes=self._resumes)
             self._resumes = False
+        with self.troubles.noted():
+            self.rollout.keep()
+        self.convergence.assignment = self.rollout.assignment
+        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
+        # already, and nobody is to take this host's place before it says what it has come to.
+        self.board.report()
         self._follows = True
         try:
             self.rollout.follow()

@@ -13,7 +13,7 @@ from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.rollouts.assignment import assign, stable_of
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import Release
-from zoo_watcher.wire.rollout_records import FAILED, LOST, PROVED, begin
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, LOST, PROVED, begin
 
 RELEASE = Release(URL, NEW, "site")
 DESIRED = Desired(7, 3, RELEASE)
@@ -33,7 +33,7 @@ def test_no_status_has_the_generation_of_a_stable_release() -> None:
     assert [published(generation) for generation in (7, 0, -7)] == [7, None, None]
 
 
-@pytest.mark.parametrize("entry", [LOST, FAILED])
+@pytest.mark.parametrize("entry", [ADMITTED, LOST, FAILED])
 def test_a_host_that_a_release_has_ended_has_the_stable_one_where_the_rollout_is_halted(entry: str) -> None:
     made = assign(DESIRED, HALTED, HALTED.parsed_plan(), entry, CUT_OFF)
     message = (

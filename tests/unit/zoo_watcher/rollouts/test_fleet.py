@@ -151,9 +151,39 @@ def test_a_rollback_ends_without_hosts_that_hang_for_ever_which_follow_when_they
     assert fleet.state.given_up == 2 * hangs, "each had a second try, after the others"
     fleet.run(60)
     for host in hanging:
-        host.ends_at = fleet.now
+        host.deploys_for, host.ends_at = 5.0, fleet.now
+        host.wake()
     fleet.run(60)
     assert {host.has for host in hanging} == {NEW}
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("hangs", [0, 2])
+def test_hosts_that_nobody_waits_for_any_more_in_a_rollback_follow_so_many_at_a_time(
+    begin: Begin, places: int, hangs: int
+) -> None:
+    """The git server was down, and what all go back to is on no host."""
+    plan = {"maxInFlight": places, "progressDeadline": 60, "minHealthy": 5}
+    fleet = begin(places, 12, plan, rolledBackFrom=OLD)
+    for host in fleet.hosts:
+        host.deploys_for = HANGS
+    fleet.run(36000, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.given_up) == ("done", 24)
+    fleet.run(300)
+    for host in fleet.hosts[hangs:]:
+        host.deploys_for, host.ends_at = 5.0, fleet.now + 5.0
+        host.wake()
+    most = 0
+
+    def all_have_it() -> bool:
+        nonlocal most
+        most = max(most, sum(host.goal == NEW and NEW not in host.ended for host in fleet.hosts))
+        return all(host.has == NEW for host in fleet.hosts[hangs:])
+
+    fleet.run(1800, until=all_have_it)
+    assert all_have_it()
+    assert most <= places
 
 
 ENDS = {"done", "halted", "paused", "rolled_back"}

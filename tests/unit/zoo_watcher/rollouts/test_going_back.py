@@ -112,6 +112,32 @@ def test_a_commit_that_the_fleet_runs_is_not_taken_back_where_one_host_fails_aga
     assert not fleet.ensemble.children(f"{APP.root}/bad")
 
 
+@pytest.mark.parametrize("entry", ["admitted", "failed"])
+@pytest.mark.parametrize("seed", range(3))
+def test_nobody_waits_for_a_host_on_which_the_stable_release_has_failed_before_the_way_back(
+    begin: Begin, seed: int, entry: str
+) -> None:
+    fleet = begin(seed, 6, {**QUICK, "onFailure": "rollback", "maxInFlight": 2, "progressDeadline": 600})
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.counts["admitted"] == 2))
+    broken, failing = [host for host in fleet.hosts if fleet.entry(host) == "admitted"]
+    broken.ended[OLD] = ("failed", "disk full")
+    broken.keeps_failure = True
+    failing.fails = True
+    broken.fails = entry == "failed"
+    for host in fleet.hosts:
+        host.deploys_for = 5.0
+        host.ends_at = fleet.now if host is failing or broken.fails else host.ends_at
+        host.wake()
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase in {"rolling_back", "rolled_back"}))
+    began = fleet.now
+    expect(fleet, "rolled_back")
+    assert fleet.now - began < 60
+    assert fleet.state
+    assert fleet.state.reason.endswith(f"did not return: {broken.name}")
+
+
 # --- a fix is published while hosts still have the bad release
 
 
@@ -238,6 +264,25 @@ def test_a_host_that_can_not_read_its_disk_is_in_nobodys_way(begin: Begin, numbe
     blind.is_blind = False
     blind.wake()
     expect(fleet, "done")
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_rollback_is_done_without_hosts_that_can_not_read_their_disks_from_the_beginning(
+    begin: Begin, number: int
+) -> None:
+    fleet = begin(number, 6, QUICK, rolledBackFrom=OLD)
+    blind, others = fleet.hosts[:number], fleet.hosts[number:]
+    for host in blind:
+        host.is_blind = True
+    expect(fleet, "done")
+    assert {host.has for host in others} == {NEW}
+    assert fleet.state
+    assert fleet.state.reason == f"{number} of 6 hosts failed or were lost"
+    for host in blind:
+        host.is_blind = False
+        host.wake()
+    fleet.run(60)
+    assert {host.has for host in fleet.hosts} == {NEW}
 
 
 # --- what was admitted is what is deployed

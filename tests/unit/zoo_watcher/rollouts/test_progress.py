@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, Fleet, SimulatedHost
+from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, FakeSession, Fleet, SimulatedHost
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.lookout import MOST
 from zoo_watcher.rollouts.turn import HostView, Wait, next_move
 from zoo_watcher.rollouts.znodes import RolloutZnodes
@@ -279,3 +280,24 @@ def test_who_was_admitted_just_before_the_deadline_is_counted_as_over_is_not_giv
     fleet.run(100, until=lambda: fleet.entry(second) is not None)
     fleet.run(5)
     assert fleet.entry(second) == ADMITTED
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_a_request_has_failed(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    fleet = begin(seed, 30, {**QUICK, "maxInFlight": "100%", "progressDeadline": 60}, rolledBackFrom=OLD)
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(30, until=lambda: fleet.state is not None and fleet.state.counts[ADMITTED] == 30)
+    commit = FakeSession.commit
+
+    def fail_perhaps(session: FakeSession, writes: list[Write]) -> bool:
+        if fleet.chance.random() < 0.3:
+            raise SessionTroubleError("connection loss")
+        return commit(session, writes)
+
+    monkeypatch.setattr(FakeSession, "commit", fail_perhaps)
+    fleet.run(100, until=lambda: fleet.state is not None and fleet.state.given_up >= 30)
+    assert fleet.state
+    assert fleet.state.given_up >= 30

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from support.simulated_fleet import NEW, OLD, URL, Ensemble, FakeSession
 from zoo_watcher.rollouts.znodes import RolloutZnodes
-from zoo_watcher.wire.records import AppPaths, Release, RosterEntry
+from zoo_watcher.wire.records import AgentStatus, AppPaths, Release, RosterEntry
 from zoo_watcher.wire.rollout_events import Has, Outcome
 from zoo_watcher.wire.rollout_phases import HALTED, ROLLING_BACK
-from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, HostEntry, RolloutRecord, begin
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, PROVED, HostEntry, RolloutRecord, begin
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write, begin_writes
 
 PATHS = AppPaths("/app/shop")
@@ -88,3 +88,44 @@ def test_who_had_the_release_is_counted_once_where_a_write_was_overtaken() -> No
     assert view is not None
     decision = failed.decide(view, failure)
     assert (decision.is_bad, decision.state.phase, decision.state.had) == (True, ROLLING_BACK, 3)
+
+
+class LateSession(FakeSession):
+    """A session whose first write comes too late: hosts that had the release say so before it."""
+
+    def commit(self, writes: list[Write]) -> bool:
+        """All of them, or none."""
+        state = RolloutRecord.from_node(self._ensemble.nodes[ROOT].data)
+        if not state.had:
+            say_that_they_had_it(self._ensemble, state, 40)
+        return super().commit(writes)
+
+
+def say_that_they_had_it(ensemble: Ensemble, state: RolloutRecord, number: int) -> None:
+    """The first of the hosts that have the release without an entry have one now."""
+    after = replace(state, had=number, counts={**state.counts, PROVED: number})
+    entries = [Write(CREATE, f"{ROOT}/hosts/web{one}", HostEntry(PROVED).to_node()) for one in range(1, number + 1)]
+    ensemble.apply([Write(SET, ROOT, after.to_node(), -1), *entries])
+
+
+def test_a_host_that_says_that_it_had_the_release_while_a_failure_is_written_is_not_counted_twice() -> None:
+    """40 of 100 hosts had it: that is less than most, so it is bad, and taken back."""
+    ensemble = Ensemble()
+    state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 100)
+    state = replace(state, counts={**state.counts, ADMITTED: 1})
+    entry = Write(CREATE, f"{ROOT}/in_flight/web0", HostEntry(ADMITTED).to_node())
+    ensemble.apply([*begin_writes(ROOT, state, ""), entry])
+    for number in range(100):
+        status = AgentStatus(name=f"web{number}", state="active", commit_id=NEW if 1 <= number <= 40 else OLD)
+        ensemble.apply([Write(CREATE, PATHS.agent(f"web{number}"), status.to_node())])
+    znodes = RolloutZnodes(LateSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
+
+    def note() -> bool:
+        view = znodes.read("web0")
+        assert view is not None
+        decision = znodes.decide(view, Outcome("web0", ADMITTED, FAILED, "status 404"))
+        return znodes.write(view, decision, "web0", "status 404")
+
+    assert [note() for _try in range(2)] == [False, True]
+    assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == ROLLING_BACK
+    assert PATHS.bad(NEW) in ensemble.nodes

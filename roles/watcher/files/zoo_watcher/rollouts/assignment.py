@@ -9,14 +9,23 @@ from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.wire.records import Release
 from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, HALTED, ROLLING_BACK
 from zoo_watcher.wire.rollout_plan import Plan
-from zoo_watcher.wire.rollout_records import FAILED, FAILURES, LOST, PROVED, RETURNING, RolloutRecord, describe
+from zoo_watcher.wire.rollout_records import (
+    ADMITTED,
+    FAILED,
+    FAILURES,
+    LOST,
+    PROVED,
+    RETURNING,
+    RolloutRecord,
+    describe,
+)
 
-from .turn import CUT_OFF, HostView, gives_way
+from .turn import CUT_OFF, HostView, gives_way, is_owed
 
 
 def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Assignment:
     """What a host with this `entry` is to do."""
-    if entry in FAILURES and gives_way(state, host):
+    if entry in {ADMITTED, *FAILURES} and gives_way(state, host):
         message = f"{CUT_OFF}; {describe(plan, state)}"
         return Assignment(stable_of(desired, state), Standstill(desired.generation, "halted", message))
     if has_turn(state, entry, host):
@@ -38,7 +47,7 @@ def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None
 def has_turn(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
     """Whether the host may have the release now, or has it and may keep it."""
     if state.phase == DONE:
-        return True
+        return not is_owed(state, entry, host) or host.is_at_head or host.is_switched or host.ended is not None
     if state.phase in GOING_BACK:
         # One that is proved keeps it until it is its turn to return.
         return state.phase == ROLLING_BACK and entry == PROVED
@@ -61,6 +70,8 @@ def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bo
     if state.phase in {HALTED, *GOING_BACK}:
         lost = "this host was lost on its way, and has what it had before; " if was_lost else ""
         return "halted", f"{lost}{describe(plan, state)}"
+    if is_given_up and state.phase == DONE:
+        return "waiting", "came to nothing in time, twice: waits for its turn"
     if is_given_up:
         return "waiting", "came to nothing in time, twice: waits until the rollout is done"
     return "waiting", "waits for its turn in the rollout"

@@ -14,6 +14,7 @@ from collections import deque
 from functools import partial
 from typing import Callable
 
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.rollout_events import Count, Event, Outcome, Tick
 from zoo_watcher.wire.rollout_failures import Timer, gives_up, overdue, timer
 from zoo_watcher.wire.rollout_phases import DONE, ROLLED_BACK, ROLLING_BACK, RUNNING
@@ -71,7 +72,13 @@ class Lookout:
     def _note_some(self) -> None:
         """Note some of what is owed; the rest in the next turns."""
         for _number in range(min(MOST, len(self._owed))):
-            self._owed.popleft()()
+            note = self._owed.popleft()
+            try:
+                note()
+            except SessionTroubleError:
+                # The timer has begun anew by those that were noted: this one must not wait for it.
+                self._owed.append(note)
+                raise
         if self._owed:
             self._timers.wake_at(time.monotonic())
 

@@ -19,9 +19,9 @@ from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
-from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON, RUNNING
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, RUNNING
 from zoo_watcher.wire.rollout_plan import read_plan
-from zoo_watcher.wire.rollout_records import FAILED, IN_FLIGHT, NOT_BACK, RETURNING, rollout_of
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, IN_FLIGHT, LOST, NOT_BACK, RETURNING, rollout_of
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
 from .assignment import assign, stable_of
@@ -30,7 +30,7 @@ from .line import Line
 from .lookout import Lookout
 from .sight import Sight
 from .timers import Timers, some
-from .turn import HostView, Wait, next_move
+from .turn import HostView, Wait, gives_way, next_move
 from .znodes import RolloutZnodes, View
 
 BEGINNERS = 100
@@ -89,6 +89,9 @@ class Participation:
         self._pause = FIRST_PAUSE
         self._bad: tuple[str, bool] | None = None
         self._blind_since: float | None = None
+        self._head_since: float | None = None
+        self._takes_part = False
+        self._gave_way = False
         self._timers = Timers()
         self._lookout = Lookout(self._sight, self._timers)
 
@@ -108,17 +111,24 @@ class Participation:
             self._leave_lines(None)
 
     def keep(self) -> None:
-        """Keep to what is known of the rollout: a person may have had it tried again what had failed here."""
-        view = self._sight.view
-        if view is None:
-            return
-        # Where what is live can't be told, it steps back once the rollout is read.
-        with contextlib.suppress(OSError):
-            self.assignment = self._assign(self._facts.gather(self.desired, stable_of(self.desired, view.state)))
+        """Keep to what is known of the rollout: a person may have had it tried again what had failed here.
+
+        Before this host takes part, as while a session of before its boot holds its status, it only looks: what may
+        have ended it is not to be proved, where the rollout is halted. Raises `SessionTroubleError` then.
+        """
+        try:
+            if not self._takes_part and self._sight.is_stale:
+                self._sight.read()
+        finally:
+            view = self._sight.view
+            # Where what is live can't be told, it steps back once the rollout is read.
+            with contextlib.suppress(OSError):
+                self.assignment = self._assign(self._look_at_host(view)) if view else self.assignment
 
     def follow(self) -> None:
         """Do what there is to do now. Raises `SessionTroubleError`, `OSError`."""
         self._timers.begin_turn()
+        self._takes_part = True
         if self._client_id != self._session.client_id:
             self._client_id, self._sight.is_stale = self._session.client_id, True
         if self._sight.is_stale:
@@ -134,12 +144,12 @@ class Participation:
             self._move(host)
             self._lookout.look_after()
         finally:
-            self.assignment = self._assign(host)
+            self.assignment = self._assign(replace(host, is_at_head=self._is_at_head))
 
     def _gather(self, view: View) -> HostView:
         """How it is with this host. Raises `OSError` where that can't be told: then it is in nobody's way."""
         try:
-            host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
+            host = self._look_at_host(view)
         except OSError as exc:
             self._step_back(view, exc)
             raise
@@ -148,18 +158,44 @@ class Participation:
             host,
             healthy_for=self._healthy_for(host),
             has_bad=self._has_bad(view, host),
-            is_given_up=view.record is not None and view.record.is_given_up,
         )
+
+    def _look_at_host(self, view: View) -> HostView:
+        """What the agent's parts know of this host, and the view. Raises `OSError`."""
+        host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
+        # It has to say so once it takes part, when what has ended it is live no more.
+        gives = view.entry == ADMITTED and gives_way(view.state, host)
+        self._gave_way = self._gave_way or (gives and not self._takes_part)
+        return replace(
+            host,
+            is_given_up=view.is_given_up,
+            is_cut_off=host.is_cut_off or (self._gave_way and view.entry == ADMITTED),
+            is_at_head=self._is_at_head,
+        )
+
+    @property
+    def _is_at_head(self) -> bool:
+        line = self._lines.get(Wait.IN_LINE)
+        return line is not None and line.is_at_head
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
+        state = view.state
+        # No deadline stops a rollback, which would wait for it as long as it has no outcome.
+        is_waited_for = state.is_rollback and state.phase == RUNNING and view.entry in {None, LOST}
         if view.entry not in IN_FLIGHT:
             self._leave_lines(None)
-            return
+            if not is_waited_for or view.is_given_up:
+                return
         self._blind_since = self._blind_since or time.monotonic()
         end = self._blind_since + HOPE * view.plan.progress_deadline
         if time.monotonic() < end:
             self._timers.wake_at(end)
+            return
+        if is_waited_for:
+            # It needs no place: it fails at the next look.
+            self._tell(Ask(self._name, {}, view.entry, urgent=True))
+            self._changed()
             return
         is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
         why = f"what is live can't be told: {problem.filename}: {problem.strerror}"
@@ -193,7 +229,9 @@ class Participation:
         view = self._sight.view
         if view is None:
             return Assignment()  # somebody has deleted it: until it has begun anew, the host stays as it is
-        return assign(self.desired, view.state, view.plan, view.entry, host)
+        made = assign(self.desired, view.state, view.plan, view.entry, host)
+        # Another agent of this name may have this entry: only what this host has may be given up.
+        return made if self._takes_part or made.desired == stable_of(self.desired, view.state) else Assignment()
 
     def _healthy_for(self, host: HostView) -> float | None:
         """For how long the release has been active, and all checks have passed."""
@@ -264,6 +302,9 @@ class Participation:
         if line.gone is not None:
             self._lookout.look_for(line.gone)
             line.gone = None
+        if view.state.phase == DONE:
+            self._follow_in_line(line, view)
+            return None
         leaves = wait is Wait.IN_LINE_BACK and view.entry is None
         is_open = view.state.phase in {RUNNING, *GOING_BACK, *(GOING_ON if leaves else ())}
         if not line.is_at_head or not is_open:
@@ -273,8 +314,27 @@ class Participation:
             return None
         return Ask(host.name, host.labels, view.entry, leaves=leaves)
 
+    def _follow_in_line(self, line: Line, view: View) -> None:
+        """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
+        if not line.is_at_head:
+            self._head_since = None
+            return
+        now = time.monotonic()
+        self._head_since = self._head_since or now
+        end = self._head_since + view.plan.progress_deadline
+        if now < end:
+            self._timers.wake_at(end)
+            return
+        self._head_since = None
+        if self._session.commit(line.exits()):
+            line.forget()
+            line.join()
+        else:
+            line.check()
+        self._changed()
+
     def _wake_for_health(self, view: View, host: HostView) -> None:
-        if view.entry in IN_FLIGHT and host.healthy_for is not None:
+        if (view.entry in IN_FLIGHT or view.state.phase == DONE) and host.healthy_for is not None:
             self._timers.wake_at(time.monotonic() + view.plan.min_healthy - host.healthy_for)
 
     def _line(self, wait: Wait, view: View) -> Line:

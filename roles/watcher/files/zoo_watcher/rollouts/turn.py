@@ -53,7 +53,7 @@ class HostView:
     is not. `is_held`: it is to deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or
     proved, which may still go live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from;
     `is_given_up`: nobody waits for it to get there, or to return. `is_cut_off`: the release is live, an agent ended
-    without a word before it was proved, and nothing proves it now.
+    without a word before it was proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
     """
 
     name: str
@@ -71,12 +71,13 @@ class HostView:
     is_given_up: bool = False
     is_cut_off: bool = False
     is_drained: bool = False
+    is_at_head: bool = False
 
 
 def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
     """What the host does next: what it tells the rollout, or where it waits."""
     if state.phase == DONE:
-        return Wait.ASIDE
+        return Wait.IN_LINE if is_owed(state, entry, host) and _may_follow(plan, host) else Wait.ASIDE
     if state.phase in GOING_BACK:
         return _going_back(entry, host)
     if entry == ADMITTED and gives_way(state, host):
@@ -88,6 +89,19 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
         is_over = host.stable_ended is not None or (host.is_held and not host.is_busy)
         return Withdraw(host.name, entry) if is_over else Wait.IN_LINE_BACK
     return _arrived(state, entry, host) if entry in {PROVED, FAILED} else _newcomer(state, plan, entry, host)
+
+
+def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
+    """Whether a rollback was done without the host, which follows in its turn: what kept it may have kept all."""
+    return state.phase == DONE and state.is_rollback and entry == LOST and host.is_given_up
+
+
+def _may_follow(plan: Plan, host: HostView) -> bool:
+    """Whether a host that follows a rollback has come to nothing yet, or is healthy, and not for long enough."""
+    state, _message = host.ended or (None, None)
+    if state == "active":
+        return host.healthy_for is not None and host.healthy_for < plan.min_healthy
+    return state not in GAVE_UP and not host.is_held
 
 
 def gives_way(state: RolloutRecord, host: HostView) -> bool:
@@ -157,7 +171,9 @@ def _going_back(entry: str | None, host: HostView) -> Event | Wait:
         return _on_its_way_back(host, stable, message)
     # One that gave up on the way back, or was given up, does not set out again; one that is held gives up its place.
     is_able = entry in {ADMITTED, URGENT} or not (host.is_held or host.is_given_up)
-    may_return = stable is None and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
+    # Where the stable release has failed here before, it says that it does not return: nobody has to wait for it.
+    is_untold = stable is None or stable in GAVE_UP
+    may_return = is_untold and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
     return Ask(host.name, host.labels, entry) if may_return else Wait.ASIDE
 
 

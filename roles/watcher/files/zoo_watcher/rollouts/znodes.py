@@ -29,7 +29,7 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 KEPT = 10
 """How many rollouts are kept."""
 COUNTED = 10.0
-"""Seconds for which it counts how many were found to have the release and no entry."""
+"""Seconds for which it counts how many were found to have had the release."""
 _GENERATION = re.compile(r"[0-9]{1,19}")
 
 
@@ -46,6 +46,11 @@ class View:
         """What the host has come to; None where it has no entry."""
         return self.record.state if self.record else None
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the host did not get there, or back, and nobody waits for it."""
+        return self.record is not None and self.record.is_given_up
+
     @cached_property
     def plan(self) -> Plan:
         """What the rollout keeps to."""
@@ -61,7 +66,7 @@ class RolloutZnodes:
         self.generation = generation
         self._name = name
         self._counted: tuple[float, int] | None = None
-        """When it was counted who has the release and no entry; how many these were, with those who had said so."""
+        """When those were counted who had the release before, and how many there were."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
@@ -154,24 +159,24 @@ class RolloutZnodes:
         """How many live hosts have the release and no entry: they had it before, and have not said so yet.
 
         They are counted once for a while: of thousands that takes so long that the state is always another one by then.
+        Who has said so meanwhile is in the state, and counts there.
         """
         if self._counted is None or time.monotonic() - self._counted[0] > COUNTED:
-            self._counted = time.monotonic(), view.state.had + self._count_having(view)
-        # Those who have said so since then are counted in the state.
+            self._counted = time.monotonic(), self._count_had(view)
         return max(0, self._counted[1] - view.state.had)
 
-    def _count_having(self, view: View) -> int:
+    def _count_had(self, view: View) -> int:
+        """How many hosts had the release: those that have said so, and the live ones that have it and no entry."""
         with session_trouble(self.root):
-            entered = {name for path in (self.paths.hosts, self.paths.in_flight) for name in self._names(path)}
-            reads = [
-                self._session.begin_read(self._app.agent(name))
-                for name in self._names(self._app.agents)
-                if name not in entered
-            ]
-            return sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
-
-    def _names(self, parent: str) -> list[str]:
-        return self._session.begin_list(parent)()
+            # One right after the other: who gets an entry meanwhile would be in neither, or in both.
+            state = self._session.begin_read(self.root)
+            entries = [self._session.begin_list(path) for path in (self.paths.hosts, self.paths.in_flight)]
+            agents = self._session.begin_list(self._app.agents)
+            znode, entered = state(), {name for names in entries for name in names()}
+            reads = [self._session.begin_read(self._app.agent(name)) for name in agents() if name not in entered]
+            having = sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
+        said = self._record(self.root, RolloutRecord, znode) if znode else view.state
+        return int(said.had) + having
 
     def write(
         self,
