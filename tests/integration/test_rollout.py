@@ -46,12 +46,17 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 task("nothing", state="promoted"),
                 task("paused", ref=commits["second"], rollout=plan),
                 {**task("dry", state="promoted"), "check_mode": True},
-                task("halted", state="halted", reason="latency"),
+                *(
+                    task(f"{verb}_elsewhere", state=verb, only_if=commits["first"])
+                    for verb in ("promoted", "paused", "halted", "rolled_back")
+                ),
+                task("halted", state="halted", reason="latency", only_if=commits["second"]),
                 task("refused", state="promoted"),
-                task("resumed", state="promoted", force=True),
+                task("resumed", state="promoted", force=True, only_if=commits["second"][:7]),
+                task("paused_again", state="paused", only_if=commits["second"]),
                 task("promoted", state="promoted"),
                 task("fails", ref=commits["broken"], rollout=json.dumps({**plan, "onFailure": "rollback"})),
-                task("back", state="rolled_back"),
+                task("back", state="rolled_back", only_if=commits["broken"]),
                 task("again", ref=commits["broken"]),
                 task("wrong", ref=commits["third"], rollout={"steps": [{"hosts": 0}]}),
                 task("third", ref=commits["third"], rollout=True),
@@ -77,9 +82,24 @@ def test_what_a_person_wants_is_done_or_refused(story: tuple[Run, dict[str, str]
     assert run["refused"]["failed"]
     assert "latency" in run["refused"]["msg"]
     assert run["resumed"]["rollout"]["phase"] == "paused", "it goes on where it was halted"
+    assert not run["paused_again"]["failed"]
+    assert run["halted"]["rollout"]["counts"] == {"proved": 1}, "nobody was promoted, or taken back"
     assert not run["promoted"]["failed"], run["promoted"]
     assert run["promoted"]["rollout"]["phase"] == "done"
     assert {agent["commitId"] for agent in run["promoted"]["agents"]} == {commits["second"]}
+
+
+@pytest.mark.parametrize("verb", ["promoted", "paused", "halted", "rolled_back"])
+def test_what_a_person_wants_of_another_release_than_the_desired_one_is_refused(
+    story: tuple[Run, dict[str, str]], verb: str
+) -> None:
+    """The rollout stays as it was; what is wanted of the desired one is done, as below."""
+    run, commits = story
+    refused = run[f"{verb}_elsewhere"]
+    assert refused["failed"]
+    assert f'only_if expects "{commits["first"]}", but ' in refused["msg"]
+    assert commits["second"] in refused["msg"]
+    assert not refused.get("changed")
 
 
 def test_a_release_that_fails_goes_back_and_is_not_published_again(story: tuple[Run, dict[str, str]]) -> None:

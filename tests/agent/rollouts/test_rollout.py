@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
+from kazoo.security import make_acl
 
 from support.agent import Agent
 from support.client import connected
@@ -478,3 +480,73 @@ def test_a_rollout_of_its_own_counts_whatever_the_policy_is(
     status = agent.wait_outcome(release())
     assert status["state"] == "failed"
     assert "policy" in status["message"]
+
+
+def test_steps_by_labels_reach_one_zone_after_the_other(
+    agents: Agents, repository: GitRepository, release: Publish, rollout: Callable[..., Rollout]
+) -> None:
+    zones = {"a1": "a", "b1": "b", "a2": "a", "none": None}
+    fleet = [agents(name=name, labels={"zone": zone} if zone else {}).start() for name, zone in zones.items()]
+    generation = release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    steps = [{"labels": {"zone": zone}, "pause": True} for zone in ("a", "b")]
+    made = rollout(**{"from": first, "steps": steps, "maxInFlight": "100%"})
+    made.wait("paused")
+    assert {agent.name for agent in fleet if agent.live() == second} == {"a1", "a2"}
+    made.command("promote")
+    wait_for(lambda: (made.state["phase"], made.state["step"]) == ("paused", 1), "the second zone has it")
+    assert {agent.name for agent in fleet if agent.live() == second} == {"a1", "a2", "b1"}
+    made.command("promote")
+    made.wait("done")
+    assert lives(fleet) == {second}
+
+
+def test_a_rollback_amid_a_rollout_takes_all_back_that_have_the_release_and_those_on_their_way(
+    fleet: Callable[..., list[Agent]],
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    blocked: Blocked,
+) -> None:
+    agents = fleet(hooks={"before_activate": blocked.hook})
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"hosts": 1, "pause": True}]})
+    made.wait("paused")
+    blocked.close()
+    made.command("promote")
+    blocked.wait_admitted(made, agents)
+    assert sorted(agent.live() == second for agent in agents) == [False, False, False, True]
+    generation = release(first, rolledBackFrom=second, rollout={**QUICK, "maxInFlight": 1})
+    back = Rollout(made.zk, made.app, generation)
+    wait_for(lambda: back.state, "it has begun")
+    blocked.open()
+    back.wait("done")
+    assert lives(agents) == {first}
+    assert {agent.wait_outcome(generation)["state"] for agent in agents} == {"active"}
+    assert made.state["phase"] == "running", "nobody goes on with it"
+
+
+def test_agents_that_may_only_read_what_is_published_go_back_by_themselves(
+    agents: Agents, repository: GitRepository, release: Publish, rollout: Callable[..., Rollout], zk: KazooClient
+) -> None:
+    fails = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
+    fleet = [agents(name=f"web{number}", hooks=fails if number else {}).start() for number in range(3)]
+    generation = release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    first, bad = repository.head, repository.commit({"index.html": "broken\n"})
+    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "pause": True}], "onFailure": "rollback"})
+    made.wait("paused")
+    assert fleet[0].live() == bad
+    config = f"{made.app}/config"
+    zk.set_acls(config, [make_acl("world", "anyone", read=True)])
+    before = zk.get(config)
+    with pytest.raises(NoAuthError):
+        zk.set(config, b"{}")
+    made.command("promote")
+    made.wait("rolled_back")
+    assert lives(fleet) == {first}
+    assert made.entries["web0"] == "returned"
+    assert zk.get(config) == before
