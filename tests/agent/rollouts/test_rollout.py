@@ -407,6 +407,57 @@ def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
     assert other.live() == first
 
 
+def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    registered: dict[str, Any],
+    service: Service,
+) -> None:
+    """A proved release takes its host down; after the boot its service does not come up any more."""
+    service.open()
+    host = agents(name="web0", health_timeout=3, **registered).start()
+    host.wait_outcome(release())
+    other = agents(name="web1").start()
+    other.wait_outcome(int(host.status["generation"]))
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
+    made.wait("soaking")
+    host.kill()
+    service.close()
+    host.start()
+    assert "web0 failed: not healthy in time" in made.wait("halted", 60)["reason"]
+    assert other.live() == first
+
+
+def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    registered: dict[str, Any],
+    service: Service,
+) -> None:
+    """A commit is published once more; on the one host that has it the service is down."""
+    service.open()
+    fleet = [
+        agents(name="web0", health_timeout=3, **registered).start(),
+        *(agents(name=f"web{number}").start() for number in (1, 2)),
+    ]
+    generation = release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    rollout(**{"from": first, "steps": [{"names": ["web0"], "pause": True}]}).wait("paused")
+    service.close()
+    made = rollout(**{"from": first, "maxFailures": 1, "onFailure": "rollback", "progressDeadline": 60})
+    made.wait("done", 120)
+    assert made.entries["web0"] == "failed"
+
+
 def test_the_policy_counts_for_every_publisher(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,

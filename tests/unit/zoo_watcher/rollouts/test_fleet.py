@@ -186,6 +186,41 @@ def test_hosts_that_nobody_waits_for_any_more_in_a_rollback_follow_so_many_at_a_
     assert most <= places
 
 
+def test_when_a_rollout_is_done_no_host_looks_for_anything(begin: Begin) -> None:
+    fleet = begin(1, 4, {"maxInFlight": 2, "from": OLD, "minHealthy": 5})
+    fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    fleet.run(60)
+    before = [host.turns for host in fleet.hosts]
+    fleet.run(300)
+    assert [host.part and host.part.pause for host in fleet.hosts] == [None] * 4
+    assert all(host.turns - turns <= 6 for host, turns in zip(fleet.hosts, before))
+
+
+def test_a_canary_that_is_ill_after_its_agent_has_begun_anew_keeps_the_others_from_the_release(begin: Begin) -> None:
+    fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD})
+    canary, *others = fleet.hosts
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    canary.is_sick = True
+    canary.restart()
+    fleet.run(300)
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.reason) == ("halted", "web0 failed: not healthy in time: port closed")
+    assert {host.has for host in others} == {OLD}
+
+
+@pytest.mark.parametrize("accepted", [0, 1])
+def test_a_host_that_had_the_release_and_is_ill_is_one_failure(begin: Begin, accepted: int) -> None:
+    """Nobody waits for it until the deadline."""
+    fleet = begin(1, 4, {"maxFailures": accepted, "from": OLD, "minHealthy": 0})
+    fleet.begin_with(NEW, fleet.hosts[:1])
+    fleet.hosts[0].is_sick = True
+    fleet.run(400)
+    assert fleet.state
+    assert fleet.state.phase == ("done" if accepted else "halted")
+    assert fleet.entry(fleet.hosts[0]) == "failed"
+    assert accepted or fleet.state.reason == "web0 failed: not healthy in time: port closed"
+
+
 ENDS = {"done", "halted", "paused", "rolled_back"}
 
 
@@ -201,6 +236,11 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
         for _number in range(events.left):
             fleet.run(chance.uniform(0, 20))
             events.one()
+        fleet.run(200)
+        ill = {host.name for host in fleet.hosts if host.is_up and host.awaits_health and fleet.entry(host) == "proved"}
+        may_be_ill = {host.name for host in fleet.hosts if host.is_held or host.is_blind}
+        is_over = fleet.state is None or fleet.state.phase in {"done", "rolling_back", "rolled_back"}
+        assert is_over or not ill - may_be_ill, f"seed {seed}: {ill} are ill, and count as proved"
         events.end()
         fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # noqa: B023  # used at once
         fleet.run(300)

@@ -335,7 +335,9 @@ class Participation:
 
     def _wake_for_health(self, view: View, host: HostView) -> None:
         if (view.entry in IN_FLIGHT or view.state.phase == DONE) and host.healthy_for is not None:
-            self._timers.wake_at(time.monotonic() + view.plan.min_healthy - host.healthy_for)
+            left = view.plan.min_healthy - host.healthy_for
+            if left > 0:
+                self._timers.wake_at(time.monotonic() + left)
 
     def _line(self, wait: Wait, view: View) -> Line:
         paths, places = self._znodes.paths, view.state.places
