@@ -458,6 +458,27 @@ def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts
     assert made.entries["web0"] == "failed"
 
 
+@pytest.mark.parametrize("is_forbidden", [False, True], ids=["deleted", "forbidden"])
+def test_a_failure_stops_a_rollout_where_its_commit_can_not_be_marked_by_itself(
+    agents: Agents, zk: KazooClient, repository: GitRepository, release: Publish, is_forbidden: bool
+) -> None:
+    """Somebody has deleted all marks, or keeps the agents from making any."""
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}).start()
+    first = agent.wait_outcome(release(rollout=QUICK))["commitId"]
+    broken = repository.commit({"index.html": "broken\n"})
+    steps = [{"names": ["other"], "pause": True}]
+    made = Rollout(zk, agent.app, release(rollout={**QUICK, "from": first, "steps": steps}))
+    made.wait("paused")
+    if is_forbidden:
+        zk.set_acls(f"{agent.app}/bad", [make_acl("world", "anyone", read=True)])
+    else:
+        zk.delete(f"{agent.app}/bad", recursive=True)
+    made.command("promote")
+    made.wait("halted")
+    assert bool(zk.exists(f"{agent.app}/bad/{broken}")) is not is_forbidden
+    assert ("the mark of a bad commit is left as it is" in agent.log) is is_forbidden
+
+
 def test_the_policy_counts_for_every_publisher(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,

@@ -49,11 +49,12 @@ class HostView:
 
     `has` is the commit that is live on it, `is_switched` whether that is the release; `ended` is what the deployment of
     the release came to, `stable_ended` that of the stable one. `sickness` says which check does not pass, `is_healthy`
-    that all do. `awaits_health`: the release is live, and was not healthy within the time of its proof. `healthy_for` is for how many seconds the release has been active, and the host healthy; None where it
-    is not. `is_held`: it is to deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or
-    proved, which may still go live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from;
-    `is_given_up`: nobody waits for it to get there, or to return. `is_cut_off`: the release is live, an agent ended
-    without a word before it was proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
+    that all do. `awaits_health`: the release is live, and was not healthy within the time of its proof. `healthy_for`
+    is for how many seconds the release has been active, and the host healthy; None where it is not. `is_held`: it is to
+    deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or proved, which may still go
+    live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from; `is_given_up`: nobody waits
+    for it to get there, or to return. `is_cut_off`: the release is live, an agent ended without a word before it was
+    proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
     """
 
     name: str
