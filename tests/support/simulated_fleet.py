@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from zoo_watcher.desired import Assignment, Desired
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import AppPaths, Release
@@ -197,6 +197,9 @@ class FakeSession:
     def commit(self, writes: list[Write]) -> bool:
         """As in `Session`."""
         self._fail_perhaps()
+        for write in writes:
+            if write.kind == SET and write.version == -1 and write.path not in self._ensemble.nodes:
+                raise RefusedError(write.path, f"{write.path} is not there")
         done = self._ensemble.commit(list(writes))
         self._fail_perhaps()
         return done

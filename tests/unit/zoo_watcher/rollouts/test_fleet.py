@@ -196,6 +196,18 @@ def test_when_a_rollout_is_done_no_host_looks_for_anything(begin: Begin) -> None
     assert all(host.turns - turns <= 6 for host, turns in zip(fleet.hosts, before))
 
 
+def test_a_lane_that_somebody_has_deleted_keeps_nobody_in_it(begin: Begin) -> None:
+    fleet = begin(1, 4, {"steps": [{"hosts": 2, "pause": True}], "from": OLD, "minHealthy": 0})
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "paused"))
+    fleet.run(10)
+    for path in [path for path in fleet.ensemble.nodes if "/lanes/" in path]:
+        del fleet.ensemble.nodes[path]
+    fleet.command("promote")
+    fleet.run(300)
+    assert fleet.state
+    assert fleet.state.phase == "done"
+
+
 def test_a_canary_that_is_ill_after_its_agent_has_begun_anew_keeps_the_others_from_the_release(begin: Begin) -> None:
     fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD})
     canary, *others = fleet.hosts
