@@ -246,6 +246,7 @@ class SimulatedHost:
         self.tries_at = None
         self._forget_goal()
         self.session = FakeSession(fleet.ensemble, fleet.chance, fleet.failures)
+        fleet.ensemble.nodes.setdefault(APP.roster_entry(self.name), Node(b"{}"))
         self.report()
         self.part = Participation(self, self.session, fleet.desired, self.wake, resumes=False)  # type: ignore[arg-type]
 
@@ -389,7 +390,7 @@ class Fleet:
         self.ensemble.clock = lambda: self.now
         release = Release(URL, NEW, "site", extra={"rollout": rollout, **keys})
         self.desired = Desired(GENERATION, count, release)
-        for path in ("/app", APP.agents, APP.history):
+        for path in ("/app", APP.agents, APP.history, APP.roster):
             self.ensemble.nodes[path] = Node(b"")
         self.ensemble.check = self.check
         self.most = 0

@@ -479,6 +479,22 @@ def test_a_failure_stops_a_rollout_where_its_commit_can_not_be_marked_by_itself(
     assert ("the mark of a bad commit is left as it is" in agent.log) is is_forbidden
 
 
+def test_a_canary_that_is_gone_when_its_soak_is_over_halts_the_rollout(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    canary, *others = fleet(3)
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"names": [canary.name], "soak": 8}]})
+    made.wait("soaking")
+    canary.kill()
+    reason = f"{canary.name} lost: it disappeared after it was proved"
+    assert made.wait("halted", 60)["reason"] == reason
+    assert lives(others) == {first}
+    canary.start()
+    wait_for(lambda: made.entries[canary.name] == "proved", "it is back, and healthy")
+
+
 def test_the_policy_counts_for_every_publisher(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,

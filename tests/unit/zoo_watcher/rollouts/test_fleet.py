@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.simulated_fleet import BAD, NEW, OLD, Fleet, SimulatedHost
+from support.simulated_fleet import APP, BAD, NEW, OLD, Fleet, SimulatedHost
 
 Begin = Callable[..., Fleet]
 
@@ -194,6 +194,41 @@ def test_when_a_rollout_is_done_no_host_looks_for_anything(begin: Begin) -> None
     fleet.run(300)
     assert [host.part and host.part.pause for host in fleet.hosts] == [None] * 4
     assert all(host.turns - turns <= 6 for host, turns in zip(fleet.hosts, before))
+
+
+@pytest.mark.parametrize(
+    ("becomes", "phase"), [("gone", "halted"), ("booted", "done"), ("taken out of the roster", "done")]
+)
+def test_a_canary_that_is_gone_when_its_soak_is_over_is_lost(begin: Begin, becomes: str, phase: str) -> None:
+    fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD, "minHealthy": 0})
+    canary, *others = fleet.hosts
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    canary.stop()
+    fleet.run(30)
+    if becomes == "booted":
+        canary.start()
+    if becomes == "taken out of the roster":
+        del fleet.ensemble.nodes[APP.roster_entry(canary.name)]
+    fleet.run(400)
+    assert fleet.state
+    assert fleet.state.phase == phase
+    assert {host.has for host in others} == {OLD if phase == "halted" else NEW}
+    if phase == "halted":
+        assert fleet.state.reason == "web0 lost: it disappeared after it was proved"
+        canary.start()
+        fleet.run(60)
+        assert fleet.entry(canary) == "proved"
+
+
+def test_each_canary_that_is_gone_is_lost_where_a_plan_accepts_that(begin: Begin) -> None:
+    plan = {"steps": [{"hosts": 3, "soak": 60}], "from": OLD, "minHealthy": 0, "maxInFlight": 3, "maxFailures": 2}
+    fleet = begin(1, 8, plan)
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    for host in [host for host in fleet.hosts if host.has == NEW][:2]:
+        host.stop()
+    fleet.run(600)
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.counts["lost"], fleet.state.counts["proved"]) == ("done", 2, 6)
 
 
 def test_a_lane_that_somebody_has_deleted_keeps_nobody_in_it(begin: Begin) -> None:

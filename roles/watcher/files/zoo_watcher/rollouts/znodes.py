@@ -258,6 +258,22 @@ class RolloutZnodes:
             reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
             return [name for name, read in reads.items() if read() is None]
 
+    def gone(self) -> list[str]:
+        """The proved hosts that are not live, and belong to the fleet."""
+        with session_trouble(self.paths.hosts):
+            names = [self._session.begin_list(path) for path in (self.paths.hosts, self._app.agents)]
+            entered, live = (set(read()) for read in names)
+            roster = {name: self._session.begin_read(self._app.roster_entry(name)) for name in entered - live}
+            entries = self._read_entries({name: f"{self.paths.hosts}/{name}" for name in roster})
+            return [
+                name for name, read in roster.items() if read() and name in entries and entries[name].state == PROVED
+            ]
+
+    def is_live(self, name: str) -> bool:
+        """Whether this host is live."""
+        with session_trouble(self._app.agents):
+            return self._session.begin_read(self._app.agent(name))() is not None
+
     def is_missing(self, name: str) -> bool:
         """Whether this host is on its way, and has disappeared."""
         with session_trouble(self.paths.in_flight):
