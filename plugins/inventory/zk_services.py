@@ -283,6 +283,11 @@ class _Names(NamedTuple):
     hosts: set[str]
 
 
+def _line(text: str) -> str:
+    """A text on one line, which can do nothing to a terminal: others may have written a part of it."""
+    return printable(" ".join(text.splitlines()))
+
+
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     """Hosts and groups from the children of registries."""
 
@@ -303,7 +308,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
-            raise AnsibleParserError(f"{path}: {exc}") from exc
+            raise AnsibleParserError(_line(f"{path}: {exc}")) from exc
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
         registries = [Registry.from_option(entry) for entry in self.get_option("registries")]
@@ -364,7 +369,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
-            self.display.warning(printable(" ".join(problem.splitlines())))
+            self.display.warning(_line(problem))
 
     # The last good answer
 
@@ -539,7 +544,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return self._compose(expression, variables)
         except Exception as exc:
             if self.get_option("strict"):
-                raise AnsibleError(f"{expression}: can't be evaluated for {variables['zk_path']}: {exc}") from exc
+                where = f"can't be evaluated for {variables['zk_path']}"
+                raise AnsibleError(_line(f"{expression}: {where}: {exc}")) from exc
             return None
 
     def _own_groups(self, live: Sequence[Registration], registries: Sequence[Registry]) -> set[str]:
@@ -580,4 +586,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for host in [host for name, host in self.inventory.hosts.items() if name not in names.hosts]:
             self.inventory.remove_host(host)
         for group in [group for name, group in self.inventory.groups.items() if name not in names.groups]:
+            for parent in group.parent_groups:
+                # Ansible itself leaves it there.
+                parent.child_groups = [child for child in parent.child_groups if child is not group]
+                parent.clear_hosts_cache()
             self.inventory.remove_group(group)

@@ -39,7 +39,7 @@ options:
         with the filter P(ansible.builtin.to_json#filter).
       - A value of Ansible Vault (C(!vault)), also in a list, is in no diff, no result and no log of the module. What is
         put together of one, or is in a file of variables that is encrypted as a whole, is not known to be secret;
-        before ansible-core 2.19 nor is what a template names.
+        before ansible-core 2.19 nor is what a template names. Nor is what was vaulted, and is not any more.
     type: raw
   there:
     description:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .records import AgentStatus
+from .records import STATES, AgentStatus
 from .shares import at_least, at_most, parse_share
 
 RETRY_TIMEOUT = 60.0
@@ -25,6 +25,10 @@ ANY_NUMBER = "100%"
 """How many hosts of the roster may be missing where nobody says another number: they are named, and no failure."""
 MOST_NAMED = 5
 """How many agents, and how many reasons, a message names."""
+MANY = 200
+"""The size of a fleet of which each look takes a while: that its agents go on ends no wait to have it shown."""
+QUIET = 2.0
+"""Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
 
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
@@ -106,8 +110,8 @@ class EarlierWait(NamedTuple):
 
     `seen` are the agents that were live already. `told` are the reasons that have been shown: the wait is over at any
     other one; None where nobody shows them. `stuck` are the seconds for which no agent could go on already. `moves` are
-    those of the rollout that have been shown: the wait is over at any other. So it is where not so many have proved it,
-    or have given up, as in `outcomes`; None where that is no news.
+    those of the rollout that have been shown: the wait is over at any other. So it is where `come_to` is not as in
+    `outcomes`, as far as these go; None where that is no news, or nothing was shown yet.
     """
 
     seen: Sequence[str] = ()
@@ -218,6 +222,7 @@ class FleetWait:
         self._outcomes = None if earlier.outcomes is None else tuple(earlier.outcomes)
         self._stuck_since: float | None = None
         self._over_at: float | None = None
+        self._quiet_until: float | None = None
 
     def look(
         self,
@@ -286,7 +291,7 @@ class FleetWait:
 
     def left(self, now: float) -> float:
         """Seconds after which to look again, also where nothing has changed."""
-        due = [self._deadline, *([self._over_at] if self._over_at is not None else [])]
+        due = [self._deadline, *(moment for moment in (self._over_at, self._quiet_until) if moment is not None)]
         if self._stuck_since is not None:
             due.append(self._stuck_since + self._limits.retry_timeout)
         return max(0.0, min(one for one in due if one > now or one == self._deadline) - now)
@@ -321,18 +326,28 @@ class FleetWait:
                     f"not proved by {len(pending)} of {len(result.verdict.names)}, none of which could go on{patience}"
                 )
                 return self._problem(result, what, pending)
-        return self._overdue(result, stand.goes_on) if self._has_news(result, stand) else None
+        return self._overdue(result, stand.goes_on) if self._has_news(result, stand, now) else None
 
-    def _has_news(self, result: WaitResult, stand: Stand) -> bool:
+    def _has_news(self, result: WaitResult, stand: Stand, now: float) -> bool:
         """Whether there is anything to show that has not been shown."""
         is_new_phase = self._moves is not None and stand.moves not in {None, self._moves}
         if self._told is None:
             return is_new_phase
-        # The first wait has shown nothing yet.
-        first = (0, 0) if self._moves is None and stand.moves is not None else None
-        shown = first if self._outcomes is None else self._outcomes
-        come_to = (len(result.verdict.proved), len(result.verdict.failed))
-        return is_new_phase or shown not in {None, come_to} or not set(self.reasons(result)) <= set(self._told)
+        is_reason = not set(self.reasons(result)) <= set(self._told)
+        return is_new_phase or self._has_moved(result, stand, now) or is_reason
+
+    def _has_moved(self, result: WaitResult, stand: Stand, now: float) -> bool:
+        """Whether agents have come to something, or without a rollout into another state, since that was shown."""
+        verdict = result.verdict
+        states = [result.agents[name].state for name in verdict.pending if name in result.agents]
+        numbers = come_to(len(verdict.proved), len(verdict.failed), states)
+        if self._outcomes is None and stand.moves is not None:
+            self._outcomes = (0, 0) if self._moves is None else None
+        elif self._outcomes is None and len(result.agents) <= MANY:
+            self._outcomes, self._quiet_until = numbers, now + QUIET
+        if self._outcomes is None or (self._quiet_until is not None and now < self._quiet_until):
+            return False
+        return numbers[: len(self._outcomes)] != self._outcomes
 
     def _note_stuck(self, result: WaitResult, now: float) -> None:
         """Remember since when nobody who is waited for can go on."""
@@ -381,6 +396,11 @@ class FleetWait:
         # Who is named and not live is among those that are waited for.
         missing = describe_missing(sorted(set(result.missing).difference(result.verdict.pending)))
         return result._replace(problem=_joined(f"{what}: {said}", missing, self._proof.advise(result.agents)))
+
+
+def come_to(proved: int, failed: int, states: Sequence[str]) -> tuple[int, ...]:
+    """How many have proved it, how many have given up, and how many of the others are in each of the `states`."""
+    return (proved, failed, *map(states.count, STATES))
 
 
 def _of(share: int | str, fleet: int) -> str:

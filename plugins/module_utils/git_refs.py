@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_published_url
-from .znode_names import has_control
+from .znode_names import has_control, printable
 
 # GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -28,6 +29,9 @@ else:
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
+SUBJECT_PATIENCE = 10
+"""Seconds that a git server gets to tell a commit's subject, without which a release can be published as well."""
+LONGEST_SUBJECT = 100
 ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "LC_ALL": "C"}
 
@@ -82,11 +86,26 @@ def _resolve_in_copy(url: str, commit_id: str) -> str:
             raise CommitError(f"ref: {url} has no commit {commit_id}, or more than one that begins so") from exc
 
 
-def _fetch(copy: git.Git, url: str, *words: str) -> bool:
+@functools.lru_cache(maxsize=1)
+def subject_of(url: str, commit_id: str) -> str | None:
+    """The first line of a commit's message, printable and shortened, for people; None where git does not give it."""
+    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
+        copy = _git(directory)
+        try:
+            copy.init("--bare", "--quiet", "--template=")
+            if not _fetch(copy, url, "--depth=1", commit_id, patience=SUBJECT_PATIENCE):
+                return None
+            said = copy.log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
+        except (git.GitCommandNotFound, git.GitCommandError):
+            return None
+    return printable(str(said)).strip()[:LONGEST_SUBJECT] or None
+
+
+def _fetch(copy: git.Git, url: str, *words: str, patience: int = PATIENCE) -> bool:
     """Fetch without files; whether the server gave what was asked for."""
     try:
         copy.fetch(
-            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
+            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=patience
         )
     except git.GitCommandError as exc:
         if says(exc.stderr, (*ABSENT, *REFUSED)):

@@ -67,8 +67,8 @@ def named(client: Any) -> Iterator[None]:
         known = identities(client) if _is_refusal(exc) else []
         if not known:
             raise
-        message = f"{exc}; to the server this connection is {', '.join(known)}"
-        raise ZooKeeperError(message, **exc.details) from exc.__cause__
+        exc.args = (f"{exc}; to the server this connection is {', '.join(known)}",)
+        raise
 
 
 def _is_refusal(exc: BaseException | None) -> bool:

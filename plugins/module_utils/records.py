@@ -404,6 +404,8 @@ class AgentStatus(_Record):
     `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
     `waits_for` is what a deployment waits for, in a word, while it can't go on: a reason to try again, or `health`.
     `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
+    `unit` is the systemd unit that it runs in, without `.service`. `failed_step` has the `step` in which the release
+    has failed, and the `seconds` after which it did.
     """
 
     name: str = _key("name", default="")
@@ -420,6 +422,8 @@ class AgentStatus(_Record):
     waits_for: str | None = _key("waitsFor", default=None)
     held: Mapping[str, str] | None = _key("held", default=None)
     drained: Mapping[str, str] | None = _key("drained", default=None)
+    unit: str | None = _key("unit", default=None)
+    failed_step: Mapping[str, Any] | None = _key("failedStep", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

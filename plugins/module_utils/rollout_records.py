@@ -115,17 +115,19 @@ class HostEntry(_Record):
     """What a host has come to in a rollout; `since` is RFC 3339, `message` says why it failed.
 
     `moves` is how often phase or step had changed by then: it tells a failure that was forgiven from a later one.
+    `step`, from 0, was open when it was admitted; None in an entry that another version has written.
     """
 
     state: str = _key("state", default="")
     since: str = _key("since", default="")
     message: str | None = _key("message", default=None)
     moves: int = _key("moves", default=0)
+    step: int | None = _key("step", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_choice("state", self.state, ENTRIES)
-        _check_numbers(self, ("moves",))
+        _check_numbers(self, ("moves",) if self.step is None else ("moves", "step"))
         _check_texts(self, ("since", *([] if self.message is None else ["message"])))
 
     @property

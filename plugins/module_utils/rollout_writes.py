@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .records import AppPaths
 from .rollout_events import Decision
-from .rollout_records import HostEntry, RolloutPaths, RolloutRecord
+from .rollout_records import ADMITTED, URGENT, HostEntry, RolloutPaths, RolloutRecord
 
 CREATE = "create"
 SET = "set"
@@ -30,11 +30,12 @@ class Write(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """The host that a change is about: its name, what it had in the rollout, and what its new entry says."""
+    """The host that a change is about: its name, what it had in the rollout, since which step, and what it says now."""
 
     name: str
     before: str | None
     message: str | None = None
+    step: int | None = None
 
 
 def begin_writes(root: str, state: RolloutRecord, now: str) -> list[Write]:
@@ -56,21 +57,29 @@ def change_writes(
     writes = [Write(SET, root, state.to_node(), version)]
     if state.moves != before.moves:
         writes.append(Write(SET, RolloutPaths(root).gate, state.gate.to_node()))
-    return [*writes, *(_entry_writes(root, decision, now, host) if host else [])]
+    return [*writes, *(_entry_writes(root, before, decision, now, host) if host else [])]
 
 
-def entry_of(decision: Decision, now: str, message: str | None) -> HostEntry | None:
-    """The entry of the host that a decision is about."""
-    return HostEntry(decision.entry, now, message, decision.state.moves) if decision.entry else None
+def entry_of(
+    before: RolloutRecord, decision: Decision, now: str, message: str | None, step: int | None
+) -> HostEntry | None:
+    """The entry of the host that a decision is about; `before` is the state in which it was taken.
+
+    `step` is that of the entry before: whatever becomes of the host later, it was admitted there.
+    """
+    if decision.entry is None:
+        return None
+    is_new = step is None or decision.entry in {ADMITTED, URGENT}
+    return HostEntry(decision.entry, now, message, decision.state.moves, before.step if is_new else step)
 
 
-def _entry_writes(root: str, decision: Decision, now: str, host: Actor) -> list[Write]:
+def _entry_writes(root: str, before: RolloutRecord, decision: Decision, now: str, host: Actor) -> list[Write]:
     paths, entry = RolloutPaths(root), decision.entry
     if entry == host.before:
         return []
     old = paths.entry(host.name, host.before) if host.before else None
     new = paths.entry(host.name, entry) if entry else None
-    record = entry_of(decision, now, host.message)
+    record = entry_of(before, decision, now, host.message, host.step)
     value = record.to_node() if record else b""
     if old == new and new:
         return [Write(SET, new, value)]

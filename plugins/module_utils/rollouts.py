@@ -59,8 +59,13 @@ class Rollout:
             "reason": self.state.reason,
             "from": self.state.stable and self.state.stable["commitId"],
             "plan": self.state.plan,
-            "hosts": {name: entry.to_object() for name, entry in sorted(self.entries.items())},
+            "hosts": {name: _in_result(entry) for name, entry in sorted(self.entries.items())},
         }
+
+
+def _in_result(entry: HostEntry) -> dict[str, Any]:
+    """A host's entry as a module returns it: people count steps from 1."""
+    return {**entry.to_object(), **({} if entry.step is None else {"step": entry.step + 1})}
 
 
 def read_rollout(client: KazooClient, paths: AppPaths, generation: int) -> Rollout | None:

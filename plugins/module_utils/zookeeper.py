@@ -4,7 +4,7 @@
 """Sessions with an ensemble, and reading many znodes at once.
 
 `connect` opens a session, once, and fails within `connect_timeout`; inside it every error of ZooKeeper's is a
-`ZooKeeperError` whose text is one line for a person.
+`ZooKeeperError` whose text is one line for a person, and that of a refusal also says who the connection is.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ from .connection import (
     make_client,
     translated,
 )
+from .identity import named
 
 try:
     from kazoo import exceptions as kazoo_errors
     from kazoo.client import KazooClient
     from kazoo.handlers.threading import KazooTimeoutError
-    from kazoo.protocol.states import ZnodeStat
+    from kazoo.protocol.states import KazooState, ZnodeStat
 except ImportError:
     pass  # `connect` says so
+
+SETTLING = 2.0
+"""Seconds after a reconnection in which a server may refuse what it allows: it may not know yet who the client is."""
+ASK_AGAIN = 0.2
+"""Seconds after which what was refused then is asked again."""
 
 STOP_TIMEOUT = 2.0
 """Seconds that ending a session may take; after that it is left to expire."""
@@ -103,8 +109,9 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
     )
     if options.get("sasl_mechanism"):
         _Login(client, options["connect_timeout"])
+    _Refusals(client)
     try:
-        with translated(None):
+        with named(client), translated(None):
             _start(client, options, last_words)
             yield client
     finally:
@@ -146,6 +153,48 @@ class _Login:
             raise kazoo_errors.ConnectionDropped("the login was not taken") from exc
         self._taken, self._refused_since = True, None
         return timeouts
+
+
+class _Refusals:
+    """Stands before a client's requests: what is refused right after a reconnection is asked again, while `SETTLING`.
+
+    A refused request has done nothing, so that asking again is safe, of a transaction too.
+    """
+
+    def __init__(self, client: KazooClient) -> None:
+        self._ask = client._call
+        client._call = self._call
+        self._was_connected = False
+        self._settled_at = 0.0
+        client.add_listener(self._note_state)
+
+    def _note_state(self, state: str) -> None:
+        if state == KazooState.CONNECTED:
+            if self._was_connected:
+                self._settled_at = time.monotonic() + SETTLING
+            self._was_connected = True
+
+    def _call(self, request: Any, answer: Any) -> Any:
+        take, fail = answer.set, answer.set_exception
+
+        def unless_refused(give: Any, value: Any) -> None:
+            if time.monotonic() < self._settled_at and _is_refused(value):
+                again = threading.Timer(ASK_AGAIN, self._ask, (request, answer))
+                again.daemon = True
+                again.start()
+            else:
+                give(value)
+
+        answer.set = lambda value=None: unless_refused(take, value)
+        answer.set_exception = lambda exc: unless_refused(fail, exc)
+        return self._ask(request, answer)
+
+
+def _is_refused(answer: Any) -> bool:
+    """Whether an answer, or one of those to a request for several things, is a refusal."""
+    whole = answer[0] if isinstance(answer, tuple) else answer  # multiRead's has its size too
+    answers = whole if isinstance(whole, list) else [whole]
+    return any(isinstance(one, kazoo_errors.NoAuthError) for one in answers)
 
 
 def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWords) -> None:

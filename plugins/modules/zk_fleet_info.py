@@ -101,7 +101,7 @@ options:
         description: The moves of the rollout that were shown.
         type: int
       outcomes:
-        description: How many agents had proved it, and how many had given up, as was shown.
+        description: What the agents had come to, as was shown.
         type: list
         elements: int
       states:
@@ -271,6 +271,14 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    failedStep:
+      description: The C(step) in which the release has failed, and the C(seconds) after which it did.
+      type: dict
+      returned: when one of the steps has failed
+    unit:
+      description: The systemd unit that it runs in, whose journal has its log.
+      type: str
+      returned: when it runs in one of the role's
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
@@ -371,10 +379,10 @@ rollout:
       description:
         - What each host has come to, by its name. One that is not in it was not admitted.
         - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), and where it is known C(message).
+          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
       type: dict
       returned: always
-      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00"}}
+      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 degraded:
   description:
     - What is not as it should be beside the release, a line each, that is which agents are held or drained, what keeps

@@ -196,7 +196,7 @@ options:
         description: The moves of the rollout that were shown.
         type: int
       outcomes:
-        description: How many agents had proved it, and how many had given up, as was shown.
+        description: What the agents had come to, as was shown.
         type: list
         elements: int
   _gated:
@@ -428,6 +428,14 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    failedStep:
+      description: The C(step) in which the release has failed, and the C(seconds) after which it did.
+      type: dict
+      returned: when one of the steps has failed
+    unit:
+      description: The systemd unit that it runs in, whose journal has its log.
+      type: str
+      returned: when it runs in one of the role's
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
@@ -562,10 +570,10 @@ rollout:
       description:
         - What each host has come to, by its name. One that is not in it was not admitted.
         - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), and where it is known C(message).
+          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
       type: dict
       returned: always
-      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00"}}
+      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 unknown_hosts:
   description: Hosts that a step of the rollout names, and that are not in the fleet. The module warns of them.
   returned: when there are any, and something is published
@@ -722,7 +730,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
-from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve, subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
     Lock,
     Locked,
@@ -744,6 +752,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLOUT,
+    SUBJECT,
     Published,
     ReleaseProof,
     begin_anew,
@@ -875,6 +884,14 @@ def with_rollout(release: Release, rollout: Any) -> Release:
     return replace(release, extra={**release.extra, ROLLOUT: content})
 
 
+def with_subject(release: Release) -> Release:
+    """The release with its commit's subject, where git gives that."""
+    if SUBJECT in release.extra:
+        return release
+    subject = subject_of(release.url, release.commit_id)
+    return replace(release, extra={**release.extra, SUBJECT: subject}) if subject else release
+
+
 def commit_meanwhile(url: str, name: Any) -> str:
     """The commit that servers are to have meanwhile. One that is named in full need not be in the repository any more.
 
@@ -949,6 +966,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     published = read_published(client, paths)
     release, default_plan = wanted_release(client, paths, options, published)
     same = release.same_as(published.release) and not options["force"]
+    release = with_subject(release) if not same and options["state"] == "published" else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
@@ -1101,7 +1119,10 @@ def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result:
     """What is told to who attends a rollout that waits for its gates, while somebody holds the lock: `_lock`."""
     if not options["_attended"] or options["force"] or result.get("rollout", {}).get("waits_for") != GATES:
         return {}
-    lock, now = read_lock(client, paths), right_now()
+    try:
+        lock, now = read_lock(client, paths), right_now()
+    except ZooKeeperError:
+        return {}  # it is read again before a gate is passed
     return {"_lock": lock.describe(now)} if lock.holds(now) else {}
 
 

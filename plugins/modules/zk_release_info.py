@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an application should run, what was published before, and who has locked it."""
+"""What an application should run, how it is rolled out, what was published before, and who has locked it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ module: zk_release_info
 short_description: Read an application's desired release and its history from ZooKeeper
 version_added: 0.1.0
 description:
-  - Reads the desired release, the releases that were published before, with what each has come to, and who has locked
-    the application.
+  - Reads the desired release, how it is with its rollout, the releases that were published before, with what each has
+    come to, and who has locked the application.
   - What the servers say of it is told by M(zoo.deploy.zk_fleet_info), which also waits for them.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
@@ -98,6 +98,80 @@ lock:
       description: All of that in a sentence.
       type: str
       returned: always
+rollout:
+  description: How it is with the rollout of the desired release.
+  returned: where it is rolled out
+  type: dict
+  contains:
+    phase:
+      description: C(running), C(soaking), C(paused), C(halted), C(rolling_back), C(done) or C(rolled_back).
+      type: str
+      returned: always
+    step:
+      description: The step that is open, from 1.
+      type: int
+      returned: always
+    steps:
+      description: How many steps there are.
+      type: int
+      returned: always
+    moves:
+      description: How often phase or step have changed.
+      type: int
+      returned: always
+    waits_for:
+      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      type: str
+      returned: always
+    says:
+      description: What it waits for, or how it has ended, in a sentence.
+      type: str
+      returned: always
+    places:
+      description: How many hosts may be on their way at once.
+      type: int
+      returned: always
+    fleet:
+      description: How many hosts were there when they were last counted.
+      type: int
+      returned: always
+    counts:
+      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      type: dict
+      returned: always
+      sample: {proved: 3, failed: 1}
+    since:
+      description: When phase or step last changed, RFC 3339.
+      type: str
+      returned: always
+    bad:
+      description: Why its commit is marked as bad.
+      type: str
+      returned: where it is, once the rollout has stopped
+    by:
+      description: The person who did that; empty where it was none.
+      type: str
+      returned: always
+    reason:
+      description: Why it is in this phase; empty where nothing is to be said.
+      type: str
+      returned: always
+    from:
+      description: The commit of the release that hosts have while they wait; null where there is none.
+      type: str
+      returned: always
+    plan:
+      description: C(rollout) as it was published, or as the policy has it.
+      type: raw
+      returned: always
+    hosts:
+      description:
+        - What each host has come to, by its name. One that is not in it was not admitted.
+        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
+          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
+      type: dict
+      returned: always
+      sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 history:
   description: What was published, the newest first, at most 50.
   returned: success
@@ -141,7 +215,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.lock import read_lock, 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.release_outcomes import outcomes
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, read_history, read_published
-from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import bad_commits, read_rollouts
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import bad_commits, read_rollouts, rollout_result
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 
@@ -155,6 +229,7 @@ def gather(client: Any, app: str) -> dict[str, Any]:
         "release": published.release.to_object() if published.release else None,
         "problem": published.problem,
         "lock": read_lock(client, paths).to_object(right_now()),
+        **rollout_result(client, paths, published.generation),
         "history": [{**describe(entry), "outcome": outcome} for entry, outcome in zip(history, words)],
     }
 

@@ -230,7 +230,8 @@ options:
 notes:
   - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
   - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
-  - Of what is deleted, a diff has the paths, and no values; they may have been secret.
+  - Of what is deleted, a diff has the paths, and no values; they may have been secret. Of what is changed to another
+    O(value), it has the value of before; where that was a secret one, run that task without C(--diff).
   - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
     time.
   - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
@@ -465,7 +466,6 @@ from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
@@ -537,7 +537,7 @@ def main() -> None:
     options = module.params
     try:
         wanted = desired_znodes(options)
-        with connect(options) as client, named(client):
+        with connect(options) as client:
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
     except ZooKeeperError as exc:
         module.fail(exc)

@@ -106,8 +106,8 @@ def _is_secret(value: Any) -> bool:
 
 
 def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
-    """What is below a znode; where nothing is, the znode itself."""
-    yield next(inside, {"path": path})
+    """What is below a znode; where nothing is, the znode itself, without a value: that of before may be a secret."""
+    yield next(inside, {"path": path, "secret_value": ""})
     yield from inside
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import NOT_LIVE, listed, reason_of
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import MANY, NOT_LIVE, come_to, listed, reason_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 
@@ -34,8 +34,6 @@ FLEET = (
     *("generation", "commit_id", "served", "states", "failures", "missing_agents", "rollout"),
 )
 """What the module knows better each time that it has seen the fleet."""
-MANY = 200
-"""The size of a fleet of which each turn takes a while: its progress is shown every `PATIENCE` seconds, not earlier."""
 NAMED = 5
 """How many of the agents that are waited for a line of progress names."""
 
@@ -44,7 +42,7 @@ class FleetTurn(NamedTuple):
     """One more wait: its `seconds`, those that are `left` of all, and what the module is to know of the turns before.
 
     `agents` were live already; for `stuck` seconds none could go on; the reasons `told` were shown, and so was the
-    rollout with so many `moves`, and how many had proved it and given up (`outcomes`; None where others are no news).
+    rollout with so many `moves`, and what the agents had come to (`outcomes`; None where that is no news).
     """
 
     seconds: float
@@ -102,10 +100,11 @@ def wait_on(
         live.update(seen(result, named))
         show.shown.update(outcomes(latest))
         turn = FleetTurn(seconds, left, sorted(live), began - (stuck_since or began), told)
-        latest = run(turn._replace(moves=(result.get("rollout") or {}).get("moves"), outcomes=counted(result)))
+        shown = None if files else counted(result)
+        latest = run(turn._replace(moves=(result.get("rollout") or {}).get("moves"), outcomes=shown))
         result = combined(result, latest)
         spent = time.monotonic() - began
-        if result.get("timed_out") and spent < seconds:
+        if result.get("timed_out") and spent < seconds and not is_seen(latest):
             time.sleep(min(PAUSE, left - spent))
         began = time.monotonic()
         result["elapsed"] = round(began - published, 3)
@@ -160,12 +159,14 @@ def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def counted(result: Mapping[str, Any]) -> list[int] | None:
-    """How many agents of a rollout have proved it, and how many have given up; None where others are no news."""
-    if not result.get("rollout") or not 0 < len(result.get("agents", [])) <= MANY:
+    """What the agents have come to; of a rollout, not their states. None where that is no news."""
+    agents = result.get("agents", [])
+    if not 0 < len(agents) <= MANY:
         return None
-    others = {*result["failed_agents"], *result["pending_agents"]}
-    proved = [agent["name"] for agent in result["agents"] if agent["name"] not in others]
-    return [len(proved), len(result["failed_agents"])]
+    failed, pending = result["failed_agents"], set(result["pending_agents"])
+    proved = [agent["name"] for agent in agents if agent["name"] not in pending.union(failed)]
+    numbers = come_to(len(proved), len(failed), [agent["state"] for agent in agents if agent["name"] in pending])
+    return [*(numbers[:2] if result.get("rollout") else numbers)]
 
 
 def progress(
@@ -177,14 +178,14 @@ def progress(
 ) -> list[str]:
     """How far the fleet is, and who is waited for or missing.
 
-    Further lines are what hosts of a rollout have come to that were not `shown`, and the reasons that are not `told`.
+    Further lines are what hosts have come to that were not `shown`, and the reasons that are not `told`.
     In an outage the line is about that. An agent's state and its reason are about the release, and say nothing of
     `files`.
     """
     line = f"{seconds:5.0f} s  {_how_far(result, files)}"
     if files:
         return [line]
-    hosts = news(result, shown or {}) if result.get("rollout") else []
+    hosts = news(result, shown or {}) if result.get("commit_id") else []
     why = [f"{listed(names)}: {brief(reason)}" for reason, names in reasons(result).items() if reason not in told]
     return [line, *(f"{'':9}{text}" for text in [*hosts, *why])]
 

@@ -20,6 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     ZooKeeperError,
     is_outage,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 with contextlib.suppress(ImportError):  # `connect` says so
@@ -49,13 +50,19 @@ def ask(options: Mapping[str, Any], question: Callable[[Any], Result]) -> Result
         client = _SESSIONS[key].client
         try:
             if client.connected:
-                return question(client)
+                return _answer(question, client)
         except ZooKeeperError as exc:
             if not _is_lost(exc):
                 raise
         _SESSIONS.pop(key).end()
     _SESSIONS[key] = _begin(options)
-    return question(_SESSIONS[key].client)
+    return _answer(question, _SESSIONS[key].client)
+
+
+def _answer(question: Callable[[Any], Result], client: Any) -> Result:
+    """What a question finds out; a refusal says who the client is, as within `connect`."""
+    with named(client):
+        return question(client)
 
 
 def _is_lost(exc: ZooKeeperError) -> bool:

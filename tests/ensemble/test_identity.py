@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, UnimplementedError
 from kazoo.security import make_digest_acl
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, translated
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError, translated
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities, named
 from support.client import connected
 from support.ensemble import Ensemble
+from support.inventory import Inventory, run
+from support.lookups import LookupFailed, lookups
 from support.module import run_module
 from support.playbook import ROOT
 
@@ -75,3 +78,59 @@ def test_a_server_that_does_not_tell_leaves_the_refusal_as_it_is(error: Exceptio
         raise NoAuthError
     assert str(caught.value).startswith("/closed: permission denied (NoAuth)")
     assert "this connection is" not in str(caught.value)
+
+
+TOLD = "to the server this connection is digest ann, ip 127.0.0.1"
+
+
+@pytest.fixture
+def closed_app(zk: KazooClient, app: str) -> str:
+    """An application whose records only somebody else may use."""
+    for name in ("config", "history", "agents", "roster", "rollouts", "policy"):
+        zk.ensure_path(f"{app}/{name}")
+        zk.set_acls(f"{app}/{name}", [make_digest_acl("owner", "secret", all=True)])
+    zk.set_acls(app, [make_digest_acl("owner", "secret", all=True)])
+    return app
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("zk_znode_info", {"path": "{app}"}),
+        ("zk_znode_info", {"path": "{app}", "wait_for": {"value": "x"}}),
+        ("zk_release_info", {"app": "{app}"}),
+        ("zk_release", {"app": "{app}", "url": "file:///site.git", "ref": "1" * 40, "relative_path": "site"}),
+        ("zk_fleet", {"app": "{app}", "names": ["a"]}),
+        ("zk_fleet_info", {"app": "{app}"}),
+        ("zk_lock", {"app": "{app}", "reason": "holidays"}),
+    ],
+)
+def test_every_module_says_who_was_refused(
+    ensemble: Ensemble, closed_app: str, module: str, options: dict[str, Any]
+) -> None:
+    given: Any = {name: closed_app if value == "{app}" else value for name, value in options.items()}
+    refused = run_module(ROOT / f"plugins/modules/{module}.py", hosts=ensemble.hosts, **given, **USER)
+    assert refused["failed"]
+    assert "permission denied (NoAuth)" in refused["msg"]
+    assert refused["msg"].endswith(TOLD)
+
+
+def test_a_lookup_says_it_too_with_a_session_that_is_kept(ensemble: Ensemble, closed: str, zk: KazooClient) -> None:
+    zk.create(f"{closed}/child/open", b"green")
+    variables = {"zk_hosts": ensemble.hosts, **{f"zk_{name}": value for name, value in USER.items()}}
+    with lookups({}) as process:
+        for _time in range(2):
+            with pytest.raises(LookupFailed, match=TOLD):
+                process.run("zoo.deploy.zk_znode", [closed], variables)
+            assert process.run("zoo.deploy.zk_znode", [f"{closed}/child/open"], variables) == ["green"]
+
+
+def test_the_inventory_says_it_too(ensemble: Ensemble, closed: str, tmp_path: Path) -> None:
+    inventory = Inventory(tmp_path, ensemble.hosts)
+    inventory.options.update({"registries": [{"path": closed}], "unreachable_action": "fail", **USER})
+    assert TOLD in " ".join(run("ansible-inventory", "-i", str(inventory.file()), "--list").stderr.split())
+
+
+def test_an_error_keeps_its_kind(zk: KazooClient, closed: str) -> None:
+    with pytest.raises(Overtaken, match="this connection is"), named(zk):
+        raise Overtaken("once more", path=closed) from NoAuthError()

@@ -93,6 +93,54 @@ def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_roo
     one.settle(later)
 
 
+@pytest.mark.parametrize("file_system", [tmpfs, ext4])
+def test_a_release_that_takes_the_agent_down_on_a_full_disk_is_given_up_all_the_same(
+    mounts: ExitStack, host: Hosts, ledger: Ledger, file_system: Callable[[ExitStack, Host], None]
+) -> None:
+    one = host(min_free_bytes=0, min_free_inodes=0)
+    file_system(mounts, one)
+    one.start().settle()
+    before = one.origin.head
+    deadly = one.origin.commit({"index.html": "deadly\n"})
+    for commit_id in (deadly, before):
+        one.settle(commit_id)
+    one.agent.end(signal.SIGUSR2)
+    one.agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", f"[ $ZOO_COMMIT != {deadly} ] || kill -9 $PPID"]}
+    one.start()
+    wait_for(lambda: "watching, app=" in one.agent.log[one.logged :], "it has begun")
+    ledger.inject(f"a release that takes the agent down on a full disk, {file_system.__name__}")
+    fill(one.agent.base / "full")
+    generation = one.publish(deadly)
+    for _crash in range(2):
+        assert one.agent.process is not None
+        assert one.agent.process.wait(30) == -signal.SIGKILL
+        one.check_live(deadly)
+        one.start()
+    status = one.outcome(generation)
+    assert (status["state"], status["commitId"]) == ("rolled_back", before)
+    assert "given up: the agent ended without a word 2 times" in status["message"]
+    one.check_live(before)
+    one.check_registered()
+
+
+def test_a_disk_that_is_full_of_what_nobody_needs_has_room_for_the_next_release(
+    mounts: ExitStack, host: Hosts, ledger: Ledger
+) -> None:
+    one = host(min_free_bytes=1_000_000, min_free_inodes=0)
+    tmpfs(mounts, one)
+    one.start().settle()
+    own = one.agent.base / ".zoo"
+    for unneeded in (own / "releases" / ("b" * 40), own / "staging" / "left"):
+        unneeded.mkdir()
+        with (unneeded / "half").open("wb") as file:
+            file.write(bytes(1_500_000))
+    ledger.inject("a disk that is full of old releases")
+    fill(own / "releases" / ("b" * 40) / "full")
+    one.origin.commit({"index.html": "two\n"})
+    one.settle()
+    assert not (own / "releases" / ("b" * 40)).exists()
+
+
 def free_bytes(host: Host) -> int:
     """What is free on the disk of the base."""
     facts = os.statvfs(host.agent.base)

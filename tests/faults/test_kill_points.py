@@ -27,7 +27,20 @@ from zoo_watcher.wire.records import Release
 
 Hosts = Callable[..., Host]
 PYTHON = [sys.executable, "-m", "zoo_watcher"]
-AGENT_CALLS = ("mkdir", "rename", "symlink", "unlink", "fsync", "fchmod", "flock", "vfork", "write", "sendto", "kill")
+AGENT_CALLS = (
+    "mkdir",
+    "rename",
+    "symlink",
+    "link",
+    "unlink",
+    "fsync",
+    "fchmod",
+    "flock",
+    "vfork",
+    "write",
+    "sendto",
+    "kill",
+)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 

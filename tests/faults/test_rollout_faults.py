@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -18,9 +17,7 @@ from faults.support.rolling_fleet import RollingFleet, rolling_fleet
 from faults.support.rollout_storm import RolloutStorm
 from support.agent import Agent
 from support.ensemble import Ensemble
-from support.playbook import ROOT, start_playbook
 from support.rollout import Rollout
-from support.waiting import wait_for
 
 HOSTS_OF_FLEET = 12
 PLACES = 3
@@ -56,11 +53,6 @@ def _signal(agent: Agent, number: int) -> None:
         agent.process.send_signal(number)
 
 
-def command(made: Rollout, verb: str) -> None:
-    """What a person does to a rollout."""
-    patiently(lambda: made.command(verb))
-
-
 def check_lives(fleet: RollingFleet, *expected: str) -> None:
     """Every host has what is expected: one commit of all, or one for each."""
     wrong = {name: live for name, live in fleet.lives().items() if live not in expected}
@@ -83,7 +75,7 @@ def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet
         _signal(stopped, signal.SIGSTOP)
         ledger.inject("in a rollout: connections of the head of a lane swallowed")
         fleet.ways[cut_off.name].swallow()
-        command(made, "promote")
+        fleet.command(made, "promote")
         admitted = fleet.wait_entry(made, "admitted", {killed.name, stopped.name, cut_off.name})
         ledger.inject("in a rollout: kill -9 of an admitted agent")
         admitted.kill()
@@ -112,20 +104,8 @@ def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet
 
 def test_a_rollout_goes_on_where_who_published_it_is_killed(fleet: RollingFleet) -> None:
     before, release = fleet.origin.head, fleet.commit()
-    generation = fleet.generation
-    plan = {"from": before, "minHealthy": 0, "steps": [{"hosts": 1, "soak": 1}], "maxInFlight": PLACES}
-    given = {"hosts": fleet.servers.hosts, "app": fleet.app, "ref": release, "rollout": plan}
-    words = json.dumps({f"zoo_{name}": value for name, value in given.items()})
-    controller = start_playbook(ROOT / "playbooks/deploy.yml", "-e", words)
-    try:
-        wait_for(lambda: fleet.generation != generation, "it is published", 60)
-        made = Rollout(fleet.zk, fleet.app, fleet.generation)
-        fleet.wait_entry(made, "admitted")
-        assert controller.poll() is None
-    finally:
-        fleet.ledger.inject("in a rollout: kill -9 of the ansible-playbook that published it")
-        os.killpg(controller.pid, signal.SIGKILL)
-        controller.wait()
+    plan = {"from": before, "steps": [{"hosts": 1, "soak": 1}], "maxInFlight": PLACES}
+    made = fleet.roll_out_by_playbook(release, **plan)
     with fleet.looking(made, PLACES, before):
         made.wait("done", 60)
         fleet.wait_active(made.generation, release)

@@ -62,11 +62,11 @@ def test_fifty_agents_keep_to_the_limit_there_and_back_and_a_bad_release_reaches
     fleet.ledger.inject("fifty agents: a release in three steps")
     steps = [{"hosts": 1}, {"hosts": "20%"}]
     finish(fleet, fleet.roll_out(second, **{"from": first, "maxInFlight": PLACES, "steps": steps}), second)
+    third = fleet.commit()
+    survive_kills(fleet, second, third)
     fleet.ledger.inject("fifty agents: a rollback while the git server is gone")
     git.close()
-    plan = {"minHealthy": 0, "maxInFlight": PLACES}
-    made = Rollout(fleet.zk, fleet.app, fleet.publish(first, rolledBackFrom=second, rollout=plan))
-    finish(fleet, made, first)
+    finish(fleet, fleet.roll_back(second, third, maxInFlight=PLACES), second)
 
 
 def finish(fleet: RollingFleet, made: Rollout, commit: str) -> None:
@@ -78,6 +78,28 @@ def finish(fleet: RollingFleet, made: Rollout, commit: str) -> None:
     assert most > 1, "several were on their way at once"
     unproved = {name: entry for name, entry in made.entries.items() if entry != "proved"}
     fleet.ledger.judge(HOSTS, f"{unproved}, expected all to be proved" if unproved else "")
+
+
+def survive_kills(fleet: RollingFleet, before: str, release: str) -> None:
+    """See a rollout reach every host though who published it, hosts of each kind and the leader are killed."""
+    plan = {"from": before, "steps": [{"hosts": 1, "pause": True}], "maxInFlight": PLACES, "maxFailures": "100%"}
+    made = fleet.roll_out_by_playbook(release, **plan)
+    with fleet.looking(made, PLACES, before):
+        made.wait("paused", 60)
+        head = fleet.heads(made, PLACES)[0]
+        fleet.ledger.inject("in a rollout: kill -9 of the head of a lane")
+        head.kill()
+        fleet.command(made, "promote")
+        admitted = fleet.wait_entry(made, "admitted", {head.name})
+        fleet.ledger.inject("in a rollout: kill -9 of an admitted agent")
+        admitted.kill()
+        fleet.ledger.inject("in a rollout: kill -9 of the leader of the ensemble")
+        fleet.servers.leader.kill()
+        head.start()
+        admitted.start()
+        fleet.servers.start()
+        made.wait("done", 120)
+        fleet.wait_active(made.generation, release)
 
 
 def judge_limit(ledger: Ledger, moments: Iterable[set[str]]) -> int:

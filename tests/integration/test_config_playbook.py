@@ -147,6 +147,7 @@ def test_variables_are_published_and_a_server_that_joins_later_has_them_too(
     shop: Shop, agents: Callable[..., Agent], etc: Path, zk: KazooClient
 ) -> None:
     values = {"limits": {"orders": 100, "kinds": ["a", "b"]}, "empty": None, "note": "{{ 'tem' ~ 'plate' }}"}
+    values["was"] = "a value"
     said = shop.publish(source=False, config_values=values, min_agents=0)
     assert "0 of 0 servers have it" in said
     found = {name: zk.get(f"{shop.path}/{name}")[0] for name in ("limits", "limits/orders", "empty", "note")}
@@ -156,8 +157,9 @@ def test_variables_are_published_and_a_server_that_joins_later_has_them_too(
     again = shop.publish(source=False, config_values=values)
     assert changes(again) == 0
     assert files(etc) == {"orders": "100"}
-    values["note"] = {"text": "another"}
+    values.update(note={"text": "another"}, was={})
     shop.publish(source=False, config_values=values, prune=True)
+    assert zk.get(f"{shop.path}/was")[0] == b""
     assert (zk.get(f"{shop.path}/note")[0], zk.get(f"{shop.path}/note/text")[0]) == (b"", b"another")
     assert changes(shop.publish(source=False, config_values=values, prune=True)) == 0
 

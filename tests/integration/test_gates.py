@@ -345,6 +345,42 @@ def test_a_lock_that_is_taken_while_gates_are_asked_keeps_the_next_step_closed(
     assert rollout.state["phase"] == "done"
 
 
+def test_a_pause_an_abort_and_going_back_are_told_to_the_command_of_whoever_runs_it(
+    agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, tmp_path: Path
+) -> None:
+    hook = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
+    for number in range(2):
+        agents(f"web{number}", hooks=hook).start().wait_live()
+    common = {"hosts": ensemble.hosts, "app": app}
+    release = {**common, "url": repository.url, "relative_path": "site"}
+    plan = {"minHealthy": 0, "onFailure": "rollback", "steps": [{"hosts": 1, "soak": 600}]}
+    first, second, broken = (repository.commit({"index.html": text}) for text in ("first", "second", "broken"))
+    wanted: dict[str, dict[str, Any]] = {
+        "first": {**release, "ref": first},
+        "soaks": {**release, "ref": second, "rollout": plan, "wait_timeout": 12},
+        "paused": {**common, "state": "paused", "reason": "latency"},
+        "paused_again": {**common, "state": "paused"},
+        "aborted": {**common, "state": "halted", "reason": "checkout fails"},
+        "rolled_back": {**common, "state": "rolled_back"},
+        "broken": {**release, "ref": broken, "rollout": plan},
+    }
+    tasks = [
+        {"zoo.deploy.zk_release": {**options, "notify": telling(tmp_path / name)}, "register": name}
+        for name, options in wanted.items()
+    ]
+    run = run_tasks(tmp_path, tasks)
+    phases = {name: [event["phase"] for event in told(tmp_path / name)] for name in wanted}
+    assert phases["soaks"][-1] == "soaking", run.output
+    assert (phases["first"], phases["paused"], phases["aborted"]) == ([], ["paused"], ["halted"])
+    assert phases["paused_again"] == [], "it is told once"
+    assert phases["rolled_back"][-1] == "done"
+    assert phases["broken"][-1] == "rolled_back"
+    (halted,) = told(tmp_path / "aborted")
+    assert (halted["reason"], halted["commit_id"], halted["step"]) == ("checkout fails", second, 1)
+    assert "after_activate" in told(tmp_path / "broken")[-1]["reason"]
+    assert run["rolled_back"]["commit_id"] == first
+
+
 def test_who_waits_for_a_soak_ends_with_ansible_playbook(
     agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, tmp_path: Path
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
 ) -> None:
     unhealthy = {"services": [{"path": f"{app}/service", "port": service.port}], "health_timeout": 0.2}
     for name in ("web1", "web2"):
-        agents(name, **unhealthy).start().wait_live()
+        agents(name, **unhealthy).start(ZOO_WATCHER_UNIT="zoo-watcher@shop.service").wait_live()
     given = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "min_agents": 2}
     words = [word for name, value in given.items() for word in ("-e", f"zoo_{name}={value}")]
     done = run_playbook(ROOT / "playbooks/deploy.yml", *words)
@@ -173,7 +173,9 @@ def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
     assert f"not proved by 2 of 2, none of which could go on: web1 and web2 are checking ({why}" in said
     head = repository.head[:10]
     assert f"the fleet serves {head}; desired is {head}: mend that, or deploy a fix" in said
-    assert said.index("FAILED after ") < said.index("not proved by 2 of 2")
+    assert re.search(rf"\nFAILED after \d+ s: web1 and web2: {re.escape(why)}", said), said
+    assert said.index("FAILED after ") < said.index("\nLogs: journalctl -u zoo-watcher@shop\n")
+    assert said.index("Logs: ") < said.index("not proved by 2 of 2")
     fatal = next(line for line in said.splitlines() if line.startswith("fatal: "))
     assert len(fatal) < 500
     assert '"agents"' not in said

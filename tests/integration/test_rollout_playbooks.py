@@ -108,7 +108,7 @@ def test_check_mode_says_who_would_change_in_which_step_and_changes_nobody(day: 
 
 def test_a_deployment_that_pauses_for_a_person_ends_well_and_says_what_is_next(day: Day) -> None:
     said = well(day["paused"])
-    assert re.search(r"web\d +active +\w{10} \w{10} [-\d]{10} [:\d]{8} proved in the rollout", said), said
+    assert re.search(r"web\d +active +\w{10} \w{10} [-\d]{10} [:\d]{8} proved in step 1", said), said
     assert len(re.findall(r"web\d +waiting +\w{10} .*drift: waits for its turn", said)) == 2, said
     assert "step 1 of 2 (1 server)  paused  [####..........] 1 of 3\n" in said
     assert "Next: promote.yml to go on, abort.yml to stop" in said
@@ -166,7 +166,11 @@ def test_the_history_says_what_each_publication_has_come_to(day: Day) -> None:
 
 def test_a_rollout_is_shown_while_it_goes_on_and_the_end_says_what_is_next(day: Day) -> None:
     said = day["broken"].stdout
-    assert re.search(r"\w+  \w{10} -> \w{10}  \(\w+@\S+\)\n", said), said
-    assert "marked as bad." in said
-    assert "Next: deploy a fix, or rollback.yml\nFAILED after " in said
-    assert said.index("FAILED after ") < said.index("fatal: ")
+    # The first line of each commit's message, as the publisher has asked git for it.
+    assert re.search(r'\w+  \w{10} "change" -> \w{10} "change"  \(\w+@\S+\)\n', said), said
+    assert re.search(
+        r"\nFAILED after \d+ s: web\d failed: hook after_activate .*\nThe fleet serves .*marked as bad\.\n", said
+    )
+    assert said.index("FAILED after ") < said.index("Next: deploy a fix, or rollback.yml\n") < said.index("fatal: ")
+    # Nobody guesses which unit that may be: these agents run in none.
+    assert "Logs:" not in said

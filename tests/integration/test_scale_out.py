@@ -105,3 +105,10 @@ def test_a_new_server_that_serves_the_release_of_before_until_its_turn_is_ready(
         f"web2                     waiting     2222222222 {app}/service/web2; serves the release of before: {message}"
         in said
     )
+
+
+def test_a_member_that_has_no_address_ends_it_with_its_name(play: Play) -> None:
+    code, said = play(watcher_hosts=["no-such-member.invalid:2181"], zoo_wait_timeout=3)
+    assert code == 2, said
+    assert "can't reach ZooKeeper at no-such-member.invalid:2181 within" in said
+    assert "retries left" not in said

@@ -272,6 +272,17 @@ def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
     assert "db1: a host goes by this name, so the group is db1_" in found.said
 
 
+def test_a_group_that_gives_way_to_a_host_leaves_no_trace_below_a_group_of_another_source(
+    beside: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/blue", "10.0.1.1")
+    group = {"key": "'blue'", "prefix": "", "separator": "", "parent_group": "databases"}
+    file = beside.file(registries=[f"{root}/*"], keyed_groups=[group])
+    graph = run("ansible-inventory", "-i", str(beside.directory / "hosts.ini"), "-i", str(file), "--graph")
+    inside = graph.stdout.partition("@databases:")[2].partition("\n  |--@")[0]
+    assert [line.strip(" |-") for line in inside.split("\n") if line] == ["@blue:", "blue@10.0.1.1", "db1"]
+
+
 def test_who_is_trusted_to_register_may_replace_a_host_of_another_source(
     beside: Inventory, zk: KazooClient, root: str
 ) -> None:
@@ -365,6 +376,14 @@ def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient,
 def test_a_warning_does_nothing_to_a_terminal(inventory: Inventory, zk: KazooClient, root: str) -> None:
     zk.create(f"{root}/web/a\u202eb\u200bc", b"odd", makepath=True)
     assert f"{root}/web/a?b?c: left out" in inventory.read(registries=[f"{root}/web"]).said
+
+
+def test_an_error_does_nothing_to_a_terminal(inventory: Inventory, zk: KazooClient, root: str) -> None:
+    path = f"{root}/web/a\u202eb"
+    zk.create(path, b'["10.0.0.1", "80"]', makepath=True)
+    said = inventory.read(registries=[f"{root}/web"], filters=["nothing.of.it"], strict=True).said
+    assert f"can't be evaluated for {root}/web/a?b: " in said
+    assert "\u202e" not in said
 
 
 def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(

@@ -637,6 +637,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         },
         "branches[0]: relativePath: expected a normalised relative path",
     ),
+    (
+        {"git_hook_branches": [{"branch": "main", "app": "/a", "relativ_path": "x"}]},
+        'git_hook_branches[0]: no such key "relativ_path"; did you mean relative_path',
+    ),
     ({"git_hook_wait": "perhaps"}, "git_hook_wait"),
     ({"git_hook_wait_timeout": 0}, "wait_timeout: expected more than 0 and at most 1000000000 seconds, got 0"),
     ({"git_hook_python": "/bin/false"}, "/bin/false does not run as Python on this host"),
@@ -673,7 +677,7 @@ def test_a_mistake_is_one_clear_line_and_puts_no_hook_there(
 ) -> None:
     server, before, run = refused[number]
     assert run.failed == 1
-    assert REFUSED[number][1] in run.output
+    assert REFUSED[number][1] in run.output.replace('\\"', '"')
     assert server.files == before
 
 

@@ -414,8 +414,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "watcher_remove_base: expected watcher_base",
     ),
     ({"watcher_install_dir": "/proc/zoo"}, "run with become, or choose other directories"),
-    ({"watcher_services": [{"path": "/service/x"}]}, "missing required arguments: port found in watcher_services"),
-    ({"watcher_hooks": {"after": ["true"]}}, "watcher_hooks.after. Supported parameters include: after_activate"),
+    ({"watcher_services": [{"path": "/service/x"}]}, "watcher_services[0]: the key port is missing"),
+    (
+        {"watcher_services": [{"path": "/service/x", "prot": 80, "port": 80}]},
+        'watcher_services[0]: no such key "prot"; did you mean port',
+    ),
+    (
+        {"watcher_services": [{"path": "/service/x", "port": 80, "check": {"timout": 2}}]},
+        'watcher_services[0].check: no such key "timout"; did you mean timeout',
+    ),
+    (
+        {"watcher_hooks": {"after": ["true"]}},
+        'watcher_hooks: no such key "after"; expected one of after_activate, before_activate',
+    ),
+    (
+        {"watcher_files": [{"znode": "/x", "dest": "/srv/x", "onchange": ["true"]}]},
+        'watcher_files[0]: no such key "onchange"; did you mean on_change',
+    ),
     ({"watcher_restart_units": ["nginx"]}, "restart_units: expected a list of units such as nginx.service"),
     ({"watcher_ssh_key": "/no/such/key"}, "ssh_key: /no/such/key: No such file or directory"),
     (
@@ -447,6 +462,7 @@ def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
     host, run = refused[number]
     assert run.failed == 1
     assert REFUSED[number][1] in run.output.replace('\\"', '"')
+    assert len(run.output) < 2000  # never the whole specification
     assert not host.config.exists()
 
 

@@ -44,36 +44,39 @@ class Keeper:
                 server = socket.create_connection(("127.0.0.1", self._port))
                 self._connections += client, server
                 threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
-                threading.Thread(target=_answers, args=(server, client), daemon=True).start()
+                threading.Thread(target=answers, args=(server, client), daemon=True).start()
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError), client, server:
-            frames = _frames(client)
-            for handshake in frames:
+            requests = frames(client)
+            for handshake in requests:
                 version, zxid, timeout, _session = struct.unpack_from("!iqiq", handshake)
                 fields = struct.pack("!iqiq", version, zxid, max(timeout, SHORTEST_SESSION), 0)
                 password = struct.pack("!i16x", 16)
-                _send(server, fields + password + handshake[len(fields + password) :])
+                send(server, fields + password + handshake[len(fields + password) :])
                 break
-            for request in frames:
+            for request in requests:
                 kind = struct.unpack_from("!i", request, 4)[0]
                 if kind in UNKNOWN:
                     self.hung_up_at.append(kind)
                     return
-                _send(server, request)
+                send(server, request)
 
 
-def _answers(server: socket.socket, client: socket.socket) -> None:
+def answers(server: socket.socket, client: socket.socket) -> None:
+    """Pass on what a server answers."""
     with contextlib.suppress(OSError), client, server:
         while chunk := server.recv(65536):
             client.sendall(chunk)
 
 
-def _frames(connection: socket.socket) -> Iterator[bytes]:
+def frames(connection: socket.socket) -> Iterator[bytes]:
+    """What a client sends, one request after the other."""
     with connection.makefile("rb") as stream:
         while len(size := stream.read(4)) == 4:
             yield stream.read(struct.unpack("!i", size)[0])
 
 
-def _send(connection: socket.socket, frame: bytes) -> None:
+def send(connection: socket.socket, frame: bytes) -> None:
+    """Send a request, or an answer."""
     connection.sendall(struct.pack("!i", len(frame)) + frame)

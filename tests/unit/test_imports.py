@@ -52,7 +52,11 @@ SELDOM_NEEDED = {
     "zoo_watcher.command_line",
     "zoo_watcher.files.reconciler",
     "zoo_watcher.metrics",
+    "zoo_watcher.releases.deployment",
+    "zoo_watcher.releases.apply_process",
+    "zoo_watcher.releases.live_proof",
     "zoo_watcher.rollouts",
+    "zoo_watcher.wire.rollout_records",
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 AT_REST = {
@@ -73,10 +77,10 @@ PLUGIN_ORDER = (
         *("plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"),
         "plugin_utils/fleet_turns",
     },
-    {"action", "inventory", "lookup", "modules"},
+    {"action", "filter", "inventory", "lookup", "modules"},
 )
 """The plugins' packages, the lowest first; those of one row do not know each other."""
-CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
+CONTROLLER = ("action", "filter", "inventory", "lookup", "plugin_utils")
 """What is never sent to a host: modules may not know it."""
 PLUGIN_LIBRARIES = {"ansible", "kazoo", "git"}
 CONTROLLER_LIBRARIES = {"jinja2"}
@@ -84,15 +88,15 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 
 MOST_FILES = {
     "modules/zk_ensemble_info": 5,
-    "modules/zk_fleet": 12,
-    "modules/zk_fleet_info": 16,
-    "modules/zk_lock": 11,
-    "modules/zk_release": 27,
-    "modules/zk_release_info": 15,
+    "modules/zk_fleet": 13,
+    "modules/zk_fleet_info": 17,
+    "modules/zk_lock": 12,
+    "modules/zk_release": 28,
+    "modules/zk_release_info": 16,
     "modules/zk_znode": 9,
-    "modules/zk_znode_info": 6,
-    "inventory/zk_services": 13,
-    "lookup/zk_znode": 6,
+    "modules/zk_znode_info": 7,
+    "inventory/zk_services": 14,
+    "lookup/zk_znode": 7,
 }
 """How many files a module sends to each host beside itself, and an inventory has Ansible compile: fewer are faster."""
 

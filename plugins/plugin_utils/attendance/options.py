@@ -77,7 +77,7 @@ def read_notification(option: Any) -> Notification | None:
 def _from_json(where: str, option: str) -> Any:
     try:
         return json.loads(option)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidOption(f"{where}: expected JSON, where it is a text: {exc}") from exc
 
 

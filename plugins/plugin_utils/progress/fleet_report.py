@@ -8,13 +8,14 @@ Pure: `result` is what `zk_release` and `zk_fleet_info` return.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import by_commit, listed, reason_of
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, describe_mark
+from ansible_collections.zoo.deploy.plugins.module_utils.records import GAVE_UP, AgentStatus, describe_mark
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 
@@ -29,6 +30,12 @@ WAITING = {"waiting": "waits for its turn", "halted": ""}
 """What is said of hosts that have not begun, in the state that they are in."""
 MOST_REASONS = 6
 """How many reasons are told."""
+WHY = "why: "
+"""How the reason of a rollout begins that is no host's."""
+MOST_UNITS = 3
+"""How many units whose journals are worth a look are named."""
+UNIT = re.compile(r"[A-Za-z0-9_.@:][A-Za-z0-9_.@:-]{0,255}")
+"""A unit's name that a person may paste into a shell, whoever has written it."""
 WIDTH = 160
 """Characters of a line where nobody says another number."""
 
@@ -68,13 +75,17 @@ def headline(result: Mapping[str, Any], app: str) -> str:
 
 
 def ending(result: Mapping[str, Any]) -> str:
-    """How a wait has ended, and after how long; empty where nothing was waited for."""
+    """How a wait has ended, and after how long; empty where nothing was waited for.
+
+    Of one that has failed, the first reason, with those who have it.
+    """
     if "agents" not in result or "elapsed" not in result:
         return ""
     proved = f"{len(proved_agents(result))} of {len(result['agents'])} have proved commit {short(result['commit_id'])}"
     missing = f"; {len(result['missing_agents'])} missing" if result.get("missing_agents") else ""
     if result.get("failed"):
-        return f"FAILED after {result['elapsed']:.0f} s: {proved}{missing}"
+        why_so = next(iter(reasons(result)), f"{proved}{missing}").removeprefix(WHY)
+        return f"FAILED after {result['elapsed']:.0f} s: {why_so}"
     since = "it was published" if result.get("changed") and "release" in result else "it was asked for"
     return f"{proved}, {result['elapsed']:.2f} s after {since}{missing}"
 
@@ -90,15 +101,50 @@ def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list
 
     Where another release was published during a wait, that is of the one which is desired now.
     """
-    later = result.get("overtaken_by")
-    result = result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
-    rows = list(table_rows(result)) if "agents" in result else []
+    return [*overview(result, now, width), *listed_reasons(reasons(result), width), *outlook(result)]
+
+
+def overview(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
+    """How far it is, and a row for each host."""
+    result = current(result)
+    return [how_far(result, now), *(table(list(table_rows(result)), width) if "agents" in result else [])]
+
+
+def reasons(result: Mapping[str, Any]) -> list[str]:
+    """Why the rollout has stopped, and why hosts have not proved it: each reason once, with those who have it."""
+    result = current(result)
+    stopped = brief((result.get("rollout") or {}).get("reason") or "")
+    groups = why(table_rows(result))
+    is_told = any(row.reason and row.reason in stopped for row in table_rows(result))
+    return [*([f"{WHY}{stopped}"] if stopped and not is_told else []), *groups]
+
+
+def outlook(result: Mapping[str, Any]) -> list[str]:
+    """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
+    later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
-    stopped, step = brief(rollout.get("reason") or ""), next_step(rollout) if rollout else ""
-    step = step if later is None else after_overtaking(**later)
-    reasons = [*([f"why: {stopped}"] if stopped else []), *why(rows, stopped)]
-    about = [*(table(rows, width) if "agents" in result else []), *_listed(reasons, width), *serves(result)]
-    return [line for line in [how_far(result, now), *about, f"Next: {step}" if step else ""] if line]
+    step = _after_failure(result) if later is None else after_overtaking(**later)
+    step = next_step(rollout) if rollout else step
+    return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
+
+
+def _after_failure(result: Mapping[str, Any]) -> str:
+    """What a person can do where hosts have failed that are not rolled out to; empty where none has."""
+    return "rollback.yml, or deploy a fix" if result.get("failed_agents") else ""
+
+
+def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result, of what is desired now."""
+    later = result.get("overtaken_by")
+    return result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
+
+
+def logs(result: Mapping[str, Any]) -> list[str]:
+    """How to read the journal of hosts that have not proved the release, and why; only units that agents name."""
+    named = {row.name for row in table_rows(result) if row.reason or row.state in GAVE_UP}
+    units = [agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named]
+    known = Counter(unit for unit in units if isinstance(unit, str) and UNIT.fullmatch(unit)).most_common(MOST_UNITS)
+    return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit, _number in sorted(known))}"] if known else []
 
 
 def after_overtaking(commit_id: str | None, generation: int | None) -> str:
@@ -110,10 +156,10 @@ def after_overtaking(commit_id: str | None, generation: int | None) -> str:
     return f"status.yml shows how {short(commit_id)} gets on, which was published meanwhile"
 
 
-def _listed(reasons: Sequence[str], width: int) -> list[str]:
+def listed_reasons(told: Sequence[str], width: int) -> list[str]:
     """Some reasons, each in as many lines as it needs."""
-    lines = [line for one in reasons[:MOST_REASONS] for line in wrapped(one, width, "  ")]
-    left = len(reasons) - MOST_REASONS
+    lines = [line for one in told[:MOST_REASONS] for line in wrapped(one, width, "  ")]
+    left = len(told) - MOST_REASONS
     return [*lines, *([f"  and {left} more reasons"] if left > 0 else [])]
 
 
@@ -191,9 +237,12 @@ def _joined(drift: str, shown: str) -> str:
 
 
 def _entry(name: str, rollout: Mapping[str, Any]) -> str:
-    """What a host has come to in a rollout that is not done."""
+    """What a host has come to in a rollout that is not done, and in which step."""
     entry = rollout.get("hosts", {}).get(name)
-    return f"{plain(entry['state'])} in the rollout" if entry and rollout.get("phase") != DONE else ""
+    if not entry or rollout.get("phase") == DONE:
+        return ""
+    where = f"step {entry['step']}" if entry.get("step") else "the rollout"
+    return f"{plain(entry['state'])} in {where}"
 
 
 def _moment(since: object) -> str:
@@ -219,11 +268,11 @@ def _line(row: Row, name: int, width: int) -> str:
     return cut(line.rstrip(), width)
 
 
-def why(rows: Iterable[Row], known: str = "") -> list[str]:
-    """Why hosts have not proved it, each reason once, with those who have it; what is `known` is not repeated."""
+def why(rows: Iterable[Row]) -> list[str]:
+    """Why hosts have not proved it, each reason once, with those who have it, that of those in trouble first."""
     groups: dict[str, list[str]] = {}
-    for row in rows:
-        if row.reason and not (known and (row.reason in known or known in row.reason)):
+    for row in sorted(rows, key=lambda row: row.rank):
+        if row.reason:
             groups.setdefault(row.reason, []).append(row.name)
     return [f"{listed(names)}: {reason}" for reason, names in groups.items()]
 

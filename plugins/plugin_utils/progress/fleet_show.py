@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
 
-from .fleet_report import ending, headline, report
+from .fleet_report import ending, headline, listed_reasons, outlook, overview, reasons, report
 from .host_line import PROVED, news, outcomes
 from .plain_text import plain
 
@@ -63,11 +63,17 @@ class Show:
         if tells:
             width = max(display.columns, NARROWEST)
             head = "" if self._has_begun else headline(result, self._app)
-            self.tell([head, *self._failures(result), *report(result, now, width)])
-            self.tell([ending(result)], constants.COLOR_ERROR if result.get("failed") else constants.COLOR_OK)
+            self.tell([head, *self._failures(result), *overview(result, now, width)])
+            told, end = reasons(result), ending(result)
+            if result.get("failed") and end:
+                self.tell([end], constants.COLOR_ERROR)
+                self.tell([*listed_reasons(told[1:], width), *outlook(result)])
+            else:
+                self.tell([*listed_reasons(told, width), *outlook(result)])
+                self.tell([end], constants.COLOR_OK)
         return {**result, "report": list(filter(None, [headline(result, self._app), *report(result, now)]))}
 
     def _failures(self, result: Mapping[str, Any]) -> list[str]:
         """What those have come to that failed since the last line; who has proved it is in the table."""
         proved = {name: one for name, one in outcomes(result).items() if one == PROVED}
-        return [f"{'':9}{line}" for line in news(result, {**self.shown, **proved})] if result.get("rollout") else []
+        return [f"{'':9}{line}" for line in news(result, {**self.shown, **proved})] if result.get("commit_id") else []

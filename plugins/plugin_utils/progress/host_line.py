@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import MOST
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import listed
 
 from .plain_text import SHORT, plain
 
@@ -16,7 +17,9 @@ PROVED = "proved"
 FAILED = "failed"
 LOST = "lost"
 MOST_NEWS = 10
-"""How many hosts that have come to something a line of progress is followed by; the others are counted."""
+"""How many hosts that have come to something a line of progress is followed by; of more, a line has all of a kind."""
+_UPPER = {FAILED: "FAILED"}
+"""How a line has what nobody should miss."""
 STEPS = ("fetching", "staging", "before_activate", "activating", "after_activate", "checking")
 """The steps of a deployment of which a line gives the seconds, in their order."""
 
@@ -35,12 +38,14 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def news(result: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
-    """What hosts have come to that was not `shown`, those in trouble first; the others of many are counted."""
+    """What hosts have come to that was not `shown`, those in trouble first; of many, a line has all of a kind."""
     known = {agent["name"]: agent for agent in result.get("agents", [])}
     changed = {name: one for name, one in outcomes(result).items() if shown.get(name) != one}
     order = sorted(changed, key=lambda name: ((FAILED, LOST, PROVED).index(changed[name]), name))
-    lines = [f"{plain(name)}  {course(known.get(name, {}), changed[name])}" for name in order[:MOST_NEWS]]
-    return [*lines, *([f"and {len(order) - MOST_NEWS} more"] if len(order) > MOST_NEWS else [])]
+    if len(order) <= MOST_NEWS:
+        return [f"{plain(name)}  {course(known.get(name, {}), changed[name])}" for name in order]
+    kinds = {kind: [name for name in order if changed[name] == kind] for kind in (FAILED, LOST, PROVED)}
+    return [f"{plain(listed(names))}  {_UPPER.get(kind, kind)}" for kind, names in kinds.items() if names]
 
 
 def course(agent: Mapping[str, Any], outcome: str) -> str:
@@ -53,12 +58,18 @@ def course(agent: Mapping[str, Any], outcome: str) -> str:
     if outcome == PROVED:
         return "  ".join([*steps, PROVED])
     state = agent.get("state")
-    if outcome == FAILED and known.get("activating") is not None and "checking" not in known:
-        steps.append("checking FAILED")
-    else:
-        steps.append("FAILED")
+    steps.append(_failure(agent))
     back = f"back on {short(agent.get('commitId'))}" if state == "rolled_back" else ""
     return "  ".join(filter(None, [*steps, back]))
+
+
+def _failure(agent: Mapping[str, Any]) -> str:
+    """The step that has failed, and after how many seconds, where the agent says that."""
+    failed = agent.get("failedStep")
+    if not isinstance(failed, Mapping) or failed.get("step") not in STEPS:
+        return "FAILED"
+    seconds = f" {failed['seconds']:.2f} s" if _is_seconds(failed.get("seconds")) else ""
+    return f"{failed['step']} FAILED{seconds}"
 
 
 def _is_seconds(value: Any) -> bool:

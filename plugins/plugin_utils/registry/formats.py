@@ -124,8 +124,18 @@ def read_auto(name: str, data: bytes) -> Endpoint:
     """By a telling name, by its data, or by `host:port` as a name: last, since Dubbo 3 has such names with JSON."""
     reader = _reader_by_name(name) or _reader_by_data(data) or (read_host_port if _HOST_PORT.fullmatch(name) else None)
     if reader is None:
-        raise InvalidEntry("neither its name nor its data is in a format known here; set the registry's format")
+        raise InvalidEntry(f"neither its name nor its data is in a format known here; {_why_unknown(data)}")
     return reader(name, data)
+
+
+def _why_unknown(data: bytes) -> str:
+    """What is wrong with data that was to be JSON, or what to do about any other."""
+    if data.lstrip()[:1] in {b"{", b"["}:
+        try:
+            _json(data)
+        except InvalidEntry as exc:
+            return str(exc)
+    return "set the registry's format"
 
 
 def _reader_by_name(name: str) -> Reader | None:

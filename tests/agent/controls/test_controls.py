@@ -197,6 +197,19 @@ def test_a_drained_agent_registers_nothing_across_its_restart_until_it_is_undrai
     assert "drained" not in agent.status
 
 
+def test_a_host_that_is_drained_while_nothing_is_published_serves_again_once_it_is_undrained(
+    deployed: Agents, registrations: Registrations, zk: KazooClient, app: str
+) -> None:
+    agent = deployed()
+    assert said(agent, "drain", "--reason", "a new disk").endswith("; nothing is registered")
+    zk.delete(f"{app}/config")
+    # A command has the agent look at all of it.
+    assert "nothing is published" in said(agent, "retry", exit_status=1)
+    assert registrations() == {}
+    said(agent, "undrain")
+    wait_for(registrations, "it is registered again, with what is live")
+
+
 def test_a_drained_agent_deploys_and_proves_by_its_checks(
     deployed: Agents, repository: GitRepository, release: Publish, registrations: Registrations, service: Service
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +157,29 @@ def test_no_more_releases_stay_on_disk_than_are_kept(
         commits.append(repository.commit({"index.html": f"{number}\n"}))
         agent.wait_outcome(release())
     assert sorted(os.listdir(agent.base / ".zoo/releases")) == sorted(commits[-2:])
+
+
+def test_what_can_not_be_removed_from_staging_is_in_the_status_until_it_is_gone_and_is_in_nobodys_way(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    agent = agents().start()
+    agent.wait_outcome(release())
+    left = [agent.base / ".zoo/staging" / name for name in ("left", "more")]
+    for place in left:
+        place.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=False, capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+    told = f"left in the staging directory, remove by hand: {left[0]}"
+    try:
+        second = repository.commit({"index.html": "two\n"})
+        assert agent.wait_outcome(release())["commitId"] == second
+        wait_for(lambda: agent.status.get("troubles") == [f"{told} and 1 more"], "it is told after a deployment")
+        subprocess.run(["umount", left[1]], check=True)
+        agent.end(signal.SIGUSR2)
+        agent.start()
+        wait_for(lambda: agent.status.get("troubles") == [told], "it is told after a start, with what is left")
+        assert not left[1].exists()
+    finally:
+        subprocess.run(["umount", "-l", *left], check=False, capture_output=True)
+    left[0].rmdir()
+    wait_for(lambda: "troubles" not in agent.status, "it is gone", 40)

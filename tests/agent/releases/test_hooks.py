@@ -235,6 +235,27 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
     wait_for(registrations, "it is registered again")
 
 
+def test_a_host_whose_drain_is_cancelled_as_nothing_is_published_any_more_serves_again(
+    deployed: Agents,
+    repository: GitRepository,
+    release: Publish,
+    registrations: Registrations,
+    zk: KazooClient,
+    app: str,
+) -> None:
+    first = repository.head
+    agent = deployed()
+    agent.end(signal.SIGUSR2)
+    agent.config["drain_seconds"] = 600
+    agent.start()
+    repository.commit({"index.html": "two\n"})
+    release()
+    wait_for(lambda: agent.status["state"] == "draining" and not registrations(), "it is drained")
+    zk.delete(f"{app}/config")
+    wait_for(registrations, "it is registered again")
+    assert agent.live() == first
+
+
 def test_a_first_release_waits_for_one_service_with_the_others_registered(
     agents: Agents, registered: dict[str, Any], service: Service, release: Publish, registrations: Registrations
 ) -> None:

@@ -70,6 +70,14 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     assert going == f"going back to {first}, generation={generation}: not healthy within 3 s: {why}"
     assert back.startswith(f"rolled_back, generation={generation} commit={repository.head}: not healthy within 3 s: ")
     assert ("INFO", f"check passes again: port {service.port}") in lines
+    # The status has how long it was waited for, for whoever looks at the fleet.
+    status = agent.status
+    assert (status["state"], status["failedStep"]["step"]) == ("rolled_back", "checking")
+    assert status["failedStep"]["seconds"] >= 3
+    assert "checking" not in status["timings"]
+    shown = agent.run("status", "--config", str(agent.root / "agent.json")).stdout
+    assert re.search(rf"(?m)^steps +fetching .*, checking FAILED after {SECONDS}$", shown), shown
+    assert "failedStep" not in agent.wait_outcome(release(first))
 
 
 def test_a_fetch_that_is_tried_again_and_again_takes_a_line_for_each_time(agents: Agents, release: Publish) -> None:

@@ -40,6 +40,19 @@ AS_MODULE = 'runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True
 AS_SCRIPT = "from zoo_watcher.__main__ import main; raise SystemExit(main())"
 """How the unit, and how the console script of a wheel, run an agent."""
 
+OWN_ERROR = """
+import pathlib
+from zoo_watcher import watcher
+from zoo_watcher.errors import AgentError
+take, asked = watcher.Watcher.{method}, pathlib.Path({asked!r})
+def fail(*words):
+    if asked.exists():
+        raise {error}
+    return take(*words)
+watcher.Watcher.{method} = fail
+"""
+"""What has an agent meet an error of its own once `asked` is there."""
+
 
 class Watched:
     """Two znodes and every event that a watcher of them sees."""
@@ -312,6 +325,46 @@ def test_a_killed_agent_resumes_its_session_and_its_host(
     later = repository.commit({"index.html": "two\n"})
     assert agent.wait_outcome(release())["commitId"] == later
     assert watched.untouched()
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "told"),
+    [
+        ("_turn", "AgentError('a thread has stopped')", "CRITICAL a thread has stopped"),
+        ("_wait_and_look", "KeyError('wrong')", "CRITICAL ended by an error of its own"),
+        ("_wait_and_look", "MemoryError()", "CRITICAL this host lacks something"),
+    ],
+)
+def test_an_agent_that_an_error_of_its_own_ends_hands_its_session_over(
+    deployed: Agents,
+    tmp_path: Path,
+    zk: KazooClient,
+    app: str,
+    repository: GitRepository,
+    release: Publish,
+    method: str,
+    error: str,
+    told: str,
+) -> None:
+    asked = tmp_path / "asked"
+    agent = deployed(session_timeout=20)
+    watched = Watched(zk, f"{app}/service/server1", f"{app}/agents/server1")
+    agent.end(signal.SIGUSR2)
+    program = agent.program
+    agent.program = ("-c", OWN_ERROR.format(method=method, error=error, asked=str(asked)) + AS_SCRIPT)
+    agent.start()
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it serves")
+    asked.touch()
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    assert agent.process.wait(20) == 1
+    assert told in agent.log
+    agent.program = program
+    later = repository.commit({"index.html": "two\n"})
+    agent.start()
+    assert agent.wait_outcome(release())["commitId"] == later
+    assert {path: zk.exists(path).czxid for path in watched.created} == watched.created, "both lasted"
+    assert [event.path for event in watched.events] == [f"{app}/agents/server1"], "its status has changed, once"
 
 
 def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more(

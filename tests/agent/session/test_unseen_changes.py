@@ -72,3 +72,28 @@ def test_a_file_whose_znode_was_changed_while_nobody_might_read_it_follows_once_
     zk.set_acls(znode, OPEN_ACL_UNSAFE)
     look_again(agent)
     wait_for(lambda: dest.read_bytes() == b"two", "it follows")
+
+
+def test_an_ensemble_that_answers_but_refuses_is_no_isolation(
+    agents: Callable[..., Agent],
+    release: Callable[..., int],
+    zk: KazooClient,
+    app: str,
+    repository: GitRepository,
+    tmp_path: Path,
+) -> None:
+    go_on = tmp_path / "go-on"
+    agent = agents(rollback_when_isolated=0.5, health_timeout=1).start()
+    agent.wait_outcome(release())
+    agent.end(signal.SIGUSR2)
+    agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", f"until [ -e {go_on} ]; do sleep 0.02; done"]}
+    agent.start()
+    second = repository.commit({"index.html": "two"})
+    generation = release()
+    wait_for(lambda: agent.live() == second, "the release is live, its hook runs")
+    close(zk, [f"{app}/config"])
+    look_again(agent)
+    wait_for(lambda: f"{app}/config" in str(agent.status.get("troubles")), "the status says what may not be read")
+    go_on.touch()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert agent.live() == second

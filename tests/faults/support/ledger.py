@@ -24,6 +24,8 @@ class Ledger:
     zookeeper: str = ""
     """The ensemble's version, as it says itself."""
     faults: Counter[str] = field(default_factory=Counter)
+    rollouts: Counter[str] = field(default_factory=Counter)
+    """How many rollouts there were, and how often each was promoted, by what a table says of it."""
     points: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, list[str]] = field(default_factory=lambda: {question: [] for question in QUESTIONS})
@@ -31,6 +33,10 @@ class Ledger:
     def inject(self, kind: str) -> None:
         """Count a fault."""
         self.faults[kind] += 1
+
+    def see_rollout(self, what: str) -> None:
+        """Count a rollout, or what a person did to one."""
+        self.rollouts[what] += 1
 
     def kill_at(self, point: str) -> None:
         """Count a kill -9 at a point of a program's way."""

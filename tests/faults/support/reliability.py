@@ -43,6 +43,14 @@ at the whole fleet, some times a second, or at one change of a host's status, of
 |---|---:|
 {faults}
 
+## Rollouts
+
+Under the faults above that say "in a rollout", and under none; the limits of each are checked all the time.
+
+| | times |
+|---|---:|
+{rollouts}
+
 ## Kill points
 
 A program is killed by `strace` as a thread of it enters a system call for the n-th time; after each the agent is
@@ -68,6 +76,7 @@ def write(ledger: Ledger, tests: int, seconds: float) -> None:
             linux=platform.release().split("-")[0],
             answers=_rows({question: (ledger.asked[question], len(ledger.wrong[question])) for question in QUESTIONS}),
             faults=_rows({kind: (count,) for kind, count in sorted(ledger.faults.items())}),
+            rollouts=_rows({what: (count,) for what, count in sorted(ledger.rollouts.items())}),
             points=_points(ledger.points),
         ),
         encoding="utf-8",

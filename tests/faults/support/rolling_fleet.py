@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -21,10 +24,12 @@ from support.agent import Agent, publish
 from support.client import connected
 from support.ensemble import Ensemble
 from support.lonely import RETRY
+from support.playbook import ROOT, start_playbook
 from support.repository import GitRepository
 from support.rollout import Rollout
 from support.waiting import wait_for
 
+PAST = {"promote": "promoted", "pause": "paused", "halt": "halted"}
 PAUSE = 0.02
 """Seconds from one look at the znodes to the next."""
 
@@ -104,7 +109,38 @@ class RollingFleet:
 
     def roll_out(self, commit: str, **rollout: Any) -> Rollout:
         """Publish a commit to be rolled out."""
-        return Rollout(self.zk, self.app, self.publish(commit, rollout={"minHealthy": 0, **rollout}))
+        return self._seen(self.publish(commit, rollout={"minHealthy": 0, **rollout}))
+
+    def roll_back(self, commit: str, since: str, **rollout: Any) -> Rollout:
+        """Publish an earlier commit to go back to it from the one `since`."""
+        return self._seen(self.publish(commit, rolledBackFrom=since, rollout={"minHealthy": 0, **rollout}), "rollback")
+
+    def _seen(self, generation: int, what: str = "rollout") -> Rollout:
+        self.ledger.see_rollout(f"a {what} to {len(self.agents)} hosts")
+        return Rollout(self.zk, self.app, generation)
+
+    def roll_out_by_playbook(self, commit: str, **rollout: Any) -> Rollout:
+        """Have `deploy.yml` publish a commit to be rolled out, and kill that as soon as a host is admitted."""
+        before = self.generation
+        plan = {"minHealthy": 0, **rollout}
+        given = {"hosts": self.servers.hosts, "app": self.app, "ref": commit, "rollout": plan}
+        words = json.dumps({f"zoo_{name}": value for name, value in given.items()})
+        controller = start_playbook(ROOT / "playbooks/deploy.yml", "-e", words)
+        try:
+            wait_for(lambda: self.generation != before, "it is published", 60)
+            made = self._seen(self.generation)
+            self.wait_entry(made, "admitted")
+            assert controller.poll() is None
+        finally:
+            self.ledger.inject("in a rollout: kill -9 of the ansible-playbook that published it")
+            os.killpg(controller.pid, signal.SIGKILL)
+            controller.wait()
+        return made
+
+    def command(self, made: Rollout, verb: str) -> None:
+        """What a person does to a rollout."""
+        self.ledger.see_rollout(f"a rollout is {PAST[verb]} by a person")
+        patiently(lambda: made.command(verb))
 
     def heads(self, made: Rollout, places: int) -> list[Agent]:
         """Those that wait at the heads of the lanes, once there is one in each."""

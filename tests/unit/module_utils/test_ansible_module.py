@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
     TOO_DEEP,
     ZnodeModule,
     returnable,
+    user_and_host,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 
@@ -69,3 +72,12 @@ def test_half_a_character_is_an_escape_in_keys_and_values() -> None:
 def test_what_is_nested_too_deeply_is_cut_and_says_so() -> None:
     deep = returnable(json.loads("[" * 900 + "]" * 900))
     assert json.dumps(deep) == "[" * DEEPEST + json.dumps(TOO_DEEP) + "]" * DEEPEST
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 54321"), OSError("No username set")])
+def test_a_user_without_a_name_here_publishes_by_its_number(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    assert user_and_host() == f"{os.getuid()}@{socket.gethostname()}"

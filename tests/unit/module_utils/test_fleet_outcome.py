@@ -20,6 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     absences,
     advice,
     by_commit,
+    come_to,
     grouped,
     listed,
 )
@@ -278,9 +279,9 @@ def test_the_hope_of_a_turn_is_what_is_left_of_it() -> None:
     assert wait.look(cut_off("a"), None, 0.0) is None
     assert wait.left(0.0) == 2.0
     wait = course(Limits(1, 0, retry_timeout=60.0), earlier=EarlierWait(told=[DOWN], stuck=58.0))
-    wait.look(agent("a", "staging"), None, 0.0)
-    wait.look(cut_off("a"), None, 1.0)
-    assert wait.left(1.0) == 60.0
+    wait.look(agent("a", "fetching"), None, 0.0)
+    wait.look(cut_off("a"), None, 3.0)
+    assert wait.left(3.0) == 60.0
 
 
 def test_named_agents_are_waited_for_also_where_they_are_not_live_and_no_others() -> None:
@@ -500,10 +501,33 @@ def test_a_turn_is_over_when_a_host_of_a_rollout_has_come_to_something(earlier: 
     assert (result is not None and result.timed_out) == is_over
 
 
-def test_without_a_rollout_a_turn_goes_on_though_hosts_have_come_to_something() -> None:
+def test_without_a_rollout_a_turn_is_over_a_second_after_a_host_has_come_into_another_state() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "staging"), **agent("c", "fetching")}
+    later = {**fleet, **agent("b", "checking")}
+    latest = {**later, **agent("c", "checking")}
     wait = course(earlier=EarlierWait(told=[]))
-    fleet = {**agent("a", "active"), **agent("b", "staging")}
-    assert [wait.look(fleet, None, moment) for moment in (5.0, 7.0)] == [None, None]
+    # A deployment that takes no longer is told by its end.
+    assert [wait.look(fleet, None, 4.0), wait.look(later, None, 5.0), wait.left(5.0)] == [None, None, 1.0]
+    assert [wait.look(later, None, 6.0), wait.look(latest, None, 6.5), wait.left(6.5)] == [None, None, 0.5]
+    result = wait.look(latest, None, 7.0)
+    assert result
+    assert result.timed_out
+    # The next one begins with what that has shown; where nobody shows anything, it is no news.
+    shown = come_to(1, 0, ["staging", "fetching"])
+    for earlier, is_over in ((EarlierWait(told=[], outcomes=shown), True), (EarlierWait(outcomes=shown), False)):
+        wait = course(earlier=earlier)
+        assert wait.look(later, None, 5.0) is None
+        assert (wait.look(later, None, 6.0) is not None) == is_over
+
+
+def test_of_a_large_fleet_the_state_of_a_host_is_no_news() -> None:
+    wait = course(earlier=EarlierWait(told=[]))
+    fleet: dict[str, AgentStatus] = {}
+    for number in range(201):
+        fleet.update(agent(f"web{number}", "staging"))
+    assert wait.look(fleet, None, 5.0) is None
+    fleet.update(agent("web0", "active"))
+    assert [wait.look(fleet, None, moment) for moment in (8.0, 10.0)] == [None, None]
 
 
 @pytest.mark.parametrize("phase", ["running", "soaking"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve, subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRelease
 from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
@@ -214,3 +214,17 @@ def test_ssh_asks_no_terminal_and_a_users_own_command_stays(
     )
     called = note.read_text()
     assert ("BatchMode=yes" in called, f"{tmp_path}/own" in called) == (own is None, own is not None)
+
+
+def test_the_subject_of_a_commit_is_printable_and_short(repository: GitRepository) -> None:
+    repository.git("commit", "--allow-empty", "-qm", "breaks \x1b[31mhealth\u202e caf\u00e9\n\nand more of it")
+    assert subject_of(repository.url, repository.head) == "breaks ?[31mhealth? caf\u00e9"
+    repository.git("commit", "--allow-empty", "-qm", "x" * 200)
+    assert subject_of(repository.url, repository.head) == "x" * 100
+
+
+def test_a_subject_that_git_does_not_give_is_none_and_no_error(repository: GitRepository, tmp_path: Path) -> None:
+    assert subject_of(repository.url, ABSENT) is None
+    assert subject_of(f"file://{tmp_path}/nowhere", repository.head) is None
+    repository.git("commit", "--allow-empty", "--allow-empty-message", "-qm", "")
+    assert subject_of(repository.url, repository.head) is None

@@ -111,6 +111,11 @@ def test_an_answer_of_a_member_that_does_not_serve_tells_nothing(answer: str) ->
     assert parse_srvr(answer) == parse_mntr(answer) == {}
 
 
+def test_what_a_member_calls_itself_does_nothing_to_a_terminal() -> None:
+    said = parse_srvr("Zookeeper version: 3.8\x1b[2J-abc\nMode: lea\u202eder\n")
+    assert said == {"version": "3.8?[2J", "mode": "lea?der"}
+
+
 def test_what_is_no_member_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member, "_exchange", lambda *_given: "hello \x1b[2J \u202eyou\n".encode())
     said = ask_member(Address("zk1", "zk1", 2181), Question(1.0, None, 0, None))

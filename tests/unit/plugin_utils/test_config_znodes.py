@@ -183,7 +183,7 @@ def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
         {"path": "/c/a", "value": "text"},
         {"path": "/c/b/c", "value": 5},
         {"path": "/c/b/d/e", "value": [1]},
-        {"path": "/c/b/f"},
+        {"path": "/c/b/f", "secret_value": ""},
         {"path": "/c/g", "value": ""},
         {"path": "/c/h", "value": False},
     ]

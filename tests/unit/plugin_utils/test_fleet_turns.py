@@ -11,9 +11,10 @@ import pytest
 from kazoo.exceptions import ConnectionClosedError
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import UNANSWERED
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import UNANSWERED, come_to
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
 from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import FleetTurn, wait_on
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
 
 AGENT = {"name": "slow", "state": "checking", "generation": 7}
 WAITS: dict[str, Any] = {
@@ -74,7 +75,7 @@ def test_a_fleet_that_is_too_small_is_what_is_waited_for(
     clock = Clock(monkeypatch, [{**WAITS, **DONE}])
     wait_on({**WAITS, **DONE, "timed_out": True, "elapsed": 10.0}, 300.0, clock.run)
     said = f"   10 s  1 of 1 agents have proved {'0' * 10}; fewer are live than min_agents and max_missing ask for\n"
-    assert capsys.readouterr().out == HEAD + said
+    assert capsys.readouterr().out == f"{HEAD}{said}         slow  proved\n"
 
 
 def test_who_is_missing_is_in_the_line_and_the_last_answer_counts(
@@ -94,7 +95,7 @@ def test_who_is_named_and_was_never_live_is_one_of_those_who_are_waited_for(
     named = {"agents": [{**AGENT, "state": "active"}], "pending_agents": ["x", "y"], "missing_agents": ["x", "y"]}
     wait_on({**WAITS, **named, "elapsed": 10.0}, 300.0, clock.run, named=["slow", "x", "y"])
     said = f"   10 s  1 of 3 agents have proved {'0' * 10}; x is not live, y is not live\n"
-    assert capsys.readouterr().out == HEAD + said
+    assert capsys.readouterr().out == f"{HEAD}{said}         slow  proved\n"
 
 
 def test_of_files_it_is_said_who_has_not_proved_them_yet_and_nothing_of_the_release(
@@ -175,7 +176,8 @@ def test_what_one_wait_saw_the_next_one_knows(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock(monkeypatch, [{**DONE, "lost_agents": ["gone", "slow"], "warnings": ["live at first: gone"]}])
     first = {**WAITS, "elapsed": 10.0, "lost_agents": ["gone"], "warnings": ["another"]}
     result = wait_on(first, 300.0, clock.run)
-    assert clock.calls == [FleetTurn(10.0, 290.0, ["gone", "slow"], 0.0, [])]
+    shown = come_to(0, 0, ["checking"])
+    assert clock.calls == [FleetTurn(10.0, 290.0, ["gone", "slow"], 0.0, [], None, [*shown])]
     assert result["lost_agents"] == ["gone", "slow"]
     assert result["warnings"] == ["another", "live at first: gone"]
     assert (result["changed"], result["failed"], "msg" in result) == (True, False, False)
@@ -298,6 +300,29 @@ def test_of_a_rollout_the_outcomes_that_were_shown_are_told_once_and_to_the_next
     said = capsys.readouterr().out
     assert said.count("fast  fetching 0.08 s  checking 1.00 s  proved\n") == 1
     assert "step 1 of 2  [#######.......] 1 of 2\n" in said
+
+
+def test_without_a_rollout_too_each_host_that_goes_on_is_told_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = {"name": "fast", "state": "fetching", "generation": 7}
+    proved = {**fast, "state": "active", "timings": {"fetching": 0.084, "checking": 1.0}}
+    bad = {"state": "rolled_back", "commitId": "2" * 40, "failedStep": {"step": "checking", "seconds": 5.01}}
+    both = ["fast", "slow"]
+    answers = [
+        {**WAITS, "agents": [proved, AGENT]},
+        {**WAITS, "agents": [proved, {**AGENT, **bad}], "failed_agents": ["slow"], "timed_out": False},
+    ]
+    clock = Clock(monkeypatch, answers, takes=1.0)
+    wait_on({**WAITS, "agents": [fast, AGENT], "pending_agents": both, "elapsed": 1.0}, 300.0, clock.run, show=Show(""))
+    assert [turn.outcomes for turn in clock.calls] == [
+        [*come_to(0, 0, ["fetching", "checking"])],
+        [*come_to(1, 0, ["checking"])],
+    ]
+    assert clock.pauses == []
+    said = capsys.readouterr().out
+    assert "0 of 2 agents have proved 0000000000; fast is fetching, slow is checking\n" in said
+    assert "         fast  fetching 0.08 s  checking 1.00 s  proved\n" in said
 
 
 def test_of_a_large_fleet_a_line_comes_every_few_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Assignment, Desired
 from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
-from zoo_watcher.host.controls import HELD, RETRY, write_mark
+from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate
 from zoo_watcher.releases.course import Progress
@@ -698,3 +699,155 @@ def test_a_hold_is_shown_though_what_is_live_can_not_be_told(loop: Loop, monkeyp
     monkeypatch.setattr("zoo_watcher.releases.live_proof.live_commit", fail)
     loop.turn()
     assert json.loads(loop.layout.status.read_text())["held"]["reason"] == "disk swap"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("can't start new thread"), "deployment of generation {} not started: can't start new thread"),
+        (MemoryError(), "this host lacks something: MemoryError()"),
+    ],
+)
+@pytest.mark.parametrize("is_live", [False, True], ids=["a deployment", "a proof"])
+def test_what_no_thread_can_be_started_for_is_told_and_begun_as_soon_as_one_can_be(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str, is_live: bool
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise error
+
+    def converge() -> None:
+        watcher.troubles.begin_turn()
+        with watcher.troubles.noted():
+            watcher.convergence.converge()
+
+    layout = watcher.layout
+    layout.make()
+    if is_live:
+        layout.release("a" * 40).mkdir()
+        activate(layout, "site", "a" * 40)
+        ReleaseJournal().with_place("site", None, None).with_attempt(6, "a" * 40, "site", None).save(layout.journal)
+    monkeypatch.setattr(watcher.board, "report", lambda: None)
+    monkeypatch.setattr(Session, "usable", True)
+    monkeypatch.setattr(watcher, "_take_steps", converge)
+    watcher.desired.is_read = True
+    # What is not valid is not deployed.
+    release = None if is_live else Release("https://git.example/site.git", "a" * 40, "site")
+    watcher.desired.current = Desired(7, 1, release, "garbage" if is_live else None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        pauses = [watcher._reconcile() for _turn in range(2)]
+    assert max(pauses) < 30, "it is tried again soon"
+    generation = 6 if is_live else 7
+    assert list(watcher.board.status.troubles or ()) == [told.format(generation)]
+    assert (watcher.convergence.deployment, watcher.board.status.state) == (None, "idle")
+    monkeypatch.setattr(threading.Thread, "start", lambda _thread: None)
+    watcher._reconcile()
+    begun = watcher.convergence.deployment
+    assert begun is not None
+    assert (begun.generation, watcher.board.status.state) == (generation, "queued")
+    assert watcher.board.status.troubles is None
+
+
+class Service:
+    """What one service is registered as."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, base: Path, **keys: Any) -> None:
+        service = {"path": "/service", "port": 80, "id": "web1", **keys}
+        config = Config.from_object({"hosts": "127.0.0.1:1", "base": str(base), "services": [service]})
+        self.watcher = Watcher(config, "1", lambda: None)
+        self.watcher.health.checkers[0].healthy = True
+        self.value: bytes | None = None
+        self.refusal: Exception | None = None
+        self.on_withdrawal: Callable[[], None] = lambda: None
+        monkeypatch.setattr(self.watcher.ephemerals, "hold", self._hold)
+        monkeypatch.setattr(self.watcher.ephemerals, "withdraw", self._withdraw)
+        monkeypatch.setattr(self.watcher.ephemerals, "withdraw_others", self._keep_others)
+        self.watcher.desired.is_read = True
+
+    def _hold(self, _path: str, value: bytes) -> None:
+        self.value = value
+
+    def _withdraw(self, _path: str) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.value = None
+
+    def _keep_others(self, _configured: set[str]) -> None:
+        self.on_withdrawal()
+
+    def register(self) -> None:
+        """Do what the loop does about registrations in one turn."""
+        self.watcher.troubles.begin_turn()
+        self.watcher.controls.refresh()
+        self.watcher.board.set_controls(self.watcher.controls)
+        self.watcher._find_address()
+        self.watcher._register()
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether who drains is told that nothing is registered."""
+        self.watcher.board.show()
+        return json.loads(self.watcher.layout.status.read_text()).get("withdrawn") is True
+
+
+def test_a_host_is_registered_at_the_address_of_its_present_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = Service(monkeypatch, tmp_path)
+    registered: list[str] = []
+    for connections, address in ((1, "192.0.2.7"), (1, "192.0.2.8"), (2, "192.0.2.9"), (3, "192.0.2.7")):
+        monkeypatch.setattr(Session, "connections", connections)
+        monkeypatch.setattr(Session, "local_address", address)
+        service.register()
+        registered.append(json.loads(service.value or b"[null]")[0])
+    assert registered == ["192.0.2.7", "192.0.2.7", "192.0.2.9", "192.0.2.7"], "looked up once for each connection"
+
+
+def test_a_drain_that_begins_while_registrations_are_looked_at_is_answered_once_they_are_withdrawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = Service(monkeypatch, tmp_path, address="192.0.2.7")
+    release = Release("https://git.example/site.git", "a" * 40, "site")
+    watcher = service.watcher
+    made = watcher.convergence.deployment = Deployment(
+        watcher.config, watcher.convergence.journal, release, 7, 1, watcher.health, lambda _progress: None
+    )
+    service.on_withdrawal = lambda: made.handshake.enter(Phase.DRAINING)
+    service.register()
+    assert service.value is not None, "it had been decided that the host serves"
+    assert not made.handshake.wait_answered(0)
+    service.on_withdrawal = lambda: None
+    service.refusal = SessionTroubleError("not yours")
+    service.register()
+    assert not made.handshake.wait_answered(0), "it is registered still"
+    service.refusal = None
+    service.register()
+    assert service.value is None
+    assert made.handshake.wait_answered(0)
+
+
+def test_who_drains_a_host_is_told_so_only_once_everything_is_withdrawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = Service(monkeypatch, tmp_path, address="192.0.2.7")
+    layout = service.watcher.layout
+    layout.make()
+    service.register()
+
+    def drain() -> None:
+        write_mark(layout, DRAINED, "disk swap", "ann")
+        service.watcher.controls.refresh()
+
+    service.on_withdrawal = drain
+    service.register()
+    assert (service.value is None, service.is_withdrawn) == (False, False)
+    service.on_withdrawal = lambda: None
+    service.refusal = SessionTroubleError("not yours")
+    service.register()
+    assert (service.value is None, service.is_withdrawn) == (False, False)
+    service.refusal = None
+    service.register()
+    assert (service.value is None, service.is_withdrawn) == (True, True)
+    remove_mark(layout, DRAINED)
+    service.register()
+    assert (service.value is None, service.is_withdrawn) == (False, False)

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
 from .desired import Assignment, Desired, DesiredRelease, Standstill
@@ -17,16 +20,16 @@ from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.course import Progress, in_seconds
-from .releases.deployment import Deployment
 from .releases.journal import KnownJournal
-from .releases.live_proof import LiveProof
-from .releases.return_proof import proof_of
 from .releases.rollback import PlacedRelease, live_releases
 from .releases.unproved import Unproved, find_unproved, proved_first
 from .services.health import Health
 from .status_board import StatusBoard
 from .troubles import Troubles
 from .wire.records import GAVE_UP, Release
+
+if TYPE_CHECKING:
+    from .releases.live_proof import LiveProof
 
 OUTCOMES = frozenset({"active", *GAVE_UP})
 """The states in which a deployment ends by itself."""
@@ -101,6 +104,18 @@ class Convergence:
         self._comes_first = False
         """Whether that has to come to its end before anything is deployed."""
         self._cancelled: str | None = None
+        self._left: Sequence[Path] = ()
+
+    @property
+    def troubles(self) -> list[str]:
+        """A line where something is left in the staging directory: only another user can remove it."""
+        left = [path for path in self._left if os.path.lexists(path)]
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        return [f"left in the staging directory, remove by hand: {left[0]}{more}"] if left else []
+
+    def note_left(self, paths: Sequence[Path]) -> None:
+        """Take over what could not be removed from the staging directory."""
+        self._left = paths
 
     @property
     def _assigned(self) -> Desired | None:
@@ -122,6 +137,8 @@ class Convergence:
             self._goal.note_end(deployment, self._proved, *self._said)
             return
         self._said = progress.state, progress.message
+        if progress.left:
+            self.note_left([Path(path) for path in progress.left])
         if self._proved is None and progress.state in OUTCOMES:
             self._served.outcome = progress.state, progress.message
         self._board.count(progress.state, progress.retry, progress.failed_in)
@@ -134,6 +151,7 @@ class Convergence:
             timings=progress.timings or None,
             previous_commit_id=progress.previous,
             waits_for=progress.waits_for,
+            failed_step=progress.failed_step and progress.failed_step._asdict(),
         )
 
     def settle_journal(self) -> None:
@@ -284,6 +302,8 @@ class Convergence:
 
     def _prove(self, unproved: Unproved, *, ends: bool) -> None:
         """Prove what is live and has no outcome yet."""
+        # Imported here, as below: an agent that has nothing to do since its start has nothing of it in its memory.
+        from .releases.return_proof import proof_of  # noqa: PLC0415
 
         def report(progress: Progress | None) -> None:
             self._inbox.put((proof, progress))
@@ -294,6 +314,8 @@ class Convergence:
             self._board.enter("queued", self.known_live(), generation=generation, message=None, timings=None)
 
     def _deploy(self, desired: Desired, release: Release, *, yields: bool) -> None:
+        from .releases.deployment import Deployment  # noqa: PLC0415
+
         deployment = Deployment(
             self._config,
             self.journal,

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .desired import Desired, Standstill
-from .releases.live_proof import LiveProof
 from .releases.unproved import Unproved
+
+if TYPE_CHECKING:
+    from .releases.live_proof import LiveProof
 
 
 @dataclass

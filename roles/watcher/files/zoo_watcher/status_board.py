@@ -48,7 +48,7 @@ class StatusBoard:
     """Keeps the agent's `status`, and shows it wherever somebody may look."""
 
     def __init__(self, config: Config, layout: Layout, session: Session, ephemerals: Ephemerals, version: str) -> None:
-        self.status = AgentStatus(name=config.name, version=version, since=now())
+        self.status = AgentStatus(name=config.name, version=version, since=now(), unit=systemd.unit())
         self._config = config
         self._file = layout.status
         self._session = session
@@ -108,7 +108,8 @@ class StatusBoard:
     def enter(self, state: str, live: str | None, **changes: Any) -> None:
         """Enter a state of a release, with other changes of the status; `live` is the commit that is live now."""
         since = self.status.since if state == self.status.state else now()
-        changes = {"waits_for": None, **changes}
+        of_steps = {"failed_step": None} if "timings" in changes else {}
+        changes = {"waits_for": None, **of_steps, **changes}
         self.status = self.status.with_changes(state=state, since=since, commit_id=live, **changes)
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 

@@ -84,7 +84,7 @@ def _unread(instance: Instance, layout: Layout) -> list[str]:
 def as_table(report: Mapping[str, Any]) -> str:
     """The report for a person: a fact a line."""
     status = report["status"] or {}
-    failure = report["failure"]
+    failure, failed = report["failure"], status.get("failedStep")
     rows = [
         ("agent", f"{report['name'] or 'unknown'}, {'running' if report['running'] else 'not running'}"),
         ("app", report["app"] or "unknown"),
@@ -97,7 +97,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         *[("tries", _trying(trying)) for trying in [status.get("trying")] if trying],
         ("registered", ", ".join(map(str, status.get("registered") or [])) or "nothing"),
         ("message", status.get("message") or "none"),
-        *[("steps", in_seconds(timings)) for timings in [status.get("timings")] if isinstance(timings, dict)],
+        *([("steps", in_seconds(status.get("timings") or {}, failed))] if failed or status.get("timings") else []),
         ("back to", _back_to(status)),
         *([("trouble", report["outdated"])] if report["outdated"] else []),
         *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],

@@ -26,7 +26,6 @@ from .host.shortage import comes_of_shortage
 from .inbox import Inbox
 from .releases.course import Progress
 from .releases.handshake import Phase
-from .releases.live_proof import LiveProof
 from .releases.live_signature import LiveSignature
 from .services.health import Health
 from .services.registration import Registrations
@@ -41,6 +40,7 @@ from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
+    from .releases.live_proof import LiveProof
     from .rollouts.participation import Participation
 
 IDLE = 60.0
@@ -126,6 +126,7 @@ class Watcher:
             make_directory(self.layout.controls, READABLE)
         with contextlib.suppress(OSError):
             self.layout.clean_staging()
+            self.convergence.note_left(self.layout.in_staging())
         self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
         self.board.start(self.desired, self.health, self.registrations, self._actions_pending)
@@ -290,6 +291,7 @@ class Watcher:
     def _reconcile(self) -> float:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
+        self.troubles.add(self.convergence.troubles)
         self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()

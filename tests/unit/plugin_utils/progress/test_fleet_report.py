@@ -133,8 +133,11 @@ def test_each_host_has_a_row_with_what_it_can_go_back_to() -> None:
 def test_a_row_says_what_a_host_has_come_to_in_a_rollout_until_that_is_done() -> None:
     fleet = result(agent("web1"), waiting("web2"), missing=("web3",))
     hosts = {"web1": "proved", "web3": "lost"}
-    _head, *rows = table(list(table_rows({**fleet, "rollout": rollout("running", hosts=hosts)})))
+    running = rollout("running", hosts=hosts)
+    _head, *rows = table(list(table_rows({**fleet, "rollout": running})))
     assert rows[0].endswith("proved in the rollout")
+    running["hosts"]["web1"]["step"] = 2
+    assert table(list(table_rows({**fleet, "rollout": running})))[1].endswith("proved in step 2")
     assert rows[1].endswith("drift: waits for its turn")
     assert rows[2].endswith("lost in the rollout; in the roster, and not live")
     _head, *rows = table(list(table_rows({**fleet, "rollout": rollout("done", hosts=hosts)})))
@@ -174,7 +177,7 @@ def test_the_reason_of_a_rollout_is_told_once_and_not_by_each_host() -> None:
     hosts = {"web1": "failed"}
     stopped = rollout("halted", {"failed": 1}, hosts, reason=f"web1 failed: {UNHEALTHY}", bad="it fails")
     text = "\n".join(report(result(failed("web1"), halted("web2"), halted("web3"), rollout=stopped), NOW, 1000))
-    assert text.count("  why: web1 failed: not healthy") == 1
+    assert text.count(f"  web1: {SAID}") == 1
     # In the row of web1 too.
     assert text.count("expected 200") == 2
     assert "The fleet serves 2222222222 (3), 9999999999 (0); desired is 9999999999, which is marked as bad." in text
@@ -209,7 +212,18 @@ def test_nobodys_text_can_move_the_cursor_or_colour_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"elapsed": 31.4, "failed": True}, "FAILED after 31 s: 1 of 2 have proved commit 9999999999"),
+        (
+            {"elapsed": 31.4, "failed": True, "agents": [agent("web1"), agent("web2", generation=6)]},
+            "FAILED after 31 s: 1 of 2 have proved commit 9999999999",
+        ),
+        (
+            {"elapsed": 31.4, "failed": True, "agents": [failed("web7"), agent("web1"), failed("web8")]},
+            f"FAILED after 31 s: web7 and web8: {SAID}",
+        ),
+        (
+            {"elapsed": 31.4, "failed": True, "rollout": rollout("halted", reason="gate checkout failed: no cart")},
+            "FAILED after 31 s: gate checkout failed: no cart",
+        ),
         (
             {"elapsed": 1.234, "changed": True, "release": {}},
             "1 of 2 have proved commit 9999999999, 1.23 s after it was published",
@@ -229,6 +243,21 @@ def test_nobodys_text_can_move_the_cursor_or_colour_the_terminal() -> None:
 )
 def test_how_a_wait_has_ended(keys: dict[str, Any], said: str) -> None:
     assert ending(result(agent("web1"), waiting("web2"), **keys)) == said
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        (["zoo-watcher@shop"], ["Logs: journalctl -u zoo-watcher@shop"]),
+        (["b", "b", "a", "c", "c", "d", "d"], ["Logs: journalctl -u b -u c -u d"]),
+        # What an agent has not said, nobody guesses; what is no unit's name, nobody is to paste into a shell.
+        ([None, "", "-x", "a; reboot", "a\nb", ["a"], {"a": 1}, "\x1b"], []),
+    ],
+)
+def test_whose_journal_to_look_at_is_what_the_agents_in_trouble_say(units: list[Any], said: list[str]) -> None:
+    fleet = [failed(f"web{number}") | {"unit": unit} for number, unit in enumerate(units)]
+    lines = report(result(*fleet, agent("fine", unit="zoo-watcher@other")), NOW)
+    assert [line for line in lines if line.startswith("Logs:")] == said
 
 
 def test_a_wait_that_was_overtaken_tells_of_the_release_that_is_desired_now() -> None:

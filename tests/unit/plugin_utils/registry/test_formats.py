@@ -239,6 +239,7 @@ def test_an_unusual_but_sound_entry_is_read(
         ("auto", "web1", b"", "set the registry's format"),
         ("auto", "web1", b"10.0.0.1", "set the registry's format"),
         ("auto", "member_1", b'{"some": "thing"}', "set the registry's format"),
+        ("auto", "member_1", b' {"host": "10.0.0.2", "port": 1, "w": NaN}', "its data is no JSON: NaN is no JSON"),
     ],
 )
 def test_an_entry_that_is_none_is_refused_with_the_reason(

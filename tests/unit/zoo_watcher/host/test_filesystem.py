@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from support.agent import SOURCE
 from support.deep import deep_directory
-from support.other_user import other_user
+from support.other_user import NOBODY, other_user
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host import linux
 from zoo_watcher.host.filesystem import (
@@ -26,6 +26,7 @@ from zoo_watcher.host.filesystem import (
     remove_tree,
     sync_file_system,
     write_durably,
+    write_durably_though_full,
 )
 
 
@@ -38,13 +39,66 @@ def test_removing_a_link_leaves_what_it_points_at(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
 
 
-def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [write_durably, write_durably_though_full])
+def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(
+    tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
     file = tmp_path / "journal.json"
-    write_durably(file, "old" * 10_000)
+    write(file, "older")
+    write(file, "old" * 10_000)
     with file.open() as reader:
-        write_durably(file, "new")
+        write(file, "new")
         assert reader.read() == "old" * 10_000
-    assert file.read_text() == "new"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o644)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_what_another_user_has_kept_is_not_written_over_but_replaced(open_path: Path, mode: int) -> None:
+    file, kept = open_path / "journal.json", open_path / ".old.journal.json"
+    with other_user(open_path):
+        for text in ("first", "second"):
+            write_durably_though_full(file, text)
+        os.seteuid(0)
+        for path in (file, kept):
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+        os.seteuid(NOBODY)
+        for text in ("third", "fourth", "fifth"):
+            write_durably_though_full(file, text)
+            assert file.read_text() == text
+    assert [path.stat().st_uid for path in (file, kept)] == [NOBODY, NOBODY]
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_write_that_is_cut_off_at_any_instant_leaves_the_text_whole_also_for_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    file = tmp_path / "journal.json"
+    for text in ("first", "second"):
+        write_durably_though_full(file, text)
+    calls: list[str] = []
+
+    def cut_off(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def fail_there(*words: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) == place + 1:
+                raise KeyboardInterrupt
+            return call(*words, **options)
+
+        return fail_there
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "open", "fchmod", "fsync", "link"):
+            patch.setattr(os, name, cut_off(name, getattr(os, name)))
+        with pytest.raises(KeyboardInterrupt):
+            write_durably_though_full(file, "third")
+    assert calls == ["replace", "open", "fchmod", "fsync", "link", "replace"][: place + 1]
+    assert file.read_text() == "second"
+    with file.open() as reader:
+        write_durably_though_full(file, "fourth")
+        assert reader.read() == "second"
+    assert file.read_text() == "fourth"
 
 
 def test_a_file_is_written_with_the_mode_that_is_asked_for_also_over_another(tmp_path: Path) -> None:
@@ -245,7 +299,7 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_followed_but_as_if_it
     assert done.stdout == f"7 {path}: file is not a regular file\n"
 
 
-@pytest.mark.parametrize("write", ["write_whole", "write_durably"])
+@pytest.mark.parametrize("write", ["write_whole", "write_durably", "write_durably_though_full"])
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_what_is_in_the_way_of_a_file_that_is_written_is_named_and_left_as_it_is(
     open_path: Path, kind: str, write: str

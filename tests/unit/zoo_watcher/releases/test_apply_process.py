@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -304,3 +307,47 @@ def test_a_newer_release_does_not_wait_for_a_process_that_can_not_be_killed(
     assert ended == [CancelledError]
     with pytest.raises(PassingError, match="was killed and does not end"):
         immortal.next.run({})
+
+
+def _limits(pid: int) -> dict[str, str]:
+    """The hard limits of a process by their names, see proc_pid_limits(5)."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return {line[:26].strip(): line[47:68].strip() for line in lines[1:]}
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all that it has started, directly or not."""
+    text = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [pid, *(one for child in text.split() for one in _tree(int(child)))]
+
+
+def test_the_limits_of_memory_descriptors_and_files_are_in_force_in_the_process_and_in_git(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"git://127.0.0.1:{silent.getsockname()[1]}/site.git"
+        keys = {"allowed_schemes": ["git"], "max_release_bytes": 20_000_000, "min_free_bytes": 0}
+        config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), **keys})
+        process = ApplyProcess(config)
+        job = stage_job(config, Release(url=url, commit_id="a" * 40, relative_path="site"), [])
+        runner = threading.Thread(target=_run_to_its_end, args=(process, job))
+        runner.start()
+        try:
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                assert process._process is not None
+                pids = _tree(process._process.pid)
+                names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
+                limits = [_limits(pid) for pid in pids]
+        finally:
+            process.end()
+            runner.join()
+    assert "git" in names[1:]
+    own = _limits(os.getpid())
+    expected = {"Max address space": 4 * 2**30, "Max open files": 1024, "Max file size": 20_000_000}
+    for name, most in expected.items():
+        allowed = str(most if own[name] == "unlimited" else min(most, int(own[name])))
+        assert [one[name] for one in limits] == [allowed] * len(pids), name
+
+
+def _run_to_its_end(process: ApplyProcess, job: dict[str, Any]) -> None:
+    with contextlib.suppress(CancelledError):
+        process.run(job)

@@ -114,6 +114,28 @@ def test_a_fleet_spreads_by_its_size_and_rate(
         assert longest * 0.3 < sum(slept) / len(slept) < longest * 0.7
 
 
+@pytest.mark.parametrize(("is_here", "longest"), [(False, 100.0), (True, 20.0)], ids=["fetched", "on the disk"])
+def test_a_release_that_is_on_the_disk_spreads_by_the_rate_of_activations_and_one_that_is_fetched_by_that_of_fetches(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, is_here: bool, longest: float
+) -> None:
+    slept: list[float] = []
+    fetched: list[None] = []
+
+    def fetch(*_words: Any) -> dict[str, Any]:
+        fetched.append(None)
+        return {"done": {}, "untidy": False}
+
+    if is_here:
+        stage(deployment, COMMIT)
+    monkeypatch.setattr(deployment.handshake, "sleep", slept.append)
+    monkeypatch.setattr("zoo_watcher.releases.fetching.random.uniform", lambda _low, high: high)
+    monkeypatch.setattr(deployment._fetching._process, "run", fetch)
+    deployment._fetching._fleet = 10_000
+    deployment._fetching.fetch()
+    assert (deployment.course.config.fetch_rate, deployment.course.config.activation_rate) == (100, 500)
+    assert (slept, bool(fetched)) == ([longest], not is_here)
+
+
 @pytest.mark.parametrize(("moment", "has_yielded", "waited"), [(0.5, False, 0.5), (1.5, True, 1.0)])
 def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_spreads(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, moment: float, has_yielded: bool, waited: float
@@ -564,6 +586,36 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_w
     assert failure.state == "failed"
     assert failure.message.endswith("; the agent ended before after_activate and the units were done")
     assert [progress.retry for progress in told if progress and progress.retry] == ["disk"] * 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_host_is_mended_though_its_disk_takes_no_note_of_it_which_counts_and_is_owed(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_journal: ReleaseJournal, path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    def use(*_words: Any) -> None:
+        known.append((live_commit(deployment.course.layout, "site"), deployment._memory._known.read()))
+
+    def wait(*_words: Any) -> None:
+        raise AssertionError("it waits for the disk")
+
+    known: list[tuple[str | None, ReleaseJournal]] = []
+    monkeypatch.setattr(deployment.course, "pause", wait)
+    stage(deployment, COMMIT)
+    monkeypatch.setattr(deployment._hooks, "use", use)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReleaseJournal, "save", refuse)
+        deployment.run()
+        problem = deployment._memory._known.settle()
+    assert outcome(told)[0] == "active"
+    ((live, journal),) = known
+    assert (live, journal.attempts(7, COMMIT)) == (COMMIT, 1), "who looks meanwhile knows of the attempt"
+    assert problem is not None
+    assert problem.errno == number, "so the status says that it is not written"
+    assert deployment._memory._known.settle() is None
+    assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT,)
 
 
 def test_why_a_step_failed_is_told_until_it_has_succeeded(

@@ -41,7 +41,9 @@ def test_a_host_leaves_a_lane_whose_first_has_left_while_it_looked_ahead(monkeyp
     assert session.commit(second.exits())
 
 
-@pytest.mark.parametrize("left", [b'{"left": 1e999}', b'{"left": -10000}', b'{"left": [1]}', b"{", b"7"])
+@pytest.mark.parametrize(
+    "left", [b'{"left": 1e999}', b'{"left": -10000}', b'{"left": [1]}', b"{", b"7", b"[" * 100_000]
+)
 def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes) -> None:
     ensemble = Ensemble()
     session = FakeSession(ensemble, random.Random(1), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 from support.simulated_fleet import NEW, OLD, URL, Ensemble, FakeSession
 from zoo_watcher.rollouts.znodes import RolloutZnodes
 from zoo_watcher.wire.records import AgentStatus, AppPaths, Release, RosterEntry
-from zoo_watcher.wire.rollout_events import Has, Outcome
+from zoo_watcher.wire.rollout_events import Outcome
 from zoo_watcher.wire.rollout_phases import HALTED, ROLLING_BACK
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, PROVED, HostEntry, RolloutRecord, begin
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write, begin_writes
@@ -37,6 +36,9 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
     for name, zone in {"web0": "a", "web1": "b", "web2": "a"}.items():
         entry = RosterEntry(name=name, labels={"zone": zone}).to_node()
         ensemble.apply([Write(CREATE, PATHS.agent(name), b"{}"), Write(CREATE, PATHS.roster_entry(name), entry)])
+    ensemble.apply(
+        [Write(CREATE, PATHS.agent("web3"), b"{}"), Write(CREATE, PATHS.roster_entry("web3"), b"[" * 100_000)]
+    )
     znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
     view = znodes.read("web0")
     assert view is not None
@@ -61,33 +63,24 @@ def test_the_failure_that_stops_a_rollout_is_written_however_fast_the_others_com
     assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == HALTED
 
 
-def test_who_had_the_release_is_counted_once_where_a_write_was_overtaken() -> None:
+def test_an_entry_has_the_step_in_which_its_host_was_admitted_whatever_becomes_of_it_later() -> None:
     ensemble = Ensemble()
-    state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 10)
-    state = replace(state, counts={**state.counts, ADMITTED: 1})
-    entry = Write(CREATE, f"{ROOT}/in_flight/web9", HostEntry(ADMITTED).to_node())
-    ensemble.apply([*begin_writes(ROOT, state, ""), entry])
-    for number in range(10):
-        status = {"name": f"web{number}", "state": "active", "commitId": NEW if number < 3 else OLD}
-        ensemble.apply([Write(CREATE, PATHS.agent(f"web{number}"), json.dumps(status).encode())])
-
-    def znodes(name: str) -> RolloutZnodes:
-        return RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
-
-    failed, failure = znodes("web9"), Outcome("web9", ADMITTED, FAILED, "status 404")
-    view = failed.read("web9")
-    assert view is not None
-    decision = failed.decide(view, failure)
-    for name in ("web0", "web1", "web2"):
-        own = znodes(name)
-        seen = own.read(name)
-        assert seen is not None
-        assert own.write(seen, own.decide(seen, Has(name)), name)
-    assert not failed.write(view, decision, "web9", "status 404")
-    view = failed.read("web9")
-    assert view is not None
-    decision = failed.decide(view, failure)
-    assert (decision.is_bad, decision.state.phase, decision.state.had) == (True, ROLLING_BACK, 3)
+    plan = {"steps": [{"hosts": 1}], "maxFailures": 5}
+    state = replace(begin(Release(URL, NEW, "shop"), plan, Release(URL, OLD, "shop"), 3), step=1)
+    for number, step in enumerate((0, None)):
+        state = replace(state, counts={**state.counts, ADMITTED: number + 1})
+        entry = Write(CREATE, f"{ROOT}/in_flight/web{number}", HostEntry(ADMITTED, step=step).to_node())
+        ensemble.apply(
+            [*(begin_writes(ROOT, state, "") if number == 0 else [Write(SET, ROOT, state.to_node())]), entry]
+        )
+    for name, step in {"web0": 0, "web1": 1}.items():
+        znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, name)  # type: ignore[arg-type]
+        view = znodes.read(name)
+        assert view is not None
+        assert znodes.write(
+            view, znodes.decide(view, Outcome(name, ADMITTED, FAILED, "status 404")), name, "status 404"
+        )
+        assert HostEntry.from_node(ensemble.nodes[f"{ROOT}/hosts/{name}"].data).step == step
 
 
 class LateSession(FakeSession):

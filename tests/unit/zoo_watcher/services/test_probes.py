@@ -22,7 +22,7 @@ from support.certificates import Certificates
 from support.service import Service
 from zoo_watcher.config.config import Check
 from zoo_watcher.errors import NotCheckedError
-from zoo_watcher.services.probes import probe
+from zoo_watcher.services.probes import LimitedSocket, probe
 
 
 def check(port: int, kind: str = "tcp", **options: Any) -> Check:
@@ -54,6 +54,19 @@ def answering(words: bytes | None) -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)
     for connection in held:
         connection.close()
+
+
+def test_a_check_that_the_kernel_connects_to_itself_has_met_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    class OnThatPort(LimitedSocket):
+        def connect(self, address: Any) -> None:
+            self.bind(address)
+            super().connect(address)
+
+    monkeypatch.setattr("zoo_watcher.services.probes.LimitedSocket", OnThatPort)
+    assert probe(check(port)) == f"tcp 127.0.0.1:{port}: [Errno 111] Connection refused"
 
 
 def test_a_port_that_listens_is_healthy_and_one_that_does_not_is_named(service: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -27,9 +28,9 @@ def answer(version: int = 0, timeout: int = 4000, session: int = 0x99) -> bytes:
 
 
 @contextmanager
-def answering(words: bytes) -> Iterator[str]:
-    """The address of something that sends `words` to whoever comes, and holds on."""
-    held: list[socket.socket] = []
+def answering(words: bytes, held: list[socket.socket] | None = None) -> Iterator[str]:
+    """The address of something that sends `words` to whoever comes, and holds on to those it has `held`."""
+    held = [] if held is None else held
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -86,3 +87,20 @@ def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
         wait_for(lambda: line in caplog.text, "it is told from a server")
         assert session.states.counts[SYNC_CONNECTED] == 0
         assert (session.client._session_id, session.client._session_passwd) == KNOWN
+
+
+def test_the_local_address_is_that_of_the_present_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = socket.create_connection
+    sources = itertools.chain(["127.0.0.2"], itertools.repeat("127.0.0.3"))
+
+    def connect_from(address: tuple[str, int], timeout: float | None = None) -> socket.socket:
+        return create(address, timeout, (next(sources), 0))
+
+    held: list[socket.socket] = []
+    monkeypatch.setattr(socket, "create_connection", connect_from)
+    with answering(answer(), held) as hosts, connecting(hosts) as session:
+        wait_for(lambda: session.connections == 1, "it is connected")
+        assert session.local_address == "127.0.0.2"
+        held[0].shutdown(socket.SHUT_RDWR)
+        wait_for(lambda: session.connections == 2, "it is connected anew")
+        assert session.local_address == "127.0.0.3"

@@ -64,7 +64,7 @@ class HookConfig:
             raise HookConfigError(
                 f"{path}: {exc.strerror}; only the repository's owner may push where it publishes"
             ) from exc
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise HookConfigError(f"{path}: not JSON: {exc}") from exc
         problems = list(_problems(content)) if isinstance(content, dict) else ["expected a JSON object"]
         if problems:

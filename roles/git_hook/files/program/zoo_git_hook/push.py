@@ -70,4 +70,4 @@ def subject(commit_id: str) -> str | None:
     """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
     command = ["git", "log", "-1", "--no-show-signature", "--format=%s", commit_id]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return done.stdout.decode("utf-8", "replace").strip()[:LONGEST_SUBJECT] or None
+    return printable(done.stdout.decode("utf-8", "replace").strip())[:LONGEST_SUBJECT] or None

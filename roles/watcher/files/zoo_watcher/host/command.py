@@ -18,7 +18,10 @@ from .shortage import is_shortage
 if TYPE_CHECKING:
     import subprocess
 
-NOT_INHERITED = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+NOT_INHERITED = (
+    *("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
+    *("ZOO_WATCHER_BOOT", "ZOO_WATCHER_UNIT"),
+)
 """What the unit and the service manager set only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""

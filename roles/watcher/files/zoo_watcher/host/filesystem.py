@@ -138,6 +138,45 @@ def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
+def write_durably_though_full(path: Path, text: str) -> None:
+    """As `write_durably`, also on a disk that is full: the text before the last is kept, and written over.
+
+    That takes no room where the file system writes in place, and the text needs no block more. Raises `OSError`.
+    """
+    beside, kept = path.with_name(f".new.{path.name}"), path.with_name(f".old.{path.name}")
+    with contextlib.suppress(OSError):
+        os.replace(kept, beside)
+    with os.fdopen(_open_to_write_over(beside), "wb") as file:
+        try:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(os.fsencode(text))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.replace(beside, kept)
+            raise
+    # A file system without hard links keeps none.
+    with contextlib.suppress(OSError):
+        os.link(path, kept)
+    os.replace(beside, path)
+    sync_directory(path.parent)
+
+
+def _open_to_write_over(path: Path) -> int:
+    """The descriptor of a regular file of this user's that has no other name. Raises as `open_regular`."""
+    with contextlib.suppress(PermissionError):
+        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
+        status = os.fstat(descriptor)
+        if (status.st_nlink, status.st_uid) == (1, os.geteuid()):
+            return descriptor
+        os.close(descriptor)
+    # One with another name is the text that counts now, where the last write was cut off before it had put that there.
+    path.unlink(missing_ok=True)
+    return open_regular(path, os.O_WRONLY | os.O_CREAT)
+
+
 def remove_tree(path: Path | str, directory: int | None = None) -> None:
     """Remove a directory or file, however deep it is; what can't be removed stays for the next time.
 

@@ -115,10 +115,13 @@ class Layout:
         for directory in (self.own, self.releases, self.manifests, self.staging):
             make_directory(directory, READABLE)
 
-    def clean_staging(self) -> list[Path]:
-        """Remove what an interrupted deployment left; what stays, such as another user's files. Raises `OSError`."""
-        for left in self.staging.iterdir() if self.staging.is_dir() else ():
+    def clean_staging(self) -> None:
+        """Remove what an interrupted deployment left; what can't be removed stays. Raises `OSError`."""
+        for left in self.in_staging():
             remove_tree(left)
+
+    def in_staging(self) -> list[Path]:
+        """What is in the staging directory. Raises `OSError`."""
         return sorted(self.staging.iterdir()) if self.staging.is_dir() else []
 
     def unused(self, name: str) -> Path:

@@ -40,6 +40,11 @@ def watchdog_interval() -> float | None:
     return int(granted) / 2_000_000 if granted.isdigit() and int(granted) else None
 
 
+def unit() -> str | None:
+    """The unit's name without `.service`, as the role's unit says it; None where this runs in no such unit."""
+    return os.environ.get("ZOO_WATCHER_UNIT", "").removesuffix(".service") or None
+
+
 def runtime_directory() -> str | None:
     """The unit's own directory under /run; None where it has none."""
     directories = os.environ.get("RUNTIME_DIRECTORY", "").split(":")

@@ -4,7 +4,8 @@
 """The apply process: fetches and stages one release, and may be killed at any instant.
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
-line: `{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
+line: `{"left": [...paths]}` where it has cleaned the staging directory, with what could not be removed,
+`{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
 `{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
 object store instead, one with `"verify": "<commit>"` only verifies a signature.
 """
@@ -39,6 +40,9 @@ OWN_FILES = 10_000_000
 MEMORY = 4 * 2**30
 """Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
 
+DESCRIPTORS = 1024
+"""Files that each of these processes may have open: git has few, however many packs and paths there are."""
+
 
 def main() -> int:
     """Do the job on standard input. 0 where it was done, 1 where not; no release can cause a traceback."""
@@ -52,6 +56,8 @@ def main() -> int:
     job = json.loads(text)
     limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
     limit(resource.RLIMIT_AS, MEMORY)
+    # Tasks count for the unit (TasksMax): RLIMIT_NPROC counts all processes of a user, and none of root's.
+    limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
     try:
         with disk_errors("applying"):
             send(_do(job))
@@ -89,9 +95,10 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
     with _locked(layout):
         # First of all, to have room.
         with disk_errors("cleaning"):
-            _report_left(layout.clean_staging())
+            layout.clean_staging()
             for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
                 print_warning(f"release not removed, tried again with the next: {problem}")
+            send({"left": [str(path) for path in layout.in_staging()]})
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()
@@ -104,12 +111,6 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
             _make(job, release, repository, clock)
         repository.keep_only([*layout.staged(), release.commit_id])
         return {"done": clock.seconds, "untidy": repository.untidy}
-
-
-def _report_left(paths: list[Path]) -> None:
-    """Say in the agent's log what stays in the staging directory: only somebody else's user can remove it."""
-    for path in paths:
-        print_warning(f"left in the staging directory, remove it by hand: {path}")
 
 
 def _make(job: Mapping[str, Any], release: Release, repository: Repository, clock: _Clock) -> None:

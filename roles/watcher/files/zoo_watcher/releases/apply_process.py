@@ -86,6 +86,8 @@ class ApplyProcess:
 
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
+        self.left: list[str] = []
+        """What the last process could not remove from the staging directory."""
         self._process: subprocess.Popen[str] | None = None
         self._conversation: _Conversation | None = None
         self._forbidden = False
@@ -145,6 +147,9 @@ class ApplyProcess:
                 message = json.loads(line) if line.endswith("\n") else {}
                 if "step" in message:
                     step(message["step"])
+                    message = {}
+                elif "left" in message:
+                    self.left[:] = message["left"]
                     message = {}
             elif killed:
                 return {}

@@ -9,11 +9,11 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import PassingError, YieldedError
+from zoo_watcher.errors import DeployError, PassingError, YieldedError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
@@ -29,7 +29,8 @@ class Progress:
     """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
 
     `waits_for` is what it waits for until it is there: also while its step is being tried again. `failed_in` is the
-    state in which the release has failed, from which the host goes back.
+    state in which the release has failed, from which the host goes back. `failed_step` is the step that has failed.
+    `left` are the paths in the staging directory that could not be removed before it was fetched.
     """
 
     state: str
@@ -39,12 +40,22 @@ class Progress:
     retry: str | None = None
     waits_for: str | None = None
     failed_in: str | None = None
+    failed_step: FailedStep | None = None
+    left: tuple[str, ...] = ()
 
 
-def in_seconds(timings: Mapping[str, Any]) -> str:
-    """How long each step took, for a person; empty where none is known."""
+class FailedStep(NamedTuple):
+    """The first step of a deployment that has failed, and after how many seconds."""
+
+    step: str
+    seconds: float
+
+
+def in_seconds(timings: Mapping[str, Any], failed: Mapping[str, Any] | None = None) -> str:
+    """How long each step took, for a person, and the one that has `failed`; empty where none is known."""
     known = {step: seconds for step, seconds in timings.items() if isinstance(seconds, (int, float))}
-    return ", ".join(f"{step} {seconds:.2f} s" for step, seconds in known.items())
+    done = [f"{step} {seconds:.2f} s" for step, seconds in known.items()]
+    return ", ".join([*done, *([f"{failed['step']} FAILED after {failed['seconds']:.2f} s"] if failed else [])])
 
 
 class Course:
@@ -64,8 +75,11 @@ class Course:
         self.patience: float | None = None
         """Seconds for which a step may be tried again before it gives way to something else; None for no end."""
         self.failed_in: str | None = None
+        self.failed_step: FailedStep | None = None
         self.aside: str | None = None
         """What came of another release before; it is in each report until this one is live."""
+        self.left: list[str] = []
+        """What could not be removed from the staging directory."""
         self._told = told
         self._state = "queued"
 
@@ -76,7 +90,8 @@ class Course:
         self._state = state
         message = "; ".join(filter(None, [message, self.aside])) or None
         timings, waits_for = dict(self.timings), waits_for or retry
-        self._told(Progress(state, message, timings, self.previous, retry, waits_for, self.failed_in))
+        failed, left = (self.failed_in, self.failed_step), tuple(self.left)
+        self._told(Progress(state, message, timings, self.previous, retry, waits_for, *failed, left))
 
     def note_failure(self) -> None:
         """The release has failed: what is reported from now on is about the way back."""
@@ -119,9 +134,16 @@ class Course:
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Take the time of a step, where it is done."""
+        """Take the time of a step that is done, and of the first that has failed."""
         begin = time.monotonic()
-        yield
+        try:
+            yield
+        except PassingError:
+            raise
+        except DeployError:
+            if self.failed_in is None and self.failed_step is None:  # else it is of the way back
+                self.failed_step = FailedStep(step, round(time.monotonic() - begin, 4))
+            raise
         self.timings[step] = round(time.monotonic() - begin, 4)
 
     def wait_out(self, state: str, step: Callable[[], T], why: str = "") -> T:

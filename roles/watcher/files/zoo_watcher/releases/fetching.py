@@ -36,6 +36,7 @@ class Fetching:
         self._release = release
         self._fleet = fleet
         self._process = ApplyProcess(course.config)
+        course.left = self._process.left
 
     def end(self) -> None:
         """Kill what runs, and let nothing more begin."""

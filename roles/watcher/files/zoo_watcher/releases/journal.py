@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from zoo_watcher.host.filesystem import load_json, read_json, write_durably
+from zoo_watcher.host.filesystem import load_json, read_json, write_durably_though_full
 from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP, InvalidRelease, check_relative_path
 
 MOST_PLACES = 100
@@ -98,7 +98,7 @@ class ReleaseJournal:
 
     def save(self, path: Path) -> None:
         """Write the journal, durably. Raises `OSError`."""
-        write_durably(path, json.dumps(asdict(self)))
+        write_durably_though_full(path, json.dumps(asdict(self)))
 
     def place(self, path: str) -> Place:
         """What is remembered of a place; nothing is of one that has never been used."""

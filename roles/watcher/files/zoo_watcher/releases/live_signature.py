@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
@@ -15,9 +15,11 @@ from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
-from .apply_process import KILLED, ApplyProcess, verify_job
 from .manifest import Manifest
 from .release_directory import allowed_signers
+
+if TYPE_CHECKING:
+    from .apply_process import ApplyProcess
 
 LONGEST_PAUSE = 60.0
 """Seconds between tries where the signature can't be verified now, at the most."""
@@ -62,6 +64,8 @@ class LiveSignature:
         if self._process is not None:
             self._process.end()
         if self._thread is not None:
+            from .apply_process import KILLED  # noqa: PLC0415
+
             self._thread.join(KILLED)
 
     def _verify(self, commit_id: str, ended: threading.Event) -> None:
@@ -89,6 +93,9 @@ class LiveSignature:
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
+            # Imported here: an agent that demands no signature and deploys nothing has nothing of it in its memory.
+            from .apply_process import ApplyProcess, verify_job  # noqa: PLC0415
+
             self._process = process = ApplyProcess(self._config)
             if ended.is_set():
                 raise CancelledError

@@ -59,7 +59,8 @@ class Memory:
     def begin_attempt(self) -> None:
         """Note, once, that the release is about to be activated, or checked: who is started after a crash has to know.
 
-        A read-only disk is waited out, before anything is drained. Raises `CancelledError`, `YieldedError`.
+        A read-only disk is waited out, before anything is drained. Where the disk has another problem, the status says
+        so, and this goes on: what is published may be what mends the host. Raises `CancelledError`, `YieldedError`.
         """
         if self._attempting:
             return

@@ -178,5 +178,5 @@ def _left(lane: Znode | None) -> int:
     """The number that left a lane last; `NOBODY` where none has, or where that can't be told."""
     try:
         return max(NOBODY, int(json.loads(lane.data)["left"])) if lane else NOBODY
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return NOBODY

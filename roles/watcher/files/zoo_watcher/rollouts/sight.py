@@ -74,7 +74,7 @@ class Sight:
         if before is None or not self.znodes.write(before, decision, host, message, exits):
             return False
         is_changed = host is not None and decision.entry != before.entry
-        record = entry_of(decision, now(), message) if is_changed else before.record
+        record = entry_of(before.state, decision, now(), message, before.step) if is_changed else before.record
         self.view = view = View(decision.state, before.version + 1, record)
         if is_changed:
             why = f": {message}" if message else ""

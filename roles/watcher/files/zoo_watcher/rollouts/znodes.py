@@ -50,6 +50,11 @@ class View:
         return self.record.state if self.record else None
 
     @property
+    def step(self) -> int | None:
+        """The step in which the host was admitted; None where it was not, or nobody has noted that."""
+        return self.record.step if self.record else None
+
+    @property
     def is_given_up(self) -> bool:
         """Whether the host did not get there, or back, and nobody waits for it."""
         return self.record is not None and self.record.is_given_up
@@ -195,7 +200,7 @@ class RolloutZnodes:
         """
         if decision.state is view.state:
             return False
-        actor = Actor(host, view.entry, message) if host else None
+        actor = Actor(host, view.entry, message, view.step) if host else None
         writes = [*change_writes(self.root, view.state, view.version, decision, now(), actor), *exits]
         mark = self._mark(decision.state) if decision.is_bad else []
         if decision.state.has_proved and not view.state.has_proved:
@@ -329,7 +334,7 @@ class RolloutZnodes:
 def _labels_of(znode: Znode | None) -> dict[str, str]:
     try:
         labels = json.loads(znode.data).get("labels") if znode else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return labels if isinstance(labels, dict) else {}
 

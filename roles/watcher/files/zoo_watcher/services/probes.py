@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import socket
@@ -79,6 +80,9 @@ def _connect(check: Check, deadline: float) -> LimitedSocket:
         try:
             connection.limit(len(addresses) - number)
             connection.connect(address)
+            if connection.getsockname() == connection.getpeername():
+                # Where nobody listens, the kernel may have given this very socket the port that it connects to.
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         except OSError as exc:
             connection.close()
             refused = exc

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kazoo.exceptions import (
     BadVersionError,
@@ -33,7 +33,6 @@ from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
-from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 
 from .connection import explain
 from .connector import Connector
@@ -42,6 +41,9 @@ from .kazoo_log import KazooLog
 from .kazoo_threads import KazooThreads
 from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
+
+if TYPE_CHECKING:
+    from zoo_watcher.wire.rollout_writes import Write
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that the loop waits for one answer."""
@@ -289,6 +291,9 @@ class Session:
 
     def commit(self, writes: Iterable[Write]) -> bool:
         """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError`, `RefusedError`."""
+        # Imported here: an agent without rollouts has nothing of them in its memory.
+        from zoo_watcher.wire.rollout_writes import CREATE, SET  # noqa: PLC0415
+
         transaction = self.client.transaction()
         writes = list(writes)
         for write in writes:
@@ -374,6 +379,8 @@ class Session:
 
 def _check_overtaken(write: Write, error: KazooException) -> None:
     """Raises `RefusedError` for a write that is refused however often it is tried."""
+    from zoo_watcher.wire.rollout_writes import CREATE, DELETE  # noqa: PLC0415
+
     if isinstance(error, NoNodeError) and write.kind != DELETE and write.version == ANY_VERSION:
         missing = write.path.rpartition("/")[0] if write.kind == CREATE else write.path
         what = f"{write.path} not written: {missing} is not there; has somebody deleted it?"

@@ -1,0 +1,114 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong inside the variables of a role that are dictionaries, or lists of them.
+
+Ansible would check that too, and print the whole specification with it; it does not where a type is `raw`.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: variable_mistakes
+short_description: What is wrong inside the variables of a role
+version_added: 0.2.0
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+description:
+  - Says in a line each what is wrong inside dictionaries by the C(options) of the argument specification of a role,
+    such as a key that is not one of theirs, with the key that was probably meant. The roles of this collection use it.
+positional: options
+options:
+  _input:
+    description: The variables by their names. Those without C(options) in the specification are not looked at.
+    type: dict
+    required: true
+  options:
+    description:
+      - The C(options) of an entry point of an argument specification. Where one has C(options) itself, its variable is
+        a list of dictionaries with the type V(list), a dictionary otherwise.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Say what is wrong
+  ansible.builtin.debug:
+    msg: "{{ {'site_files': [{'pth': '/etc/motd'}]} | zoo.deploy.variable_mistakes(spec) }}"
+  vars:
+    spec: {site_files: {type: list, elements: raw, options: {path: {type: str, required: true}}}}
+"""
+
+RETURN = r"""
+_value:
+  description: A sentence for each mistake.
+  type: list
+  elements: str
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ansible.module_utils.common.parameters import DEFAULT_TYPE_VALIDATORS
+
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quote
+
+
+def variable_mistakes(values: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each mistake inside the variables that have options of their own."""
+    nested = {name: option for name, option in options.items() if "options" in option and values.get(name)}
+    return [mistake for name, option in nested.items() for mistake in _mistakes(name, values[name], option)]
+
+
+def _mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a value that is given."""
+    if "options" not in option:
+        yield from _leaf_mistakes(where, value, option)
+    elif option["type"] != "list":
+        yield from _key_mistakes(where, value, option["options"])
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from _key_mistakes(f"{where}[{number}]", entry, option["options"])
+    else:
+        yield f"{where}: expected a list, got {quote(value)}"
+
+
+def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with a dictionary."""
+    if not isinstance(value, Mapping):
+        yield f"{where}: expected a dictionary, got {quote(value)}"
+        return
+    for key in value:
+        if key not in options:
+            near = difflib.get_close_matches(str(key), options, n=1)
+            meant = f"did you mean {near[0]}" if near else f"expected one of {', '.join(sorted(options))}"
+            yield f"{where}: no such key {quote(key)}; {meant}"
+    for key, option in options.items():
+        if value.get(key) is not None:
+            yield from _mistakes(f"{where}.{key}", value[key], option)
+        elif option.get("required"):
+            yield f"{where}: the key {key} is missing"
+
+
+def _leaf_mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a value by its type, and by the choices for it."""
+    kind = option.get("type", "str")
+    try:
+        found = DEFAULT_TYPE_VALIDATORS[kind](value)
+        if kind == "list" and "elements" in option:
+            found = [DEFAULT_TYPE_VALIDATORS[option["elements"]](entry) for entry in found]
+    except (TypeError, ValueError):
+        yield f"{where}: expected a value of the type {kind}, got {quote(value)}"
+        return
+    choices = option.get("choices", [found])
+    if found not in choices:
+        yield f"{where}: expected one of {', '.join(map(str, choices))}, got {quote(value)}"
+
+
+class FilterModule:
+    """The filter, as Ansible asks for it."""
+
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
+        """By its name."""
+        return {"variable_mistakes": variable_mistakes}

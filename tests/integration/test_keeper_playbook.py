@@ -1,0 +1,72 @@
+"""One playbook and an inventory at a server that hangs up on what it does not know, as ClickHouse Keeper does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.ensemble import Ensemble
+from support.inventory import Inventory
+from support.keeper import MULTI_READ, Keeper
+from support.playbook import Run, run_playbook
+from support.repository import GitRepository
+
+
+@pytest.fixture
+def keeper(ensemble: Ensemble) -> Iterator[Keeper]:
+    """The server."""
+    made = Keeper(ensemble.members[0].client_port)
+    yield made
+    made.close()
+
+
+def task(module: str, **options: Any) -> dict[str, Any]:
+    """A task, and what it registers."""
+    return {"name": module, f"zoo.deploy.{module}": options, "register": f"its_{module}"}
+
+
+def test_modules_lookup_and_inventory_do_their_work(
+    keeper: Keeper, zk: KazooClient, app: str, repository: GitRepository, tmp_path: Path
+) -> None:
+    zk.create(f"{app}/service/a", b'["10.0.0.1", "80"]', makepath=True)
+    zk.create(f"{app}/service/b", b'["10.0.0.2", "80"]')
+    release = {"app": f"{app}/site", "url": repository.url, "ref": repository.head, "relative_path": "site"}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"zk_hosts": keeper.hosts},
+        "module_defaults": {"group/zoo.deploy.zookeeper": {"hosts": keeper.hosts}},
+        "tasks": [
+            task("zk_znode", path=f"{app}/colour", value="green"),
+            task("zk_znode_info", path=app, depth=2),
+            task("zk_release", **release, min_agents=0, wait_timeout=30),
+            task("zk_release_info", app=f"{app}/site"),
+            task("zk_fleet_info", app=f"{app}/site"),
+            {
+                "name": "Compare",
+                "ansible.builtin.assert": {
+                    "that": [
+                        f"lookup('zoo.deploy.zk_znode', '{app}/colour') == 'green'",
+                        "its_zk_znode is changed",
+                        "its_zk_znode_info.descendants | selectattr('path', 'search', 'service/') | length == 2",
+                        "its_zk_release is changed",
+                        "its_zk_release_info.history | length == 1",
+                        "its_zk_release_info.generation == its_zk_release.generation",
+                        "its_zk_fleet_info.commit_id == its_zk_release.commit_id",
+                    ]
+                },
+            },
+        ],
+    }
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([play]))
+    run = Run.of(run_playbook(playbook))
+    assert (run.changed, run.failed) == (2, 0), run.output
+    found = Inventory(tmp_path, keeper.hosts).read(registries=[{"path": f"{app}/service"}], hostnames=["zk_address"])
+    assert set(found.hosts) == {"10.0.0.1", "10.0.0.2"}, found.said
+    assert MULTI_READ in keeper.hung_up_at
