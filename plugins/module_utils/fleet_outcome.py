@@ -414,7 +414,7 @@ def _joined(*parts: str) -> str:
 
 def describe_missing(names: Sequence[str]) -> str:
     """Who is missing, for a message; empty where nobody is."""
-    return f"missing, in the roster and not live: {listed(names)}" if names else ""
+    return f"missing, expected and not live: {listed(names)}" if names else ""
 
 
 def absences(result: Mapping[str, Any]) -> list[str]:

@@ -171,7 +171,7 @@ def monitored(values: Mapping[str, Any]) -> Facts:
 def _typed(facts: Mapping[str, Any]) -> Facts:
     """Numbers as such, texts harmless to a terminal, and of a version what is before its build."""
     typed = {name: printable(str(value)) if name in TEXTS else int(str(value), 0) for name, value in facts.items()}
-    return {**typed, "version": re.split(r"[-,]", typed["version"])[0]} if "version" in facts else typed
+    return {**typed, "version": re.split(r"[-,]", str(typed["version"]))[0]} if "version" in facts else typed
 
 
 def _latency(least: Any, mean: Any, most: Any) -> Facts:

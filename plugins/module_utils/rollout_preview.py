@@ -110,7 +110,7 @@ class Preview(NamedTuple):
             ("lost on the way, and begins once more", self.again),
             ("already there", self.unchanged),
             ("held, and stay as they are", self.held),
-            ("missing, in the roster and not live", self.missing),
+            ("missing, expected and not live", self.missing),
         )
         return [
             f"{hosts(self.changes)} would change{turns}",

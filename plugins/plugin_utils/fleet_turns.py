@@ -80,35 +80,50 @@ def wait_on(
     without having been live. `show` prints how far the fleet is before each run. `by_rollout`: nobody has set the
     limit, and a rollout has none, whenever it begins.
     """
-    show, latest = show or Show(""), result
+    show, latest, memory = show or Show(""), result, _Memory(files, named)
     began = time.monotonic()
     published = began - result.get("elapsed", 0.0)
-    told: list[str] = []
-    live: set[str] = set()
-    stuck_since: float | None = None
     limits = Limit(limit, by_rollout=by_rollout)
     while result.get("timed_out"):
         left = limits.left(result, latest, began - published)
         if left <= 0:
             break
-        seconds = min(left, PATIENCE)
-        stuck_since = (stuck_since or began) if is_stuck(result) and not files else None
         if not files:
             show.begin(result)
-        show.tell(progress(latest, began - published, told, files, show.shown))
-        told = [] if files else [*told, *(reason for reason in reasons(result) if reason not in told)]
-        live.update(seen(result, named))
+        show.tell(progress(latest, began - published, memory.told, files, show.shown))
         show.shown.update(outcomes(latest))
-        turn = FleetTurn(seconds, left, sorted(live), began - (stuck_since or began), told)
-        shown = None if files else counted(result)
-        latest = run(turn._replace(moves=(result.get("rollout") or {}).get("moves"), outcomes=shown))
+        turn = memory.turn(result, left, began)
+        latest = run(turn)
         result = combined(result, latest)
         spent = time.monotonic() - began
-        if result.get("timed_out") and spent < seconds and not is_seen(latest):
+        if result.get("timed_out") and spent < turn.seconds and not is_seen(latest):
             time.sleep(min(PAUSE, left - spent))
         began = time.monotonic()
         result["elapsed"] = round(began - published, 3)
     return {**result, **limits.why_over()}
+
+
+class _Memory:
+    """What the turns of a wait have seen, as the next one is to know it. Nothing of it is about `files`."""
+
+    def __init__(self, files: str, named: Collection[str]) -> None:
+        self.told: list[str] = []
+        self._files = files
+        self._named = named
+        self._live: set[str] = set()
+        self._stuck_since: float | None = None
+
+    def turn(self, result: dict[str, Any], left: float, now: float) -> FleetTurn:
+        """The next turn, after a `result` that was shown."""
+        self._live.update(seen(result, self._named))
+        turn = FleetTurn(min(left, PATIENCE), left, sorted(self._live), 0.0, [])
+        moves = (result.get("rollout") or {}).get("moves")
+        if self._files:
+            return turn._replace(moves=moves)
+        self.told += [reason for reason in reasons(result) if reason not in self.told]
+        self._stuck_since = (self._stuck_since or now) if is_stuck(result) else None
+        stuck = now - (self._stuck_since or now)
+        return turn._replace(stuck=stuck, told=[*self.told], moves=moves, outcomes=counted(result))
 
 
 def seen(result: dict[str, Any], named: Collection[str]) -> set[str]:

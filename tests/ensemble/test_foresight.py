@@ -68,7 +68,7 @@ def test_without_a_rollout_all_that_are_live_would_change_at_once(zk: KazooClien
     assert result["foreseen"] == [
         "4 hosts would change",
         "step 1 of 1, all hosts at once: web1, web2, web3 and web4",
-        "missing, in the roster and not live: web5",
+        "missing, expected and not live: web5",
     ]
     assert result["diff"]["prepared"] == "\n".join([*result["foreseen"], ""])
 
@@ -85,7 +85,7 @@ def test_a_plan_says_who_would_change_in_which_step(zk: KazooClient, other: Kazo
         "step 3 of 3, all hosts: 0 to 1, whichever comes first",
         "already there: web4",
         "held, and stay as they are: web2",
-        "missing, in the roster and not live: web5",
+        "missing, expected and not live: web5",
     ]
     assert (result["unchanged_agents"], result["held_agents"]) == (["web4"], ["web2"])
 
@@ -171,7 +171,7 @@ def test_a_command_says_what_would_come_of_the_rollout(zk: KazooClient, other: K
         "step 2 of 3, hosts with zone=b: web4",
         "step 3 of 3, all hosts: web1 and web2",
         "already there: web3",
-        "missing, in the roster and not live: web5",
+        "missing, expected and not live: web5",
     ]
     zk.set_acls(paths.roster, [make_acl("world", "anyone", admin=True)])
     (line,) = foresee(zk, paths, "promoted")["foreseen"]
@@ -198,5 +198,5 @@ def test_who_was_lost_or_leaves_a_bad_release_is_still_to_change(
         "step 3 of 3, all hosts: web3 and web4",
         "lost on the way, and begins once more: web2",
         "already there: web1",
-        "missing, in the roster and not live: web5",
+        "missing, expected and not live: web5",
     ]

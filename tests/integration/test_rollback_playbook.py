@@ -68,7 +68,7 @@ def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_s
     said = fleet.roll_back()
     assert fleet.live == {"two"}
     short = fleet.commits["two"][:10]
-    assert re.search(r"server3 +missing +- +- +in the roster, and not live", said), said
+    assert re.search(r"server3 +missing +- +- +expected, and not live", said), said
     assert re.search(rf"2 of 2 have proved commit {short}, .*; 1 missing", said), said
     for name in ("server1", "server2"):
         assert re.search(rf"{name} +active +{short}", said), said

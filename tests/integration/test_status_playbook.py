@@ -134,8 +134,8 @@ def test_a_host_that_is_missing_is_shown_and_a_failure_where_none_may_be(fleet: 
         zk.create(fleet.paths.roster_entry(name), b"{}", makepath=True)
     done = fleet.status()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"server2 +missing +- +- +in the roster, and not live", done.stdout), done.stdout
-    assert "[WARNING]: missing, in the roster and not live: server2" in done.stdout + done.stderr
+    assert re.search(r"server2 +missing +- +- +expected, and not live", done.stdout), done.stdout
+    assert "[WARNING]: missing, expected and not live: server2" in done.stdout + done.stderr
     assert "published, but 1 of 2 are missing, expected at most 0: server2" in why(fleet.status(max_missing=0))
 
 

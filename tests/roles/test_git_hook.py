@@ -255,7 +255,7 @@ def test_a_push_over_ssh_ends_on_every_server_and_who_pushed_sees_it(
     short = server.clone.head[:10]
     assert done.said[0] == f"zoo.deploy: main {short} is published to {server.app} by alice"
     assert re.fullmatch(rf"zoo.deploy: {server.app} {short}: 2 of 2 have proved it after [0-9.]+ s", done.said[-2])
-    assert done.said[-1] == f"zoo.deploy: {server.app} {short}: missing, in the roster and not live: server3"
+    assert done.said[-1] == f"zoo.deploy: {server.app} {short}: missing, expected and not live: server3"
     assert published(zk, server.app)["publisher"] == "alice"
 
 

@@ -466,6 +466,17 @@ def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
     assert not host.config.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_without_become_the_first_task_on_the_host_says_so(host: Host, open_path: Path) -> None:
+    python = open_path / "python"
+    python.write_text('#!/bin/sh\nexec setpriv --reuid=65534 --clear-groups /usr/bin/python3 "$@"\n')
+    python.chmod(0o755)
+    run = host.apply(watcher_manage_service=True, watcher_base="/srv/business", watcher_python=str(python))
+    assert (run.changed, run.failed) == (0, 1)
+    assert "the service needs root on this host; apply the role with become: true" in run.output
+    assert not host.config.exists()
+
+
 def test_every_key_of_the_agents_configuration_is_a_variable_and_no_other_is() -> None:
     ours = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_keys"]
     inner = {key.name for key in fields(Connection)} | {key.name for key in fields(Config)} - {"connection"}

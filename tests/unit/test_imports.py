@@ -246,6 +246,22 @@ __main__.main()
 """An agent's process that, where its loop would begin, makes each check once, and prints what it has imported."""
 
 
+def test_what_an_agent_imports_late_is_of_its_own_version_once_an_upgrade_has_moved_the_link(tmp_path: Path) -> None:
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "zoo_watcher").mkdir()
+    current = tmp_path / "current"
+    current.symlink_to(AGENT.parent)
+    late = (
+        "import os, zoo_watcher.wire; os.remove('current'); os.symlink('next', 'current'); "
+        "import zoo_watcher.releases.deployment, zoo_watcher.wire.rollout_rules"
+    )
+    command = [sys.executable, "-c", late]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(current)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_agent_needs(tmp_path: Path) -> None:
     service = {"path": "/service", "address": "127.0.0.1", "port": 1}
     checked = [{**service, "id": kind, "check": {"type": kind, "host": "127.0.0.1"}} for kind in ("tcp", "http")]

@@ -196,7 +196,7 @@ def table_rows(result: Mapping[str, Any]) -> Iterable[Row]:
     for agent in result.get("agents", []):
         yield _row(agent, result.get("generation"), rollout)
     for name in result.get("missing_agents") or []:
-        text = "; ".join(filter(None, [_entry(name, rollout), "in the roster, and not live"]))
+        text = "; ".join(filter(None, [_entry(name, rollout), "expected, and not live"]))
         yield Row(plain(name), "missing", "-", "-", "", text, IN_TROUBLE)
 
 

@@ -15,7 +15,12 @@ from .plain_text import SHORT, plain
 
 PROVED = "proved"
 FAILED = "failed"
-LOST = "lost"
+RETURNED = "returned"
+BACK = frozenset({"returning", RETURNED})
+"""What hosts have in a rollout that goes back with them; they have not failed."""
+GONE = "gone"
+KINDS = (FAILED, GONE, RETURNED, PROVED)
+"""What a host may have come to, in the order in which a person wants to know it."""
 MOST_NEWS = 10
 """How many hosts that have come to something a line of progress is followed by; of more, a line has all of a kind."""
 _UPPER = {FAILED: "FAILED"}
@@ -34,33 +39,35 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
         for agent in result["agents"]
         if agent["name"] not in undone - failed
     }
-    return {**known, **dict.fromkeys(result.get("lost_agents", []), LOST)}
+    entries = (result.get("rollout") or {}).get("hosts") or {}
+    back = {name for name in failed.intersection(entries) if entries[name].get("state") in BACK}
+    return {**known, **dict.fromkeys(back, RETURNED), **dict.fromkeys(result.get("lost_agents", []), GONE)}
 
 
 def news(result: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
     """What hosts have come to that was not `shown`, those in trouble first; of many, a line has all of a kind."""
     known = {agent["name"]: agent for agent in result.get("agents", [])}
     changed = {name: one for name, one in outcomes(result).items() if shown.get(name) != one}
-    order = sorted(changed, key=lambda name: ((FAILED, LOST, PROVED).index(changed[name]), name))
+    order = sorted(changed, key=lambda name: (KINDS.index(changed[name]), name))
     if len(order) <= MOST_NEWS:
         return [f"{plain(name)}  {course(known.get(name, {}), changed[name])}" for name in order]
-    kinds = {kind: [name for name in order if changed[name] == kind] for kind in (FAILED, LOST, PROVED)}
+    kinds = {kind: [name for name in order if changed[name] == kind] for kind in KINDS}
     return [f"{plain(listed(names))}  {_UPPER.get(kind, kind)}" for kind, names in kinds.items() if names]
 
 
 def course(agent: Mapping[str, Any], outcome: str) -> str:
     """The steps of a deployment with their seconds, and what has come of it."""
-    if outcome == LOST:
-        return "lost: its agent is not live any more"
+    back = f"back on {short(agent.get('commitId'))}"
+    if outcome == GONE:
+        return "gone: its agent is not live any more"
+    if outcome == RETURNED:
+        return f"{RETURNED}  {back}"
     timings = agent.get("timings")
     known = timings if isinstance(timings, Mapping) else {}
     steps = [f"{step} {known[step]:.2f} s" for step in STEPS if _is_seconds(known.get(step))]
     if outcome == PROVED:
         return "  ".join([*steps, PROVED])
-    state = agent.get("state")
-    steps.append(_failure(agent))
-    back = f"back on {short(agent.get('commitId'))}" if state == "rolled_back" else ""
-    return "  ".join(filter(None, [*steps, back]))
+    return "  ".join([*steps, _failure(agent), *([back] if agent.get("state") == "rolled_back" else [])])
 
 
 def _failure(agent: Mapping[str, Any]) -> str:

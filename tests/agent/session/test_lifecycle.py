@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import runpy
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import WatchedEvent
 
 from support.agent import Agent
+from support.playbook import ROOT
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
@@ -98,6 +100,24 @@ def test_sigterm_while_an_agent_is_being_started_takes_away_what_the_one_before_
     assert agent.end(signal.SIGTERM) == 0
     zk.sync(app)
     assert (registrations(), agent.status) == ({}, {})
+
+
+def test_who_waits_for_the_first_session_is_told_which_members_it_tries_in_vain(
+    agents: Agents, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role's own question, of a host whose first address is wrong; there is no unit here that could be asked."""
+    agent = agents(hosts="no-such-member.invalid:2181").start()
+    prove = runpy.run_path(str(ROOT / "roles/watcher/files/prove.py"))
+    unit = {"ActiveState": "active", "Result": "success", "ExecMainStartTimestampMonotonic": "0"}
+    monkeypatch.setitem(prove["lacks"].__globals__, "_shown", lambda _unit: unit)
+    file = agent.base / ".zoo/status.json"
+    wait_for(lambda: file.exists() and json.loads(file.read_text()).get("trying", {}).get("error"), "it has tried")
+    version = json.loads(file.read_text())["version"]
+    order = {"unit": "x.service", "base": str(agent.base), "version": version, "connected": True, "seconds": 0.2}
+    prove["main"](json.dumps(order))
+    said = capsys.readouterr().out
+    assert said.startswith("it has no session with the ensemble; it tries no-such-member.invalid:2181: ")
+    assert "no-such-member.invalid" in said.partition("2181: ")[2]
 
 
 def test_sigterm_before_there_is_an_ensemble_ends_it_too(agents: Agents) -> None:

@@ -199,7 +199,7 @@ def test_who_is_missing_of_the_roster_is_named_and_no_failure_where_nobody_says_
     assert result
     assert (result.problem, result.missing, result.lost) == (None, ["b", "c"], [])
     assert result.to_result()["missing_agents"] == ["b", "c"]
-    assert absences(result.to_result()) == ["missing, in the roster and not live: b and c"]
+    assert absences(result.to_result()) == ["missing, expected and not live: b and c"]
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_who_comes_back_is_missing_no_more() -> None:
 def test_who_is_missing_is_said_with_each_failure_once() -> None:
     failed = course().look(agent("a", "failed", message="disk full"), None, 0.0, ["a", "b"])
     assert failed
-    assert "a is failed (disk full); missing, in the roster and not live: b; the fleet serves" in str(failed.problem)
+    assert "a is failed (disk full); missing, expected and not live: b; the fleet serves" in str(failed.problem)
     few = course(Limits(2, 0)).look(agent("a", "active"), None, 300.0, ["a", "b"])
     assert few
     assert few.problem == (
-        "published, but 1 agents are live in time, expected at least 2; missing, in the roster and not live: b"
+        "published, but 1 agents are live in time, expected at least 2; missing, expected and not live: b"
     )
 
 
@@ -241,7 +241,7 @@ def test_who_is_lost_is_missing_too_and_warned_of_once() -> None:
     assert (result.lost, result.missing) == (["b"], ["b", "c"])
     assert absences(result.to_result()) == [
         "live at first and gone before the end: b",
-        "missing, in the roster and not live: c",
+        "missing, expected and not live: c",
     ]
 
 

@@ -84,7 +84,7 @@ def test_without_a_plan_all_switch_at_once() -> None:
         "4 hosts would change",
         "step 1 of 1, all hosts at once: web1, web2, web3 and web4",
         "already there: web5",
-        "missing, in the roster and not live: web6",
+        "missing, expected and not live: web6",
     ]
 
 
@@ -101,7 +101,7 @@ def test_who_has_it_already_fills_a_step_by_number_if_it_is_the_first_to_say_so_
         "step 4 of 4, all hosts: 0 to 1, whichever comes first",
         "already there: web1",
         "held, and stay as they are: web2",
-        "missing, in the roster and not live: web0 and web5",
+        "missing, expected and not live: web0 and web5",
     ]
 
 

@@ -22,3 +22,10 @@ What is further down imports only what is further up.
     command_line        the commands, their options and their help
     __main__            what each of them does
 """
+
+from __future__ import annotations
+
+import os
+
+__path__ = [os.path.realpath(directory) for directory in __path__]
+"""Where this version is: what is imported late comes from here too, after an upgrade has moved the link to it."""

@@ -127,7 +127,7 @@ def test_each_host_has_a_row_with_what_it_can_go_back_to() -> None:
     assert cells(rows[2])[:5] == ["web3", "rolled_back", "2222222222", "-", "2026-11-24"]
     assert rows[3].endswith("held since 2026-11-24T09:00:00+00:00 by ann: disk swap; no permission, path=/x")
     assert rows[4].endswith(" drift")
-    assert cells(rows[5]) == ["web6", "missing", "-", "-", "in", "the", "roster,", "and", "not", "live"]
+    assert cells(rows[5]) == ["web6", "missing", "-", "-", "expected,", "and", "not", "live"]
 
 
 def test_a_row_says_what_a_host_has_come_to_in_a_rollout_until_that_is_done() -> None:
@@ -139,7 +139,7 @@ def test_a_row_says_what_a_host_has_come_to_in_a_rollout_until_that_is_done() ->
     running["hosts"]["web1"]["step"] = 2
     assert table(list(table_rows({**fleet, "rollout": running})))[1].endswith("proved in step 2")
     assert rows[1].endswith("drift: waits for its turn")
-    assert rows[2].endswith("lost in the rollout; in the roster, and not live")
+    assert rows[2].endswith("lost in the rollout; expected, and not live")
     _head, *rows = table(list(table_rows({**fleet, "rollout": rollout("done", hosts=hosts)})))
     assert rows[0].endswith("up to date")
 

@@ -39,7 +39,12 @@ TIMINGS = {"checking": 0.2, "fetching": 0.0814, "staging": 0.01, "activating": 0
         ({"state": "rolled_back", "timings": "of another program"}, "failed", "FAILED  back on -"),
         ({"state": "failed", "timings": {"fetching": "\x1b[2J"}}, "failed", "FAILED"),
         ({"state": "failed", "timings": {"fetching": 10**400, "staging": True}}, "failed", "FAILED"),
-        ({}, "lost", "lost: its agent is not live any more"),
+        ({}, "gone", "gone: its agent is not live any more"),
+        (
+            {"state": "rolled_back", "commitId": "2" * 40, "timings": TIMINGS},
+            "returned",
+            "returned  back on 2222222222",
+        ),
     ],
 )
 def test_the_steps_of_a_host_and_what_has_come_of_it(agent: dict[str, Any], outcome: str, said: str) -> None:
@@ -54,7 +59,7 @@ def result(*names: str, failed: tuple[str, ...] = (), pending: tuple[str, ...] =
 
 def test_who_is_neither_waited_for_nor_failed_has_proved_it() -> None:
     seen = result("a", "b", "c", failed=("b",), pending=("c", "not live"), lost_agents=["gone"])
-    assert outcomes(seen) == {"a": "proved", "b": "failed", "gone": "lost"}
+    assert outcomes(seen) == {"a": "proved", "b": "failed", "gone": "gone"}
     # In an outage nobody has been seen.
     assert outcomes({"msg": "can't reach ZooKeeper"}) == {}
 
@@ -66,10 +71,17 @@ def test_those_in_trouble_come_first_and_what_was_shown_comes_no_more() -> None:
     assert [line.split()[0] for line in news(seen, {"a": "proved", "b": "proved", "c": "proved"})] == ["c", "gone"]
 
 
+def test_who_went_back_with_the_others_has_not_failed() -> None:
+    entries = {"b": {"state": "failed"}, "c": {"state": "returned"}}
+    seen = result("a", "b", "c", failed=("b", "c"), rollout={"hosts": entries})
+    assert outcomes(seen) == {"a": "proved", "b": "failed", "c": "returned"}
+    assert [line.split()[0] for line in news(seen, {})] == ["b", "c", "a"]
+
+
 def test_of_many_hosts_a_line_has_all_of_a_kind() -> None:
     lines = news(result(*(f"web{number:03}" for number in range(300)), failed=("web200",), lost_agents=["gone"]), {})
     proved = "web000, web001, web002, web003, web004 and 294 more  proved"
-    assert lines == ["web200  FAILED", "gone  lost", proved]
+    assert lines == ["web200  FAILED", "gone  gone", proved]
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ class HostHooks:
         }
         with self._course.timed(name):
             ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
-        for line in ended.output.splitlines():
-            log.info("hook %s, generation=%s: %s", name, generation, line)
-        _check_ended(f"hook {name}", ended, failure)
+            for line in ended.output.splitlines():
+                log.info("hook %s, generation=%s: %s", name, generation, line)
+            _check_ended(f"hook {name}", ended, failure)
 
     def use(self, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
         """Have the host use the release that is live: its hook, its units. Raises `failure`, `CancelledError`."""
