@@ -39,8 +39,8 @@ def test_a_proved_host_that_is_not_healthy_in_the_time_of_its_proof_has_failed()
     host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", awaits_health=True)
     failed = Outcome("web1", PROVED, FAILED, "not healthy in time: connection refused")
     assert next_move(STATE, STATE.parsed_plan(), PROVED, host) == failed
-    for mark in ("is_held", "is_drained"):
-        assert next_move(STATE, STATE.parsed_plan(), PROVED, replace(host, **{mark: True})) is Wait.ASIDE
+    for excused in (replace(host, is_held=True), replace(host, is_drained=True)):
+        assert next_move(STATE, STATE.parsed_plan(), PROVED, excused) is Wait.ASIDE
 
 
 def test_a_proved_host_that_is_installed_anew_and_fails_counts() -> None:
