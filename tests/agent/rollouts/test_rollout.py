@@ -314,6 +314,7 @@ def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ende
         booted.start()
         wait_for(lambda: booted.live() == first, "it has the stable release")
         assert made.entries == {"booted": "admitted", "other": "failed"}, "it can't say so yet"
+        wait_for(lambda: len(notes.read_text().split()) > 1, "the hook of the stable release runs")
         assert notes.read_text().split() == [second, first]
     wait_for(lambda: made.entries == {"booted": "lost", "other": "failed"}, "it says so")
     wait_for(lambda: booted.status.get("state") == "halted", "its status does too")
