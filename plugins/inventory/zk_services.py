@@ -586,8 +586,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for host in [host for name, host in self.inventory.hosts.items() if name not in names.hosts]:
             self.inventory.remove_host(host)
         for group in [group for name, group in self.inventory.groups.items() if name not in names.groups]:
+            # Ansible itself leaves it above and below others.
             for parent in group.parent_groups:
-                # Ansible itself leaves it there.
-                parent.child_groups = [child for child in parent.child_groups if child is not group]
+                parent.child_groups = [one for one in parent.child_groups if one is not group]
                 parent.clear_hosts_cache()
+            for child in group.child_groups:
+                child.parent_groups = [one for one in child.parent_groups if one is not group]
             self.inventory.remove_group(group)

@@ -9,6 +9,8 @@ import contextlib
 import functools
 import os
 import re
+import signal
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -29,8 +31,10 @@ else:
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
-SUBJECT_PATIENCE = 10
+SUBJECT_PATIENCE = 5
 """Seconds that a git server gets to tell a commit's subject, without which a release can be published as well."""
+SUBJECT_BLOCKS = 2048
+"""Blocks of 512 bytes that it may send for that."""
 LONGEST_SUBJECT = 100
 ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "LC_ALL": "C"}
@@ -93,7 +97,7 @@ def subject_of(url: str, commit_id: str) -> str | None:
         copy = _git(directory)
         try:
             copy.init("--bare", "--quiet", "--template=")
-            if not _fetch(copy, url, "--depth=1", commit_id, patience=SUBJECT_PATIENCE):
+            if not _is_fetched_in_short(copy, url, commit_id):
                 return None
             said = copy.log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
         except (git.GitCommandNotFound, git.GitCommandError):
@@ -101,11 +105,38 @@ def subject_of(url: str, commit_id: str) -> str | None:
     return printable(str(said)).strip()[:LONGEST_SUBJECT] or None
 
 
-def _fetch(copy: git.Git, url: str, *words: str, patience: int = PATIENCE) -> bool:
+def _is_fetched_in_short(copy: git.Git, url: str, commit_id: str) -> bool:
+    """Fetch a commit, if that takes neither long nor much: a server that filters nothing sends all of its files."""
+    options = ("-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--filter=tree:0", "--no-tags", "--depth=1")
+    limited = ("sh", "-c", f'ulimit -f {SUBJECT_BLOCKS} && exec "$@"', "sh", copy.GIT_PYTHON_GIT_EXECUTABLE or "git")
+    try:
+        process = subprocess.Popen(
+            [*limited, *options, "--", url, commit_id],
+            cwd=copy.working_dir,
+            env={**os.environ, **copy.environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return False
+    try:
+        return process.wait(SUBJECT_PATIENCE) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        # What git has started ends with it: nothing is to write into a directory that is being removed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _fetch(copy: git.Git, url: str, *words: str) -> bool:
     """Fetch without files; whether the server gave what was asked for."""
     try:
         copy.fetch(
-            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=patience
+            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
         )
     except git.GitCommandError as exc:
         if says(exc.stderr, (*ABSENT, *REFUSED)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +223,27 @@ def test_the_subject_of_a_commit_is_printable_and_short(repository: GitRepositor
     assert subject_of(repository.url, repository.head) == "breaks ?[31mhealth? caf\u00e9"
     repository.git("commit", "--allow-empty", "-qm", "x" * 200)
     assert subject_of(repository.url, repository.head) == "x" * 100
+
+
+def test_a_subject_is_not_worth_a_tree_of_files_from_a_server_that_filters_nothing(
+    repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.path / "big").write_bytes(random.Random(1).randbytes(3_000_000))
+    repository.git("add", "big")
+    repository.git("commit", "-qm", "a big one")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    assert subject_of(repository.url, repository.head) is None
+    repository.git("config", "uploadpack.allowFilter", "true")
+    subject_of.cache_clear()
+    assert subject_of(repository.url, repository.head) == "a big one"
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_server_that_says_nothing_has_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.zoo.deploy.plugins.module_utils.git_refs.SUBJECT_PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert subject_of(f"git://127.0.0.1:{server.getsockname()[1]}/site.git", ABSENT) is None
 
 
 def test_a_subject_that_git_does_not_give_is_none_and_no_error(repository: GitRepository, tmp_path: Path) -> None:
