@@ -191,10 +191,16 @@ def read_lock(client: KazooClient, paths: AppPaths) -> Lock:
 
 def unlocked(client: KazooClient, paths: AppPaths, advice: str, *, force: bool = False) -> Lock:
     """The lock, which nobody holds, to be guarded by what is published. Raises `Locked`, unless it is forced."""
-    lock, now = read_lock(client, paths), right_now()
+    lock = read_lock(client, paths)
+    check_free(lock, advice, force=force)
+    return lock
+
+
+def check_free(lock: Lock, advice: str, *, force: bool = False) -> None:
+    """Raise `Locked` where somebody holds a lock that was read, unless it is forced."""
+    now = right_now()
     if lock.holds(now) and not force:
         raise Locked(lock, now, advice)
-    return lock
 
 
 def guard_of(lock: Lock | None) -> Lock | None:

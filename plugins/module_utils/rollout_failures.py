@@ -34,7 +34,7 @@ LONGEST_REASON = 500
 _OUTCOMES: Mapping[str | None, frozenset[str]] = {
     ADMITTED: frozenset({PROVED, FAILED, LOST}),
     URGENT: frozenset({PROVED, FAILED, LOST}),
-    PROVED: frozenset({FAILED}),
+    PROVED: frozenset({FAILED, LOST}),
     RETURNING: frozenset({RETURNED, FAILED, LOST}),
 }
 """What the entry of a host may become by what the host came to."""

@@ -128,6 +128,7 @@ class HostEntry(_Record):
     def __post_init__(self) -> None:
         _check_choice("state", self.state, ENTRIES)
         _check_numbers(self, ("moves",) if self.step is None else ("moves", "step"))
+        _check_texts(self, ("since", *([] if self.message is None else ["message"])))
 
     @property
     def is_given_up(self) -> bool:

@@ -12,7 +12,8 @@ Every change of an entry changes the state too. These are all the rules; `rollou
     admitted and have come to no outcome. One that was lost, or that tries again after it failed, may be admitted again.
  2. A host that has the release already and is healthy is proved without a place, in every phase but `done`.
  3. An admitted host comes to one outcome: proved, failed, or lost where it has disappeared. A proved one fails where it
-    falls ill before the rollout has ended. One that can't deploy now withdraws: it gives its place back, and has no
+    falls ill before the rollout has ended, and is lost where it is gone when a soak is over, and was not taken out of
+    the roster. One that can't deploy now withdraws: it gives its place back, and has no
     entry.
  4. A step is complete when nobody is in flight and, by a fresh count of the fleet, no host is left for it, or as many
     have entries as it asks for. Then it soaks for its time, waits for its gates and waits for a person, as far as its

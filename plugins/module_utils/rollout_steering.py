@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
-from .lock import Lock, add_guard, guard_of, unlocked
+from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
 from .rollout_events import Command, Decision
@@ -27,6 +27,8 @@ if KAZOO_IMPORT_ERROR is None:
 
 OPENING = frozenset({"promote", "pass"})
 """The verbs that the lock is about: a rollout can be paused, halted and rolled back whoever holds it."""
+AT_ONCE = 50
+"""How often it is tried to write to a state that many hosts change too, before that counts as one try."""
 NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
 
 
@@ -50,19 +52,27 @@ def command(
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
 
-    def attempt() -> Steered:
+    def look_and_write() -> Steered:
+        lock = read_lock(client, paths) if asked.verb in OPENING else None
         rollout = _begun_rollout(client, paths, published, writes=writes)
         decision = decide(rollout.state.parsed_plan(), rollout.state, asked)
-        lock = None
-        if decision.state is not rollout.state and asked.verb in OPENING:
-            lock = unlocked(client, paths, NOT_PROMOTED, force=asked.force)
-        if decision.state is not rollout.state and writes:
+        if decision.state is rollout.state:
+            return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
+        if lock is not None:
+            check_free(lock, NOT_PROMOTED, force=asked.force)
+        if writes:
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
             except Overtaken:
                 _complete(client, paths, rollout)
                 raise
         return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, lock)
+
+    def attempt() -> Steered:
+        for _number in range(AT_ONCE - 1):
+            with contextlib.suppress(Overtaken):
+                return look_and_write()
+        return look_and_write()
 
     before, after, decision, lock = begin_anew(attempt)
     with contextlib.suppress(ZooKeeperError):  # what was to be done is done

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated, unless_refused
 from .fleet import live_names, names_below, read_children, roster_names
-from .records import ROLLED_BACK_FROM, AppPaths, InvalidRecord, Release, RosterEntry, parse_object
+from .records import (
+    COMMIT_ID,
+    ROLLED_BACK_FROM,
+    AppPaths,
+    InvalidRecord,
+    Release,
+    RosterEntry,
+    parse_object,
+    quote,
+)
 from .releases import ROLLOUT, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import check_keys, read_plan
@@ -143,10 +152,38 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
     content = policy.get(ROLLOUT)
     try:
         read_plan(content)
-        if ROLLED_BACK_FROM not in release.extra:  # going back is not kept by a misspelt key
-            check_keys(content)
+        check_keys(content)
+        _check_from(content)
     except InvalidRecord as exc:
         raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
+    return _planned(release, content)
+
+
+def _check_from(content: object) -> None:
+    """Refuse a commit that has another name than its id: nobody looks it up. Raises `InvalidRecord`."""
+    named = content.get("from") if isinstance(content, Mapping) else None
+    if named is not None and not (isinstance(named, str) and COMMIT_ID.fullmatch(named.lower())):
+        raise InvalidRecord(f"rollout.from: expected 40 or 64 hex digits, got {quote(named)}")
+
+
+def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tuple[Release, str | None]:
+    """A rollback that is to be published, with the plan of what it goes back from, else the policy's.
+
+    Nobody is kept from going back by one that can't be followed: then it goes by the defaults, and the publisher is to
+    warn of that.
+    """
+    own = release.extra.get(ROLLOUT)
+    where = paths.policy if own is None else paths.config
+    try:
+        content = read_policy(client, paths, None).get(ROLLOUT) if own is None else own
+        read_plan(content)
+    except InvalidRecord as exc:
+        problem = str(exc).removeprefix(f"{where}: ")
+        return _planned(release, True), f"{where}: {problem}; the rollback goes without it, one host at a time"
+    return _planned(release, content), None
+
+
+def _planned(release: Release, content: Any) -> Release:
     return replace(release, extra={**release.extra, ROLLOUT: content}) if content is not None else release
 
 

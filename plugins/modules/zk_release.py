@@ -592,6 +592,13 @@ without_steps:
     - The module warns of it.
   returned: when that is so, and something is published
   type: str
+default_plan:
+  description:
+    - Why a rollback goes by the defaults, one host at a time. The plan of what it goes back from, or the policy, is one
+      that nobody can follow.
+    - The module warns of it.
+  returned: when that is so, with O(state=rolled_back), and something is published
+  type: str
 steps:
   description:
     - The steps of the rollout in which live hosts would change, from the one that would be open; where all switch at
@@ -781,6 +788,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     rollout_result,
     unknown_hosts,
     why_without_steps,
+    with_plan_back,
     with_policy,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
@@ -827,8 +835,14 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
-    """The release that the options ask for. Raises `InvalidRecord`, `CommitError`."""
+def wanted_release(
+    client: Any, paths: AppPaths, options: dict[str, Any], published: Published
+) -> tuple[Release, str | None]:
+    """The release that the options ask for, and why a rollback does not keep to the plan that it should.
+
+    Raises `InvalidRecord`, `CommitError`.
+    """
+    default_plan = None
     if options["to"] and options["state"] != "rolled_back":
         raise InvalidRecord("to: only with the state rolled_back")
     if options["ref"] and options["state"] == "rolled_back":
@@ -838,15 +852,17 @@ def wanted_release(client: Any, paths: AppPaths, options: dict[str, Any], publis
     if options["rollout"] is not None and options["state"] != "published":
         raise InvalidRecord("rollout: only with the state published")
     if options["state"] == "rolled_back":
-        release = earlier_release(client, paths, options, published)
+        earlier = earlier_release(client, paths, options, published)
+        release, default_plan = with_plan_back(client, paths, earlier)
     else:
         rollout = options["rollout"]
         if options["_gated"]:
             found = read_policy(client, paths, None).get(ROLLOUT) if rollout is None else parsed_rollout(rollout)
             rollout = gated(found)
-        release = with_rollout(resolved_release(options, published.release), rollout)
-    release = with_policy(client, paths, release)
-    return replace(release, publisher=options["publisher"] or user_and_host(), published_at=now())
+        resolved = with_rollout(resolved_release(options, published.release), rollout)
+        release = with_policy(client, paths, resolved)
+    publisher = options["publisher"] or user_and_host()
+    return replace(release, publisher=publisher, published_at=now()), default_plan
 
 
 def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
@@ -948,7 +964,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    release = wanted_release(client, paths, options, published)
+    release, default_plan = wanted_release(client, paths, options, published)
     same = release.same_as(published.release) and not options["force"]
     release = with_subject(release) if not same and options["state"] == "published" else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
@@ -968,6 +984,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
         without_steps = why_without_steps(client, paths, release, published.release)
         result.update({"without_steps": without_steps} if without_steps else {})
+        result.update({"default_plan": default_plan} if default_plan else {})
     lock = None
     if not same and options["state"] == "published":
         lock = unlocked(client, paths, NOT_PUBLISHED, force=options["force"])
@@ -1192,14 +1209,15 @@ def main() -> None:
 
 
 def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
-    """Say whose lock was overridden, which hosts the rollout goes without, and that another plan has no effect."""
+    """Say whose lock was overridden, which hosts the rollout goes without, and which plan has no effect."""
     if "overridden_lock" in result:
         module.warn(f"{AppPaths(module.params['app']).lock}: {result['overridden_lock']['says']}; overridden by force")
     unknown = describe_unknown(Unknown(result.get("unknown_hosts", []), result.get("unknown_labels", [])))
     if unknown:
         module.warn(unknown)
-    if "without_steps" in result:
-        module.warn(result["without_steps"])
+    for what in ("without_steps", "default_plan"):
+        if what in result:
+            module.warn(result[what])
     if "kept_plan" in result:
         module.warn(result.pop("kept_plan"))
 

@@ -44,7 +44,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Unknown, describe_unknown, with_policy
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
+    Unknown,
+    describe_unknown,
+    with_plan_back,
+    with_policy,
+)
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
 from support.agent_status import report
 from support.client import connected
@@ -363,7 +368,43 @@ def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk:
     ):
         with_policy(zk, paths, release(1))
     back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
-    assert with_policy(zk, paths, back).extra["rollout"] == policy["rollout"]
+    planned, why = with_plan_back(zk, paths, back)
+    assert (planned.extra["rollout"], why) == (policy["rollout"], None)
+
+
+@pytest.mark.parametrize("name", ["v1.2", "main", "a1b2c3d", 5])
+def test_nothing_is_published_by_a_policy_from_what_is_no_commit(
+    zk: KazooClient, paths: AppPaths, name: object
+) -> None:
+    zk.create(paths.policy, json.dumps({"rollout": {"from": name}}).encode(), makepath=True)
+    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.from: expected 40 or 64 hex .*; mend it first"):
+        with_policy(zk, paths, release(1))
+    zk.set(paths.policy, json.dumps({"rollout": {"from": "A" * 40}}).encode())
+    assert with_policy(zk, paths, release(1)).extra["rollout"] == {"from": "A" * 40}
+
+
+LOTS = {"rollout": {"maxInFlight": "lots"}}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "policy", [None, json.dumps(LOTS).encode(), b"{"], ids=["record", "policy", "no policy at all"]
+)
+def test_a_plan_that_nobody_can_follow_keeps_nobody_from_going_back(
+    zk: KazooClient, paths: AppPaths, policy: bytes | None, force: bool
+) -> None:
+    publish(zk, paths, release(1, extra={"provedAt": "2026-01-01T00:00:00+00:00"}))
+    publish(zk, paths, release(2, extra={} if policy else LOTS))
+    if policy:
+        zk.create(paths.policy, policy)
+    where = paths.policy if policy else paths.config
+    done = zk_release.converge(zk, options_of(paths, state="rolled_back", ref=None, force=force), check=False)
+    assert done["changed"]
+    assert done["release"]["commitId"] == f"{1:040x}"
+    assert done["release"]["rollout"] is True
+    assert done["default_plan"].startswith(f"{where}: ")
+    assert done["default_plan"].count(where) == 1
+    assert done["default_plan"].endswith("; the rollback goes without it, one host at a time")
 
 
 def test_a_publisher_is_told_at_once_of_names_that_no_host_has(

@@ -273,3 +273,29 @@ def test_a_rollback_publishes_the_release_of_before_whatever_the_rollout_has_com
     assert published.release.commit_id == OLD["commitId"]
     assert published.release.extra == {"rolledBackFrom": NEW["commitId"], "rollout": PLAN}
     assert after == before, "what nobody desires any more is left as it is"
+
+
+@pytest.mark.parametrize("read", ["lock", "state"])
+def test_a_verb_is_obeyed_in_a_rollout_whose_state_is_always_another_one(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """Hosts change it whenever the lock is read, or as often as a busy fleet does while it is looked at."""
+    paths = AppPaths(f"/app/{uuid.uuid4().hex[:12]}")
+    with connected(ensemble.hosts) as zk:
+        before = put(zk, paths, Case("promote", RUNNING, force=False))
+        published, get = read_published(zk, paths), zk.get
+        root, left = paths.rollout(before.generation), [1000 if read == "lock" else 30]
+
+        def get_while_others_write(path: str, **keys: Any) -> Any:
+            answer = get(path, **keys)
+            if path == (paths.lock if read == "lock" else root) and left[0]:
+                left[0] -= 1
+                zk.set(root, get(root)[0])
+            return answer
+
+        monkeypatch.setattr(zk, "get", get_while_others_write)
+        zk.ensure_path(paths.lock)
+        command(zk, paths, published, Command("promote", "ann"))
+        after = read_rollout(zk, paths, before.generation)
+    assert after
+    assert (after.state.phase, after.state.step) == (RUNNING, 1)

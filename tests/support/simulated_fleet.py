@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from zoo_watcher.desired import Assignment, Desired
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import AppPaths, Release
@@ -31,6 +31,8 @@ BEGIN = 1_000_000.0
 """The time when a fleet is made."""
 FOR_EVER = 1e9
 """Seconds of a deployment that comes to nothing."""
+PROOF = 5.0
+"""Seconds within which a release that is live already has to be healthy when an agent begins, or it is published."""
 
 Watch = Callable[[Any], None]
 
@@ -195,6 +197,9 @@ class FakeSession:
     def commit(self, writes: list[Write]) -> bool:
         """As in `Session`."""
         self._fail_perhaps()
+        for write in writes:
+            if write.kind == SET and write.version == -1 and write.path not in self._ensemble.nodes:
+                raise RefusedError(write.path, f"{write.path} is not there")
         done = self._ensemble.commit(list(writes))
         self._fail_perhaps()
         return done
@@ -221,6 +226,7 @@ class SimulatedHost:
     keeps_failure: bool = False
     goal: str | None = None
     ends_at: float = 0.0
+    awaits_health: bool = False
     tries_at: float | None = None
     turns: int = 0
     ended: dict[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -238,16 +244,23 @@ class SimulatedHost:
         fleet = self.fleet
         self.is_up = self.is_woken = True
         self.tries_at = None
-        self.goal = None
+        self._forget_goal()
         self.session = FakeSession(fleet.ensemble, fleet.chance, fleet.failures)
+        fleet.ensemble.nodes.setdefault(APP.roster_entry(self.name), Node(b"{}"))
         self.report()
         self.part = Participation(self, self.session, fleet.desired, self.wake, resumes=False)  # type: ignore[arg-type]
 
     def restart(self) -> None:
         """The agent is killed, and another process of it takes up its session."""
         fleet = self.fleet
-        self.goal, self.is_woken, self.tries_at = None, True, None
+        self.is_woken, self.tries_at = True, None
+        self._forget_goal()
         self.part = Participation(self, self.session, fleet.desired, self.wake, resumes=True)  # type: ignore[arg-type]
+
+    def _forget_goal(self) -> None:
+        """What is live has to be healthy once more, for the next agent."""
+        self.goal, self.awaits_health = None, False
+        self.ended = {commit: ended for commit, ended in self.ended.items() if ended[0] != "active"}
 
     def report(self) -> None:
         """Have the status say how it is; the host is live."""
@@ -297,8 +310,8 @@ class SimulatedHost:
             self._outcome(stable) if stable else None,
             "port closed" if self.is_sick else None,
             not self.is_sick,
-            None,
-            self.is_held,
+            self.awaits_health and self.goal == NEW,
+            is_held=self.is_held,
         )
 
     def _outcome(self, desired: Desired) -> tuple[str, str | None] | None:
@@ -325,13 +338,20 @@ class SimulatedHost:
             self.goal = self.goal if self.goal in self.ended else None
             return
         if commit != self.goal:
-            self.goal = commit
+            self.goal, self.awaits_health = commit, False
             if commit == OLD and not self.keeps_failure:
                 self.ended.pop(commit, None)
             lasts = self.fleet.chance.uniform(self.deploys_for - 5.0, self.deploys_for)
+            lasts = PROOF if commit == self.has else lasts
             self.ends_at = self.fleet.now + (FOR_EVER if commit == OLD and self.never_returns else lasts)
-        if commit in self.ended or self.is_held or self.fleet.now < self.ends_at:
+        if commit in self.ended or (self.is_held and commit != self.has) or self.fleet.now < self.ends_at:
             return
+        if commit == self.has and self.is_sick:
+            # It was proved before: there is nothing that is better, and it waits for its service for ever.
+            self.is_woken = self.is_woken or not self.awaits_health
+            self.awaits_health = True
+            return
+        self.awaits_health = False
         if commit == NEW and self.dies:
             self.stop()
             return
@@ -353,7 +373,7 @@ class SimulatedHost:
         waits = [60.0 if self.part.pause is None else self.part.pause]
         if self.tries_at is not None:
             waits.append(max(0.0, self.tries_at - self.fleet.now))
-        if self.goal and self.goal not in self.ended and not self.is_held:
+        if self.goal and self.goal not in self.ended and not (self.is_held or self.awaits_health):
             waits.append(max(0.0, self.ends_at - self.fleet.now))
         return min(waits)
 
@@ -370,7 +390,7 @@ class Fleet:
         self.ensemble.clock = lambda: self.now
         release = Release(URL, NEW, "site", extra={"rollout": rollout, **keys})
         self.desired = Desired(GENERATION, count, release)
-        for path in ("/app", APP.agents, APP.history):
+        for path in ("/app", APP.agents, APP.history, APP.roster):
             self.ensemble.nodes[path] = Node(b"")
         self.ensemble.check = self.check
         self.most = 0

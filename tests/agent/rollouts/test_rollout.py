@@ -314,6 +314,7 @@ def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ende
         booted.start()
         wait_for(lambda: booted.live() == first, "it has the stable release")
         assert made.entries == {"booted": "admitted", "other": "failed"}, "it can't say so yet"
+        wait_for(lambda: len(notes.read_text().split()) > 1, "the hook of the stable release runs")
         assert notes.read_text().split() == [second, first]
     wait_for(lambda: made.entries == {"booted": "lost", "other": "failed"}, "it says so")
     wait_for(lambda: booted.status.get("state") == "halted", "its status does too")
@@ -405,6 +406,94 @@ def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
     host.control("undrain")
     assert "web0 failed: fell ill" in made.wait("halted")["reason"]
     assert other.live() == first
+
+
+def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    registered: dict[str, Any],
+    service: Service,
+) -> None:
+    """A proved release takes its host down; after the boot its service does not come up any more."""
+    service.open()
+    host = agents(name="web0", health_timeout=3, **registered).start()
+    host.wait_outcome(release())
+    other = agents(name="web1").start()
+    other.wait_outcome(int(host.status["generation"]))
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
+    made.wait("soaking")
+    host.kill()
+    service.close()
+    host.start()
+    assert "web0 failed: not healthy in time" in made.wait("halted", 60)["reason"]
+    assert other.live() == first
+
+
+def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    rollout: Callable[..., Rollout],
+    registered: dict[str, Any],
+    service: Service,
+) -> None:
+    """A commit is published once more; on the one host that has it the service is down."""
+    service.open()
+    fleet = [
+        agents(name="web0", health_timeout=3, **registered).start(),
+        *(agents(name=f"web{number}").start() for number in (1, 2)),
+    ]
+    generation = release()
+    for agent in fleet:
+        agent.wait_outcome(generation)
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    rollout(**{"from": first, "steps": [{"names": ["web0"], "pause": True}]}).wait("paused")
+    service.close()
+    made = rollout(**{"from": first, "maxFailures": 1, "onFailure": "rollback", "progressDeadline": 60})
+    made.wait("done", 120)
+    assert made.entries["web0"] == "failed"
+
+
+@pytest.mark.parametrize("is_forbidden", [False, True], ids=["deleted", "forbidden"])
+def test_a_failure_stops_a_rollout_where_its_commit_can_not_be_marked_by_itself(
+    agents: Agents, zk: KazooClient, repository: GitRepository, release: Publish, is_forbidden: bool
+) -> None:
+    """Somebody has deleted all marks, or keeps the agents from making any."""
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}).start()
+    first = agent.wait_outcome(release(rollout=QUICK))["commitId"]
+    broken = repository.commit({"index.html": "broken\n"})
+    steps = [{"names": ["other"], "pause": True}]
+    made = Rollout(zk, agent.app, release(rollout={**QUICK, "from": first, "steps": steps}))
+    made.wait("paused")
+    if is_forbidden:
+        zk.set_acls(f"{agent.app}/bad", [make_acl("world", "anyone", read=True)])
+    else:
+        zk.delete(f"{agent.app}/bad", recursive=True)
+    made.command("promote")
+    made.wait("halted")
+    assert bool(zk.exists(f"{agent.app}/bad/{broken}")) is not is_forbidden
+    assert ("the mark of a bad commit is left as it is" in agent.log) is is_forbidden
+
+
+def test_a_canary_that_is_gone_when_its_soak_is_over_halts_the_rollout(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    canary, *others = fleet(3)
+    first = repository.head
+    repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "steps": [{"names": [canary.name], "soak": 8}]})
+    made.wait("soaking")
+    canary.kill()
+    reason = f"{canary.name} lost: it disappeared after it was proved"
+    assert made.wait("halted", 60)["reason"] == reason
+    assert lives(others) == {first}
+    canary.start()
+    wait_for(lambda: made.entries[canary.name] == "proved", "it is back, and healthy")
 
 
 def test_the_policy_counts_for_every_publisher(

@@ -264,6 +264,8 @@ def test_an_entry_says_what_a_host_has_come_to() -> None:
     assert HostEntry(state=PROVED).to_object() == {"state": "proved", "since": "", "moves": 0}
     with pytest.raises(InvalidRecord, match=r"^state: expected one of admitted, .*, got null$"):
         HostEntry.from_node(b'{"state": null}')
+    with pytest.raises(InvalidRecord, match=r"^message: expected a string, got 5$"):
+        HostEntry.from_node(b'{"state": "lost", "message": 5}')
 
 
 @pytest.mark.parametrize("own", ["given up: the agent ended without a word", "came to nothing within 5 s"])

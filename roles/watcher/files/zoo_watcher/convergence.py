@@ -284,6 +284,11 @@ class Convergence:
             return self._known_failure(desired)
         return None if self.deployment is not None else self._outcome(desired)
 
+    def awaits_health(self, desired: Desired) -> bool:
+        """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""
+        is_at_it = self.deployment is not None and self.deployment.generation == desired.generation
+        return is_at_it and self._board.status.waits_for == "health"
+
     def was_cut_off(self, desired: Desired) -> bool:
         """Whether an agent has ended without a word while it activated or checked `desired`, and none is at it now."""
         is_at_it = self.deployment is not None and self.deployment.generation == desired.generation

@@ -22,6 +22,14 @@ class SessionTroubleError(AgentError):
     """ZooKeeper could not be asked now, or refused; the same is asked again later."""
 
 
+class RefusedError(SessionTroubleError):
+    """A write to `path` is refused however often it is tried; of those that were to be done with it none is."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+
+
 class NoAnswerError(SessionTroubleError):
     """A server did not answer in time: it will not answer the next request sooner."""
 

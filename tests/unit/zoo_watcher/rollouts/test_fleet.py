@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.simulated_fleet import BAD, NEW, OLD, Fleet, SimulatedHost
+from support.simulated_fleet import APP, BAD, NEW, OLD, Fleet, SimulatedHost
 
 Begin = Callable[..., Fleet]
 
@@ -186,6 +186,88 @@ def test_hosts_that_nobody_waits_for_any_more_in_a_rollback_follow_so_many_at_a_
     assert most <= places
 
 
+def test_when_a_rollout_is_done_no_host_looks_for_anything(begin: Begin) -> None:
+    fleet = begin(1, 4, {"maxInFlight": 2, "from": OLD, "minHealthy": 5})
+    fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    fleet.run(60)
+    before = [host.turns for host in fleet.hosts]
+    fleet.run(300)
+    assert [host.part and host.part.pause for host in fleet.hosts] == [None] * 4
+    assert all(host.turns - turns <= 6 for host, turns in zip(fleet.hosts, before))
+
+
+@pytest.mark.parametrize(
+    ("becomes", "phase"), [("gone", "halted"), ("booted", "done"), ("taken out of the roster", "done")]
+)
+def test_a_canary_that_is_gone_when_its_soak_is_over_is_lost(begin: Begin, becomes: str, phase: str) -> None:
+    fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD, "minHealthy": 0})
+    canary, *others = fleet.hosts
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    canary.stop()
+    fleet.run(30)
+    if becomes == "booted":
+        canary.start()
+    if becomes == "taken out of the roster":
+        del fleet.ensemble.nodes[APP.roster_entry(canary.name)]
+    fleet.run(400)
+    assert fleet.state
+    assert fleet.state.phase == phase
+    assert {host.has for host in others} == {OLD if phase == "halted" else NEW}
+    if phase == "halted":
+        assert fleet.state.reason == "web0 lost: it disappeared after it was proved"
+        canary.start()
+        fleet.run(60)
+        assert fleet.entry(canary) == "proved"
+
+
+def test_each_canary_that_is_gone_is_lost_where_a_plan_accepts_that(begin: Begin) -> None:
+    plan = {"steps": [{"hosts": 3, "soak": 60}], "from": OLD, "minHealthy": 0, "maxInFlight": 3, "maxFailures": 2}
+    fleet = begin(1, 8, plan)
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    for host in [host for host in fleet.hosts if host.has == NEW][:2]:
+        host.stop()
+    fleet.run(600)
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.counts["lost"], fleet.state.counts["proved"]) == ("done", 2, 6)
+
+
+def test_a_lane_that_somebody_has_deleted_keeps_nobody_in_it(begin: Begin) -> None:
+    fleet = begin(1, 4, {"steps": [{"hosts": 2, "pause": True}], "from": OLD, "minHealthy": 0})
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "paused"))
+    fleet.run(10)
+    for path in [path for path in fleet.ensemble.nodes if "/lanes/" in path]:
+        del fleet.ensemble.nodes[path]
+    fleet.command("promote")
+    fleet.run(300)
+    assert fleet.state
+    assert fleet.state.phase == "done"
+
+
+def test_a_canary_that_is_ill_after_its_agent_has_begun_anew_keeps_the_others_from_the_release(begin: Begin) -> None:
+    fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD})
+    canary, *others = fleet.hosts
+    fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
+    canary.is_sick = True
+    canary.restart()
+    fleet.run(300)
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.reason) == ("halted", "web0 failed: not healthy in time: port closed")
+    assert {host.has for host in others} == {OLD}
+
+
+@pytest.mark.parametrize("accepted", [0, 1])
+def test_a_host_that_had_the_release_and_is_ill_is_one_failure(begin: Begin, accepted: int) -> None:
+    """Nobody waits for it until the deadline."""
+    fleet = begin(1, 4, {"maxFailures": accepted, "from": OLD, "minHealthy": 0})
+    fleet.begin_with(NEW, fleet.hosts[:1])
+    fleet.hosts[0].is_sick = True
+    fleet.run(400)
+    assert fleet.state
+    assert fleet.state.phase == ("done" if accepted else "halted")
+    assert fleet.entry(fleet.hosts[0]) == "failed"
+    assert accepted or fleet.state.reason == "web0 failed: not healthy in time: port closed"
+
+
 ENDS = {"done", "halted", "paused", "rolled_back"}
 
 
@@ -201,6 +283,11 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
         for _number in range(events.left):
             fleet.run(chance.uniform(0, 20))
             events.one()
+        fleet.run(200)
+        ill = {host.name for host in fleet.hosts if host.is_up and host.awaits_health and fleet.entry(host) == "proved"}
+        may_be_ill = {host.name for host in fleet.hosts if host.is_held or host.is_blind}
+        is_over = fleet.state is None or fleet.state.phase in {"done", "rolling_back", "rolled_back"}
+        assert is_over or not ill - may_be_ill, f"seed {seed}: {ill} are ill, and count as proved"
         events.end()
         fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # noqa: B023  # used at once
         fleet.run(300)

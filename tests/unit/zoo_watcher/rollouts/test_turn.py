@@ -34,6 +34,28 @@ def test_a_proved_host_that_falls_ill_has_failed() -> None:
     assert (move.outcome, move.message) == (FAILED, "fell ill: connection refused")
 
 
+def test_a_proved_host_that_is_not_healthy_in_the_time_of_its_proof_has_failed() -> None:
+    """After a boot, as before it."""
+    host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", awaits_health=True)
+    failed = Outcome("web1", PROVED, FAILED, "not healthy in time: connection refused")
+    assert next_move(STATE, STATE.parsed_plan(), PROVED, host) == failed
+    for excused in (replace(host, is_held=True), replace(host, is_drained=True)):
+        assert next_move(STATE, STATE.parsed_plan(), PROVED, excused) is Wait.ASIDE
+
+
+def test_a_proved_host_that_is_installed_anew_and_fails_counts() -> None:
+    host = HostView("web1", ended=("failed", "disk full"))
+    assert next_move(STATE, STATE.parsed_plan(), PROVED, host) == Outcome("web1", PROVED, FAILED, "disk full")
+
+
+@pytest.mark.parametrize("entry", [None, LOST])
+def test_a_host_that_had_the_release_and_does_not_become_healthy_stands_in_line(entry: str | None) -> None:
+    host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", awaits_health=True)
+    assert next_move(STATE, STATE.parsed_plan(), entry, host) is Wait.IN_LINE
+    failed = Outcome("web1", ADMITTED, FAILED, "not healthy in time: connection refused")
+    assert next_move(STATE, STATE.parsed_plan(), ADMITTED, host) == failed
+
+
 def test_a_host_frees_its_place_when_it_has_been_healthy_for_as_long_as_the_plan_says() -> None:
     host = HostView("web1", has=NEW, is_switched=True, ended=("active", None), healthy_for=9.9)
     plan = STATE.parsed_plan()

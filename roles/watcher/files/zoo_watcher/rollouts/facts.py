@@ -45,6 +45,7 @@ class HostFacts:
             stable_ended=self.convergence.outcome_of(stable) if stable else None,
             sickness="; ".join(sick) or None,
             is_healthy=all(checker.healthy for checker in checkers),
+            awaits_health=self.convergence.awaits_health(desired),
             is_held=self.controls.held is not None,
             is_busy=self.convergence.deployment is not None,
             is_drained=self.controls.drained is not None,

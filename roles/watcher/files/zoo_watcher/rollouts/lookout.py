@@ -17,8 +17,8 @@ from typing import Callable
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.rollout_events import Count, Event, Outcome, Tick
 from zoo_watcher.wire.rollout_failures import Timer, gives_up, overdue, timer
-from zoo_watcher.wire.rollout_phases import DONE, ROLLED_BACK, ROLLING_BACK, RUNNING
-from zoo_watcher.wire.rollout_records import IN_FLIGHT, LOST, HostEntry, RolloutRecord
+from zoo_watcher.wire.rollout_phases import DONE, ROLLED_BACK, ROLLING_BACK, RUNNING, SOAKING
+from zoo_watcher.wire.rollout_records import IN_FLIGHT, LOST, PROVED, HostEntry, RolloutRecord
 from zoo_watcher.wire.rollout_rules import decide
 
 from .sight import Sight
@@ -101,7 +101,17 @@ class Lookout:
         def outcome(_now: View, entry: HostEntry) -> Outcome:
             return Outcome(name, entry.state, LOST, "it disappeared on its way")
 
-        self._end(name, outcome, partial(self.look_for, name))
+        self._end(name, IN_FLIGHT, outcome, partial(self.look_for, name))
+
+    def _lose_proved(self, name: str) -> None:
+        """See to it that a host counts as lost that was proved, and is gone when the soak is over."""
+
+        def outcome(now: View, entry: HostEntry) -> Outcome | None:
+            is_over = now.state.phase == SOAKING
+            return Outcome(name, entry.state, LOST, "it disappeared after it was proved") if is_over else None
+
+        if not self._sight.znodes.is_live(name):
+            self._end(name, frozenset({PROVED}), outcome, partial(self._lose_proved, name))
 
     def _give_up(self, name: str, record: HostEntry) -> None:
         """Give a host up that has come no further than its entry, the `record`."""
@@ -110,16 +120,22 @@ class Lookout:
             is_overdue = gives_up(now.state) and entry == record
             return overdue(now.plan, now.state, name, entry) if is_overdue else None
 
-        self._end(name, outcome, partial(self._give_up, name, record))
+        self._end(name, IN_FLIGHT, outcome, partial(self._give_up, name, record))
 
-    def _end(self, name: str, outcome: Callable[[View, HostEntry], Outcome | None], again: Callable[[], None]) -> None:
-        """Note what a host has come to that does not say so itself, where it is on its way still.
+    def _end(
+        self,
+        name: str,
+        states: frozenset[str],
+        outcome: Callable[[View, HostEntry], Outcome | None],
+        again: Callable[[], None],
+    ) -> None:
+        """Note what a host has come to that does not say so itself, where its entry has one of these `states` still.
 
         Where somebody else writes first, that is owed `again`.
         """
         znodes = self._sight.znodes
         view = znodes.read(name)
-        event = outcome(view, view.record) if view and view.record and view.entry in IN_FLIGHT else None
+        event = outcome(view, view.record) if view and view.record and view.entry in states else None
         if view and event:
             decision = znodes.decide(view, event)
             if znodes.write(view, decision, name, event.message):
@@ -135,6 +151,10 @@ class Lookout:
         due = timer(before.plan, before.state)
         view = self._still_due(due)
         if view is None or due is None:
+            return
+        gone = self._sight.znodes.gone() if view.state.phase == SOAKING else []
+        if gone:
+            self._owed = deque(partial(self._lose_proved, name) for name in gone)
             return
         if not gives_up(view.state):
             self._tell(Tick(due.of, waited, self._behind(view)))

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from zoo_watcher.desired import Assignment, Desired, Standstill
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
@@ -326,7 +326,12 @@ class Participation:
             self._timers.wake_at(end)
             return
         self._head_since = None
-        if self._session.commit(line.exits()):
+        try:
+            has_left = self._session.commit(line.exits())
+        except RefusedError:
+            line.check()
+            raise
+        if has_left:
             line.forget()
             line.join()
         else:
@@ -335,7 +340,9 @@ class Participation:
 
     def _wake_for_health(self, view: View, host: HostView) -> None:
         if (view.entry in IN_FLIGHT or view.state.phase == DONE) and host.healthy_for is not None:
-            self._timers.wake_at(time.monotonic() + view.plan.min_healthy - host.healthy_for)
+            left = view.plan.min_healthy - host.healthy_for
+            if left > 0:
+                self._timers.wake_at(time.monotonic() + left)
 
     def _line(self, wait: Wait, view: View) -> Line:
         paths, places = self._znodes.paths, view.state.places
@@ -365,7 +372,11 @@ class Participation:
         decision = self._znodes.decide(view, event)
         leaves = decision.entry not in IN_FLIGHT
         exits = [write for line in self._lines.values() for write in line.exits()] if leaves else []
-        is_written = self._sight.write(decision, getattr(event, "name", None), message, exits)
+        try:
+            is_written = self._sight.write(decision, getattr(event, "name", None), message, exits)
+        except RefusedError:
+            self._check_lines()
+            raise
         if is_written:
             self._pause = FIRST_PAUSE
             self._lookout.count_where_idle()
@@ -377,9 +388,13 @@ class Participation:
         else:
             self._try_later(view)
             if exits:
-                for line in self._lines.values():
-                    line.check()
+                self._check_lines()
         return is_written
+
+    def _check_lines(self) -> None:
+        """See what is there of the places, and of their lanes, which somebody may have made or deleted meanwhile."""
+        for line in self._lines.values():
+            line.check()
 
     def _ask_later(self, view: View) -> None:
         """Ask again some time after this was refused."""

@@ -49,11 +49,12 @@ class HostView:
 
     `has` is the commit that is live on it, `is_switched` whether that is the release; `ended` is what the deployment of
     the release came to, `stable_ended` that of the stable one. `sickness` says which check does not pass, `is_healthy`
-    that all do. `healthy_for` is for how many seconds the release has been active, and the host healthy; None where it
-    is not. `is_held`: it is to deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or
-    proved, which may still go live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from;
-    `is_given_up`: nobody waits for it to get there, or to return. `is_cut_off`: the release is live, an agent ended
-    without a word before it was proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
+    that all do. `awaits_health`: the release is live, and was not healthy within the time of its proof. `healthy_for`
+    is for how many seconds the release has been active, and the host healthy; None where it is not. `is_held`: it is to
+    deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or proved, which may still go
+    live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from; `is_given_up`: nobody waits
+    for it to get there, or to return. `is_cut_off`: the release is live, an agent ended without a word before it was
+    proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
     """
 
     name: str
@@ -64,6 +65,7 @@ class HostView:
     stable_ended: Ended = None
     sickness: str | None = None
     is_healthy: bool = True
+    awaits_health: bool = False
     healthy_for: float | None = None
     is_held: bool = False
     is_busy: bool = False
@@ -116,9 +118,8 @@ def _arrived(state: RolloutRecord, entry: str | None, host: HostView) -> Event |
     """What a host does that has come to something."""
     if entry == PROVED:
         # While the agent still proves what is live, as after a boot, or a person is at the host, that says nothing.
-        is_left_alone = not (host.is_held or host.is_drained)
-        is_ill = host.sickness and is_left_alone and host.ended is not None and host.ended[0] == "active"
-        return Outcome(host.name, entry, FAILED, _illness(host)) if is_ill else Wait.ASIDE
+        failure = None if host.is_held or host.is_drained else _failure(host)
+        return Outcome(host.name, entry, FAILED, failure) if failure else Wait.ASIDE
     # A person has had it tried again.
     is_tried = not (host.ended and host.ended[0] in GAVE_UP) and not host.sickness and not host.is_held
     return Ask(host.name, host.labels, entry) if is_tried and state.phase == RUNNING else Wait.ASIDE
@@ -133,7 +134,7 @@ def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
     needs_it = host.sickness is not None or host.has is None
     if state.is_rollback and needs_it and state.phase == RUNNING:
         return Ask(host.name, host.labels, entry, urgent=True)
-    if entry is None and host.is_switched and host.ended is None:
+    if entry is None and host.is_switched and host.ended is None and not host.awaits_health:
         # It proves what it has without a place, and then says that it had it.
         return Wait.ASIDE
     if host.has_bad and host.stable_ended is None and may_leave(plan, state):
@@ -146,14 +147,12 @@ def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 
 def _on_its_way(plan: Plan, entry: str, host: HostView) -> Event | Wait:
     """What a host does that was admitted. It keeps its place in the line until it has come to an outcome."""
-    state, message = host.ended or (None, None)
-    if state in GAVE_UP:
-        return Outcome(host.name, entry, FAILED, message or str(state))
-    if state == "active" and host.sickness:
-        return Outcome(host.name, entry, FAILED, _illness(host))
+    failure = _failure(host)
+    if failure:
+        return Outcome(host.name, entry, FAILED, failure)
     if host.healthy_for is not None and host.healthy_for >= plan.min_healthy:
         return Outcome(host.name, entry, PROVED)
-    if host.is_held and not host.is_busy and not host.is_switched and state is None:
+    if host.is_held and not host.is_busy and not host.is_switched and host.ended is None:
         return Withdraw(host.name, entry)
     return Wait.IN_LINE
 
@@ -185,5 +184,13 @@ def _on_its_way_back(host: HostView, stable: str | None, message: str | None) ->
     return Wait.IN_LINE_BACK
 
 
-def _illness(host: HostView) -> str:
-    return f"fell ill: {host.sickness}"
+def _failure(host: HostView) -> str | None:
+    """Why the release has failed on a host that has it, or had it deployed; None where it has not."""
+    state, message = host.ended or (None, None)
+    if state in GAVE_UP:
+        return message or str(state)
+    if not host.sickness:
+        return None
+    if host.awaits_health:
+        return f"not healthy in time: {host.sickness}"
+    return f"fell ill: {host.sickness}" if state == "active" else None

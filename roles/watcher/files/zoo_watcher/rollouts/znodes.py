@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Callable
 
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.host.controls import now
 from zoo_watcher.wire.records import AgentStatus, AppPaths, InvalidRecord, Release
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
@@ -23,7 +24,7 @@ from zoo_watcher.wire.rollout_plan import Plan
 from zoo_watcher.wire.rollout_records import LOST, PROVED, HostEntry, RolloutPaths, RolloutRecord, begin, choose_stable
 from zoo_watcher.wire.rollout_rules import decide
 from zoo_watcher.wire.rollout_steps import count
-from zoo_watcher.wire.rollout_writes import DELETE, Actor, Write, bad_write, begin_writes, change_writes
+from zoo_watcher.wire.rollout_writes import CREATE, DELETE, Actor, Write, bad_write, begin_writes, change_writes
 from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
 KEPT = 10
@@ -31,6 +32,8 @@ KEPT = 10
 COUNTED = 10.0
 """Seconds for which it counts how many were found to have had the release."""
 _GENERATION = re.compile(r"[0-9]{1,19}")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -199,11 +202,17 @@ class RolloutZnodes:
             return False
         actor = Actor(host, view.entry, message, view.step) if host else None
         writes = [*change_writes(self.root, view.state, view.version, decision, now(), actor), *exits]
-        if decision.is_bad:
-            writes += self._mark(decision.state)
+        mark = self._mark(decision.state) if decision.is_bad else []
         if decision.state.has_proved and not view.state.has_proved:
-            writes += self._unmark(decision.state)
-        return self._session.commit(writes)
+            mark = self._unmark(decision.state)
+        try:
+            return self._session.commit([*writes, *mark])
+        except RefusedError as exc:
+            if exc.path not in {write.path for write in mark}:
+                raise
+            # Whoever may not note that of the commit has to stop, or end, the rollout all the same.
+            log.warning("rollout, generation=%s: the mark of a bad commit is left as it is: %s", self.generation, exc)
+            return self._session.commit(writes)
 
     def _unmark(self, state: RolloutRecord) -> list[Write]:
         """What takes the mark of a commit back that the whole fleet has proved after all."""
@@ -212,9 +221,12 @@ class RolloutZnodes:
             return [Write(DELETE, path)] if self._session.begin_read(path)() else []
 
     def _mark(self, state: RolloutRecord) -> list[Write]:
-        write = bad_write(self._app, state, self.generation, self._name, now())
+        write, parent = bad_write(self._app, state, self.generation, self._name, now()), self._app.bad_commits
         with session_trouble(write.path):
-            return [] if self._session.begin_read(write.path)() else [write]
+            there = [self._session.begin_read(path) for path in (parent, write.path)]
+            # Somebody may have deleted all marks.
+            has_parent, is_marked = (read() is not None for read in there)
+        return [] if is_marked else [*([] if has_parent else [Write(CREATE, parent)]), write]
 
     def trim(self) -> None:
         """Delete the oldest rollouts. What can't be deleted is left to whoever begins the next."""
@@ -250,6 +262,22 @@ class RolloutZnodes:
         with session_trouble(self.paths.in_flight):
             reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
             return [name for name, read in reads.items() if read() is None]
+
+    def gone(self) -> list[str]:
+        """The proved hosts that are not live, and belong to the fleet."""
+        with session_trouble(self.paths.hosts):
+            names = [self._session.begin_list(path) for path in (self.paths.hosts, self._app.agents)]
+            entered, live = (set(read()) for read in names)
+            roster = {name: self._session.begin_read(self._app.roster_entry(name)) for name in entered - live}
+            entries = self._read_entries({name: f"{self.paths.hosts}/{name}" for name in roster})
+            return [
+                name for name, read in roster.items() if read() and name in entries and entries[name].state == PROVED
+            ]
+
+    def is_live(self, name: str) -> bool:
+        """Whether this host is live."""
+        with session_trouble(self._app.agents):
+            return self._session.begin_read(self._app.agent(name))() is not None
 
     def is_missing(self, name: str) -> bool:
         """Whether this host is on its way, and has disappeared."""

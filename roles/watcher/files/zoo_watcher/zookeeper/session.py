@@ -31,7 +31,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
-from zoo_watcher.errors import NoAnswerError, SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
 
 from .connection import explain
@@ -290,7 +290,7 @@ class Session:
                 self.delete(one)
 
     def commit(self, writes: Iterable[Write]) -> bool:
-        """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError` for a refusal."""
+        """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError`, `RefusedError`."""
         # Imported here: an agent without rollouts has nothing of them in its memory.
         from zoo_watcher.wire.rollout_writes import CREATE, SET  # noqa: PLC0415
 
@@ -378,15 +378,15 @@ class Session:
 
 
 def _check_overtaken(write: Write, error: KazooException) -> None:
-    """Raises `SessionTroubleError` for a write that is refused however often it is tried."""
+    """Raises `RefusedError` for a write that is refused however often it is tried."""
     from zoo_watcher.wire.rollout_writes import CREATE, DELETE  # noqa: PLC0415
 
     if isinstance(error, NoNodeError) and write.kind != DELETE and write.version == ANY_VERSION:
         missing = write.path.rpartition("/")[0] if write.kind == CREATE else write.path
         what = f"{write.path} not written: {missing} is not there; has somebody deleted it?"
-        raise SessionTroubleError(what) from error
+        raise RefusedError(write.path, what) from error
     if not isinstance(error, OVERTAKEN):
-        raise SessionTroubleError(f"{write.path}: {explain(error)}") from error
+        raise RefusedError(write.path, f"{write.path}: {explain(error)}") from error
 
 
 @contextlib.contextmanager
