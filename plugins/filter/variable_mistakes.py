@@ -57,7 +57,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quot
 
 def variable_mistakes(values: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence for each mistake inside the variables that have options of their own."""
-    nested = {name: option for name, option in options.items() if "options" in option and values.get(name)}
+    nested = {
+        name: option for name, option in options.items() if "options" in option and values.get(name) not in (None, "")
+    }
     return [mistake for name, option in nested.items() for mistake in _mistakes(name, values[name], option)]
 
 

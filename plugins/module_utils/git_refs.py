@@ -6,11 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
-import signal
-import subprocess
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -18,7 +15,7 @@ from collections.abc import Iterator
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_published_url
-from .znode_names import has_control, printable
+from .znode_names import has_control
 
 # GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -31,12 +28,12 @@ else:
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
-SUBJECT_PATIENCE = 5
-"""Seconds that a git server gets to tell a commit's subject, without which a release can be published as well."""
-SUBJECT_BLOCKS = 2048
-"""Blocks of 512 bytes that it may send for that."""
-LONGEST_SUBJECT = 100
 ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
+THEIR_REPOSITORY = (
+    *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+)
+"""The variables by which git tells a hook which repository it is in. They count more than where git is run."""
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "LC_ALL": "C"}
 
 
@@ -64,7 +61,7 @@ def resolve(url: str, ref: str) -> str:
 def _advertised(url: str, ref: str) -> str | None:
     """What the server says a branch or tag is; an annotated tag is followed to its commit."""
     with _questions(url):
-        answer = _git(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
+        answer = in_directory(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
     refs = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
     candidates = {
         name: refs.get(f"{name}^{{}}", refs[name])
@@ -79,7 +76,7 @@ def _advertised(url: str, ref: str) -> str | None:
 def _resolve_in_copy(url: str, commit_id: str) -> str:
     """Only a fetch shows that a commit exists: of the commit alone, else of the history without its files."""
     with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
-        copy = _git(directory)
+        copy = in_directory(directory)
         with _questions(url):
             copy.init("--bare", "--quiet", "--template=")
             if not COMMIT_ID.fullmatch(commit_id) or not _fetch(copy, url, "--depth=1", commit_id):
@@ -88,48 +85,6 @@ def _resolve_in_copy(url: str, commit_id: str) -> str:
             return str(copy.rev_parse("--verify", "--quiet", f"{commit_id}^{{commit}}"))
         except git.GitCommandError as exc:
             raise CommitError(f"ref: {url} has no commit {commit_id}, or more than one that begins so") from exc
-
-
-@functools.lru_cache(maxsize=1)
-def subject_of(url: str, commit_id: str) -> str | None:
-    """The first line of a commit's message, printable and shortened, for people; None where git does not give it."""
-    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
-        copy = _git(directory)
-        try:
-            copy.init("--bare", "--quiet", "--template=")
-            if not _is_fetched_in_short(copy, url, commit_id):
-                return None
-            said = copy.log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
-        except (git.GitCommandNotFound, git.GitCommandError):
-            return None
-    return printable(str(said)).strip()[:LONGEST_SUBJECT] or None
-
-
-def _is_fetched_in_short(copy: git.Git, url: str, commit_id: str) -> bool:
-    """Fetch a commit, if that takes neither long nor much: a server that filters nothing sends all of its files."""
-    options = ("-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--filter=tree:0", "--no-tags", "--depth=1")
-    limited = ("sh", "-c", f'ulimit -f {SUBJECT_BLOCKS} && exec "$@"', "sh", copy.GIT_PYTHON_GIT_EXECUTABLE or "git")
-    try:
-        process = subprocess.Popen(
-            [*limited, *options, "--", url, commit_id],
-            cwd=copy.working_dir,
-            env={**os.environ, **copy.environment()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return False
-    try:
-        return process.wait(SUBJECT_PATIENCE) == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        # What git has started ends with it: nothing is to write into a directory that is being removed.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _fetch(copy: git.Git, url: str, *words: str) -> bool:
@@ -145,7 +100,10 @@ def _fetch(copy: git.Git, url: str, *words: str) -> bool:
     return True
 
 
-def _git(directory: str | None) -> git.Git:
+def in_directory(directory: str | None) -> git.Git:
+    """Git, run in a directory, and not in the repository of whoever runs this; None: in no repository of interest."""
+    for name in THEIR_REPOSITORY:
+        os.environ.pop(name, None)  # GitPython can set variables, and unset none
     command = git.Git(directory)
     command.update_environment(**ENVIRONMENT, **_ssh(command))
     return command

@@ -19,6 +19,8 @@ description:
     anew, so that C(changed) and the diff are true.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
+  - It has the subject of the commit too, for people, where O(url) is a repository on the same machine, or an HTTP or
+    git server that gives a commit without its files; whoever may read the znode reads it.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
@@ -730,7 +732,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
-from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve, subject_of
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
+from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
     Lock,
     Locked,

@@ -286,7 +286,7 @@ def test_nothing_is_published_while_somebody_holds_the_lock(server: Server, zk: 
     first = server.clone.head
     lock = {"reason": "migration", "by": "ann", "since": "2026-11-29T08:00:00+00:00"}
     zk.set(f"{server.app}/lock", json.dumps(lock).encode())
-    why = f"{server.app}/lock: locked by ann since {lock['since']} without an end: migration; push again, or publish"
+    why = f"{server.app}/lock: locked by ann since {lock['since']} without an end: migration; push a further commit,"
     second = server.clone.commit({"index.html": "second"})
     server.installed(force=force)
     done = server.push()

@@ -62,10 +62,10 @@ class Agent:
         path.write_text(json.dumps(keys))
         return path
 
-    def start(self, **environment: str) -> Agent:
-        """Start it; it may not be connected yet."""
+    def start(self, *, log_to: Path | None = None, **environment: str) -> Agent:
+        """Start it; it may not be connected yet. `log_to` is another place for what it writes to standard error."""
         command = [sys.executable, *self.program, "run", "--config", str(self.configure())]
-        with (self.root / "agent.log").open("ab") as log:
+        with (log_to or self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

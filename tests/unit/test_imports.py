@@ -91,7 +91,7 @@ MOST_FILES = {
     "modules/zk_fleet": 13,
     "modules/zk_fleet_info": 17,
     "modules/zk_lock": 12,
-    "modules/zk_release": 28,
+    "modules/zk_release": 29,
     "modules/zk_release_info": 16,
     "modules/zk_znode": 9,
     "modules/zk_znode_info": 7,

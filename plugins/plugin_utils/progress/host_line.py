@@ -17,7 +17,7 @@ PROVED = "proved"
 FAILED = "failed"
 RETURNED = "returned"
 BACK = frozenset({"returning", RETURNED})
-"""What hosts have in a rollout that goes back with them; they have not failed."""
+"""What hosts have in a rollout that goes back with them: also the one that failed, of which a step has."""
 GONE = "gone"
 KINDS = (FAILED, GONE, RETURNED, PROVED)
 """What a host may have come to, in the order in which a person wants to know it."""
@@ -40,7 +40,8 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
         if agent["name"] not in undone - failed
     }
     entries = (result.get("rollout") or {}).get("hosts") or {}
-    back = {name for name in failed.intersection(entries) if entries[name].get("state") in BACK}
+    sound = {agent["name"] for agent in result["agents"] if not agent.get("failedStep")}
+    back = {name for name in sound.intersection(failed, entries) if entries[name].get("state") in BACK}
     return {**known, **dict.fromkeys(back, RETURNED), **dict.fromkeys(result.get("lost_agents", []), GONE)}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import runpy
 import signal
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -149,6 +151,8 @@ def test_signals_that_follow_sigterm_change_nothing(
     process.send_signal(signal.SIGTERM)
     while process.poll() is None:
         process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.001)
     assert process.returncode == 0
     zk.sync(app)
     assert (registrations(), agent.status) == ({}, {})

@@ -128,6 +128,16 @@ def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient) -> No
     enrolled(zk, agent, labels={"zone": "b"})
 
 
+def test_a_reload_goes_on_where_nothing_can_be_logged(agents: Agents, zk: KazooClient) -> None:
+    agent = agents(labels=LABELS).start(log_to=Path("/dev/full"))
+    enrolled(zk, agent, labels=LABELS)
+    agent.config["labels"] = {"zone": "b"}
+    agent.configure()
+    assert agent.process
+    agent.process.send_signal(signal.SIGHUP)
+    enrolled(zk, agent, labels={"zone": "b"})
+
+
 def test_what_others_keep_in_an_entry_and_since_when_the_host_is_there_is_kept(agents: Agents, zk: KazooClient) -> None:
     agent = agents(labels=LABELS)
     before = {"name": agent.name, "since": "2026-11-02T08:00:00+00:00", "ticket": "OPS-7"}

@@ -26,7 +26,6 @@ FILE = {"znode": "/x", "dest": "/srv/x"}
     [
         ("watcher_services", [SERVICE, {**SERVICE, "port": "80", "check": {"type": "http", "command": ["a", 1]}}], []),
         ("watcher_services", [], []),
-        ("watcher_services", "", []),
         ("watcher_services", None, []),
         ("watcher_hooks", {"after_activate": ["true"], "before_activate": None}, []),
         ("watcher_files", [FILE], []),
@@ -60,6 +59,8 @@ FILE = {"znode": "/x", "dest": "/srv/x"}
             [{**FILE, "format": "ini"}],
             ['watcher_files[0].format: expected one of value, directory, json, yaml, properties, env, got "ini"'],
         ),
+        ("git_hook_branches", False, ["git_hook_branches: expected a list, got false"]),
+        ("watcher_hooks", [], ["watcher_hooks: expected a dictionary, got []"]),
         (
             "watcher_files",
             [FILE, {**FILE, "validate": {"a": 1}}],

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import random
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve, subject_of
+from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRelease
 from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
@@ -218,36 +216,13 @@ def test_ssh_asks_no_terminal_and_a_users_own_command_stays(
     assert ("BatchMode=yes" in called, f"{tmp_path}/own" in called) == (own is None, own is not None)
 
 
-def test_the_subject_of_a_commit_is_printable_and_short(repository: GitRepository) -> None:
-    repository.git("commit", "--allow-empty", "-qm", "breaks \x1b[31mhealth\u202e caf\u00e9\n\nand more of it")
-    assert subject_of(repository.url, repository.head) == "breaks ?[31mhealth? caf\u00e9"
-    repository.git("commit", "--allow-empty", "-qm", "x" * 200)
-    assert subject_of(repository.url, repository.head) == "x" * 100
-
-
-def test_a_subject_is_not_worth_a_tree_of_files_from_a_server_that_filters_nothing(
+def test_the_repository_of_who_publishes_from_a_hook_of_it_stays_as_it_is(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (repository.path / "big").write_bytes(random.Random(1).randbytes(3_000_000))
-    repository.git("add", "big")
-    repository.git("commit", "-qm", "a big one")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    assert subject_of(repository.url, repository.head) is None
-    repository.git("config", "uploadpack.allowFilter", "true")
-    subject_of.cache_clear()
-    assert subject_of(repository.url, repository.head) == "a big one"
-    assert not list((tmp_path / "temporary").iterdir())
-
-
-def test_a_server_that_says_nothing_has_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.zoo.deploy.plugins.module_utils.git_refs.SUBJECT_PATIENCE", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert subject_of(f"git://127.0.0.1:{server.getsockname()[1]}/site.git", ABSENT) is None
-
-
-def test_a_subject_that_git_does_not_give_is_none_and_no_error(repository: GitRepository, tmp_path: Path) -> None:
-    assert subject_of(repository.url, ABSENT) is None
-    assert subject_of(f"file://{tmp_path}/nowhere", repository.head) is None
-    repository.git("commit", "--allow-empty", "--allow-empty-message", "-qm", "")
-    assert subject_of(repository.url, repository.head) is None
+    own = GitRepository.create(tmp_path / "own")
+    config = (own.path / ".git" / "config").read_text()
+    for name, value in {"GIT_DIR": own.path / ".git", "GIT_OBJECT_DIRECTORY": own.path / ".git" / "objects"}.items():
+        monkeypatch.setenv(name, str(value))
+    assert resolve(repository.url, repository.head[:12]) == resolve(repository.url, repository.head)
+    assert (own.path / ".git" / "config").read_text() == config
+    assert not (own.path / ".git" / "shallow").exists()

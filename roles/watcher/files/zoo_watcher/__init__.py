@@ -27,5 +27,6 @@ from __future__ import annotations
 
 import os
 
-__path__ = [os.path.realpath(directory) for directory in __path__]
+# A link in the place of the package itself stays: it may be what gives it its name.
+__path__ = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in __path__]
 """Where this version is: what is imported late comes from here too, after an upgrade has moved the link to it."""

@@ -247,8 +247,9 @@ def _begin_anew(watcher: Watcher) -> int:
     from .config.document import pass_on  # noqa: PLC0415
 
     command = getattr(sys, "orig_argv", None) or [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # what can't be written, as on a full disk, is lost
+            stream.flush()
     with contextlib.suppress(OSError):
         pass_on(watcher.checked)
     signals.pass_on(watcher.inbox.descriptor)

@@ -72,10 +72,11 @@ def test_those_in_trouble_come_first_and_what_was_shown_comes_no_more() -> None:
 
 
 def test_who_went_back_with_the_others_has_not_failed() -> None:
-    entries = {"b": {"state": "failed"}, "c": {"state": "returned"}}
-    seen = result("a", "b", "c", failed=("b", "c"), rollout={"hosts": entries})
-    assert outcomes(seen) == {"a": "proved", "b": "failed", "c": "returned"}
-    assert [line.split()[0] for line in news(seen, {})] == ["b", "c", "a"]
+    entries = {"b": {"state": "failed"}, "c": {"state": "returned"}, "d": {"state": "returned"}}
+    seen = result("a", "b", "c", "d", failed=("b", "c", "d"), rollout={"hosts": entries})
+    seen["agents"][3]["failedStep"] = {"step": "checking", "seconds": 5.0}
+    assert outcomes(seen) == {"a": "proved", "b": "failed", "c": "returned", "d": "failed"}
+    assert [line.split()[0] for line in news(seen, {})] == ["b", "d", "c", "a"]
 
 
 def test_of_many_hosts_a_line_has_all_of_a_kind() -> None:

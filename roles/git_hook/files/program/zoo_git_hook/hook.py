@@ -44,7 +44,7 @@ from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
-NOT_PUBLISHED = "push again, or publish (deploy.yml), when it is unlocked"
+NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 

@@ -1,0 +1,96 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subject of a commit, for people: asked for only where that is cheap, as a release can be published without.
+
+An SSH server is not asked: a second login may cost a person a touch of a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+from .git_refs import in_directory
+from .znode_names import printable
+
+with contextlib.suppress(ImportError):
+    import git
+
+PATIENCE = 5
+"""Seconds that all of it may take."""
+LONGEST = 100
+_SERVER = re.compile(r"(https?|git)://")
+_LOCAL = re.compile(r"(file://)?(?=/)")
+_FILTERS = re.compile(r"< fetch=.*\bfilter\b")
+"""What a server says by protocol 2, in git's trace, that can leave out files; any other sends all of them."""
+
+
+@functools.lru_cache(maxsize=1)
+def subject_of(url: str, commit_id: str) -> str | None:
+    """The first line of a commit's message, printable and shortened; None where git does not give it cheaply."""
+    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
+        local = _LOCAL.match(url)
+        if local:
+            said = _log(url[local.end() :], commit_id)
+        elif _SERVER.match(url) and _is_fetched(directory, url, commit_id):
+            said = _log(directory, commit_id)
+        else:
+            return None
+    return printable(said).strip()[:LONGEST] or None
+
+
+def _log(repository: str, commit_id: str) -> str:
+    """The subject, by a repository that has the commit; empty where it has not."""
+    try:
+        return str(
+            in_directory(repository).log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
+        )
+    except (git.GitCommandNotFound, git.GitCommandError):
+        return ""
+
+
+def _is_fetched(directory: str, url: str, commit_id: str) -> bool:
+    """Whether the commit alone has been fetched into the directory, in time."""
+    deadline = time.monotonic() + PATIENCE
+    trace = os.path.join(directory, "trace")
+    if not _ends_well(directory, deadline, "ls-remote", "--", url, "HEAD", GIT_TRACE_PACKET=trace):
+        return False
+    with contextlib.suppress(OSError), open(trace, encoding="utf-8", errors="replace") as file:
+        if not any(map(_FILTERS.search, file)):
+            return False
+    fetch = ("fetch", "--quiet", "--filter=tree:0", "--no-tags", "--depth=1", "--", url, commit_id)
+    return _ends_well(directory, deadline, "init", "--bare", "--quiet", "--template=") and _ends_well(
+        directory, deadline, *fetch
+    )
+
+
+def _ends_well(directory: str, deadline: float, *words: str, **variables: str) -> bool:
+    """Whether git has done it before the deadline. What it has started ends with it, and leaves the directory alone."""
+    command = in_directory(directory)
+    try:
+        process = subprocess.Popen(
+            [command.GIT_PYTHON_GIT_EXECUTABLE or "git", "-c", "protocol.version=2", *words],
+            cwd=directory,
+            env={**os.environ, **command.environment(), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return False
+    try:
+        return process.wait(max(0.0, deadline - time.monotonic())) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
