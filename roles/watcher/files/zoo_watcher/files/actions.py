@@ -228,7 +228,7 @@ class Actions(threading.Thread):
         if not ended.found_shortage:
             action.last_run = time.monotonic()
         action.killed = action.killed + 1 if ended.was_killed else 0
-        for line in ended.output.splitlines():
+        for line in ended.lines:
             log.info("%s: %s", action.label, line)
         log.info("%s %s, files=%s", action.label, ended.problem or "succeeded", ",".join(dests))
         problem = f"{action.label} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None
