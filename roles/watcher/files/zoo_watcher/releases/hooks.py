@@ -42,7 +42,7 @@ class HostHooks:
         }
         with self._course.timed(name):
             ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
-            for line in ended.output.splitlines():
+            for line in ended.lines:
                 log.info("hook %s, generation=%s: %s", name, generation, line)
             self._check_ended(f"hook {name}", ended, failure)
 
