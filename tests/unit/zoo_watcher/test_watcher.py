@@ -26,6 +26,7 @@ from zoo_watcher.desired import Assignment, Desired
 from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
 from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.releases.activation import activate
 from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
@@ -740,7 +741,7 @@ def test_what_no_thread_can_be_started_for_is_told_and_begun_as_soon_as_one_can_
     generation = 6 if is_live else 7
     assert list(watcher.board.status.troubles or ()) == [told.format(generation)]
     assert (watcher.convergence.deployment, watcher.board.status.state) == (None, "idle")
-    monkeypatch.setattr(threading.Thread, "start", lambda _thread: None)
+    monkeypatch.setattr(Thread, "start", lambda _thread: None)
     watcher._reconcile()
     begun = watcher.convergence.deployment
     assert begun is not None

@@ -104,12 +104,14 @@ def _usable_config(document: dict[str, Any]) -> Config:
     from .config.config import Config  # noqa: PLC0415
     from .host.base_lock import check_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
-    from .status_board import check_metrics  # noqa: PLC0415
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
     config = Config.from_object(document)
-    check_metrics(config)
     check_connection(config.connection)
+    # Only now: it needs kazoo, and the check before it tells where that is missing.
+    from .status_board import check_metrics  # noqa: PLC0415
+
+    check_metrics(config)
     with _mistake():
         check_base(Layout(config.base))
     return config

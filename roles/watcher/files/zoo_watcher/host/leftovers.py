@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
@@ -16,9 +15,10 @@ from zoo_watcher.errors import DeployError
 from .apply_lock import hold_apply_lock
 from .filesystem import remove_tree
 from .layout import Layout
+from .thread import Thread
 
 
-class Leftovers(threading.Thread):
+class Leftovers(Thread):
     """Removes what was there before the agent began, which may take minutes; `removed` then gets the paths.
 
     An apply process that is started meanwhile waits: first of all, it would remove the same.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zoo_watcher.host.command import run
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.thread import Thread
 
 LEAST = 60.0
 SHARE = 100
@@ -55,7 +56,7 @@ class FileSystem:
         return cls(told.f_blocks * told.f_frsize, told.f_bavail * told.f_frsize, told.f_files, told.f_favail)
 
 
-class DiskMeter(threading.Thread):
+class DiskMeter(Thread):
     """Measures at the start, after each `note_change` and once an hour; `latest` is what it has found."""
 
     def __init__(self, layout: Layout) -> None:

@@ -14,6 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from zoo_watcher.host.thread import Thread
+
 TIMEOUT = 10.0
 """Seconds that a client has for its request, and for taking the answer, however it divides them."""
 REFUSED = 1.0
@@ -114,7 +116,7 @@ def serve_scrapes(port: int, address: str, registry: CollectorRegistry) -> None:
     server = _Server(place, family)
     server.set_app(make_wsgi_app(registry))
     try:
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     except RuntimeError:
         server.server_close()
         raise

@@ -52,7 +52,8 @@ class Metrics(Collector):
         self._session_since = 0.0
         self._turn = Turn(self._started, AgentStatus(name=config.name))
         self._tally = Tally()
-        self._disk_meter = DiskMeter(Layout(config.base))
+        self._layout = Layout(config.base)
+        self._disk_meter = DiskMeter(self._layout)
 
     def serve(self, port: int, address: str) -> None:
         """Answer scrapes from now on. Raises `OSError`, and may be called again then."""
@@ -60,6 +61,7 @@ class Metrics(Collector):
         registry.register(self)
         try:
             if not self._disk_meter.is_alive():
+                self._disk_meter = DiskMeter(self._layout)
                 self._disk_meter.start()
             serve_scrapes(port, address, registry)
         except (ValueError, RuntimeError) as exc:

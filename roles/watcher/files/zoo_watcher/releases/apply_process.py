@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.command import inherited
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import Release
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class ApplyProcess:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-class _Conversation(threading.Thread):
+class _Conversation(Thread):
     """Sends a process its job, and takes what it says, for as long as it has its end of the pipes open."""
 
     def __init__(self, process: subprocess.Popen[str], job: Job) -> None:

@@ -9,11 +9,11 @@ It needs nothing of the ensemble and of git. What a deployment does before that 
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError, YieldedError
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.services.health import Health
 
 from .activation import live_commit
@@ -30,7 +30,7 @@ from .unproved import Unproved
 log = logging.getLogger(__name__)
 
 
-class LiveProof(threading.Thread):
+class LiveProof(Thread):
     """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at its end.
 
     `unproved` is what is known of it, where it is not the desired release. A proof that `ends` waits for nothing for

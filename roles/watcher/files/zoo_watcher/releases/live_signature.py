@@ -14,6 +14,7 @@ from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.thread import Thread
 
 from .manifest import Manifest
 from .release_directory import allowed_signers
@@ -39,7 +40,7 @@ class LiveSignature:
         self._commit_id: str | None = None
         self._another_is_live = threading.Event()
         self._process: ApplyProcess | None = None
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Thread] = []
 
     def look(self, commit_id: str | None) -> None:
         """Have the commit that is live now verified, where that is another than at the last look."""
@@ -55,7 +56,7 @@ class LiveSignature:
 
         self._process = ApplyProcess(self._config)
         words = (commit_id, self._another_is_live, self._process)
-        thread = threading.Thread(target=self._verify, args=words, name="live-signature", daemon=True)
+        thread = Thread(target=self._verify, args=words, name="live-signature", daemon=True)
         try:
             thread.start()
             self._threads = [*(one for one in self._threads if one.is_alive()), thread]

@@ -9,13 +9,13 @@ Used by the loop alone, once a turn. `turn.py` decides what to do, `rollout_rule
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from dataclasses import replace
 from typing import Any, Callable
 
 from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.errors import RefusedError, SessionTroubleError
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
@@ -268,7 +268,7 @@ class Participation:
                 return
             if self._znodes.begin(release, content):
                 with contextlib.suppress(RuntimeError):  # no thread: the next one does
-                    threading.Thread(target=self._znodes.trim, daemon=True).start()
+                    Thread(target=self._znodes.trim, daemon=True).start()
         self._sight.read()
         if self._sight.view is not None:
             self._lookout.plan_count(self._sight.view.state, self.desired.fleet / COUNTERS)

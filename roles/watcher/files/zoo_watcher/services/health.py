@@ -16,6 +16,7 @@ from typing import Callable
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Check
 from zoo_watcher.errors import NotCheckedError
+from zoo_watcher.host.thread import Thread
 
 from .probes import probe
 
@@ -30,7 +31,7 @@ LOOK = 1.0
 log = logging.getLogger(__name__)
 
 
-class Checker(threading.Thread):
+class Checker(Thread):
     """One check. `healthy` (None: not known yet) changes after `rise` or `fall` answers in a row.
 
     `proved_at` is when there were `rise` passes since `prove`, on the monotonic clock; None before that.
@@ -169,7 +170,7 @@ class Checker(threading.Thread):
         return None
 
 
-class Supervisor(threading.Thread):
+class Supervisor(Thread):
     """Looks whether checks hang: in a resolver, or in a process that can't be killed, no timeout ends them."""
 
     def __init__(self, checkers: Sequence[Checker]) -> None:

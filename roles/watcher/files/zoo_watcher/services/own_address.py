@@ -10,6 +10,7 @@ import threading
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
+from zoo_watcher.host.thread import Thread
 
 LOOPBACK = "127.0.0.1"
 
@@ -35,7 +36,7 @@ class OwnAddress:
             self.current, self.trouble = connected_from, None
             return
         # A host that runs a member itself may be connected to that, by way of loopback.
-        threading.Thread(target=self._look_up, args=(self._outdated,), name="own-address", daemon=True).start()
+        Thread(target=self._look_up, args=(self._outdated,), name="own-address", daemon=True).start()
 
     def _look_up(self, outdated: threading.Event) -> None:
         for pause in Backoff():

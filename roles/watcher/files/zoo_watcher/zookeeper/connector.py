@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import threading
 import time
 from typing import Any, Callable
 
@@ -17,6 +16,8 @@ from kazoo.exceptions import ConnectionDropped, KazooException, SessionExpiredEr
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KeeperState
+
+from zoo_watcher.host.thread import Thread
 
 from .connection import ENDED, forget_transactions
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
@@ -152,7 +153,7 @@ class Connector:
         if client.client_state == KeeperState.CONNECTED_RO:
             self._enter(CONNECTED_READ_ONLY, f"server={host}:{port}")
             self._handler._ro_mode = None
-            threading.Thread(target=self._seek_writer, args=(self._handler._socket,), daemon=True).start()
+            Thread(target=self._seek_writer, args=(self._handler._socket,), daemon=True).start()
             return
         # What kazoo calls read timeout is two thirds of the negotiated one.
         self.timeout = read_timeout * 1.5 / 1000

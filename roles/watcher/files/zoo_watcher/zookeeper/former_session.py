@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from dataclasses import replace
 
 from zoo_watcher.config.config import Connection
+from zoo_watcher.host.thread import Thread
 
 from .connection import host_string
 from .kazoo_client import new_client
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def close_former_session(connection: Connection, client_id: ClientId) -> None:
     """Close it, in a thread of its own: where that is not possible, it expires after its timeout all the same."""
-    closer = threading.Thread(target=_close, args=(connection, client_id), name="former-session", daemon=True)
+    closer = Thread(target=_close, args=(connection, client_id), name="former-session", daemon=True)
     try:
         closer.start()
     except RuntimeError as exc:

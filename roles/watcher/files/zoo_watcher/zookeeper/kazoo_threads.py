@@ -12,6 +12,8 @@ from typing import Any, Callable
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
+from zoo_watcher.host.thread import Thread
+
 
 class KazooThreads(SequentialThreadingHandler):
     """Runs the connection, the callbacks of watches and those of answers, each in a thread of its own.
@@ -29,8 +31,10 @@ class KazooThreads(SequentialThreadingHandler):
         self._ended = ended
 
     def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Start a thread of kazoo's."""
-        return super().spawn(self._run, func, *args, **kwargs)
+        """Start a thread of kazoo's. Raises `RuntimeError` where it can't be started."""
+        thread = Thread(target=self._run, args=(func, *args), kwargs=kwargs, daemon=True)
+        thread.start()
+        return thread
 
     def _run(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         try:

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
@@ -33,6 +32,7 @@ from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
+from zoo_watcher.host.thread import Thread
 
 from .connection import explain
 from .connector import Connector
@@ -356,7 +356,7 @@ class Session:
     def stop(self) -> None:
         """End the session, so that its ephemerals are deleted at once."""
         self.client.remove_listener(self._on_kazoo_state)
-        ender = threading.Thread(target=self._close, daemon=True)
+        ender = Thread(target=self._close, daemon=True)
         try:
             ender.start()
         except RuntimeError as exc:

@@ -1,0 +1,47 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's threads: whoever starts one goes on, also where this host is short of memory just then."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from .shortage import NO_THREAD
+
+LONGEST_START = 5.0
+"""Seconds within which a thread has to begin."""
+
+
+class Thread(threading.Thread):
+    """A thread that begins as it is started, or never does.
+
+    One that gets no memory ends before it can say that it has begun, and Python's own `start` waits for that for ever.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What Python's `start` waits for; see the source of `threading`.
+        self._started = _Beginning()
+
+    def start(self) -> None:
+        """Begin. Raises `RuntimeError` where the thread can't; then another one is to be made for the next try."""
+        run, claim = self.run, threading.Lock()
+
+        def begin() -> None:
+            if claim.acquire(blocking=False):
+                run()
+
+        self.run = begin  # type: ignore[method-assign]
+        super().start()
+        # One that is only slow must not begin once it is held to have failed.
+        if not self._started.is_set() and claim.acquire(blocking=False):
+            raise RuntimeError(NO_THREAD)
+
+
+class _Beginning(threading.Event):
+    """That a thread has begun: who waits without a limit waits for `LONGEST_START`."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(LONGEST_START if timeout is None else timeout)
