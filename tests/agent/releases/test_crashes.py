@@ -63,7 +63,8 @@ def test_a_hook_that_restarts_the_agent_each_time_is_given_up_after_many(
             agent.start()
         assert len(notes.read_text().splitlines()) < 15
         # Whatever it comes to, the agent that says so does not end.
-        return agent.status.get("generation") == generation and agent.status["state"] in {"failed", "rolled_back"}
+        status = agent.status
+        return status.get("generation") == generation and status.get("state") in {"failed", "rolled_back"}
 
     wait_for(has_come_to_an_end, "it is given up", 90)
     runs = [line.split() for line in notes.read_text().splitlines()]
