@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_an_action_that_ends_counts_no_end_of_an_agent(run: Run, tmp_path: Path)
         actions = run(file)
         change(actions, "/etc/a")
         actions.resume()
-        wait_for(lambda actions=actions: not actions.is_pending("/etc/a"), "it has run")
+        wait_for(partial(actions.problem, "/etc/a"), "it has run")
         assert actions.problem("/etc/a") == "on_change sh ended with status 7"
         assert json.loads((tmp_path / "journal.json").read_text())["begun"] == {}
         actions.end()
