@@ -32,7 +32,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import (
     wait_on,
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
-from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.interrupted_wait import waiting
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.interrupted_wait import Waiting
 from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
@@ -56,15 +56,20 @@ class ActionModule(ActionBase):
         given = {name: value for name, value in options.items() if name not in {"gates", "notify"}}
         given["_gated"] = attendant.has_gates and options.get("state") != "promoted"
 
+        asks_gates = attendant.has_gates
+        waiting = Waiting(asks_gates=asks_gates)
+
         def run(changed: dict[str, Any]) -> dict[str, Any]:
-            return dict(self._execute_module("zoo.deploy.zk_release", {**given, **changed}, task_vars=task_vars))
+            done = dict(self._execute_module("zoo.deploy.zk_release", {**given, **changed}, task_vars=task_vars))
+            if (done.get("timed_out") or not done.get("failed")) and not changed.get("_asks"):
+                waiting.note_published()
+            return done
 
         if self._task.check_mode:
             return {**result, **run({})}
-        asks_gates = attendant.has_gates
         show = Show(str(options.get("app") or DEFAULT_APP), silent=silent, asks_gates=asks_gates)
         begin = telling_of_lock(lock_timeout_of(options), run, silent=silent)
-        with waiting(asks_gates=asks_gates):
+        with waiting:
             done = self._attended(options, attendant, begin, run, show)
         gates = {"gates": attendant.answers} if asks_gates else {}
         return {**result, **show.end(done), **gates, **({"rests": True} if rests(done) else {})}

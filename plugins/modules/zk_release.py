@@ -1046,6 +1046,9 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     if check and changed:
         result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
     if options["state"] == "promoted" and options["wait"] and not check and not asks:
+        if decision.why:
+            # Its own message is that of the wait.
+            result["not_promoted"] = f"nothing was promoted: {decision.why}"
         return wait(client, options, result, live_names(client, paths), begin)
     return result
 
@@ -1212,7 +1215,7 @@ def main() -> None:
 
 
 def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
-    """Say whose lock was overridden, which hosts the rollout goes without, and which plan has no effect."""
+    """Say whose lock was overridden, which hosts the rollout goes without, and what has had no effect."""
     if "overridden_lock" in result:
         module.warn(f"{AppPaths(module.params['app']).lock}: {result['overridden_lock']['says']}; overridden by force")
     unknown = describe_unknown(Unknown(result.get("unknown_hosts", []), result.get("unknown_labels", [])))
@@ -1221,8 +1224,9 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    if "kept_plan" in result:
-        module.warn(result.pop("kept_plan"))
+    for what in ("kept_plan", "not_promoted"):
+        if what in result:
+            module.warn(result.pop(what))
 
 
 if __name__ == "__main__":

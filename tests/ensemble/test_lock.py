@@ -345,13 +345,12 @@ def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
     deploy(zk, paths, rollout={"steps": [{"hosts": 1}]})
     steer(zk, paths, "paused")
 
-    def lock_after(*words: Any, **keys: Any) -> Any:
-        found = locks.unlocked(*words, **keys)
+    def lock_after(*words: Any, **keys: Any) -> None:
+        locks.check_free(*words, **keys)
         with contextlib.suppress(Locked):
             set_lock(other, paths, by="bob")
-        return found
 
-    monkeypatch.setattr(rollout_steering, "unlocked", lock_after)
+    monkeypatch.setattr(rollout_steering, "check_free", lock_after)
     with pytest.raises(Locked, match="locked by bob since"):
         steer(zk, paths, "promoted")
     assert steer(zk, paths, "paused")["msg"] == "it is paused already"
@@ -433,15 +432,14 @@ def test_two_who_promote_at_once_open_one_step(
     deploy(zk, paths, rollout=THREE_STEPS)
     steer(zk, paths, "paused")
     steer(zk, paths, "promoted")
-    look = locks.unlocked
+    look = locks.check_free
 
-    def promote_after(*words: Any, **keys: Any) -> Any:
-        found = look(*words, **keys)
-        monkeypatch.setattr(rollout_steering, "unlocked", look)
+    def promote_after(*words: Any, **keys: Any) -> None:
+        look(*words, **keys)
+        monkeypatch.setattr(rollout_steering, "check_free", look)
         steer(other, paths, "promoted")
-        return found
 
-    monkeypatch.setattr(rollout_steering, "unlocked", promote_after)
+    monkeypatch.setattr(rollout_steering, "check_free", promote_after)
     with pytest.raises(ZooKeeperError, match="refused: it has moved on meanwhile"):
         steer(zk, paths, "promoted")
     assert steer(zk, paths, "paused")["rollout"]["step"] == 2

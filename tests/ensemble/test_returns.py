@@ -47,6 +47,8 @@ STATUS = AgentStatus(
     held=MARK,
     waits_for="health",
     drained=MARK,
+    unit="zoo-watcher@shop",
+    failed_step={"step": "checking", "seconds": 5.0},
 )
 """All that an agent may say of itself."""
 

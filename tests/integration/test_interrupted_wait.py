@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,21 @@ def test_the_rollout_goes_on_and_it_is_said_how_to_follow_pause_and_halt_it(
     # It goes on where somebody lets it.
     rollout.command("promote")
     rollout.wait("done")
+
+
+def test_where_nothing_is_published_yet_that_is_not_known_and_nothing_else_is_said(
+    ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"git://127.0.0.1:{server.getsockname()[1]}/site.git"
+        process = begin("deploy", log, ref="main", hosts=ensemble.hosts, app=app, relative_path="site", url=url)
+        server.settimeout(60)
+        server.accept()  # a branch is asked for, and the server says nothing
+        said = interrupted(process, log)
+    assert "It was interrupted before it knew whether anything has been published: see status.yml." in said
+    assert "goes on" not in said
+    assert zk.exists(f"{app}/config") is None
 
 
 def test_where_gates_are_asked_it_is_said_that_nobody_asks_them_any_more(

@@ -55,6 +55,7 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 task("resumed", state="promoted", force=True, only_if=commits["second"][:7]),
                 task("paused_again", state="paused", only_if=commits["second"]),
                 task("promoted", state="promoted"),
+                task("promoted_again", state="promoted"),
                 task("fails", ref=commits["broken"], rollout=json.dumps({**plan, "onFailure": "rollback"})),
                 task("back", state="rolled_back", only_if=commits["broken"]),
                 task("again", ref=commits["broken"]),
@@ -87,6 +88,8 @@ def test_what_a_person_wants_is_done_or_refused(story: tuple[Run, dict[str, str]
     assert not run["promoted"]["failed"], run["promoted"]
     assert run["promoted"]["rollout"]["phase"] == "done"
     assert {agent["commitId"] for agent in run["promoted"]["agents"]} == {commits["second"]}
+    assert not run["promoted_again"]["changed"]
+    assert [text for text in run["promoted_again"]["warnings"] if text.startswith("nothing was promoted: ")]
 
 
 @pytest.mark.parametrize("verb", ["promoted", "paused", "halted", "rolled_back"])

@@ -34,6 +34,8 @@ class Agent:
     config: dict[str, Any] = field(default_factory=dict)
     program: Sequence[str] = ("-m", "zoo_watcher")
     process: subprocess.Popen[bytes] | None = None
+    log_to: Path | None = None
+    """Another place for what it writes to standard error."""
 
     @property
     def base(self) -> Path:
@@ -62,10 +64,10 @@ class Agent:
         path.write_text(json.dumps(keys))
         return path
 
-    def start(self, *, log_to: Path | None = None, **environment: str) -> Agent:
-        """Start it; it may not be connected yet. `log_to` is another place for what it writes to standard error."""
+    def start(self, **environment: str) -> Agent:
+        """Start it; it may not be connected yet."""
         command = [sys.executable, *self.program, "run", "--config", str(self.configure())]
-        with (log_to or self.root / "agent.log").open("ab") as log:
+        with (self.log_to or self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

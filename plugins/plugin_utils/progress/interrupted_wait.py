@@ -4,18 +4,16 @@
 """Says, where Ctrl-C has ended a wait, that only the wait has ended, and what a person can do.
 
 A worker that waits is killed by Ctrl-C, before its last words could arrive anywhere. The process that a person has
-started imports this too, before it forks workers, and says it at its end; a byte that they share tells it whether one
-was waiting.
+started imports this too, before it forks workers, and says it at its end; a byte that they share tells it how far one
+was.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import mmap
 import os
 import sys
-from collections.abc import Iterator
 
 GOES_ON = "The waiting has ended, and nothing else: what is published goes on.\n"
 NO_GATES = """\
@@ -28,25 +26,37 @@ COMMANDS = """\
   halt:    ansible-playbook abort.yml
 """
 
-_waiting = mmap.mmap(-1, 1)
+UNKNOWN = "It was interrupted before it knew whether anything has been published: see status.yml.\n"
+_TOLD = {1: UNKNOWN, 2: GOES_ON + COMMANDS, 3: NO_GATES + COMMANDS}
+"""What is said at the end, by the byte that tells what was going on; nothing for 0."""
+
+_state = mmap.mmap(-1, 1)
 _started = os.getpid()
 
 
-@contextlib.contextmanager
-def waiting(*, asks_gates: bool = False) -> Iterator[None]:
-    """While this lasts, a wait that is broken off is told of; not where it ends by itself, or by an error."""
-    _waiting[0] = 2 if asks_gates else 1
-    try:
-        yield
-    except Exception:
-        _waiting[0] = 0
-        raise
-    _waiting[0] = 0
+class Waiting:
+    """A publication and the wait after it, told of where they are broken off; not where they end, or by an error."""
+
+    def __init__(self, *, asks_gates: bool = False) -> None:
+        self._published = 3 if asks_gates else 2
+
+    def __enter__(self) -> None:
+        """It begins."""
+        _state[0] = 1
+
+    def note_published(self) -> None:
+        """What there was to publish is published: only the wait is left."""
+        _state[0] = self._published
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """It has ended by itself, or is broken off."""
+        if kind is None or issubclass(kind, Exception):
+            _state[0] = 0
 
 
 def _tell() -> None:
-    if _waiting[0] and os.getpid() == _started:
-        sys.stderr.write((NO_GATES if _waiting[0] == 2 else GOES_ON) + COMMANDS)
+    if _state[0] and os.getpid() == _started:
+        sys.stderr.write(_TOLD[_state[0]])
 
 
 atexit.register(_tell)

@@ -239,6 +239,18 @@ def test_an_action_that_was_pending_when_the_agent_was_killed_is_run_by_the_next
     assert gate.read_text() == "x\n"
 
 
+def test_a_pending_action_is_run_by_the_next_agent_also_where_no_ensemble_answers(host: Host) -> None:
+    host.write("a.conf", b"one")
+    notes, gate = host.etc.with_name("notes.a"), host.etc.with_name("gate")
+    script = f"echo begin >> {notes}; test -e {gate} || exec sleep 60; echo end >> {notes}"
+    agent = host.add("a.conf", on_change=["sh", "-c", script]).start()
+    wait_for(notes.exists, "the action runs")
+    agent.end(signal.SIGKILL)
+    gate.touch()
+    host.start(hosts="127.0.0.1:1")
+    wait_for(lambda: notes.read_text() == "begin\nbegin\nend\n", "it is run again")
+
+
 def test_files_and_a_release_are_handled_side_by_side(host: Host, repository: GitRepository, release: Publish) -> None:
     agent = host.add("a.conf", on_change=["sleep", "60"]).start()
     host.write("a.conf", b"one")

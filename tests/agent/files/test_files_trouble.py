@@ -200,6 +200,38 @@ def test_a_reload_waits_for_an_action_that_runs(host: Host, tmp_path: Path) -> N
     assert notes.read_text() == "begin\nend\nbegin\nend\n"
 
 
+@pytest.mark.parametrize(
+    "end", ["kill -9 $PPID", "kill -TERM $PPID; exec sleep 60", "kill -USR2 $PPID; sleep 1; exit 1"]
+)
+def test_an_action_that_takes_the_agent_down_is_given_up_until_its_file_changes(
+    host: Host, service: Service, app: str, registrations: Callable[[], dict[str, list[str]]], end: str
+) -> None:
+    service.open()
+    script = f'echo >> {host.etc}.runs; grep -q well "$ZOO_FILES" || {{ {end}; }}'
+    host.add("a.conf", on_change=["sh", "-c", script]).add("b.conf", on_change=host.note("b"))
+    services = [{"path": f"{app}/service", "port": service.port, "check": {"type": "tcp"}}]
+    host.write("a.conf", b"ill")
+    agent = host.start(services=services)
+    for _life in range(3):
+        assert agent.process is not None
+        agent.process.wait(20)
+        host.start()
+    problem = "on_change sh is not run again until the file changes: the agent ended 3 times while it ran"
+    assert host.wait_proved("a.conf", "failed")["message"].startswith(problem)
+    wait_for(registrations, "the service is registered")
+    assert problem in agent.log
+    host.write("b.conf", b"one")
+    host.wait_proved("b.conf")
+    agent.end()
+    host.start()
+    assert host.wait_proved("a.conf", "failed")["message"].startswith(problem)
+    runs = host.etc.with_name("etc.runs")
+    assert runs.read_text() == 3 * "\n"
+    host.write("a.conf", b"well")
+    host.wait_proved("a.conf")
+    assert runs.read_text() == 4 * "\n"
+
+
 def test_a_broken_journal_is_begun_anew(host: Host) -> None:
     host.write("a.conf", b"one")
     agent = host.add("a.conf").start()

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.agent import Agent
 from support.repository import GitRepository
 from support.service import Service
@@ -37,6 +39,70 @@ def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
     mended = repository.commit({"index.html": "mended\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("active", mended)
+
+
+@pytest.mark.parametrize("hook", ["before_activate", "after_activate"])
+def test_a_hook_that_restarts_the_agent_each_time_is_given_up_after_many(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path, hook: str
+) -> None:
+    notes = tmp_path / "notes"
+    script = f'echo "$0 $ZOO_COMMIT" >> {notes}; kill -USR2 $PPID; sleep 0.3'
+    agent = agents().start()
+    first = repository.head
+    agent.wait_outcome(release())
+    agent.end()
+    names = (hook, "before_rollback")
+    agent.config["hooks"] = {name: ["/bin/sh", "-c", script, name] for name in names}
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    agent.start()
+    notes.touch()
+
+    def has_come_to_an_end() -> bool:
+        if agent.process is not None and agent.process.poll() is not None:
+            agent.start()
+        assert len(notes.read_text().splitlines()) < 15
+        # Whatever it comes to, the agent that says so does not end.
+        return agent.status.get("generation") == generation and agent.status["state"] in {"failed", "rolled_back"}
+
+    wait_for(has_come_to_an_end, "it is given up", 90)
+    runs = [line.split() for line in notes.read_text().splitlines()]
+    assert runs[:9] == [[hook, second]] * 8 + [["before_rollback", second]], agent.log
+    assert all(run == ["after_activate", first] for run in runs[9:]), runs
+    assert len(runs) <= 10
+    assert agent.live() == first
+    assert "the agent was stopped or restarted 8 times after hooks or units were run" in agent.status["message"]
+    assert "does one of them restart the agent?" in agent.status["message"]
+    agent.end()
+    agent.config["hooks"] = {}
+    third = repository.commit({"index.html": "three\n"})
+    agent.start()
+    assert (agent.wait_outcome(release())["state"], agent.live()) == ("active", third)
+
+
+def test_restarts_of_the_agent_while_a_hook_runs_do_not_blame_the_release(
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
+) -> None:
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
+    notes.touch()
+    wait = f"until test -e {gate}; do sleep 0.1; done; sleep 0.5; exit 1"
+    script = f"echo >> {notes}; test $(wc -l < {notes}) -gt 7 || {{ {wait}; }}"
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    generation = release()
+
+    def has_begun(number: int) -> bool:
+        return len(notes.read_text()) == number
+
+    for number in range(1, 8):
+        wait_for(partial(has_begun, number), "the hook runs")
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGUSR2)
+        wait_for(partial(has, agent, "handing over", number), "the agent ends")
+        gate.touch()
+        agent.process.wait(20)
+        gate.unlink()
+        agent.start()
+    assert (agent.wait_outcome(generation)["state"], agent.live()) == ("active", repository.head)
 
 
 def test_a_hook_that_takes_the_agent_down_on_the_way_back_too_is_not_run_for_ever(

@@ -42,6 +42,15 @@ def test_a_deployment_that_succeeds_takes_five_lines_and_the_last_has_the_second
     assert re.search(r"(?m)^back to +nothing$", shown), shown
 
 
+def test_empty_lines_of_a_hook_are_no_lines_of_the_log(agents: Agents, release: Publish) -> None:
+    script = "echo first; yes '' | head -c 1000; echo '  '; echo '  last'"
+    agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
+    generation = release()
+    agent.wait_outcome(generation)
+    begin = f"hook after_activate, generation={generation}: "
+    assert [line.partition(begin)[2] for line in agent.log.splitlines() if begin in line] == ["first", "  last"]
+
+
 def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     agents: Agents, release: Publish, repository: GitRepository, service: Service, app: str
 ) -> None:

@@ -129,7 +129,9 @@ def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient) -> No
 
 
 def test_a_reload_goes_on_where_nothing_can_be_logged(agents: Agents, zk: KazooClient) -> None:
-    agent = agents(labels=LABELS).start(log_to=Path("/dev/full"))
+    agent = agents(labels=LABELS)
+    agent.log_to = Path("/dev/full")
+    agent.start()
     enrolled(zk, agent, labels=LABELS)
     agent.config["labels"] = {"zone": "b"}
     agent.configure()

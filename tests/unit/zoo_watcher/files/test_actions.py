@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,25 @@ def test_an_action_that_is_killed_has_failed_the_third_time_in_a_row(
     wait_for(lambda: not actions.is_pending("/etc/a"), "it is done")
     assert len(notes.read_text().splitlines()) == runs
     assert actions.problem("/etc/a") == problem
+
+
+def test_an_action_that_ends_counts_no_end_of_an_agent(run: Run, tmp_path: Path) -> None:
+    file = ManagedFile("/a", "/etc/a", on_change=("sh", "-c", "exit 7"))
+    for _agent in range(5):
+        actions = run(file)
+        change(actions, "/etc/a")
+        actions.resume()
+        wait_for(partial(actions.problem, "/etc/a"), "it has run")
+        assert actions.problem("/etc/a") == "on_change sh ended with status 7"
+        assert json.loads((tmp_path / "journal.json").read_text())["begun"] == {}
+        actions.end()
+        actions.join(20)
+
+
+def test_what_is_begun_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    script = f"cp {tmp_path}/journal.json {notes}.new; mv {notes}.new {notes}"
+    file = ManagedFile("/a", "/etc/a", on_change=("sh", "-c", script))
+    change(run(file), "/etc/a")
+    wait_for(notes.exists, "it has run")
+    assert list(json.loads(notes.read_text())["begun"].values()) == [1]

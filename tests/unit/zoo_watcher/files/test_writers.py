@@ -108,6 +108,16 @@ def test_files_of_a_directory_are_written_with_no_symlink_of_dest_followed(tmp_p
     assert os.listdir(tmp_path / "elsewhere") == [STAGING], "nothing is cleared there either"
 
 
+def test_a_validate_that_changes_the_file_it_is_shown_puts_nothing_in_place(tmp_path: Path) -> None:
+    dest = tmp_path / "a"
+    dest.write_text("zero")
+    writer = FileWriter(ManagedFile("/a", str(dest), validate=("sh", "-c", 'echo evil > "$0"', "%s")), b"evil\n", 10)
+    with pytest.raises(FileError, match="validate has changed the file that it was to look at"):
+        writer.prepare()
+    writer.discard()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "zero")]
+
+
 @pytest.mark.parametrize(
     ("script", "may_pass"),
     [("kill -9 $$", True), ("sh -c 'kill -9 $$'; exit $?", True), ("sleep 60", True), ("exit 1", False)],

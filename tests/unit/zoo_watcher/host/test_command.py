@@ -50,6 +50,11 @@ def test_a_command_has_nothing_of_what_is_set_for_the_agent(monkeypatch: pytest.
     assert found & {*of_the_unit, "NOTIFY_SOCKET", "WATCHDOG_USEC"} == set()
 
 
+def test_empty_lines_of_an_output_are_no_lines_of_the_log() -> None:
+    ended = command.run(["/bin/sh", "-c", "echo first; yes '' | head -c 1000; echo '  '; echo '  last'"], 10)
+    assert ended.lines == ["first", "  last"]
+
+
 def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
     long = "x" * 5000
     assert command.Ended("failed", f"first\n{long}\nlast\n").tail == f"first\n{'x' * 197}...\nlast"

@@ -149,6 +149,22 @@ def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path
     assert journal.without_release(B, "site").attempts(7, B) == 0
 
 
+def test_what_is_broken_off_is_counted_for_one_release_on_its_way_back_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = ReleaseJournal((A,)).with_attempt(7, B, "site", A).without_attempt().with_broken_off()
+    journal = journal.with_attempt(7, B, "site", B).without_attempt().with_broken_off()
+    journal.save(path)
+    assert ReleaseJournal.load(path) == journal
+    assert [journal.broken_off(7, B), journal.broken_off(8, B), journal.attempts(7, B)] == [2, 0, 0]
+    assert journal.with_attempt(8, B, "site", B).broken_off(8, B) == 0
+    assert journal.with_attempt(7, C, "site", B).broken_off(7, C) == 0
+    back = journal.with_return(7, (B, "site"), (A, "site"), "why").unproved(A, "site")
+    assert back
+    assert back.broken_off == 2
+    assert journal.without_release(B, "site").broken_off(7, B) == 0
+    assert ReleaseJournal().with_broken_off() == ReleaseJournal()
+
+
 def test_what_is_live_is_unproved_until_it_has_an_outcome_or_a_newer_release_is_healthy(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     begun = ReleaseJournal((A,)).with_attempt(7, B, "site", A)

@@ -25,8 +25,15 @@ from zoo_watcher.host import command
 from .journal import FileJournal
 
 RESTART = ("systemctl", "restart")
+MOST_BEGUN = 3
+"""How often in a row an agent may end while an action runs, before the action is held to be the cause."""
 SETTLE = 0.05
 """Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
+
+GIVEN_UP = (
+    f"is not run again until the file changes: the agent ended {MOST_BEGUN} times while it ran; "
+    "does it end or restart the agent?"
+)
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +165,15 @@ class Actions(threading.Thread):
 
     def request(self, dests: Iterable[str]) -> None:
         """The files have changed, together: their actions run soon, or when they may run again."""
+        dests = list(dests)
+        self.journal.forget_begun(action.key for dest in dests for action in self._by_file[dest])
+        self._request(dests)
+
+    def resume(self) -> None:
+        """Have the actions run that are still to follow a change which an earlier agent has made."""
+        self._request(sorted(self.journal.pending))
+
+    def _request(self, dests: Iterable[str]) -> None:
         due = time.monotonic() + SETTLE
         with self._condition:
             for dest in dests:
@@ -189,13 +205,15 @@ class Actions(threading.Thread):
                 action.begin()
             dests = sorted(action.running)
             problem, may_pass = self._outcome(action, dests)
+            ended: dict[str, float] = {}
             with self._condition:
                 if may_pass:
                     action.postpone(problem, time.monotonic())
                 else:
                     action.finish(problem)
                     # The interval begins with the action's end; where nobody saw that, with its beginning.
-                    self._complete(dests, {action.key: time.time()} if action.interval else {})
+                    ended = {action.key: time.time()} if action.interval else {}
+                self._complete(dests, ended)
             self._changed()
 
     def _await_due(self) -> Action | None:
@@ -211,15 +229,22 @@ class Actions(threading.Thread):
 
     def _outcome(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
         """Why it failed, or None; and whether it is to be run again because that tells nothing of the change."""
+        if self.journal.begun.get(action.key, 0) >= MOST_BEGUN:
+            problem = f"{action.label} {GIVEN_UP}"
+            log.error("%s, files=%s", problem, ",".join(dests))
+            return problem, False
         try:
-            return self._execute(action, dests)
+            outcome = self._execute(action, dests)
         except Exception as exc:
             log.exception("%s, files=%s", action.label, ",".join(dests))
-            return f"{action.label}: {UnexpectedFileError(exc)}", False
+            outcome = f"{action.label}: {UnexpectedFileError(exc)}", False
+        if not (self._ended and outcome[0]):
+            # One that failed while the agent ends may be what ends it.
+            self.journal.forget_begun([action.key])
+        return outcome
 
     def _execute(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
-        if action.interval:
-            self.journal.record_run(action.key, time.time())
+        self.journal.record_run(action.key, time.time() if action.interval else None)
         environment = {
             "ZOO_FILES": "\n".join(dests),
             "ZOO_ZNODES": "\n".join(self._znodes[dest] for dest in dests),
@@ -228,7 +253,7 @@ class Actions(threading.Thread):
         if not ended.found_shortage:
             action.last_run = time.monotonic()
         action.killed = action.killed + 1 if ended.was_killed else 0
-        for line in ended.output.splitlines():
+        for line in ended.lines:
             log.info("%s: %s", action.label, line)
         log.info("%s %s, files=%s", action.label, ended.problem or "succeeded", ",".join(dests))
         problem = f"{action.label} {ended.problem}: {ended.tail}".rstrip(": ") if ended.problem else None

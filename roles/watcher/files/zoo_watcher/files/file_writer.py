@@ -118,7 +118,10 @@ class FileWriter:
         """Write the new file beside the old one, and validate and sync it. Raises `FileError`."""
         path = os.path.join(self._directory, self._staged)
         with disk_trouble(self.file.dest), self._new_file() as descriptor:
+            before = _content(descriptor)
             validate(self.file, path, self.timeout)
+            if _content(descriptor) != before:
+                raise FileError("validate has changed the file that it was to look at: it is not used")
             self._identity = Identity.of(os.fstat(descriptor))
             # By its path: this is what the command was shown.
             self._identity.check(path)
@@ -141,6 +144,12 @@ class FileWriter:
         """Remove what was prepared, and what a killed agent left."""
         with contextlib.suppress(OSError):
             os.unlink(staged_path(self.file.dest))
+
+
+def _content(descriptor: int) -> tuple[int, int]:
+    """What is another number once somebody has written into a file: its size, and when that was."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
 
 
 class FileRemover:

@@ -15,7 +15,7 @@ from typing import Any
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
 from zoo_watcher.host.filesystem import load_json, write_durably
 
-EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}}
+EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}, "begun": {}}
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ class FileJournal:
 
     `created` has, by dest, the paths that the agent created there ("" is dest itself, a directory's path ends with a
     slash). `pending` has the dests that were changed and whose actions have not all succeeded. `last_runs` has, by
-    action, the time (of `time.time()`) at which it last ended, or began. The file has them as `made`, `owed`, `runs`.
+    action, the time (of `time.time()`) at which it last ended, or began. `begun` has, by action, how often in a row it
+    was begun and no agent has seen its end. The file has them as `made`, `owed`, `runs`, `begun`.
     """
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
@@ -35,6 +36,7 @@ class FileJournal:
         self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
         self.pending = saved["owed"] & configured
         self.last_runs = saved["runs"]
+        self.begun = saved["begun"]
         self._lock = threading.Lock()
         self._saved = self._text()
 
@@ -66,12 +68,20 @@ class FileJournal:
             self.last_runs.update(runs)
             self._try_to_save()
 
-    def record_run(self, action: str, now: float) -> None:
-        """An action begins."""
+    def record_run(self, action: str, now: float | None) -> None:
+        """An action begins; `now` where the time of that has to be known."""
         with self._lock:
-            self.last_runs = {other: when for other, when in self.last_runs.items() if now - when < LONGEST_INTERVAL}
-            self.last_runs[action] = now
+            self.begun[action] = self.begun.get(action, 0) + 1
+            if now is not None:
+                recent = {other: when for other, when in self.last_runs.items() if now - when < LONGEST_INTERVAL}
+                self.last_runs = {**recent, action: now}
             self._try_to_save()
+
+    def forget_begun(self, actions: Iterable[str]) -> None:
+        """The actions have ended, or have to follow a new change. It is saved with what is noted next."""
+        with self._lock:
+            for action in actions:
+                self.begun.pop(action, None)
 
     def _add_created(self, created: Mapping[str, Iterable[str]]) -> None:
         for dest, paths in created.items():
@@ -79,7 +89,8 @@ class FileJournal:
 
     def _text(self) -> str:
         created = {dest: sorted(paths) for dest, paths in sorted(self.created.items())}
-        return json.dumps({"made": created, "owed": sorted(self.pending), "runs": self.last_runs})
+        owed = sorted(self.pending)
+        return json.dumps({"made": created, "owed": owed, "runs": self.last_runs, "begun": self.begun})
 
     def _save(self) -> None:
         text = self._text()
@@ -102,4 +113,6 @@ def _from_object(saved: Any) -> dict[str, Any]:
         "made": {str(dest): set(map(str, paths)) for dest, paths in saved["made"].items()},
         "owed": set(map(str, saved["owed"])),
         "runs": {str(action): float(when) for action, when in saved["runs"].items()},
+        # An earlier version of the agent counted nothing.
+        "begun": {str(action): int(times) for action, times in saved.get("begun", {}).items()},
     }

@@ -40,6 +40,9 @@ AGAIN = 1.0
 READ_AGAIN = 600.0
 """Seconds after which all is read again though no watch has said a word: a server that has something to tell, and finds
 that this agent may not read it just then, uses the watch up in silence."""
+RESUME = 5.0
+"""Seconds after which the actions of an earlier agent are run though there is no session: one that takes the agent down
+must not keep this host from being registered, and a host without an ensemble must have its actions."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
 """Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
@@ -71,6 +74,7 @@ class FileReconciler(threading.Thread):
         self._lock = threading.Lock()
         self._everything_stale = True
         self._stale_paths: set[str] = set()
+        self._resume_at: float | None = time.monotonic() + RESUME
         self._ask_again_at = 0.0
         self._read_again_at = 0.0
         self._has_no_cause = False
@@ -120,7 +124,6 @@ class FileReconciler(threading.Thread):
     def _run(self) -> None:
         for state in self._states:
             self._guard(partial(sweep, state.file))
-        self._actions.request(sorted(self._journal.pending))
         while not self._ended and self._actions.works:
             self._guard(self._turn)
             self._awake.wait(self._pause())
@@ -133,9 +136,16 @@ class FileReconciler(threading.Thread):
             self._note_mistake(exc)
 
     def _turn(self) -> None:
+        self._resume_actions()
         if self.session.usable:
             self._reconcile()
         self._publish()
+
+    def _resume_actions(self) -> None:
+        """Run what an earlier agent has left to be run, once."""
+        if self._resume_at is not None and (self.session.usable or time.monotonic() >= self._resume_at):
+            self._resume_at = None
+            self._actions.resume()
 
     def _on_event(self, event: Any) -> None:
         """A watch has fired; with no path, the connection is lost and with it each watch."""
@@ -158,6 +168,8 @@ class FileReconciler(threading.Thread):
         """Seconds until there is something to do by itself."""
         now = time.monotonic()
         times = [now + self._status_bucket.wait(now)] if self._has_news else []
+        if self._resume_at is not None:
+            times.append(self._resume_at)
         if self.session.usable:
             # Without a session there is nothing to try: the agent's loop wakes this thread when there is one.
             retries = [state.retry_at for state in self._states if state.retry_at is not None]

@@ -59,6 +59,11 @@ class Ended(NamedTuple):
         return self.problem is not None and self.problem.startswith(TOO_LONG)
 
     @property
+    def lines(self) -> list[str]:
+        """The lines of the output for the log, without those that are empty."""
+        return [line for line in self.output.splitlines() if line.strip()]
+
+    @property
     def tail(self) -> str:
         """The last lines of the output, as a message has them."""
         return last_lines(self.output)

@@ -23,6 +23,12 @@ from .unproved import Unproved
 
 MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
+MOST_BROKEN_OFF = 8
+"""The same where it is ended on purpose each time after hooks or units were run: upgrades and people do that, too."""
+BROKEN_OFF = (
+    f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
+    "release; does one of them restart the agent?"
+)
 _NOT_USED = (
     f"after_activate and the units were not done for it: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
 )
@@ -96,6 +102,8 @@ class GoingBack:
         self._course.handshake.enter(Phase.GOING_BACK)
         self._memory.begin_attempt()
         not_left, problems = self._leave_place(unproved), self._noted_problems(unproved)
+        if unproved.broken_off > MOST_BROKEN_OFF:
+            return _outcome(unproved.why, [*not_left, *problems, "after_activate and the units were not done for it"])
         if unproved.times >= MOST_ATTEMPTS:
             never = _NOT_USED if unproved.needs_use else _NOT_CHECKED
             return _outcome(unproved.why, [*not_left, *problems, never])
@@ -179,6 +187,8 @@ class GoingBack:
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
         """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
+        if self._memory.broken_off > MOST_BROKEN_OFF:
+            raise DeployError("hook before_rollback not run: the agent was stopped or restarted while it went back")
         if times > MOST_ATTEMPTS:
             raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
         self._hooks.run("before_rollback", DeployError, failed, target.commit_id)

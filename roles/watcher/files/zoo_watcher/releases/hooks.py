@@ -22,6 +22,8 @@ class HostHooks:
 
     def __init__(self, course: Course) -> None:
         self._course = course
+        self.were_run = False
+        """Whether a hook was run, or a unit restarted."""
         self._killed = 0
         """How many of the last commands in a row were killed."""
 
@@ -40,9 +42,10 @@ class HostHooks:
             "ZOO_PREVIOUS": str(layout.release(previous)) if previous else "",
             "ZOO_GENERATION": str(max(0, generation)),
         }
+        self.were_run = True
         with self._course.timed(name):
             ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
-            for line in ended.output.splitlines():
+            for line in ended.lines:
                 log.info("hook %s, generation=%s: %s", name, generation, line)
             self._check_ended(f"hook {name}", ended, failure)
 
@@ -71,6 +74,7 @@ class HostHooks:
         return [partial(self.run, "after_activate", failure, commit_id, previous), *restarts]
 
     def _restart(self, unit: str, failure: type[DeployError]) -> None:
+        self.were_run = True
         ended = command.run(["systemctl", "restart", unit], self._course.config.hook_timeout)
         self._check_ended(f"restarting {unit}", ended, failure)
 

@@ -38,7 +38,8 @@ class Attempt:
 
     `times` is how often an agent ended without a word meanwhile, and once more while one is at it. In journals of older
     versions there is no path. `is_used` tells that hook and units were done since it is live. Where the host goes back
-    to it, `left` is the commit that it leaves, whose generation this is, and `why` says what has happened.
+    to it, `left` is the commit that it leaves, whose generation this is, and `why` says what has happened. `broken_off`
+    is how often an agent that had run hooks or units meanwhile was ended on purpose.
     """
 
     generation: int
@@ -48,6 +49,7 @@ class Attempt:
     is_used: bool = False
     left: str | None = None
     why: str = ""
+    broken_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,14 @@ class ReleaseJournal:
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
-        same = (one for one in self.begun if (one.generation, one.commit_id, one.left) == (generation, commit_id, None))
-        return max((one.times for one in same), default=0)
+        return max((one.times for one in self._begun_before(generation, commit_id)), default=0)
+
+    def broken_off(self, generation: int, commit_id: str) -> int:
+        """How often the activation of this release was broken off on purpose after hooks or units were run."""
+        return max((one.broken_off for one in self._begun_before(generation, commit_id)), default=0)
+
+    def _begun_before(self, generation: int, commit_id: str) -> list[Attempt]:
+        return [one for one in self.begun if (one.generation, one.commit_id, one.left) == (generation, commit_id, None)]
 
     def unproved(self, commit_id: str | None, path: str) -> Attempt | None:
         """The attempt at a commit that is live at a place, where it has not come to an outcome."""
@@ -184,7 +192,8 @@ class ReleaseJournal:
 
     def with_attempt(self, generation: int, commit_id: str, path: str, live: str | None) -> ReleaseJournal:
         """The journal before a release is activated at a place where the commit `live` is."""
-        return self._begin(Attempt(generation, commit_id, self.attempts(generation, commit_id) + 1, path), live)
+        times, broken_off = self.attempts(generation, commit_id) + 1, self.broken_off(generation, commit_id)
+        return self._begin(Attempt(generation, commit_id, times, path, broken_off=broken_off), live)
 
     def with_return(self, generation: int, left: tuple[str, str], target: tuple[str, str], why: str) -> ReleaseJournal:
         """The journal before the host goes back, from a commit that is live at a place to one at the same or another.
@@ -201,6 +210,8 @@ class ReleaseJournal:
         back = Attempt(
             failed.generation if failed else generation, target[0], times + 1, target[1], False, left[0], why
         )
+        # What restarts the agent does so on the way back as well.
+        back = replace(back, broken_off=max((one.broken_off for one in (failed, known) if one), default=0))
         return self.with_used(target[1], is_used=False)._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
@@ -234,6 +245,11 @@ class ReleaseJournal:
             self,
             begun=(_once_less(present), *(_once_less(one) if one.commit_id == present.left else one for one in others)),
         )
+
+    def with_broken_off(self) -> ReleaseJournal:
+        """The journal after an agent that had run hooks or units for what was begun last was ended on purpose."""
+        present, others = self.begun[:1], self.begun[1:]
+        return replace(self, begun=(*(replace(one, broken_off=one.broken_off + 1) for one in present), *others))
 
     def without_failure(self) -> ReleaseJournal:
         """The journal before a generation is tried again, by a person's will."""
@@ -358,6 +374,7 @@ def _attempt(record: Any) -> Attempt | None:
             bool(record.get("is_used", False)),
             None if left is None else str(left),
             str(record.get("why", "")),
+            int(record.get("broken_off", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -18,7 +18,7 @@ from zoo_watcher.services.health import Health
 
 from .activation import live_commit
 from .course import Course, Progress
-from .going_back import MOST_ATTEMPTS, GoingBack, given_up
+from .going_back import BROKEN_OFF, MOST_ATTEMPTS, MOST_BROKEN_OFF, GoingBack, given_up
 from .handshake import Phase
 from .health_proof import HealthProof
 from .hooks import HostHooks
@@ -75,6 +75,8 @@ class LiveProof(Thread):
 
     def end(self, seconds: float) -> None:
         """Cancel it, and wait for its end, so many `seconds` at the most. The agent ends then, on purpose."""
+        if self._hooks.were_run:
+            self._memory.end_after_hooks()
         self.cancel()
         self.join(seconds)
         self._memory.break_off_attempt()
@@ -188,6 +190,10 @@ class LiveProof(Thread):
             # The way back may take the agent down as well.
             self._memory.begin_attempt()
             raise UnhealthyError(given_up("this release"))
+        if self._memory.broken_off >= MOST_BROKEN_OFF:
+            self._back.taken_down = MOST_ATTEMPTS
+            self._memory.begin_attempt()
+            raise UnhealthyError(BROKEN_OFF)
 
     def _prove(self, *, proved_before: bool) -> None:
         """Wait until the checks pass since the release went live, and long enough.

@@ -32,6 +32,7 @@ class Memory:
         self._course = course
         self._is_known = False
         self._attempting = False
+        self._ends_after_hooks = False
         self._lock = threading.RLock()
 
     def read(self) -> ReleaseJournal:
@@ -55,6 +56,15 @@ class Memory:
     def attempts(self) -> int:
         """How often the release was begun to be activated or checked, and the agent ended without a word."""
         return self.journal.attempts(self._course.generation, self._course.target.commit_id)
+
+    @property
+    def broken_off(self) -> int:
+        """How often an agent that had run hooks or units for the release was ended on purpose."""
+        return self.journal.broken_off(self._course.generation, self._course.target.commit_id)
+
+    def end_after_hooks(self) -> None:
+        """The agent is ended on purpose, and has run hooks or units: one of them may be what ends it."""
+        self._ends_after_hooks = True
 
     def begin_attempt(self) -> None:
         """Note, once, that the release is about to be activated, or checked: who is started after a crash has to know.
@@ -97,7 +107,8 @@ class Memory:
         """Note, where the release has no outcome yet, that it is not to blame for the end of this activation."""
         with self._lock:
             if self._attempting:
-                self.remember(self.journal.without_attempt())
+                journal = self.journal.without_attempt()
+                self.remember(journal.with_broken_off() if self._ends_after_hooks else journal)
             self._attempting = False
 
     def note_healthy(self, live: PlacedRelease) -> None:

@@ -21,8 +21,8 @@ class Unproved:
     """A release that is live and has come to no outcome; `generation` is 0 where no attempt at it is known.
 
     `needs_use` tells whether hook and units are still to be done for it, `times` how often an agent has ended without a
-    word meanwhile. Where the host goes back to it, `left` is the commit that it leaves, and `why` says what has
-    happened.
+    word meanwhile, `broken_off` how often one was ended on purpose that had run hooks or units. Where the host goes
+    back to it, `left` is the commit that it leaves, and `why` says what has happened.
     """
 
     release: PlacedRelease
@@ -31,6 +31,7 @@ class Unproved:
     times: int = 0
     left: str | None = None
     why: str = ""
+    broken_off: int = 0
 
     def tell(self, message: str) -> str:
         """What is said of it beside another release, of which it is not the outcome."""
@@ -47,7 +48,8 @@ def find_unproved(live: Sequence[PlacedRelease], journal: ReleaseJournal, place:
         attempt = journal.unproved(release.commit_id, release.path)
         if attempt:
             needs_use = not attempt.is_used
-            found.append(Unproved(release, attempt.generation, needs_use, attempt.times, attempt.left, attempt.why))
+            known = (attempt.generation, needs_use, attempt.times, attempt.left, attempt.why, attempt.broken_off)
+            found.append(Unproved(release, *known))
         elif release.path == place and journal.lacks_proof(release.commit_id, release.path):
             found.append(Unproved(release))
     return found
