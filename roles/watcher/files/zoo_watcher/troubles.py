@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from .backoff import Backoff
 from .errors import AgentError, NoAnswerError, SessionTroubleError
-from .host.filesystem import MAY_PASS
+from .host.filesystem import MAY_BE_UNDONE
 from .host.shortage import is_shortage
 
 UNEXPECTED = "unexpected"
@@ -26,7 +26,7 @@ def describe(error: Exception) -> str:
         return f"this host lacks something: {error!r}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in MAY_PASS:
+    if isinstance(error, OSError) and error.errno in MAY_BE_UNDONE:
         return f"this host: {error.strerror}"
     return f"{UNEXPECTED} {error!r}"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.agent import SOURCE
+from support.immutable import immutable
 from support.other_user import NOBODY
 from zoo_watcher.errors import AgentError
 from zoo_watcher.host.base_lock import FLOCK, agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
@@ -120,6 +121,28 @@ def test_what_is_in_the_place_of_a_directory_is_named_with_what_to_do(tmp_path: 
     place.symlink_to("nowhere") if kind == "symlink" else place.touch()
     with pytest.raises(AgentError, match=f"^base: {place}: not a directory; move it away$"):
         lock_base(Layout(tmp_path / "base"))
+
+
+@pytest.mark.parametrize("name", ["agent.lock", ""])
+def test_an_agent_serves_though_its_files_may_not_be_written_now(tmp_path: Path, name: str) -> None:
+    layout = Layout(tmp_path / "base")
+    os.close(lock_base(layout))
+    layout.staging.rmdir()
+    with immutable(layout.own / name):
+        lock = lock_base(layout)
+        assert is_locked(layout)
+        os.close(lock)
+
+
+@pytest.mark.parametrize("name", ["releases", "manifests", "staging"])
+def test_an_agent_serves_though_something_else_is_in_the_place_of_a_directory(tmp_path: Path, name: str) -> None:
+    layout = Layout(tmp_path / "base")
+    os.close(lock_base(layout))
+    (layout.own / name).rmdir()
+    (layout.own / name).touch()
+    lock = lock_base(layout)
+    assert is_locked(layout)
+    os.close(lock)
 
 
 @pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])

@@ -164,7 +164,8 @@ def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
     ("number", "kind"),
     [
         *((number, PassingError) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM)),
-        *((number, DeployError) for number in (errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG)),
+        *((number, PassingError) for number in (errno.EPERM, errno.EACCES)),
+        *((number, DeployError) for number in (errno.ENOTDIR, errno.ENAMETOOLONG)),
     ],
 )
 def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: type[DeployError]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from zoo_watcher.errors import DeployError
+from support.immutable import immutable
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.activation import activate, linked_commits, live_commit, read_link, restore_link
 
@@ -191,3 +192,19 @@ def test_what_can_not_be_looked_at_now_is_not_taken_for_nothing(
     assert live_commit(layout, "site") == NEW
     assert live_commit(layout, "x" * 300) is None
     assert live_commit(layout, "site/below/it") is None
+
+
+def test_a_staging_directory_that_a_hook_has_removed_is_made_anew(layout: Layout) -> None:
+    layout.staging.rmdir()
+    activate(layout, "site", NEW)
+    assert live_commit(layout, "site") == NEW
+
+
+@pytest.mark.parametrize("name", [".zoo/staging", "."])
+def test_what_is_immutable_for_a_moment_is_no_failure_of_the_release(layout: Layout, name: str) -> None:
+    activate(layout, "site", OLD)
+    with immutable(layout.base / name), pytest.raises(PassingError, match=r"^activating site: .* not permitted$"):
+        activate(layout, "site", NEW)
+    assert live_commit(layout, "site") == OLD
+    activate(layout, "site", NEW)
+    assert live_commit(layout, "site") == NEW

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from zoo_watcher.errors import AgentError
 
-from .filesystem import MAY_PASS, open_regular
+from .filesystem import MAY_BE_REMOVED, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -92,15 +92,17 @@ def _hold(descriptor: int, layout: Layout) -> int:
 
 
 def _open_lock(layout: Layout) -> int:
-    """The lock, open; on a disk that can't be written to now, as it is: what is live there is served all the same."""
+    """The lock, open; where something keeps that from being written, as it is: what is live is served all the same."""
     try:
         layout.make()
         descriptor = open_regular(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
         # Whoever may read it can hold it (flock(2)), and keep an agent from starting; earlier versions let everybody.
         os.fchmod(descriptor, 0o600)
     except OSError as exc:
-        if exc.errno not in MAY_PASS or not layout.lock.exists():
+        if exc.errno not in MAY_BE_REMOVED or not layout.lock.exists():
             raise
+        with contextlib.suppress(OSError):
+            return open_regular(layout.lock, os.O_RDWR)
         return open_regular(layout.lock)
     return descriptor
 

@@ -28,9 +28,13 @@ MAY_PASS = frozenset(
     ]
 )
 """What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+REFUSED = frozenset([errno.EPERM, errno.EACCES])
+"""What is immutable, or has got another owner or mode, gives whoever writes: somebody did that, and may undo it."""
+MAY_BE_UNDONE = MAY_PASS | REFUSED
+"""What a step of a deployment waits out. Not what a reader skips: what others may not read may be theirs for good."""
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 """What a disk, or its part for this user, gives that is full."""
-MAY_BE_REMOVED = MAY_PASS | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
+MAY_BE_REMOVED = MAY_BE_UNDONE | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
 """The same for the agent's own files, with what something else at their place gives: a person may remove that."""
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 """What a path gives where no file is at it."""
@@ -302,7 +306,7 @@ def open_directory(path: Path | str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def disk_errors(doing: str, may_pass: Collection[int] = MAY_PASS) -> Iterator[None]:
+def disk_errors(doing: str, may_pass: Collection[int] = MAY_BE_UNDONE) -> Iterator[None]:
     """Turn an `OSError` into a `DeployError`, or `PassingError`, that says what was being done, and where.
 
     `may_pass` are the numbers of the errors that may be otherwise the next time.

@@ -135,6 +135,8 @@ def _put_link(layout: Layout, place: Path, link: str) -> None:
 def _make_link(layout: Layout, link: str) -> Path:
     """The symlink that is to be renamed to a place, made where it is not there yet."""
     made = layout.staging / "live"
+    # A hook may have removed it since the release was staged.
+    make_directory(layout.staging, READABLE)
     if not made.is_symlink() or os.readlink(made) != link:
         remove_tree(made)
         os.symlink(link, made)

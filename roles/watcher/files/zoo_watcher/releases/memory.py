@@ -10,7 +10,7 @@ import threading
 import time
 
 from zoo_watcher.backoff import Backoff
-from zoo_watcher.host.filesystem import disk_errors
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors
 
 from .course import Course
 from .journal import Failure, KnownJournal, ReleaseJournal
@@ -151,7 +151,8 @@ class Memory:
         """
 
         def note() -> None:
-            with disk_errors("noting that the release has failed"):
+            # Where nothing but the journal may not be written, the host can go back all the same.
+            with disk_errors("noting that the release has failed", MAY_PASS):
                 problem = self.note_failure(state, message)
                 if problem is not None:
                     raise OSError(problem.errno, problem.strerror, problem.filename)

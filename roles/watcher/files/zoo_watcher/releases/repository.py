@@ -51,9 +51,10 @@ CREDENTIALS = (
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = (
     *("no space left on device", "disk quota exceeded", "read-only file system", "input/output error"),
-    *("resource temporarily unavailable", "too many open files"),
+    *("resource temporarily unavailable", "too many open files", "permission denied", "operation not permitted"),
 )
-"""The disk is full or broken, or the host is short of something, which may be otherwise the next time."""
+"""The disk is full or broken, the host is short of something or git may not write, which may be otherwise the next
+time."""
 UNWRITTEN = ("unable to write",)
 """Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
 DAMAGED = ("index-pack", "corrupt", "inflate", "unpack", "unresolved delta", "mismatch", "loose object", "bad object")
