@@ -14,9 +14,6 @@ from zoo_watcher.config.config import Connection
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.zookeeper.session import Session
 
-AT_THE_BEGINNING = {"files/actions.py", "files/reconciler.py"}
-"""They are started before the agent serves, or anew after a reload that was refused."""
-
 
 class Starter(threading.Thread):
     """Starts another thread, and keeps what that raises."""
@@ -103,4 +100,4 @@ def threads_of_python(path: Path) -> bool:
 def test_every_thread_of_the_agent_is_started_with_a_limit() -> None:
     agent = SOURCE / "zoo_watcher"
     files = {str(path.relative_to(agent)): path for path in agent.rglob("*.py")}
-    assert {name for name, path in files.items() if threads_of_python(path)} - AT_THE_BEGINNING == {"host/thread.py"}
+    assert {name for name, path in files.items() if threads_of_python(path)} == {"host/thread.py"}

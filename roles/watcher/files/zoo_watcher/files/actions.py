@@ -21,6 +21,7 @@ from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import MOST_KILLED, UnexpectedFileError
 from zoo_watcher.host import command
+from zoo_watcher.host.thread import Thread
 
 from .journal import FileJournal
 
@@ -113,7 +114,7 @@ def commands_of(file: ManagedFile) -> list[tuple[str, tuple[str, ...]]]:
     return [*commands, *((f"restarting {unit}", (*RESTART, unit)) for unit in file.restart_units)]
 
 
-class Actions(threading.Thread):
+class Actions(Thread):
     """Runs what is due. `changed` is called, in this thread, when an action has ended, or the thread has (`works`)."""
 
     def __init__(

@@ -24,6 +24,7 @@ from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.errors import SessionTroubleError, UnexpectedFileError
 from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
 from .actions import Actions
@@ -51,7 +52,7 @@ are published at once: a change is seen while it is validated, when it is in pla
 log = logging.getLogger(__name__)
 
 
-class FileReconciler(threading.Thread):
+class FileReconciler(Thread):
     """Keeps all files of one agent as their znodes have them.
 
     `statuses` is what the agent publishes of them, by dest; `changed` is called when it is new. An unexpected error is
