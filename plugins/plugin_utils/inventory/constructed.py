@@ -159,7 +159,7 @@ class _Plan:
 
     def values(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """For every host the value of every expression, in the order of the options, or FAILS, or ASK."""
-        composed = [bulk_expression(expression) for expression in self.compose.values()]
+        composed = [_unchanging(bulk_expression(expression)) for expression in self.compose.values()]
         conditions = [_unchanging(bulk_expression(condition)) for condition in self.groups.values()]
         keys = [_unchanging(_bulk_key(self._templar, entry)) for entry in self.keyed_groups]
         rows = self._rows(names, {name for bulk in (*composed, *conditions, *keys) if bulk for name in bulk.names})

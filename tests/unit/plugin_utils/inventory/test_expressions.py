@@ -303,6 +303,7 @@ EXTRA = {"extra": "x", "extra_template": trust_as_template("{{ zk_port }}"), "zk
     {"host0.example.com": {"zk_port": 1}, "host1.example.com": {}},
 )
 @example({"groups": {"g1": True, "g2": "group_names is undefined"}}, {"host0.example.com": {}})
+@example({"compose": {"c1": "group_names"}}, {"host0.example.com": {}})
 @example({"compose": {"c1": "templated", "c2": "nested"}, "groups": {"g1": "templated == 80"}}, TEMPLATES)
 @example(
     {"compose": {"c1": "zk_list", "c2": "range"}, "groups": {"g1": "range == 5"}}, {"host0.example.com": {"range": 5}}
