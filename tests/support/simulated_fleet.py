@@ -237,7 +237,7 @@ class SimulatedHost:
     @property
     def config(self) -> Any:
         """As `HostFacts` has it."""
-        return SimpleNamespace(app=APP, name=self.name)
+        return SimpleNamespace(app=APP, name=self.name, labels=self.labels)
 
     def start(self) -> None:
         """An agent begins, with a session of its own."""

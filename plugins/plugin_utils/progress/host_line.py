@@ -17,7 +17,7 @@ PROVED = "proved"
 FAILED = "failed"
 RETURNED = "returned"
 BACK = frozenset({"returning", RETURNED})
-"""What hosts have in a rollout that goes back with them: also the one that failed, of which a step has."""
+"""What hosts have in a rollout that goes back with them: also one that failed, of which a step has."""
 GONE = "gone"
 KINDS = (FAILED, GONE, RETURNED, PROVED)
 """What a host may have come to, in the order in which a person wants to know it."""
@@ -39,8 +39,11 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
         for agent in result["agents"]
         if agent["name"] not in undone - failed
     }
-    entries = (result.get("rollout") or {}).get("hosts") or {}
-    sound = {agent["name"] for agent in result["agents"] if not agent.get("failedStep")}
+    rollout = result.get("rollout") or {}
+    entries, why = rollout.get("hosts") or {}, str(rollout.get("reason"))
+    names = {agent["name"] for agent in result["agents"] if not agent.get("failedStep")}
+    # The reason begins with the host whose failure was one too many.
+    sound = {name for name in names if not why.startswith(f"{name} failed")}
     back = {name for name in sound.intersection(failed, entries) if entries[name].get("state") in BACK}
     return {**known, **dict.fromkeys(back, RETURNED), **dict.fromkeys(result.get("lost_agents", []), GONE)}
 

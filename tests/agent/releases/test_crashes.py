@@ -41,12 +41,13 @@ def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
     assert (status["state"], agent.live()) == ("active", mended)
 
 
+@pytest.mark.parametrize("signal", ["USR2", "HUP"])
 @pytest.mark.parametrize("hook", ["before_activate", "after_activate"])
 def test_a_hook_that_restarts_the_agent_each_time_is_given_up_after_many(
-    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path, hook: str
+    agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path, hook: str, signal: str
 ) -> None:
     notes = tmp_path / "notes"
-    script = f'echo "$0 $ZOO_COMMIT" >> {notes}; kill -USR2 $PPID; sleep 0.3'
+    script = f'echo "$0 $ZOO_COMMIT" >> {notes}; kill -{signal} $PPID; sleep 0.3'
     agent = agents().start()
     first = repository.head
     agent.wait_outcome(release())

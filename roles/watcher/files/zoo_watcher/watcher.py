@@ -252,7 +252,7 @@ class Watcher:
     def _has_stopped(self) -> bool:
         """Begin nothing more; whether all that was begun has ended."""
         if self.convergence.deployment is not None:
-            self.convergence.deployment.cancel()
+            self.convergence.deployment.cancel_for_end()
         if self.reconciler is not None:
             self.reconciler.end(0)
         return self.convergence.deployment is None and not (self.reconciler is not None and self.reconciler.works)

@@ -73,10 +73,12 @@ def test_those_in_trouble_come_first_and_what_was_shown_comes_no_more() -> None:
 
 def test_who_went_back_with_the_others_has_not_failed() -> None:
     entries = {"b": {"state": "failed"}, "c": {"state": "returned"}, "d": {"state": "returned"}}
-    seen = result("a", "b", "c", "d", failed=("b", "c", "d"), rollout={"hosts": entries})
+    entries["e"] = {"state": "returned"}
+    rollout = {"hosts": entries, "reason": "e failed: fell ill: status 500"}
+    seen = result("a", "b", "c", "d", "e", failed=("b", "c", "d", "e"), rollout=rollout)
     seen["agents"][3]["failedStep"] = {"step": "checking", "seconds": 5.0}
-    assert outcomes(seen) == {"a": "proved", "b": "failed", "c": "returned", "d": "failed"}
-    assert [line.split()[0] for line in news(seen, {})] == ["b", "d", "c", "a"]
+    assert outcomes(seen) == {"a": "proved", "b": "failed", "c": "returned", "d": "failed", "e": "failed"}
+    assert [line.split()[0] for line in news(seen, {})] == ["b", "d", "e", "c", "a"]
 
 
 def test_of_many_hosts_a_line_has_all_of_a_kind() -> None:

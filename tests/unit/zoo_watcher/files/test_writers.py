@@ -120,10 +120,10 @@ def test_a_validate_that_changes_the_file_it_is_shown_puts_nothing_in_place(tmp_
 
 @pytest.mark.parametrize(
     ("script", "may_pass"),
-    [("kill -9 $$", True), ("sh -c 'kill -9 $$'; exit $?", True), ("sleep 60", True), ("exit 1", False)],
+    [("kill -9 $$", True), ("sh -c 'kill -9 $$'; exit $?", True), ("sleep 60", False), ("exit 1", False)],
     ids=["killed", "killed below a shell", "too long", "refused"],
 )
-def test_only_a_validate_that_comes_to_its_own_end_refuses_a_value_for_good(
+def test_a_validate_that_somebody_else_has_killed_refuses_no_value_for_good(
     tmp_path: Path, script: str, may_pass: bool
 ) -> None:
     file = ManagedFile("/a", str(tmp_path / "a"), validate=("sh", "-c", script))

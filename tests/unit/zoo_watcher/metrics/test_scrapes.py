@@ -59,6 +59,17 @@ def test_a_client_that_says_nothing_is_hung_up_on_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_client_whose_thread_gets_no_memory_takes_no_other_scrape_with_it(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo_watcher.host.thread.LONGEST_START", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "_bootstrap", lambda _thread: None)
+        assert scrape(port) == b""
+    for _number in range(scrapes.MOST + 1):
+        assert b"example 7.0" in scrape(port)
+
+
 def test_one_client_too_many_is_hung_up_on_at_once_and_the_others_give_their_places_back(
     port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -283,6 +284,31 @@ def test_a_rollback_is_done_without_hosts_that_can_not_read_their_disks_from_the
         host.wake()
     fleet.run(60)
     assert {host.has for host in fleet.hosts} == {NEW}
+
+
+@pytest.mark.parametrize(("most", "phase"), [(0, "halted"), (1, "done")])
+@pytest.mark.parametrize("steps", [[{"hosts": "100%"}], [{"hosts": 2, "soak": 5}, {"hosts": "100%"}]])
+def test_a_host_that_can_not_read_its_disk_from_the_beginning_fails_by_its_name(
+    begin: Begin, most: int, phase: str, steps: list[dict[str, Any]]
+) -> None:
+    fleet = begin(1, 6, {**QUICK, "maxInFlight": 2, "maxFailures": most, "steps": steps})
+    fleet.hosts[2].is_blind = True
+    expect(fleet, phase)
+    assert fleet.state
+    assert fleet.state.counts[FAILED] == 1
+    assert fleet.entry(fleet.hosts[2]) == FAILED
+    assert phase == "done" or fleet.state.reason.startswith("web2 failed: what is live can't be told: ")
+
+
+def test_hosts_that_can_not_read_their_disks_do_not_ask_all_the_time_where_others_are_quicker(begin: Begin) -> None:
+    asked = {}
+    for number in (5, 20):
+        fleet = begin(number, number + 1, QUICK, rolledBackFrom=OLD)
+        for host in fleet.hosts[:number]:
+            host.is_blind = True
+        expect(fleet, "done")
+        asked[number] = sum(host.turns for host in fleet.hosts[:number]) / number
+    assert asked[20] < 4 * asked[5], asked
 
 
 # --- what was admitted is what is deployed

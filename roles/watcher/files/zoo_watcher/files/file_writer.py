@@ -230,8 +230,8 @@ def validate(file: ManagedFile, path: str, timeout: float) -> None:
         return
     ended = command.run([word.replace("%s", path) for word in file.validate], timeout)
     if ended.problem:
-        # Of the contents, only a command that came to its own end says anything.
-        says_nothing = ended.problem.startswith(command.NOT_STARTED) or ended.was_killed or ended.took_too_long
+        # One that was killed by somebody else says nothing of the contents; one that hangs would keep all other files.
+        says_nothing = ended.problem.startswith(command.NOT_STARTED) or ended.was_killed
         error = TransientFileError if says_nothing else FileError
         raise error(f"validate {ended.problem}: {ended.tail}".rstrip(": "))
 

@@ -33,8 +33,6 @@ KILLED = 5.0
 """Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
 BY_SIGNAL = tuple(f"ended with status {status}" for status in (-signal.SIGKILL, 128 + signal.SIGKILL))
 """How a command ended that was killed, or a shell whose last command was."""
-TOO_LONG = "not ended within"
-"""What the problem begins with where its time was up."""
 
 
 class Ended(NamedTuple):
@@ -52,11 +50,6 @@ class Ended(NamedTuple):
     def was_killed(self) -> bool:
         """Whether somebody else has killed the command: most likely the kernel, on a host that is short of memory."""
         return self.problem in BY_SIGNAL
-
-    @property
-    def took_too_long(self) -> bool:
-        """Whether it was ended because its time was up."""
-        return self.problem is not None and self.problem.startswith(TOO_LONG)
 
     @property
     def lines(self) -> list[str]:
@@ -195,6 +188,6 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:
         try:
             process.wait(KILLED)
         except TimeoutExpired:
-            return f"{TOO_LONG} {seconds:g} s, and can't be killed"
-        return f"{TOO_LONG} {seconds:g} s"
+            return f"not ended within {seconds:g} s, and can't be killed"
+        return f"not ended within {seconds:g} s"
     return None if status == 0 else f"ended with status {status}"

@@ -61,8 +61,6 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     """Serves `MOST` clients at once, and hangs up on any other."""
 
-    daemon_threads = True
-
     def __init__(self, address: Any, family: int) -> None:
         self.address_family = family
         self._places = threading.BoundedSemaphore(MOST)
@@ -92,7 +90,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self.shutdown_request(request)
             return
         try:
-            super().process_request(request, client_address)
+            Thread(target=self.process_request_thread, args=(request, client_address), daemon=True).start()
         except BaseException:
             # No thread for it: nothing gives the place back.
             self._places.release()

@@ -73,11 +73,15 @@ class LiveProof(Thread):
         self.handshake.cancel()
         self._proof.wake()
 
-    def end(self, seconds: float) -> None:
-        """Cancel it, and wait for its end, so many `seconds` at the most. The agent ends then, on purpose."""
+    def cancel_for_end(self) -> None:
+        """Cancel it because the agent ends, or begins anew: on purpose, if not on that of a hook of this release."""
         if self._hooks.were_run:
             self._memory.end_after_hooks()
         self.cancel()
+
+    def end(self, seconds: float) -> None:
+        """Cancel it, and wait for its end, so many `seconds` at the most. The agent ends then, on purpose."""
+        self.cancel_for_end()
         self.join(seconds)
         self._memory.break_off_attempt()
 

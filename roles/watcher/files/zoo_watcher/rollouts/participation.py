@@ -165,11 +165,11 @@ class Participation:
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
         # It has to say so once it takes part, when what has ended it is live no more.
         gives = view.entry == ADMITTED and gives_way(view.state, host)
-        self._gave_way = self._gave_way or (gives and not self._takes_part)
+        self._gave_way = view.entry == ADMITTED and (self._gave_way or (gives and not self._takes_part))
         return replace(
             host,
             is_given_up=view.is_given_up,
-            is_cut_off=host.is_cut_off or (self._gave_way and view.entry == ADMITTED),
+            is_cut_off=host.is_cut_off or self._gave_way,
             is_at_head=self._is_at_head,
         )
 
@@ -181,21 +181,21 @@ class Participation:
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
         state = view.state
-        # No deadline stops a rollback, which would wait for it as long as it has no outcome.
-        is_waited_for = state.is_rollback and state.phase == RUNNING and view.entry in {None, LOST}
+        # It has no outcome, and is waited for until a deadline; no deadline stops a rollback.
+        is_waited_for = state.phase == RUNNING and view.entry in {None, LOST}
         if view.entry not in IN_FLIGHT:
             self._leave_lines(None)
             if not is_waited_for or view.is_given_up:
                 return
         self._blind_since = self._blind_since or time.monotonic()
-        end = self._blind_since + HOPE * view.plan.progress_deadline
+        end = max(self._blind_since + HOPE * view.plan.progress_deadline, self._try_at, self._ask_at)
         if time.monotonic() < end:
             self._timers.wake_at(end)
             return
         if is_waited_for:
-            # It needs no place: it fails at the next look.
-            self._tell(Ask(self._name, {}, view.entry, urgent=True))
-            self._changed()
+            # It fails at the next look. In a rollback it needs no place for that.
+            if self._tell(Ask(self._name, dict(self._facts.config.labels), view.entry, urgent=state.is_rollback)):
+                self._changed()
             return
         is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
         why = f"what is live can't be told: {problem.filename}: {problem.strerror}"
