@@ -223,7 +223,7 @@ registries:
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.errors import AnsibleError, AnsibleParserError
@@ -513,7 +513,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The addresses of the hosts that other sources know, by name; the controller is one of them."""
         if self.get_option("override_hosts"):
             return {}
-        known = {name: str(host.vars.get("ansible_host", name)) for name, host in self.inventory.hosts.items()}
+        variables = {name: host.vars for name, host in self.inventory.hosts.items()}
+        # Of a host of another file of this plugin, `compose` may have set the one for Ansible.
+        known = {name: str(own.get("zk_address", own.get("ansible_host", name))) for name, own in variables.items()}
         return {**dict.fromkeys(CONTROLLER_NAMES, NO_ADDRESS), **known}
 
     def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:
@@ -528,18 +530,24 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if isinstance(expression, bool):
             yield from [expression] * len(live)
             return
-        rows = [registration.variables for registration in live]
-        for row, value in zip(rows, evaluate(self.templar, bulk_expression(expression), rows)):
+        extra = self._extra
+        rows = [{**one.variables, **extra} if extra else one.variables for one in live]
+        for one, value in zip(live, evaluate(self.templar, bulk_expression(expression), rows)):
             if value is ASK or (value is FAILS and self.get_option("strict")):
-                yield self._evaluated_by_ansible(expression, row)
+                yield self._evaluated_by_ansible(expression, one.variables)
             else:
                 yield value
+
+    @property
+    def _extra(self) -> Mapping[str, Any]:
+        """The extra variables, where the options ask for them; they count more than any other."""
+        return self._vars if self.get_option("use_extra_vars") else {}
 
     def _evaluated_by_ansible(self, expression: str, variables: dict[str, Any]) -> Any:
         variables = untrusted(variables)
         try:
             if self.templar.is_possibly_template(expression):
-                self.templar.available_variables = variables
+                self.templar.available_variables = {**variables, **self._extra}
                 return self.templar.template(expression)
             return self._compose(expression, variables)
         except Exception as exc:

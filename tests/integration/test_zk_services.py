@@ -272,6 +272,31 @@ def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
     assert "db1: a host goes by this name, so the group is db1_" in found.said
 
 
+def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_address(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/a/10.1.0.1", "10.1.0.1")
+    seed(zk, f"{root}/b/10.1.0.1", "10.1.0.1", 90)
+    inventory.directory.joinpath("two").mkdir()
+    for name in ("a", "b"):
+        file = inventory.file(registries=[f"{root}/{name}"], compose={"ansible_host": "'public-' ~ zk_address"})
+        file.rename(inventory.directory / "two" / f"{name}.zk_services.yml")
+    found = inventory.read_files(inventory.directory / "two")
+    assert found.groups["a"] == found.groups["b"] == set(found.hosts) == {"10.1.0.1"}
+    assert found.hosts["10.1.0.1"]["ansible_host"] == "public-10.1.0.1"
+
+
+@pytest.mark.parametrize("condition", ["{}", "lookup('env', 'NOBODY') == '' and ({})", "{{{{ {} }}}}"])
+def test_extra_variables_count_in_filters_however_they_are_evaluated(
+    inventory: Inventory, zk: KazooClient, root: str, condition: str
+) -> None:
+    for port in (80, 81):
+        seed(zk, f"{root}/c/x{port}", "10.1.0.1", port)
+    wanted = condition.format("wanted is not defined or zk_port == wanted | int")
+    found = inventory.read("-e", "wanted=81", registries=[f"{root}/c"], use_extra_vars=True, filters=[wanted])
+    assert set(found.hosts) == {"x81"}
+
+
 def test_a_group_that_gives_way_to_a_host_leaves_no_trace_below_a_group_of_another_source(
     beside: Inventory, zk: KazooClient, root: str
 ) -> None:

@@ -165,7 +165,8 @@ class _Plan:
         rows = self._rows(names, {name for bulk in (*composed, *conditions, *keys) if bulk for name in bulk.names})
         columns = self._columns(composed, self._with_extra(rows))
         for variable, column in zip(self.compose, columns):
-            _overlay(rows, variable, column)
+            if variable not in _MAGIC:  # which count more than what a host has
+                _overlay(rows, variable, column)
         columns += [_booleans(column) for column in self._columns(conditions, rows)]
         columns += self._columns(keys, self._with_extra(rows))
         return list(zip(*columns))

@@ -304,6 +304,10 @@ EXTRA = {"extra": "x", "extra_template": trust_as_template("{{ zk_port }}"), "zk
 )
 @example({"groups": {"g1": True, "g2": "group_names is undefined"}}, {"host0.example.com": {}})
 @example({"compose": {"c1": "group_names"}}, {"host0.example.com": {}})
+@example(
+    {"compose": {"inventory_hostname": "'z'"}, "keyed_groups": [{"key": "inventory_hostname"}]},
+    {"host0.example.com": {}, "host1.example.com": {}},
+)
 @example({"compose": {"c1": "templated", "c2": "nested"}, "groups": {"g1": "templated == 80"}}, TEMPLATES)
 @example(
     {"compose": {"c1": "zk_list", "c2": "range"}, "groups": {"g1": "range == 5"}}, {"host0.example.com": {"range": 5}}
