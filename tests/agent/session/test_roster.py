@@ -118,19 +118,10 @@ def in_session(agent: Agent) -> None:
     wait_for(lambda: agent.status and not agent.status.get("troubles"), f"no troubles; its log:\n{agent.log}")
 
 
-def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient) -> None:
-    agent = agents(labels=LABELS).start()
-    enrolled(zk, agent, labels=LABELS)
-    agent.config["labels"] = {"zone": "b"}
-    agent.configure()
-    assert agent.process
-    agent.process.send_signal(signal.SIGHUP)
-    enrolled(zk, agent, labels={"zone": "b"})
-
-
-def test_a_reload_goes_on_where_nothing_can_be_logged(agents: Agents, zk: KazooClient) -> None:
+@pytest.mark.parametrize("log", [None, Path("/dev/full")], ids=["logged", "nothing can be logged"])
+def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient, log: Path | None) -> None:
     agent = agents(labels=LABELS)
-    agent.log_to = Path("/dev/full")
+    agent.log_to = log
     agent.start()
     enrolled(zk, agent, labels=LABELS)
     agent.config["labels"] = {"zone": "b"}
