@@ -35,15 +35,17 @@ _FILTERS = re.compile(r"< fetch=.*\bfilter\b")
 @functools.lru_cache(maxsize=1)
 def subject_of(url: str, commit_id: str) -> str | None:
     """The first line of a commit's message, printable and shortened; None where git does not give it cheaply."""
-    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
-        local = _LOCAL.match(url)
-        if local:
-            said = _log(url[local.end() :], commit_id)
-        elif _SERVER.match(url) and _is_fetched(directory, url, commit_id):
-            said = _log(directory, commit_id)
-        else:
-            return None
+    local = _LOCAL.match(url)
+    if not local and not _SERVER.match(url):
+        return None
+    said = _log(url[local.end() :], commit_id) if local else _fetched(url, commit_id)
     return printable(said).strip()[:LONGEST] or None
+
+
+def _fetched(url: str, commit_id: str) -> str:
+    """The subject, by a copy of the commit alone; empty where there is none."""
+    with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
+        return _log(directory, commit_id) if _is_fetched(directory, url, commit_id) else ""
 
 
 def _log(repository: str, commit_id: str) -> str:

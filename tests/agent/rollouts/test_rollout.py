@@ -379,24 +379,37 @@ def test_a_new_host_that_was_held_has_the_stable_release_once_that_has_ended(
     wait_for(lambda: newcomer.live() == first, "it has the stable one")
 
 
-def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
+@pytest.fixture
+def canary(
     agents: Agents,
     repository: GitRepository,
     release: Publish,
     rollout: Callable[..., Rollout],
     registered: dict[str, Any],
     service: Service,
+) -> Callable[..., tuple[Agent, Rollout, Callable[[], bool]]]:
+    """Has a host with a service prove a release that soaks; that, and whether the other host has what it had."""
+
+    def prove(**config: Any) -> tuple[Agent, Rollout, Callable[[], bool]]:
+        service.open()
+        host = agents(name="web0", **config, **registered).start()
+        host.wait_outcome(release())
+        other = agents(name="web1").start()
+        other.wait_outcome(int(host.status["generation"]))
+        first = repository.head
+        repository.commit({"index.html": "second\n"})
+        made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
+        made.wait("soaking")
+        return host, made, lambda: other.live() == first
+
+    return prove
+
+
+def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
+    canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
 ) -> None:
     """One host has a service, which answers until the rollout soaks; while a person has the host drained, no matter."""
-    service.open()
-    host = agents(name="web0", **registered).start()
-    host.wait_outcome(release())
-    other = agents(name="web1").start()
-    other.wait_outcome(int(host.status["generation"]))
-    first = repository.head
-    repository.commit({"index.html": "second\n"})
-    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
-    made.wait("soaking")
+    host, made, is_spared = canary()
     assert host.control("drain", "--reason", "memory test").returncode == 0
     service.close()
     wait_for(lambda: "check fails" in host.log.rpartition("this host is proved")[2], "the check fails")
@@ -405,32 +418,19 @@ def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
     assert made.state["phase"] == "soaking"
     host.control("undrain")
     assert "web0 failed: fell ill" in made.wait("halted")["reason"]
-    assert other.live() == first
+    assert is_spared()
 
 
 def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
-    agents: Agents,
-    repository: GitRepository,
-    release: Publish,
-    rollout: Callable[..., Rollout],
-    registered: dict[str, Any],
-    service: Service,
+    canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
 ) -> None:
     """A proved release takes its host down; after the boot its service does not come up any more."""
-    service.open()
-    host = agents(name="web0", health_timeout=3, **registered).start()
-    host.wait_outcome(release())
-    other = agents(name="web1").start()
-    other.wait_outcome(int(host.status["generation"]))
-    first = repository.head
-    repository.commit({"index.html": "second\n"})
-    made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
-    made.wait("soaking")
+    host, made, is_spared = canary(health_timeout=3)
     host.kill()
     service.close()
     host.start()
     assert "web0 failed: not healthy in time" in made.wait("halted", 60)["reason"]
-    assert other.live() == first
+    assert is_spared()
 
 
 def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts(

@@ -1,0 +1,68 @@
+"""Stands before a real ZooKeeper server, and hands on what is sent to it and answered."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+
+class Relay:
+    """Takes connections at `hosts` for the server at `port`; what a client sends goes through `hand_on`."""
+
+    def __init__(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = port
+        self._connections: list[socket.socket] = []
+        self.hosts = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:
+        """Send a client's handshake and requests to the server; the connection ends with this."""
+        for request in requests:
+            send(server, request)
+
+    def end_all(self) -> None:
+        """End every connection that there is."""
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Take no more connections, and end those that there are."""
+        self._listener.close()
+        self.end_all()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _address = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._connections += client, server
+                threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
+                threading.Thread(target=_answers, args=(server, client), daemon=True).start()
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, server:
+            self.hand_on(_frames(client), server)
+
+
+def _answers(server: socket.socket, client: socket.socket) -> None:
+    """Pass on what a server answers."""
+    with contextlib.suppress(OSError), client, server:
+        while chunk := server.recv(65536):
+            client.sendall(chunk)
+
+
+def _frames(connection: socket.socket) -> Iterator[bytes]:
+    """What a client sends, one request after the other."""
+    with connection.makefile("rb") as stream:
+        while len(size := stream.read(4)) == 4:
+            yield stream.read(struct.unpack("!i", size)[0])
+
+
+def send(connection: socket.socket, frame: bytes) -> None:
+    """Send a request, or an answer."""
+    connection.sendall(struct.pack("!i", len(frame)) + frame)
