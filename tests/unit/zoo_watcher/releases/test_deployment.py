@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.descriptors import starved
 from support.waiting import wait_for
 from zoo_watcher import releases
 from zoo_watcher.config.config import Config, Hooks
@@ -334,17 +334,6 @@ def test_a_release_that_an_earlier_agent_left_unproved_counts_as_activated(
     monkeypatch.setattr(deployment._hooks, "use", lambda *_words: activated.append(deployment.handshake.has_activated))
     deployment.run()
     assert activated == [True]
-
-
-@contextmanager
-def starved() -> Iterator[None]:
-    """A part of a test in which this process gets no further descriptor."""
-    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def stage(deployment: Deployment, commit_id: str, signers: str | None = None) -> None:

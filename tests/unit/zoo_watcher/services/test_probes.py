@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import resource
 import shutil
 import socket
 import ssl
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from support.certificates import Certificates
+from support.descriptors import starved
 from support.service import Service
 from zoo_watcher.config.config import Check
 from zoo_watcher.errors import NotCheckedError
@@ -136,22 +136,11 @@ def test_a_host_that_no_resolver_knows_is_named() -> None:
     assert str(probe(check(80, host="no-such-host.invalid"))).startswith("tcp no-such-host.invalid:80: ")
 
 
-@contextmanager
-def starving() -> Iterator[None]:
-    """This process can open no file."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
 @pytest.mark.parametrize("settings", [{"kind": "tcp"}, {"kind": "http"}, {"kind": "tcp", "host": "localhost"}])
 def test_without_a_free_descriptor_nothing_is_said_of_a_service(service: Service, settings: dict[str, str]) -> None:
     asked = check(service.open().port, **settings)
     assert probe(asked) is None
-    with starving(), pytest.raises(NotCheckedError, match=r"^Too many open files$"):
+    with starved(), pytest.raises(NotCheckedError, match=r"^Too many open files$"):
         probe(asked)
 
 
@@ -159,7 +148,7 @@ def test_a_command_that_the_host_lacks_the_means_to_start_says_nothing_and_one_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = check(1, "command", command=("true",))
-    with starving(), pytest.raises(NotCheckedError, match=r"^true can't be started now: .*Too many open files"):
+    with starved(), pytest.raises(NotCheckedError, match=r"^true can't be started now: .*Too many open files"):
         probe(asked)
 
     def refuse(*_words: Any, **_options: Any) -> None:
