@@ -151,12 +151,9 @@ def test_whatever_ends_the_agent_it_is_started_again_later_and_later_where_syste
 ) -> None:
     """No exit status is the end for good, and there is no number of tries."""
     lines = rendered(UNIT, _surveyed([], systemd)).read_text().splitlines()
-    said = {name: value for name, _is, value in (line.partition("=") for line in lines) if "Restart" in name}
-    assert (said.pop("Restart"), said.pop("RestartSec")) == ("on-failure", "1")
-    assert said == {
-        **{"RestartKillSignal": "SIGUSR2"},
-        **({"RestartSteps": "4", "RestartMaxDelaySec": "5"} if grows else {}),
-    }
+    expected = ["RestartKillSignal=SIGUSR2", "Restart=on-failure", "RestartSec=1"]
+    expected += ["RestartSteps=4", "RestartMaxDelaySec=5"] if grows else []
+    assert [line for line in lines if line.startswith("Restart")] == expected
     assert {"StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=restart"} <= set(lines)
     assert not [line for line in lines if line.startswith(("SuccessExitStatus", "StartLimitBurst", "StartLimitAction"))]
 
