@@ -155,6 +155,23 @@ def is_active(status: Change, generation: int) -> bool:
     return (found["state"], found.get("generation")) == ("active", generation)
 
 
+def test_a_host_keeps_its_place_until_it_has_been_healthy_for_as_long_as_the_plan_says(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    agents = fleet(2)
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "minHealthy": 3600})
+    wait_for(lambda: second in lives(agents), "one has it")
+    host, other = sorted(agents, key=lambda agent: agent.live() != second)
+    assert host.wait_outcome(made.generation)["state"] == "active"
+    for agent in (host, other) * 2:
+        agent.control("retry")  # is answered by another turn of its loop
+    assert (made.entries, other.live()) == ({host.name: "admitted"}, first)
+    made = rollout(**{"from": first, "minHealthy": 0.5})
+    made.wait("done")
+    assert lives(agents) == {second}
+
+
 def test_a_step_soaks_before_the_next_is_open(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
 ) -> None:
