@@ -634,6 +634,37 @@ def test_a_rollback_amid_a_rollout_takes_all_back_that_have_the_release_and_thos
     assert made.state["phase"] == "running", "nobody goes on with it"
 
 
+def test_a_host_that_is_not_healthy_goes_back_while_another_has_the_only_place(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    registered: dict[str, Any],
+    service: Service,
+    blocked: Blocked,
+) -> None:
+    service.open()
+    ill = agents(name="ill", **registered).start()
+    others = [agents(name=f"web{number}", hooks={"before_activate": blocked.hook}).start() for number in range(2)]
+    for commit_id in (repository.head, repository.commit({"index.html": "second\n"})):
+        generation = release(commit_id)
+        for agent in (ill, *others):
+            agent.wait_outcome(generation)
+    first, second = repository.git("rev-parse", "HEAD~").strip(), repository.head
+    assert ill.control("hold", "--reason", "until another is on its way").returncode == 0
+    service.close()
+    wait_for(lambda: "check fails" in ill.log, "it is ill")
+    blocked.close()
+    made = Rollout(ill.zk, ill.app, release(first, rolledBackFrom=second, rollout={**QUICK, "maxInFlight": 1}))
+    blocked.wait_admitted(made, others)
+    assert ill.control("release").returncode == 0
+    wait_for(lambda: ill.live() == first, "it goes back")
+    assert lives(others) == {second}
+    service.open()
+    blocked.open()
+    made.wait("done")
+    assert lives([ill, *others]) == {first}
+
+
 def test_agents_that_may_only_read_what_is_published_go_back_by_themselves(
     agents: Agents, repository: GitRepository, release: Publish, rollout: Callable[..., Rollout], zk: KazooClient
 ) -> None:
