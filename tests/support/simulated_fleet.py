@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -53,6 +54,7 @@ class Ensemble:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.watches: dict[str, set[Watch]] = {}
+        self.fired: Counter[Watch] = Counter()
         self.sequences: dict[str, int] = {}
         self.check: Callable[[], None] = lambda: None
         self.zxid = 0
@@ -73,6 +75,7 @@ class Ensemble:
     def fire(self, path: str) -> None:
         """Tell those who watch a znode."""
         for watch in self.watches.pop(path, set()):
+            self.fired[watch] += 1
             watch(SimpleNamespace(path=path))
 
     def children(self, path: str) -> list[str]:
@@ -138,6 +141,11 @@ class FakeSession:
         self.owner = self.client_id[0]
         self.requests = 0
         self.watches: set[Watch] = set()
+
+    @property
+    def events(self) -> int:
+        """How often a watch of it has been fired."""
+        return sum(self._ensemble.fired[watch] for watch in self.watches)
 
     def _fail_perhaps(self, path: str = "") -> None:
         self.requests += 1
