@@ -248,7 +248,9 @@ def test_a_beginning_that_says_nothing_for_certain_is_a_mistake(beginning: str, 
     assert "token@" not in str(refused.value)
 
 
-SEGMENTS = st.sampled_from(["shop", "evil", "..", ".", "", "%2e%2e", "%2f", "..%2f", "a;b", "\\", "?", "#", "@", ":", "%"])
+SEGMENTS = st.sampled_from(
+    ["shop", "evil", "..", ".", "", "%2e%2e", "%2f", "..%2f", "a;b", "\\", "?", "#", "@", ":", "%"]
+)
 
 
 @given(st.lists(SEGMENTS, max_size=6), st.sampled_from(["git.example.org", "evil", "git.example.org@evil"]))

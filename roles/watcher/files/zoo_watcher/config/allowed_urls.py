@@ -102,7 +102,7 @@ def locate(url: str) -> Location:
     else:
         where = _server(server, PORTS.get(scheme, 0))
     segments = path[1:] if is_absolute else path
-    segments = segments[:-1] if segments.endswith("/") else segments
+    segments = segments.removesuffix("/")
     return Location(
         scheme, where, is_absolute, tuple(_segment(one, decode=has_scheme) for one in segments.split("/") if segments)
     )
@@ -119,7 +119,7 @@ def _server(text: str, port: int) -> tuple[str | None, str, int]:
 
 
 def _segment(text: str, *, decode: bool) -> str:
-    """A segment of a path as a server reads it: git decodes what has a protocol, or the server does, and nothing else."""
+    """A segment of a path as a server reads it. What has a protocol, git or the server decodes; nothing else."""
     try:
         segment = unquote_to_bytes(text).decode() if decode else text
     except UnicodeDecodeError:
