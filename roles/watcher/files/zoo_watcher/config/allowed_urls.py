@@ -18,7 +18,9 @@ from urllib.parse import unquote_to_bytes
 from zoo_watcher.wire.records import InvalidRecord, check_published_url, quote, url_scheme, without_userinfo
 from zoo_watcher.wire.znode_names import has_control
 
-PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
+PORTS = {"https": 443, "http": 80, "git": 9418}
+"""What stands for no port. With ssh, its own configuration says which port that is, and knows a host as it is written.
+"""
 SERVER = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.+-]*)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -100,7 +102,7 @@ def locate(url: str) -> Location:
             raise InvalidRecord("expected an absolute path on this host, or an address with its protocol")
         where = (None, "", 0)
     else:
-        where = _server(server, PORTS.get(scheme, 0))
+        where = _server(scheme, server)
     segments = path[1:] if is_absolute else path
     segments = segments.removesuffix("/")
     return Location(
@@ -108,14 +110,14 @@ def locate(url: str) -> Location:
     )
 
 
-def _server(text: str, port: int) -> tuple[str | None, str, int]:
+def _server(scheme: str, text: str) -> tuple[str | None, str, int]:
     found = SERVER.fullmatch(text)
     if not found:
         raise InvalidRecord("expected a user, a host and a port such as git@git.example.org:22 with plain letters only")
-    given = int(found["port"] or port)
-    if given > 65535:
-        raise InvalidRecord(f"expected a port up to 65535, got {given}")
-    return found["user"], found["host"].lower(), given
+    port = int(found["port"] or PORTS.get(scheme, 0))
+    if port > 65535:
+        raise InvalidRecord(f"expected a port up to 65535, got {port}")
+    return found["user"], found["host"] if scheme == "ssh" else found["host"].lower(), port
 
 
 def _segment(text: str, *, decode: bool) -> str:
