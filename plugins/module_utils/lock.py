@@ -298,6 +298,8 @@ def write_lock(client: KazooClient, lock: Lock, record: LockRecord | None) -> No
             else:
                 client.set(lock.path, data, lock.version)
         except (BadVersionError, NodeExistsError, NoNodeError) as exc:
+            if isinstance(exc, NoNodeError) and lock.version is None:  # not even its parents could be made
+                raise
             raise Overtaken(f"{lock.path}: changed meanwhile") from exc
 
 

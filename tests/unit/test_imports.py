@@ -306,6 +306,17 @@ def test_records_need_nothing_but_the_standard_library_and_names(part: str, know
     assert PLUGIN_NEIGHBOURS[part] == known
 
 
+def test_the_rules_of_a_rollout_know_neither_a_clock_nor_chance_nor_anything_outside() -> None:
+    rules = closure(PLUGIN_NEIGHBOURS, "module_utils/rollout_rules")
+    assert {"module_utils/rollout_verbs", "module_utils/rollout_plan", "module_utils/records"} <= rules
+    pure = {"__future__", "collections", "dataclasses", "functools", "json", "re", "typing", "urllib.parse"}
+    for part in rules:
+        names = [name for name in imports(PLUGINS, COLLECTION, part) if not name.startswith("ansible_collections.")]
+        assert {name.rpartition(".")[0] or name for name in names} <= {*pure, "collections.abc"}, part
+        called = {getattr(node, "id", "") for node in ast.walk(ast.parse((PLUGINS / f"{part}.py").read_bytes(), part))}
+        assert not called & {"open", "input", "print"}, part
+
+
 @pytest.mark.parametrize("part", MOST_FILES)
 def test_a_plugin_needs_no_more_files_than_it_may(part: str) -> None:
     needed = closure(PLUGIN_NEIGHBOURS, part) - {part}
