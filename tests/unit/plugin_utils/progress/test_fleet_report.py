@@ -293,7 +293,7 @@ def test_a_wait_whose_release_was_deleted_tells_that_nothing_is_desired() -> Non
 
 @pytest.mark.parametrize("later", [DELETED, {"commit_id": BEFORE, "generation": 8}], ids=["deleted", "published"])
 def test_the_ending_of_a_wait_that_was_overtaken_is_that_of_the_task(later: dict[str, Any]) -> None:
-    keys = {"failed": True, "elapsed": 6.0, "msg": "/app/shop/config: no more of that"}
+    keys: Any = {"failed": True, "elapsed": 6.0, "msg": "/app/shop/config: no more of that"}
     given = result(agent("web1"), waiting("web2"), rollout=rollout("soaking"), overtaken_by=later, **keys)
     assert ending(given) == "FAILED after 6 s: /app/shop/config: no more of that"
 
