@@ -136,6 +136,7 @@ class FakeSession:
         self._failures = failures
         self.client_id: tuple[int, bytes] | None = (next(self.numbers), b"")
         self.owner = self.client_id[0]
+        self.connections = 1
         self.requests = 0
         self.watches: set[Watch] = set()
 
@@ -456,6 +457,15 @@ class Fleet:
         if decision.state is not state:
             self.ensemble.apply(change_writes(root, state, self.ensemble.nodes[root].version, decision, "now"))
         return decision.why
+
+    def lose_ensemble(self, seconds: float) -> None:
+        """No server answers for so long; then all have their connections again, and every session has lasted."""
+        self.now += seconds
+        for host in self.hosts:
+            if host.is_up and host.session and host.part:
+                host.session.connections += 1
+                host.part.mark_stale()
+                host.wake()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let time pass."""

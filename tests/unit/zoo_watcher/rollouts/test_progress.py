@@ -301,3 +301,37 @@ def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_
     fleet.run(100, until=lambda: fleet.state is not None and fleet.state.given_up >= 30)
     assert fleet.state
     assert fleet.state.given_up >= 30
+
+
+def away_for_an_hour(fleet: Fleet, last: SimulatedHost) -> None:
+    """No server answers for an hour; `last` has a connection again after all others."""
+    fleet.lose_ensemble(3600)
+    for host in fleet.hosts:
+        if host is not last:
+            host.turn()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_soak_ends_while_no_server_answers(begin: Begin, seed: int) -> None:
+    """A canary that falls ill then can't say so before others have a connection again."""
+    fleet = begin(seed, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 60}]})
+    expect(fleet, "soaking")
+    fleet.run(5)
+    canary = fleet.hosts[4]
+    canary.is_sick = True
+    away_for_an_hour(fleet, canary)
+    expect(fleet, "halted")
+    assert fleet.state
+    assert fleet.state.reason.startswith("web4 failed: fell ill")
+    assert fleet.state.step == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) -> None:
+    """What a host has come to then it can't say before others have a connection again."""
+    fleet = begin(seed, 5, {**QUICK, "onFailure": "rollback"})
+    fleet.run(SOON, until=lambda: "admitted" in map(fleet.entry, fleet.hosts))
+    away_for_an_hour(fleet, next(host for host in fleet.hosts if fleet.entry(host) == "admitted"))
+    fleet.run(SOON, until=lambda: fleet.state is not None and fleet.state.phase in {"done", "rolled_back"})
+    assert fleet.state
+    assert fleet.state.phase == "done", fleet.state.reason

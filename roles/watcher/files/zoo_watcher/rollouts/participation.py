@@ -81,6 +81,7 @@ class Participation:
         self._znodes = RolloutZnodes(session, facts.config.app, desired.generation, self._name)
         self._sight = Sight(self._znodes, self._name, changed, self._note_move)
         self._client_id: Any = None
+        self._connections = session.connections
         self._lines: dict[Wait, Line] = {}
         self._begin_at = time.monotonic() + some(0, desired.fleet / BEGINNERS)
         self._well_since: float | None = None
@@ -131,6 +132,10 @@ class Participation:
         self._takes_part = True
         if self._client_id != self._session.client_id:
             self._client_id, self._sight.is_stale = self._session.client_id, True
+        if self._connections != self._session.connections:
+            # While no server answered, nobody could say that the release has failed, or come further.
+            self._connections = self._session.connections
+            self._timers.begin_anew()
         if self._sight.is_stale:
             self.keep()
             self._sight.read()

@@ -49,6 +49,10 @@ class Timers:
         """All is decided anew."""
         self._wake_at = None
 
+    def begin_anew(self) -> None:
+        """What has passed so far says nothing: it was not seen."""
+        self._of = None
+
     def wake_at(self, moment: float) -> None:
         """Look again then, if not before."""
         self._wake_at = moment if self._wake_at is None else min(moment, self._wake_at)
