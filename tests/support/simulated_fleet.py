@@ -302,16 +302,19 @@ class SimulatedHost:
         """As `HostFacts.gather`."""
         if self.is_blind:
             raise OSError(errno.EIO, "Input/output error", "/srv/site")
+        stable_ended = self._outcome(stable) if stable else None
+        known = self.gather_without_disk(desired)
+        return replace(known, has=self.has, is_switched=self.has == NEW, stable_ended=stable_ended)
+
+    def gather_without_disk(self, desired: Desired) -> HostView:
+        """As `HostFacts.gather_without_disk`."""
         return HostView(
             self.name,
             self.labels,
-            self.has,
-            self.has == NEW,
-            self._outcome(desired),
-            self._outcome(stable) if stable else None,
-            "port closed" if self.is_sick else None,
-            not self.is_sick,
-            self.awaits_health and self.goal == NEW,
+            ended=self._outcome(desired),
+            sickness="port closed" if self.is_sick else None,
+            is_healthy=not self.is_sick,
+            awaits_health=self.awaits_health and self.goal == NEW,
             is_held=self.is_held,
         )
 
