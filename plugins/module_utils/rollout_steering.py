@@ -14,8 +14,9 @@ from .fleet import live_names, roster_names
 from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
-from .rollout_events import Command, Decision
-from .rollout_records import RolloutRecord, begin, choose_stable
+from .rollout_events import Command, Decision, unchanged
+from .rollout_phases import GOING_ON, RUNNING
+from .rollout_records import RolloutRecord, begin, choose_stable, describe
 from .rollout_rules import decide
 from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
 from .rollouts import Rollout, published_plan, read_rollouts, read_state, with_entries
@@ -55,7 +56,7 @@ def command(
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
         rollout = _begun_rollout(client, paths, published, writes=writes)
-        decision = decide(rollout.state.parsed_plan(), rollout.state, asked)
+        decision = _decide(rollout.state, asked)
         if decision.state is rollout.state:
             return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
         if lock is not None:
@@ -80,6 +81,21 @@ def command(
             _complete(client, paths, after)
         before = with_entries(client, paths, before)
     return Steered(before, replace(after, entries=before.entries), decision, lock)
+
+
+def _decide(state: RolloutRecord, asked: Command) -> Decision:
+    """What a command comes to. Of two persons who promote one pause, one does: the other has nothing to do."""
+    plan = state.parsed_plan()
+    decision = decide(plan, state, asked)
+    if asked.verb != "promote" or state.phase not in GOING_ON:
+        return decision
+    by = state.by if state.phase == RUNNING else ""
+    known = f"it was promoted by {by} already" if by else "it has moved on meanwhile"
+    if asked.moves not in {None, state.moves}:
+        return unchanged(state, asked, f"{known}: {describe(plan, state)}")
+    if by in {"", asked.by} or asked.force or decision.state is state:
+        return decision
+    return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
 
 
 def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:
