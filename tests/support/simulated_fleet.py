@@ -137,6 +137,7 @@ class FakeSession:
         self.client_id: tuple[int, bytes] | None = (next(self.numbers), b"")
         self.owner = self.client_id[0]
         self.connections = 1
+        self.timeout = 10.0
         self.requests = 0
         self.watches: set[Watch] = set()
 

@@ -335,3 +335,12 @@ def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) 
     fleet.run(SOON, until=lambda: fleet.state is not None and fleet.state.phase in {"done", "rolled_back"})
     assert fleet.state
     assert fleet.state.phase == "done", fleet.state.reason
+
+
+def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin) -> None:
+    fleet = begin(1, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 300}]})
+    expect(fleet, "soaking")
+    for _number in range(20):
+        fleet.run(100)
+        fleet.lose_ensemble(1)
+    expect(fleet, "done")

@@ -137,14 +137,14 @@ class Participation:
 
     def follow(self) -> None:
         """Do what there is to do now. Raises `SessionTroubleError`, `OSError`."""
+        if self._connections != self._session.connections:
+            # While no server answered, nobody could say that the release has failed, or come further.
+            self._connections = self._session.connections
+            self._timers.skip_outage(self._session.timeout)
         self._timers.begin_turn()
         self._takes_part = True
         if self._client_id != self._session.client_id:
             self._client_id, self._sight.is_stale = self._session.client_id, True
-        if self._connections != self._session.connections:
-            # While no server answered, nobody could say that the release has failed, or come further.
-            self._connections = self._session.connections
-            self._timers.begin_anew()
         if self._sight.is_stale:
             self.keep()
             self._sight.read()
