@@ -19,7 +19,7 @@ from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
-from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, RUNNING
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, HALTED, RUNNING
 from zoo_watcher.wire.rollout_plan import read_plan
 from zoo_watcher.wire.rollout_records import (
     ADMITTED,
@@ -178,8 +178,9 @@ class Participation:
         """What the agent's parts know of this host, and the view. Raises `OSError`."""
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
         # It has to say so once it takes part, when what has ended it is live no more.
-        gives = view.entry == ADMITTED and gives_way(view.state, host)
-        self._gave_way = view.entry == ADMITTED and (self._gave_way or (gives and not self._takes_part))
+        may_give_way = view.entry == ADMITTED and view.state.phase == HALTED
+        gives = may_give_way and gives_way(view.state, host)
+        self._gave_way = may_give_way and (self._gave_way or (gives and not self._takes_part))
         return replace(
             host,
             is_given_up=view.is_given_up,
