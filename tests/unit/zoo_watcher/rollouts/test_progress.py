@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, FakeSession, Fleet, SimulatedHost
+from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, FakeSession, Fleet, Node, SimulatedHost
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.lookout import MOST
 from zoo_watcher.rollouts.turn import HostView, Wait, next_move
@@ -344,3 +345,12 @@ def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin) -> None:
         fleet.run(100)
         fleet.lose_ensemble(1)
     expect(fleet, "done")
+
+
+@pytest.mark.parametrize("state", ["active", "checking"])
+def test_an_agent_that_knows_no_rollouts_and_has_the_release_holds_nobody_up(begin: Begin, state: str) -> None:
+    """One of an older version, which deploys at once; or one that may not write in the rollout."""
+    fleet = begin(1, 4, {**QUICK, "onFailure": "rollback"})
+    status = {"name": "old", "state": state, "generation": GENERATION, "commitId": NEW}
+    fleet.ensemble.nodes[APP.agent("old")] = Node(json.dumps(status).encode(), owner=-1)
+    expect(fleet, "done" if state == "active" else "running")
