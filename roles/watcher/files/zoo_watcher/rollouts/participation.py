@@ -178,9 +178,9 @@ class Participation:
         """What the agent's parts know of this host, and the view. Raises `OSError`."""
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
         # It has to say so once it takes part, when what has ended it is live no more.
-        may_give_way = view.entry == ADMITTED and view.state.phase == HALTED
-        gives = may_give_way and gives_way(view.state, host)
-        self._gave_way = may_give_way and (self._gave_way or (gives and not self._takes_part))
+        is_halted = view.state.phase == HALTED and view.entry == ADMITTED
+        gives = not self._takes_part and gives_way(view.state, host)
+        self._gave_way = is_halted and (self._gave_way or gives)
         return replace(
             host,
             is_given_up=view.is_given_up,
