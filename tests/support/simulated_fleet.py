@@ -6,7 +6,8 @@ import errno
 import itertools
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,7 @@ class Ensemble:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.watches: dict[str, set[Watch]] = {}
+        self.fired: Counter[Watch] = Counter()
         self.sequences: dict[str, int] = {}
         self.check: Callable[[], None] = lambda: None
         self.zxid = 0
@@ -73,6 +75,7 @@ class Ensemble:
     def fire(self, path: str) -> None:
         """Tell those who watch a znode."""
         for watch in self.watches.pop(path, set()):
+            self.fired[watch] += 1
             watch(SimpleNamespace(path=path))
 
     def children(self, path: str) -> list[str]:
@@ -139,6 +142,11 @@ class FakeSession:
         self.requests = 0
         self.watches: set[Watch] = set()
 
+    @property
+    def events(self) -> int:
+        """How often a watch of it has been fired."""
+        return sum(self._ensemble.fired[watch] for watch in self.watches)
+
     def _fail_perhaps(self, path: str = "") -> None:
         self.requests += 1
         if path in self._ensemble.forbidden:
@@ -163,6 +171,16 @@ class FakeSession:
         if node is not None and watch is not None:
             self._ensemble.watches.setdefault(path, set()).add(watch)
         return lambda: Znode(node.data, FakeStat(self._ensemble, path, node)) if node else None
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
+        """As in `Session`."""
+        return {path: self._read_or_trouble(path) for path in paths}
+
+    def _read_or_trouble(self, path: str) -> Znode | SessionTroubleError | None:
+        if path in self._ensemble.forbidden:
+            self.requests += 1
+            return SessionTroubleError(f"{path}: its ACL does not let this agent read it")
+        return self.begin_read(path)()
 
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""
