@@ -794,6 +794,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     with_plan_back,
     with_policy,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
@@ -994,7 +995,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result.update(overridden(lock))
     if not same and check:
         result.update(foreseen(lambda: foresee(client, paths, release, published.release).to_result()))
-        result["diff"]["prepared"] = "".join(f"{line}\n" for line in result["foreseen"])
+        result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:

@@ -68,7 +68,8 @@ the packages that it needs, and those that they need. P11 of the bench measures 
 """
 
 PLUGIN_ORDER = (
-    {"doc_fragments", "module_utils", "plugin_utils/terminal"},
+    {"doc_fragments", "module_utils"},
+    {"plugin_utils/terminal"},
     {
         *("plugin_utils/registry", "plugin_utils/content", "plugin_utils/progress", "plugin_utils/attendance"),
         "plugin_utils/fleet_limit",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from support.simulated_fleet import NEW, OLD, URL
 from zoo_watcher.desired import Desired
 from zoo_watcher.rollouts.participation import Participation
@@ -15,7 +17,8 @@ from zoo_watcher.wire.rollout_phases import HALTED, RUNNING
 from zoo_watcher.wire.rollout_records import ADMITTED, LOST, begin
 
 
-def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one() -> None:
+@pytest.mark.parametrize("says_so", [True, False], ids=["said", "promoted before it could say so"])
+def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one(says_so: bool) -> None:
     facts: dict[str, Any] = {}
     release, stable = Release(URL, NEW, "site"), Release(URL, OLD, "site")
     state = begin(release, {"maxInFlight": 2}, stable, 3)
@@ -35,6 +38,7 @@ def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one() -
     said = move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **live)
     assert getattr(said, "outcome", None) == LOST
     assert getattr(move(HALTED, ADMITTED, takes_part=True, has=OLD), "outcome", None) == LOST
-    move(HALTED, LOST, takes_part=True, has=OLD)
+    if says_so:
+        move(HALTED, LOST, takes_part=True, has=OLD)
     move(RUNNING, ADMITTED, takes_part=True, has=OLD, is_busy=True)
     assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **live) is Wait.IN_LINE

@@ -19,7 +19,7 @@ from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
-from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, RUNNING
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, HALTED, RUNNING
 from zoo_watcher.wire.rollout_plan import read_plan
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, IN_FLIGHT, LOST, NOT_BACK, RETURNING, rollout_of
 from zoo_watcher.zookeeper.session import Session, session_trouble
@@ -164,8 +164,9 @@ class Participation:
         """What the agent's parts know of this host, and the view. Raises `OSError`."""
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
         # It has to say so once it takes part, when what has ended it is live no more.
-        gives = view.entry == ADMITTED and gives_way(view.state, host)
-        self._gave_way = view.entry == ADMITTED and (self._gave_way or (gives and not self._takes_part))
+        is_halted = view.state.phase == HALTED and view.entry == ADMITTED
+        gives = not self._takes_part and gives_way(view.state, host)
+        self._gave_way = is_halted and (self._gave_way or gives)
         return replace(
             host,
             is_given_up=view.is_given_up,
