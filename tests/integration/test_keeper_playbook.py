@@ -36,7 +36,8 @@ def test_modules_lookup_and_inventory_do_their_work(
     zk.create(f"{app}/service/a", b'["10.0.0.1", "80"]', makepath=True)
     zk.create(f"{app}/service/b", b'["10.0.0.2", "80"]')
     site, first, second = f"{app}/site", repository.head, repository.commit({"index.html": "second\n"})
-    release = {"app": site, "url": repository.url, "relative_path": "site", "min_agents": 0, "wait_timeout": 30}
+    place = {"url": repository.url, "relative_path": "site"}
+    release: dict[str, Any] = {"app": site, **place, "min_agents": 0, "wait_timeout": 30}
     plan = {"from": first, "steps": [{"hosts": 1}]}
     play = {
         "hosts": "localhost",
