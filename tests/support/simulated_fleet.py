@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -171,6 +171,16 @@ class FakeSession:
         if node is not None and watch is not None:
             self._ensemble.watches.setdefault(path, set()).add(watch)
         return lambda: Znode(node.data, FakeStat(self._ensemble, path, node)) if node else None
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
+        """As in `Session`."""
+        return {path: self._read_or_trouble(path) for path in paths}
+
+    def _read_or_trouble(self, path: str) -> Znode | SessionTroubleError | None:
+        if path in self._ensemble.forbidden:
+            self.requests += 1
+            return SessionTroubleError(f"{path}: its ACL does not let this agent read it")
+        return self.begin_read(path)()
 
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""

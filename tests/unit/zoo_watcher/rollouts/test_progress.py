@@ -301,3 +301,55 @@ def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_
     fleet.run(100, until=lambda: fleet.state is not None and fleet.state.given_up >= 30)
     assert fleet.state
     assert fleet.state.given_up >= 30
+
+
+JUNK = b'{"state": "proved", "moves": "many"}'
+"""An entry that somebody else has written."""
+
+
+def make_unreadable(fleet: Fleet, parent: str, host: SimulatedHost, *, forbid: bool) -> None:
+    """Have nobody read what a host has in the rollout any more."""
+    path = f"{APP.rollout(GENERATION)}/{parent}/{host.name}"
+    assert path in fleet.ensemble.nodes
+    if forbid:
+        fleet.ensemble.forbidden.add(path)
+    else:
+        fleet.ensemble.nodes[path] = replace(fleet.ensemble.nodes[path], data=JUNK)
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_a_soak_ends_though_the_entry_of_a_host_that_is_gone_can_not_be_read(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "steps": [{"names": ["web0"], "soak": 30}], "maxInFlight": 1})
+    expect(fleet, "soaking")
+    fleet.hosts[0].stop()
+    make_unreadable(fleet, "hosts", fleet.hosts[0], forbid=forbid)
+    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_who_disappears_is_seen_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "maxFailures": 3, "progressDeadline": 10_000})
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["admitted"] == 4))
+    first, second, *_others = fleet.hosts
+    make_unreadable(fleet, "in_flight", first, forbid=forbid)
+    first.stop()
+    fleet.run(SOON)
+    second.stop()
+    fleet.run(SOON, until=lambda: fleet.entry(second) == LOST)
+    assert fleet.entry(second) == LOST
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_who_hangs_is_given_up_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "onFailure": "rollback", "progressDeadline": 60})
+    for host in fleet.hosts:
+        host.never_returns = True
+    last = fleet.hosts[-1]
+    last.deploys_for, last.fails = 30.0, True
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["returning"] == 3))
+    first, second, *_others = (host for host in fleet.hosts if fleet.entry(host) == "returning")
+    make_unreadable(fleet, "in_flight", first, forbid=forbid)
+    fleet.run(3 * SOON, until=lambda: fleet.entry(second) == FAILED)
+    assert fleet.entry(second) == FAILED

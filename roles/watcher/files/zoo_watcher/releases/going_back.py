@@ -9,7 +9,7 @@ import logging
 from functools import partial
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors
+from zoo_watcher.host.filesystem import disk_errors
 
 from .activation import activate, live_commit, read_link, restore_link
 from .course import Course
@@ -58,7 +58,7 @@ class GoingBack:
 
         Raises `DeployError`.
         """
-        with disk_errors("looking at what is here", MAY_PASS):
+        with disk_errors("looking at what is here"):
             return self._find()
 
     def _find(self) -> str | None:
