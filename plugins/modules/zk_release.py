@@ -86,6 +86,8 @@ options:
         rollout is halted, only with O(force), and the failures that there are count no more. V(paused) lets no more
         servers begin until it is promoted, V(halted) until it is promoted by force. Where there is nothing to do
         RV(msg) says so, and what can't be done fails.
+      - Of two who promote one pause, one does. While the step is open that somebody else has promoted, told by
+        O(publisher), V(promoted) opens the next one only with O(force).
     type: str
     choices: [published, rolled_back, promoted, paused, halted]
     default: published
