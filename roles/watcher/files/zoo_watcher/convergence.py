@@ -295,6 +295,11 @@ class Convergence:
             return self._known_failure(desired)
         return None if self.deployment is not None else self._outcome(desired)
 
+    def known_outcome_of(self, desired: Desired) -> tuple[str, str | None] | None:
+        """The same, as far as this agent has it in its memory."""
+        is_at_it = self._goal.is_for(desired) and self.deployment is None
+        return self._goal.outcome if is_at_it else None
+
     def awaits_health(self, desired: Desired) -> bool:
         """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""
         is_at_it = self.deployment is not None and self.deployment.generation == desired.generation

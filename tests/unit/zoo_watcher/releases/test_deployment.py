@@ -150,6 +150,29 @@ def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_sp
     assert (slept, deployment.has_yielded) == ([waited], has_yielded)
 
 
+def test_what_a_rollout_has_a_host_return_to_is_fetched_from_an_allowed_repository_only(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(deployment.course.config, allowed_urls=("file:///srv/git",))
+    monkeypatch.setattr(deployment.course, "config", config)
+    asked: list[Any] = []
+    monkeypatch.setattr(deployment._fetching._process, "run", lambda *words: asked.append(words))
+    deployment.run()
+    state, message = outcome(told)
+    assert state == "failed"
+    assert str(message).startswith('url: "file:///srv/site.git" is below none of the allowed_urls of this host')
+    assert asked == []
+
+
+def test_what_is_on_disk_already_needs_no_repository_to_return_to(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment.course, "config", replace(deployment.course.config, allowed_urls=("file:///git",)))
+    stage(deployment, COMMIT)
+    deployment.run()
+    assert outcome(told)[0] == "active"
+
+
 def test_a_full_disk_under_the_swap_is_waited_out(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
             job["hard_links"],
             signers,
             tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
+            job["outside_symlinks"],
         )
         make_release(making, repository)
 

@@ -33,8 +33,11 @@ END = ""
 """Where a line belongs: there is none any more."""
 
 
-def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
-    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed."""
+def stage_job(config: Config, release: Release, keep: Sequence[str], *, outside_symlinks: bool = False) -> Job:
+    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed.
+
+    Its symlinks may lead out of it with `outside_symlinks`.
+    """
     return {
         **tidy_job(config),
         "tidy": False,
@@ -42,6 +45,7 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
+        "outside_symlinks": outside_symlinks,
     }
 
 

@@ -24,7 +24,7 @@ from .unproved import Unproved
 MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
 MOST_BROKEN_OFF = 8
-"""The same where it is ended on purpose each time after hooks or units were run: upgrades and people do that, too."""
+"""The same where it is ended on purpose each time as hooks or units are run, or soon after: people do that, too."""
 BROKEN_OFF = (
     f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
     "release; does one of them restart the agent?"

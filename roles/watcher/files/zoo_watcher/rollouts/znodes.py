@@ -336,9 +336,9 @@ class RolloutZnodes:
         return {name: _labels_of(read()) for name, read in reads.items()}
 
     def _unable(self, view: View, names: Sequence[str], entries: Mapping[str, HostEntry]) -> dict[str, str]:
-        """Who can't go on by itself, and why: it is held, its configuration refuses the release, or it gave up."""
+        """Who can't go on by itself, and why: it is held, refuses the release, gave up, or has it and says nothing."""
         reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
-        found = {name: _obstacle(read(), self.generation) for name, read in reads.items()}
+        found = {name: _obstacle(read(), self.generation, entries.get(name)) for name, read in reads.items()}
         is_back = view.state.phase in GOING_BACK
         unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
         said = "did not return" if is_back else "was given up"
@@ -360,12 +360,15 @@ def _live_commit(znode: Znode | None) -> str | None:
         return None
 
 
-def _obstacle(znode: Znode | None, generation: int) -> str | None:
-    """Why a host does not deploy what is published, by its status; None for nothing."""
+def _obstacle(znode: Znode | None, generation: int, entry: HostEntry | None) -> str | None:
+    """Why a host that has this entry does not deploy what is published, by its status; None for nothing."""
     try:
         status = AgentStatus.from_node(znode.data if znode else None)
     except InvalidRecord:
         return None
     if status.held is not None:
         return "is held"
+    if entry is None and status.converged(generation):
+        # An agent of before there were rollouts has deployed it at once; any other says so in the turn that proves it.
+        return "has it, and takes no part in the rollout"
     return "does not deploy it" if status.gave_up(generation) else None
