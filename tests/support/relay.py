@@ -17,7 +17,7 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         self.delay = 0.0
-        self._closed = threading.Event()
+        self._end = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port = port
         self._connections: list[socket.socket] = []
@@ -37,7 +37,7 @@ class Relay:
 
     def close(self) -> None:
         """Take no more connections, and end those that there are."""
-        self._closed.set()
+        self._end.set()
         self._listener.close()
         self.end_all()
 
@@ -57,7 +57,7 @@ class Relay:
     def _hand_back(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, server:
             while chunk := server.recv(65536):
-                self._closed.wait(self.delay)
+                self._end.wait(self.delay)
                 client.sendall(chunk)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from zoo_watcher.services import overdue
@@ -19,7 +21,7 @@ def test_a_withdrawal_is_overdue_where_connections_come_and_go(
     monkeypatch: pytest.MonkeyPatch, connections: list[int], becomes: bool
 ) -> None:
     clock = iter(range(100, 200, 9))
-    monkeypatch.setattr(overdue.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(overdue, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     one = Overdue()
     seen = [one.look(is_due=True, connections=number, timeout=TIMEOUT) for number in connections]
     assert seen == [False, False, False, False, becomes]
