@@ -140,7 +140,8 @@ def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with
             wait_for(lambda: zk.exists(f"{app}/roster/server1"), "all is done that there is to do")
             begun = journal.read_text().splitlines()
             servers.members[0].kill()
-            wait_for(lambda: re.search(r"still Disconnected after ([5-9]|1\d) s", journal.read_text()), "it is said again")
+            again = re.compile(r"session still Disconnected after ([5-9]|1\d) s")
+            wait_for(lambda: again.search(journal.read_text()), "it is said once more")
             outage = journal.read_text().splitlines()[len(begun) :]
             servers.start()
             wait_for(lambda: journal.read_text().count("\n<6>INFO session SyncConnected") == 2, "there is a session")
