@@ -36,7 +36,7 @@ exec sh -c "$command"
 """Stands for ssh to a git server that answers only once there is a gate."""
 NAMES = ("web1", "web2", "web3", "web4")
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
-    "git": {"wait_timeout": 6},
+    "git": {"wait_timeout": 8},
     "outage": {},
     "stragglers": {},
     "retries": {"retry_timeout": 11},
@@ -131,11 +131,13 @@ def last(seconds: float) -> None:
 
 
 def play_git(fleet: Fleet, asked: Path, gate: Path) -> None:
-    """The git server takes longer than the fleet is waited for."""
+    """The git server takes longer than the fleet is waited for, of which a reason ends the first turn."""
     wait_for(asked.exists, "git is asked", 60)
-    last(7)
+    last(9)
     gate.touch()
     fleet.await_release()
+    fleet.say("fetching", *NAMES, message="no route yet", waits_for="network")
+    fleet.told(": no route yet\n")
     fleet.say("active", *NAMES)
 
 
