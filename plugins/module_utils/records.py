@@ -327,11 +327,6 @@ class Release(_Record):
             raise InvalidRelease(f"{', '.join(missing)}: missing")
         return super().from_object(content)
 
-    @property
-    def scheme(self) -> str:
-        """The protocol by which git reaches the repository."""
-        return url_scheme(self.url)
-
     def same_as(self, other: Release | None) -> bool:
         """Whether both ask for the same commit of the same repository at the same place."""
         return other is not None and self._what == other._what

@@ -238,7 +238,7 @@ def commit_all(origin: GitRepository, submodule: str) -> str:
 def test_a_commit_of_odd_things_is_deployed_byte_for_byte_and_runs_nothing(
     host: Hosts, repository: GitRepository, ledger: Ledger, tmp_path: Path
 ) -> None:
-    one = host(allowed_schemes=["file"]).start()
+    one = host(allowed_schemes=["file"], allow_outside_symlinks=True).start()
     one.settle()
     evil = tmp_path / "evil-ran"
     repository.git("config", "filter.evil.smudge", f"touch {evil}; cat")

@@ -505,6 +505,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
             {"path": "/service/business/what", "port": 9095, "check": {"type": "command", "command": ["true", "-x"]}}
         ],
         "allowed_schemes": ["https", "ssh"],
+        "allowed_urls": ["https://git.example.org/shop/", "git@git.example.org:shop/"],
         "ssh_key": str(secret),
         "ssh_known_hosts": "/etc/ssh/known",
         "git_credentials": str(secret),
@@ -517,6 +518,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "min_free_bytes": 1_000_000_000,
         "min_free_inodes": 0,
         "hard_links": False,
+        "allow_outside_symlinks": True,
         "shared_paths": ["var/uploads"],
         "hooks": {"before_activate": ["a", "b c"], "after_activate": ["d"], "before_rollback": ["e"]},
         "hook_timeout": 2.5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,13 +43,14 @@ def make(
     *,
     hard_links: bool = True,
     shared_paths: tuple[str, ...] = (),
+    outside_symlinks: bool = False,
 ) -> Path:
     """Fetch a commit and make its release directory."""
     store = Repository(layout, Access(("file",)))
     store.open()
     store.fit(commit_id)
     store.fetch(Release(url=url, commit_id=commit_id, relative_path="site"))
-    make_release(Making(layout, commit_id, shared_paths, hard_links, None, earlier), store)
+    make_release(Making(layout, commit_id, shared_paths, hard_links, None, earlier, outside_symlinks), store)
     assert is_deployable(layout, commit_id, shared_paths)
     return layout.release(commit_id)
 
@@ -128,7 +130,7 @@ def test_a_symlink_above_a_shared_path_is_refused_and_nothing_behind_it_is_read_
     (repository.path / link).symlink_to(target)
     commit_id = repository.commit({"a/seed": "seed\n"})
     with pytest.raises(DeployError, match=f"^shared_paths: {link} is a symlink in this commit$"):
-        make(layout, repository.url, commit_id, shared_paths=("a", "var/data/uploads"))
+        make(layout, repository.url, commit_id, shared_paths=("a", "var/data/uploads"), outside_symlinks=True)
     assert texts(outside) == {"var/data/uploads/file": "years of work\n"}
     assert not layout.shared.exists()
     assert list(layout.staging.iterdir()) == []
@@ -141,7 +143,7 @@ def test_a_commit_with_a_symlink_to_what_is_shared_loses_nothing_of_it(
     (layout.shared / "data" / "uploads" / "photo").write_text("years of work\n")
     (repository.path / "data").symlink_to("../../shared/data")
     with pytest.raises(DeployError, match="data is a symlink"):
-        make(layout, repository.url, repository.commit({}), shared_paths=("data/uploads",))
+        make(layout, repository.url, repository.commit({}), shared_paths=("data/uploads",), outside_symlinks=True)
     assert texts(layout.shared) == {"data/uploads/photo": "years of work\n"}
 
 
@@ -180,6 +182,70 @@ def test_a_repository_with_longer_ids_is_deployed_and_then_one_with_shorter_agai
     shorter = repository.commit({"c": "c\n"})
     assert texts(make(layout, repository.url, shorter, (second,))) == {"index.html": "one\n", "c": "c\n"}
     assert sorted(layout.staged()) == sorted([first, second, shorter, repository.git("rev-parse", "HEAD~1")])
+
+
+MODES = {
+    **dict.fromkeys(("104755", "102755", "101755", "107777", "100777", "100755", "100711", "100100"), 0o755),
+    **dict.fromkeys(("104644", "102644", "101666", "100666", "100664", "100600"), 0o644),
+}
+"""What a tree can have written for a mode, though git itself writes two only, and what comes of it."""
+
+
+def tree_of(repository: GitRepository, entries: list[tuple[str, str, str]]) -> str:
+    """Write a tree as it is given, each entry a mode, a name and an object, which git itself would refuse; its id."""
+    data = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(found) for mode, name, found in entries)
+    command = ["git", "hash-object", "-t", "tree", "-w", "--stdin", "--literally"]
+    done = subprocess.run(command, cwd=repository.path, input=data, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_no_mode_of_a_commits_makes_a_file_setuid_or_one_that_others_can_write(
+    layout: Layout, repository: GitRepository, hard_links: bool
+) -> None:
+    blob = repository.git("hash-object", "-w", "index.html")
+    files = [(mode, f"f{mode}", blob) for mode in sorted(MODES)]
+    inner = tree_of(repository, files)
+    names = {"40777": "open", "42755": "setgid", "41777": "sticky"}
+    outer = tree_of(repository, [(mode, name, inner) for mode, name in names.items()])
+    commit_id = repository.git("commit-tree", "-m", "modes", outer)
+    tree = make(layout, repository.url, commit_id, hard_links=hard_links)
+    writable = 0o555 if hard_links else 0o777
+    for name in names.values():
+        assert stat.S_IMODE((tree / name).stat().st_mode) == 0o755
+        for mode, made in MODES.items():
+            assert stat.S_IMODE((tree / name / f"f{mode}").stat().st_mode) == made & writable, mode
+
+
+@pytest.mark.parametrize("mode", ["60000", "20666", "10644", "140755", "160777", "4755"])
+def test_what_is_no_file_directory_or_symlink_in_a_commit_is_an_empty_directory_and_no_device(
+    layout: Layout, repository: GitRepository, mode: str
+) -> None:
+    blob = repository.git("hash-object", "-w", "index.html")
+    commit_id = repository.git("commit-tree", "-m", "device", tree_of(repository, [(mode, "odd", blob)]))
+    odd = make(layout, repository.url, commit_id) / "odd"
+    assert stat.S_ISDIR(odd.lstat().st_mode)
+    assert list(odd.iterdir()) == []
+
+
+def test_a_mode_that_begins_with_a_zero_is_refused_by_git(layout: Layout, repository: GitRepository) -> None:
+    blob = repository.git("hash-object", "-w", "index.html")
+    commit_id = repository.git("commit-tree", "-m", "padded", tree_of(repository, [("0104755", "padded", blob)]))
+    with pytest.raises(DeployError, match=r"git refuses what .* has: .* zeroPaddedFilemode"):
+        make(layout, repository.url, commit_id)
+    assert not layout.release(commit_id).exists()
+
+
+@pytest.mark.parametrize("mode", ["120000", "120777", "127755"])
+def test_a_symlink_that_leads_out_is_refused_whatever_its_mode(
+    layout: Layout, repository: GitRepository, mode: str
+) -> None:
+    (repository.path / "target").write_text("/etc/passwd")
+    blob = repository.git("hash-object", "-w", "target")
+    commit_id = repository.git("commit-tree", "-m", "link", tree_of(repository, [(mode, "odd", blob)]))
+    with pytest.raises(DeployError, match='has the symlink "odd" to "/etc/passwd", which leads out of the release'):
+        make(layout, repository.url, commit_id)
+    assert not layout.release(commit_id).exists()
 
 
 @pytest.fixture

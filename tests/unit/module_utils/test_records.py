@@ -57,7 +57,6 @@ def node(**changes: Any) -> bytes:
 def test_the_articles_three_keys_are_a_release() -> None:
     release = Release.from_node(node())
     assert (release.url, release.commit_id, release.relative_path) == (SEED["url"], COMMIT, "business/current")
-    assert release.scheme == "https"
 
 
 def test_a_release_is_written_with_the_articles_keys_and_no_others() -> None:

@@ -98,14 +98,19 @@ def test_a_release_is_desired_with_its_generation_and_the_number_of_live_agents(
     [
         ({"commitId": "main"}, "the published release is not valid: commitId"),
         ({"url": "HTTPS://git.example/site.git"}, "the published release is not valid: url: expected https:// as git"),
-        ({"url": "http://git.example/site.git"}, "url: http is not allowed on this host, only https, ssh"),
+        ({"url": "http://git.example/site.git"}, "url: http is not allowed on this host, only https, ssh; publish"),
+        ({"url": "https://git.example/other.git"}, 'url: "https://git.example/other.git" is below none of the allowed'),
     ],
 )
 def test_what_this_host_may_not_deploy_is_a_problem(changes: dict[str, Any], problem: str) -> None:
-    desired = Desired.from_znode(znode(7, **changes), 5, ("https", "ssh"))
+    desired = Desired.from_znode(znode(7, **changes), 5, ("https", "ssh"), ("https://git.example/site.git",))
     assert desired.release is None
     assert desired.problem is not None
     assert desired.problem.startswith(problem)
+
+
+def test_an_address_that_this_host_allows_is_no_problem() -> None:
+    assert Desired.from_znode(znode(7), 5, ("https",), ("https://git.example/",)).problem is None
 
 
 def test_it_is_read_once_until_its_watch_fires(desired: DesiredRelease, server: Server, wakes: list[None]) -> None:

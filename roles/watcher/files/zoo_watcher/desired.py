@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
+from .config.allowed_urls import find_problem
 from .config.config import Config
 from .errors import SessionTroubleError
 from .wire.records import InvalidRecord, Release
@@ -40,17 +41,17 @@ class Desired:
         )
 
     @classmethod
-    def from_znode(cls, znode: Znode, fleet: int, schemes: tuple[str, ...]) -> Desired:
+    def from_znode(
+        cls, znode: Znode, fleet: int, schemes: tuple[str, ...], beginnings: tuple[str, ...] = ()
+    ) -> Desired:
         """What a znode asks for, as far as this host allows it."""
         generation = znode.stat.mzxid
         try:
             release = Release.from_node(znode.data)
         except InvalidRecord as exc:
             return cls(generation, fleet, problem=f"the published release is not valid: {exc}")
-        if release.scheme not in schemes:
-            allowed = ", ".join(schemes)
-            return cls(generation, fleet, problem=f"url: {release.scheme} is not allowed on this host, only {allowed}")
-        return cls(generation, fleet, release)
+        problem = find_problem(release.url, schemes, beginnings)
+        return cls(generation, fleet, problem=problem) if problem else cls(generation, fleet, release)
 
     def asks_the_same(self, other: Desired | None) -> bool:
         """Whether another one is the same publication: a rebuilt ensemble may give another release this generation."""
@@ -90,7 +91,7 @@ class DesiredRelease:
         self.current: Desired | None = None
         self.is_read = False
         self._app = config.app
-        self._schemes = config.allowed_schemes
+        self._allowed = config.allowed_schemes, config.allowed_urls
         self._session = session
         self._changed = changed
         self._stale = True
@@ -128,7 +129,7 @@ class DesiredRelease:
             names = rollouts()
         if znode is None:
             return None
-        desired = Desired.from_znode(znode, fleet, self._schemes)
+        desired = Desired.from_znode(znode, fleet, *self._allowed)
         # What is published already is not rolled out because somebody makes a policy; one of before counts as it is.
         in_force = known is not None and known.stat.czxid < desired.generation
         policy_data = known.data if in_force and known else None

@@ -21,7 +21,7 @@ SMALLEST = {"hosts": "zk1:2181", "base": "/srv"}
 SERVICE = {"path": "/service/web", "port": 80}
 KEPT = {"znode": "/a", "dest": "/etc/a"}
 KEYS = (
-    *("hosts", "base", "name", "app", "services", "allowed_schemes", "keep_releases", "health_timeout"),
+    *("hosts", "base", "name", "app", "services", "allowed_schemes", "allowed_urls", "keep_releases", "health_timeout"),
     *("fetch_timeout", "log_level", "session_timeout", "digest_username", "digest_password", "tls", "tls_ca"),
     *("files", "znode", "dest", "mode", "owner", "validate", "restart_units", "on_delete", "min_interval"),
     *("sasl_mechanism", "sasl_password", "path", "id", "port", "address", "format", "check", "type", "rise", "body"),
@@ -77,8 +77,7 @@ def test_hosts_and_base_are_enough() -> None:
     assert config.name == socket.gethostname()
     assert config.app.root == "/app/business"
     assert config.services == ()
-    assert "file" not in config.allowed_schemes
-    assert "http" not in config.allowed_schemes
+    assert (config.allowed_schemes, config.allowed_urls) == (("https", "ssh"), ())
 
 
 def test_a_list_of_hosts_is_one_connection_string() -> None:
@@ -119,6 +118,15 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"allowed_schemes": ["ext"]}, "allowed_schemes", "ext"),
         ({"allowed_schemes": []}, "allowed_schemes", "https"),
         ({"allowed_schemes": "https"}, "allowed_schemes", "a list"),
+        ({"allowed_urls": []}, "allowed_urls", "or no such key"),
+        ({"allowed_urls": "https://git.example.org/"}, "allowed_urls", "a list of beginnings of addresses"),
+        ({"allowed_urls": [7]}, "allowed_urls", "a list of beginnings of addresses"),
+        ({"allowed_urls": [""]}, "allowed_urls", "a list of beginnings of addresses"),
+        ({"allowed_urls": ["https://a/../b"]}, "allowed_urls", 'no ".." in its path'),
+        ({"allowed_urls": ["https://a/", "git://a/"]}, "allowed_urls", "git is not in allowed_schemes"),
+        ({"allowed_urls": ["https://token@a/"]}, "allowed_urls", "carries a user name, perhaps a token"),
+        ({"allowed_urls": ["https://a\n"]}, "allowed_urls", "no control character"),
+        ({"allow_outside_symlinks": "yes"}, "allow_outside_symlinks", "true or false"),
         ({"keep_releases": 1}, "keep_releases", "from 2"),
         ({"keep_releases": True}, "keep_releases", "true"),
         ({"keep_releases": 2.5}, "keep_releases", "2.5"),

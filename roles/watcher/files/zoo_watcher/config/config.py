@@ -28,12 +28,15 @@ from zoo_watcher.wire.records import (
 )
 from zoo_watcher.wire.znode_names import has_control
 
+from .allowed_urls import check_beginning
 from .document import read_document
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
+DEFAULT_SCHEMES = ("https", "ssh")
+"""Those that are encrypted, and prove who the server is."""
 TARGET = re.compile(r"/[!-~]*")
 """What can be asked for in a request: a space would end it."""
 ADDRESS = re.compile(r"[^\W_][\w.-]{0,252}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
@@ -122,7 +125,8 @@ class Config:
     name: str
     app: AppPaths = field(default_factory=AppPaths)
     services: tuple[Service, ...] = ()
-    allowed_schemes: tuple[str, ...] = ("https", "ssh", "git")
+    allowed_schemes: tuple[str, ...] = DEFAULT_SCHEMES
+    allowed_urls: tuple[str, ...] = ()
     keep_releases: int = 5
     health_timeout: float = 30.0
     healthy_for: float = 0.0
@@ -139,6 +143,7 @@ class Config:
     git_credentials: str | None = None
     require_signature: str | None = None
     hard_links: bool = True
+    allow_outside_symlinks: bool = False
     shared_paths: tuple[str, ...] = ()
     hooks: Hooks = field(default_factory=Hooks)
     hook_timeout: float = 60.0
@@ -179,6 +184,7 @@ def _config(reader: ObjectReader) -> Config:
         app=app,
         services=_services(reader, name, app),
         allowed_schemes=schemes,
+        allowed_urls=_allowed_urls(reader, schemes),
         keep_releases=reader.whole("keep_releases", 2, 1000, 5),
         health_timeout=reader.seconds("health_timeout", 0.1, 86400, 30.0),
         healthy_for=reader.seconds("healthy_for", 0, 86400, 0.0),
@@ -195,6 +201,7 @@ def _config(reader: ObjectReader) -> Config:
         git_credentials=_secret_file(reader, "git_credentials"),
         require_signature=_readable_file(reader, "require_signature"),
         hard_links=reader.flag("hard_links", default=True),
+        allow_outside_symlinks=reader.flag("allow_outside_symlinks", default=False),
         shared_paths=_shared_paths(reader),
         hooks=_hooks(reader),
         hook_timeout=reader.seconds("hook_timeout", 0.1, 86400, 60.0),
@@ -315,7 +322,19 @@ def _schemes(reader: ObjectReader) -> tuple[str, ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and bool(value) and all(item in SCHEMES for item in value)
 
-    return tuple(reader.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, ["https", "ssh", "git"]))
+    return tuple(reader.take("allowed_schemes", f"a list of {', '.join(SCHEMES)}", fits, DEFAULT_SCHEMES))
+
+
+def _allowed_urls(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[str, ...]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(isinstance(item, str) and item for item in value)
+
+    # An empty list could mean all of them, or none.
+    expected = "a list of beginnings of addresses such as https://git.example.org/shop/, or no such key"
+    urls = tuple(reader.take("allowed_urls", expected, fits, ()))
+    for url in urls:
+        reader.checked("allowed_urls", url, lambda value: check_beginning(value, schemes))
+    return urls
 
 
 def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -96,9 +96,10 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         # First of all, to have room.
         with disk_errors("cleaning"):
             layout.clean_staging()
-            for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
-                print_warning(f"release not removed, tried again with the next: {problem}")
-            send({"left": [str(path) for path in layout.in_staging()]})
+            unpruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
+            for path, why in unpruned.items():
+                print_warning(f"release not removed, tried again with the next: {path}: {why}")
+            send({"left": [str(path) for path in (*layout.in_staging(), *unpruned)]})
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()
@@ -126,6 +127,7 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
             job["hard_links"],
             signers,
             tuple(commit_id for commit_id in job["keep"] if commit_id != release.commit_id),
+            job["outside_symlinks"],
         )
         make_release(making, repository)
 

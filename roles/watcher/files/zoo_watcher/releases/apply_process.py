@@ -33,8 +33,11 @@ END = ""
 """Where a line belongs: there is none any more."""
 
 
-def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
-    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed."""
+def stage_job(config: Config, release: Release, keep: Sequence[str], *, outside_symlinks: bool = False) -> Job:
+    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed.
+
+    Its symlinks may lead out of it with `outside_symlinks`.
+    """
     return {
         **tidy_job(config),
         "tidy": False,
@@ -42,6 +45,7 @@ def stage_job(config: Config, release: Release, keep: Sequence[str]) -> Job:
         "keep": list(keep),
         "shared_paths": config.shared_paths,
         "hard_links": config.hard_links,
+        "outside_symlinks": outside_symlinks,
     }
 
 
@@ -85,7 +89,7 @@ class ApplyProcess:
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
         self.left: list[str] = []
-        """What the last process could not remove from the staging directory."""
+        """What the last process could not remove: of the staging directory, and of the releases that are not kept."""
         self._process: subprocess.Popen[str] | None = None
         self._conversation: _Conversation | None = None
         self._forbidden = False

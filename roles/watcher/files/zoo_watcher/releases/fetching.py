@@ -11,6 +11,7 @@ import time
 from typing import Callable
 
 from zoo_watcher.backoff import Backoff
+from zoo_watcher.config.allowed_urls import find_problem
 from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.wire.records import Release
@@ -18,6 +19,7 @@ from zoo_watcher.wire.records import Release
 from .apply_process import ApplyProcess, Job, has_mirror, stage_job, tidy_job, without_mirrors
 from .course import Course
 from .memory import Memory
+from .outside_links import check_links
 from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import live_releases
 
@@ -52,8 +54,12 @@ class Fetching:
         if course.wait_out("queued", self._is_deployable):
             self._spread(course.config.activation_rate)
             return False
+        # What a rollout has a host return to was published for others, perhaps; what is here already needs no server.
+        problem = find_problem(self._release.url, course.config.allowed_schemes, course.config.allowed_urls)
+        if problem:
+            raise DeployError(problem)
         self._spread(course.config.fetch_rate)
-        job = course.wait_out("queued", lambda: stage_job(course.config, self._release, self._kept()))
+        job = course.wait_out("queued", self._job)
         backoff = Backoff()
         steps = _Steps(course.report)
         begin, killed = time.monotonic(), 0
@@ -78,6 +84,10 @@ class Fetching:
         layout, config, commit_id = self._course.layout, self._course.config, self._course.target.commit_id
         signers = allowed_signers(config.require_signature)
         if is_deployable(layout, commit_id, config.shared_paths, signers):
+            if not self._may_lead_out:
+                # Made where that was allowed, or by an agent that did not look.
+                with disk_errors("looking at the symlinks of the release"):
+                    check_links(layout, layout.release(commit_id), commit_id, config.shared_paths)
             return True
         # What a hook has built in it is in use: making it anew would take that from under the other place.
         with disk_errors("looking at what is live"):
@@ -91,6 +101,16 @@ class Fetching:
                 "nothing: publish another commit"
             )
         return True
+
+    @property
+    def _may_lead_out(self) -> bool:
+        """Whether its symlinks may lead out of it: a host can be brought back to whatever was healthy on it before."""
+        was_healthy = self._release.commit_id in self._memory.journal.healthy
+        return was_healthy or self._course.config.allow_outside_symlinks
+
+    def _job(self) -> Job:
+        """What the apply process is to do. Raises `DeployError`."""
+        return stage_job(self._course.config, self._release, self._kept(), outside_symlinks=self._may_lead_out)
 
     def _kept(self) -> list[str]:
         """The commits whose release directories stay, the likeliest to resemble the new one first.

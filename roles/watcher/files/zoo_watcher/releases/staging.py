@@ -22,6 +22,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_REFLINK, exchange, reflink
 
 from .manifest import Manifest, walk
+from .outside_links import check_links
 from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
 
@@ -30,7 +31,8 @@ from .repository import GITLINK, Entry, Repository
 class Making:
     """One release directory to be made. `earlier` are commits that it may be made from, the likeliest first.
 
-    `signers` says by whom its signature was allowed to be, in the form of `allowed_signers`.
+    `signers` says by whom its signature was allowed to be, in the form of `allowed_signers`, and `outside_symlinks`
+    whether its symlinks may lead out of it.
     """
 
     layout: Layout
@@ -39,6 +41,7 @@ class Making:
     hard_links: bool
     signers: str | None
     earlier: tuple[str, ...]
+    outside_symlinks: bool = False
 
 
 def make_release(making: Making, repository: Repository) -> None:
@@ -63,6 +66,8 @@ def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
         _prove(tree, files)
     for submodule in entries.keys() - files.keys():
         (tree / submodule).mkdir(parents=True, exist_ok=True)
+    if not making.outside_symlinks:
+        check_links(making.layout, tree, making.commit_id, making.shared_paths)
     if making.hard_links:
         _make_read_only(tree)
     _link_shared(making, tree)

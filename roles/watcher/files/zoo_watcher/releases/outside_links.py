@@ -1,0 +1,82 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Symlinks of a commit that lead out of its release: through one, the application would read, or serve, the host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.wire.records import quote
+
+from .manifest import walk
+
+
+def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequence[str]) -> None:
+    """Raises `DeployError` where a symlink of the commit in `tree` leads out of it. Raises `OSError`.
+
+    What is at a shared path is the agent's own link, or becomes it. What is below becomes the first contents of what is
+    shared, unless that is there already.
+    """
+    replaced = [path for path in shared_paths if os.path.lexists(layout.shared / path)]
+    links = {
+        path: os.readlink(tree / path)
+        for path, entry in walk(tree)
+        if entry.is_symlink() and path not in shared_paths and not any(path.startswith(f"{one}/") for one in replaced)
+    }
+    path = find_outside(links, frozenset(shared_paths))
+    if path is not None:
+        raise DeployError(
+            f"{commit_id} has the symlink {quote(path, 300)} to {quote(links[path], 300)}, which leads out of the "
+            "release; publish a commit without it, or set allow_outside_symlinks on this host"
+        )
+
+
+def find_outside(links: Mapping[str, str], shared_paths: Collection[str]) -> str | None:
+    """The first symlink that leads out of the tree with these `links`, targets by path, or out of a shared path in it.
+
+    Each is followed as the kernel does it, through the others. What is not there is taken for a directory, as it may
+    be made; a symlink that leads to itself leads nowhere.
+    """
+    ends: dict[str, tuple[str, ...] | None] = {}
+    for path in sorted(links):
+        outside = _follow(path, links, shared_paths, ends)
+        if outside is not None:
+            return outside
+    return None
+
+
+def _follow(
+    start: str, links: Mapping[str, str], shared_paths: Collection[str], ends: dict[str, tuple[str, ...] | None]
+) -> str | None:
+    """The symlink on the way from `start` that leads out. `ends` has where each leads, None while it is followed."""
+    here: list[str] = []
+    left: list[str | None] = [*reversed(start.split("/"))]
+    followed: list[str] = []
+    while left:
+        segment = left.pop()
+        if segment is None:
+            ends[followed.pop()] = tuple(here)
+        elif segment == "..":
+            if not here or "/".join(here) in shared_paths:
+                return followed[-1]
+            here.pop()
+        elif segment not in {"", "."}:
+            here.append(segment)
+            path = "/".join(here)
+            end = ends.get(path)
+            if end is not None:
+                here = list(end)
+            elif path in links and path not in ends:
+                target = links[path]
+                if target.startswith("/"):
+                    return path
+                ends[path] = None
+                followed.append(path)
+                here.pop()
+                left += [None, *reversed(target.split("/"))]
+    return None

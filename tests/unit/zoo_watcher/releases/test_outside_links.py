@@ -1,0 +1,120 @@
+"""A symlink that leads out of its release is found, however it does that; one that stays in it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from zoo_watcher.releases.outside_links import find_outside
+
+
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({"a": "/etc/passwd"}, "a"),
+        ({"a": "/"}, "a"),
+        ({"a": "//etc"}, "a"),
+        ({"a": ".."}, "a"),
+        ({"a": "../x"}, "a"),
+        ({"a": "./../x"}, "a"),
+        ({"d/a": "../.."}, "d/a"),
+        ({"d/a": "../../etc"}, "d/a"),
+        ({"d/a": "x/../../../etc"}, "d/a"),
+        ({"d/a": "..//..//etc"}, "d/a"),
+        ({"a": "missing/../.."}, "a"),
+        ({"a": "d/e/f/../../../.."}, "a"),
+        # Through others.
+        ({"a": "z", "z": "/etc"}, "z"),
+        ({"a": "d/e", "d/e": "..", "b": "a/../x"}, "b"),
+        ({"a": "b/..", "b": "."}, "a"),
+        ({"a": "b/../../..", "b": "d/e"}, "a"),
+        ({"d/e/up": "../..", "a": "d/e/up/.."}, "a"),
+        ({"d": "e/f/g", "a": "d/../../../.."}, "a"),
+        ({"d": "e", "e/x": "../..", "a": "d/x"}, "e/x"),
+        ({"a": "b", "b": "c", "c": "d/..", "d": "."}, "c"),
+        # Through one that leads nowhere.
+        ({"a": "a/../.."}, "a"),
+        ({"a": "b", "b": "a/../.."}, "b"),
+    ],
+)
+def test_a_symlink_that_leads_out_is_found(links: dict[str, str], found: str) -> None:
+    assert find_outside(links, ()) == found
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {},
+        {"a": "b"},
+        {"a": "."},
+        {"a": "d/.."},
+        {"a": "no/such/place"},
+        {"a": "..."},
+        {"a": "..x/y.."},
+        {"d/a": ".."},
+        {"d/a": "../x"},
+        {"d/e/a": "../../x"},
+        {"d/e/a": "../..", "d/e/b": "a/d/e/a/x"},
+        {"a": "a"},
+        {"a": "b", "b": "a"},
+        {"a": "a/x"},
+        {"a": "d/e", "b": "a/../e"},
+        {"a": "b/../..", "b": "d/e"},
+        {"a": "\udcff\n"},
+    ],
+)
+def test_a_symlink_that_stays_in_the_release_or_leads_nowhere_is_none(links: dict[str, str]) -> None:
+    assert find_outside(links, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({"a": "data"}, None),
+        ({"a": "data/x"}, None),
+        ({"a": "data/x/.."}, None),
+        ({"a": "data/x/../y"}, None),
+        ({"a": "data/.."}, "a"),
+        ({"a": "data/../index.html"}, "a"),
+        ({"a": "data/x/../../y"}, "a"),
+        ({"a": "b/..", "b": "data"}, "a"),
+        ({"d/a": "../data"}, None),
+        ({"a": "var/up/.."}, "a"),
+        ({"a": "var/.."}, None),
+        ({"data/x": "y"}, None),
+        ({"data/x": "../index.html"}, "data/x"),
+        ({"data/d/x": "../y"}, None),
+    ],
+)
+def test_what_is_shared_is_in_the_release_and_its_parent_is_not(links: dict[str, str], found: str | None) -> None:
+    """The parent of `data` in the file system is `.zoo/shared`."""
+    assert find_outside(links, ("data", "var/up")) == found
+
+
+def test_many_symlinks_through_each_other_are_followed_once_each() -> None:
+    links = {"l0": "d", **{f"l{number}": f"l{number - 1}/../l{number - 1}" for number in range(1, 20_000)}}
+    assert find_outside(links, ()) is None
+    assert find_outside({**links, "l0": "d/../.."}, ()) == "l0"
+
+
+PATHS = st.sampled_from(["a", "b", "c", "d/a", "d/b", "d/e/a"])
+TARGETS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "d", "e", "x"]), min_size=1, max_size=6).map("/".join)
+
+
+@given(st.dictionaries(PATHS, TARGETS, max_size=6))
+@example({"a": "b/..", "b": "."})
+@example({"d/e/a": "../../b", "b": "d", "a": "d/e/a/../.."})
+def test_where_none_is_found_the_file_system_stays_in_the_tree_too(links: Mapping[str, str]) -> None:
+    with TemporaryDirectory() as name:
+        root = Path(name).resolve() / "root"
+        (root / "d" / "e").mkdir(parents=True)
+        for path, target in links.items():
+            (root / path).symlink_to(target)
+        is_inside = [f"{os.path.realpath(root / path)}/".startswith(f"{root}/") for path in links]
+        assert find_outside(links, ()) is not None or all(is_inside)
