@@ -89,7 +89,7 @@ def securing(replaced: Ensemble, secured: Ensemble, replacement: Path, agent: Ag
     done = Securing()
 
     def run(**variables: Any) -> Run:
-        names = {"zoo_target": "replaced", "zookeeper_ensemble": "replaced", "zookeeper_sync_limit": 7}
+        names: dict[str, Any] = {"zoo_target": "replaced", "zookeeper_ensemble": "replaced", "zookeeper_sync_limit": 7}
         return apply("-i", str(replacement), **names, zookeeper_quorum_password=MEMBERS_SECRET, **variables)
 
     with connected(replaced.hosts) as plain:
