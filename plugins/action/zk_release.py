@@ -61,7 +61,8 @@ class ActionModule(ActionBase):
 
         def run(changed: dict[str, Any]) -> dict[str, Any]:
             done = dict(self._execute_module("zoo.deploy.zk_release", {**given, **changed}, task_vars=task_vars))
-            if (done.get("timed_out") or not done.get("failed")) and not changed.get("_asks"):
+            publishes = not (changed.get("_asks") or self._task.check_mode)
+            if publishes and (done.get("timed_out") or not done.get("failed")):
                 waiting.note_published()
             return done
 

@@ -1,32 +1,35 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong inside the variables of a role that are dictionaries, or lists of them.
+"""What is wrong in the variables of a role.
 
-Ansible would check that too, and print the whole specification with it; it does not where a type is `raw`.
+Ansible checks that too, but prints all of the specification.
+Inside a variable it does not where a type is `raw`.
 """
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: variable_mistakes
-short_description: What is wrong inside the variables of a role
+short_description: What is wrong in the variables of a role
 version_added: 0.2.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Says in a line each what is wrong inside dictionaries by the C(options) of the argument specification of a role,
-    such as a key that is not one of theirs, with the key that was probably meant. The roles of this collection use it.
+  - Says in a line each what is wrong by the argument specification of a role, such as a value of a wrong type, one that
+    is none of the choices, or a key that a dictionary does not have, with the key that was probably meant. The roles of
+    this collection use it.
 positional: options
 options:
   _input:
-    description: The variables by their names. Those without C(options) in the specification are not looked at.
+    description: The variables by their names. Those that the specification does not have are not looked at.
     type: dict
     required: true
   options:
     description:
       - The C(options) of an entry point of an argument specification. Where one has C(options) itself, its variable is
         a list of dictionaries with the type V(list), a dictionary otherwise.
+      - The value of one with C(no_log) is not shown.
     type: dict
     required: true
 """
@@ -56,11 +59,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quot
 
 
 def variable_mistakes(values: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each mistake inside the variables that have options of their own."""
-    nested = {
-        name: option for name, option in options.items() if "options" in option and values.get(name) not in (None, "")
-    }
-    return [mistake for name, option in nested.items() for mistake in _mistakes(name, values[name], option)]
+    """A sentence for each mistake."""
+    return [mistake for name, option in options.items() for mistake in _variable_mistakes(name, values, option)]
+
+
+def _variable_mistakes(name: str, values: Mapping[str, Any], option: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a variable. As in Ansible, `None` unsets only what has neither a default nor choices."""
+    value = values.get(name)
+    if value is None and option.get("required"):
+        yield f"{name} is missing"
+    elif "options" in option:
+        yield from _mistakes(name, value, option) if value not in (None, "") else ()
+    elif value is not None or (name in values and ("default" in option or "choices" in option)):
+        yield from _leaf_mistakes(name, value, option)
 
 
 def _mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
@@ -96,16 +107,18 @@ def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any
 def _leaf_mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a value by its type, and by the choices for it."""
     kind = option.get("type", "str")
+    got = "" if option.get("no_log") else f", got {quote(value)}"
     try:
         found = DEFAULT_TYPE_VALIDATORS[kind](value)
         if kind == "list" and "elements" in option:
             found = [DEFAULT_TYPE_VALIDATORS[option["elements"]](entry) for entry in found]
     except (TypeError, ValueError):
-        yield f"{where}: expected a value of the type {kind}, got {quote(value)}"
+        yield f"{where}: expected a value of the type {kind}{got}"
         return
-    choices = option.get("choices", [found])
-    if found not in choices:
-        yield f"{where}: expected one of {', '.join(map(str, choices))}, got {quote(value)}"
+    entries, number = (found, "some") if kind == "list" else ([found], "one")
+    choices = option.get("choices", entries)
+    if not all(entry in choices for entry in entries):
+        yield f"{where}: expected {number} of {', '.join(map(str, choices))}{got}"
 
 
 class FilterModule:

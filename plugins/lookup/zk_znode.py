@@ -108,7 +108,12 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import InvalidRecord, check_path, child
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
+    InvalidRecord,
+    check_path,
+    child,
+    printable,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, checked, read_many
 from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
@@ -126,7 +131,7 @@ class LookupModule(LookupBase):
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
             return ask(self.get_options(), lambda client: self._read(client, paths, default))
         except (ZooKeeperError, InvalidRecord) as exc:
-            raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
+            raise AnsibleLookupError(printable(str(exc))) from None  # Ansible would print each cause's text once more
 
     def _check_options(self) -> None:
         if self.get_option("children") and self.get_option("recursive"):

@@ -26,6 +26,8 @@ ARGSPEC: dict[str, dict[str, Any]] = {
 DEEPEST = 100
 """How deep a result may be nested; Ansible itself comes to its end at some 400."""
 TOO_DEEP = "(nested too deeply to be returned)"
+FOR_PEOPLE = frozenset({"msg", "foreseen", "degraded"})
+"""What playbooks print of a result: a text, or a list of them."""
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
@@ -58,8 +60,9 @@ class ZnodeModule(AnsibleModule):
     """
 
     def exit_json(self, **result: Any) -> None:
-        """End well, with this result."""
-        super().exit_json(**returnable(result))
+        """End well, with this result, of which what is for people can do nothing to a terminal."""
+        said = {name: _harmless(result[name]) for name in FOR_PEOPLE.intersection(result)}
+        super().exit_json(**returnable({**result, **said}))
 
     def add_path_info(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The result as it is."""
@@ -81,6 +84,12 @@ class ZnodeModule(AnsibleModule):
         details = exc.details if isinstance(exc, ZooKeeperError) else {}
         # What was done before it may have had something to say.
         self.fail_json(**{**result, **details, "msg": message})
+
+
+def _harmless(said: object) -> object:
+    if isinstance(said, list):
+        return [_harmless(text) for text in said]
+    return _one_line(said) if isinstance(said, str) else said
 
 
 def _one_line(text: object) -> str:

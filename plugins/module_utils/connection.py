@@ -308,7 +308,7 @@ def _kazoo_exceptions() -> tuple[type[BaseException], ...]:
 def explain(exc: BaseException) -> str:
     """What an exception of kazoo's means to a person, and what to do about it."""
     for name, text in _MEANINGS.items():
-        if isinstance(exc, getattr(kazoo_errors, name)):
+        if isinstance(exc, getattr(kazoo_errors, name, ())):  # kazoo has not always had each
             return text
     if isinstance(exc, KazooTimeoutError):
         return "ZooKeeper did not answer in time; look at the ensemble"
@@ -328,6 +328,7 @@ _MEANINGS = {
     "NotReadOnlyCallError": "the server is read-only now (NotReadOnly); the ensemble has lost its quorum",
     "SessionExpiredError": "the session has expired (SessionExpired)",
     "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); it may have been done",
+    "QuotaExceededError": "beyond a quota of the path or of one above it (QuotaExceeded); see /zookeeper/quota",
     "ConnectionClosedError": "the connection was closed (ConnectionClosed)",
     "RuntimeInconsistency": "not done, because another operation of the same transaction failed",
     "RolledBackError": "not done, because another operation of the same transaction failed",

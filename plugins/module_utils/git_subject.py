@@ -64,13 +64,19 @@ def _is_fetched(directory: str, url: str, commit_id: str) -> bool:
     trace = os.path.join(directory, "trace")
     if not _ends_well(directory, deadline, "ls-remote", "--", url, "HEAD", GIT_TRACE_PACKET=trace):
         return False
-    with contextlib.suppress(OSError), open(trace, encoding="utf-8", errors="replace") as file:
-        if not any(map(_FILTERS.search, file)):
-            return False
+    if not _filters(trace):
+        return False
     fetch = ("fetch", "--quiet", "--filter=tree:0", "--no-tags", "--depth=1", "--", url, commit_id)
     return _ends_well(directory, deadline, "init", "--bare", "--quiet", "--template=") and _ends_well(
         directory, deadline, *fetch
     )
+
+
+def _filters(trace: str) -> bool:
+    """Whether the server can leave out files, by git's trace of what it has said."""
+    with contextlib.suppress(OSError), open(trace, encoding="utf-8", errors="replace") as file:
+        return any(map(_FILTERS.search, file))
+    return False
 
 
 def _ends_well(directory: str, deadline: float, *words: str, **variables: str) -> bool:

@@ -29,6 +29,8 @@ if KAZOO_IMPORT_ERROR is None:
 
 FREE = b""
 """The value of the znode while nobody holds the lock."""
+ANY_VERSION = -1
+"""What ZooKeeper takes for each version."""
 LONGEST_SHOWN = 500
 """Of a longer reason the beginning is shown."""
 LEAST_ANSWER = 2.0
@@ -48,7 +50,10 @@ class Locked(ZooKeeperError):
     """Somebody holds the lock. What can be done about it is the `advice`."""
 
     def __init__(self, lock: Lock, now: datetime, advice: str) -> None:
-        super().__init__(f"{lock.path}: {lock.describe(now)}; {advice}", lock=lock.to_object(now))
+        remedy = "" if lock.readable else "give those of somebody whom it allows; "
+        super().__init__(f"{lock.path}: {lock.describe(now)}; {remedy}{advice}", lock=lock.to_object(now))
+        if not lock.readable:  # so that it is said who was refused
+            self.__cause__ = NoAuthError()
         self.lock = lock
         self.advice = advice
 
@@ -184,9 +189,17 @@ def read_lock(client: KazooClient, paths: AppPaths) -> Lock:
         except NoNodeError:
             return Lock(paths.lock)
         except NoAuthError as exc:
-            stat = client.exists(paths.lock)
-            return Lock(paths.lock, stat.version if stat else None, problem=explain(exc), readable=False)
+            return Lock(paths.lock, _hidden_version(client, paths), problem=explain(exc), readable=False)
     return Lock.from_node(paths.lock, data, stat.version)
+
+
+def _hidden_version(client: KazooClient, paths: AppPaths) -> int | None:
+    """The version of a lock that may not be read; any, where that is no more to be seen than the value."""
+    try:
+        stat = client.exists(paths.lock)
+    except NoAuthError:
+        return ANY_VERSION
+    return stat.version if stat else None
 
 
 def unlocked(client: KazooClient, paths: AppPaths, advice: str, *, force: bool = False) -> Lock:
@@ -285,6 +298,8 @@ def write_lock(client: KazooClient, lock: Lock, record: LockRecord | None) -> No
             else:
                 client.set(lock.path, data, lock.version)
         except (BadVersionError, NodeExistsError, NoNodeError) as exc:
+            if isinstance(exc, NoNodeError) and lock.version is None:  # not even its parents could be made
+                raise
             raise Overtaken(f"{lock.path}: changed meanwhile") from exc
 
 

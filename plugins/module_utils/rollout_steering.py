@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
+from .fleet_outcome import listed
 from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
-from .rollout_events import Command, Decision
-from .rollout_records import RolloutRecord, begin, choose_stable
+from .rollout_events import Command, Decision, unchanged
+from .rollout_phases import GOING_ON, RUNNING
+from .rollout_records import RolloutRecord, begin, choose_stable, describe
 from .rollout_rules import decide
 from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
-from .rollouts import Rollout, published_plan, read_rollouts, read_state, with_entries
+from .rollouts import Rollout, gone_hosts, published_plan, read_rollouts, read_state, with_entries
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -46,20 +48,24 @@ def command(
 ) -> Steered:
     """Do with the rollout of what is published what a person asks.
 
-    Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, `Locked` where
-    its next step would be opened while somebody holds the lock. Unless it `writes`, it only says what would come of it.
+    Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, or its next
+    step would be opened though proved hosts are gone, `Locked` where it would while somebody holds the lock. Unless it
+    `writes`, it only says what would come of it.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
+    looks = asked.verb in OPENING and not asked.force
+    gone = gone_hosts(client, paths, published.generation) if looks and published.generation else []
 
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
         rollout = _begun_rollout(client, paths, published, writes=writes)
-        decision = decide(rollout.state.parsed_plan(), rollout.state, asked)
+        decision = _decide(rollout.state, asked)
         if decision.state is rollout.state:
             return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
+        _check_gone(paths, rollout, decision, gone)
         if writes:
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
@@ -80,6 +86,36 @@ def command(
             _complete(client, paths, after)
         before = with_entries(client, paths, before)
     return Steered(before, replace(after, entries=before.entries), decision, lock)
+
+
+def _check_gone(paths: AppPaths, rollout: Rollout, decision: Decision, gone: list[str]) -> None:
+    """Refuse to open a step where more hosts are `gone`, as when a soak is over, than the plan accepts failures.
+
+    Raises `ZooKeeperError`.
+    """
+    state = rollout.state
+    opens = decision.state.step != state.step
+    if not gone or not opens or state.parsed_plan().accepts(state.failures + len(gone), state.fleet):
+        return
+    proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
+    said = f"{listed(gone)} {proved} not live any more: no further step is opened"
+    advice = "roll it back, or promote it in spite of that (force)"
+    raise ZooKeeperError(f"{paths.rollout(rollout.generation)}: {said}; {advice}", rollout=rollout.to_object())
+
+
+def _decide(state: RolloutRecord, asked: Command) -> Decision:
+    """What a command comes to. Of two persons who promote one pause, one does: the other has nothing to do."""
+    plan = state.parsed_plan()
+    decision = decide(plan, state, asked)
+    if asked.verb != "promote" or state.phase not in GOING_ON:
+        return decision
+    by = state.by if state.phase == RUNNING else ""
+    known = f"it was promoted by {by} already" if by else "it has moved on meanwhile"
+    if asked.moves not in {None, state.moves}:
+        return unchanged(state, asked, f"{known}: {describe(plan, state)}")
+    if by in {"", asked.by} or asked.force or decision.state is state:
+        return decision
+    return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
 
 
 def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:

@@ -25,7 +25,16 @@ from .records import (
 from .releases import ROLLOUT, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import check_keys, read_plan
-from .rollout_records import HostEntry, RolloutPaths, RolloutRecord, describe, newest_known, rollout_of
+from .rollout_records import (
+    PROVED,
+    HostEntry,
+    RolloutPaths,
+    RolloutRecord,
+    describe,
+    newest_known,
+    rollout_of,
+)
+from .zookeeper import checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -98,6 +107,29 @@ def with_entries(client: KazooClient, paths: AppPaths, rollout: Rollout) -> Roll
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{root}: {exc}", path=root) from exc
     return replace(rollout, entries=entries)
+
+
+def gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
+    """The hosts that have proved a generation in its rollout, belong to the fleet, and are not live.
+
+    None are where the fleet can't be read: who publishes need not be able to.
+    """
+    return unless_refused(lambda: _gone_hosts(client, paths, generation), [])
+
+
+def _gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
+    parent = RolloutPaths(paths.rollout(generation)).hosts
+    absent = set(names_below(client, parent)).difference(live_names(client, paths))
+    names = sorted(absent.intersection(roster_names(client, paths)))
+    nodes = [node for node in map(checked, read_many(client, [f"{parent}/{name}" for name in names])) if node]
+    return [node.path.rpartition("/")[2] for node in nodes if _is_proved(node.data)]
+
+
+def _is_proved(data: bytes) -> bool:
+    try:
+        return HostEntry.from_node(data).state == PROVED
+    except InvalidRecord:
+        return False
 
 
 def rollout_result(client: KazooClient, paths: AppPaths, generation: int | None) -> dict[str, Any]:

@@ -111,11 +111,24 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
         _Login(client, options["connect_timeout"])
     _Refusals(client)
     try:
-        with named(client), translated(None):
+        with named(client), _chroot_named(client), translated(None):
             _start(client, options, last_words)
             yield client
     finally:
         _stop(client)
+
+
+@contextlib.contextmanager
+def _chroot_named(client: KazooClient) -> Iterator[None]:
+    """Where an error is about a znode that is not there, it says so of the chroot, too."""
+    try:
+        yield
+    except ZooKeeperError as exc:
+        with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
+            is_absent = "path" in exc.details and isinstance(exc.__cause__, kazoo_errors.NoNodeError)
+            if is_absent and client.chroot and not client.exists_async("/").get(timeout=STOP_TIMEOUT):
+                exc.args = (f"{exc}; {client.chroot}, the chroot in hosts, is not there: make it first",)
+        raise
 
 
 def _check_timeout(seconds: float) -> None:

@@ -86,6 +86,8 @@ options:
         rollout is halted, only with O(force), and the failures that there are count no more. V(paused) lets no more
         servers begin until it is promoted, V(halted) until it is promoted by force. Where there is nothing to do
         RV(msg) says so, and what can't be done fails.
+      - Of two who promote one pause, one does. While the step is open that somebody else has promoted, told by
+        O(publisher), V(promoted) opens the next one only with O(force).
     type: str
     choices: [published, rolled_back, promoted, paused, halted]
     default: published
@@ -794,6 +796,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     with_plan_back,
     with_policy,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
@@ -994,7 +997,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result.update(overridden(lock))
     if not same and check:
         result.update(foreseen(lambda: foresee(client, paths, release, published.release).to_result()))
-        result["diff"]["prepared"] = "".join(f"{line}\n" for line in result["foreseen"])
+        result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from ansible import constants
 from ansible.utils.display import Display
 
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
+
 display = Display()
 
 
 def say(text: str, color: str | None = None) -> None:
-    """Print some lines in one piece: those of other hosts come between no two of them.
+    """Print some lines in one piece: those of other hosts come between no two of them, and none moves a cursor.
 
     Where Ansible's output is JSON, as that of the callback `ansible.posix.json` is, they are on standard error.
     """
-    display.display(text, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))
+    lines = "\n".join(map(printable, text.split("\n")))
+    display.display(lines, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))

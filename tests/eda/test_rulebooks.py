@@ -24,6 +24,9 @@ from support.waiting import wait_for
 
 PLAYBOOK = ROOT / "extensions" / "eda" / "playbooks" / "server_gone.yml"
 
+CREDENTIALS = {"digest_username": "rulebook", "digest_password": "1e3"}
+"""A template must not make a number of the password."""
+
 NGINX = """
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
@@ -49,6 +52,12 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Rulebook]]:
         rulebook.stop()
 
 
+def close(zk: KazooClient, path: str) -> None:
+    """Have nobody but the rulebooks read a znode."""
+    anybody = make_acl("world", "anyone", create=True, delete=True)
+    zk.set_acls(path, [make_digest_acl("rulebook", "1e3", read=True), anybody])
+
+
 def register(zk: KazooClient, registry: str, *numbers: int) -> None:
     """Register servers, named and addressed by number."""
     for number in numbers:
@@ -60,11 +69,8 @@ def test_the_playbook_runs_for_a_server_that_does_not_come_back_and_for_no_other
 ) -> None:
     registry = f"{app}/web"
     register(zk, registry, 1, 2)
-    # A template must not make a number of the password.
-    credentials = {"digest_username": "rulebook", "digest_password": "1e3"}
-    anybody = make_acl("world", "anyone", create=True, delete=True)
-    zk.set_acls(registry, [make_digest_acl("rulebook", "1e3", read=True), anybody])
-    ensemble_of_theirs = {"zk_hosts": ensemble.hosts, "zk_connection": credentials}
+    close(zk, registry)
+    ensemble_of_theirs = {"zk_hosts": ensemble.hosts, "zk_connection": CREDENTIALS}
     (tmp_path / "inventory" / "group_vars").mkdir(parents=True)
     (tmp_path / "inventory" / "group_vars" / "all.yml").write_text(json.dumps(ensemble_of_theirs))
     variables = {**ensemble_of_theirs, "zk_registry": registry, "gone_playbook": str(PLAYBOOK)}
@@ -83,12 +89,13 @@ def test_the_load_balancer_has_a_server_that_joins(
 ) -> None:
     registry = f"{app}/web"
     register(zk, registry, 1)
+    close(zk, registry)
     inventory = tmp_path / "inventory"
     (inventory / "group_vars").mkdir(parents=True)
     (tmp_path / "upstreams").mkdir()
     (tmp_path / "nginx.conf").write_text(NGINX.format(directory=tmp_path))
     upstream = tmp_path / "upstreams" / "web.conf"
-    source = {"plugin": "zoo.deploy.zk_services", "hosts": ensemble.hosts, "registries": [registry]}
+    source = {"plugin": "zoo.deploy.zk_services", "hosts": ensemble.hosts, "registries": [registry], **CREDENTIALS}
     options = {
         "loadbalancer_file": str(upstream),
         "loadbalancer_main_config": str(tmp_path / "nginx.conf"),
@@ -96,7 +103,8 @@ def test_the_load_balancer_has_a_server_that_joins(
     }
     (inventory / "web.zk_services.yml").write_text(json.dumps(source))
     (inventory / "group_vars" / "all.yml").write_text(json.dumps(options))
-    variables = {"zk_hosts": ensemble.hosts, "zk_registry": registry, "loadbalancer_group": "web"}
+    ensemble_of_theirs = {"zk_hosts": ensemble.hosts, "zk_connection": CREDENTIALS}
+    variables = {**ensemble_of_theirs, "zk_registry": registry, "loadbalancer_group": "web"}
     rulebook = run("zoo.deploy.server_joined", **variables, gone_after=1)
 
     def balanced(*servers: int) -> None:
@@ -123,8 +131,10 @@ def test_the_playbook_runs_when_a_rollout_moves_on(
     root = f"{app}/rollouts/4294967391"
     state = begin(Release("https://git.example.org/shop", "b" * 40, "shop"), True, None, 3)
     zk.ensure_path(f"{app}/rollouts")
+    close(zk, f"{app}/rollouts")
     variables = {
         "zk_hosts": ensemble.hosts,
+        "zk_connection": CREDENTIALS,
         "zk_app": app,
         "moved_playbook": str(PLAYBOOK.with_name("rollout_moved.yml")),
     }

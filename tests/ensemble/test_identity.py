@@ -19,6 +19,7 @@ from support.inventory import Inventory, run
 from support.lookups import LookupFailed, lookups
 from support.module import run_module
 from support.playbook import ROOT
+from support.repository import GitRepository
 
 ZNODE = ROOT / "plugins/modules/zk_znode.py"
 USER: dict[str, Any] = {"digest_username": "ann", "digest_password": "a secret of hers"}
@@ -112,6 +113,29 @@ def test_every_module_says_who_was_refused(
     refused = run_module(ROOT / f"plugins/modules/{module}.py", hosts=ensemble.hosts, **given, **USER)
     assert refused["failed"]
     assert "permission denied (NoAuth)" in refused["msg"]
+    assert refused["msg"].endswith(TOLD)
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("zk_lock", {"reason": "holidays"}),
+        ("zk_lock", {"state": "absent"}),
+        ("zk_release", {"url": "{url}", "ref": "main", "relative_path": "site"}),
+    ],
+)
+def test_at_a_lock_that_may_not_be_read_it_is_said_who_was_refused_and_what_to_do(
+    ensemble: Ensemble, zk: KazooClient, app: str, module: str, options: dict[str, Any], repository: GitRepository
+) -> None:
+    zk.ensure_path(app)
+    zk.create(f"{app}/lock", b"", acl=[make_digest_acl("owner", "secret", all=True)])
+    given: Any = {name: repository.url if value == "{url}" else value for name, value in options.items()}
+    refused = run_module(ROOT / f"plugins/modules/{module}.py", hosts=ensemble.hosts, app=app, **given, **USER)
+    assert refused["failed"]
+    assert refused["msg"].startswith(
+        f"{app}/lock: locked, but who holds the lock and why can't be read: permission denied (NoAuth); the ACL does "
+        "not allow this to the given credentials; give those of somebody whom it allows; "
+    )
     assert refused["msg"].endswith(TOLD)
 
 

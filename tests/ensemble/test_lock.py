@@ -400,9 +400,10 @@ def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that
     set_lock(zk, paths)
     waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
     watching(zk, paths.lock)
-    assert steer(other, paths, "promoted", force=True)["rollout"]["step"] == 1
+    assert steer(other, paths, "promoted", force=True, publisher="bob")["rollout"]["step"] == 1
     unlock(other, paths)
-    assert "refused: it has moved on meanwhile" in str(waiting.end())
+    late = waiting.end()
+    assert (late["changed"], late["msg"].partition(":")[0]) == (False, "it was promoted by bob already")
     assert steer(other, paths, "paused")["rollout"]["step"] == 1
 
 
@@ -431,18 +432,54 @@ def test_two_who_promote_at_once_open_one_step(
     server[0] = 2
     deploy(zk, paths, rollout=THREE_STEPS)
     steer(zk, paths, "paused")
-    steer(zk, paths, "promoted")
     look = locks.check_free
 
     def promote_after(*words: Any, **keys: Any) -> None:
         look(*words, **keys)
         monkeypatch.setattr(rollout_steering, "check_free", look)
-        steer(other, paths, "promoted")
+        steer(other, paths, "promoted", publisher="bob")
 
     monkeypatch.setattr(rollout_steering, "check_free", promote_after)
-    with pytest.raises(ZooKeeperError, match="refused: it has moved on meanwhile"):
+    late = steer(zk, paths, "promoted")
+    assert (late["changed"], late["msg"].partition(":")[0]) == (False, "it was promoted by bob already")
+    assert steer(zk, paths, "paused")["rollout"]["step"] == 1
+
+
+def test_who_promotes_a_step_that_somebody_else_has_just_opened_opens_no_other(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    """Both have seen the same pause; the first to promote has ended before the second begins."""
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=THREE_STEPS)
+    steer(zk, paths, "paused")
+    steer(zk, paths, "promoted", publisher="ann")
+    assert steer(zk, paths, "promoted", publisher="ann")["rollout"]["step"] == 2
+    late = steer(other, paths, "promoted", publisher="bob")
+    assert (late["changed"], late["rollout"]["step"]) == (False, 2)
+    assert late["msg"] == (
+        "it was promoted by ann already: step 2 of 3 is open; 0 are on their way, 1 may be; the next step too by force"
+    )
+    assert steer(other, paths, "promoted", publisher="bob", force=True)["rollout"]["step"] == 3
+
+
+def test_who_promotes_while_somebody_else_halts_is_refused(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=THREE_STEPS)
+    steer(zk, paths, "paused")
+    look = locks.check_free
+
+    def halt_after(*words: Any, **keys: Any) -> None:
+        look(*words, **keys)
+        monkeypatch.setattr(rollout_steering, "check_free", look)
+        steer(other, paths, "halted")
+
+    monkeypatch.setattr(rollout_steering, "check_free", halt_after)
+    with pytest.raises(ZooKeeperError, match="refused: it has moved on meanwhile: the rollout is halted"):
         steer(zk, paths, "promoted")
-    assert steer(zk, paths, "paused")["rollout"]["step"] == 2
 
 
 @pytest.mark.usefixtures("server")

@@ -16,6 +16,7 @@ from ansible.module_utils import basic
 from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import rollouts
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_children
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import read_published
@@ -31,6 +32,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
     SOAKING,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import (
+    GATES,
     Gate,
     HostEntry,
     RolloutPaths,
@@ -259,6 +261,35 @@ def test_a_commit_that_all_have_proved_is_not_bad_where_a_person_ends_the_last_s
     done = command(zk, paths, read_published(zk, paths), Command("promote", "ann")).rollout.state
     assert done.has_proved
     assert not zk.exists(mark)
+
+
+@pytest.mark.parametrize("verb", ["promote", "pass"])
+def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
+    zk: KazooClient, app: str, verb: str
+) -> None:
+    """A release takes its canary down after the soak, while the rollout waits for a person or for its gates."""
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    if verb == "pass":
+        waits = replace(before.state, waits_for=GATES, plan={"steps": [{"hosts": 1, "gate": True}]})
+        zk.set(paths.rollout(before.generation), waits.to_node())
+    zk.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    published = read_published(zk, paths)
+    with pytest.raises(ZooKeeperError, match="web1 has proved the release and is not live any more: no further step"):
+        command(zk, paths, published, Command(verb, "ann"))
+    assert command(zk, paths, published, Command("pause", "ann"), writes=False)
+    zk.create(paths.agent("web1"), b"{}")
+    assert command(zk, paths, published, Command(verb, "ann"), writes=False).decision.state.step == 1
+    zk.delete(paths.agent("web1"))
+    assert command(zk, paths, published, Command(verb, "ann", force=True)).decision.state.step == 1
+
+
+def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    zk.set(paths.rollout(before.generation), replace(before.state, plan={**PLAN, "maxFailures": 1}).to_node())
+    zk.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.verb == "rollback"], ids=name_of)

@@ -31,6 +31,8 @@ from support.certificates import PASSWORD, Certificates
 from support.ensemble import Ensemble
 from support.keeper import SASL as LOGIN
 from support.keeper import Keeper
+from support.module import run_module
+from support.playbook import ROOT
 from support.ports import free_ports
 from support.waiting import wait_for
 
@@ -113,6 +115,16 @@ def test_every_path_is_below_a_chroot_at_the_end_of_hosts(ensemble: Ensemble, zk
     with connect(options(f"{ensemble.hosts}{app}")) as client:
         client.create("/config", b"below")
     assert zk.get(f"{app}/config")[0] == b"below"
+
+
+@pytest.mark.parametrize(("module", "given"), [("zk_lock", {"reason": "migration"}), ("zk_fleet", {"names": ["web1"]})])
+def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
+    ensemble: Ensemble, app: str, module: str, given: dict[str, Any]
+) -> None:
+    file = ROOT / "plugins" / "modules" / f"{module}.py"
+    message = run_module(file, hosts=f"{ensemble.hosts}{app}/none", app="/app/x", **given)["msg"]
+    assert message.startswith("/app/x/")
+    assert message.endswith(f": no such znode (NoNode); {app}/none, the chroot in hosts, is not there: make it first")
 
 
 @pytest.mark.parametrize("hosts", [None, "", [], [" "], [""]])

@@ -17,7 +17,7 @@ from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.ensemble import Ensemble
-from support.playbook import COMMAND, ROOT
+from support.playbook import COMMAND, ROOT, run_playbook
 from support.repository import GitRepository
 from support.rollout import Rollout
 from support.waiting import wait_for
@@ -53,6 +53,17 @@ def interrupted(process: subprocess.Popen[bytes], log: Path) -> str:
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 99, log.read_text()
     return log.read_text()
+
+
+def test_a_run_in_check_mode_ends_without_a_word_of_a_wait(
+    ensemble: Ensemble, app: str, repository: GitRepository
+) -> None:
+    given = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url, "ref": "main"}
+    words = json.dumps({f"zoo_{key}": value for key, value in given.items()})
+    done = run_playbook(ROOT / "playbooks/deploy.yml", "--check", "-e", words)
+    assert done.returncode == 0, done.stdout
+    assert "would change" in done.stdout
+    assert "follow:" not in done.stdout + done.stderr
 
 
 def written(zk: KazooClient, root: str) -> dict[str, int]:

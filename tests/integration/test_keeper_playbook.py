@@ -25,9 +25,9 @@ def keeper(ensemble: Ensemble) -> Iterator[Keeper]:
     made.close()
 
 
-def task(module: str, **options: Any) -> dict[str, Any]:
+def task(module: str, register: str = "", **options: Any) -> dict[str, Any]:
     """A task, and what it registers."""
-    return {"name": module, f"zoo.deploy.{module}": options, "register": f"its_{module}"}
+    return {"name": module, f"zoo.deploy.{module}": options, "register": register or f"its_{module}"}
 
 
 def test_modules_lookup_and_inventory_do_their_work(
@@ -35,7 +35,9 @@ def test_modules_lookup_and_inventory_do_their_work(
 ) -> None:
     zk.create(f"{app}/service/a", b'["10.0.0.1", "80"]', makepath=True)
     zk.create(f"{app}/service/b", b'["10.0.0.2", "80"]')
-    release = {"app": f"{app}/site", "url": repository.url, "ref": repository.head, "relative_path": "site"}
+    site, first, second = f"{app}/site", repository.head, repository.commit({"index.html": "second\n"})
+    release = {"app": site, "url": repository.url, "relative_path": "site", "min_agents": 0, "wait_timeout": 30}
+    plan = {"from": first, "steps": [{"hosts": 1}]}
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -44,9 +46,16 @@ def test_modules_lookup_and_inventory_do_their_work(
         "tasks": [
             task("zk_znode", path=f"{app}/colour", value="green"),
             task("zk_znode_info", path=app, depth=2),
-            task("zk_release", **release, min_agents=0, wait_timeout=30),
-            task("zk_release_info", app=f"{app}/site"),
-            task("zk_fleet_info", app=f"{app}/site"),
+            task("zk_release", **release, ref=first),
+            task("zk_release_info", app=site),
+            task("zk_fleet", app=site, names=["web1"]),
+            task("zk_fleet_info", app=site),
+            task("zk_lock", app=site, reason="migration", by="ann"),
+            {**task("zk_release", "locked_out", **release, ref=second), "failed_when": "locked_out is not failed"},
+            task("zk_lock", "unlocked", app=site, state="absent", by="ann"),
+            task("zk_release", "rolled_out", **release, ref=second, rollout=plan, wait=False),
+            task("zk_release", "halted", app=site, state="halted", reason="latency"),
+            task("zk_release", "back", app=site, state="rolled_back", to=first, wait=False),
             {
                 "name": "Compare",
                 "ansible.builtin.assert": {
@@ -58,6 +67,10 @@ def test_modules_lookup_and_inventory_do_their_work(
                         "its_zk_release_info.history | length == 1",
                         "its_zk_release_info.generation == its_zk_release.generation",
                         "its_zk_fleet_info.commit_id == its_zk_release.commit_id",
+                        "its_zk_fleet_info.missing_agents == ['web1']",
+                        "locked_out.msg is search('locked by ann since .*: migration; nothing is published')",
+                        "halted.rollout.phase == 'halted'",
+                        "back.commit_id == its_zk_release.commit_id != rolled_out.commit_id",
                     ]
                 },
             },
@@ -66,7 +79,7 @@ def test_modules_lookup_and_inventory_do_their_work(
     playbook = tmp_path / "play.yml"
     playbook.write_text(json.dumps([play]))
     run = Run.of(run_playbook(playbook))
-    assert (run.changed, run.failed) == (2, 0), run.output
+    assert (run.changed, run.failed) == (8, 0), run.output
     found = Inventory(tmp_path, keeper.hosts).read(registries=[{"path": f"{app}/service"}], hostnames=["zk_address"])
     assert set(found.hosts) == {"10.0.0.1", "10.0.0.2"}, found.said
     assert MULTI_READ in keeper.hung_up_at

@@ -12,6 +12,9 @@ from kazoo.client import KazooClient
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import TOO_DEEP
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from support.ensemble import Ensemble
+from support.inventory import Inventory, run
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
 from support.tasks import run_tasks
 
 HALF = {"odd": "a\ud800b", "\udfff": 1}
@@ -49,3 +52,51 @@ def test_what_ansible_takes_from_no_module_keeps_no_task_from_its_result(
     assert run["set"]["changed"]
     assert run["published"]["release"]["commitId"] == COMMIT
     assert run["fleet"]["agents"][0]["troubles"] == ["x\\ud800"]
+
+
+EVIL = "\x1b[2J\u202ered"
+NAME = "web\u202e1"
+"""ZooKeeper takes it for a znode's name, but none with a control character."""
+
+
+def test_nothing_that_others_have_written_does_anything_to_the_terminal_of_who_reads_it(
+    zk: KazooClient, ensemble: Ensemble, app: str, tmp_path: Path, repository: GitRepository
+) -> None:
+    paths = AppPaths(app)
+    release = {**RELEASE, "url": "https://example.org/\u202ex.git", "publisher": EVIL, "ref": EVIL}
+    status = {"state": "fetching", "generation": 1, "message": EVIL, "commitId": EVIL, "troubles": [EVIL]}
+    held = {"since": EVIL, "by": EVIL, "reason": EVIL}
+    lock = {"by": EVIL, "since": EVIL, "reason": EVIL}
+    written = {
+        paths.config: release,
+        f"{paths.history_prefix}0000000000": release,
+        paths.agent(NAME): {**status, "held": held, "drained": held},
+        paths.agent("web2"): {**status, "state": "failed"},
+        paths.roster_entry("gone\u202e"): {},
+        paths.lock: lock,
+        f"{app}/registry/{NAME}": EVIL,
+        f"{app}/registry/web2:80": EVIL,
+    }
+    for path, value in written.items():
+        zk.create(path, json.dumps(value).encode(), makepath=True)
+    given = {"zoo_hosts": ensemble.hosts, "zoo_app": app}
+    new = {"zoo_url": repository.url, "zoo_ref": "main", "zoo_relative_path": "site", "zoo_force": True}
+    outputs = [
+        run_playbook(ROOT / "playbooks" / name, *words, "-e", json.dumps({**given, **more}))
+        for name, words, more in (
+            ("status.yml", (), {}),
+            ("deploy.yml", ("--check", "--diff"), new),
+            ("deploy.yml", (), {**new, "zoo_wait_timeout": 1}),
+            ("unlock.yml", (), {"zoo_force": True}),
+        )
+    ]
+    inventory = Inventory(tmp_path, ensemble.hosts)
+    options = {"registries": [f"{app}/registry"], "strict": True}
+    outputs += [
+        run("ansible-inventory", "-i", str(inventory.file(**options, **more)), "--graph")
+        for more in ({}, {"filters": ["lookup('ansible.builtin.file', zk_service)"]})
+    ]
+    assert [done.returncode for done in outputs] == [2, 0, 2, 0, 0, 0]
+    for done in outputs:
+        odd = {letter for letter in done.stdout + done.stderr if not letter.isprintable() and letter != "\n"}
+        assert not odd, (done.args, done.stdout, done.stderr)

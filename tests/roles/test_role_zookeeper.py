@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from support.client import connected
 from support.ensemble import Ensemble
-from support.playbook import ROOT, run_playbook
+from support.playbook import ROOT, Run, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
 STATE = ROLE / "files" / "member_state.py"
@@ -47,6 +49,10 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         zookeeper_settings={"tickTime": 1, "ssl.keyStore.password": "hidden"},
         zookeeper_metrics_port=7000,
         zookeeper_quorum_tls=True,
+        zookeeper_quorum_sasl="send",
+        zookeeper_sasl_required=True,
+        zookeeper_auth_schemes=["sasl", "x509"],
+        zookeeper_x509_superuser="CN=admin, O=Example",
     )
     for wanted in (
         "expected zookeeper_tick_time of at least 100 ms, got 5",
@@ -56,6 +62,11 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "nothing that the role has a variable for, got tickTime, ssl.keyStore.password",
         "expected zookeeper_tarball with zookeeper_metrics_port",
         "expected zookeeper_tls_certificate and zookeeper_tls_ca with TLS",
+        "expected zookeeper_quorum_password with zookeeper_quorum_sasl accept, send or require, and only then",
+        "expected zookeeper_sasl_required or zookeeper_auth_schemes, got both",
+        "expected somebody in zookeeper_sasl_users with sasl in zookeeper_auth_schemes",
+        "expected zookeeper_secure_client_port and zookeeper_tls_client_auth with x509 in zookeeper_auth_schemes",
+        "without spaces after commas, got CN=admin, O=Example",
     ):
         assert wanted in said
     assert "hidden" not in said
@@ -75,9 +86,51 @@ def test_members_that_come_one_after_the_other_are_refused(tmp_path: Path) -> No
 
 
 def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_path: Path) -> None:
-    said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'quo"ted'})
+    said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'xyz"zy'})
     assert "passwords without quotation marks" in said
-    assert "quo" not in said.replace("quotation", "")
+    assert "xyz" not in said
+
+
+SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")
+PREVIOUS = {"none": 0, "accept": 1, "send": 2, "require": 3}
+TRANSITIONS = {
+    "zk1": ("none", "accept", "old", ""),
+    "zk2": ("none", "send", "old", "got none to send"),
+    "zk3": ("accept", "send", "old", ""),
+    "zk4": ("accept", "require", "old", "got accept to require"),
+    "zk5": ("require", "none", "", "got require to none"),
+    "zk6": ("require", "send", "old", ""),
+    "zk7": ("accept", "accept", "new", ""),
+    "zk8": ("accept", "send", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
+    "zk9": ("send", "accept", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
+}
+"""Members by how they log in at each other before and after, with which password, and what the role says to that."""
+
+
+def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
+    hosts = {}
+    for host, (before, after, password, _refusal) in TRANSITIONS.items():
+        config = tmp_path / host
+        config.mkdir()
+        lines = [f"quorum.auth.{line}={str(PREVIOUS[before] > i).lower()}" for i, line in enumerate(SASL_LINES)]
+        (config / "zoo.cfg").write_text("\n".join(lines))
+        (config / "jaas.conf").write_text('QuorumServer {\n  user_member="old";\n};\n')
+        hosts[host] = {"ansible_connection": "local", "zookeeper_config_dir": str(config)}
+        hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
+        hosts[host] |= {"zookeeper_data_dir": str(config / "data"), "zookeeper_data_log_dir": str(config / "log")}
+    (tmp_path / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hosts}}))
+    tasks = [
+        {"ansible.builtin.include_role": {"name": "zoo.deploy.zookeeper", "tasks_from": step}}
+        for step in ("preflight", "gather")
+    ]
+    play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(tmp_path / "play.yml", "-i", str(tmp_path / "inventory.json"))
+    output = done.stdout + done.stderr
+    said = dict(re.findall(r"^fatal: \[(zk\d)\]: .*?(\{.*)$", output, re.MULTILINE))
+    assert set(said) == {host for host, case in TRANSITIONS.items() if case[3]}, output
+    for host, text in said.items():
+        assert TRANSITIONS[host][3] in text, text
 
 
 @pytest.mark.parametrize("port", [2181, 0])
@@ -97,6 +150,41 @@ def test_members_are_asked_by_tls_only_where_they_have_no_plain_port(
     done = run_playbook(tmp_path / "play.yml")
     assert (done.returncode == 0) == (port != 0), done.stdout + done.stderr
     assert ("tls_ca: no file at /none/ca.pem" in done.stdout + done.stderr) == (port == 0)
+
+
+@pytest.fixture(scope="module")
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server that enforces quotas, as the role has it."""
+    with Ensemble(tmp_path_factory.mktemp("enforcing"), size=1, extra=("enforceQuota=true",)) as servers:
+        yield servers
+
+
+def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_what_is_beyond(
+    tmp_path: Path, enforcing: Ensemble
+) -> None:
+    recipe = (ROLE / "README.md").read_text().partition("## Quotas")[2].partition("```yaml\n")[2].partition("```")[0]
+    (task,) = yaml.safe_load(recipe)
+    task["zoo.deploy.zk_znode"]["hosts"] = enforcing.hosts
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [task]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    first, second = (Run.of(run_playbook(tmp_path / "play.yml")) for _ in range(2))
+    with connected(enforcing.hosts) as zk:
+        zk.create("/app/shop/small", b"", makepath=True)
+        counted = zk.get("/zookeeper/quota/app/shop/zookeeper_stats")[0]
+    assert ((first.failed, first.changed), (second.failed, second.changed), counted) == (
+        (0, 1),
+        (0, 0),
+        b"count=2,bytes=0",
+    )
+    limits = {"path": "/zookeeper/quota/app/shop/zookeeper_limits", "value": "countHardLimit=2"}
+    task["zoo.deploy.zk_znode"] = {"hosts": enforcing.hosts, "znodes": [limits]}
+    task = {"zoo.deploy.zk_znode": {"hosts": enforcing.hosts, "path": "/app/shop/beyond"}}
+    (tmp_path / "play.yml").write_text(json.dumps([{**play, "tasks": [*play["tasks"], task]}]))
+    done = run_playbook(tmp_path / "play.yml")
+    assert done.returncode != 0
+    assert (
+        "/app/shop/beyond: beyond a quota of the path or of one above it (QuotaExceeded)" in done.stdout + done.stderr
+    )
 
 
 def member_state(directory: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "com
 STRICTNESS: list[tuple[dict[str, Any], set[str]]] = [
     ({}, {"MemoryDenyWriteExecute=true", "ProcSubset=pid"}),
     # What the kernel or a limit does to git or a hook does not end the agent, and nothing keeps it from being started.
-    ({}, {"OOMPolicy=continue", "TasksMax=4096", "LimitNOFILE=65536", "StartLimitIntervalSec=0"}),
+    ({}, {"OOMPolicy=continue", "TasksMax=4096", "LimitNOFILE=65536"}),
     ({"watcher_memory_max": "512M"}, {"MemoryMax=512M"}),
     # What a hook or a check runs may compile as it goes, and look at the machine.
     (HOOKS, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
@@ -146,11 +146,16 @@ def test_the_unit_may_do_what_its_files_take_and_no_more(
 
 
 @pytest.mark.parametrize(("systemd", "grows"), SYSTEMDS)
-def test_tries_to_start_lie_further_apart_where_systemd_can(
+def test_whatever_ends_the_agent_it_is_started_again_later_and_later_where_systemd_can(
     rendered: Callable[[str, dict[str, Any]], Path], systemd: int, grows: bool
 ) -> None:
-    unit = rendered(UNIT, _surveyed([], systemd))
-    assert ("RestartMaxDelaySec=5" in unit.read_text()) == grows
+    """No exit status is the end for good, and there is no number of tries."""
+    lines = rendered(UNIT, _surveyed([], systemd)).read_text().splitlines()
+    expected = ["RestartKillSignal=SIGUSR2", "Restart=on-failure", "RestartSec=1"]
+    expected += ["RestartSteps=4", "RestartMaxDelaySec=5"] if grows else []
+    assert [line for line in lines if line.startswith("Restart")] == expected
+    assert {"StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=restart"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("SuccessExitStatus", "StartLimitBurst", "StartLimitAction"))]
 
 
 @pytest.mark.parametrize(("variables", "seen"), HOMES)

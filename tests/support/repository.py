@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class GitRepository:
         )
         return done.stdout.rstrip("\n")
 
-    def nest(self, levels: int, names: str, *, file: bool = True) -> str:
+    def nest(self, levels: int, names: Iterable[str], *, file: bool = True) -> str:
         """A commit of few objects: each directory has, under every one of `names`, the one below it; its id.
 
         The lowest has a `file` under each of them, or is empty.

@@ -6,7 +6,8 @@ import errno
 import itertools
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,7 @@ class Ensemble:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.watches: dict[str, set[Watch]] = {}
+        self.fired: Counter[Watch] = Counter()
         self.sequences: dict[str, int] = {}
         self.check: Callable[[], None] = lambda: None
         self.zxid = 0
@@ -73,6 +75,7 @@ class Ensemble:
     def fire(self, path: str) -> None:
         """Tell those who watch a znode."""
         for watch in self.watches.pop(path, set()):
+            self.fired[watch] += 1
             watch(SimpleNamespace(path=path))
 
     def children(self, path: str) -> list[str]:
@@ -136,8 +139,15 @@ class FakeSession:
         self._failures = failures
         self.client_id: tuple[int, bytes] | None = (next(self.numbers), b"")
         self.owner = self.client_id[0]
+        self.connections = 1
+        self.timeout = 10.0
         self.requests = 0
         self.watches: set[Watch] = set()
+
+    @property
+    def events(self) -> int:
+        """How often a watch of it has been fired."""
+        return sum(self._ensemble.fired[watch] for watch in self.watches)
 
     def _fail_perhaps(self, path: str = "") -> None:
         self.requests += 1
@@ -163,6 +173,16 @@ class FakeSession:
         if node is not None and watch is not None:
             self._ensemble.watches.setdefault(path, set()).add(watch)
         return lambda: Znode(node.data, FakeStat(self._ensemble, path, node)) if node else None
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
+        """As in `Session`."""
+        return {path: self._read_or_trouble(path) for path in paths}
+
+    def _read_or_trouble(self, path: str) -> Znode | SessionTroubleError | None:
+        if path in self._ensemble.forbidden:
+            self.requests += 1
+            return SessionTroubleError(f"{path}: its ACL does not let this agent read it")
+        return self.begin_read(path)()
 
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""
@@ -301,16 +321,19 @@ class SimulatedHost:
         """As `HostFacts.gather`."""
         if self.is_blind:
             raise OSError(errno.EIO, "Input/output error", "/srv/site")
+        stable_ended = self._outcome(stable) if stable else None
+        known = self.gather_without_disk(desired)
+        return replace(known, has=self.has, is_switched=self.has == NEW, stable_ended=stable_ended)
+
+    def gather_without_disk(self, desired: Desired) -> HostView:
+        """As `HostFacts.gather_without_disk`."""
         return HostView(
             self.name,
             self.labels,
-            self.has,
-            self.has == NEW,
-            self._outcome(desired),
-            self._outcome(stable) if stable else None,
-            "port closed" if self.is_sick else None,
-            not self.is_sick,
-            self.awaits_health and self.goal == NEW,
+            ended=self._outcome(desired),
+            sickness="port closed" if self.is_sick else None,
+            is_healthy=not self.is_sick,
+            awaits_health=self.awaits_health and self.goal == NEW,
             is_held=self.is_held,
         )
 
@@ -456,6 +479,15 @@ class Fleet:
         if decision.state is not state:
             self.ensemble.apply(change_writes(root, state, self.ensemble.nodes[root].version, decision, "now"))
         return decision.why
+
+    def lose_ensemble(self, seconds: float) -> None:
+        """No server answers for so long; then all have their connections again, and every session has lasted."""
+        self.now += seconds
+        for host in self.hosts:
+            if host.is_up and host.session and host.part:
+                host.session.connections += 1
+                host.part.mark_stale()
+                host.wake()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let time pass."""

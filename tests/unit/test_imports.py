@@ -68,7 +68,8 @@ the packages that it needs, and those that they need. P11 of the bench measures 
 """
 
 PLUGIN_ORDER = (
-    {"doc_fragments", "module_utils", "plugin_utils/terminal"},
+    {"doc_fragments", "module_utils"},
+    {"plugin_utils/terminal"},
     {
         *("plugin_utils/registry", "plugin_utils/content", "plugin_utils/progress", "plugin_utils/attendance"),
         "plugin_utils/fleet_limit",
@@ -303,6 +304,17 @@ def test_what_a_program_without_ansible_shares_is_one_file_and_needs_no_ansible(
 def test_records_need_nothing_but_the_standard_library_and_names(part: str, known: set[str]) -> None:
     assert libraries_of(part) == set()
     assert PLUGIN_NEIGHBOURS[part] == known
+
+
+def test_the_rules_of_a_rollout_know_neither_a_clock_nor_chance_nor_anything_outside() -> None:
+    rules = closure(PLUGIN_NEIGHBOURS, "module_utils/rollout_rules")
+    assert {"module_utils/rollout_verbs", "module_utils/rollout_plan", "module_utils/records"} <= rules
+    pure = {"__future__", "collections", "dataclasses", "functools", "json", "re", "typing", "urllib.parse"}
+    for part in rules:
+        names = [name for name in imports(PLUGINS, COLLECTION, part) if not name.startswith("ansible_collections.")]
+        assert {name.rpartition(".")[0] or name for name in names} <= {*pure, "collections.abc"}, part
+        called = {getattr(node, "id", "") for node in ast.walk(ast.parse((PLUGINS / f"{part}.py").read_bytes(), part))}
+        assert not called & {"open", "input", "print"}, part
 
 
 @pytest.mark.parametrize("part", MOST_FILES)

@@ -87,15 +87,15 @@ def _address(registration: Registration) -> str:
 
 
 def _host(name: str, registrations: Sequence[Registration]) -> Host:
-    services = [
-        {key[3:]: value for key, value in registration.variables.items() if key in _SERVICE_KEYS}
-        for registration in registrations
-    ]
+    services: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for registration in registrations:  # a registry that is named twice has each of its znodes twice
+        service = {key[3:]: value for key, value in registration.variables.items() if key in _SERVICE_KEYS}
+        services.setdefault((service["path"], service["port"]), service)
     groups = list(dict.fromkeys(registration.group for registration in registrations))
     variables: dict[str, Any] = {}
     for registration in registrations:  # the first one's; what only another says is said too
         variables = {**registration.variables, **variables}
-    return Host(name, groups, {**variables, "zk_services": services})
+    return Host(name, groups, {**variables, "zk_services": list(services.values())})
 
 
 def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,16 +62,22 @@ HEADER = Row("server", "state", "serves", "back to", "since (UTC)", "")
 
 
 def headline(result: Mapping[str, Any], app: str) -> str:
-    """Which application goes from what to what, by whom; empty where nothing is known to be published."""
+    """Which application goes from what to what, by whom; empty where nothing is known to be published.
+
+    A commit that was desired already is published again.
+    """
     if not result.get("commit_id"):
         return ""
     release, rollout = result.get("release") or {}, result.get("rollout") or {}
     before = (result.get("before") or {}).get("commitId") or rollout.get("from")
-    way = [_named(commit_id, one) for commit_id, one in ((before, result.get("before") or {}),) if commit_id]
-    way.append(_named(result["commit_id"], release))
+    way = _named(result["commit_id"], release)
+    if before and before != result["commit_id"]:
+        way = f"{_named(before, result.get('before') or {})} -> {way}"
+    elif before and result.get("changed"):
+        way = f"{way} again"
     ref = release.get("ref") if release.get("ref") != release.get("commitId") else None
     who = ", ".join(plain(one) for one in (release.get("publisher"), ref) if one)
-    return "  ".join(filter(None, [plain(app.rpartition("/")[2]), " -> ".join(dict.fromkeys(way)), who and f"({who})"]))
+    return "  ".join(filter(None, [plain(app.rpartition("/")[2]), way, who and f"({who})"]))
 
 
 def ending(result: Mapping[str, Any]) -> str:

@@ -47,8 +47,8 @@ class Show:
         self.tell([headline(result, self._app), result.get("without_steps", ""), goes_on])
 
     def tell(self, lines: Iterable[str], color: str | None = None) -> None:
-        """Print some lines."""
-        text = "\n".join(filter(None, lines))
+        """Print some lines, in each of which others may have written."""
+        text = "\n".join(map(plain, filter(None, lines)))
         if text and not self._silent:
             say(text, color)
 
@@ -71,7 +71,7 @@ class Show:
             else:
                 self.tell([*listed_reasons(told, width), *outlook(result)])
                 self.tell([end], constants.COLOR_OK)
-        return {**result, "report": list(filter(None, [headline(result, self._app), *report(result, now)]))}
+        return {**result, "report": [*map(plain, filter(None, [headline(result, self._app), *report(result, now)]))]}
 
     def _failures(self, result: Mapping[str, Any]) -> list[str]:
         """What those have come to that failed since the last line; who has proved it is in the table."""

@@ -20,7 +20,10 @@ from pathlib import Path
 
 EMPTY = "snapshot.0"
 """What a member writes when it starts for the first time."""
-SETTINGS = ("dataDir", "dataLogDir", "sslQuorum", "portUnification")
+SETTINGS = (
+    *("dataDir", "dataLogDir", "sslQuorum", "portUnification"),
+    *("quorum.auth.enableSasl", "quorum.auth.learnerRequireSasl", "quorum.auth.serverRequireSasl"),
+)
 PLACEHOLDER = re.compile(r"replace this text")
 """What the Debian package's example has for a myid; a link to it is in the package's data directory."""
 

@@ -159,6 +159,28 @@ def test_no_more_releases_stay_on_disk_than_are_kept(
     assert sorted(os.listdir(agent.base / ".zoo/releases")) == sorted(commits[-2:])
 
 
+def test_a_release_that_can_not_be_removed_is_in_the_status_until_a_deployment_has_removed_it(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    agent = agents(keep_releases=2).start()
+    agent.wait_outcome(release())
+    oldest = agent.base / ".zoo/releases" / repository.head
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", oldest], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    told = [f"an old release can't be removed, tried again with the next deployment: {oldest}"]
+    try:
+        for number in range(2):
+            repository.commit({"index.html": f"{number}\n"})
+            agent.wait_outcome(release())
+        wait_for(lambda: agent.status.get("troubles") == told, "it is told")
+    finally:
+        subprocess.run(["umount", "-l", oldest], check=True)
+    repository.commit({"index.html": "last\n"})
+    agent.wait_outcome(release())
+    wait_for(lambda: "troubles" not in agent.status, "it is removed")
+    assert not oldest.exists()
+
+
 def test_what_can_not_be_removed_from_staging_is_in_the_status_until_it_is_gone_and_is_in_nobodys_way(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:

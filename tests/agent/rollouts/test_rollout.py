@@ -155,6 +155,23 @@ def is_active(status: Change, generation: int) -> bool:
     return (found["state"], found.get("generation")) == ("active", generation)
 
 
+def test_a_host_keeps_its_place_until_it_has_been_healthy_for_as_long_as_the_plan_says(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
+) -> None:
+    agents = fleet(2)
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    made = rollout(**{"from": first, "minHealthy": 3600})
+    wait_for(lambda: second in lives(agents), "one has it")
+    host, other = sorted(agents, key=lambda agent: agent.live() != second)
+    assert host.wait_outcome(made.generation)["state"] == "active"
+    for agent in (host, other) * 2:
+        agent.control("retry")  # is answered by another turn of its loop
+    assert (made.entries, other.live()) == ({host.name: "admitted"}, first)
+    made = rollout(**{"from": first, "minHealthy": 0.5})
+    made.wait("done")
+    assert lives(agents) == {second}
+
+
 def test_a_step_soaks_before_the_next_is_open(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
 ) -> None:
@@ -615,6 +632,37 @@ def test_a_rollback_amid_a_rollout_takes_all_back_that_have_the_release_and_thos
     assert lives(agents) == {first}
     assert {agent.wait_outcome(generation)["state"] for agent in agents} == {"active"}
     assert made.state["phase"] == "running", "nobody goes on with it"
+
+
+def test_a_host_that_is_not_healthy_goes_back_while_another_has_the_only_place(
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    registered: dict[str, Any],
+    service: Service,
+    blocked: Blocked,
+) -> None:
+    service.open()
+    ill = agents(name="ill", **registered).start()
+    others = [agents(name=f"web{number}", hooks={"before_activate": blocked.hook}).start() for number in range(2)]
+    for commit_id in (repository.head, repository.commit({"index.html": "second\n"})):
+        generation = release(commit_id)
+        for agent in (ill, *others):
+            agent.wait_outcome(generation)
+    first, second = repository.git("rev-parse", "HEAD~").strip(), repository.head
+    assert ill.control("hold", "--reason", "until another is on its way").returncode == 0
+    service.close()
+    wait_for(lambda: "check fails" in ill.log, "it is ill")
+    blocked.close()
+    made = Rollout(ill.zk, ill.app, release(first, rolledBackFrom=second, rollout={**QUICK, "maxInFlight": 1}))
+    blocked.wait_admitted(made, others)
+    assert ill.control("release").returncode == 0
+    wait_for(lambda: ill.live() == first, "it goes back")
+    assert lives(others) == {second}
+    service.open()
+    blocked.open()
+    made.wait("done")
+    assert lives([ill, *others]) == {first}
 
 
 def test_agents_that_may_only_read_what_is_published_go_back_by_themselves(

@@ -17,6 +17,8 @@ FILES = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
 MODULE = ROOT / "plugins/modules/zk_ensemble_info.py"
 SECRET = "a word of the tests"
 """The password of the SASL user `publisher`."""
+MEMBERS_SECRET = "the members' word of the tests"
+"""The password of the members."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class Member:
     """A host with ZooKeeper."""
 
     host: Host
+    secured: bool = False
 
     @property
     def tls(self) -> bool:
-        """Whether it has a port for clients with TLS, and no other."""
-        return self.host.name.startswith("new")
+        """Whether it is asked at its port for clients with TLS."""
+        return self.secured or self.host.name.startswith("new")
 
     @property
     def port(self) -> int:
@@ -68,12 +71,12 @@ class Ensemble:
         if not self.members[0].tls:
             return {}
         sasl = {"mechanism": "DIGEST-MD5", "username": "publisher", "password": SECRET}
-        return {**self.certificates, "sasl_options": sasl}
+        return {**self.certificates(), "sasl_options": sasl}
 
-    @property
-    def certificates(self) -> dict[str, Any]:
-        """The part of that which is TLS."""
-        names = {"ca": "ca.pem", "certfile": "client.crt", "keyfile": "client.key"}
+    @staticmethod
+    def certificates(name: str = "client") -> dict[str, Any]:
+        """The part of that which is TLS, with the certificate of this name."""
+        names = {"ca": "ca.pem", "certfile": f"{name}.crt", "keyfile": f"{name}.key"}
         return {"use_ssl": True, **{option: str(FILES / name) for option, name in names.items()}}
 
     def status(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Run:
         return {host: int(number) for host, number in CHANGED.findall(self.output) if number != "0"}
 
 
-def apply(*words: str, **variables: int | str) -> Run:
+def apply(*words: str, **variables: int | str | list[str]) -> Run:
     """Run it with words of the command line, and variables that come before all others."""
     done = subprocess.run(
         [*COMMAND, "-i", str(FILES / "inventory"), "-e", json.dumps(variables), *words],

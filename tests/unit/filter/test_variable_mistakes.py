@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.zoo.deploy.plugins.filter.variable_mistakes import FilterModule, variable_mistakes
 from support.playbook import ROOT
 
 SPECIFICATIONS: dict[str, Any] = {
     name: option
-    for role in ("watcher", "git_hook")
+    for role in ("watcher", "git_hook", "zookeeper", "loadbalancer")
     for name, option in yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())[
         "argument_specs"
     ]["main"]["options"].items()
@@ -29,7 +30,15 @@ FILE = {"znode": "/x", "dest": "/srv/x"}
         ("watcher_services", None, []),
         ("watcher_hooks", {"after_activate": ["true"], "before_activate": None}, []),
         ("watcher_files", [FILE], []),
-        ("watcher_hosts", {"a": 1}, []),  # Ansible checks it
+        ("watcher_hosts", {"a": 1}, ['watcher_hosts: expected a value of the type list, got {"a": 1}']),
+        ("watcher_hosts", "zk1:2181,zk2:2181", []),
+        ("watcher_log_level", "loud", ['watcher_log_level: expected one of debug, info, warning, error, got "loud"']),
+        (
+            "watcher_allowed_schemes",
+            ["ssh", "ftp"],
+            ['watcher_allowed_schemes: expected some of https, ssh, git, http, file, got ["ssh", "ftp"]'],
+        ),
+        ("zookeeper_sasl_users", "hidden", ["zookeeper_sasl_users: expected a value of the type dict"]),
         (
             "watcher_services",
             [{"pth": "/service/x", "port": 80}],
@@ -77,7 +86,21 @@ FILE = {"znode": "/x", "dest": "/srv/x"}
     ],
 )
 def test_each_mistake_is_a_line_that_names_the_place(variable: str, value: Any, mistakes: list[str]) -> None:
-    assert variable_mistakes({variable: value}, SPECIFICATIONS) == mistakes
+    assert variable_mistakes({variable: value}, {variable: SPECIFICATIONS[variable]}) == mistakes
+
+
+def test_a_variable_that_is_required_is_missing_where_it_is_not_set() -> None:
+    assert variable_mistakes({}, SPECIFICATIONS) == ["git_hook_repository is missing"]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "text", "7", "no", "a=1", 7, 7.5, True, [], ["a", 1], [{}], {}, {"a": 1}], ids=repr
+)
+def test_what_ansible_would_refuse_is_refused_before_and_nothing_else_is(value: Any) -> None:
+    for name, option in SPECIFICATIONS.items():
+        if "options" not in option and not (value is None and option.get("required")):
+            refused = ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
+            assert bool(variable_mistakes({name: value}, {name: option})) == bool(refused), (name, refused)
 
 
 def test_what_has_options_of_its_own_is_not_checked_by_ansible_which_would_print_all_of_the_specification() -> None:

@@ -39,6 +39,15 @@ def test_a_failure_does_nothing_to_a_terminal(module: ZnodeModule, capsys: pytes
     assert (said["failed"], said["msg"], said["path"]) == (True, HARMLESS, "/a  b")
 
 
+def test_what_a_result_says_to_a_person_does_nothing_to_a_terminal(
+    module: ZnodeModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        module.exit_json(msg=ODD, foreseen=[ODD], degraded=[], value=ODD)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["msg"], said["foreseen"], said["degraded"], said["value"]) == (HARMLESS, [HARMLESS], [], ODD)
+
+
 def test_an_option_that_is_refused_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with patch_module_args({"state": "\x9b2J"}), pytest.raises(SystemExit):
         ZnodeModule(argument_spec={"state": {"type": "str", "choices": ["present"]}})

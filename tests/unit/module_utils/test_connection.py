@@ -1,11 +1,15 @@
-"""Which errors more time could solve."""
+"""Which errors more time could solve, and what an older kazoo can't do."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from kazoo.client import KazooClient
 from kazoo.exceptions import AuthFailedError, ConnectionClosedError, ConnectionLoss, NoAuthError, SessionExpiredError
 from kazoo.handlers.threading import KazooTimeoutError
 
+from ansible_collections.zoo.deploy.plugins.module_utils import connection
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ConnectError, ZooKeeperError, is_outage
 
 
@@ -31,3 +35,26 @@ def test_an_outage_is_an_ensemble_that_does_not_answer_and_no_refusal(
     with pytest.raises(error) as raised:
         raise error("it failed") from cause
     assert is_outage(raised.value) is passing
+
+
+class OlderKazoo(KazooClient):
+    """One of before 2.11, which knows no `check_hostname`."""
+
+    def __init__(self, hosts: str = "127.0.0.1:2181", **options: Any) -> None:
+        assert "check_hostname" not in options
+        super().__init__(hosts, **options)
+
+
+TLS = {"hosts": "zk1:2281", "connect_timeout": 10.0, "tls": True, "tls_verify": True, "tls_check_hostname": True}
+
+
+@pytest.mark.parametrize("unchecked", [{"tls_check_hostname": False}, {"tls_verify": False}, {"tls": False}])
+def test_a_kazoo_that_can_not_check_host_names_is_refused_where_they_are_to_be_checked_and_serves_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, unchecked: dict[str, bool]
+) -> None:
+    assert list(connection.mistakes(TLS)) == []
+    monkeypatch.setattr(connection, "KazooClient", OlderKazoo)
+    (mistake,) = connection.mistakes(TLS)
+    assert str(mistake) == "tls_check_hostname: this kazoo can't do it; install 2.11 or later, or set it to false"
+    assert list(connection.mistakes({**TLS, **unchecked})) == []
+    assert isinstance(connection.make_client({**TLS, **unchecked}), OlderKazoo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_a_server_is_asked_for_a_commit_where_it_leaves_out_the_files_and_for_no
         subject_of.cache_clear()
         assert subject_of(url, repository.head) == "change"
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_server_is_not_asked_for_more_where_what_it_has_said_is_not_to_be_read(
+    repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    repository.git("config", "uploadpack.allowFilter", "true")
+    monkeypatch.setattr(git_subject, "open", fail, raising=False)
+    with git_daemon(repository) as url:
+        assert subject_of(url, repository.head) is None
+    assert repository.path.with_name("daemon.log").read_text().count("Request upload-pack") == 1
 
 
 def test_an_ssh_server_is_not_asked(repository: GitRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

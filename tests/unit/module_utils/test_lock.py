@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kazoo.exceptions import NoAuthError
 
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
     Lock,
@@ -17,8 +19,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
     parse_duration,
     parse_moment,
     plan_lock,
+    read_lock,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 
 PATH = "/app/lock"
 NOW = datetime(2026, 11, 29, 8, tzinfo=timezone.utc)
@@ -46,6 +49,18 @@ def test_a_znode_without_a_value_locks_nobody_out() -> None:
         assert not free.holds(NOW)
         assert free.to_object(NOW) is None
         assert free.describe(NOW) == "not locked"
+
+
+def test_a_lock_of_which_not_even_the_version_may_be_seen_counts_as_one() -> None:
+    # From ZooKeeper 3.9 on `exists` is refused too.
+    def refuse(_path: str) -> None:
+        raise NoAuthError
+
+    client = SimpleNamespace(sync=lambda path: path, get=refuse, exists=refuse)
+    hidden = read_lock(client, AppPaths("/app"))
+    assert (hidden.version, hidden.readable, hidden.holds(NOW)) == (-1, False, True)
+    assert hidden.problem is not None
+    assert "permission denied" in hidden.problem
 
 
 def test_a_lock_is_read_as_it_was_written_with_what_is_not_known() -> None:

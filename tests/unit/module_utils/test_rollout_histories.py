@@ -545,9 +545,9 @@ class History:
         for _round in range(3 * len(self.plan.steps) + 6 * len(self.hosts) + 10):
             before = self.version
             for name, host in self.hosts.items():
-                self.ask_as(name)
                 if not host.is_stuck:
                     self.come_to_as(name)
+                self.ask_as(name)
             self.count()
             if self.state.phase == SOAKING:
                 self.now += 100.0

@@ -26,3 +26,8 @@ def test_what_is_read_as_json_has_nothing_between(
     say("3 of 5 have proved it")
     said = capsys.readouterr()
     assert (said.out, said.err) == (("3 of 5 have proved it\n", "") if output else ("", "3 of 5 have proved it\n"))
+
+
+def test_no_line_does_anything_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("web1\x1b[2J\u202e\nlocked")
+    assert capsys.readouterr().out == "web1?[2J?\nlocked\n"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from support.repository import GitRepository
+
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "git_hook" / "files" / "program"
 OUTCOMES = {
     "pre-receive": "the push is refused, because it could not be published",
@@ -179,3 +181,19 @@ say("a\\x1b[2J\\nb")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "zoo.deploy: a?[2J b\n"
+
+
+def test_a_subject_is_what_was_written_whatever_the_encoding_of_the_repository(repository: GitRepository) -> None:
+    repository.git("config", "i18n.commitEncoding", "ISO-8859-1")
+    message = repository.path / "message"
+    message.write_bytes("größer".encode("iso-8859-1"))
+    repository.git("commit", "--allow-empty", "-qF", str(message))
+    script = f"""
+import sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook.push import subject
+print(ascii(subject("HEAD")))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=repository.path, capture_output=True, text=True, check=True)
+    assert done.stdout == "'gr\\xf6\\xdfer'\n"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.name != "role_variables")
 ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.MULTILINE)
 
 
@@ -22,6 +22,12 @@ def options(role: str) -> dict[str, dict[str, Any]]:
 
 def test_the_roles_are_found() -> None:
     assert ROLES == ["git_hook", "loadbalancer", "watcher", "zookeeper"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_depends_on_the_one_that_checks_its_variables(role: str) -> None:
+    meta = yaml.safe_load((ROOT / "roles" / role / "meta" / "main.yml").read_text())
+    assert meta["dependencies"] == [{"role": "zoo.deploy.role_variables", "vars": {"role_variables_of": role}}]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -72,3 +72,11 @@ def test_each_line_of_a_record_has_the_priority_of_its_level(level: str, priorit
 
 def test_a_descriptor_that_is_closed_is_no_journal() -> None:
     assert not is_journal(-1)
+
+
+def test_a_warning_that_can_not_be_written_is_lost_and_ends_nothing() -> None:
+    """The apply process warns where it passes a mirror over, and then has to ask the repository itself."""
+    program = f"{WARN}\nprint('gone on')"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, stderr=full)
+    assert done.stdout == b"gone on\n"

@@ -65,6 +65,12 @@ def _level(progress: Progress) -> int:
     return logging.DEBUG if begins else logging.INFO
 
 
+def _with_first(what: str, paths: Sequence[Path]) -> list[str]:
+    """A line that names the first of these paths, where there are any, and how many there are."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return [f"{what}: {paths[0]}{more}"] if paths else []
+
+
 class Convergence:
     """Runs one deployment, or proof, at a time. Used by the loop alone; what runs leaves its progress in the inbox."""
 
@@ -108,13 +114,18 @@ class Convergence:
 
     @property
     def troubles(self) -> list[str]:
-        """A line where something is left in the staging directory: only another user can remove it."""
+        """What is left in the staging directory, which only another user can remove, and of earlier releases."""
         left = [path for path in self._left if os.path.lexists(path)]
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        return [f"left in the staging directory, remove by hand: {left[0]}{more}"] if left else []
+        staged = [path for path in left if path.parent == self._layout.staging]
+        # One that was published again is in use.
+        old = [path for path in left if path not in staged and path.name != self._board.status.commit_id]
+        return [
+            *_with_first("left in the staging directory, remove by hand", staged),
+            *_with_first("an old release can't be removed, tried again with the next deployment", old),
+        ]
 
     def note_left(self, paths: Sequence[Path]) -> None:
-        """Take over what could not be removed from the staging directory."""
+        """Take over what could not be removed of the staging directory, and of earlier releases."""
         self._left = paths
 
     @property
@@ -283,6 +294,11 @@ class Convergence:
         if not self._goal.is_for(desired) or (self.deployment is not None and self._proved is not None):
             return self._known_failure(desired)
         return None if self.deployment is not None else self._outcome(desired)
+
+    def known_outcome_of(self, desired: Desired) -> tuple[str, str | None] | None:
+        """The same, as far as this agent has it in its memory."""
+        is_at_it = self._goal.is_for(desired) and self.deployment is None
+        return self._goal.outcome if is_at_it else None
 
     def awaits_health(self, desired: Desired) -> bool:
         """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""

@@ -90,6 +90,10 @@ class TransientFileError(FileError):
     """A file can't be made to match its znodes now; what stands in the way may pass, so it is tried again."""
 
 
+class KilledFileError(TransientFileError):
+    """A command that had to look at a file's new contents was killed: the host may be short of memory."""
+
+
 class UnexpectedFileError(TransientFileError):
     """A mistake of the agent's own shows at this file: it stops no other, and is tried again like a full disk."""
 

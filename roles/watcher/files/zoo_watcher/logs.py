@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -48,9 +49,10 @@ def set_up_log(level: str) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Warn on standard error, as a line of the log, in a process that has none of its own."""
+    """Warn on standard error, as a line of the log, in a process that has none of its own; lost on a full disk."""
     record = logging.LogRecord("", logging.WARNING, "", 0, text, None, None)
-    print(_formatter().format(record), file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):
+        print(_formatter().format(record), file=sys.stderr)  # noqa: T201
 
 
 def print_error(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def test_the_service_comes_back_at_boot_and_is_shut_in(old: Ensemble, new: Ensem
         assert member.run("systemctl", "is-enabled", "zookeeper") == "enabled"
         exposure = member.run("systemd-analyze", "security", "--no-pager", "zookeeper").splitlines()[-1]
         assert float(exposure.split()[-3]) < 2, exposure
+
+
+def test_no_word_but_srvr_is_answered_and_there_is_no_admin_server(old: Ensemble) -> None:
+    address = old.members[0].host.address
+    with socket.create_connection((address, 2181), timeout=5) as connection:
+        connection.sendall(b"conf")
+        assert connection.recv(100).startswith(b"conf is not executed because it is not in the whitelist")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address, 8080), timeout=5)
 
 
 def test_the_archive_is_what_runs_where_one_is_given(new: Ensemble) -> None:

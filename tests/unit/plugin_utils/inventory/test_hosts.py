@@ -23,6 +23,18 @@ def test_one_name_at_one_address_is_one_host_in_the_groups_of_both() -> None:
     assert [service["port"] for service in hosts[0].variables["zk_services"]] == [80, 81, 82]
 
 
+def test_a_registry_that_is_named_twice_has_each_znode_once_in_a_host_that_is_in_the_groups_of_both() -> None:
+    bee, other = entry("a", "10.0.0.1", "bee"), entry("a", "10.0.0.1", "bee", 81)
+    cee = ("a", bee[1]._replace(group="cee"))
+    (host,) = merge([bee, cee, other], {})[0]
+    assert host.groups == ["bee", "cee"]
+    # A broker's znode has as many as its listeners have ports.
+    assert [(service["path"], service["port"]) for service in host.variables["zk_services"]] == [
+        ("/bee/a", 80),
+        ("/bee/a", 81),
+    ]
+
+
 def test_what_only_some_of_a_hosts_entries_say_is_said_of_the_host_and_its_role_of_each_entry() -> None:
     web, member, replica = (entry("a", "10.0.0.1", group) for group in ("web", "one", "two"))
     member[1].variables.update(zk_role="leader", zk_stale=True)
@@ -84,4 +96,6 @@ def test_hosts_that_differ_are_never_merged_and_no_registration_is_lost(
     for host in hosts:
         assert {service["address"] for service in host.variables["zk_services"]} == {host.variables["zk_address"]}
     served = [(one["address"], one["port"], one["path"]) for host in hosts for one in host.variables["zk_services"]]
-    assert sorted(served) == sorted((address, port, f"/{group}/{name}") for name, address, group, port in given_entries)
+    assert sorted(served) == sorted(
+        {(address, port, f"/{group}/{name}") for name, address, group, port in given_entries}
+    )

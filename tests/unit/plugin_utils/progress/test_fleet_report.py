@@ -75,6 +75,14 @@ def cells(line: str) -> list[str]:
             'shop  2222222222 "one" -> 9999999999 "breaks health"  (op@ctl, main)',
         ),
         ({"commit_id": DESIRED, "before": {"commitId": DESIRED}}, "shop  9999999999"),
+        (
+            {"commit_id": DESIRED, "changed": False, "before": {"commitId": DESIRED}, "release": {"subject": "fix"}},
+            'shop  9999999999 "fix"',
+        ),
+        (
+            {"commit_id": DESIRED, "changed": True, "before": {"commitId": DESIRED}, "release": {"subject": "fix"}},
+            'shop  9999999999 "fix" again',
+        ),
         ({"commit_id": DESIRED, "rollout": {"from": BEFORE}}, "shop  2222222222 -> 9999999999"),
         # A ref that is the commit itself says nothing more.
         ({"commit_id": DESIRED, "release": {"ref": DESIRED, "commitId": DESIRED}}, "shop  9999999999"),

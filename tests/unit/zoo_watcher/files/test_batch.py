@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.errors import MOST_KILLED, FileError, TransientFileError
 from zoo_watcher.files import batch as batches
 from zoo_watcher.files.actions import Actions
 from zoo_watcher.files.batch import Batch
@@ -58,6 +58,22 @@ def test_a_new_value_is_written_and_pending_until_its_action_has_run(host: Host)
     assert host.apply(value(b"one")) == "pending"
     assert host.dest.read_bytes() == b"one"
     assert (host.journal.pending, host.journal.created) == ({host.file.dest}, {host.file.dest: {""}})
+
+
+def test_a_value_whose_validate_is_killed_each_time_is_given_up_as_an_action_is(host: Host) -> None:
+    host.state.file = replace(host.file, validate=("sh", "-c", "kill -9 $$"))
+
+    def tries(snapshot: Snapshot) -> list[bool]:
+        """Whether it is tried again after each of some tries."""
+        return [host.apply(snapshot) == "failed" and host.state.retry_at is not None for _time in range(MOST_KILLED)]
+
+    again = [True] * (MOST_KILLED - 1)
+    assert tries(value(b"one")) == [*again, False]
+    assert "ended with status -9" in str(host.state.problem)
+    assert tries(value(b"two", 12)) == [*again, False], "of another value nothing is known yet"
+    host.state.file = host.file
+    assert host.apply(value(b"three", 13)) == "pending"
+    assert host.dest.read_bytes() == b"three"
 
 
 def test_a_file_that_matches_is_adopted_without_a_write_or_an_action(host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from zoo_watcher.files import reconciler as reconcilers
 from zoo_watcher.files.reconciler import FileReconciler
 from zoo_watcher.files.snapshot import Snapshot
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.zookeeper.session import Session, Znode
 
 Start = Callable[[], FileReconciler]
@@ -25,13 +27,18 @@ SESSION = SimpleNamespace(usable=True, mark=lambda: 10, catch_up=lambda: 10)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the thread of an agent with one file."""
+def reconciler(tmp_path: Path) -> FileReconciler:
+    """The thread of an agent with one file, which is not started."""
     layout = Layout(tmp_path / "base")
     layout.make()
     files = [{"znode": "/a", "dest": str(tmp_path / "a.conf")}]
     config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "files": files})
-    reconciler = FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
+    return FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
+
+
+@pytest.fixture
+def start(reconciler: FileReconciler) -> Iterator[Start]:
+    """Starts it."""
 
     def begin() -> FileReconciler:
         reconciler.start()
@@ -158,3 +165,19 @@ def test_nothing_is_done_until_what_a_server_has_refused_is_asked_for_again(
     monkeypatch.setattr(SESSION, "mark", lambda: 10)
     monkeypatch.setattr(reconcilers, "take", answer)
     wait_for((tmp_path / "a.conf").exists, "it goes on")
+
+
+def test_a_thread_that_can_not_be_started_leaves_no_other_behind(
+    reconciler: FileReconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = Thread.start, set(threading.enumerate())
+
+    def start_all_but_one(thread: Thread) -> None:
+        if thread is reconciler:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(Thread, "start", start_all_but_one)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        reconciler.start()
+    wait_for(lambda: set(threading.enumerate()) <= before, "none is left")

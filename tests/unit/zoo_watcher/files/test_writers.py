@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,3 +132,32 @@ def test_a_validate_that_somebody_else_has_killed_refuses_no_value_for_good(
     with pytest.raises(FileError) as caught:
         validate(file, file.dest, 0.5)
     assert isinstance(caught.value, TransientFileError) == may_pass
+
+
+def test_somebody_elses_files_where_a_file_belongs_are_named(tmp_path: Path) -> None:
+    dest = tmp_path / "conf.d"
+    (dest / "x").mkdir(parents=True)
+    (dest / "x/foreign").touch()
+    file = ManagedFile("/a", str(dest), "directory", on_delete="remove")
+    writer = DirectoryWriter(file, {"": b"", "x": b"one"}, {"x/", "x/y"}, tmp_path / "proof", 10)
+    assert writer.differs()
+    writer.prepare()
+    with pytest.raises(TransientFileError, match=r"^a directory is at x, where a file belongs: move it away$"):
+        writer.commit()
+    assert (dest / "x/foreign").exists()
+
+
+def test_what_is_wrong_with_one_file_of_a_directory_is_told_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "conf.d"
+    writer = directory_writer(dest)
+    assert writer.differs()
+    writer.prepare()
+
+    def refuse(source: str, target: str, **_keys: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(TransientFileError, match=rf"^{dest}/sub/a\.conf: Operation not permitted$"):
+        writer.commit()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +30,19 @@ def test_a_command_runs_also_where_no_temporary_file_can_be_made(monkeypatch: py
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     ended = command.run(["/bin/sh", "-c", "echo said; exit 3"], 10)
     assert ended == ("ended with status 3", "said\n")
+
+
+def test_a_command_may_say_something_also_where_the_disk_of_temporary_files_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file can be made there, and nothing be written into it: what is well, and says so, would end with a failure."""
+    full = os.memfd_create("full", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(full, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    with os.fdopen(full, "w+b") as file:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: file)
+        monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=3, f_frsize=4096))
+        ended = command.run(["/bin/sh", "-c", "echo all is well"], 10)
+    assert ended == (None, "all is well\n")
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from socketserver import TCPServer, ThreadingMixIn
+from socketserver import TCPServer
 from types import SimpleNamespace
 from urllib.request import urlopen
 
@@ -84,14 +84,33 @@ def test_one_client_too_many_is_hung_up_on_at_once_and_the_others_give_their_pla
 def test_a_place_is_free_again_where_no_thread_could_be_started_for_it(
     port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
+    def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(scrapes._Handler, "timeout", 3600)
     with monkeypatch.context() as broken:
-        broken.setattr(ThreadingMixIn, "process_request", fail)
+        broken.setattr(scrapes.Thread, "start", fail)
         for _client in range(5):
             assert connect().recv(1) == b""
     assert b"example 7.0" in scrape(port)
+
+
+@pytest.mark.parametrize("where", ["get_request", "verify_request"])
+def test_a_moment_without_memory_does_not_end_what_answers(
+    port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    lacked: list[str] = []
+
+    def lack(*_arguments: object) -> None:
+        lacked.append(where)
+        raise MemoryError
+
+    monkeypatch.setattr(scrapes, "REFUSED", 0.05)
+    with monkeypatch.context() as broken:
+        broken.setattr(TCPServer, where, lack)
+        connect()
+        wait_for(lambda: lacked, "a client was not accepted for want of memory")
+    wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")
 
 
 def test_no_name_is_looked_up_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def deployment(tmp_path: Path, told: list[Progress | None], monkeypatch: pytest.
         config, KnownJournal(Layout(config.base).journal), release, 7, 1, Health([], lambda: None), told.append
     )
     made.course.layout.make()
-    monkeypatch.setattr(made.handshake, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(made.handshake, "sleep", lambda _seconds: made.handshake.check())
     return made
 
 
@@ -394,21 +394,44 @@ def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
 
 
-def test_a_journal_that_may_not_be_read_is_not_overwritten(
+def test_a_journal_that_may_not_be_read_is_waited_for_and_nothing_is_forgotten(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment.course.layout.journal.write_text("another user's")
+    stage(deployment, COMMIT)
+    journal = deployment.course.layout.journal
+    ReleaseJournal().with_healthy(OLD, "site", 5).save(journal)
+    real, refusals = ReleaseJournal.read, [1, 2]
+
+    def refuse_twice(path: Path) -> ReleaseJournal:
+        if refusals:
+            refusals.pop()
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(ReleaseJournal, "read", refuse_twice)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    waits = [progress.message for progress in told if progress and progress.retry == "disk"]
+    assert len(waits) == 2
+    assert all(str(text).startswith(f"looking at what is here: {journal} Permission denied; tried") for text in waits)
+    assert ReleaseJournal.load(journal).healthy == (COMMIT, OLD)
+
+
+def test_a_deployment_that_waits_for_its_journal_is_ended_by_a_newer_release(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = deployment.course.layout.journal
+    journal.write_text("another user's")
 
     def refuse(path: Path) -> ReleaseJournal:
+        deployment.cancel()
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(ReleaseJournal, "read", refuse)
     deployment.run()
-    assert outcome(told) == (
-        "failed",
-        f"looking at what is here: {deployment.course.layout.journal} Permission denied",
-    )
-    assert deployment.course.layout.journal.read_text() == "another user's"
+    assert told[-1] is None
+    assert not any(progress.state == "failed" for progress in told if progress)
+    assert journal.read_text() == "another user's"
 
 
 def test_a_full_disk_under_a_rollback_is_waited_out(

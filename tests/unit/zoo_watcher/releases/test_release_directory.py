@@ -62,7 +62,7 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
 
 
 def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
-    assert prune(layout, frozenset({NEW})) == []
+    assert prune(layout, frozenset({NEW})) == {}
     assert layout.staged() == [NEW]
     assert list(layout.staging.iterdir()) == []
     assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
@@ -85,7 +85,7 @@ def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail)
-    assert prune(layout, frozenset({NEW})) == [f"{layout.release(OLD)}: Device or resource busy"]
+    assert prune(layout, frozenset({NEW})) == {layout.release(OLD): "Device or resource busy"}
     assert sorted(layout.staged()) == [OLD, NEW]
     assert layout.manifest(OLD).exists()
 
@@ -100,6 +100,6 @@ def test_a_release_that_a_hook_has_made_read_only_is_removed_by_an_agent_that_is
     for directory in (inner, inner.parent, layout.release(OLD)):
         directory.chmod(mode)
     with other_user(layout.base):
-        assert prune(layout, frozenset({NEW, OTHER})) == []
+        assert prune(layout, frozenset({NEW, OTHER})) == {}
     assert sorted(layout.staged()) == [NEW, OTHER]
     assert list(layout.staging.iterdir()) == []

@@ -368,10 +368,15 @@ def test_an_object_that_has_rotten_on_the_disk_is_noticed(store: Repository, rep
     assert (tree / "big").read_text() == f"{text}more\n"
 
 
-def test_a_path_that_no_application_could_use_is_refused(store: Repository, repository: GitRepository) -> None:
-    commit_id = repository.nest(300, "d")
+@pytest.mark.parametrize(
+    ("levels", "name"), [(300, "d"), (20, "d" * 200), (20, "ü" * 100)], ids=["deep", "long", "long in bytes"]
+)
+def test_a_path_that_no_application_could_use_is_refused(
+    store: Repository, repository: GitRepository, levels: int, name: str
+) -> None:
+    commit_id = repository.nest(levels, [name])
     store.fetch(release(repository.url, commit_id))
-    with pytest.raises(DeployError, match=r"has a path of more than 200 directories or 3000 bytes: d/d/d/"):
+    with pytest.raises(DeployError, match=rf"has a path of more than 200 directories or 3000 bytes: {name[:2]}"):
         store.files(commit_id)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Union
+
+import pytest
 
 from support.simulated_fleet import NEW, OLD, URL
 from zoo_watcher.desired import Desired
@@ -14,8 +17,13 @@ from zoo_watcher.wire.rollout_events import Event
 from zoo_watcher.wire.rollout_phases import HALTED, RUNNING
 from zoo_watcher.wire.rollout_records import ADMITTED, LOST, begin
 
+Move = Callable[..., Union[Event, Wait]]
+LIVE = {"has": NEW, "is_switched": True}
 
-def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one() -> None:
+
+@pytest.fixture
+def move() -> Move:
+    """What a host that is told of a rollout does in a phase, with an entry; it is what the keys say."""
     facts: dict[str, Any] = {}
     release, stable = Release(URL, NEW, "site"), Release(URL, OLD, "site")
     state = begin(release, {"maxInFlight": 2}, stable, 3)
@@ -31,10 +39,19 @@ def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one() -
         host = part._look_at_host(view)  # type: ignore[arg-type]
         return next_move(view.state, view.state.parsed_plan(), entry, host)
 
-    live = {"has": NEW, "is_switched": True}
-    said = move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **live)
+    return move
+
+
+def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one(move: Move) -> None:
+    said = move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **LIVE)
     assert getattr(said, "outcome", None) == LOST
     assert getattr(move(HALTED, ADMITTED, takes_part=True, has=OLD), "outcome", None) == LOST
     move(HALTED, LOST, takes_part=True, has=OLD)
     move(RUNNING, ADMITTED, takes_part=True, has=OLD, is_busy=True)
-    assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **live) is Wait.IN_LINE
+    assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **LIVE) is Wait.IN_LINE
+
+
+def test_nor_of_one_that_was_promoted_before_it_could_say_that_it_gave_way(move: Move) -> None:
+    move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **LIVE)
+    assert move(RUNNING, ADMITTED, takes_part=True, has=OLD, is_busy=True) is Wait.IN_LINE
+    assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **LIVE) is Wait.IN_LINE

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, FakeSession, Fleet, SimulatedHost
+from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, URL, FakeSession, Fleet, Node, SimulatedHost
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.lookout import MOST
 from zoo_watcher.rollouts.turn import HostView, Wait, next_move
@@ -301,3 +302,107 @@ def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_
     fleet.run(100, until=lambda: fleet.state is not None and fleet.state.given_up >= 30)
     assert fleet.state
     assert fleet.state.given_up >= 30
+
+
+JUNK = b'{"state": "proved", "moves": "many"}'
+"""An entry that somebody else has written."""
+
+
+def make_unreadable(fleet: Fleet, parent: str, host: SimulatedHost, *, forbid: bool) -> None:
+    """Have nobody read what a host has in the rollout any more."""
+    path = f"{APP.rollout(GENERATION)}/{parent}/{host.name}"
+    assert path in fleet.ensemble.nodes
+    if forbid:
+        fleet.ensemble.forbidden.add(path)
+    else:
+        fleet.ensemble.nodes[path] = replace(fleet.ensemble.nodes[path], data=JUNK)
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_a_soak_ends_though_the_entry_of_a_host_that_is_gone_can_not_be_read(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "steps": [{"names": ["web0"], "soak": 30}], "maxInFlight": 1})
+    expect(fleet, "soaking")
+    fleet.hosts[0].stop()
+    make_unreadable(fleet, "hosts", fleet.hosts[0], forbid=forbid)
+    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_who_disappears_is_seen_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "maxFailures": 3, "progressDeadline": 10_000})
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["admitted"] == 4))
+    first, second, *_others = fleet.hosts
+    make_unreadable(fleet, "in_flight", first, forbid=forbid)
+    first.stop()
+    fleet.run(SOON)
+    second.stop()
+    fleet.run(SOON, until=lambda: fleet.entry(second) == LOST)
+    assert fleet.entry(second) == LOST
+
+
+@pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
+def test_who_hangs_is_given_up_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+    fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "onFailure": "rollback", "progressDeadline": 60})
+    for host in fleet.hosts:
+        host.never_returns = True
+    last = fleet.hosts[-1]
+    last.deploys_for, last.fails = 30.0, True
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["returning"] == 3))
+    first, second, *_others = (host for host in fleet.hosts if fleet.entry(host) == "returning")
+    make_unreadable(fleet, "in_flight", first, forbid=forbid)
+    fleet.run(3 * SOON, until=lambda: fleet.entry(second) == FAILED)
+    assert fleet.entry(second) == FAILED
+
+
+def away_for_an_hour(fleet: Fleet, last: SimulatedHost) -> None:
+    """No server answers for an hour; `last` has a connection again after all others."""
+    fleet.lose_ensemble(3600)
+    for host in fleet.hosts:
+        if host is not last:
+            host.turn()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_soak_ends_while_no_server_answers(begin: Begin, seed: int) -> None:
+    """A canary that falls ill then can't say so before others have a connection again."""
+    fleet = begin(seed, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 60}]})
+    expect(fleet, "soaking")
+    fleet.run(5)
+    canary = fleet.hosts[4]
+    canary.is_sick = True
+    away_for_an_hour(fleet, canary)
+    expect(fleet, "halted")
+    assert fleet.state
+    assert fleet.state.reason.startswith("web4 failed: fell ill")
+    assert fleet.state.step == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) -> None:
+    """What a host has come to then it can't say before others have a connection again."""
+    fleet = begin(seed, 5, {**QUICK, "onFailure": "rollback"})
+    fleet.run(SOON, until=lambda: "admitted" in map(fleet.entry, fleet.hosts))
+    away_for_an_hour(fleet, next(host for host in fleet.hosts if fleet.entry(host) == "admitted"))
+    fleet.run(SOON, until=lambda: fleet.state is not None and fleet.state.phase in {"done", "rolled_back"})
+    assert fleet.state
+    assert fleet.state.phase == "done", fleet.state.reason
+
+
+def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin) -> None:
+    fleet = begin(1, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 300}]})
+    expect(fleet, "soaking")
+    for _number in range(20):
+        fleet.run(100)
+        fleet.lose_ensemble(1)
+    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("state", ["active", "checking"])
+def test_an_agent_that_knows_no_rollouts_and_has_the_release_holds_nobody_up(begin: Begin, state: str) -> None:
+    """One of an older version, which deploys at once; or one that may not write in the rollout."""
+    fleet = begin(1, 4, {**QUICK, "onFailure": "rollback"})
+    status = {"name": "old", "state": state, "generation": GENERATION, "commitId": NEW}
+    fleet.ensemble.nodes[APP.agent("old")] = Node(json.dumps(status).encode(), owner=-1)
+    expect(fleet, "done" if state == "active" else "running")

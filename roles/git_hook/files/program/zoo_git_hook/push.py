@@ -68,6 +68,6 @@ def tip(branch: str) -> str | None:
 
 def subject(commit_id: str) -> str | None:
     """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
-    command = ["git", "log", "-1", "--no-show-signature", "--format=%s", commit_id]
+    command = ["git", "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return printable(done.stdout.decode("utf-8", "replace").strip())[:LONGEST_SUBJECT] or None

@@ -72,6 +72,7 @@ class Batch:
         unchanged = fingerprint == state.fingerprint
         state.zxid = state.zxid if unchanged and has_no_cause else snapshot.zxid
         state.fingerprint = fingerprint
+        state.killed = state.killed if unchanged else 0
         if unchanged and state.problem and state.retry_at is None:
             # What failed for good fails until its znodes change.
             return

@@ -100,7 +100,8 @@ class DirectoryWriter:
                 with _opened(_make_directory(root, STAGING)) as staging:
                     self._staging = Identity.of(os.fstat(staging))
                     for path in self._changed:
-                        self._write(staging, path)
+                        with disk_trouble(os.path.join(dest, path)):
+                            self._write(staging, path)
 
     def _write(self, staging: int, path: str) -> None:
         name, data = os.path.basename(path), self._contents[path]
@@ -139,9 +140,11 @@ class DirectoryWriter:
             with _open_dest(dest) as root:
                 with self._open_staging(root) as staging:
                     for path in self._obsolete:
-                        self._remove(root, path)
+                        with disk_trouble(os.path.join(dest, path)):
+                            self._remove(root, path)
                     for path in self._changed:
-                        self._move(staging, root, path)
+                        with disk_trouble(os.path.join(dest, path)):
+                            self._move(staging, root, path)
                 remove_tree(STAGING, root)
             self.directories.update({dest, os.path.dirname(dest)})
             if not self._exists and ROOT in self._earlier:
@@ -171,7 +174,7 @@ class DirectoryWriter:
     def _may_replace(self, directory: str) -> bool:
         if directory in self._obsolete:
             return True
-        raise TransientFileError(f"a directory is at {directory[:-1]}, where a file belongs: move it away")
+        raise _in_the_way(directory[:-1])
 
     def _move(self, staging: int, root: int, path: str) -> None:
         directory, name = _parent(path), os.path.basename(path)
@@ -180,7 +183,10 @@ class DirectoryWriter:
                 # What was a znode without children was a file of the agent's.
                 self._remove(root, parent)
         with _open_below(staging, directory, None) as source, _open_below(root, directory, self._attributes) as target:
-            os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
+            try:
+                os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
+            except IsADirectoryError as exc:
+                raise _in_the_way(path) from exc
         self.partly_committed = True
         self.directories.update(os.path.join(self.file.dest, parent) for parent in _parents(path))
 
@@ -208,6 +214,10 @@ class DirectoryWriter:
                     os.unlink(name, dir_fd=directory)
                     self.partly_committed = True
             self.directories.add(os.path.join(self.file.dest, parent))
+
+
+def _in_the_way(path: str) -> TransientFileError:
+    return TransientFileError(f"a directory is at {path}, where a file belongs: move it away")
 
 
 def _parent(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.errors import MOST_KILLED, FileError, KilledFileError, TransientFileError
 from zoo_watcher.wire.records import FileStatus
 
 from .actions import Actions
@@ -29,7 +29,8 @@ class FileState:
     """The state of one file.
 
     `retry_at` is the time (of `time.monotonic()`) of the next try, None where none is due; `inconsistent_since` that
-    of the first of the inconsistent snapshots in a row. `fingerprint` and `zxid` are those of the last snapshot.
+    of the first of the inconsistent snapshots in a row. `fingerprint` and `zxid` are those of the last snapshot,
+    `killed` is how many tries in a row of what that holds have ended with a command that was killed.
     """
 
     file: ManagedFile
@@ -42,6 +43,7 @@ class FileState:
     pending: bool = True
     backoff: Backoff = field(default_factory=Backoff)
     retry_at: float | None = None
+    killed: int = 0
     logged: str = ""
     inconsistent_since: float | None = None
 
@@ -94,7 +96,8 @@ class FileState:
     def fail(self, problem: FileError) -> None:
         """The file can't be made to match its znodes; what may pass is tried again."""
         self.problem, self.pending, self.retry_at = problem, False, None
-        if isinstance(problem, TransientFileError):
+        self.killed = self.killed + 1 if isinstance(problem, KilledFileError) else 0
+        if isinstance(problem, TransientFileError) and self.killed < MOST_KILLED:
             self.retry_at = time.monotonic() + next(self.backoff)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zoo_watcher.config.managed_file import ManagedFile
-from zoo_watcher.errors import FileError, TransientFileError
+from zoo_watcher.errors import FileError, KilledFileError, TransientFileError
 from zoo_watcher.host import command
 from zoo_watcher.host.filesystem import open_directory
 
@@ -230,10 +230,11 @@ def validate(file: ManagedFile, path: str, timeout: float) -> None:
         return
     ended = command.run([word.replace("%s", path) for word in file.validate], timeout)
     if ended.problem:
+        text = f"validate {ended.problem}: {ended.tail}".rstrip(": ")
         # One that was killed by somebody else says nothing of the contents; one that hangs would keep all other files.
-        says_nothing = ended.problem.startswith(command.NOT_STARTED) or ended.was_killed
-        error = TransientFileError if says_nothing else FileError
-        raise error(f"validate {ended.problem}: {ended.tail}".rstrip(": "))
+        if ended.was_killed:
+            raise KilledFileError(text)
+        raise (TransientFileError if ended.problem.startswith(command.NOT_STARTED) else FileError)(text)
 
 
 @contextlib.contextmanager

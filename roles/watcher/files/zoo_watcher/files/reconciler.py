@@ -88,9 +88,13 @@ class FileReconciler(Thread):
         self.statuses = self._current_statuses()
 
     def start(self) -> None:
-        """Begin, as soon as there is a connection."""
+        """Begin, as soon as there is a connection. Raises `RuntimeError`; then no thread is left."""
         self._actions.start()
-        super().start()
+        try:
+            super().start()
+        except RuntimeError:
+            self._actions.end()
+            raise
 
     @property
     def actions_pending(self) -> int:

@@ -29,6 +29,8 @@ NOT_NOW = f"{NOT_STARTED} now"
 """The same where that is no fault of the command's: this host lacks what it takes."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
+ROOM = 1_000_000
+"""Bytes that have to be free for what a command writes: on a full disk a file can be made, and nothing be written."""
 KILLED = 5.0
 """Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
 BY_SIGNAL = tuple(f"ended with status {status}" for status in (-signal.SIGKILL, 128 + signal.SIGKILL))
@@ -171,11 +173,12 @@ def _output_file() -> IO[bytes]:
     """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
     import tempfile  # noqa: PLC0415
 
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:
-        # The disk is full or read-only: a health check has to go on all the same.
-        return os.fdopen(os.memfd_create("output"), "w+b")
+    # On a full or read-only disk a command that is well, as a health check has to be, must not fail of what it says.
+    with contextlib.suppress(OSError):
+        facts = os.statvfs(tempfile.gettempdir())
+        if facts.f_bavail * facts.f_frsize >= ROOM:
+            return tempfile.TemporaryFile()
+    return os.fdopen(os.memfd_create("output"), "w+b")
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from zoo_watcher.host.thread import Thread
 TIMEOUT = 10.0
 """Seconds that a client has for its request, and for taking the answer, however it divides them."""
 REFUSED = 1.0
-"""Seconds after which a client that can't be accepted, as for want of a descriptor, is asked for again."""
+"""Seconds after which a client that can't be accepted, as for want of a descriptor or memory, is asked for again."""
 MOST = 20
 """How many clients are served at once. Each takes a thread and a descriptor, which checks, hooks and git need too."""
 
@@ -73,6 +74,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name = str(host)
         self.setup_environ()
 
+    def serve(self) -> None:
+        """Serve for ever: a moment without memory may break that off, and it begins anew."""
+        while True:
+            with contextlib.suppress(Exception):
+                self.serve_forever()
+            time.sleep(REFUSED)
+
     def get_request(self) -> Any:
         """Accept a client; one that can't be accepted waits, and keeps no processor busy."""
         try:
@@ -114,7 +122,7 @@ def serve_scrapes(port: int, address: str, registry: CollectorRegistry) -> None:
     server = _Server(place, family)
     server.set_app(make_wsgi_app(registry))
     try:
-        Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        Thread(target=server.serve, name="metrics", daemon=True).start()
     except RuntimeError:
         server.server_close()
         raise

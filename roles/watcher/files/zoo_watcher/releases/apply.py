@@ -96,9 +96,10 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         # First of all, to have room.
         with disk_errors("cleaning"):
             layout.clean_staging()
-            for problem in prune(layout, frozenset([release.commit_id, *job["keep"]])):
-                print_warning(f"release not removed, tried again with the next: {problem}")
-            send({"left": [str(path) for path in layout.in_staging()]})
+            unpruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
+            for path, why in unpruned.items():
+                print_warning(f"release not removed, tried again with the next: {path}: {why}")
+            send({"left": [str(path) for path in (*layout.in_staging(), *unpruned)]})
         repository = _repository(job, layout)
         repository.floor.check(layout.own)
         repository.open()

@@ -89,7 +89,7 @@ class ApplyProcess:
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
         self.left: list[str] = []
-        """What the last process could not remove from the staging directory."""
+        """What the last process could not remove: of the staging directory, and of the releases that are not kept."""
         self._process: subprocess.Popen[str] | None = None
         self._conversation: _Conversation | None = None
         self._forbidden = False

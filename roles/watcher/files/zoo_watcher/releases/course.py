@@ -30,7 +30,8 @@ class Progress:
 
     `waits_for` is what it waits for until it is there: also while its step is being tried again. `failed_in` is the
     state in which the release has failed, from which the host goes back. `failed_step` is the step that has failed.
-    `left` are the paths in the staging directory that could not be removed before it was fetched.
+    `left` are the paths, in the staging directory or of earlier releases, that could not be removed before it was
+    fetched.
     """
 
     state: str
@@ -79,7 +80,7 @@ class Course:
         self.aside: str | None = None
         """What came of another release before; it is in each report until this one is live."""
         self.left: list[str] = []
-        """What could not be removed from the staging directory."""
+        """What could not be removed of the staging directory, and of earlier releases."""
         self._told = told
         self._state = "queued"
 

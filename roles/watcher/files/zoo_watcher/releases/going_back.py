@@ -9,7 +9,7 @@ import logging
 from functools import partial
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors
+from zoo_watcher.host.filesystem import disk_errors
 
 from .activation import activate, live_commit, read_link, restore_link
 from .course import Course
@@ -24,7 +24,7 @@ from .unproved import Unproved
 MOST_ATTEMPTS = 2
 """How often the agent may end without a word, as with its host, before the release is held to be the cause."""
 MOST_BROKEN_OFF = 8
-"""The same where it is ended on purpose each time after hooks or units were run: upgrades and people do that, too."""
+"""The same where it is ended on purpose each time as hooks or units are run, or soon after: people do that, too."""
 BROKEN_OFF = (
     f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
     "release; does one of them restart the agent?"
@@ -58,7 +58,7 @@ class GoingBack:
 
         Raises `DeployError`.
         """
-        with disk_errors("looking at what is here", MAY_PASS):
+        with disk_errors("looking at what is here"):
             return self._find()
 
     def _find(self) -> str | None:

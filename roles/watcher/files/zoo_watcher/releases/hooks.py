@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Callable
 
 from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingError
 from zoo_watcher.host import command
+from zoo_watcher.host.command import Ended
 
 from .course import Course
+
+RECENT = 60.0
+"""Seconds after its end for which a command may be what has the agent stopped, restarted or reloaded."""
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +29,15 @@ class HostHooks:
 
     def __init__(self, course: Course) -> None:
         self._course = course
-        self.were_run = False
-        """Whether a hook was run, or a unit restarted."""
+        self._ended_at = -math.inf
+        """When the last hook, or restart of a unit, was over, on the monotonic clock; infinite while one runs."""
         self._killed = 0
         """How many of the last commands in a row were killed."""
+
+    @property
+    def may_end_agent(self) -> bool:
+        """Whether a hook or the restart of a unit may be what ends the agent now: it runs, or did a moment ago."""
+        return time.monotonic() < self._ended_at + RECENT
 
     def run(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
         """Run a hook, if there is one, for a commit.
@@ -42,9 +54,8 @@ class HostHooks:
             "ZOO_PREVIOUS": str(layout.release(previous)) if previous else "",
             "ZOO_GENERATION": str(max(0, generation)),
         }
-        self.were_run = True
         with self._course.timed(name):
-            ended = command.run(words, config.hook_timeout, environment, environment["ZOO_RELEASE"])
+            ended = self._execute(words, environment, environment["ZOO_RELEASE"])
             for line in ended.lines:
                 log.info("hook %s, generation=%s: %s", name, generation, line)
             self._check_ended(f"hook {name}", ended, failure)
@@ -74,11 +85,19 @@ class HostHooks:
         return [partial(self.run, "after_activate", failure, commit_id, previous), *restarts]
 
     def _restart(self, unit: str, failure: type[DeployError]) -> None:
-        self.were_run = True
-        ended = command.run(["systemctl", "restart", unit], self._course.config.hook_timeout)
+        ended = self._execute(["systemctl", "restart", unit])
         self._check_ended(f"restarting {unit}", ended, failure)
 
-    def _check_ended(self, what: str, ended: command.Ended, failure: type[DeployError]) -> None:
+    def _execute(
+        self, words: Sequence[str], environment: Mapping[str, str] | None = None, directory: str = "/"
+    ) -> Ended:
+        self._ended_at = math.inf
+        try:
+            return command.run(words, self._course.config.hook_timeout, environment, directory)
+        finally:
+            self._ended_at = time.monotonic()
+
+    def _check_ended(self, what: str, ended: Ended, failure: type[DeployError]) -> None:
         """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes for it."""
         if ended.found_shortage:
             raise PassingError(f"{what} {ended.problem}", "process")

@@ -75,7 +75,7 @@ class LiveProof(Thread):
 
     def cancel_for_end(self) -> None:
         """Cancel it because the agent ends, or begins anew: on purpose, if not on that of a hook of this release."""
-        if self._hooks.were_run:
+        if self._hooks.may_end_agent:
             self._memory.end_after_hooks()
         self.cancel()
 

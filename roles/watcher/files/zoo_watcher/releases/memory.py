@@ -63,7 +63,7 @@ class Memory:
         return self.journal.broken_off(self._course.generation, self._course.target.commit_id)
 
     def end_after_hooks(self) -> None:
-        """The agent is ended on purpose, and has run hooks or units: one of them may be what ends it."""
+        """The agent is ended on purpose, and runs a hook or unit, or just did: that may be what ends it."""
         self._ends_after_hooks = True
 
     def begin_attempt(self) -> None:

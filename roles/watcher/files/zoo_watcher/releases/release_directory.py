@@ -53,19 +53,19 @@ def allowed_signers(path: str | None) -> str | None:
         raise PassingError(f"require_signature: {path} {exc.strerror}", "disk") from exc
 
 
-def prune(layout: Layout, keep: frozenset[str]) -> list[str]:
-    """Remove the release directories of all commits but those in `keep`; a line for each that can't be removed now.
+def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:
+    """Remove the release directories of all commits but those in `keep`; those that can't be removed now, and why.
 
     What a symlink of the base leads to stays, whatever the agent remembers. Raises `OSError`.
     """
-    problems = []
+    problems: dict[Path, str] = {}
     removable = set(layout.staged()) - keep
     if removable:
         for commit_id in sorted(removable - linked_commits(layout)):
             try:
                 _remove(layout, commit_id)
             except OSError as exc:
-                problems.append(f"{layout.release(commit_id)}: {exc.strerror}")
+                problems[layout.release(commit_id)] = str(exc.strerror)
     return problems
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.convergence import Convergence
@@ -31,18 +31,25 @@ class HostFacts:
     def gather(self, desired: Desired, stable: Desired | None) -> HostView:
         """How it is with this host now. Raises `OSError` where what is live can't be told."""
         release = desired.release
-        checkers = self.health.checkers
-        sick = [checker.reason for checker in checkers if checker.healthy is False]
         here = live_commit(self.layout, release.relative_path) if release else None
         is_switched = release is not None and here == release.commit_id
-        return HostView(
-            name=self.config.name,
-            labels=dict(self.config.labels),
+        return replace(
+            self.gather_without_disk(desired),
             has=self.convergence.live(),
             is_switched=is_switched,
             is_cut_off=is_switched and self.convergence.was_cut_off(desired),
             ended=self.convergence.outcome_of(desired),
             stable_ended=self.convergence.outcome_of(stable) if stable else None,
+        )
+
+    def gather_without_disk(self, desired: Desired) -> HostView:
+        """What the agent has in its memory of that."""
+        checkers = self.health.checkers
+        sick = [checker.reason for checker in checkers if checker.healthy is False]
+        return HostView(
+            name=self.config.name,
+            labels=dict(self.config.labels),
+            ended=self.convergence.known_outcome_of(desired),
             sickness="; ".join(sick) or None,
             is_healthy=all(checker.healthy for checker in checkers),
             awaits_health=self.convergence.awaits_health(desired),

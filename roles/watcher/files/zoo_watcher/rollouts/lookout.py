@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from functools import partial
 from typing import Callable
 
@@ -51,8 +50,8 @@ class Lookout:
     def __init__(self, sight: Sight, timers: Timers) -> None:
         self._sight = sight
         self._timers = timers
-        self._owed: deque[Callable[[], None]] = deque()
-        """What is still to be noted, of a host each."""
+        self._owed: dict[str, Callable[[], None]] = {}
+        """What is still to be noted, by the host that it is about; what failed last has its turn after all others."""
 
     def look_after(self) -> None:
         """Move the rollout on where time has passed, and see who has disappeared on its way."""
@@ -71,13 +70,13 @@ class Lookout:
 
     def _note_some(self) -> None:
         """Note some of what is owed; the rest in the next turns."""
-        for _number in range(min(MOST, len(self._owed))):
-            note = self._owed.popleft()
+        for name in list(self._owed)[:MOST]:
+            note = self._owed.pop(name)
             try:
                 note()
             except SessionTroubleError:
                 # The timer has begun anew by those that were noted: this one must not wait for it.
-                self._owed.append(note)
+                self._owed[name] = note
                 raise
         if self._owed:
             self._timers.wake_at(time.monotonic())
@@ -142,7 +141,7 @@ class Lookout:
                 what = f"{name} is {event.outcome}: {event.message}"
                 log.warning("rollout, generation=%s: %s", znodes.generation, what)
             elif decision.state is not view.state:
-                self._owed.append(again)
+                self._owed[name] = again
         self._sight.read()
         self.count_where_idle()
 
@@ -154,7 +153,7 @@ class Lookout:
             return
         gone = self._sight.znodes.gone() if view.state.phase == SOAKING else []
         if gone:
-            self._owed = deque(partial(self._lose_proved, name) for name in gone)
+            self._owed = {name: partial(self._lose_proved, name) for name in gone}
             return
         if not gives_up(view.state):
             self._tell(Tick(due.of, waited, self._behind(view)))
@@ -162,7 +161,7 @@ class Lookout:
         entries = self._sight.znodes.in_flight_entries()
         # Who has set out since the first look has all its time yet.
         if self._still_due(due) is not None:
-            self._owed = deque(partial(self._give_up, *entry) for entry in entries.items())
+            self._owed = {name: partial(self._give_up, name, entry) for name, entry in entries.items()}
 
     def _still_due(self, due: Timer | None) -> View | None:
         """The rollout as it is now, where it has the timer that has run down."""
@@ -183,9 +182,9 @@ class Lookout:
         if view is None or _is_over(view.state):
             return
         if view.state.in_flight:
-            # Those that are to be given up go on.
-            missing = () if self._owed else self._sight.znodes.missing()
-            self._owed.extend(partial(self.look_for, name) for name in missing)
+            for name in self._sight.znodes.missing():
+                # Who is to be given up is.
+                self._owed.setdefault(name, partial(self.look_for, name))
         else:
             self.count_where_idle()
 

@@ -19,9 +19,18 @@ from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
 from zoo_watcher.wire.rollout_events import Ask, Event, Has, Outcome
-from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, RUNNING
+from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, GOING_ON, HALTED, RUNNING
 from zoo_watcher.wire.rollout_plan import read_plan
-from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, IN_FLIGHT, LOST, NOT_BACK, RETURNING, rollout_of
+from zoo_watcher.wire.rollout_records import (
+    ADMITTED,
+    FAILED,
+    IN_FLIGHT,
+    LOST,
+    NOT_BACK,
+    PROVED,
+    RETURNING,
+    rollout_of,
+)
 from zoo_watcher.zookeeper.session import Session, session_trouble
 
 from .assignment import assign, stable_of
@@ -81,6 +90,7 @@ class Participation:
         self._znodes = RolloutZnodes(session, facts.config.app, desired.generation, self._name)
         self._sight = Sight(self._znodes, self._name, changed, self._note_move)
         self._client_id: Any = None
+        self._connections = session.connections
         self._lines: dict[Wait, Line] = {}
         self._begin_at = time.monotonic() + some(0, desired.fleet / BEGINNERS)
         self._well_since: float | None = None
@@ -127,6 +137,10 @@ class Participation:
 
     def follow(self) -> None:
         """Do what there is to do now. Raises `SessionTroubleError`, `OSError`."""
+        if self._connections != self._session.connections:
+            # While no server answered, nobody could say that the release has failed, or come further.
+            self._connections = self._session.connections
+            self._timers.skip_outage(self._session.timeout)
         self._timers.begin_turn()
         self._takes_part = True
         if self._client_id != self._session.client_id:
@@ -164,8 +178,9 @@ class Participation:
         """What the agent's parts know of this host, and the view. Raises `OSError`."""
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
         # It has to say so once it takes part, when what has ended it is live no more.
-        gives = view.entry == ADMITTED and gives_way(view.state, host)
-        self._gave_way = view.entry == ADMITTED and (self._gave_way or (gives and not self._takes_part))
+        is_halted = view.state.phase == HALTED and view.entry == ADMITTED
+        gives = not self._takes_part and gives_way(view.state, host)
+        self._gave_way = is_halted and (self._gave_way or gives)
         return replace(
             host,
             is_given_up=view.is_given_up,
@@ -180,9 +195,11 @@ class Participation:
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
-        state = view.state
+        state, host = view.state, self._facts.gather_without_disk(self.desired)
+        if view.entry == PROVED:
+            self._tell_illness(view, host)
         # It has no outcome, and is waited for until a deadline; no deadline stops a rollback.
-        is_waited_for = state.phase == RUNNING and view.entry in {None, LOST}
+        is_waited_for = state.phase == RUNNING and view.entry in {None, LOST} and not host.is_held
         if view.entry not in IN_FLIGHT:
             self._leave_lines(None)
             if not is_waited_for or view.is_given_up:
@@ -200,6 +217,12 @@ class Participation:
         is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
         why = f"what is live can't be told: {problem.filename}: {problem.strerror}"
         self._tell(Outcome(self._name, view.entry, FAILED, f"{NOT_BACK}{why}" if is_back else why))
+
+    def _tell_illness(self, view: View, host: HostView) -> None:
+        """Tell where a release has made this host ill that was proved: no disk has to be read for that."""
+        move = next_move(view.state, view.plan, view.entry, host)
+        if isinstance(move, Outcome):
+            self._tell(move)
 
     def _has_bad(self, view: View, host: HostView) -> bool:
         """Whether what this host has is known to be bad, where it could return to something else."""

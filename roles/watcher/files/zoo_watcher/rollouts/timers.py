@@ -34,7 +34,9 @@ class Timers:
         self._wake_at: float | None = None
         self._of: tuple[int, ...] | None = None
         self._since = 0.0
+        self._not_before = 0.0
         self._lateness = 0.0
+        self._turned_at = time.monotonic()
         self._count_at: float | None = None
         self._look_at: float | None = None
         self.counts: tuple[int, ...] | None = None
@@ -48,6 +50,16 @@ class Timers:
     def begin_turn(self) -> None:
         """All is decided anew."""
         self._wake_at = None
+        self._turned_at = time.monotonic()
+
+    def skip_outage(self, grace: float) -> None:
+        """There was no connection: what has passed since the last turn was not seen.
+
+        Nothing has run down for `grace` seconds more, in which others have a connection again, or are gone.
+        """
+        now = time.monotonic()
+        self._since += now - self._turned_at
+        self._not_before = now + grace
 
     def wake_at(self, moment: float) -> None:
         """Look again then, if not before."""
@@ -65,7 +77,7 @@ class Timers:
         if timer.of != self._of:
             self._of, self._since = timer.of, now
             self._lateness = some(0, min(TICKS * fleet, LATEST))
-        end = self._since + timer.seconds + self._lateness
+        end = max(self._since + timer.seconds, self._not_before) + self._lateness
         if now < end:
             self.wake_at(end)
             return None

@@ -75,6 +75,8 @@ class RolloutZnodes:
         self._name = name
         self._counted: tuple[float, int] | None = None
         """When those were counted who had the release before, and how many there were."""
+        self._unread: set[str] = set()
+        """The hosts whose entries could not be read."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
@@ -268,11 +270,11 @@ class RolloutZnodes:
         with session_trouble(self.paths.hosts):
             names = [self._session.begin_list(path) for path in (self.paths.hosts, self._app.agents)]
             entered, live = (set(read()) for read in names)
-            roster = {name: self._session.begin_read(self._app.roster_entry(name)) for name in entered - live}
-            entries = self._read_entries({name: f"{self.paths.hosts}/{name}" for name in roster})
-            return [
-                name for name, read in roster.items() if read() and name in entries and entries[name].state == PROVED
-            ]
+            entries = self._read_entries({name: f"{self.paths.hosts}/{name}" for name in entered - live})
+            roster = {name: self._app.roster_entry(name) for name, entry in entries.items() if entry.state == PROVED}
+            found = self._session.read_all(roster.values())
+            # One that can't be read is there.
+            return [name for name, path in roster.items() if found[path] is not None]
 
     def is_live(self, name: str) -> bool:
         """Whether this host is live."""
@@ -309,10 +311,22 @@ class RolloutZnodes:
         return self._read_entries({name: f"{parent}/{name}" for name, parent in parents.items()})
 
     def _read_entries(self, paths: Mapping[str, str]) -> dict[str, HostEntry]:
-        """What is at these paths, by the hosts' names."""
-        reads = {name: self._session.begin_read(path) for name, path in paths.items()}
-        found = {name: read() for name, read in reads.items()}
-        return {name: self._record(paths[name], HostEntry, znode) for name, znode in found.items() if znode}
+        """What is at these paths, by the hosts' names, but for what can't be read: it must not stop all others."""
+        found, entries = self._session.read_all(paths.values()), {}
+        for name, path in paths.items():
+            try:
+                if isinstance(found[path], SessionTroubleError):
+                    raise found[path]
+                if found[path] is not None:
+                    entries[name] = self._record(path, HostEntry, found[path])
+            except SessionTroubleError as exc:
+                self._note_unread(name, exc)
+        return entries
+
+    def _note_unread(self, name: str, problem: SessionTroubleError) -> None:
+        if name not in self._unread:
+            log.warning("rollout, generation=%s: %s is left out: %s", self.generation, name, problem)
+        self._unread.add(name)
 
     def _labels(self, view: View, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The labels of hosts, where the open step is for some."""
@@ -322,9 +336,9 @@ class RolloutZnodes:
         return {name: _labels_of(read()) for name, read in reads.items()}
 
     def _unable(self, view: View, names: Sequence[str], entries: Mapping[str, HostEntry]) -> dict[str, str]:
-        """Who can't go on by itself, and why: it is held, its configuration refuses the release, or it gave up."""
+        """Who can't go on by itself, and why: it is held, refuses the release, gave up, or has it and says nothing."""
         reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
-        found = {name: _obstacle(read(), self.generation) for name, read in reads.items()}
+        found = {name: _obstacle(read(), self.generation, entries.get(name)) for name, read in reads.items()}
         is_back = view.state.phase in GOING_BACK
         unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
         said = "did not return" if is_back else "was given up"
@@ -346,12 +360,15 @@ def _live_commit(znode: Znode | None) -> str | None:
         return None
 
 
-def _obstacle(znode: Znode | None, generation: int) -> str | None:
-    """Why a host does not deploy what is published, by its status; None for nothing."""
+def _obstacle(znode: Znode | None, generation: int, entry: HostEntry | None) -> str | None:
+    """Why a host that has this entry does not deploy what is published, by its status; None for nothing."""
     try:
         status = AgentStatus.from_node(znode.data if znode else None)
     except InvalidRecord:
         return None
     if status.held is not None:
         return "is held"
+    if entry is None and status.converged(generation):
+        # An agent of before there were rollouts has deployed it at once; any other says so in the turn that proves it.
+        return "has it, and takes no part in the rollout"
     return "does not deploy it" if status.gave_up(generation) else None

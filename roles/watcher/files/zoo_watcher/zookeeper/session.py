@@ -310,10 +310,10 @@ class Session:
                 _check_overtaken(write, result)
         return not any(isinstance(result, KazooException) for result in results)
 
-    def read_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> dict[str, Any]:
+    def read_all(self, paths: Iterable[str], watch: Callable[[Any], None] | None = None) -> dict[str, Any]:
         """Znodes by path, all asked for at once: each a `Znode`, or None, or the `SessionTroubleError` that forbids it.
 
-        `watch` is called once when one that there is has changed.
+        A `watch` is called once when one that there is has changed.
         """
         pending = {path: self.client.get_async(path, watch=watch) for path in paths}
         answers = self._answers(pending)
