@@ -243,7 +243,9 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     CONTROLLER_NAMES,
     NO_ADDRESS,
     Host,
+    known_address,
     merge,
+    note_made,
     untrusted,
     unused_group_name,
     with_services_of,
@@ -336,7 +338,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if clashes - others:
             self._remove_all_but(before)
             taken.update(dict.fromkeys(clashes - others))
-            self._construct(self._add(named, taken, registries, releases))
+            hosts = self._add(named, taken, registries, releases)
+            self._construct(hosts)
+        note_made(self.inventory.hosts[host.name] for host in hosts)
 
     def _add(
         self,
@@ -513,9 +517,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The addresses of the hosts that other sources know, by name; the controller is one of them."""
         if self.get_option("override_hosts"):
             return {}
-        variables = {name: host.vars for name, host in self.inventory.hosts.items()}
-        # Of a host of another file of this plugin, `compose` may have set the one for Ansible.
-        known = {name: str(own.get("zk_address", own.get("ansible_host", name))) for name, own in variables.items()}
+        known = {name: known_address(host) for name, host in self.inventory.hosts.items()}
         return {**dict.fromkeys(CONTROLLER_NAMES, NO_ADDRESS), **known}
 
     def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:

@@ -113,7 +113,8 @@ def _decide(state: RolloutRecord, asked: Command) -> Decision:
     known = f"it was promoted by {by} already" if by else "it has moved on meanwhile"
     if asked.moves not in {None, state.moves}:
         return unchanged(state, asked, f"{known}: {describe(plan, state)}")
-    if by in {"", asked.by} or asked.force or decision.state is state:
+    # Gates that this person had asked are nobody else.
+    if by in {"", asked.by, f"the gates of {asked.by}"} or asked.force or decision.state is state:
         return decision
     return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
 

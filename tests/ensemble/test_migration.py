@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode, zk_znode_info
+from support.certificates import Certificates
 from support.community_general import HOW, ZNODE
 from support.ensemble import Ensemble
 from support.module import Crashed, run_module
@@ -29,7 +30,7 @@ Module = Callable[..., dict[str, Any]]
 @pytest.fixture
 def theirs(ensemble: Ensemble) -> Module:
     """Runs `community.general.znode`."""
-    return lambda **options: run_module(ZNODE, hosts=ensemble.hosts, **options)
+    return lambda **options: run_module(ZNODE, **{"hosts": ensemble.hosts, **options})
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def ours(ensemble: Ensemble) -> Module:
 @pytest.fixture
 def info(ensemble: Ensemble) -> Module:
     """Runs `zk_znode_info`."""
-    return lambda **options: run_module(ROOT / "plugins/modules/zk_znode_info.py", hosts=ensemble.hosts, **options)
+    file = ROOT / "plugins/modules/zk_znode_info.py"
+    return lambda **options: run_module(file, **{"hosts": ensemble.hosts, **options})
 
 
 @pytest.fixture
@@ -244,3 +246,45 @@ def test_a_sasl_login_of_theirs_is_refused_by_a_server_that_knows_the_user(tmp_p
             )
         login: dict[str, Any] = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "user", "sasl_password": "secret"}
         assert run_module(ROOT / "plugins/modules/zk_znode_info.py", hosts=servers.hosts, path="/", **login)["exists"]
+
+
+@pytest.fixture(scope="module")
+def tls_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A server that asks its clients for no certificate, by its name, and the file of the authority of its own."""
+    root = tmp_path_factory.mktemp("tls")
+    certificates = Certificates.create(root / "certificates")
+    with Ensemble.with_tls(root / "zk", certificates, "ssl.clientAuth=none") as servers:
+        yield servers.secure_hosts, str(certificates.ca)
+
+
+@needs_theirs
+def test_both_verify_certificates_there_by_the_systems_authorities_alone_and_here_the_name_too(
+    tls_hosts: tuple[str, str], theirs: Module, info: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_name, ca = tls_hosts
+    by_address = by_name.replace("localhost", "127.0.0.1")
+    here: dict[str, Any] = {"path": "/", "tls": True, "connect_timeout": 2}
+    refused = theirs(hosts=by_name, name="/", op="get", use_tls=True)
+    assert (refused["failed"], refused["msg"]) == (True, "The connection to the ZooKeeper ensemble timed out.")
+    assert info(hosts=by_name, **here)["failed"]
+    assert info(hosts=by_name, tls_ca=ca, **here)["exists"]
+    assert info(hosts=by_address, tls_ca=ca, **here)["failed"]
+    assert info(hosts=by_address, tls_ca=ca, tls_check_hostname=False, **here)["exists"]
+    monkeypatch.setenv("SSL_CERT_FILE", ca)  # what the system trusts
+    for hosts in (by_name, by_address):
+        assert "failed" not in theirs(hosts=hosts, name="/", op="get", use_tls=True)
+    assert info(hosts=by_name, **here)["exists"]
+
+
+@needs_theirs
+def test_both_take_a_chroot_and_the_environment_has_the_hosts_here(
+    ensemble: Ensemble, theirs: Module, info: Module, zk: KazooClient, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zk.create(f"{root}/a", b"x")
+    below = f"{ensemble.hosts}{root}"
+    assert theirs(hosts=below, name="/a", op="get")["value"] == info(hosts=below, path="/a")["value"] == "x"
+    monkeypatch.setenv("ZK_HOSTS", below)
+    assert run_module(ROOT / "plugins/modules/zk_znode_info.py", path="/a")["value"] == "x"
+    refused = run_module(ZNODE, name="/a", op="get")
+    assert refused["failed"]
+    assert "missing required arguments: hosts" in refused["msg"]

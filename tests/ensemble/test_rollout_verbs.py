@@ -292,6 +292,14 @@ def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_
     assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
 
 
+@pytest.mark.parametrize(("by", "step"), [("ann", 1), ("bob", 0)])
+def test_gates_that_somebody_has_had_asked_are_nobody_else(zk: KazooClient, app: str, by: str, step: int) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", RUNNING, force=False))
+    zk.set(paths.rollout(before.generation), replace(before.state, by="the gates of ann").to_node())
+    assert command(zk, paths, read_published(zk, paths), Command("promote", by)).rollout.state.step == step
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.verb == "rollback"], ids=name_of)
 def test_a_rollback_publishes_the_release_of_before_whatever_the_rollout_has_come_to(
     case: Case, zk: KazooClient, done: dict[Case, Done]

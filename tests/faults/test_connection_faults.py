@@ -125,3 +125,18 @@ def test_an_agent_that_leaves_while_its_connection_is_lost_for_a_moment_leaves_n
     assert one.agent.process.wait(20) == 0
     zk.sync(one.registration)
     assert not zk.exists(one.registration), "it is gone at once, not with the session timeout"
+
+
+def test_a_registration_that_is_deleted_while_the_connection_is_lost_is_made_again(
+    way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger
+) -> None:
+    one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=30).start()
+    one.settle()
+    session = zk.exists(one.registration).ephemeralOwner
+    ledger.inject("deletion of a registration while its agent's connection is lost")
+    way.refuse()
+    wait_for(lambda: "session Disconnected" in one.agent.log, "the connection is lost")
+    zk.delete(one.registration)
+    way.behave()
+    one.check_registered()
+    assert zk.exists(one.registration).ephemeralOwner == session

@@ -30,14 +30,46 @@ def task(module: str, register: str = "", **options: Any) -> dict[str, Any]:
     return {"name": module, f"zoo.deploy.{module}": options, "register": register or f"its_{module}"}
 
 
+def of_a_release(site: str, repository: GitRepository) -> list[dict[str, Any]]:
+    """Tasks that publish a release, are locked out, and roll another one out, which is halted and taken back."""
+    first, second = repository.head, repository.commit({"index.html": "second\n"})
+    place = {"url": repository.url, "relative_path": "site"}
+    release: dict[str, Any] = {"app": site, **place, "min_agents": 0, "wait_timeout": 30}
+    plan = {"from": first, "steps": [{"hosts": 1}]}
+    return [
+        task("zk_release", **release, ref=first),
+        task("zk_release_info", app=site),
+        task("zk_fleet", app=site, names=["web1"]),
+        task("zk_fleet_info", app=site),
+        task("zk_lock", app=site, reason="migration", by="ann"),
+        {**task("zk_release", "locked_out", **release, ref=second), "failed_when": "locked_out is not failed"},
+        task("zk_lock", "unlocked", app=site, state="absent", by="ann"),
+        task("zk_release", "rolled_out", **release, ref=second, rollout=plan, wait=False),
+        task("zk_release", "halted", app=site, state="halted", reason="latency"),
+        task("zk_release", "back", app=site, state="rolled_back", to=first, wait=False),
+    ]
+
+
+EXPECTED = [
+    "its_zk_znode is changed",
+    "its_zk_znode_info.descendants | selectattr('path', 'search', 'service/') | length == 2",
+    "its_zk_release is changed",
+    "its_zk_release_info.history | length == 1",
+    "its_zk_release_info.generation == its_zk_release.generation",
+    "its_zk_fleet_info.commit_id == its_zk_release.commit_id",
+    "its_zk_fleet_info.missing_agents == ['web1']",
+    "locked_out.msg is search('locked by ann since .*: migration; nothing is published')",
+    "halted.rollout.phase == 'halted'",
+    "back.commit_id == its_zk_release.commit_id != rolled_out.commit_id",
+]
+
+
 def test_modules_lookup_and_inventory_do_their_work(
     keeper: Keeper, zk: KazooClient, app: str, repository: GitRepository, tmp_path: Path
 ) -> None:
     zk.create(f"{app}/service/a", b'["10.0.0.1", "80"]', makepath=True)
     zk.create(f"{app}/service/b", b'["10.0.0.2", "80"]')
-    site, first, second = f"{app}/site", repository.head, repository.commit({"index.html": "second\n"})
-    release = {"app": site, "url": repository.url, "relative_path": "site", "min_agents": 0, "wait_timeout": 30}
-    plan = {"from": first, "steps": [{"hosts": 1}]}
+    found_by_lookup = f"lookup('zoo.deploy.zk_znode', '{app}/colour') == 'green'"
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -46,34 +78,8 @@ def test_modules_lookup_and_inventory_do_their_work(
         "tasks": [
             task("zk_znode", path=f"{app}/colour", value="green"),
             task("zk_znode_info", path=app, depth=2),
-            task("zk_release", **release, ref=first),
-            task("zk_release_info", app=site),
-            task("zk_fleet", app=site, names=["web1"]),
-            task("zk_fleet_info", app=site),
-            task("zk_lock", app=site, reason="migration", by="ann"),
-            {**task("zk_release", "locked_out", **release, ref=second), "failed_when": "locked_out is not failed"},
-            task("zk_lock", "unlocked", app=site, state="absent", by="ann"),
-            task("zk_release", "rolled_out", **release, ref=second, rollout=plan, wait=False),
-            task("zk_release", "halted", app=site, state="halted", reason="latency"),
-            task("zk_release", "back", app=site, state="rolled_back", to=first, wait=False),
-            {
-                "name": "Compare",
-                "ansible.builtin.assert": {
-                    "that": [
-                        f"lookup('zoo.deploy.zk_znode', '{app}/colour') == 'green'",
-                        "its_zk_znode is changed",
-                        "its_zk_znode_info.descendants | selectattr('path', 'search', 'service/') | length == 2",
-                        "its_zk_release is changed",
-                        "its_zk_release_info.history | length == 1",
-                        "its_zk_release_info.generation == its_zk_release.generation",
-                        "its_zk_fleet_info.commit_id == its_zk_release.commit_id",
-                        "its_zk_fleet_info.missing_agents == ['web1']",
-                        "locked_out.msg is search('locked by ann since .*: migration; nothing is published')",
-                        "halted.rollout.phase == 'halted'",
-                        "back.commit_id == its_zk_release.commit_id != rolled_out.commit_id",
-                    ]
-                },
-            },
+            *of_a_release(f"{app}/site", repository),
+            {"name": "Compare", "ansible.builtin.assert": {"that": [found_by_lookup, *EXPECTED]}},
         ],
     }
     playbook = tmp_path / "play.yml"

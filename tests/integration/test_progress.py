@@ -15,7 +15,7 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import PROVED_AT, AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import read_history
-from support.agent import Agent
+from support.agent import Agent, publish
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 from support.ports import free_ports
@@ -179,3 +179,20 @@ def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
     fatal = next(line for line in said.splitlines() if line.startswith("fatal: "))
     assert len(fatal) < 500
     assert '"agents"' not in said
+
+
+def test_a_repository_that_the_servers_may_not_read_ends_the_wait_with_their_reason(
+    agents: Agents, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    server = Service(lambda: (401, "")).open()
+    try:
+        agents("web1", allowed_schemes=["http"]).start().wait_live()
+        url = f"http://127.0.0.1:{server.port}/site.git"
+        publish(zk, app, {"url": url, "commitId": "1" * 40, "relativePath": "site"})
+        waiting = {"hosts": ensemble.hosts, "app": app, "wait_for_release": "desired", "wait_timeout": 3600}
+        done = Running(tmp_path, "zoo.deploy.zk_fleet_info", waiting).end()
+    finally:
+        server.close()
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert f"not proved by 1 of 1, none of which could go on: web1 is fetching ({url}: credentials refused: " in said

@@ -286,6 +286,22 @@ def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_add
     assert found.hosts["10.1.0.1"]["ansible_host"] == "public-10.1.0.1"
 
 
+@pytest.mark.parametrize("composed", ["zk_address", "'public-' ~ zk_address"])
+def test_an_entry_of_two_files_takes_no_host_of_a_source_between_them(
+    inventory: Inventory, zk: KazooClient, root: str, composed: str
+) -> None:
+    seed(zk, f"{root}/a/db1", "10.1.0.1")
+    seed(zk, f"{root}/b/db1", "10.1.0.1")
+    for name in ("a", "c"):
+        file = inventory.file(registries=[f"{root}/{'a' if name == 'a' else 'b'}"], compose={"ansible_host": composed})
+        file.rename(inventory.directory / f"{name}.zk_services.yml")
+    (inventory.directory / "b.yml").write_text("all: {hosts: {db1: {ansible_host: db1.internal}}}\n")
+    found = inventory.read_files(inventory.directory)
+    assert found.groups["b"] == {"db1@10.1.0.1"}
+    assert found.hosts["db1"]["ansible_host"] == "db1.internal"
+    assert "db1: another source has a host of this name, at db1.internal" in found.said
+
+
 @pytest.mark.parametrize("condition", ["{}", "lookup('env', 'NOBODY') == '' and ({})", "{{{{ {} }}}}"])
 def test_extra_variables_count_in_filters_however_they_are_evaluated(
     inventory: Inventory, zk: KazooClient, root: str, condition: str

@@ -103,8 +103,11 @@ class Ensemble:
             self._configure(member, tick, peers if size > 1 else [], extra)
 
     @classmethod
-    def with_tls(cls, root: Path, certificates: Certificates) -> Ensemble:
-        """One server that also speaks TLS, at `secure_hosts`, with clients that have a certificate."""
+    def with_tls(cls, root: Path, certificates: Certificates, *extra: str) -> Ensemble:
+        """One server that also speaks TLS, at `secure_hosts`, with clients that have a certificate.
+
+        `extra` are lines of its configuration.
+        """
         (port,) = free_ports(1)
         made = cls(
             root,
@@ -114,6 +117,7 @@ class Ensemble:
                 f"secureClientPort={port}",
                 f"ssl.keyStore.location={certificates.server}",
                 f"ssl.trustStore.location={certificates.ca}",
+                *extra,
             ),
         )
         made.secure_hosts = f"localhost:{port}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import MAX_NAME_BYTES, Registration
 
@@ -26,6 +27,9 @@ NO_ADDRESS = ""
 
 _SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service", "zk_role"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
+
+_MADE: WeakKeyDictionary[Any, tuple[str, Any]] = WeakKeyDictionary()
+"""Where each host is registered that files of this plugin have made, and the `ansible_host` that `compose` left it."""
 
 
 class Host(NamedTuple):
@@ -105,6 +109,21 @@ def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, An
     found = [one for one in earlier if isinstance(one, Mapping)] if isinstance(earlier, list) else []
     others = [one for one in found if one.get("address") == variables["zk_address"] and own.get(one.get("path")) != one]
     return {**variables, "zk_services": [*others, *services]}
+
+
+def note_made(hosts: Iterable[Any]) -> None:
+    """These hosts of the inventory are as a file of this plugin has made them."""
+    _MADE.update({host: (str(host.vars["zk_address"]), host.vars.get("ansible_host")) for host in hosts})
+
+
+def known_address(host: Any) -> str:
+    """Where a host of the inventory is: at its address for Ansible, which another source may have set.
+
+    While that is what a file of this plugin left, with what it composes, the host is where it is registered.
+    """
+    registered, left = _MADE.get(host, ("", None))
+    address = host.vars.get("ansible_host")
+    return registered if registered and address == left else str(host.name if address is None else address)
 
 
 def untrusted(value: Any) -> Any:
