@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,22 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'xyz"zy'})
     assert "passwords without quotation marks" in said
     assert "xyz" not in said
+
+
+def test_a_package_that_is_too_old_is_refused_before_anything_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt = tmp_path / "bin" / "apt-cache"
+    apt.parent.mkdir()
+    apt.write_text("#!/bin/sh\necho \"$3:\n  Installed: (none)\n  Candidate: 3.4.13-6ubuntu4.1\n\"\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
+    said = refusal(tmp_path, zookeeper_packages=["libzookeeper-java"])
+    assert (
+        "expected ZooKeeper 3.5 or later, and the package libzookeeper-java of this host's distribution is 3.4.13-6ubuntu4.1; set "
+        "zookeeper_tarball to the path of Apache's archive"
+    ) in said
+    assert "[Install them]" not in said.replace("zoo.deploy.zookeeper : ", "")
 
 
 SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")
