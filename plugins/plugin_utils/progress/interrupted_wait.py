@@ -49,8 +49,8 @@ class Waiting:
         _note(self._published)
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        """It has ended by itself, or is broken off."""
-        if kind is None or issubclass(kind, Exception):
+        """It has ended by itself, by an error such as a timeout of the task, or is broken off."""
+        if kind is None or not issubclass(kind, (KeyboardInterrupt, SystemExit)):
             _note(0)
 
 

@@ -20,8 +20,8 @@ for worker in sys.argv[1:]:
         waiting.__enter__()
         if worker != "begun":
             waiting.note_published()
-        if worker == "ended":
-            waiting.__exit__(None)
+        how = {"ended": [None], "timeout of the task": [BaseException], "interrupted": [KeyboardInterrupt]}
+        waiting.__exit__(*how[worker]) if worker in how else None
         os._exit(0)
     os.wait()
 """
@@ -31,6 +31,8 @@ for worker in sys.argv[1:]:
     ("workers", "said"),
     [
         (["ended"], ""),
+        (["timeout of the task"], ""),
+        (["interrupted", "ended"], GOES_ON + COMMANDS),
         (["begun"], UNKNOWN),
         (["waits", "ended"], GOES_ON + COMMANDS),
         (["begun", "ended"], UNKNOWN),
