@@ -140,7 +140,7 @@ class Participation:
         if self._connections != self._session.connections:
             # While no server answered, nobody could say that the release has failed, or come further.
             self._connections = self._session.connections
-            self._timers.skip_outage(self._session.timeout)
+            self._timers.skip_outage(self._session.lost_at, self._session.timeout)
         self._timers.begin_turn()
         self._takes_part = True
         if self._client_id != self._session.client_id:
