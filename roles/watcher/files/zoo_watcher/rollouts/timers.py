@@ -22,7 +22,7 @@ GRACE = 1.5
 """How many session timeouts it takes after an outage until all have a connection again, or are gone: ZooKeeper ends
 sessions in whole ticks, of which the shortest session timeout has two."""
 AGAIN = 2.0
-"""Seconds at the most before a count is tried again that came to nothing, about."""
+"""Seconds at the most, about, before it is tried again to count the fleet, or to end a soak that waits for a host."""
 
 
 def some(least: float, most: float) -> float:
@@ -87,6 +87,12 @@ class Timers:
             self.wake_at(end)
             return None
         return now - self._since
+
+    def put_off(self, fleet: int) -> None:
+        """Have nothing run down for a moment: there is something to wait for. So many hosts look."""
+        self._lateness = some(0, min(TICKS * fleet, LATEST))
+        self._not_before = time.monotonic() + AGAIN
+        self.wake_at(self._not_before + self._lateness)
 
     def plan_count(self, counts: tuple[int, ...], seconds: float) -> None:
         """Have the fleet counted then, where the rollout is still as it is."""
