@@ -286,7 +286,10 @@ def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
     zk.create(paths.agent("web1"), b"{}")
     assert command(zk, paths, published, Command(verb, "ann"), writes=False).decision.state.step == 1
     zk.delete(paths.agent("web1"))
-    assert command(zk, paths, published, Command(verb, "ann", force=True)).decision.state.step == 1
+    forced = command(zk, paths, published, Command(verb, "ann", force=True), writes=False)
+    assert forced.decision.state.step == 1
+    zk.delete(paths.roster_entry("web1"))
+    assert command(zk, paths, published, Command(verb, "ann")).decision.state.step == 1
 
 
 def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:
