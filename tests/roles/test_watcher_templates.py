@@ -22,7 +22,7 @@ COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "com
 STRICTNESS: list[tuple[dict[str, Any], set[str]]] = [
     ({}, {"MemoryDenyWriteExecute=true", "ProcSubset=pid"}),
     # What the kernel or a limit does to git or a hook does not end the agent, and nothing keeps it from being started.
-    ({}, {"OOMPolicy=continue", "TasksMax=4096", "LimitNOFILE=65536"}),
+    ({}, {"OOMPolicy=continue", "TasksMax=4096", "LimitNOFILE=65536", "MemoryMax=50%"}),
     ({"watcher_memory_max": "512M"}, {"MemoryMax=512M"}),
     # What a hook or a check runs may compile as it goes, and look at the machine.
     (HOOKS, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),

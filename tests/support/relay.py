@@ -10,9 +10,14 @@ from collections.abc import Iterator
 
 
 class Relay:
-    """Takes connections at `hosts` for the server at `port`; what a client sends goes through `hand_on`."""
+    """Takes connections at `hosts` for the server at `port`; what a client sends goes through `hand_on`.
+
+    What the server answers comes `delay` seconds later, and what it answers next not before that.
+    """
 
     def __init__(self, port: int) -> None:
+        self.delay = 0.0
+        self._end = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port = port
         self._connections: list[socket.socket] = []
@@ -32,6 +37,7 @@ class Relay:
 
     def close(self) -> None:
         """Take no more connections, and end those that there are."""
+        self._end.set()
         self._listener.close()
         self.end_all()
 
@@ -42,18 +48,17 @@ class Relay:
                 server = socket.create_connection(("127.0.0.1", self._port))
                 self._connections += client, server
                 threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
-                threading.Thread(target=_answers, args=(server, client), daemon=True).start()
+                threading.Thread(target=self._hand_back, args=(server, client), daemon=True).start()
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError), client, server:
             self.hand_on(_frames(client), server)
 
-
-def _answers(server: socket.socket, client: socket.socket) -> None:
-    """Pass on what a server answers."""
-    with contextlib.suppress(OSError), client, server:
-        while chunk := server.recv(65536):
-            client.sendall(chunk)
+    def _hand_back(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, server:
+            while chunk := server.recv(65536):
+                self._end.wait(self.delay)
+                client.sendall(chunk)
 
 
 def _frames(connection: socket.socket) -> Iterator[bytes]:

@@ -83,12 +83,14 @@ def headline(result: Mapping[str, Any], app: str) -> str:
 def ending(result: Mapping[str, Any]) -> str:
     """How a wait has ended, and after how long; empty where nothing was waited for.
 
-    Of one that has failed, the first reason, with those who have it.
+    Of one that has failed, the first reason, with those who have it; of one that was overtaken, by what.
     """
     if "agents" not in result or "elapsed" not in result:
         return ""
     proved = f"{len(proved_agents(result))} of {len(result['agents'])} have proved commit {short(result['commit_id'])}"
     missing = f"; {len(result['missing_agents'])} missing" if result.get("missing_agents") else ""
+    if result.get("overtaken_by") and result.get("msg"):
+        return f"FAILED after {result['elapsed']:.0f} s: {brief(result['msg'])}"
     if result.get("failed"):
         why_so = next(iter(reasons(result)), f"{proved}{missing}").removeprefix(WHY)
         return f"FAILED after {result['elapsed']:.0f} s: {why_so}"
@@ -111,13 +113,16 @@ def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list
 
 
 def overview(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
-    """How far it is, and a row for each host."""
-    result = current(result)
-    return [how_far(result, now), *(table(list(table_rows(result)), width) if "agents" in result else [])]
+    """How far it is, or was where it is deleted by now, and a row for each host."""
+    shown = current(result)
+    counted = {**shown, "generation": result.get("generation")} if _is_deleted(result) else shown
+    return [how_far(counted, now), *(table(list(table_rows(shown)), width) if "agents" in result else [])]
 
 
 def reasons(result: Mapping[str, Any]) -> list[str]:
     """Why the rollout has stopped, and why hosts have not proved it: each reason once, with those who have it."""
+    if _is_deleted(result):
+        return []
     result = current(result)
     stopped = brief((result.get("rollout") or {}).get("reason") or "")
     groups = why(table_rows(result))
@@ -143,6 +148,11 @@ def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """The result, of what is desired now."""
     later = result.get("overtaken_by")
     return result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
+
+
+def _is_deleted(result: Mapping[str, Any]) -> bool:
+    """Whether nothing is desired any more."""
+    return (result.get("overtaken_by") or {"generation": 0})["generation"] is None
 
 
 def logs(result: Mapping[str, Any]) -> list[str]:

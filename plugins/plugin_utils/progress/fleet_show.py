@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
 
-from .fleet_report import ending, headline, listed_reasons, outlook, overview, reasons, report
+from .fleet_report import WHY, ending, headline, listed_reasons, outlook, overview, reasons, report
 from .host_line import PROVED, news, outcomes
 from .plain_text import plain
 
@@ -67,7 +67,8 @@ class Show:
             told, end = reasons(result), ending(result)
             if result.get("failed") and end:
                 self.tell([end], constants.COLOR_ERROR)
-                self.tell([*listed_reasons(told[1:], width), *outlook(result)])
+                is_told = bool(told) and end.endswith(told[0].removeprefix(WHY))
+                self.tell([*listed_reasons(told[1:] if is_told else told, width), *outlook(result)])
             else:
                 self.tell([*listed_reasons(told, width), *outlook(result)])
                 self.tell([end], constants.COLOR_OK)

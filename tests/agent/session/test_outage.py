@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from kazoo.client import KazooClient
 from support.agent import Agent, publish
 from support.client import connected
 from support.ensemble import Ensemble
+from support.relay import Relay
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
@@ -99,3 +100,26 @@ def test_an_ensemble_that_is_set_up_anew_is_taken_for_what_it_is(
             wait_for(lambda: zk.exists(f"{app}/service/server1"), "it is registered")
     finally:
         agent.kill()
+
+
+def test_an_ensemble_too_slow_to_withdraw_a_dead_service_in_is_left_alone_until_the_session_has_ended(
+    ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service
+) -> None:
+    """Its answers are in time for a session to be taken up, again and again, and for nothing else."""
+    relay = Relay(ensemble.members[0].client_port)
+    services = [{"path": f"{app}/service", "port": service.port, "check": {"interval": 0.05, "fall": 1}}]
+    agent = agents(hosts=relay.hosts, services=services)
+    try:
+        service.open()
+        agent.start().wait_live()
+        registration = f"{app}/service/server1"
+        wait_for(lambda: zk.exists(registration), "it is registered")
+        relay.delay = 3.4
+        service.close()
+        wait_for(lambda: not zk.exists(registration), "the session has ended", 90)
+        assert "no answer in time to withdraw" in agent.log
+        relay.delay = 0.0
+        service.open()
+        wait_for(lambda: zk.exists(registration), "it is registered again", 60)
+    finally:
+        relay.close()

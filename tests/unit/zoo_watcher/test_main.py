@@ -17,6 +17,7 @@ import pytest
 from zoo_watcher import __main__ as program
 from zoo_watcher.command_line import CONTROLS
 from zoo_watcher.control_commands import COMMANDS
+from zoo_watcher.errors import AgentError
 from zoo_watcher.host.shortage import NO_THREAD
 
 
@@ -99,6 +100,35 @@ def configured(tmp_path: Path) -> Path:
     file = tmp_path / "agent.json"
     file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base"), "services": [service]}))
     return file
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(("unit", "own"), [("shop@1.service", "shop@1"), (None, "zoo-watcher@agent")])
+def test_an_agent_that_is_to_restart_itself_is_refused_by_the_name_of_its_unit(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    unit: str | None,
+    own: str,
+) -> None:
+    file = configured(tmp_path)
+    managed = {"znode": "/a", "dest": f"{tmp_path}/a", "restart_units": [f"{own}.service"]}
+    keys = {"restart_units": ["nginx.service", f"{own}.service"], "files": [managed]}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **keys}))
+    if unit:
+        monkeypatch.setenv("ZOO_WATCHER_UNIT", unit)
+
+    def begin(*_words: object) -> None:
+        raise AgentError("it runs")
+
+    monkeypatch.setattr("zoo_watcher.watcher.Watcher", begin)
+    assert run(monkeypatch, command, "--config", str(file)) == 2
+    why = f"{own}.service is the unit of this agent, which can't restart itself: take it out"
+    assert capfd.readouterr().err.splitlines() == [
+        f"{file}: restart_units: {why}",
+        f"{file}: files[0].restart_units: {why}",
+    ]
 
 
 def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_path: Path) -> None:

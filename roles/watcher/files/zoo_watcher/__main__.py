@@ -86,7 +86,7 @@ def _apply() -> int:
 def _check(arguments: SimpleNamespace) -> int:
     from .config.document import read_document  # noqa: PLC0415
 
-    config = _usable_config(read_document(arguments.config))
+    config = _usable_config(arguments.config, read_document(arguments.config))
     print_line(f"{arguments.config}: valid, app={config.app.root} base={config.base} name={config.name}")
     return 0
 
@@ -99,7 +99,7 @@ def _leave(arguments: SimpleNamespace) -> int:
     return 0
 
 
-def _usable_config(document: dict[str, Any]) -> Config:
+def _usable_config(path: str, document: dict[str, Any]) -> Config:
     """The configuration in a document, once all that can be checked without a server is. Raises `ConfigError`."""
     from .config.config import Config  # noqa: PLC0415
     from .host.base_lock import check_base  # noqa: PLC0415
@@ -107,6 +107,7 @@ def _usable_config(document: dict[str, Any]) -> Config:
     from .zookeeper.kazoo_client import check_connection  # noqa: PLC0415
 
     config = Config.from_object(document)
+    config.refuse_restart_of(_own_unit(path))
     check_connection(config.connection)
     # Only now: it needs kazoo, and the check before it tells where that is missing.
     from .status_board import check_metrics  # noqa: PLC0415
@@ -117,6 +118,13 @@ def _usable_config(document: dict[str, Any]) -> Config:
     return config
 
 
+def _own_unit(path: str) -> str:
+    """The unit of the agent with this configuration; outside of it, the one that the role makes for such a file."""
+    from .host.systemd import unit  # noqa: PLC0415
+
+    return f"{unit() or f'zoo-watcher@{Path(path).stem}'}.service"
+
+
 def _check_reload(path: str, running: Layout) -> dict[str, Any]:
     """What is in the configuration, with which the agent of the base `running` can begin anew. Raises `ConfigError`."""
     from .config.document import read_document  # noqa: PLC0415
@@ -124,7 +132,7 @@ def _check_reload(path: str, running: Layout) -> dict[str, Any]:
     from .host.layout import Layout  # noqa: PLC0415
 
     document = read_document(path)
-    config = _usable_config(document)
+    config = _usable_config(path, document)
     with _mistake():
         try_base(Layout(config.base), running)
     return document
@@ -227,6 +235,7 @@ def _config_to_run(path: str) -> Config:
     problem = None
     try:
         config = Config.from_file(path)
+        config.refuse_restart_of(_own_unit(path))
     except ConfigError as exc:
         if checked is None:
             raise

@@ -31,6 +31,7 @@ from .releases.course import Progress
 from .releases.handshake import Phase
 from .releases.live_signature import LiveSignature
 from .services.health import Health
+from .services.overdue import Overdue
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles, describe
@@ -99,6 +100,7 @@ class Watcher:
         self._connections = 0
         self._look_again_at = time.monotonic() + LOOK_AGAIN
         self._serving: bool | None = None
+        self._overdue = Overdue()
         self._resumes = self.memory.client_id is not None
 
     def _reconciler(self) -> FileReconciler | None:
@@ -306,6 +308,7 @@ class Watcher:
         """Do all that there is to do with the ensemble, each step whatever came of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
         self.troubles.add(self.convergence.troubles)
+        self._look_at_withdrawal()
         self.troubles.add([self._reload_trouble] if self._reload_trouble else [])
         if not self.session.usable:
             self.desired.mark_stale()
@@ -325,6 +328,14 @@ class Watcher:
             self.board.set_troubles(self.troubles.current)
         pause = self.rollout.pause if self.rollout and self._follows else None
         return min(self.troubles.end_turn() or IDLE, IDLE if pause is None else pause)
+
+    def _look_at_withdrawal(self) -> None:
+        """Have the session end where nothing else takes the registration of what is not healthy away."""
+        is_due = self.registrations.is_withdrawal_due and not self.session.has_ended
+        connections, timeout = self.session.connections, self.session.timeout
+        if self._overdue.look(is_due=is_due, connections=connections, timeout=timeout):
+            log.warning("no answer in time to withdraw what is not healthy: the session is left to end")
+        self.session.hold_off(holds_off=self._overdue.is_overdue)
 
     def _take_steps(self) -> None:
         for step in (

@@ -19,6 +19,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report i
 
 NOW = datetime(2026, 11, 24, 10, 15, 42, tzinfo=timezone.utc)
 DESIRED, BEFORE = "9" * 40, "2" * 40
+DELETED = {"commit_id": None, "generation": None}
 UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; went back to {BEFORE}"
 SAID = UNHEALTHY.replace(BEFORE, BEFORE[:10])
 
@@ -282,11 +283,19 @@ def test_a_wait_that_was_overtaken_tells_of_the_release_that_is_desired_now() ->
 
 
 def test_a_wait_whose_release_was_deleted_tells_that_nothing_is_desired() -> None:
-    given = result(agent("web1"), rollout=rollout("paused"), overtaken_by={"commit_id": None, "generation": None})
-    far, _header, web1, following = report(given, NOW)
-    assert far == "[..............] 0 of 1"
+    given = result(agent("web1"), waiting("web2"), rollout=rollout("paused"), overtaken_by=DELETED)
+    far, _header, web1, _web2, following = report(given, NOW)
+    # What they have come to is there still; why the others have not proved it is no reason any more.
+    assert far == "[#######.......] 1 of 2"
     assert "drift" not in web1
     assert following == "Next: deploy.yml publishes a release; this one was deleted meanwhile"
+
+
+@pytest.mark.parametrize("later", [DELETED, {"commit_id": BEFORE, "generation": 8}], ids=["deleted", "published"])
+def test_the_ending_of_a_wait_that_was_overtaken_is_that_of_the_task(later: dict[str, Any]) -> None:
+    keys: Any = {"failed": True, "elapsed": 6.0, "msg": "/app/shop/config: no more of that"}
+    given = result(agent("web1"), waiting("web2"), rollout=rollout("soaking"), overtaken_by=later, **keys)
+    assert ending(given) == "FAILED after 6 s: /app/shop/config: no more of that"
 
 
 def test_a_wait_that_something_unreadable_has_overtaken_tells_of_no_deletion() -> None:

@@ -71,6 +71,14 @@ def test_empty_lines_of_an_output_are_no_lines_of_the_log() -> None:
     assert ended.lines == ["first", "  last"]
 
 
+@pytest.mark.parametrize(
+    ("count", "first", "lines"), [(200, "0", 200), (1000, "at least 800 lines before these are left out", 201)]
+)
+def test_the_last_lines_of_a_long_output_are_in_the_log(count: int, first: str, lines: int) -> None:
+    ended = command.Ended(None, "\n".join(map(str, range(count))))
+    assert (ended.lines[0], ended.lines[-1], len(ended.lines)) == (first, str(count - 1), lines)
+
+
 def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
     long = "x" * 5000
     assert command.Ended("failed", f"first\n{long}\nlast\n").tail == f"first\n{'x' * 197}...\nlast"

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from support.ports import free_ports
 from support.waiting import wait_for
+from zoo_watcher.host.thread import Thread
 from zoo_watcher.metrics import scrapes
 
 Connect = Callable[[], socket.socket]
@@ -89,7 +90,7 @@ def test_a_place_is_free_again_where_no_thread_could_be_started_for_it(
 
     monkeypatch.setattr(scrapes._Handler, "timeout", 3600)
     with monkeypatch.context() as broken:
-        broken.setattr(scrapes.Thread, "start", fail)
+        broken.setattr(Thread, "start", fail)
         for _client in range(5):
             assert connect().recv(1) == b""
     assert b"example 7.0" in scrape(port)

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -912,6 +913,36 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
     assert outcome(told) == ("active", None)
     assert {progress.retry for progress in told if progress} == {None, "disk"}
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_can_not_be_read(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    layout = deployment.course.layout
+    deployment.course.config = replace(deployment.course.config, health_timeout=0.2)
+    stage(deployment, COMMIT)
+    stage(deployment, OLD)
+    activate(layout, "site", OLD)
+    ReleaseJournal().with_place("site", OLD, None).with_healthy(OLD, "site", 5).save(layout.journal)
+    load, tries = Manifest.load, []
+
+    def fail(path: Path) -> Manifest | None:
+        if path == layout.manifest(OLD):
+            tries.append(path)
+            if len(tries) > 1000:
+                deployment.cancel()  # it would be tried again for ever
+            time.sleep(0.001)
+            raise OSError(number, os.strerror(number), str(path))
+        return load(path)
+
+    monkeypatch.setattr(Manifest, "load", fail)
+    monkeypatch.setattr(deployment._proof, "find_problem", lambda _soak=0.0: "not healthy")
+    monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: deployment.handshake.check())
+    deployment.run()
+    assert live_commit(layout, "site") == OLD
+    assert f"not healthy; went back to {OLD}" in str(outcome(told)[1])
+    assert len(tries) > 1, "it may be otherwise the next time"
 
 
 def test_a_proof_that_has_given_up_does_not_say_that_it_tries_again(

@@ -92,6 +92,9 @@ def test_a_release_that_can_not_be_read_now_keeps_the_host_from_no_other(
     unreadable.add(A)
     with pytest.raises(PassingError, match="Input/output error"):
         way_back.choose(layout, (), None)
+    assert way_back.choose(layout, (), None, waits=False) == PlacedRelease(B, "site")
+    with pytest.raises(PassingError, match="Input/output error"):
+        way_back.choose(layout, (), "signers", waits=False)
 
 
 def test_a_release_that_can_not_be_read_now_keeps_the_host_from_none_in_which_a_hook_has_built(

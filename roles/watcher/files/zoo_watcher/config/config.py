@@ -170,6 +170,14 @@ class Config:
             raise ConfigError(mistakes)
         return config
 
+    def refuse_restart_of(self, unit: str) -> None:
+        """Raises `ConfigError` where the agent is to restart this unit, its own."""
+        files = {f"files[{number}].": file.restart_units for number, file in enumerate(self.files)}
+        places = [where for where, units in {"": self.restart_units, **files}.items() if unit in units]
+        if places:
+            why = f"{unit} is the unit of this agent, which can't restart itself: take it out"
+            raise ConfigError([f"{where}restart_units: {why}" for where in places])
+
 
 def _config(reader: ObjectReader) -> Config:
     name = reader.text("name") or socket.gethostname()

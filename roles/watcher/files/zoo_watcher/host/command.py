@@ -29,6 +29,8 @@ NOT_NOW = f"{NOT_STARTED} now"
 """The same where that is no fault of the command's: this host lacks what it takes."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
+MOST_LINES = 200
+"""Lines of it that go to the log: a service manager drops what comes after too many, as the outcome."""
 ROOM = 1_000_000
 """Bytes that have to be free for what a command writes: on a full disk a file can be made, and nothing be written."""
 KILLED = 5.0
@@ -55,8 +57,10 @@ class Ended(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """The lines of the output for the log, without those that are empty."""
-        return [line for line in self.output.splitlines() if line.strip()]
+        """The last lines of the output for the log, without those that are empty; how many came before, if any did."""
+        lines = [line for line in self.output.splitlines() if line.strip()]
+        before = len(lines) - MOST_LINES
+        return [f"at least {before} lines before these are left out", *lines[before:]] if before > 0 else lines
 
     @property
     def tail(self) -> str:

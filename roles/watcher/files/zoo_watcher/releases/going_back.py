@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 from zoo_watcher.errors import DeployError
@@ -161,7 +162,8 @@ class GoingBack:
         Raises `DeployError`, also with the reason, and `CancelledError`.
         """
         try:
-            target = self._course.wait_out("checking", self._choose, f"{reason}; going back: ")
+            choose = partial(self._choose, time.monotonic() + self._course.config.health_timeout)
+            target = self._course.wait_out("checking", choose, f"{reason}; going back: ")
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
         log.error("going back to %s, generation=%s: %s", target.commit_id, self._course.generation, reason)
@@ -179,11 +181,12 @@ class GoingBack:
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         return target, message
 
-    def _choose(self) -> PlacedRelease:
-        """What to go back to. Raises `DeployError`."""
+    def _choose(self, deadline: float) -> PlacedRelease:
+        """What to go back to; after the deadline, also what can't be read. Raises `DeployError`."""
         config = self._course.config
         signers = allowed_signers(config.require_signature)
-        return self._way_back.choose(self._course.layout, config.shared_paths, signers)
+        waits = time.monotonic() < deadline
+        return self._way_back.choose(self._course.layout, config.shared_paths, signers, waits=waits)
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
         """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""

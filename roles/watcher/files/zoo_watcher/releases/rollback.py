@@ -63,18 +63,21 @@ class WayBack:
         """What the host most likely goes back to; None where there is nothing."""
         return self.elsewhere or next(iter(self.earlier), None)
 
-    def choose(self, layout: Layout, shared_paths: Sequence[str], signers: str | None) -> PlacedRelease:
+    def choose(
+        self, layout: Layout, shared_paths: Sequence[str], signers: str | None, *, waits: bool = True
+    ) -> PlacedRelease:
         """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
 
         A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live, a
-        `PassingError` where one might that can't be read now.
+        `PassingError` where one might that can't be read now, and the host still `waits` or a signature is demanded.
         """
         if self.elsewhere:
             return self.elsewhere
         if not self.earlier:
             raise DeployError("there is no earlier release to go back to")
         unread = None
-        others = []
+        others: list[PlacedRelease] = []
+        unknown: list[PlacedRelease] = []
         for target in self.earlier:
             try:
                 if is_deployable(layout, target.commit_id, shared_paths, signers):
@@ -82,12 +85,14 @@ class WayBack:
             except PassingError as exc:
                 # A bad sector in one keeps the host from no other.
                 unread = unread or exc
+                unknown.append(target)
                 continue
             except DeployError as exc:
                 log.warning("passed over on the way back, commit=%s: %s", target.commit_id, exc)
             others.append(target)
-        if signers is None and others:
-            return others[0]
+        fitting = [*others, *([] if waits else unknown)]
+        if signers is None and fitting:
+            return fitting[0]
         if unread:
             raise unread
         refused = ", ".join(target.commit_id for target in self.earlier)

@@ -54,6 +54,12 @@ class Registrations:
         waits = bool(serving) and any(self._waits(*service) for service in self._services)
         return [*refused.values(), *([self._address.trouble] if waits and self._address.trouble else [])]
 
+    @property
+    def is_withdrawal_due(self) -> bool:
+        """Whether the session holds the registration of a service that is not healthy."""
+        ill = (service_path(service) for service, checker in self._services if checker.healthy is False)
+        return any(map(self._ephemerals.may_hold, ill))
+
     def _waits(self, service: Service, checker: Checker) -> bool:
         """Whether a service can't be registered before this host's address is known."""
         return bool(checker.healthy) and not (service.address or self._address.current)

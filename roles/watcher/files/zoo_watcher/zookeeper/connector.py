@@ -24,9 +24,9 @@ from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
 
 SEEK_PAUSE = 1.0
 """Seconds between two looks for a server that can write, and those that one of them has to answer."""
-AUTH_PAUSE = 1.5
-"""How many session timeouts lie between two tries of credentials that no server has taken: so the session ends, and
-with it registrations that could not be taken back any more."""
+PAUSE_TO_END = 1.5
+"""How many session timeouts lie between two tries of credentials that no server has taken, or while it `holds_off`: so
+the session ends, and with it registrations that could not be taken back any more."""
 
 FRAME_LIMIT = 64 * 2**20
 """Bytes of one answer: whatever announces more is no server of ZooKeeper, and is not received."""
@@ -63,6 +63,8 @@ class Connector:
         self._missed = 0
         self._missed_since = 0.0
         self._refused = 0
+        self.holds_off = False
+        """Whether the session is to end: each connection renews it, also one that is too slow for anything else."""
         self._writer: Server | None = None
 
     @property
@@ -76,8 +78,8 @@ class Connector:
     def _connect(self, *server: Any) -> tuple[float, float]:
         """Kazoo's read and connect timeouts in milliseconds, once a server has taken connection and credentials."""
         # One more than there are servers: one that ends while it is asked refuses nothing, but seems to.
-        if self._refused > len(self._client.hosts):
-            self._client._stopped.wait(AUTH_PAUSE * self.timeout)
+        if self._refused > len(self._client.hosts) or self.holds_off:
+            self._client._stopped.wait(PAUSE_TO_END * self.timeout)
         better, self._writer = self._writer, None
         host, address, port = better or server
         self._begin_anew_where_ended()
@@ -85,6 +87,7 @@ class Connector:
             timeouts = self._try(host, address, port)
         except SessionExpiredError:
             # A new session is worth a try of its own.
+            self.holds_off = False
             self._refused = min(self._refused, len(self._client.hosts))
             raise
         except (ConnectionDropped, KazooTimeoutError):

@@ -72,6 +72,10 @@ class Ephemerals:
         self._note_seen()
         return {path for path, value in self._present.items() if value is not None}
 
+    def may_hold(self, path: str) -> bool:
+        """Whether the present session holds an ephemeral, or may do."""
+        return path in self._present
+
     def made(self, path: str) -> int | None:
         """The `czxid` of an ephemeral; None where it is not held."""
         return self._made.get(path) if path in self.held else None

@@ -176,6 +176,10 @@ class Session:
         with contextlib.suppress(Exception):
             self.client.close()
 
+    def hold_off(self, *, holds_off: bool) -> None:
+        """Where the connection is lost, wait until the session has ended before the next, or do not."""
+        self._connector.holds_off = holds_off
+
     def wake(self) -> None:
         """Let the loop look again."""
         self._changed()
@@ -184,6 +188,11 @@ class Session:
     def usable(self) -> bool:
         """Whether a server that can write answers now."""
         return self.states.current == SYNC_CONNECTED and not self._threads.broken
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the ensemble has ended the session, and there is no other yet."""
+        return self.states.current == EXPIRED
 
     @property
     def trying(self) -> dict[str, Any] | None:
