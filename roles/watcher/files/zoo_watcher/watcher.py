@@ -344,6 +344,8 @@ class Watcher:
     def _take_steps(self) -> None:
         for step in (
             self._follow_session,
+            # Before all else: a server that does not answer in time lets nothing come after its first question.
+            self.registrations.withdraw_ill,
             self._look_again,
             self._find_address,
             self.desired.refresh,
