@@ -9,6 +9,8 @@ from typing import Any
 
 from support.playbook import run_playbook
 
+RESULTS = "results.json"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -27,11 +29,19 @@ def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str, **play:
 
     `play` are further keys of the play.
     """
+    playbook = write_tasks(directory, tasks, **play)
+    # A module is piped into the interpreter: that is most of what a task on this machine costs.
+    done = run_playbook(playbook, *words, env={"ANSIBLE_PIPELINING": "true"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(done.stdout + done.stderr, read_results(directory))
+
+
+def write_tasks(directory: Path, tasks: list[dict[str, Any]], **play: Any) -> Path:
+    """The playbook of `run_tasks`, written for who runs it otherwise; `read_results` has what came of it."""
     names = ", ".join(f"'{task['register']}': {task['register']}" for task in tasks)
-    answer = directory / "results.json"
     dump = {
         "ansible.builtin.copy": {
-            "dest": str(answer),
+            "dest": str(directory / RESULTS),
             "content": f"{{{{ {{{names}}} | to_json }}}}",
         },
         "check_mode": False,
@@ -46,7 +56,10 @@ def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str, **play:
     }
     playbook = directory / "playbook.yml"
     playbook.write_text(json.dumps([play]))
-    # A module is piped into the interpreter: that is most of what a task on this machine costs.
-    done = run_playbook(playbook, *words, env={"ANSIBLE_PIPELINING": "true"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Run(done.stdout + done.stderr, json.loads(answer.read_text()))
+    return playbook
+
+
+def read_results(directory: Path) -> dict[str, dict[str, Any]]:
+    """Each task's result by the name of its register, once the playbook has run."""
+    results: dict[str, dict[str, Any]] = json.loads((directory / RESULTS).read_text())
+    return results

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from support.agent import SOURCE, Agent
 from support.repository import GitRepository
@@ -195,6 +196,19 @@ def test_a_drained_agent_registers_nothing_across_its_restart_until_it_is_undrai
     assert said(agent, "undrain") == "not drained; healthy services are registered"
     wait_for(registrations, "it is registered again")
     assert "drained" not in agent.status
+
+
+def test_a_drain_is_confirmed_only_once_the_registration_is_withdrawn(
+    deployed: Agents, registrations: Registrations, zk: KazooClient, app: str
+) -> None:
+    agent, path = deployed(), f"{app}/service"
+    zk.set_acls(path, [make_acl("world", "anyone", read=True, write=True, create=True, admin=True)])
+    late = said(agent, "drain", "--reason", "a new disk", exit_status=3)
+    assert late.endswith(f"within 10 s: its session is SyncConnected, registered is {path}/server1")
+    assert registrations(), "nobody but the ensemble keeps it"
+    zk.set_acls(path, OPEN_ACL_UNSAFE)
+    assert said(agent, "drain", "--reason", "a new disk").endswith("; nothing is registered")
+    assert registrations() == {}
 
 
 def test_a_host_that_is_drained_while_nothing_is_published_serves_again_once_it_is_undrained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,17 @@ from support.waiting import wait_for
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
 Registrations = Callable[[], dict[str, list[str]]]
+HANGING_RESOLVER = """
+import pathlib, runpy, socket, time
+look_up, hangs = socket.getaddrinfo, pathlib.Path({hangs!r})
+def slow(*words, **options):
+    while hangs.exists():
+        time.sleep(0.01)
+    return look_up(*words, **options)
+socket.getaddrinfo = slow
+runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)
+"""
+"""What has an agent's resolver, which no timeout of a check ends, answer nobody while the file `hangs` is there."""
 
 
 @pytest.mark.smoke
@@ -195,3 +207,19 @@ def test_a_config_that_may_not_be_read_any_more_neither_keeps_nor_takes_a_regist
     wait_for(lambda: f"{app}/config: " in str(agent.status.get("troubles")), "the status says what is refused")
     service.close()
     wait_for(lambda: not registrations(), "an unhealthy service is withdrawn")
+
+
+def test_a_service_whose_check_hangs_is_withdrawn_until_there_is_an_answer_again(
+    agents: Agents, service: Service, registered: dict[str, Any], registrations: Registrations, tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+    registered["services"][0]["check"]["timeout"] = 0.1
+    agent = agents(**registered)
+    agent.program = ("-c", HANGING_RESOLVER.format(hangs=str(hangs)))
+    agent.start()
+    service.open()
+    wait_for(registrations, "it is registered")
+    hangs.touch()
+    wait_for(lambda: not registrations(), "what was found long ago is no proof of health")
+    hangs.unlink()
+    wait_for(registrations, "it is registered again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from kazoo.client import KazooClient
 from support.agent import Agent, publish
 from support.client import connected
 from support.ensemble import Ensemble
+from support.lonely import lonely_ensemble
 from support.relay import Relay
 from support.repository import GitRepository
 from support.service import Service
@@ -153,3 +155,31 @@ def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_wait
     finally:
         agent.kill()
         relay.close()
+
+
+def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with_its_priority(
+    tmp_path: Path, app: str
+) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    stream = f"{journal.stat().st_dev}:{journal.stat().st_ino}"
+    with lonely_ensemble(tmp_path / "ensemble") as (servers, zk):
+        agent = Agent(tmp_path / "server1", servers.hosts, app, zk, log_to=journal)
+        try:
+            agent.start(JOURNAL_STREAM=stream).wait_live()
+            wait_for(lambda: zk.exists(f"{app}/roster/server1"), "all is done that there is to do")
+            begun = journal.read_text().splitlines()
+            servers.members[0].kill()
+            again = re.compile(r"session still Disconnected after ([5-9]|1\d) s")
+            wait_for(lambda: again.search(journal.read_text()), "it is said once more")
+            outage = journal.read_text().splitlines()[len(begun) :]
+            servers.start()
+            wait_for(lambda: journal.read_text().count("\n<6>INFO session SyncConnected") == 2, "there is a session")
+        finally:
+            agent.kill()
+    assert [line[:8] for line in begun] == ["<6>INFO "] * len(begun)
+    assert [line[:11] for line in outage] == ["<4>WARNING "] * len(outage)
+    told = [line.split(" session ")[1].partition(":")[0] for line in outage if " session " in line]
+    assert (told[0], told[1][:24], len(told)) == ("Disconnected", "still Disconnected after", 2)
+    # It tries to connect many times a second; what it did in that instant may be told too.
+    assert len(outage) <= 4, outage

@@ -58,6 +58,10 @@ class Host:
         scope = cgroup.group(self.group) / "payload" / "init.scope"
         return next(iter(cgroup.processes(scope)), None)
 
+    def is_off(self) -> bool:
+        """Whether nothing of it runs any more: it can be started."""
+        return self.init is None and not cgroup.processes(cgroup.group(self.group))
+
     def inside(self) -> list[str]:
         """The words that a command begins with to run in it, whatever its network does."""
         init = self.init

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,3 +63,10 @@ class Server:
     def settle(self) -> None:
         """Wait until it has converged."""
         wait_for(self.converged, f"{self.name} has converged, registered", 60)
+
+
+def on(server: Server, *words: str) -> str:
+    """What a command printed on a server."""
+    command = [*server.host.inside(), *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

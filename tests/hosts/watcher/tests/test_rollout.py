@@ -1,4 +1,7 @@
-"""A release that ends the host which activates it: the rollout stops there, and all others go on serving."""
+"""A release that ends the host which activates it.
+
+A rollout stops there, and all others go on serving. Without one, each host has two tries, and gives it up.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from typing import Any
 import pytest
 
 from hosts.lab.lab import Lab
-from hosts.watcher.server import APP, SERVERS, Server
+from hosts.watcher.server import APP, SERVERS, Server, on
 from support.rollout import Rollout
 from support.waiting import wait_for
 
 SITE = "/srv/app/site"
+GIVEN_UP = "given up: the agent ended without a word 2 times while this release was being activated or checked"
 
 
 @dataclass
@@ -37,13 +41,6 @@ class Fleet:
         zk = next(iter(self.servers.values())).zk
         stat = zk.set(f"{APP}/config", json.dumps({**self.before, **keys}).encode())
         return Rollout(zk, APP, stat.mzxid)
-
-
-def on(server: Server, *words: str) -> str:
-    """What a command printed on a server."""
-    command = [*server.host.inside(), *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def tree(server: Server) -> str:
@@ -116,3 +113,21 @@ def see_halted(fleet: Fleet, made: Rollout, versions: dict[str, str], trees: dic
     assert other.status()["commitId"] == fleet.before["commitId"]
     assert (other.registered(), served(other), tree(other)) == (True, versions[other.name], trees[other.name])
     return canary
+
+
+def test_a_release_that_ends_its_host_twice_is_given_up_at_the_second_boot(lab: Lab, fleets: list[Fleet]) -> None:
+    bad = commit(lab, "panic")
+    hosts = {server.name: (server, fleet.before["commitId"]) for fleet in fleets for server in fleet.servers.values()}
+    versions = {name: served(server) for name, (server, _before) in hosts.items()}
+    for fleet in fleets:
+        fleet.publish(commitId=bad, rollout=False)
+    for _boot in range(2):
+        for server, _before in hosts.values():
+            wait_for(server.host.is_off, f"{server.name} is off", 60)
+            server.host.start()
+            wait_for(lambda: server.host.init, f"{server.name} is on")  # noqa: B023
+    for name, (server, before) in hosts.items():
+        wait_for(lambda: stands(server) == ("rolled_back", before), f"{name} has gone back", 60)  # noqa: B023
+        assert server.status()["message"] == f"{GIVEN_UP}; went back to {before}"
+        wait_for(server.registered, f"{name} is found again")
+        assert served(server) == versions[name]

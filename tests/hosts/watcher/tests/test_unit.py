@@ -1,0 +1,60 @@
+"""What systemd makes of the agent's unit where something is wrong with a host, and once that is mended."""
+
+from __future__ import annotations
+
+import contextlib
+
+from kazoo.exceptions import NodeExistsError
+
+from hosts.watcher.server import Server, on
+from support.waiting import wait_for
+
+UNIT = "zoo-watcher@business.service"
+CONFIG = "/etc/zoo-watcher/business.json"
+DIRECTORY = "/srv/motd"
+MOST_STARTS = 5
+"""After so many systemd gives a unit up that says nothing else."""
+
+
+def restarts(server: Server) -> int:
+    """How often systemd has started the agent again by itself."""
+    return int(on(server, "systemctl", "show", "--property=NRestarts", "--value", UNIT))
+
+
+def test_an_agent_that_ends_at_each_start_is_started_again_until_its_host_is_mended(servers: dict[str, Server]) -> None:
+    unconfigured, locked = servers["bookworm-38"], servers["trixie-39"]
+    on(unconfigured, "mv", CONFIG, f"{CONFIG}.away")
+    on(locked, "systemctl", "stop", UNIT)
+    on(locked, "systemd-run", "--unit=holder", "flock", "/srv/app/.zoo/agent.lock", "sleep", "infinity")
+    on(locked, "systemctl", "start", "--no-block", UNIT)
+    on(unconfigured, "systemctl", "kill", "--signal=KILL", UNIT)
+    before = {server: restarts(server) for server in (unconfigured, locked)}
+    for server, number in before.items():
+        wait_for(lambda: restarts(server) > number + MOST_STARTS, f"{server.name} goes on", 90)  # noqa: B023
+        assert not server.status()
+    on(unconfigured, "mv", f"{CONFIG}.away", CONFIG)
+    on(locked, "systemctl", "stop", "holder.service")
+    for server in before:
+        server.settle()
+
+
+def test_a_directory_of_a_file_that_is_missing_keeps_no_agent_from_being_started(servers: dict[str, Server]) -> None:
+    server = servers["bookworm-39"]
+    with contextlib.suppress(NodeExistsError):
+        server.zk.create("/motd", b"welcome")
+    wait_for(lambda: state_of_file(server) == ("current", None), "the file is there")
+    on(server, "rm", "-r", DIRECTORY)
+    on(server, "systemctl", "restart", UNIT)
+    server.settle()
+    missing = f"no directory {DIRECTORY} on this host; make it, then restart the agent"
+    wait_for(lambda: state_of_file(server) == ("failed", missing), "what is missing is named")
+    on(server, "mkdir", "--mode=1777", DIRECTORY)
+    on(server, "systemctl", "restart", UNIT)
+    wait_for(lambda: state_of_file(server) == ("current", None), "the file is there again")
+    assert on(server, "cat", f"{DIRECTORY}/motd") == "welcome"
+
+
+def state_of_file(server: Server) -> tuple[str | None, str | None]:
+    """What the agent says of the file, and why."""
+    status = server.status().get("files", {}).get(f"{DIRECTORY}/motd", {})
+    return status.get("state"), status.get("message")
