@@ -82,7 +82,8 @@ options:
         or a template with V({{ }}).
       - By default, and where no preference gives one, it is the child's name for the format V(seed) and the address
         for the others.
-      - Entries with the same name and the same address are one host, in the groups of all of them.
+      - Entries with the same name and the same address are one host, in the groups of all of them; those of several
+        files too.
     type: list
     elements: str
     default: []

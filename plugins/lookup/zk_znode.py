@@ -101,6 +101,7 @@ _raw:
   elements: raw
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, checked, read_many
 from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
+
+with contextlib.suppress(ImportError):  # `ask` says so
+    from kazoo.exceptions import NoNodeError
 
 
 class LookupModule(LookupBase):
@@ -174,7 +178,8 @@ def _path(term: Any) -> str:
 
 def _instead(path: str, default: Mapping[str, Any]) -> Any:
     if not default:
-        raise ZooKeeperError(f"{path}: no such znode (NoNode); create it, or give a default")
+        why = f"{path}: no such znode (NoNode); create it, or give a default"
+        raise ZooKeeperError(why, path=path) from NoNodeError()
     return default["default"]
 
 

@@ -63,6 +63,11 @@ class RolloutPaths:
         """The parent of the entries of hosts that have come to something."""
         return f"{self.root}/hosts"
 
+    @property
+    def proving(self) -> str:
+        """The parent of an ephemeral for each proved host that proves the release once more, as after a boot."""
+        return f"{self.root}/proving"
+
     def entry(self, name: str, state: str) -> str:
         """One host's entry, which is at another place while it is on its way."""
         return f"{self.in_flight if state in IN_FLIGHT else self.hosts}/{name}"

@@ -99,7 +99,8 @@ def _check_gone(paths: AppPaths, rollout: Rollout, decision: Decision, gone: lis
         return
     proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
     said = f"{listed(gone)} {proved} not live any more: no further step is opened"
-    advice = "roll it back, or promote it in spite of that (force)"
+    removal = "take who does not come back out of the roster (zk_fleet)"
+    advice = f"{removal}, roll it back, or promote it in spite of that (force)"
     raise ZooKeeperError(f"{paths.rollout(rollout.generation)}: {said}; {advice}", rollout=rollout.to_object())
 
 

@@ -111,7 +111,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
         _Login(client, options["connect_timeout"])
     _Refusals(client)
     try:
-        with named(client), _chroot_named(client), translated(None):
+        with named(client), chroot_named(client), translated(None):
             _start(client, options, last_words)
             yield client
     finally:
@@ -119,7 +119,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
 
 
 @contextlib.contextmanager
-def _chroot_named(client: KazooClient) -> Iterator[None]:
+def chroot_named(client: KazooClient) -> Iterator[None]:
     """Where an error is about a znode that is not there, it says so of the chroot, too."""
     try:
         yield

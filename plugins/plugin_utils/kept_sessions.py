@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     is_outage,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import chroot_named, connect
 
 with contextlib.suppress(ImportError):  # `connect` says so
     from kazoo.handlers.threading import KazooTimeoutError
@@ -60,8 +60,8 @@ def ask(options: Mapping[str, Any], question: Callable[[Any], Result]) -> Result
 
 
 def _answer(question: Callable[[Any], Result], client: Any) -> Result:
-    """What a question finds out; a refusal says who the client is, as within `connect`."""
-    with named(client):
+    """What a question finds out; its errors say who the client is, and of a missing chroot, as within `connect`."""
+    with named(client), chroot_named(client):
         return question(client)
 
 

@@ -106,6 +106,13 @@ def test_a_term_that_is_no_path_is_one_clear_line(lookup: Lookup, term: Any) -> 
         lookup(term)
 
 
+def test_where_the_chroot_is_not_there_a_missing_znode_is_blamed_on_that(
+    lookup: Lookup, ensemble: Ensemble, app: str
+) -> None:
+    with pytest.raises(LookupFailed, match=f"^/config: no such znode.*; {app}/none, the chroot in hosts, is not there"):
+        lookup("/config", hosts=f"{ensemble.hosts}{app}/none")
+
+
 def test_what_may_not_be_read_is_an_error_also_with_a_default(lookup: Lookup, zk: KazooClient, app: str) -> None:
     zk.create(app, b"x", acl=[make_digest_acl("user", "secret", all=True)], makepath=True)
     with pytest.raises(LookupFailed, match=rf"^{app}: permission denied \(NoAuth\)"):

@@ -286,14 +286,36 @@ def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_add
     assert found.hosts["10.1.0.1"]["ansible_host"] == "public-10.1.0.1"
 
 
-@pytest.mark.parametrize("composed", ["zk_address", "'public-' ~ zk_address"])
+def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addresses_in_one_of_them(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/x/web1", "10.1.0.1")
+    seed(zk, f"{root}/y/web1", "10.1.0.2")
+    seed(zk, f"{root}/b/web1", "10.1.0.1", 90)
+    both = inventory.file(registries=[f"{root}/x", f"{root}/y"]).rename(inventory.directory / "m.zk_services.yml")
+    for name, first in (("a", "web1"), ("z", "web1@10.1.0.1")):
+        one = inventory.file(registries=[f"{root}/b"]).rename(inventory.directory / f"{name}.zk_services.yml")
+        files = sorted([one, both])
+        found = inventory.read_files(files[0], "-i", str(files[1]))
+        assert set(found.hosts) == {first, "web1@10.1.0.2"}
+        assert found.groups["b"] == found.groups["x"] == {first}
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("zk_address", "zk_address"),
+        ("'public-' ~ zk_address", "'public-' ~ zk_address"),
+        ("'db1.internal'", "zk_address"),
+    ],
+)
 def test_an_entry_of_two_files_takes_no_host_of_a_source_between_them(
-    inventory: Inventory, zk: KazooClient, root: str, composed: str
+    inventory: Inventory, zk: KazooClient, root: str, first: str, last: str
 ) -> None:
     seed(zk, f"{root}/a/db1", "10.1.0.1")
     seed(zk, f"{root}/b/db1", "10.1.0.1")
-    for name in ("a", "c"):
-        file = inventory.file(registries=[f"{root}/{'a' if name == 'a' else 'b'}"], compose={"ansible_host": composed})
+    for name, registry, composed in (("a", "a", first), ("c", "b", last)):
+        file = inventory.file(registries=[f"{root}/{registry}"], compose={"ansible_host": composed})
         file.rename(inventory.directory / f"{name}.zk_services.yml")
     (inventory.directory / "b.yml").write_text("all: {hosts: {db1: {ansible_host: db1.internal}}}\n")
     found = inventory.read_files(inventory.directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,21 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     assert "xyz" not in said
 
 
+def test_a_package_that_is_too_old_is_refused_before_anything_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt = tmp_path / "bin" / "apt-cache"
+    apt.parent.mkdir()
+    apt.write_text("#!/bin/sh\necho '  Candidate: 3.4.13-6ubuntu4.1'\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
+    said = refusal(tmp_path, zookeeper_packages=["libzookeeper-java"])
+    assert (
+        "3.5 or later, and the package libzookeeper-java of this host's distribution is 3.4.13-6ubuntu4.1; set" in said
+    )
+    assert "[Install them]" not in said.replace("zoo.deploy.zookeeper : ", "")
+
+
 SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")
 PREVIOUS = {"none": 0, "accept": 1, "send": 2, "require": 3}
 TRANSITIONS = {
@@ -111,7 +127,9 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
     hosts = {}
     for host, (before, after, password, _refusal) in TRANSITIONS.items():
         config = tmp_path / host
-        config.mkdir()
+        (config / "data" / "version-2").mkdir(parents=True)
+        # Otherwise it counts who is without data among those that have not been refused yet.
+        (config / "data" / "version-2" / "currentEpoch").write_text("1")
         lines = [f"quorum.auth.{line}={str(PREVIOUS[before] > i).lower()}" for i, line in enumerate(SASL_LINES)]
         (config / "zoo.cfg").write_text("\n".join(lines))
         (config / "jaas.conf").write_text('QuorumServer {\n  user_member="old";\n};\n')
@@ -165,17 +183,13 @@ def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_
     recipe = (ROLE / "README.md").read_text().partition("## Quotas")[2].partition("```yaml\n")[2].partition("```")[0]
     (task,) = yaml.safe_load(recipe)
     task["zoo.deploy.zk_znode"]["hosts"] = enforcing.hosts
-    play = {"hosts": "localhost", "gather_facts": False, "tasks": [task]}
+    play: dict[str, Any] = {"hosts": "localhost", "gather_facts": False, "tasks": [task]}
     (tmp_path / "play.yml").write_text(json.dumps([play]))
-    first, second = (Run.of(run_playbook(tmp_path / "play.yml")) for _ in range(2))
+    runs = [Run.of(run_playbook(tmp_path / "play.yml")) for _ in range(2)]
     with connected(enforcing.hosts) as zk:
         zk.create("/app/shop/small", b"", makepath=True)
         counted = zk.get("/zookeeper/quota/app/shop/zookeeper_stats")[0]
-    assert ((first.failed, first.changed), (second.failed, second.changed), counted) == (
-        (0, 1),
-        (0, 0),
-        b"count=2,bytes=0",
-    )
+    assert ([(run.failed, run.changed) for run in runs], counted) == ([(0, 1), (0, 0)], b"count=2,bytes=0")
     limits = {"path": "/zookeeper/quota/app/shop/zookeeper_limits", "value": "countHardLimit=2"}
     task["zoo.deploy.zk_znode"] = {"hosts": enforcing.hosts, "znodes": [limits]}
     task = {"zoo.deploy.zk_znode": {"hosts": enforcing.hosts, "path": "/app/shop/beyond"}}

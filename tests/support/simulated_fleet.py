@@ -140,6 +140,7 @@ class FakeSession:
         self.client_id: tuple[int, bytes] | None = (next(self.numbers), b"")
         self.owner = self.client_id[0]
         self.connections = 1
+        self.lost_at: float | None = None
         self.timeout = 10.0
         self.requests = 0
         self.watches: set[Watch] = set()
@@ -482,10 +483,11 @@ class Fleet:
 
     def lose_ensemble(self, seconds: float) -> None:
         """No server answers for so long; then all have their connections again, and every session has lasted."""
-        self.now += seconds
+        lost_at, self.now = self.now, self.now + seconds
         for host in self.hosts:
             if host.is_up and host.session and host.part:
                 host.session.connections += 1
+                host.session.lost_at = lost_at
                 host.part.mark_stale()
                 host.wake()
 
@@ -496,7 +498,7 @@ class Fleet:
             hosts = [host for host in self.hosts if host.is_up]
             if not hosts:
                 return
-            pause = min(host.pause for host in hosts)
+            pause = min(end - self.now, *(host.pause for host in hosts))
             self.now += pause + self.chance.uniform(0, 0.01)
             ready = [host for host in hosts if host.pause <= 0.0]
             for host in self.chance.sample(ready, len(ready)):

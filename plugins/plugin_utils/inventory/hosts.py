@@ -43,8 +43,8 @@ class Host(NamedTuple):
 def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> tuple[list[Host], list[str]]:
     """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
 
-    `taken` are names that mean something already: a group, or a host of another source, of which it has the address, or
-    the controller.
+    `taken` are names that mean something already: a group, or a host of another source or file, of which it has the
+    address, or the controller.
     Where such a name, or one name, stands for several things, each host is `name@address`, which nothing else can be;
     a text for each such name comes second. No host's name has more than `MAX_NAME_BYTES`.
     """
@@ -52,8 +52,10 @@ def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | N
     clashes = dict(_clashes(entries, taken))
     by_name: dict[str, list[Registration]] = {}
     for name, registration in entries:
-        unique = f"{name}@{_address(registration)}" if name in clashes else name
-        by_name.setdefault(_fitting(unique), []).append(registration)
+        address = _address(registration)
+        unique = _fitting(f"{name}@{address}")
+        is_unique = taken.get(unique) == address or (name in clashes and taken.get(name) != address)
+        by_name.setdefault(unique if is_unique else _fitting(name), []).append(registration)
     return [_host(name, registrations) for name, registrations in by_name.items()], list(clashes.values())
 
 
@@ -71,6 +73,7 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
             yield name, f"{name}: {whose}, so the host is {unique}; override_hosts has it replaced"
         elif name in taken and addresses != {taken[name]}:
             other = f"another source has a host of this name, at {taken[name]}"
+            unique = f"{name}@{min(addresses - {taken[name]})}"
             yield name, f"{name}: {other}, so this one is {unique}; override_hosts has it replaced"
         elif len(addresses) > 1:
             yield name, f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {unique}"
@@ -123,7 +126,8 @@ def known_address(host: Any) -> str:
     """
     registered, left = _MADE.get(host, ("", None))
     address = host.vars.get("ansible_host")
-    return registered if registered and address == left else str(host.name if address is None else address)
+    # Another source may have set what is equal to it.
+    return registered if registered and address is left else str(host.name if address is None else address)
 
 
 def untrusted(value: Any) -> Any:

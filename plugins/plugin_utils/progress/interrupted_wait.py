@@ -4,8 +4,8 @@
 """Says, where Ctrl-C has ended a wait, that only the wait has ended, and what a person can do.
 
 A worker that waits is killed by Ctrl-C, before its last words could arrive anywhere. The process that a person has
-started imports this too, before it forks workers, and says it at its end; a byte that they share tells it how far one
-was.
+started imports this too, before it forks workers, and says it at its end; a byte of each, in memory that they share,
+tells it how far they were.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNKNOWN = "It was interrupted before it knew whether anything has been published
 _TOLD = {1: UNKNOWN, 2: GOES_ON + COMMANDS, 3: NO_GATES + COMMANDS}
 """What is said at the end, by the byte that tells what was going on; nothing for 0."""
 
-_state = mmap.mmap(-1, 1)
+_states = mmap.mmap(-1, mmap.PAGESIZE)
 _started = os.getpid()
 
 
@@ -42,21 +42,26 @@ class Waiting:
 
     def __enter__(self) -> None:
         """It begins."""
-        _state[0] = 1
+        _note(1)
 
     def note_published(self) -> None:
         """What there was to publish is published: only the wait is left."""
-        _state[0] = self._published
+        _note(self._published)
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        """It has ended by itself, or is broken off."""
-        if kind is None or issubclass(kind, Exception):
-            _state[0] = 0
+        """It has ended by itself, by an error such as a timeout of the task, or is broken off."""
+        if kind is None or not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            _note(0)
+
+
+def _note(state: int) -> None:
+    _states[os.getpid() % len(_states)] = state
 
 
 def _tell() -> None:
-    if _state[0] and os.getpid() == _started:
-        sys.stderr.write(_TOLD[_state[0]])
+    furthest = max(_states[:])
+    if furthest and os.getpid() == _started:
+        sys.stderr.write(_TOLD[furthest])
 
 
 atexit.register(_tell)

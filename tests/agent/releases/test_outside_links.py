@@ -91,6 +91,17 @@ def test_the_agents_own_links_to_what_is_shared_and_a_commits_into_it_are_fine(
         repository.commit({"index.html": "two\n"})
 
 
+def test_a_symlink_of_a_commits_at_a_shared_path_gives_way_to_the_agents_own_also_in_what_is_on_disk_already(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    link(repository, "data", "/srv/data")
+    agent = agents(shared_paths=["data"], hooks={"before_activate": ["/bin/false"]}).start()
+    assert "before_activate" in agent.wait_outcome(release())["message"]
+    restart(agent, hooks={})
+    assert agent.wait_outcome(release())["state"] == "active"
+    assert (agent.base / "site/data").resolve() == agent.base / ".zoo/shared/data"
+
+
 def test_what_a_commit_has_below_a_shared_path_counts_where_it_becomes_its_first_contents_only(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:

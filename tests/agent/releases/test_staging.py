@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -85,6 +86,21 @@ def test_a_release_that_somebody_has_touched_is_not_linked_from(
     after = make(layout, repository.url, two[1], (two[0],))
     assert texts(after) == SECOND
     assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_modified_release_is_replaced_where_the_file_system_can_not_exchange_two_directories(
+    layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Such as NFS, and ZFS before 2.2."""
+
+    def exchange(_first: Path, second: Path) -> None:
+        raise OSError(number, os.strerror(number), str(second))
+
+    monkeypatch.setattr("zoo_watcher.releases.staging.exchange", exchange)
+    (make(layout, repository.url, two[1]) / "stranger").write_text("x\n")
+    assert texts(make(layout, repository.url, two[1])) == SECOND
+    assert layout.in_staging() == []
 
 
 def test_a_release_with_a_file_too_many_is_not_linked_from(

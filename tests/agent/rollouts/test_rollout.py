@@ -407,7 +407,7 @@ def canary(
 ) -> Callable[..., tuple[Agent, Rollout, Callable[[], bool]]]:
     """Has a host with a service prove a release that soaks; that, and whether the other host has what it had."""
 
-    def prove(**config: Any) -> tuple[Agent, Rollout, Callable[[], bool]]:
+    def prove(soak: float = 60, **config: Any) -> tuple[Agent, Rollout, Callable[[], bool]]:
         service.open()
         host = agents(name="web0", **config, **registered).start()
         host.wait_outcome(release())
@@ -415,7 +415,7 @@ def canary(
         other.wait_outcome(int(host.status["generation"]))
         first = repository.head
         repository.commit({"index.html": "second\n"})
-        made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": 60}]})
+        made = rollout(**{"from": first, "steps": [{"names": ["web0"], "soak": soak}]})
         made.wait("soaking")
         return host, made, lambda: other.live() == first
 
@@ -448,6 +448,21 @@ def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
     host.start()
     assert "web0 failed: not healthy in time" in made.wait("halted", 60)["reason"]
     assert is_spared()
+
+
+def test_a_soak_waits_for_a_canary_that_has_booted_until_it_has_failed(
+    canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
+) -> None:
+    """Its service is down after the boot, and its soak is over long before it is known that it does not come up."""
+    host, made, is_spared = canary(soak=4, health_timeout=15)
+    host.kill()
+    service.close()
+    host.start()
+    state = made.wait("halted", 60)
+    assert "web0 failed: not healthy in time" in state["reason"]
+    assert state["step"] == 0
+    assert is_spared()
+    wait_for(lambda: not made.values("proving"), "it proves nothing any more")
 
 
 def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts(

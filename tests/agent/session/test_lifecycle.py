@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -514,6 +515,26 @@ def test_an_agent_whose_lock_was_removed_locks_its_base_again(serving: Agents) -
     wait_for(lambda: "the lock of the base was removed" in agent.log, "it says so")
     assert json.loads(agent.control("status", "--json").stdout)["running"] is True
     assert agent.end(signal.SIGTERM) == 0
+
+
+def test_what_is_published_goes_live_again_where_another_file_system_comes_up_over_the_base(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    """As a mount that is late: what the agent has done was in the directory below it."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    late, below = agent.root / "late", agent.root / "below"
+    shutil.copytree(agent.base, late, symlinks=True)
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    assert agent.start().wait_outcome(generation)["commitId"] == second
+    agent.base.rename(below)
+    late.rename(agent.base)
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: agent.live() == second, "what is published is live there")
+    assert agent.wait_outcome(generation)["state"] == "active"
 
 
 def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:

@@ -21,6 +21,14 @@ from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
 
+IMPATIENT = """
+from zoo_watcher.zookeeper import session
+from zoo_watcher.__main__ import main
+session.ANSWER_TIMEOUT = 0.3
+raise SystemExit(main())
+"""
+"""An agent whose loop waits for an answer for less than the connection does."""
+
 
 @pytest.fixture
 def single(tmp_path: Path) -> Iterator[Ensemble]:
@@ -124,6 +132,28 @@ def test_an_ensemble_too_slow_to_withdraw_a_dead_service_in_is_left_alone_until_
         service.open()
         wait_for(lambda: zk.exists(registration), "it is registered again", 60)
     finally:
+        relay.close()
+
+
+def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_waited_for(
+    ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service
+) -> None:
+    """As with a session timeout of minutes: the connection lasts, and so does the session."""
+    relay = Relay(ensemble.members[0].client_port)
+    services = [{"path": f"{app}/service", "port": service.open().port, "check": {"interval": 0.05, "fall": 1}}]
+    agent = agents(hosts=relay.hosts, services=services)
+    agent.program = ("-c", IMPATIENT)
+    try:
+        agent.start().wait_live()
+        registration = f"{app}/service/server1"
+        wait_for(lambda: zk.exists(registration), "it is registered")
+        relay.delay = 0.6
+        service.close()
+        wait_for(lambda: not zk.exists(registration), "it is withdrawn")
+        assert "no answer within 0.3 s" in agent.log
+        assert "Disconnected" not in agent.log
+    finally:
+        agent.kill()
         relay.close()
 
 

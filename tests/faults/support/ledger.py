@@ -14,7 +14,9 @@ TORN = "files seen half written"
 FILES = "files with a wrong value"
 INTERVALS = "actions sooner than min_interval"
 LIMITS = "rollouts beyond their limits"
-QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVALS, LIMITS)
+WINNERS = "publications at once without one winner"
+COMMANDS = "commands to a rollout without their answer"
+QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVALS, LIMITS, WINNERS, COMMANDS)
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Ledger:
     """The ensemble's version, as it says itself."""
     faults: Counter[str] = field(default_factory=Counter)
     rollouts: Counter[str] = field(default_factory=Counter)
-    """How many rollouts there were, and how often each was promoted, by what a table says of it."""
+    """How many rollouts there were, and what people did to them, by what a table says of it."""
     points: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, list[str]] = field(default_factory=lambda: {question: [] for question in QUESTIONS})

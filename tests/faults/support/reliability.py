@@ -45,7 +45,8 @@ at the whole fleet, some times a second, or at one change of a host's status, of
 
 ## Rollouts
 
-Under the faults above that say "in a rollout", and under none; the limits of each are checked all the time.
+Under the faults above that say "in a rollout", and under none; the limits of each are checked all the time. What two
+people do at once, and each command in each phase, is the module's at a real ensemble, without agents.
 
 | | times |
 |---|---:|

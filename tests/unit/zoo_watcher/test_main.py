@@ -16,6 +16,7 @@ import pytest
 
 from zoo_watcher import __main__ as program
 from zoo_watcher.command_line import CONTROLS
+from zoo_watcher.config.config import Config
 from zoo_watcher.control_commands import COMMANDS
 from zoo_watcher.errors import AgentError
 from zoo_watcher.host.shortage import NO_THREAD
@@ -102,33 +103,50 @@ def configured(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
-@pytest.mark.parametrize(("unit", "own"), [("shop@1.service", "shop@1"), (None, "zoo-watcher@agent")])
-def test_an_agent_that_is_to_restart_itself_is_refused_by_the_name_of_its_unit(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    command: str,
-    unit: str | None,
-    own: str,
-) -> None:
+def restarting(tmp_path: Path, own: str) -> Path:
+    """The configuration of an agent that is to restart a unit, here and for a file."""
     file = configured(tmp_path)
     managed = {"znode": "/a", "dest": f"{tmp_path}/a", "restart_units": [f"{own}.service"]}
     keys = {"restart_units": ["nginx.service", f"{own}.service"], "files": [managed]}
     file.write_text(json.dumps({**json.loads(file.read_text()), **keys}))
+    return file
+
+
+UNITS = pytest.mark.parametrize(("unit", "own"), [("shop@1.service", "shop@1"), (None, "zoo-watcher@agent")])
+
+
+@UNITS
+def test_an_agent_that_is_to_restart_itself_is_refused_by_the_name_of_its_unit(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, unit: str | None, own: str
+) -> None:
+    file = restarting(tmp_path, own)
     if unit:
         monkeypatch.setenv("ZOO_WATCHER_UNIT", unit)
-
-    def begin(*_words: object) -> None:
-        raise AgentError("it runs")
-
-    monkeypatch.setattr("zoo_watcher.watcher.Watcher", begin)
-    assert run(monkeypatch, command, "--config", str(file)) == 2
+    assert run(monkeypatch, "check", "--config", str(file)) == 2
     why = f"{own}.service is the unit of this agent, which can't restart itself: take it out"
     assert capfd.readouterr().err.splitlines() == [
         f"{file}: restart_units: {why}",
         f"{file}: files[0].restart_units: {why}",
     ]
+
+
+@UNITS
+def test_an_agent_whose_configuration_was_taken_by_an_earlier_version_serves_and_does_not_restart_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, unit: str | None, own: str
+) -> None:
+    file = restarting(tmp_path, own)
+    if unit:
+        monkeypatch.setenv("ZOO_WATCHER_UNIT", unit)
+    begun: list[Config] = []
+
+    def begin(config: Config, *_words: object) -> None:
+        begun.append(config)
+        raise AgentError("it runs")
+
+    monkeypatch.setattr("zoo_watcher.watcher.Watcher", begin)
+    assert run(monkeypatch, "run", "--config", str(file)) == 1
+    assert (begun[0].restart_units, begun[0].files[0].restart_units) == (("nginx.service",), ())
+    assert f"left out: restart_units: {own}.service is the unit of this agent" in caplog.text
 
 
 def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_path: Path) -> None:

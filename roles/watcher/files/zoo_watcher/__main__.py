@@ -235,7 +235,6 @@ def _config_to_run(path: str) -> Config:
     problem = None
     try:
         config = Config.from_file(path)
-        config.refuse_restart_of(_own_unit(path))
     except ConfigError as exc:
         if checked is None:
             raise
@@ -244,6 +243,17 @@ def _config_to_run(path: str) -> Config:
     set_up_log(config.log_level)
     if problem:
         log.warning("reloaded with the configuration that was checked, which has changed since: %s", problem)
+    return _without_own_unit(path, config)
+
+
+def _without_own_unit(path: str, config: Config) -> Config:
+    """The configuration, where the agent is not to restart itself: earlier versions took that, and the host serves."""
+    unit = _own_unit(path)
+    try:
+        config.refuse_restart_of(unit)
+    except ConfigError as exc:
+        log.warning("left out: %s", exc)
+        return config.without_restart_of(unit)
     return config
 
 

@@ -289,10 +289,14 @@ class Watcher:
         return min(pause, systemd.watchdog_interval() or IDLE)
 
     def _keep_lock(self) -> None:
+        before = self._lock
         try:
-            self._lock = keep_lock(self.layout, self._lock)
+            self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
+        if self._lock != before and self.convergence.deployment is None:
+            # A mount may have come up over the base: what was done is not what is live there.
+            self.convergence.look_again()
 
     def _note_files(self) -> None:
         """Take over how it is with the files, and let their thread know that there may be a connection again."""
@@ -340,6 +344,8 @@ class Watcher:
     def _take_steps(self) -> None:
         for step in (
             self._follow_session,
+            # Before all else: a server that does not answer in time lets nothing come after its first question.
+            self.registrations.withdraw_ill,
             self._look_again,
             self._find_address,
             self.desired.refresh,

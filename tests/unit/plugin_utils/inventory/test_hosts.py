@@ -61,7 +61,7 @@ def test_a_name_that_means_something_already_stays_what_it_is() -> None:
     taken = {"all": None, "here": NO_ADDRESS, "db": "10.0.9.1", "same": "10.0.0.3", "two": "10.0.0.4"}
     entries = [entry("all", "10.0.0.1"), entry("here", "127.0.0.1"), entry("db", "10.0.0.2"), entry("same", "10.0.0.3")]
     hosts, problems = merge([*entries, entry("two", "10.0.0.4"), entry("two", "10.0.0.5")], taken)
-    expected = ["all@10.0.0.1", "here@127.0.0.1", "db@10.0.0.2", "same", "two@10.0.0.4", "two@10.0.0.5"]
+    expected = ["all@10.0.0.1", "here@127.0.0.1", "db@10.0.0.2", "same", "two", "two@10.0.0.5"]
     assert [host.name for host in hosts] == expected
     assert [problem.partition(",")[0] for problem in problems] == [
         "all: a group goes by this name",
@@ -69,6 +69,16 @@ def test_a_name_that_means_something_already_stays_what_it_is() -> None:
         "db: another source has a host of this name",
         "two: another source has a host of this name",
     ]
+    assert "so this one is two@10.0.0.5" in problems[-1]
+
+
+def test_an_entry_is_the_host_that_another_file_has_made_of_its_name_and_address() -> None:
+    taken = {"a@10.0.0.1": "10.0.0.1", "a@10.0.0.2": "10.0.0.2"}
+    hosts, problems = merge([entry("a", "10.0.0.1")], taken)
+    assert ([host.name for host in hosts], problems) == (["a@10.0.0.1"], [])
+    # At a third address it is none of them; and a host of that name which is elsewhere is another one.
+    assert [host.name for host in merge([entry("a", "10.0.0.3")], taken)[0]] == ["a"]
+    assert [host.name for host in merge([entry("a", "10.0.0.1")], {"a@10.0.0.1": "10.0.0.9"})[0]] == ["a"]
 
 
 def test_a_name_is_never_longer_than_a_file_of_it_may_be_and_stays_one_host_s_own() -> None:

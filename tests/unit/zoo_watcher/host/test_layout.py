@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_making_the_directories_again_changes_nothing(layout: Layout) -> None:
     layout.release(COMMIT).mkdir()
     layout.make()
     assert layout.staged() == [COMMIT]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o777])
+def test_whatever_the_umask_an_application_of_another_user_can_reach_a_release(tmp_path: Path, umask: int) -> None:
+    layout = Layout(tmp_path / "deep" / "base")
+    before = os.umask(umask)
+    try:
+        layout.make()
+    finally:
+        os.umask(before)
+    for directory in (layout.base.parent, layout.base, layout.own, layout.releases):
+        assert directory.stat().st_mode & 0o777 == 0o755, directory
 
 
 def test_only_a_commit_is_counted_as_a_release(layout: Layout) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +25,15 @@ def test_two_directories_change_places(tmp_path: Path) -> None:
 def test_what_can_not_change_places_is_named(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "old")):
+        linux.exchange(tmp_path / "new", tmp_path / "old")
+
+
+def test_what_the_c_library_does_not_have_is_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as renameat2 in glibc before 2.28, and in musl."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_words, **_options: SimpleNamespace())
+    with pytest.raises(OSError, match="Function not implemented"):
         linux.exchange(tmp_path / "new", tmp_path / "old")
 
 

@@ -390,13 +390,54 @@ def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) 
     assert fleet.state.phase == "done", fleet.state.reason
 
 
-def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin) -> None:
-    fleet = begin(1, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 300}]})
-    expect(fleet, "soaking")
-    for _number in range(20):
-        fleet.run(100)
+def lose_ensemble_often(fleet: Fleet, phase: str) -> None:
+    """No connection lasts longer than 30 s, for half an hour, or as long as the rollout is in a phase."""
+    for _number in range(60):
+        fleet.run(30, until=lambda: not is_in(fleet, phase)())
+        if not is_in(fleet, phase)():
+            return
         fleet.lose_ensemble(1)
-    expect(fleet, "done")
+
+
+@pytest.mark.parametrize("count", [5, 50])
+def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
+    """Of many, each looks at the others so rarely that it has no turn between two outages."""
+    fleet = begin(1, count, {**QUICK, "steps": [{"names": ["web4"], "soak": 300}]})
+    expect(fleet, "soaking")
+    lose_ensemble_often(fleet, "soaking")
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.step) == ("running", 1)
+
+
+@pytest.mark.parametrize("count", [5, 50])
+def test_a_deadline_runs_down_though_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
+    fleet = begin(1, count, {**QUICK, "progressDeadline": 300})
+    for host in fleet.hosts:
+        host.deploys_for = FOR_EVER
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts[ADMITTED]))
+    lose_ensemble_often(fleet, "running")
+    assert is_in(fleet, "halted")()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_canary_that_is_gone_after_an_outage_counts_as_lost_though_its_session_ends_late(
+    begin: Begin, seed: int
+) -> None:
+    """ZooKeeper ends sessions in whole ticks, and there are two in the shortest session timeout."""
+    fleet = begin(seed, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 60}]})
+    expect(fleet, "soaking")
+    fleet.run(55)
+    for host in fleet.hosts:
+        host.turn()
+    canary = fleet.hosts[4]
+    canary.is_up = False
+    fleet.lose_ensemble(100)
+    assert canary.session
+    fleet.run(1.4 * canary.session.timeout)
+    fleet.ensemble.end_session(canary.session.owner)
+    expect(fleet, "halted")
+    assert fleet.state
+    assert fleet.state.reason.startswith("web4 lost")
 
 
 @pytest.mark.parametrize("state", ["active", "checking"])

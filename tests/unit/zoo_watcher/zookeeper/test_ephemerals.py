@@ -12,7 +12,7 @@ import pytest
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType
 
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
 from zoo_watcher.zookeeper.session import Session
 from zoo_watcher.zookeeper.session_memory import SessionMemory
@@ -30,6 +30,7 @@ class Ensemble:
     versions: dict[str, int] = field(default_factory=dict)
     watches: dict[str, Callable[[Any], None]] = field(default_factory=dict)
     broken: bool = False
+    connections: int = 1
     woken: int = 0
 
     @property
@@ -398,3 +399,32 @@ def test_what_may_not_be_deleted_is_still_held(
     with pytest.raises(SessionTroubleError, match="permission denied"):
         ephemerals.withdraw("/a")
     assert ephemerals.held == {"/a"}
+
+
+@pytest.mark.parametrize("between", ["nothing", "a connection", "a hold"])
+def test_an_answer_that_came_too_late_counts_the_next_time_unless_something_has_happened_since(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    asked: list[str] = []
+    exists = ensemble.exists_async
+
+    def ask(path: str, **options: Any) -> Any:
+        asked.append(path)
+        return exists(path, **options)
+
+    def silence(_pending: Any) -> None:
+        raise NoAnswerError("no answer within 10 s")
+
+    ephemerals.hold("/a", b"1")
+    ask.__name__ = "exists_async"
+    monkeypatch.setattr(ensemble, "exists_async", ask)
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble, "answer", silence)
+        with pytest.raises(NoAnswerError):
+            ephemerals.withdraw("/a")
+    ensemble.connections += between == "a connection"
+    if between == "a hold":
+        ephemerals.hold("/a", b"2")
+    asked.clear()
+    ephemerals.withdraw("/a")
+    assert (asked, ensemble.znodes) == ([] if between == "nothing" else ["/a"], {})

@@ -97,12 +97,9 @@ def locate(url: str) -> Location:
     else:
         server, _colon, path = url.partition(":")
     is_absolute = path.startswith("/")
-    if scheme == "file":
-        if server or not is_absolute:
-            raise InvalidRecord("expected an absolute path on this host, or an address with its protocol")
-        where = (None, "", 0)
-    else:
-        where = _server(scheme, server)
+    if scheme == "file" and (server or not is_absolute):
+        raise InvalidRecord("expected an absolute path on this host, or an address with its protocol")
+    where = (None, "", 0) if scheme == "file" else _server(scheme, server)
     segments = path[1:] if is_absolute else path
     segments = segments.removesuffix("/")
     return Location(

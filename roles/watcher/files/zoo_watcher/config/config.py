@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,15 @@ class Config:
         if places:
             why = f"{unit} is the unit of this agent, which can't restart itself: take it out"
             raise ConfigError([f"{where}restart_units: {why}" for where in places])
+
+    def without_restart_of(self, unit: str) -> Config:
+        """The same, where the agent restarts this unit no more."""
+
+        def others(units: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(one for one in units if one != unit)
+
+        files = tuple(replace(file, restart_units=others(file.restart_units)) for file in self.files)
+        return replace(self, restart_units=others(self.restart_units), files=files)
 
 
 def _config(reader: ObjectReader) -> Config:

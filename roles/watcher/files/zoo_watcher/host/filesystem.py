@@ -103,11 +103,37 @@ def read_regular(path: Path | str) -> bytes:
 
 
 def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
-    """Make a directory where there is none. Raises `OSError`, which says so where something else is at the path."""
+    """Make a directory where there is none, and it has this mode at least, whatever the umask of this process.
+
+    Raises `OSError`, which says so where something else is at the path.
+    """
     try:
-        path.mkdir(mode=mode, parents=parents, exist_ok=True)
-    except FileExistsError as exc:
-        raise NotADirectoryError(errno.ENOTDIR, "not a directory; move it away", str(path)) from exc
+        path.mkdir(mode=mode)
+    except FileNotFoundError:
+        if not parents or path == path.parent:
+            raise
+        make_directory(path.parent, mode, parents=True)
+        make_directory(path, mode)
+    except OSError as exc:
+        if path.is_dir():
+            return
+        if isinstance(exc, FileExistsError):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory; move it away", str(path)) from exc
+        raise
+    else:
+        # Some file systems have one mode for all.
+        with contextlib.suppress(OSError):
+            _allow(path, mode)
+
+
+def _allow(path: Path | str, mode: int, directory: int | None = None) -> None:
+    descriptor = os.open(path, os.O_PATH | DIRECTORY, dir_fd=directory)
+    try:
+        present = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if present & mode != mode:
+            os.chmod(f"/proc/self/fd/{descriptor}", present | mode)
+    finally:
+        os.close(descriptor)
 
 
 def write_regular(path: Path, text: str) -> None:
@@ -201,13 +227,7 @@ def allow_owner(path: Path | str, directory: int | None = None) -> None:
 
     No symlink is followed. The directory need not be readable: it is opened as a path, and changed by that.
     """
-    descriptor = os.open(path, os.O_PATH | DIRECTORY, dir_fd=directory)
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(f"/proc/self/fd/{descriptor}", mode | stat.S_IRWXU)
-    finally:
-        os.close(descriptor)
+    _allow(path, stat.S_IRWXU, directory)
 
 
 def _open_to_empty(path: Path | str, directory: int | None) -> int:

@@ -26,6 +26,9 @@ NO_AMBIENT = b"\nCapAmb:\t0000000000000000\n"
 NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
 """What `reflink` fails with where the file system has no reflinks, or none between these two files."""
 
+NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What `exchange` fails with where the file system, such as NFS or ZFS before 2.2, or the C library has it not."""
+
 
 def drop_ambient_capabilities() -> None:
     """Let no program that is started from now on have this process's ambient capabilities: no git, hook or command.
@@ -78,6 +81,8 @@ def _call(function: str, *words: int | bytes) -> int:
     import ctypes  # noqa: PLC0415
 
     library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, function):
+        return errno.ENOSYS
     return ctypes.get_errno() if getattr(library, function)(*words) else 0
 
 

@@ -18,7 +18,7 @@ from zoo_watcher.host.command import Ended
 
 from .course import Course
 
-RECENT = 60.0
+RECENT = 10.0
 """Seconds after its end for which a command may be what has the agent stopped, restarted or reloaded."""
 
 log = logging.getLogger(__name__)

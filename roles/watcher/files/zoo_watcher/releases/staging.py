@@ -19,7 +19,7 @@ from pathlib import Path
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree, sync_directory, sync_file_system
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.host.linux import NO_REFLINK, exchange, reflink
+from zoo_watcher.host.linux import NO_EXCHANGE, NO_REFLINK, exchange, reflink
 
 from .manifest import Manifest, walk
 from .outside_links import check_links
@@ -221,8 +221,21 @@ def _put_in_place(making: Making, tree: Path) -> None:
     Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
-        allow_owner(release)
-        exchange(tree, release)
+        _change_places(layout, tree, release)
     else:
         os.replace(tree, release)
     sync_directory(layout.releases)
+
+
+def _change_places(layout: Layout, tree: Path, release: Path) -> None:
+    """Put the tree in the place of a release that is there, at one instant where the file system can."""
+    allow_owner(release)
+    try:
+        exchange(tree, release)
+    except OSError as exc:
+        if exc.errno not in NO_EXCHANGE:
+            raise
+        replaced = layout.unused(tree.name)
+        os.replace(release, replaced)
+        os.replace(tree, release)
+        remove_tree(replaced)

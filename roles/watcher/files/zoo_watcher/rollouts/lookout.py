@@ -151,9 +151,7 @@ class Lookout:
         view = self._still_due(due)
         if view is None or due is None:
             return
-        gone = self._sight.znodes.gone() if view.state.phase == SOAKING else []
-        if gone:
-            self._owed = {name: partial(self._lose_proved, name) for name in gone}
+        if view.state.phase == SOAKING and not self._is_settled(view, waited):
             return
         if not gives_up(view.state):
             self._tell(Tick(due.of, waited, self._behind(view)))
@@ -162,6 +160,25 @@ class Lookout:
         # Who has set out since the first look has all its time yet.
         if self._still_due(due) is not None:
             self._owed = {name: partial(self._give_up, name, entry) for name, entry in entries.items()}
+
+    def _is_settled(self, view: View, waited: float) -> bool:
+        """Whether a soak may end: who is gone is noted first, and who proves the release once more is waited for."""
+        if self._is_put_off(view, waited):
+            return False
+        gone = self._sight.znodes.gone()
+        if gone:
+            self._owed = {name: partial(self._lose_proved, name) for name in gone}
+            return False
+        # Who was not there at the first look may be back.
+        return not self._is_put_off(view, waited)
+
+    def _is_put_off(self, view: View, waited: float) -> bool:
+        """Whether a soak has to wait for somebody, which it does for a deadline at the most."""
+        longest = view.plan.steps[view.state.step].soak + view.plan.progress_deadline
+        is_put_off = waited < longest and bool(self._sight.znodes.proving())
+        if is_put_off:
+            self._timers.put_off(view.state.fleet)
+        return is_put_off
 
     def _still_due(self, due: Timer | None) -> View | None:
         """The rollout as it is now, where it has the timer that has run down."""

@@ -102,6 +102,7 @@ class Participation:
         self._head_since: float | None = None
         self._takes_part = False
         self._gave_way = False
+        self._may_be_proving = resumes
         self._timers = Timers()
         self._lookout = Lookout(self._sight, self._timers)
 
@@ -140,7 +141,7 @@ class Participation:
         if self._connections != self._session.connections:
             # While no server answered, nobody could say that the release has failed, or come further.
             self._connections = self._session.connections
-            self._timers.skip_outage(self._session.timeout)
+            self._timers.skip_outage(self._session.lost_at, self._session.timeout)
         self._timers.begin_turn()
         self._takes_part = True
         if self._client_id != self._session.client_id:
@@ -153,12 +154,28 @@ class Participation:
         if self._sight.view is None:
             return
         self._leave_earlier_places(self._sight.view)
+        self._say_whether_proving(self._sight.view)
         host = self._gather(self._sight.view)
         try:
             self._move(host)
             self._lookout.look_after()
         finally:
             self.assignment = self._assign(replace(host, is_at_head=self._is_at_head))
+
+    def _say_whether_proving(self, view: View) -> None:
+        """Have no soak end before this host, which was proved, has proved once more what is live, as after a boot."""
+        host = self._facts.gather_without_disk(self.desired)
+        is_tended = host.is_held or host.is_drained
+        is_proving = view.entry == PROVED and view.state.phase in GOING_ON and host.ended is None and not is_tended
+        path = f"{self._znodes.paths.proving}/{self._name}"
+        # Who may not write that takes part all the same.
+        with contextlib.suppress(SessionTroubleError):
+            if is_proving:
+                self._may_be_proving = True
+                self._session.create(path, b"", ephemeral=True)
+            elif self._may_be_proving:
+                self._session.delete(path)
+                self._may_be_proving = False
 
     def _gather(self, view: View) -> HostView:
         """How it is with this host. Raises `OSError` where that can't be told: then it is in nobody's way."""

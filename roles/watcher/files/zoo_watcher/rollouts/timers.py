@@ -18,8 +18,11 @@ LOOKS = 5.0
 """Seconds between two looks at those who are on their way, by whoever it is."""
 TICKS, LATEST = 0.1, 60.0
 """Seconds, for each host of a fleet and at the most, within which one after the other moves a rollout on."""
+GRACE = 1.5
+"""How many session timeouts it takes after an outage until all have a connection again, or are gone: ZooKeeper ends
+sessions in whole ticks, of which the shortest session timeout has two."""
 AGAIN = 2.0
-"""Seconds at the most before a count is tried again that came to nothing, about."""
+"""Seconds at the most, about, before it is tried again to count the fleet, or to end a soak that waits for a host."""
 
 
 def some(least: float, most: float) -> float:
@@ -52,14 +55,16 @@ class Timers:
         self._wake_at = None
         self._turned_at = time.monotonic()
 
-    def skip_outage(self, grace: float) -> None:
-        """There was no connection: what has passed since the last turn was not seen.
+    def skip_outage(self, lost_at: float | None, timeout: float) -> None:
+        """There was no connection: what has passed since it was lost was not seen.
 
-        Nothing has run down for `grace` seconds more, in which others have a connection again, or are gone.
+        Nobody may have answered for a session `timeout` before that, if not since the last turn. Nothing runs down
+        before others have a connection again, or are gone.
         """
         now = time.monotonic()
-        self._since += now - self._turned_at
-        self._not_before = now + grace
+        seen_until = self._turned_at if lost_at is None else max(self._turned_at, lost_at - timeout)
+        self._since += now - seen_until
+        self._not_before = now + GRACE * timeout
 
     def wake_at(self, moment: float) -> None:
         """Look again then, if not before."""
@@ -82,6 +87,12 @@ class Timers:
             self.wake_at(end)
             return None
         return now - self._since
+
+    def put_off(self, fleet: int) -> None:
+        """Have nothing run down for a moment: there is something to wait for. So many hosts look."""
+        self._lateness = some(0, min(TICKS * fleet, LATEST))
+        self._not_before = time.monotonic() + AGAIN
+        self.wake_at(self._not_before + self._lateness)
 
     def plan_count(self, counts: tuple[int, ...], seconds: float) -> None:
         """Have the fleet counted then, where the rollout is still as it is."""

@@ -36,6 +36,17 @@ class Registrations:
         if not all(service.address for service, _checker in self._services):
             self._address.find(connected_from)
 
+    def withdraw_ill(self) -> None:
+        """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
+        for service, checker in self._services:
+            if checker.healthy is False:
+                try:
+                    self._ephemerals.withdraw(service_path(service))
+                except NoAnswerError:
+                    raise
+                except SessionTroubleError:
+                    continue
+
     def update(self, *, serving: bool | None) -> list[str]:
         """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.
 

@@ -14,7 +14,7 @@ from typing import Any
 from kazoo.exceptions import KazooException, NoAuthError, NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType
 
-from zoo_watcher.errors import AgentError, SessionTroubleError
+from zoo_watcher.errors import AgentError, NoAnswerError, SessionTroubleError
 
 from .session import Session, session_trouble
 from .session_memory import ClientId, SessionMemory
@@ -53,6 +53,8 @@ class Ephemerals:
         self._numbers = itertools.count(1)
         self._watches: dict[str, int] = {}
         """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
+        self._late: dict[str, tuple[int, Any]] = {}
+        """What `withdraw` has asked for and could not wait for any more, by path, and the number of the connection."""
         self._seen: deque[tuple[str, str | None]] = deque()
         """What watches have seen: its type, and the path, None for the loss of the connection."""
 
@@ -88,6 +90,7 @@ class Ephemerals:
         if before == value:
             return
         self._present[path] = None
+        self._late.pop(path, None)
         self._save()
         number = self._watches[path] = next(self._numbers)
         with session_trouble(path):
@@ -121,11 +124,22 @@ class Ephemerals:
         if path not in self._paths:
             return
         with session_trouble(path), contextlib.suppress(NoNodeError):
-            stat = self._session.ask(self._session.client.exists_async, path)
+            stat = self._look(path)
             if stat is not None and stat.ephemeralOwner in self._held:
                 self._delete(path, stat.version)
         self._forget(path)
         self._save()
+
+    def _look(self, path: str) -> Any:
+        """What is at a path. An answer that comes too late is there the next time: else a slow server lets none be."""
+        number, pending = self._late.pop(path, (None, None))
+        if number != self._session.connections:
+            number, pending = self._session.connections, self._session.client.exists_async(path)
+        try:
+            return self._session.answer(pending)
+        except NoAnswerError:
+            self._late[path] = number, pending
+            raise
 
     def _delete(self, path: str, version: int) -> None:
         before = self._present.get(path)

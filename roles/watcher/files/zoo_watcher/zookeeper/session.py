@@ -223,6 +223,11 @@ class Session:
         return self.states.counts[SYNC_CONNECTED]
 
     @property
+    def lost_at(self) -> float | None:
+        """When the last of these was lost, by `time.monotonic()`; None where none was."""
+        return self.states.lost_at
+
+    @property
     def local_address(self) -> str:
         """The address of this host's end of the connection; empty where there is none."""
         return self._connector.local_address

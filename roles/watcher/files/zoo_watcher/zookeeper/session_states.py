@@ -44,7 +44,8 @@ class SessionStates:
         """The time at which each was last entered, RFC 3339; none for a state that never was."""
         self.counts: Counter[str] = Counter()
         self._proved = float("-inf")
-        self._lost: float | None = None
+        self.lost_at: float | None = None
+        """When a server that can write was last lost, by `time.monotonic()`; None for never."""
         self._since = time.monotonic()
         self._due = REMINDERS[0]
 
@@ -56,9 +57,9 @@ class SessionStates:
         if state == self.current or (self.current == AUTH_FAILED and state in {DISCONNECTED, EXPIRED}):
             return False
         if self.current == SYNC_CONNECTED:
-            self._lost = time.monotonic()
+            self.lost_at = time.monotonic()
             if state != EXPIRED:
-                self._proved = self._lost
+                self._proved = self.lost_at
         self.current = state
         self._since = time.monotonic()
         self._due = REMINDERS[0]
@@ -73,7 +74,7 @@ class SessionStates:
         """When a server that can write was last connected, by `time.time()`: now, while one is; 0 for never."""
         if self.current == SYNC_CONNECTED:
             return time.time()
-        return 0.0 if self._lost is None else time.time() - (time.monotonic() - self._lost)
+        return 0.0 if self.lost_at is None else time.time() - (time.monotonic() - self.lost_at)
 
     def remind(self, cause: str) -> float:
         """Log again, more and more rarely, that there is no session; the seconds until the next time."""

@@ -43,6 +43,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import b
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
+from faults.support.ledger import COMMANDS, Ledger
 from support.client import connected
 from support.ensemble import Ensemble
 
@@ -158,8 +159,10 @@ def put(zk: KazooClient, paths: AppPaths, case: Case) -> Rollout:
 
 
 @pytest.fixture(scope="module")
-def done(ensemble: Ensemble) -> Iterator[dict[Case, Done]]:
+def done(ensemble: Ensemble, ledger: Ledger) -> Iterator[dict[Case, Done]]:
     """All commands, each in an application of its own."""
+    for case in CASES:
+        ledger.see_rollout(f"{case.verb} in each phase, by force and without")
     with connected(ensemble.hosts) as zk:
         yield {case: give(zk, ensemble, case) for case in CASES}
 
@@ -189,9 +192,11 @@ def run_here(main: Callable[[], None], **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.verb != "rollback"], ids=name_of)
-def test_a_verb_moves_the_rollout_or_says_why_not(case: Case, done: dict[Case, Done]) -> None:
+def test_a_verb_moves_the_rollout_or_says_why_not(case: Case, done: dict[Case, Done], ledger: Ledger) -> None:
     answer, before, after, _paths = done[case]
     expected = (BY_FORCE if case.force else {}).get((case.verb, case.situation), ANSWERS[case.verb, case.situation])
+    is_answered = answer["changed"] if isinstance(expected, tuple) else str(answer.get("msg")).endswith(expected)
+    ledger.judge(COMMANDS, "" if is_answered else f"{name_of(case)}: expected {expected}, got {answer}")
     if isinstance(expected, str):
         assert answer["failed"] is expected.startswith("refused")
         assert answer["msg"].endswith(expected)
@@ -281,7 +286,10 @@ def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
     zk.create(paths.agent("web1"), b"{}")
     assert command(zk, paths, published, Command(verb, "ann"), writes=False).decision.state.step == 1
     zk.delete(paths.agent("web1"))
-    assert command(zk, paths, published, Command(verb, "ann", force=True)).decision.state.step == 1
+    forced = command(zk, paths, published, Command(verb, "ann", force=True), writes=False)
+    assert forced.decision.state.step == 1
+    zk.delete(paths.roster_entry("web1"))
+    assert command(zk, paths, published, Command(verb, "ann")).decision.state.step == 1
 
 
 def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:

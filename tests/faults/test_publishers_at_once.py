@@ -18,6 +18,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import H
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import Gate, RolloutPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import read_rollout
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
+from faults.support.ledger import COMMANDS, WINNERS, Ledger
 from support.client import connected
 from support.ensemble import Ensemble
 
@@ -65,7 +66,7 @@ def contest(ensemble: Ensemble, app: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
-    zk: KazooClient, app: str, contest: Contest
+    zk: KazooClient, app: str, contest: Contest, ledger: Ledger
 ) -> None:
     paths, only_if = AppPaths(app), "none"
     winners: list[tuple[int | None, str]] = []
@@ -73,7 +74,10 @@ def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
         commits = {name: f"{begin}{number:08x}" for name, begin in COMMITS.items()}
         what = {"url": "https://example.org/x.git", "relative_path": "site", "only_if": only_if}
         answers = contest.run(**{name: {**what, "ref": commits[name]} for name in PEOPLE})
-        (winner,) = [name for name, answer in answers.items() if isinstance(answer, dict) and answer["changed"]]
+        ledger.see_rollout("a release is published by two people at once")
+        won = [name for name, answer in answers.items() if isinstance(answer, dict) and answer["changed"]]
+        ledger.judge(WINNERS, "" if len(won) == 1 else f"{won} have won: {answers}")
+        (winner,) = won
         (loser,) = [name for name, answer in answers.items() if isinstance(answer, ZooKeeperError)]
         said = f'only_if expects "{only_if}", but {commits[winner]} is published by "{winner}" since 2'
         assert said in str(answers[loser])
@@ -87,7 +91,7 @@ def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
 
 
 def test_a_rollout_that_one_promotes_and_another_halts_at_once_is_halted(
-    zk: KazooClient, app: str, contest: Contest
+    zk: KazooClient, app: str, contest: Contest, ledger: Ledger
 ) -> None:
     """Who is first is obeyed; the other's wish is of what the rollout has become: carried out, or refused."""
     paths = AppPaths(app)
@@ -95,6 +99,7 @@ def test_a_rollout_that_one_promotes_and_another_halts_at_once_is_halted(
         what = {"url": "https://example.org/x.git", "relative_path": "site", "rollout": PLAN}
         begun = contest.use("ann", ref=f"{number:040x}", **what)
         assert isinstance(begun, dict)
+        ledger.see_rollout("a rollout is promoted by one person and halted by another at once")
         answers = contest.run(ann={"state": "promoted"}, bob={"state": "halted", "reason": "latency"})
         rollout = read_rollout(zk, paths, begun["generation"])
         assert rollout
@@ -104,6 +109,7 @@ def test_a_rollout_that_one_promotes_and_another_halts_at_once_is_halted(
         if is_refused:
             assert str(answers["ann"]).endswith("refused: the rollout is halted: latency")
         found = rollout.state
-        assert (found.phase, found.by, found.reason) == (HALTED, "bob", "latency")
+        halt = (found.phase, found.by, found.reason)
+        ledger.judge(COMMANDS, "" if halt == (HALTED, "bob", "latency") else f"expected it halted by bob, got {halt}")
         assert (found.step, found.moves) == ((0, 1) if is_refused else (1, 2))
         assert Gate.from_node(zk.get(RolloutPaths(paths.rollout(begun["generation"])).gate)[0]) == found.gate
