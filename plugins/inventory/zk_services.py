@@ -341,7 +341,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             taken.update(dict.fromkeys(clashes - others))
             hosts = self._add(named, taken, registries, releases)
             self._construct(hosts)
-        note_made(self.inventory.hosts[host.name] for host in hosts)
+        note_made({self.inventory.hosts[host.name]: host.variables["zk_address"] for host in hosts})
 
     def _add(
         self,

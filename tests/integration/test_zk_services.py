@@ -272,18 +272,19 @@ def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
     assert "db1: a host goes by this name, so the group is db1_" in found.said
 
 
+@pytest.mark.parametrize("composed", ["ansible_host", "zk_address"])
 def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_address(
-    inventory: Inventory, zk: KazooClient, root: str
+    inventory: Inventory, zk: KazooClient, root: str, composed: str
 ) -> None:
     seed(zk, f"{root}/a/10.1.0.1", "10.1.0.1")
     seed(zk, f"{root}/b/10.1.0.1", "10.1.0.1", 90)
     inventory.directory.joinpath("two").mkdir()
     for name in ("a", "b"):
-        file = inventory.file(registries=[f"{root}/{name}"], compose={"ansible_host": "'public-' ~ zk_address"})
+        file = inventory.file(registries=[f"{root}/{name}"], compose={composed: "'public-' ~ zk_address"})
         file.rename(inventory.directory / "two" / f"{name}.zk_services.yml")
     found = inventory.read_files(inventory.directory / "two")
     assert found.groups["a"] == found.groups["b"] == set(found.hosts) == {"10.1.0.1"}
-    assert found.hosts["10.1.0.1"]["ansible_host"] == "public-10.1.0.1"
+    assert found.hosts["10.1.0.1"][composed] == "public-10.1.0.1"
 
 
 def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addresses_in_one_of_them(

@@ -114,9 +114,9 @@ def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, An
     return {**variables, "zk_services": [*others, *services]}
 
 
-def note_made(hosts: Iterable[Any]) -> None:
-    """These hosts of the inventory are as a file of this plugin has made them."""
-    _MADE.update({host: (str(host.vars["zk_address"]), host.vars.get("ansible_host")) for host in hosts})
+def note_made(registered: Mapping[Any, str]) -> None:
+    """These hosts of the inventory, with where they are registered, are as a file of this plugin has made them."""
+    _MADE.update({host: (address, host.vars.get("ansible_host")) for host, address in registered.items()})
 
 
 def known_address(host: Any) -> str:
