@@ -41,7 +41,8 @@ class Actor(NamedTuple):
 def begin_writes(root: str, state: RolloutRecord, now: str) -> list[Write]:
     """What makes a rollout that begins `now` (RFC 3339); `root` is its znode, whose parent is there."""
     paths, dated = RolloutPaths(root), state.dated(now)
-    parents = (paths.in_flight, paths.hosts, paths.line, paths.lanes, paths.back, paths.back_lanes)
+    lines = (paths.line, paths.lanes, paths.back, paths.back_lanes)
+    parents = (paths.in_flight, paths.hosts, paths.proving, *lines)
     return [
         Write(CREATE, root, dated.to_node()),
         Write(CREATE, paths.gate, dated.gate.to_node()),

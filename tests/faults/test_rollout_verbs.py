@@ -235,7 +235,16 @@ def test_a_verb_makes_what_somebody_has_deleted_of_a_rollout_anew(zk: KazooClien
     halted = command(zk, paths, read_published(zk, paths), Command("halt", "ann")).rollout.state
     assert halted.phase == HALTED
     assert Gate.from_node(zk.get(below.gate)[0]) == halted.gate
-    assert set(zk.get_children(below.root)) == {"gate", "hosts", "in_flight", "line", "lanes", "back", "back_lanes"}
+    assert set(zk.get_children(below.root)) == {
+        "gate",
+        "hosts",
+        "in_flight",
+        "proving",
+        "line",
+        "lanes",
+        "back",
+        "back_lanes",
+    }
 
 
 def test_a_halt_is_not_lost_while_hosts_come_further_all_the_time(

@@ -198,9 +198,14 @@ class FakeSession:
             self._ensemble.watches.setdefault(path, set()).add(watch)
         return found
 
-    def create(self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False) -> str | None:
-        """As in `Session`."""
+    def create(
+        self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
+    ) -> str | None:
+        """As in `Session`, but that it makes no parents."""
         self._fail_perhaps()
+        parent = path.rpartition("/")[0]
+        if not parents and parent not in self._ensemble.nodes:
+            raise SessionTroubleError(f"{parent} is not there")
         if sequence:
             number = self._ensemble.sequences.get(path, 0)
             self._ensemble.sequences[path] = number + 1

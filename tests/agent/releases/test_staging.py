@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.repository import GitRepository
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import reflink
 from zoo_watcher.releases.release_directory import is_deployable, is_unmodified
@@ -100,6 +100,30 @@ def test_a_modified_release_is_replaced_where_the_file_system_can_not_exchange_t
     monkeypatch.setattr("zoo_watcher.releases.staging.exchange", exchange)
     (make(layout, repository.url, two[1]) / "stranger").write_text("x\n")
     assert texts(make(layout, repository.url, two[1])) == SECOND
+    assert layout.in_staging() == []
+
+
+def test_a_release_that_can_not_be_replaced_stays_where_it_is(
+    layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be live, where it was verified against other signers."""
+
+    def exchange(_first: Path, second: Path) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(second))
+
+    def replace(first: Path, second: Path) -> None:
+        if second == release and failures:
+            raise failures.pop()
+        rename(first, second)
+
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
+    rename, release = os.replace, make(layout, repository.url, two[1])
+    (release / "stranger").write_text("x\n")
+    monkeypatch.setattr("zoo_watcher.releases.staging.exchange", exchange)
+    monkeypatch.setattr("zoo_watcher.releases.staging.os.replace", replace)
+    with pytest.raises(PassingError, match="Input/output error"):
+        make(layout, repository.url, two[1])
+    assert texts(release) == {**SECOND, "stranger": "x\n"}
     assert layout.in_staging() == []
 
 

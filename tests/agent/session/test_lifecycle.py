@@ -537,6 +537,31 @@ def test_what_is_published_goes_live_again_where_another_file_system_comes_up_ov
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
+def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the_base_amid_a_deployment(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    """As at boot: the agent has begun in the directory below by then."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    late, below, runs, go = (agent.root / name for name in ("late", "below", "runs", "go"))
+    shutil.copytree(agent.base, late, symlinks=True)
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    script = f"touch {runs}; while [ ! -e {go} ]; do sleep 0.05; done"
+    agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
+    agent.start()
+    wait_for(runs.exists, "the hook runs")
+    agent.base.rename(below)
+    late.rename(agent.base)
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "the lock of the base was removed" in agent.log, "the agent has seen it")
+    go.touch()
+    wait_for(lambda: agent.live() == second, "what is published is live there")
+    assert agent.wait_outcome(generation)["state"] == "active"
+
+
 def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:
     first = agents().start().wait_live()
     second = Agent(first.root, first.hosts, app, zk, "server2")

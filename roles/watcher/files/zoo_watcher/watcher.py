@@ -294,8 +294,8 @@ class Watcher:
             self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock != before and self.convergence.deployment is None:
-            # A mount may have come up over the base: what was done is not what is live there.
+        if self._lock != before:
+            # A mount may have come up over the base: what was done, or is under way, is not what is live there.
             self.convergence.look_again()
 
     def _note_files(self) -> None:

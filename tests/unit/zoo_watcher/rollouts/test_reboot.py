@@ -85,3 +85,22 @@ def test_a_soak_does_not_wait_for_a_host_that_a_person_holds(begin: Begin) -> No
     canary.hold(True)
     fleet.run(3, until=lambda: not is_soaking(fleet))
     assert not is_soaking(fleet)
+
+
+def test_a_host_that_proves_the_release_makes_no_rollout_that_somebody_deletes(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a rollout that is its root alone, nobody could read a state, and nobody would begin it anew."""
+    monkeypatch.setattr(simulated_fleet, "PROOF", FOR_EVER)
+    fleet = begin(1, 3, PLAN)
+    canary, root = reboot_canary(fleet), APP.rollout(GENERATION)
+    fleet.run(1, until=lambda: bool(fleet.ensemble.children(f"{root}/proving")))
+    assert fleet.ensemble.children(f"{root}/proving") == [canary.name]
+    # Nobody is told: without a gate there is no watch on it.
+    ensemble = fleet.ensemble
+    ensemble.nodes = {path: node for path, node in ensemble.nodes.items() if not path.startswith(root)}
+    turns = canary.turns
+    canary.wake()
+    fleet.run(1, until=lambda: canary.turns > turns)
+    assert canary.turns > turns
+    assert not [path for path in ensemble.nodes if path.startswith(root)]

@@ -237,5 +237,9 @@ def _change_places(layout: Layout, tree: Path, release: Path) -> None:
             raise
         replaced = layout.unused(tree.name)
         os.replace(release, replaced)
-        os.replace(tree, release)
+        try:
+            os.replace(tree, release)
+        except OSError:
+            os.replace(replaced, release)
+            raise
         remove_tree(replaced)

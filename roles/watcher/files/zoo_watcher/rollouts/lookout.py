@@ -175,7 +175,7 @@ class Lookout:
     def _is_put_off(self, view: View, waited: float) -> bool:
         """Whether a soak has to wait for somebody, which it does for a deadline at the most."""
         longest = view.plan.steps[view.state.step].soak + view.plan.progress_deadline
-        is_put_off = waited < longest and bool(self._sight.znodes.proving())
+        is_put_off = waited < longest and self._sight.znodes.is_any_proving()
         if is_put_off:
             self._timers.put_off(view.state.fleet)
         return is_put_off

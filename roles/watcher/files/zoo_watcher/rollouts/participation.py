@@ -172,7 +172,8 @@ class Participation:
         with contextlib.suppress(SessionTroubleError):
             if is_proving:
                 self._may_be_proving = True
-                self._session.create(path, b"", ephemeral=True)
+                # Not what is above it: somebody may have deleted the rollout.
+                self._session.create(path, b"", ephemeral=True, parents=False)
             elif self._may_be_proving:
                 self._session.delete(path)
                 self._may_be_proving = False

@@ -276,10 +276,10 @@ class RolloutZnodes:
             # One that can't be read is there.
             return [name for name, path in roster.items() if found[path] is not None]
 
-    def proving(self) -> list[str]:
-        """The proved hosts that prove the release once more."""
+    def is_any_proving(self) -> bool:
+        """Whether a proved host proves the release once more."""
         with session_trouble(self.paths.proving):
-            return self._session.begin_list(self.paths.proving)()
+            return self._size(self.paths.proving) > 0
 
     def is_live(self, name: str) -> bool:
         """Whether this host is live."""

@@ -278,11 +278,13 @@ class Session:
 
         return finish
 
-    def create(self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False) -> str | None:
-        """Create a znode, and what is above it; its path, None where there was one. Raises `SessionTroubleError`."""
+    def create(
+        self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
+    ) -> str | None:
+        """Create a znode, and its `parents`; its path, None where there was one. Raises `SessionTroubleError`."""
         with session_trouble(path):
             try:
-                options = {"ephemeral": ephemeral, "sequence": sequence, "makepath": True}
+                options = {"ephemeral": ephemeral, "sequence": sequence, "makepath": parents}
                 return str(self.ask(self.client.create_async, path, value, **options))
             except NodeExistsError:
                 return None
