@@ -272,7 +272,13 @@ def remove_releases(agent: Agent, _earlier: str) -> None:
     shutil.rmtree(agent.base / ".zoo/releases")
 
 
-@pytest.mark.parametrize("lose", [put_back, remove_place, remove_releases])
+def remove_base(agent: Agent, _earlier: str) -> None:
+    """Have nothing at all, but for what the agent writes at that moment."""
+    shutil.rmtree(agent.base, ignore_errors=True)
+    (agent.base / "site").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("lose", [put_back, remove_place, remove_releases, remove_base])
 def test_what_is_live_no_more_is_said_and_deployed_again_by_a_retry(
     deployed: Agents, repository: GitRepository, release: Publish, lose: Callable[[Agent, str], None]
 ) -> None:
@@ -284,21 +290,6 @@ def test_what_is_live_no_more_is_said_and_deployed_again_by_a_retry(
     agent.process.send_signal(signal.SIGUSR1)
     wait_for(lambda: f"{second} is live there no more" in str(agent.status.get("troubles")), "the status says so")
     assert said(agent, "retry").endswith("is tried again")
-    wait_for(lambda: agent.live() == second and agent.status["state"] == "active", "it is live again")
-    assert "troubles" not in agent.status
-
-
-def test_a_base_that_was_removed_gets_what_is_published(
-    deployed: Agents, repository: GitRepository, release: Publish
-) -> None:
-    agent = deployed()
-    second = repository.commit({"index.html": "two\n"})
-    agent.wait_outcome(release())
-    # All but what the agent writes at that moment.
-    shutil.rmtree(agent.base, ignore_errors=True)
-    (agent.base / "site").unlink(missing_ok=True)
-    assert agent.process
-    agent.process.send_signal(signal.SIGUSR1)
     wait_for(lambda: agent.live() == second and agent.status["state"] == "active", "it is live again")
     assert "troubles" not in agent.status
 
