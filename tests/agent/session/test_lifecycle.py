@@ -517,6 +517,22 @@ def test_an_agent_whose_lock_was_removed_locks_its_base_again(serving: Agents) -
     assert agent.end(signal.SIGTERM) == 0
 
 
+def test_a_hook_that_removes_the_lock_is_not_run_again_for_it(
+    agents: Agents, repository: GitRepository, release: Publish, registered: dict[str, Any], service: Service
+) -> None:
+    service.open()
+    agent = agents(**registered, healthy_for=1).start()
+    agent.wait_outcome(release())
+    agent.end()
+    runs = agent.root / "runs"
+    script = f"echo once >> {runs}; find {agent.base} -name '*.lock' -delete"
+    agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
+    repository.commit({"index.html": "two\n"})
+    generation = release()
+    assert agent.start().wait_outcome(generation)["state"] == "active"
+    assert runs.read_text() == "once\n"
+
+
 def test_what_is_published_goes_live_again_where_another_file_system_comes_up_over_the_base(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
@@ -560,6 +576,39 @@ def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the
     go.touch()
     wait_for(lambda: agent.live() == second, "what is published is live there")
     assert agent.wait_outcome(generation)["state"] == "active"
+
+
+def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it(
+    agents: Agents, repository: GitRepository, release: Publish
+) -> None:
+    """What was healthy there, and that the release that is published has failed there."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    bad = repository.commit({"index.html": "bad\n"})
+    generation = release()
+    late, below, runs, go = (agent.root / name for name in ("late", "below", "runs", "go"))
+    script = f"! readlink {agent.base}/site | grep -q {bad} || {{ touch {runs}; test -e {go}; }}"
+    agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
+    assert agent.start().wait_outcome(generation)["state"] == "rolled_back"
+    agent.end()
+    known = (agent.base / ".zoo/journal.json").read_text()
+    agent.base.rename(late)
+    runs.unlink()
+    agent.config["hooks"] = {
+        "after_activate": ["/bin/sh", "-c", f"touch {runs}; while [ ! -e {go} ]; do sleep 0.05; done"]
+    }
+    agent.start()
+    wait_for(runs.exists, "the hook runs in the directory below")
+    agent.base.rename(below)
+    late.rename(agent.base)
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "the lock of the base was removed" in agent.log, "the agent has seen it")
+    go.touch()
+    assert agent.wait_outcome(generation)["state"] == "rolled_back"
+    assert (agent.base / ".zoo/journal.json").read_text() == known
+    assert agent.live() != bad
 
 
 def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:

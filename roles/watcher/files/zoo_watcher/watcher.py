@@ -290,12 +290,14 @@ class Watcher:
 
     def _keep_lock(self) -> None:
         before = self._lock
+        has_name = os.fstat(before).st_nlink > 0
         try:
             self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock != before:
-            # A mount may have come up over the base: what was done, or is under way, is not what is live there.
+        if self._lock != before and has_name:
+            # It was not removed, so the base is another one, as where a mount has come up over it: what was done, or is
+            # under way, is not what is live there.
             self.convergence.look_again()
 
     def _note_files(self) -> None:

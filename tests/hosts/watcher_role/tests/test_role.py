@@ -97,7 +97,7 @@ class Witness:
 def collection(directory: Path, version: str, **replaced: str) -> Path:
     """A newer version of this collection, with a text in the agent's loop replaced; the path for Ansible."""
     made = directory / "ansible_collections/zoo/deploy"
-    for part in ("roles/watcher", "plugins", "meta"):
+    for part in ("roles", "plugins", "meta"):
         shutil.copytree(ROOT / part, made / part, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "galaxy.yml").read_text()
     (made / "galaxy.yml").write_text(text.replace(f"version: {VERSION}", f"version: {version}"))

@@ -58,6 +58,28 @@ def test_a_canary_that_is_ill_after_a_boot_fails_before_the_next_step_is_open(be
     assert (fleet.state.phase, fleet.state.step) == ("halted", 0)
 
 
+def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_said_so(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the one and the other it asks the ensemble a few things, and others may look."""
+    fleet = begin(1, 3, PLAN)
+    canary = reboot_canary(fleet)
+    canary.fails = True
+    entries: list[str | None] = []
+    delete = canary.session.delete
+
+    def note(path: str) -> None:
+        if "/proving/" in path:
+            entries.append(fleet.entry(canary))
+        delete(path)
+
+    monkeypatch.setattr(canary.session, "delete", note)
+    fleet.run(120, until=lambda: bool(entries))
+    assert entries == ["failed"]
+    assert fleet.state
+    assert (fleet.state.phase, fleet.state.step) == ("halted", 0)
+
+
 def test_a_canary_that_boots_and_is_gone_again_is_lost(begin: Begin) -> None:
     fleet = begin(1, 3, PLAN)
     canary = reboot_canary(fleet)

@@ -303,6 +303,15 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def identify(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what is there; None where that can't be told."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def sync_directory(path: Path) -> None:
     """Make a directory's entries durable."""
     with open_directory(path) as descriptor:

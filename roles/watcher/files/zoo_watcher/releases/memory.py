@@ -10,7 +10,7 @@ import threading
 import time
 
 from zoo_watcher.backoff import Backoff
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, identify
 
 from .course import Course
 from .journal import Failure, KnownJournal, ReleaseJournal
@@ -34,6 +34,7 @@ class Memory:
         self._attempting = False
         self._ends_after_hooks = False
         self._lock = threading.RLock()
+        self._own: tuple[int, int] | None = None
 
     def read(self) -> ReleaseJournal:
         """What the host remembers. Raises `OSError` where that can't be read now."""
@@ -45,11 +46,18 @@ class Memory:
         self.journal = journal
         self._live = live
         self._is_known = True
+        self._own = identify(self._course.layout.own)
 
     def remember(self, journal: ReleaseJournal) -> OSError | None:
-        """Write the journal; why that can't be now: it counts all the same, and is written as soon as it can be."""
+        """Write the journal; why that can't be now: it counts all the same, and is written as soon as it can be.
+
+        One of another base, over which a mount has come up, is left as it is: it tells of what is live there.
+        """
         with self._lock:
             self.journal = journal
+            own = identify(self._course.layout.own)
+            if self._own and own and own != self._own:
+                return None
             return self._known.remember(journal)
 
     @property

@@ -166,7 +166,9 @@ class Participation:
         """Have no soak end before this host, which was proved, has proved once more what is live, as after a boot."""
         host = self._facts.gather_without_disk(self.desired)
         is_tended = host.is_held or host.is_drained
-        is_proving = view.entry == PROVED and view.state.phase in GOING_ON and host.ended is None and not is_tended
+        # Where it has failed, until it has said so: its entry is another one then.
+        has_proved = host.ended is not None and host.ended[0] == "active"
+        is_proving = view.entry == PROVED and view.state.phase in GOING_ON and not has_proved and not is_tended
         path = f"{self._znodes.paths.proving}/{self._name}"
         # Who may not write that takes part all the same.
         with contextlib.suppress(SessionTroubleError):
