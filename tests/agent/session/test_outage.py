@@ -32,8 +32,8 @@ raise SystemExit(main())
 
 @pytest.fixture
 def single(tmp_path: Path) -> Iterator[Ensemble]:
-    """One server that takes packets of 4 MB, not started yet."""
-    servers = Ensemble(tmp_path / "single", size=1, jvm=("-Djute.maxbuffer=4194304",))
+    """One server that takes packets of 4 MB, and sessions that outlast its start on a busy machine; not started yet."""
+    servers = Ensemble(tmp_path / "single", size=1, tick=2000, jvm=("-Djute.maxbuffer=4194304",))
     try:
         yield servers
     finally:
@@ -47,7 +47,7 @@ def test_an_agent_waits_for_the_ensemble_outlives_its_outage_and_refuses_what_is
     app = f"/app/test-{uuid.uuid4().hex[:12]}"
     check = {"interval": 0.05, "fall": 1}
     services = [{"path": f"{app}/service", "port": service.port, "check": check}]
-    agent = Agent(tmp_path / "server1", single.hosts, app, zk, "server1", {"services": services, "session_timeout": 10})
+    agent = Agent(tmp_path / "server1", single.hosts, app, zk, "server1", {"services": services, "session_timeout": 30})
     release = {"url": repository.url, "commitId": repository.head, "relativePath": "site"}
     try:
         agent.start()
