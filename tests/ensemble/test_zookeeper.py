@@ -246,6 +246,7 @@ def test_the_session_ends_with_the_block_also_when_it_fails(ensemble: Ensemble, 
 
     with pytest.raises(KeyError):
         fail_within()
+    zk.sync(app)
     assert zk.exists(f"{app}/mine") is None
 
 
