@@ -66,6 +66,7 @@ def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_said_so(
     canary = reboot_canary(fleet)
     canary.fails = True
     entries: list[str | None] = []
+    assert canary.session
     delete = canary.session.delete
 
     def note(path: str) -> None:
