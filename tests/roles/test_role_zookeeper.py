@@ -185,7 +185,7 @@ def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_
     task["zoo.deploy.zk_znode"]["hosts"] = enforcing.hosts
     play: dict[str, Any] = {"hosts": "localhost", "gather_facts": False, "tasks": [task]}
     (tmp_path / "play.yml").write_text(json.dumps([play]))
-    runs = [Run.of(run_playbook(tmp_path / "play.yml")) for _ in range(2)]
+    runs = [Run.of(run_playbook(tmp_path / "play.yml")) for _number in range(2)]
     with connected(enforcing.hosts) as zk:
         zk.create("/app/shop/small", b"", makepath=True)
         counted = zk.get("/zookeeper/quota/app/shop/zookeeper_stats")[0]
