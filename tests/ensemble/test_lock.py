@@ -390,13 +390,18 @@ def test_a_promotion_waits_for_a_lock_too(
 THREE_STEPS = {"from": f"{1:040x}", "steps": [{"hosts": 1, "pause": True}, {"hosts": 2, "pause": True}]}
 
 
+def pause_in_the_first_step(client: KazooClient, paths: AppPaths, server: list[int]) -> None:
+    """Publish what the server has, then what comes next by a plan, which is paused."""
+    deploy(client, paths)
+    server[0] = 2
+    deploy(client, paths, rollout=THREE_STEPS)
+    steer(client, paths, "paused")
+
+
 def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that_it_was_about(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
-    deploy(zk, paths)
-    server[0] = 2
-    deploy(zk, paths, rollout=THREE_STEPS)
-    steer(zk, paths, "paused")
+    pause_in_the_first_step(zk, paths, server)
     set_lock(zk, paths)
     waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
     watching(zk, paths.lock)
@@ -410,10 +415,7 @@ def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that
 def test_a_promotion_that_has_waited_for_a_lock_is_not_for_a_release_that_was_published_meanwhile(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
-    deploy(zk, paths)
-    server[0] = 2
-    deploy(zk, paths, rollout=THREE_STEPS)
-    steer(zk, paths, "paused")
+    pause_in_the_first_step(zk, paths, server)
     set_lock(zk, paths)
     waiting = Doing(lambda: steer(zk, paths, "promoted", lock_timeout=30.0))
     watching(zk, paths.lock)
@@ -428,10 +430,7 @@ def test_a_promotion_that_has_waited_for_a_lock_is_not_for_a_release_that_was_pu
 def test_two_who_promote_at_once_open_one_step(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deploy(zk, paths)
-    server[0] = 2
-    deploy(zk, paths, rollout=THREE_STEPS)
-    steer(zk, paths, "paused")
+    pause_in_the_first_step(zk, paths, server)
     look = locks.check_free
 
     def promote_after(*words: Any, **keys: Any) -> None:
@@ -449,10 +448,7 @@ def test_who_promotes_a_step_that_somebody_else_has_just_opened_opens_no_other(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     """Both have seen the same pause; the first to promote has ended before the second begins."""
-    deploy(zk, paths)
-    server[0] = 2
-    deploy(zk, paths, rollout=THREE_STEPS)
-    steer(zk, paths, "paused")
+    pause_in_the_first_step(zk, paths, server)
     steer(zk, paths, "promoted", publisher="ann")
     assert steer(zk, paths, "promoted", publisher="ann")["rollout"]["step"] == 2
     late = steer(other, paths, "promoted", publisher="bob")
@@ -466,10 +462,7 @@ def test_who_promotes_a_step_that_somebody_else_has_just_opened_opens_no_other(
 def test_who_promotes_while_somebody_else_halts_is_refused(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deploy(zk, paths)
-    server[0] = 2
-    deploy(zk, paths, rollout=THREE_STEPS)
-    steer(zk, paths, "paused")
+    pause_in_the_first_step(zk, paths, server)
     look = locks.check_free
 
     def halt_after(*words: Any, **keys: Any) -> None:

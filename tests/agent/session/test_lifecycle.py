@@ -533,6 +533,14 @@ def test_a_hook_that_removes_the_lock_is_not_run_again_for_it(
     assert runs.read_text() == "once\n"
 
 
+def come_up_over_the_base(agent: Agent, late: Path) -> None:
+    """Have a directory take the place of the base, as a mount that is late, and the agent look."""
+    agent.base.rename(agent.root / "below")
+    late.rename(agent.base)
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+
+
 def test_what_is_published_goes_live_again_where_another_file_system_comes_up_over_the_base(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
@@ -540,15 +548,12 @@ def test_what_is_published_goes_live_again_where_another_file_system_comes_up_ov
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
-    late, below = agent.root / "late", agent.root / "below"
+    late = agent.root / "late"
     shutil.copytree(agent.base, late, symlinks=True)
     second = repository.commit({"index.html": "two\n"})
     generation = release()
     assert agent.start().wait_outcome(generation)["commitId"] == second
-    agent.base.rename(below)
-    late.rename(agent.base)
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGUSR1)
+    come_up_over_the_base(agent, late)
     wait_for(lambda: agent.live() == second, "what is published is live there")
     assert agent.wait_outcome(generation)["state"] == "active"
 
@@ -560,7 +565,7 @@ def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
-    late, below, runs, go = (agent.root / name for name in ("late", "below", "runs", "go"))
+    late, runs, go = (agent.root / name for name in ("late", "runs", "go"))
     shutil.copytree(agent.base, late, symlinks=True)
     second = repository.commit({"index.html": "two\n"})
     generation = release()
@@ -568,10 +573,7 @@ def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the
     agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
     agent.start()
     wait_for(runs.exists, "the hook runs")
-    agent.base.rename(below)
-    late.rename(agent.base)
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGUSR1)
+    come_up_over_the_base(agent, late)
     wait_for(lambda: "the lock of the base was removed" in agent.log, "the agent has seen it")
     go.touch()
     wait_for(lambda: agent.live() == second, "what is published is live there")
@@ -587,7 +589,7 @@ def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it
     agent.end()
     bad = repository.commit({"index.html": "bad\n"})
     generation = release()
-    late, below, runs, go = (agent.root / name for name in ("late", "below", "runs", "go"))
+    late, runs, go = (agent.root / name for name in ("late", "runs", "go"))
     script = f"! readlink {agent.base}/site | grep -q {bad} || {{ touch {runs}; test -e {go}; }}"
     agent.config["hooks"] = {"after_activate": ["/bin/sh", "-c", script]}
     assert agent.start().wait_outcome(generation)["state"] == "rolled_back"
@@ -600,10 +602,7 @@ def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it
     }
     agent.start()
     wait_for(runs.exists, "the hook runs in the directory below")
-    agent.base.rename(below)
-    late.rename(agent.base)
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGUSR1)
+    come_up_over_the_base(agent, late)
     wait_for(lambda: "the lock of the base was removed" in agent.log, "the agent has seen it")
     go.touch()
     assert agent.wait_outcome(generation)["state"] == "rolled_back"

@@ -298,18 +298,17 @@ def _unlinked(entry: os.DirEntry[str], directory: int) -> bool:
     return True
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
+def _identity(place: Path | int) -> tuple[int, int]:
+    status = os.stat(place)
     return status.st_dev, status.st_ino
 
 
 def identify(path: Path) -> tuple[int, int] | None:
     """Device and inode of what is there; None where that can't be told."""
     try:
-        status = os.stat(path)
+        return _identity(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
 def sync_directory(path: Path) -> None:
