@@ -60,7 +60,7 @@ def test_a_signal_interrupts_the_command_which_tidies_up(tmp_path: Path, number:
     process = start(SLEEP, str(tmp_path))
     assert process.stdout
     assert process.stdout.readline() == "started\n"
-    assert len(left(str(tmp_path))) == 1
+    wait_for(lambda: len(left(str(tmp_path))) == 1, "what has escaped has its own environment to be known by")
     process.send_signal(number)
     assert process.communicate(timeout=30)[0] == "tidied\n"
     assert process.returncode == 4
