@@ -70,7 +70,7 @@ FILE_STATES = ("current", "missing", "pending", "failed")
 AGENT_DIRECTORY = ".zoo"
 """The agent's own directory below the base; no release may be put there."""
 
-OWN = ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lock")
+OWN = ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lock", "access")
 """What is an application's own, directly below its znode."""
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -120,6 +120,11 @@ class AppPaths:
     def lock(self) -> str:
         """Who keeps publishers from publishing, and why; without a value while nobody does."""
         return f"{self.root}/lock"
+
+    @property
+    def access(self) -> str:
+        """Who may do what with the application's znodes, where that is recorded."""
+        return f"{self.root}/access"
 
     @property
     def rollouts(self) -> str:

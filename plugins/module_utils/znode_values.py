@@ -26,6 +26,14 @@ DIFF_LIMIT = 65_536
 PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
 """ZooKeeper's permission bits; `all` stands for the five."""
 
+ACL_SPEC: dict[str, dict[str, Any]] = {
+    "scheme": {"type": "str", "required": True},
+    "id": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "perms": {"type": "list", "elements": "str", "required": True, "choices": [*PERMISSIONS, "all"]},
+}
+"""The suboptions of an option `acl`."""
+
 _DIFF_KEY = os.urandom(32)
 DIGEST_ALGORITHMS = ("sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "md5")
 """What a server may hash digest users with (`zookeeper.DigestAuthenticationProvider.digestAlg`); it is the first."""
@@ -256,7 +264,7 @@ def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], whe
         raise ZooKeeperError(f"{where}: acl: expected at least one entry")
     if not all(entry["perms"] for entry in given):
         raise ZooKeeperError(f"{where}: acl: perms: expected at least one; an entry that allows nothing is left out")
-    acl = tuple(AclEntry(_perms(entry["perms"]), _acl_id(entry, options, where)) for entry in given)
+    acl = tuple(AclEntry(_perms(entry["perms"]), acl_id(entry, options, where)) for entry in given)
     others = options.get("sasl_mechanism") or (options.get("tls") and options.get("tls_cert"))
     return acl if others else normalized(acl, own_ids(options))
 
@@ -282,7 +290,8 @@ def _perms(names: Iterable[str]) -> int:
     return sum(bit for name, bit in PERMISSIONS.items() if name in wanted or "all" in wanted)
 
 
-def _acl_id(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> AclId:
+def acl_id(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> AclId:
+    """Who an entry of an ACL names. Raises a `ZooKeeperError` that begins with `where`."""
     scheme, name, password = entry["scheme"], entry.get("id"), entry.get("password")
     if scheme == "auth":
         name, password = options.get("digest_username"), options.get("digest_password")

@@ -471,12 +471,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PER
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
-ACL_SPEC: dict[str, dict[str, Any]] = {
-    "scheme": {"type": "str", "required": True},
-    "id": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "perms": {"type": "list", "elements": "str", "required": True, "choices": [*PERMISSIONS, "all"]},
-}
 ZNODE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "aliases": ["name"]},
     "value": {"type": "raw"},

@@ -1,0 +1,258 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may do what with an application's znodes: its record of access, and the ACL of each znode by that.
+
+Standard library only: the agent and the git hook carry this same file. It knows kazoo's requests by their fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, NamedTuple
+
+from .records import AppPaths, InvalidRecord, check_path, parse_object, quote
+
+READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
+ALL = READ | WRITE | CREATE | DELETE | ADMIN
+SECURED, OPEN = "secured", "open"
+"""The states of an application: its znodes are for its roles, or for everybody."""
+ROLES = ("publishers", "agents", "readers")
+PLACES = ("registries", "values")
+MOST_BYTES = 64_000
+"""How long the identities of a record may be: each request that creates znodes has them once for each."""
+_CREATING = {1, 15}
+"""The types of kazoo's requests that create one znode."""
+_TRANSACTION = 14
+_EPHEMERAL = 1
+"""The flag of a request that creates an ephemeral."""
+
+
+class Identity(NamedTuple):
+    """Who: the scheme, and the id in it, as an ACL has them."""
+
+    scheme: str
+    id: str
+
+
+class Grant(NamedTuple):
+    """An entry of an ACL: what one identity may do."""
+
+    perms: int
+    id: Identity
+
+
+Acl = tuple[Grant, ...]
+ANYBODY: Acl = (Grant(ALL, Identity("world", "anyone")),)
+CREATOR: Acl = (Grant(ALL, Identity("auth", "")),)
+"""All for whoever creates it: the server puts the identities of the connection there."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """The roles of an application. `hosts` has the identities of single agents by name; the others share `agents`.
+
+    `registries` and `values` are the trees elsewhere that belong to it: of registrations, and of what agents render.
+    """
+
+    publishers: tuple[Identity, ...] = ()
+    agents: tuple[Identity, ...] = ()
+    readers: tuple[Identity, ...] = ()
+    hosts: Mapping[str, tuple[Identity, ...]] = field(default_factory=dict)
+    registries: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    state: str = SECURED
+
+    @classmethod
+    def from_node(cls, data: bytes | None) -> Access:
+        """The record in a znode's value. Raises `InvalidRecord`."""
+        content = parse_object(data)
+        hosts = content.get("hosts", {})
+        if not isinstance(hosts, dict):
+            raise InvalidRecord(f"hosts: expected an object, got {quote(hosts)}")
+        roles = {role: _identities(content.get(role, []), role) for role in ROLES}
+        own = {str(name): _identities(ids, f"hosts.{name}") for name, ids in hosts.items()}
+        places = {name: _paths(content.get(name, []), name) for name in PLACES}
+        access = cls(**roles, **places, hosts=own, state=content.get("state", SECURED))
+        access.check()
+        return access
+
+    def check(self) -> None:
+        """Raise `InvalidRecord` for a record that would let nobody publish, or nobody deploy."""
+        if self.state not in {SECURED, OPEN}:
+            raise InvalidRecord(f"state: expected {SECURED} or {OPEN}, got {quote(self.state)}")
+        if self.state == OPEN:
+            return
+        if not self.publishers:
+            raise InvalidRecord("publishers: expected at least one identity; nobody could publish, or change this")
+        if not self.all_agents:
+            raise InvalidRecord("agents: expected at least one identity, there or in hosts; nobody could deploy")
+        for who in (*self.publishers, *self.all_agents):
+            if who.scheme == "world":
+                raise InvalidRecord("publishers, agents: world is everybody; only readers may be that")
+        if len(self.to_node()) > MOST_BYTES:
+            raise InvalidRecord(
+                f"{len(self.to_node())} bytes of identities, of which each ACL would have all; expected at most "
+                f"{MOST_BYTES}: let hosts share one"
+            )
+
+    @property
+    def all_agents(self) -> tuple[Identity, ...]:
+        """Every agent's identity."""
+        return tuple(dict.fromkeys([*self.agents, *(who for ids in self.hosts.values() for who in ids)]))
+
+    def to_node(self) -> bytes:
+        """The value of the record's znode."""
+        content: dict[str, Any] = {"state": self.state, **{role: _objects(getattr(self, role)) for role in ROLES}}
+        content["hosts"] = {name: _objects(ids) for name, ids in sorted(self.hosts.items())}
+        content.update({name: list(getattr(self, name)) for name in PLACES})
+        return json.dumps({key: value for key, value in content.items() if value}).encode()
+
+    def acl(self, app: AppPaths, path: str, *, ephemeral: bool = False, host: str | None = None) -> Acl:
+        """The ACL of a znode: of one of the application's, of a registration (`ephemeral`), or of what is above those.
+
+        `host` is the name of the agent that an ephemeral, or an entry of the roster, belongs to.
+        """
+        if self.state == OPEN:
+            return ANYBODY
+        agents, readers = self._rights(app, path, ephemeral=ephemeral)
+        perms = dict.fromkeys(self.readers if readers else (), READ)
+        for who in self.all_agents:
+            perms[who] = perms.get(who, 0) | agents
+        if ephemeral or path.startswith(f"{app.roster}/"):
+            for who in self.hosts.get(host or "") or self.agents:
+                perms[who] = ALL
+        perms.update(dict.fromkeys(self.publishers, ALL))
+        return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items() if allowed))
+
+    def _rights(self, app: AppPaths, path: str, *, ephemeral: bool) -> tuple[int, bool]:
+        """What every agent may do with a znode, and whether readers may read it."""
+        if any(_is_within(path, value) for value in self.values):
+            return READ, True
+        return _rights_of_place(app, path) if not ephemeral else (READ, True)
+
+
+def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
+    """The same, of what is persistent."""
+    special = {
+        # Who may delete could delete what is another's.
+        app.agents: (READ | CREATE, True),
+        app.roster: (READ | CREATE, True),
+        app.rollouts: (READ | CREATE | DELETE, True),
+        app.bad_commits: (READ | CREATE | DELETE, True),
+        # Hashes of passwords are in it.
+        app.access: (READ, False),
+        app.lock: (0, True),
+    }
+    if path in special:
+        return special[path]
+    if _is_within(path, app.rollouts):
+        # By compare-and-set each of them moves it on.
+        return READ | WRITE | CREATE | DELETE, True
+    if _is_within(path, app.root) or _is_within(app.root, path):
+        return READ, True
+    # A registry: an agent takes the registration of what is not healthy away.
+    return READ | CREATE | DELETE, True
+
+
+def _is_within(path: str, root: str) -> bool:
+    """Whether it is this znode, or one below it."""
+    return f"{path}/".startswith(f"{root}/")
+
+
+def merged(acl: Iterable[Any]) -> Acl:
+    """An ACL with one entry for each identity, sorted: two that allow the same are the same."""
+    perms: dict[Identity, int] = {}
+    for entry in acl:
+        who = Identity(entry.id.scheme, entry.id.id)
+        perms[who] = perms.get(who, 0) | entry.perms
+    return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items()))
+
+
+def is_open(acl: Iterable[Any]) -> bool:
+    """Whether anybody may write a znode, or create or delete what is below it."""
+    return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
+
+
+def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterable[str]]) -> bool:
+    """Whether a connection with these options has an identity that an ACL can name.
+
+    A certificate may have gone to a proxy: then the server, which is asked for the `identities`, does not know it.
+    """
+    if options.get("digest_username") or options.get("sasl_mechanism"):
+        return True
+    has_certificate = bool(options.get("tls") and options.get("tls_cert"))
+    return has_certificate and any(who.startswith("x509 ") for who in identities())
+
+
+class Rule(NamedTuple):
+    """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None."""
+
+    app: AppPaths
+    access: Access | None = None
+    fixed: Acl | None = None
+    host: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may have what is created."""
+        if self.access is not None:
+            return self.access.state == OPEN
+        return self.fixed is None
+
+    def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
+        """The ACL of what is created at `path`; None where it is left as it is asked for."""
+        if self.access is None:
+            return self.fixed
+        return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
+
+
+def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None, *, authenticated: bool) -> Rule:
+    """By which rule something is created: `record` is the application's, `root` the ACL of its znode; None for none.
+
+    Where anybody may write the root, anybody could replace what is below it: nothing there is closed by itself.
+    Raises `InvalidRecord` where the record is none.
+    """
+    if record is not None:
+        return Rule(app, access=Access.from_node(record))
+    if not authenticated or (root is not None and is_open(root)):
+        return Rule(app)
+    return Rule(app, fixed=CREATOR)
+
+
+def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:
+    """A request of kazoo's, where what it creates has the ACL that `acl` gives for path and whether it is ephemeral."""
+    if request.type == _TRANSACTION:
+        return request._replace(operations=[closed(one, chroot, acl) for one in request.operations])
+    if request.type not in _CREATING:
+        return request
+    given = acl(request.path[len(chroot) :] or "/", bool(request.flags & _EPHEMERAL))
+    return request if given is None else request._replace(acl=given)
+
+
+def _identities(content: object, where: str) -> tuple[Identity, ...]:
+    if not isinstance(content, list):
+        raise InvalidRecord(f"{where}: expected a list of identities, got {quote(content)}")
+    return tuple(_identity(one, where) for one in content)
+
+
+def _identity(content: object, where: str) -> Identity:
+    scheme, name = (content.get("scheme"), content.get("id")) if isinstance(content, dict) else (None, None)
+    if not isinstance(scheme, str) or not isinstance(name, str) or not scheme or not name:
+        raise InvalidRecord(f"{where}: expected an object with scheme and id")
+    return Identity(scheme, name)
+
+
+def _paths(content: object, where: str) -> tuple[str, ...]:
+    if not isinstance(content, list) or not all(isinstance(path, str) for path in content):
+        raise InvalidRecord(f"{where}: expected a list of paths, got {quote(content)}")
+    for path in content:
+        if check_path(path) == "/":
+            raise InvalidRecord(f"{where}: expected znodes below the root, got /")
+    return tuple(content)
+
+
+def _objects(identities: Iterable[Identity]) -> list[dict[str, str]]:
+    return [identity._asdict() for identity in identities]

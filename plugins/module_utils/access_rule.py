@@ -1,0 +1,60 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Has what a publisher's connection creates for an application be closed to others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from .access import Acl, Rule, choose_rule, closed, is_authenticated
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
+from .identity import identities
+from .records import AppPaths, InvalidRecord
+
+if KAZOO_IMPORT_ERROR is None:
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import NoAuthError, NoNodeError
+
+
+def keep_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Acl | None = None) -> Rule:
+    """Have whatever is created from here on be closed, as the application's record of access says.
+
+    Without a record it is `acl`, where that is given. Raises `ZooKeeperError`.
+    """
+    rule = _find_rule(client, app, options)
+    if acl is not None and rule.access is None:
+        rule = rule._replace(fixed=acl)
+    ask = client._call
+
+    def call(request: Any, answer: Any) -> Any:
+        return ask(closed(request, client.chroot, lambda path, ephemeral: rule.acl(path, ephemeral=ephemeral)), answer)
+
+    client._call = call
+    return rule
+
+
+def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
+    if not is_authenticated(options, lambda: identities(client)):
+        return Rule(app)
+    record = root = None
+    with translated(app.access):
+        client.sync(app.root)
+        with contextlib.suppress(NoNodeError, NoAuthError):
+            record = client.get(app.access)[0]
+        with contextlib.suppress(NoNodeError):
+            root = _acl(client, app.root)
+    try:
+        return choose_rule(app, record, root, authenticated=True)
+    except InvalidRecord as exc:
+        raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
+
+
+def _acl(client: KazooClient, path: str) -> Any:
+    """The ACL of a znode; that of one that may not be read is closed."""
+    try:
+        return client.get_acls(path)[0]
+    except NoAuthError:
+        return ()

@@ -1,0 +1,174 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Closes the znodes of an application to all but its roles, or opens them, while everybody goes on working.
+
+The order is that of Kafka's migration: who creates something is told first, by the record of access, then what is there
+is walked and set, until nothing differs. To open it, the record says so first, and is deleted at the end.
+It may be cut off anywhere: the next run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from .access import OPEN, SECURED, Access, Acl, Identity, merged
+from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
+from .identity import identities
+from .records import AppPaths, InvalidRecord
+from .znode_names import ancestors, child
+from .zookeeper import READ_TIMEOUT
+
+if KAZOO_IMPORT_ERROR is None:
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+
+AT_ONCE = 500
+"""How many znodes are asked for at once."""
+PASSES = 10
+"""How often the tree is walked: somebody may create something behind the walk who has not seen the record yet."""
+
+
+class Seen(NamedTuple):
+    """A znode as it was found: its ACL and the version of that, and the session that holds it, 0 for none."""
+
+    path: str
+    acl: Acl
+    aversion: int
+    owner: int
+
+
+class AclChange(NamedTuple):
+    """A znode whose ACL is to be another one."""
+
+    seen: Seen
+    acl: Acl
+
+
+def directories(app: AppPaths, access: Access) -> list[str]:
+    """What is there from the start, so that nobody else makes it: parents first."""
+    own = [app.root, app.agents, app.roster, app.history, app.rollouts, app.bad_commits]
+    return [path for root in (*own, *access.registries) for path in [*ancestors(root)[1:], root]]
+
+
+def trees(app: AppPaths, access: Access) -> list[str]:
+    """The roots of what belongs to an application, none of them below another."""
+    roots = sorted({app.root, *access.registries, *access.values})
+    return [root for root in roots if not any(root.startswith(f"{other}/") for other in roots)]
+
+
+def read_access(client: KazooClient, app: AppPaths) -> tuple[Access | None, int]:
+    """The record of access, None where there is none, and its version. Raises `ZooKeeperError`."""
+    with translated(app.access):
+        client.sync(app.root)
+        try:
+            data, stat = client.get(app.access)
+        except NoNodeError:
+            return None, -1
+    try:
+        return Access.from_node(data), stat.version
+    except InvalidRecord as exc:
+        raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
+
+
+def check_is_publisher(client: KazooClient, access: Access) -> None:
+    """Raise a `ZooKeeperError` where who secures an application could not undo that."""
+    own = identities(client)
+    known = {f"{who.scheme} {user_of(who)}" for who in access.publishers}
+    if own and not known.intersection(own) and not any(who.startswith("super") for who in own):
+        raise ZooKeeperError(
+            f"publishers: none of them is this connection, which to the server is {', '.join(own)}: it could change "
+            "nothing afterwards; connect as a publisher"
+        )
+
+
+def user_of(who: Identity) -> str:
+    """An identity as the server tells it: without the hash."""
+    return who.id.split(":", 1)[0] if who.scheme == "digest" else who.id
+
+
+def find_changes(client: KazooClient, app: AppPaths, access: Access) -> list[AclChange]:
+    """Whose ACL is not as it is to be, parents first. Raises `ZooKeeperError`."""
+    seen = list(_walk(client, trees(app, access)))
+    names = {one.owner: last_name(one.path) for one in seen if one.owner and one.path.startswith(f"{app.agents}/")}
+    kept = {app.access} if access.state == OPEN else set()  # its hashes are for nobody else, to the end
+
+    def wanted(one: Seen) -> Acl:
+        host = last_name(one.path) if one.path.startswith(f"{app.roster}/") else names.get(one.owner)
+        return access.acl(app, one.path, ephemeral=bool(one.owner), host=host)
+
+    changes = (AclChange(one, wanted(one)) for one in seen if one.path not in kept)
+    return [change for change in changes if change.seen.acl != merged(change.acl)]
+
+
+def last_name(path: str) -> str:
+    """The last name in a path."""
+    return path.rpartition("/")[2]
+
+
+def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen]:
+    """Every znode of these trees, parents first."""
+    level = list(roots)
+    while level:
+        names: list[str] = []
+        for start in range(0, len(level), AT_ONCE):
+            paths = level[start : start + AT_ONCE]
+            pending = [(path, client.get_acls_async(path), client.get_children_async(path)) for path in paths]
+            for path, acl, children in pending:
+                with translated(path), contextlib.suppress(NoNodeError):
+                    entries, stat = acl.get(timeout=READ_TIMEOUT)
+                    names += [child(path, name) for name in children.get(timeout=READ_TIMEOUT)]
+                    yield Seen(path, merged(entries), stat.aversion, stat.ephemeralOwner)
+        level = names
+
+
+def write_record(client: KazooClient, app: AppPaths, access: Access, version: int) -> None:
+    """Tell whoever creates something, and make what is to be there from the start. Raises `ZooKeeperError`."""
+    acls = replace(access, state=SECURED) if access.publishers else access
+    for path in directories(app, access):
+        with translated(path), contextlib.suppress(NodeExistsError):
+            if client.exists(path) is None:
+                client.create(path, acl=list(acls.acl(app, path)))
+    with translated(app.access):
+        try:
+            if version < 0:
+                client.create(app.access, access.to_node(), acl=list(acls.acl(app, app.access)))
+            else:
+                client.set(app.access, access.to_node(), version)
+        except (NodeExistsError, BadVersionError, NoNodeError) as exc:
+            raise Overtaken(f"{app.access}: changed meanwhile; run it again") from exc
+
+
+def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> None:
+    """Set them, in this order. What was changed or deleted meanwhile is left to the next walk."""
+    for start in range(0, len(changes), AT_ONCE):
+        chunk = changes[start : start + AT_ONCE]
+        pending = [client.set_acls_async(one.seen.path, list(one.acl), one.seen.aversion) for one in chunk]
+        for change, request in zip(chunk, pending):
+            with translated(change.seen.path), contextlib.suppress(NoNodeError, BadVersionError):
+                request.get(timeout=READ_TIMEOUT)
+
+
+def settle(client: KazooClient, app: AppPaths, access: Access) -> list[AclChange]:
+    """Walk and set until nothing differs; what was changed. Raises `ZooKeeperError`."""
+    done: list[AclChange] = []
+    for _number in range(PASSES):
+        changes = find_changes(client, app, access)
+        if not changes:
+            return done
+        # Closed from the top, opened from below: at no time is something open in what is closed.
+        set_acls(client, changes if access.state == SECURED else changes[::-1])
+        done += changes
+    raise ZooKeeperError(
+        f"{changes[0].seen.path}: {len(changes)} znodes still have another ACL after {PASSES} walks, as where agents "
+        "or publishers of an older version go on; what is done stays; upgrade them, and run it again"
+    )
+
+
+def delete_record(client: KazooClient, app: AppPaths) -> None:
+    """Forget the roles of an application that is open now."""
+    with translated(app.access), contextlib.suppress(NoNodeError):
+        client.delete(app.access)

@@ -1,0 +1,351 @@
+#!/usr/bin/python
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Close the znodes of an application to all but its roles, or open them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: zk_access
+short_description: Close the znodes of an application to all but its publishers, agents and readers
+version_added: 0.2.0
+description:
+  - Publishers may do everything, agents what their part takes, readers only read, and nobody else may do anything. The
+    ACL of each znode follows from these roles; C(docs/security.md) has the table.
+  - The roles are recorded at C(<app>/access), which agents and publishers read, so that what they create has the right
+    ACL from the start. Then all that is there is walked and set, until nothing differs.
+  - An agent, a publisher or a reader that has no credentials, or those of nobody here, can do nothing afterwards. Give
+    everybody credentials first, while the znodes are open; an open znode takes any.
+  - Only the ACLs change. No registration and no status is lost, and no watch sees anything.
+  - It may be cut off anywhere; run again, it goes on.
+extends_documentation_fragment:
+  - zoo.deploy.zookeeper
+author:
+  - zoo.deploy contributors (@zoo-deploy)
+attributes:
+  check_mode:
+    support: full
+    description: Says whose ACLs would change; writes nothing.
+  diff_mode:
+    support: full
+    description: Shows the ACL of each znode that changes, before and after, without the hashes of passwords.
+  platform:
+    support: full
+    platforms: posix
+    description: Needs only the ensemble, so it mostly runs on the controller.
+options:
+  app:
+    description: The znode of the application.
+    type: str
+    default: /app/business
+  state:
+    description:
+      - V(secured) closes the znodes to all but the roles. The connection has to be one of the O(publishers), so that it
+        does not lock itself out.
+      - V(open) lets everybody do everything, and forgets the roles.
+    type: str
+    choices: [secured, open]
+    default: secured
+  publishers:
+    description:
+      - Who may publish, lock, steer rollouts and change who may do what.
+      - What is given here takes the place of what was recorded; what is not given stays as it was recorded. The same
+        counts for O(agents), O(host_agents), O(readers), O(registries) and O(values).
+      - To change a password without an outage, name both identities, give everybody the new one, and name only that.
+    type: list
+    elements: dict
+    suboptions:
+      scheme:
+        description:
+          - V(digest) is a user name and password, V(sasl) a principal, V(x509) the subject of a certificate.
+          - V(auth) is the user of O(digest_username).
+        type: str
+        choices: [digest, sasl, x509, auth]
+        required: true
+      id:
+        description: Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without.
+        type: str
+      password:
+        description:
+          - The password of a V(digest) user; only its hash is sent and stored, for publishers and agents to read.
+          - The hash is SHA-1, ZooKeeper's default. Where servers have another one, give C(user:hash).
+        type: str
+  agents:
+    description: Who the agents are. Those that share an identity may change what is of another one of them.
+    type: list
+    elements: dict
+    suboptions:
+      scheme:
+        description: As O(publishers[].scheme).
+        type: str
+        choices: [digest, sasl, x509, auth]
+        required: true
+      id:
+        description: As O(publishers[].id).
+        type: str
+      password:
+        description: As O(publishers[].password).
+        type: str
+  host_agents:
+    description:
+      - Agents that have an identity of their own. The status, the roster entry and the registrations of such a host are
+        only its own.
+      - Each ACL has all of them, so this is for hundreds of hosts, and not for thousands.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: The name of the host's agent.
+        type: str
+        required: true
+      scheme:
+        description: As O(publishers[].scheme).
+        type: str
+        choices: [digest, sasl, x509]
+        required: true
+      id:
+        description: As O(publishers[].id).
+        type: str
+      password:
+        description: As O(publishers[].password).
+        type: str
+  readers:
+    description: Who may read all but C(<app>/access), as an inventory, a load balancer or monitoring.
+    type: list
+    elements: dict
+    suboptions:
+      scheme:
+        description: As O(publishers[].scheme), and V(world), which is everybody.
+        type: str
+        choices: [digest, sasl, x509, auth, world]
+        required: true
+      id:
+        description: As O(publishers[].id). V(world) needs none.
+        type: str
+      password:
+        description: As O(publishers[].password).
+        type: str
+  registries:
+    description:
+      - The registries of this application, as C(/service/shop). They are created where they are missing.
+      - What other applications register below the same path would be closed to their agents; give each its own.
+    type: list
+    elements: str
+  values:
+    description: The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+    type: list
+    elements: str
+seealso:
+  - module: zoo.deploy.zk_znode
+  - module: zoo.deploy.zk_release
+"""
+
+EXAMPLES = r"""
+- name: Only these may publish, deploy and look
+  zoo.deploy.zk_access:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    digest_username: publisher
+    digest_password: "{{ publisher_password }}"
+    app: /app/shop
+    publishers: [{scheme: auth}]
+    agents: [{scheme: digest, id: agent, password: "{{ agent_password }}"}]
+    readers: [{scheme: world}]
+    registries: [/service/shop]
+
+- name: Each host has a certificate of its own
+  zoo.deploy.zk_access:
+    hosts: zk1:2281,zk2:2281,zk3:2281
+    tls: true
+    tls_ca: /etc/ssl/zk-ca.pem
+    tls_cert: /etc/ssl/publisher.pem
+    app: /app/shop
+    publishers: [{scheme: x509, id: CN=publisher}]
+    host_agents:
+      - {name: web1, scheme: x509, id: CN=web1}
+      - {name: web2, scheme: x509, id: CN=web2}
+
+- name: Let agents have the old password and the new one
+  zoo.deploy.zk_access:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    digest_username: publisher
+    digest_password: "{{ publisher_password }}"
+    app: /app/shop
+    agents:
+      - {scheme: digest, id: agent, password: "{{ agent_password }}"}
+      - {scheme: digest, id: agent, password: "{{ new_agent_password }}"}
+
+- name: Open everything again
+  zoo.deploy.zk_access:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    digest_username: publisher
+    digest_password: "{{ publisher_password }}"
+    app: /app/shop
+    state: open
+"""
+
+RETURN = r"""
+access:
+  description: The roles as they are now, without the hashes of passwords; null where the application is open.
+  returned: success
+  type: dict
+  sample:
+    state: secured
+    publishers: ["digest publisher"]
+    agents: ["digest agent"]
+    readers: ["world anyone"]
+    hosts: {}
+    registries: [/service/shop]
+    values: []
+changed_acls:
+  description: How many znodes have another ACL than before.
+  returned: success
+  type: int
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.module_utils.access import (
+    OPEN,
+    PLACES,
+    ROLES,
+    SECURED,
+    Access,
+    Identity,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
+    AclChange,
+    check_is_publisher,
+    delete_record,
+    find_changes,
+    read_access,
+    settle,
+    user_of,
+    write_record,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import (
+    DEFAULT_APP,
+    AppPaths,
+    InvalidRecord,
+    check_node_name,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import acl_id, acl_in_diff
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+
+
+def identity_spec(*more: str) -> dict[str, Any]:
+    """The options that name one identity; `more` are further schemes."""
+    return {
+        "scheme": {"type": "str", "choices": ["digest", "sasl", "x509", *more], "required": True},
+        "id": {"type": "str"},
+        "password": {"type": "str", "no_log": True},
+    }
+
+
+def argument_spec() -> dict[str, Any]:
+    """The module's options."""
+    role: dict[str, Any] = {"type": "list", "elements": "dict", "options": identity_spec("auth")}
+    host = {"name": {"type": "str", "required": True}, **identity_spec()}
+    return {
+        **ARGSPEC,
+        "app": {"type": "str", "default": DEFAULT_APP},
+        "state": {"type": "str", "choices": ["secured", "open"], "default": "secured"},
+        "publishers": role,
+        "agents": role,
+        "host_agents": {"type": "list", "elements": "dict", "options": host},
+        "readers": {"type": "list", "elements": "dict", "options": identity_spec("auth", "world")},
+        "registries": {"type": "list", "elements": "str"},
+        "values": {"type": "list", "elements": "str"},
+    }
+
+
+def wanted_access(options: Mapping[str, Any], before: Access) -> Access:
+    """What the roles are to be. Raises `InvalidRecord`, `ZooKeeperError`."""
+    changes: dict[str, Any] = {
+        role: tuple(dict.fromkeys(Identity(*acl_id(entry, options, role)) for entry in options[role]))
+        for role in ROLES
+        if options[role] is not None
+    }
+    changes.update({name: tuple(options[name]) for name in PLACES if options[name] is not None})
+    if options["host_agents"] is not None:
+        changes["hosts"] = hosts_of(options)
+    # Read as everybody else will read it.
+    return Access.from_node(replace(before, **changes, state=options["state"]).to_node())
+
+
+def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Identity, ...]]:
+    """The identities of each host that has its own."""
+    hosts: dict[str, tuple[Identity, ...]] = {}
+    for entry in options["host_agents"]:
+        name = check_node_name(entry["name"], "host_agents")
+        hosts[name] = (*hosts.get(name, ()), Identity(*acl_id(entry, options, "host_agents")))
+    return hosts
+
+
+def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """Close the application, or open it; the module's result."""
+    app = AppPaths(options["app"])
+    before, version = read_access(client, app)
+    wanted = wanted_access(options, before or Access())
+    if wanted.state == SECURED:
+        check_is_publisher(client, wanted)
+    is_opened = wanted.state == OPEN
+    changes = find_changes(client, app, wanted)
+    changed = bool(changes) or (before is not None if is_opened else before != wanted)
+    if changed and not check:
+        if before != wanted:
+            write_record(client, app, wanted, version)
+        changes = settle(client, app, wanted)
+        if is_opened:
+            delete_record(client, app)
+    return {
+        "changed": changed,
+        "access": None if is_opened else described(wanted),
+        "changed_acls": len({change.seen.path for change in changes}),
+        "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
+    }
+
+
+def described(access: Access) -> dict[str, Any]:
+    """The roles as the module returns them, without hashes."""
+    return {
+        "state": access.state,
+        **{role: users(getattr(access, role)) for role in ROLES},
+        "hosts": {name: users(identities) for name, identities in access.hosts.items()},
+        **{name: list(getattr(access, name)) for name in PLACES},
+    }
+
+
+def users(identities: Sequence[Identity]) -> list[str]:
+    """Scheme and user of each."""
+    return [f"{who.scheme} {user_of(who)}" for who in identities]
+
+
+def as_lines(access: Access | None, changes: Sequence[AclChange], side: str) -> str:
+    """The roles, and the ACLs that change, as a diff shows them."""
+    roles = described(access) if access and access.state == SECURED else {"state": OPEN}
+    lines = [f"{key}: {value}" for key, value in roles.items()]
+    for change in changes:
+        acl = acl_in_diff(change.seen.acl if side == "before" else change.acl)
+        shown = ", ".join(f"{one['scheme']} {one['id']} {'+'.join(one['perms'])}" for one in acl)
+        lines.append(f"{change.seen.path}: {shown}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Run the module."""
+    module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        with connect(module.params) as client:
+            result = converge(client, module.params, module.check_mode)
+    except (ZooKeeperError, InvalidRecord) as exc:
+        module.fail(exc)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

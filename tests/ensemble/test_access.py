@@ -1,0 +1,301 @@
+"""An application of a real ensemble that is closed to all but its roles, and opened again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
+from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils.access import Access
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.modules import zk_access
+from support.client import connected
+from support.ensemble import Ensemble
+from support.module import run_module
+from support.playbook import ROOT
+
+MODULE = ROOT / "plugins/modules/zk_access.py"
+PASSWORDS = {"publisher": "word of the publisher", "agent": "word of the agent", "reader": "word of the reader"}
+ROLES: dict[str, Any] = {
+    f"{role}s": [{"scheme": "digest", "id": role, "password": password}] for role, password in PASSWORDS.items()
+}
+
+
+@pytest.fixture
+def paths(app: str) -> AppPaths:
+    """The znodes of an application of this test's own."""
+    return AppPaths(app)
+
+
+@pytest.fixture
+def registry(app: str) -> str:
+    """Where its servers are registered."""
+    return f"/service{app.replace('/', '-')}"
+
+
+Login = Callable[[str], KazooClient]
+
+
+@pytest.fixture
+def login(ensemble: Ensemble) -> Iterator[Login]:
+    """Gives a connection of a role, or of somebody else."""
+    with contextlib.ExitStack() as stack:
+
+        def log_in(user: str) -> KazooClient:
+            known = [("digest", f"{user}:{PASSWORDS.get(user, 'no password')}")] if user else []
+            return stack.enter_context(connected(ensemble.hosts, auth_data=known))
+
+        yield log_in
+
+
+@pytest.fixture
+def tree(zk: KazooClient, paths: AppPaths, registry: str) -> list[str]:
+    """What an application has that was in use for a while, all of it open: two hosts, a release, a rollout."""
+    persistent = [
+        *(paths.config, f"{paths.history_prefix}0000000001", paths.policy, paths.lock),
+        *(f"{paths.rollout(7)}/{name}" for name in ("gate", "hosts/web1", "in_flight", "line", "lanes/0")),
+        *(paths.bad("a" * 40), paths.roster_entry("web1"), paths.roster_entry("web2")),
+    ]
+    ephemeral = [paths.agent("web1"), f"{registry}/web1", f"{paths.rollout(7)}/line/n-0000000000"]
+    for path in persistent:
+        zk.create(path, b"{}", makepath=True)
+    for path in ephemeral:
+        zk.create(path, b"{}", ephemeral=True, makepath=True)
+    return [*persistent, *ephemeral]
+
+
+def set_access(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
+    """What the module returns."""
+    options = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
+    return zk_access.converge(client, {**options, "app": paths.root, **given}, check)
+
+
+def everything(zk: KazooClient, root: str) -> list[str]:
+    """Every znode of a tree."""
+    below = [path for name in zk.get_children(root) for path in everything(zk, f"{root}/{name}")]
+    return [root, *below]
+
+
+def attempts(client: KazooClient, path: str) -> dict[str, bool]:
+    """What a connection may do with a znode; each attempt is made, in a transaction that can't come true."""
+
+    def allowed(request: Callable[[], Any]) -> bool:
+        try:
+            request()
+        except NoAuthError:
+            return False
+        except KazooException:
+            return True  # refused for another reason, which is looked at later
+        return True
+
+    def in_vain(add: Callable[[Any], Any]) -> bool:
+        transaction = client.transaction()
+        add(transaction)
+        transaction.check("/no-such-znode", 0)
+        # What has children can't be deleted, whoever may delete it.
+        return not isinstance(transaction.commit()[0], (NoAuthError, NotEmptyError))
+
+    return {
+        "read": allowed(lambda: client.get(path)),
+        "list": allowed(lambda: client.get_children(path)),
+        "write": in_vain(lambda transaction: transaction.set_data(path, b"mine")),
+        "create": in_vain(lambda transaction: transaction.create(f"{path}/intruder")),
+        "delete": in_vain(lambda transaction: transaction.delete(path)),
+        "replace": in_vain(lambda transaction: (transaction.delete(path), transaction.create(path))),
+        "admin": allowed(lambda: client.set_acls(path, OPEN_ACL_UNSAFE, 10**6)),
+    }
+
+
+READS = {"read", "list"}
+
+
+def may(client: KazooClient, path: str) -> set[str]:
+    """What it may do."""
+    return {name for name, allowed in attempts(client, path).items() if allowed}
+
+
+def test_who_has_no_role_may_do_nothing_and_readers_only_read(
+    login: Login, paths: AppPaths, registry: str, tree: list[str]
+) -> None:
+    result = set_access(login("publisher"), paths, **ROLES, registries=[registry])
+    assert result["changed"]
+    publisher, reader = login("publisher"), login("reader")
+    znodes = [*everything(publisher, paths.root), *everything(publisher, registry)]
+    assert {*tree, paths.access, paths.root, registry} <= set(znodes)
+    for user in ("", "stranger"):
+        nobody = login(user)
+        assert {path for path in znodes if may(nobody, path)} == set()
+    expected = {path: READS if path != paths.access else set() for path in znodes}
+    assert {path: may(reader, path) for path in znodes} == expected
+    assert all({*READS, "write", "create", "admin"} <= may(publisher, path) for path in znodes if path not in tree[-3:])
+
+
+def test_an_agent_can_change_nothing_that_chooses_what_is_deployed(
+    login: Login, paths: AppPaths, registry: str, tree: list[str]
+) -> None:
+    set_access(login("publisher"), paths, **ROLES, registries=[registry])
+    assert f"{paths.rollout(7)}/gate" in tree
+    agent = login("agent")
+    for path in (paths.config, f"{paths.history_prefix}0000000001", paths.policy, paths.access):
+        assert may(agent, path) == READS
+    assert may(agent, paths.root) == READS
+    assert may(agent, paths.history) == READS
+    assert may(agent, paths.lock) == set()
+    assert may(agent, paths.agents) == {*READS, "create"}
+    assert may(agent, paths.roster) == {*READS, "create"}
+    assert {"write", "create", "delete"} <= may(agent, f"{paths.rollout(7)}/gate")
+    assert {*READS, "create"} <= may(agent, registry)
+
+
+def test_what_is_of_one_host_no_other_changes(login: Login, paths: AppPaths, registry: str) -> None:
+    hosts = [
+        {"name": "web1", "scheme": "digest", "id": "agent", "password": PASSWORDS["agent"]},
+        {"name": "web2", "scheme": "digest", "id": "reader", "password": PASSWORDS["reader"]},
+    ]
+    first, second = login("agent"), login("reader")
+    for path in (paths.agent("web1"), f"{registry}/web1"):
+        first.create(path, b"{}", ephemeral=True, makepath=True)
+    first.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    set_access(login("publisher"), paths, publishers=ROLES["publishers"], host_agents=hosts, registries=[registry])
+    own = [paths.agent("web1"), paths.roster_entry("web1"), f"{registry}/web1"]
+    for path in own:
+        assert {*READS, "write", "admin"} <= may(first, path)
+        assert not may(second, path) & {"write", "admin"}
+    # Who may take its own registration away may take any away: that host sees it, and makes it again.
+    assert ["delete" in may(second, path) for path in own] == [False, False, True]
+
+
+def test_closing_costs_no_ephemeral_and_no_watch_sees_it(
+    zk: KazooClient, login: Login, paths: AppPaths, registry: str, tree: list[str]
+) -> None:
+    events: list[Any] = []
+    watching = login("reader")
+    for path in tree:
+        watching.get(path, watch=events.append)
+        watching.get_children(path, watch=events.append)
+    before = {path: zk.exists(path) for path in tree}
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    set_access(publisher, paths, state="open")
+    after = {path: zk.exists(path) for path in tree}
+    assert {path: (stat.czxid, stat.mzxid, stat.ephemeralOwner) for path, stat in after.items()} == {
+        path: (stat.czxid, stat.mzxid, stat.ephemeralOwner) for path, stat in before.items()
+    }
+    assert events == []
+
+
+@pytest.mark.usefixtures("tree")
+def test_opening_gives_everything_back_to_everybody(
+    zk: KazooClient, login: Login, paths: AppPaths, registry: str
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    result = set_access(publisher, paths, state="open")
+    assert result["changed"]
+    assert result["access"] is None
+    znodes = [*everything(zk, paths.root), *everything(zk, registry)]
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in znodes)
+    assert zk.exists(paths.access) is None
+    assert not set_access(publisher, paths, state="open")["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("state", ["secured", "open"])
+def test_the_second_time_there_is_nothing_to_do_and_check_mode_says_what_there_would_be(
+    zk: KazooClient, login: Login, paths: AppPaths, state: str
+) -> None:
+    publisher = login("publisher")
+    if state == "open":
+        set_access(publisher, paths, **ROLES)
+    before = {path: zk.exists(path) for path in everything(publisher, paths.root)}
+    given = {**(ROLES if state == "secured" else {}), "state": state}
+    foreseen = set_access(publisher, paths, check=True, **given)
+    assert foreseen["changed"]
+    assert {path: zk.exists(path) for path in everything(publisher, paths.root)} == before
+    done = set_access(publisher, paths, **given)
+    assert foreseen["changed_acls"] <= done["changed_acls"] or state == "open"
+    again = set_access(publisher, paths, **given)
+    assert (again["changed"], again["changed_acls"], again["diff"]["before"]) == (False, 0, again["diff"]["after"])
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) -> None:
+    publisher = login("publisher")
+    diff = set_access(publisher, paths, check=True, **ROLES)["diff"]
+    assert f"{paths.config}: world anyone read+write+create+delete+admin\n" in diff["before"]
+    assert "publishers: ['digest publisher']\n" in diff["after"]
+    (line,) = [line for line in diff["after"].splitlines() if line.startswith(f"{paths.config}: ")]
+    assert "digest reader:x" in line
+    record = Access(
+        publishers=tuple(who.id for who in make_ids("publisher")), agents=tuple(who.id for who in make_ids("agent"))
+    )
+    for who in (*record.publishers, *record.agents):
+        assert who.id.split(":", 1)[1] not in diff["after"]
+
+
+def make_ids(*users: str) -> list[Any]:
+    """The entries of these users, as the server has them."""
+    return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_was_cut_off_is_finished_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths
+) -> None:
+    publisher = login("publisher")
+
+    def fail(*_arguments: Any) -> None:
+        raise ZooKeeperError("the power has gone")
+
+    for given, name in (({**ROLES}, "settle"), ({"state": "open"}, "settle"), ({"state": "open"}, "delete_record")):
+        with monkeypatch.context() as patched:
+            patched.setattr(zk_access, name, fail)
+            with pytest.raises(ZooKeeperError, match="power"):
+                set_access(publisher, paths, **given)
+        if name == "settle":
+            assert set_access(publisher, paths, check=True, **given)["changed"]
+        assert set_access(publisher, paths, **given)["changed"]
+        assert not set_access(publisher, paths, **given)["changed"]
+        if given == {"state": "open"} and name == "settle":
+            set_access(publisher, paths, **ROLES)
+
+
+@pytest.mark.usefixtures("tree")
+def test_who_would_lock_itself_out_is_refused(login: Login, paths: AppPaths) -> None:
+    with pytest.raises(ZooKeeperError, match="connect as a publisher"):
+        set_access(login("agent"), paths, **ROLES)
+    with pytest.raises(ZooKeeperError, match="connect as a publisher"):
+        set_access(login(""), paths, **ROLES)
+
+
+def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES)
+    new = {"scheme": "digest", "id": "publisher", "password": "another word"}
+    with connected(ensemble.hosts, auth_data=[("digest", "publisher:another word")]) as renewed:
+        assert may(renewed, paths.root) == set()
+        set_access(publisher, paths, publishers=[*ROLES["publishers"], new])
+        assert "admin" in may(renewed, paths.root)
+        assert "admin" in may(publisher, paths.root)
+        result = set_access(renewed, paths, publishers=[new])
+        assert result["access"]["agents"] == ["digest agent"]  # what is not given stays
+        assert may(publisher, paths.root) == set()
+
+
+def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
+    login = {"digest_username": "publisher", "digest_password": PASSWORDS["publisher"]}
+    roles = {**ROLES, "publishers": [{"scheme": "auth"}], "readers": [{"scheme": "world"}]}
+    result = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **login, **roles)
+    assert result["changed"]
+    assert result["access"]["readers"] == ["world anyone"]
+    assert not any(password in json.dumps(result) for password in PASSWORDS.values())
+    refused = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **login, agents=[])
+    assert refused["failed"]
+    assert refused["msg"].startswith("agents: expected at least one identity")

@@ -1,0 +1,226 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may do what with which znode, by the application's record of access."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from kazoo.protocol.serialization import Create, Delete, GetData, SetData, Transaction
+from kazoo.security import OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
+
+from ansible_collections.zoo.deploy.plugins.module_utils.access import (
+    ADMIN,
+    ALL,
+    ANYBODY,
+    CREATE,
+    CREATOR,
+    DELETE,
+    READ,
+    WRITE,
+    Access,
+    Identity,
+    choose_rule,
+    closed,
+    is_authenticated,
+    merged,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
+
+APP = AppPaths("/app/shop")
+PUBLISHER = Identity("digest", "ann:hash")
+AGENT = Identity("digest", "fleet:hash")
+OTHER_AGENT = Identity("x509", "CN=web2")
+READER = Identity("sasl", "watch")
+ACCESS = Access((PUBLISHER,), (AGENT,), (READER,))
+PER_HOST = Access((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
+
+
+def rights(path: str, who: Identity, access: Access = ACCESS, **about: Any) -> int:
+    return {grant.id: grant.perms for grant in access.acl(APP, path, **about)}.get(who, 0)
+
+
+ALL_KINDS = [
+    ("/app", False),
+    ("/app/shop", False),
+    ("/app/shop/config", False),
+    ("/app/shop/history", False),
+    ("/app/shop/history/release-", False),
+    ("/app/shop/policy", False),
+    ("/app/shop/lock", False),
+    ("/app/shop/access", False),
+    ("/app/shop/rollouts", False),
+    ("/app/shop/rollouts/12", False),
+    ("/app/shop/rollouts/12/gate", False),
+    ("/app/shop/rollouts/12/line/n-0000000000", True),
+    ("/app/shop/bad", False),
+    ("/app/shop/bad/" + "a" * 40, False),
+    ("/app/shop/agents", False),
+    ("/app/shop/agents/web1", True),
+    ("/app/shop/roster", False),
+    ("/app/shop/roster/web1", False),
+    ("/service/shop", False),
+    ("/service/shop/web/web1", True),
+]
+
+
+@pytest.mark.parametrize(("path", "ephemeral"), ALL_KINDS)
+def test_publishers_may_do_everything_and_the_world_nothing(path: str, ephemeral: bool) -> None:
+    assert rights(path, PUBLISHER, ephemeral=ephemeral, host="web1") == ALL
+    assert {who.scheme for _perms, who in ACCESS.acl(APP, path, ephemeral=ephemeral)} <= {"digest", "sasl"}
+
+
+@pytest.mark.parametrize(("path", "ephemeral"), ALL_KINDS)
+def test_readers_read_everything_but_the_record_with_its_hashes(path: str, ephemeral: bool) -> None:
+    assert rights(path, READER, ephemeral=ephemeral) == (0 if path == APP.access else READ)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/app/shop", READ),
+        ("/app/shop/config", READ),
+        ("/app/shop/history", READ),
+        ("/app/shop/history/release-0000000001", READ),
+        ("/app/shop/policy", READ),
+        ("/app/shop/access", READ),
+        ("/app/shop/lock", 0),
+        ("/app/shop/agents", READ | CREATE),
+        ("/app/shop/roster", READ | CREATE),
+        ("/app/shop/bad", READ | CREATE | DELETE),
+        ("/app/shop/bad/" + "a" * 40, READ),
+        ("/app/shop/rollouts", READ | CREATE | DELETE),
+        ("/app/shop/rollouts/12/in_flight", READ | WRITE | CREATE | DELETE),
+        ("/service/shop/web", READ | CREATE | DELETE),
+        ("/app", READ),
+    ],
+)
+def test_agents_may_do_what_their_part_takes_and_never_change_an_acl(path: str, expected: int) -> None:
+    assert rights(path, AGENT) == expected
+    assert not expected & ADMIN
+
+
+@pytest.mark.parametrize(
+    ("path", "ephemeral"),
+    [("/app/shop/agents/web1", True), ("/app/shop/roster/web1", False), ("/service/shop/web/web1", True)],
+)
+def test_what_is_of_one_host_is_its_own(path: str, ephemeral: bool) -> None:
+    assert rights(path, AGENT, PER_HOST, ephemeral=ephemeral, host="web1") == ALL
+    assert rights(path, OTHER_AGENT, PER_HOST, ephemeral=ephemeral, host="web1") == READ
+    # Who shares an identity with all others shares that too.
+    assert rights(path, AGENT, ACCESS, ephemeral=ephemeral, host="web1") == ALL
+
+
+def test_an_identity_of_two_roles_may_do_what_either_may() -> None:
+    both = Access((PUBLISHER,), (PUBLISHER, AGENT), (AGENT,))
+    assert rights("/app/shop/config", PUBLISHER, both) == ALL
+    assert rights("/app/shop/agents", AGENT, both) == READ | CREATE
+
+
+def test_the_world_reads_where_it_is_a_reader() -> None:
+    world = Identity("world", "anyone")
+    public = Access((PUBLISHER,), (AGENT,), (world,))
+    assert rights("/app/shop/config", world, public) == READ
+    assert rights("/app/shop/access", world, public) == 0
+
+
+def test_a_record_that_opens_leaves_everything_to_anybody() -> None:
+    opening = Access((PUBLISHER,), (AGENT,), state="open")
+    assert opening.acl(APP, "/app/shop/config") == ANYBODY
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    assert Access.from_node(PER_HOST.to_node()) == PER_HOST
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"agents": [AGENT._asdict()]}, "publishers: expected at least one"),
+        ({"publishers": [PUBLISHER._asdict()]}, "agents: expected at least one"),
+        ({"publishers": "ann"}, "publishers: expected a list of identities, got"),
+        ({"publishers": [{"scheme": "digest"}]}, "publishers: expected an object with scheme and id"),
+        ({"hosts": []}, "hosts: expected an object, got"),
+        ({"hosts": {"web1": [3]}}, "hosts.web1: expected an object with scheme and id"),
+        (
+            {"publishers": [{"scheme": "world", "id": "anyone"}], "agents": [AGENT._asdict()]},
+            "publishers, agents: world is everybody",
+        ),
+        (
+            {"publishers": [PUBLISHER._asdict()], "agents": [AGENT._asdict()], "state": "ajar"},
+            "state: expected secured or open",
+        ),
+        (
+            {"publishers": [PUBLISHER._asdict()], "agents": [{"scheme": "x509", "id": "x" * 64_000}]},
+            "bytes of identities",
+        ),
+    ],
+)
+def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidRecord, match=problem):
+        Access.from_node(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("record", "root", "authenticated", "expected"),
+    [
+        (None, None, False, None),
+        (None, None, True, CREATOR),
+        (None, (), True, CREATOR),
+        (None, READ_ACL_UNSAFE, True, CREATOR),
+        (None, OPEN_ACL_UNSAFE, True, None),
+        (ACCESS.to_node(), None, True, ACCESS.acl(APP, APP.config)),
+        (ACCESS.to_node(), OPEN_ACL_UNSAFE, True, ACCESS.acl(APP, APP.config)),
+    ],
+)
+def test_what_is_created_is_closed_where_anybody_is_known(
+    record: bytes | None, root: Any, authenticated: bool, expected: Any
+) -> None:
+    rule = choose_rule(APP, record, root, authenticated=authenticated)
+    assert rule.acl(APP.config, ephemeral=False) == expected
+    assert rule.is_open == (expected is None)
+
+
+def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:
+    rule = choose_rule(APP, ACCESS.to_node(), None, authenticated=True)._replace(host="web1")
+
+    def acl(path: str, ephemeral: bool) -> Any:
+        return rule.acl(path, ephemeral=ephemeral)
+
+    write, delete = SetData("/root/app/shop/config", b"", 3), Delete("/root/app/shop/agents/web1", 0)
+    creations = [
+        Create("/root/app/shop/history/release-", b"", OPEN_ACL_UNSAFE, 2),
+        Create("/root/app/shop/agents/web1", b"", OPEN_ACL_UNSAFE, 1),
+    ]
+    first, second, *others = closed(Transaction([*creations, write, delete]), "/root", acl).operations
+    assert first.acl == ACCESS.acl(APP, "/app/shop/history/release-")
+    assert second.acl == ACCESS.acl(APP, "/app/shop/agents/web1", ephemeral=True, host="web1")
+    assert others == [write, delete]
+    assert closed(GetData("/root/app/shop", None), "/root", acl) == GetData("/root/app/shop", None)
+    assert closed(creations[0], "/root", lambda _path, _ephemeral: None).acl == OPEN_ACL_UNSAFE
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "expected"),
+    [
+        ({}, [], False),
+        ({"digest_username": "ann"}, [], True),
+        ({"sasl_mechanism": "GSSAPI"}, [], True),
+        ({"tls": True, "tls_cert": "/c.pem"}, ["x509 CN=ann"], True),
+        ({"tls": True, "tls_cert": "/c.pem"}, ["ip 127.0.0.1"], False),
+        ({"tls": True, "tls_cert": "/c.pem"}, [], False),
+    ],
+)
+def test_a_connection_is_authenticated_where_an_acl_can_name_it(
+    options: dict[str, Any], known: list[str], expected: bool
+) -> None:
+    assert is_authenticated(options, lambda: known) == expected
+
+
+def test_two_acls_that_allow_the_same_are_the_same() -> None:
+    first, second = ACCESS.acl(APP, APP.config)[:2]
+    halves = [first._replace(perms=first.perms & READ), first._replace(perms=first.perms & ~READ)]
+    assert merged([second, *(half for half in halves if half.perms), first]) == tuple(sorted([first, second]))
