@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.protocol.states import WatchedEvent
+from kazoo.security import make_acl, make_digest_acl
 
 from support.agent import Agent
 from support.playbook import ROOT
@@ -627,3 +628,10 @@ def test_a_persistent_node_of_its_name_is_named_and_left_alone(agents: Agents, z
     assert zk.get(f"{app}/agents/server1")[0] == b"precious"
     zk.delete(f"{app}/agents/server1")
     wait_for(lambda: agent.status.get("state") == "idle", "the agent takes the place once it is free")
+
+
+def test_an_agent_with_a_digest_user_is_that_user(agents: Agents, zk: KazooClient, app: str) -> None:
+    for path in (f"{app}/agents", f"{app}/roster"):
+        zk.ensure_path(path)
+        zk.set_acls(path, [make_digest_acl("fleet", "a secret", all=True), make_acl("world", "anyone", read=True)])
+    assert agents(digest_username="fleet", digest_password="a secret").start().wait_live()  # a test's own
