@@ -30,7 +30,7 @@ _EPHEMERAL = 1
 """The flag of a request that creates an ephemeral."""
 
 
-class Identity(NamedTuple):
+class Principal(NamedTuple):
     """Who: the scheme, and the id in it, as an ACL has them."""
 
     scheme: str
@@ -41,13 +41,15 @@ class Grant(NamedTuple):
     """An entry of an ACL: what one identity may do."""
 
     perms: int
-    id: Identity
+    id: Principal
 
 
 Acl = tuple[Grant, ...]
-ANYBODY: Acl = (Grant(ALL, Identity("world", "anyone")),)
-CREATOR: Acl = (Grant(ALL, Identity("auth", "")),)
+ANYBODY: Acl = (Grant(ALL, Principal("world", "anyone")),)
+CREATOR: Acl = (Grant(ALL, Principal("auth", "")),)
 """All for whoever creates it: the server puts the identities of the connection there."""
+BESIDE = Grant(READ | CREATE, Principal("world", "anyone"))
+"""What anybody may do above an application: have another one beside it, but delete or replace nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ class Access:
     `registries` and `values` are the trees elsewhere that belong to it: of registrations, and of what agents render.
     """
 
-    publishers: tuple[Identity, ...] = ()
-    agents: tuple[Identity, ...] = ()
-    readers: tuple[Identity, ...] = ()
-    hosts: Mapping[str, tuple[Identity, ...]] = field(default_factory=dict)
+    publishers: tuple[Principal, ...] = ()
+    agents: tuple[Principal, ...] = ()
+    readers: tuple[Principal, ...] = ()
+    hosts: Mapping[str, tuple[Principal, ...]] = field(default_factory=dict)
     registries: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     state: str = SECURED
@@ -99,7 +101,7 @@ class Access:
             )
 
     @property
-    def all_agents(self) -> tuple[Identity, ...]:
+    def all_agents(self) -> tuple[Principal, ...]:
         """Every agent's identity."""
         return tuple(dict.fromkeys([*self.agents, *(who for ids in self.hosts.values() for who in ids)]))
 
@@ -117,6 +119,8 @@ class Access:
         """
         if self.state == OPEN:
             return ANYBODY
+        if self._is_above(app, path):
+            return (*(Grant(ALL, who) for who in self.publishers), BESIDE)
         agents, readers = self._rights(app, path, ephemeral=ephemeral)
         perms = dict.fromkeys(self.readers if readers else (), READ)
         for who in self.all_agents:
@@ -127,11 +131,19 @@ class Access:
         perms.update(dict.fromkeys(self.publishers, ALL))
         return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items() if allowed))
 
+    def _is_above(self, app: AppPaths, path: str) -> bool:
+        """Whether something of the application is below it, but it is not the application's itself."""
+        roots = (app.root, *self.registries, *self.values)
+        return any(_is_within(root, path) for root in roots) and not any(_is_within(path, root) for root in roots)
+
     def _rights(self, app: AppPaths, path: str, *, ephemeral: bool) -> tuple[int, bool]:
         """What every agent may do with a znode, and whether readers may read it."""
-        if any(_is_within(path, value) for value in self.values):
+        if ephemeral or any(_is_within(path, value) for value in self.values):
             return READ, True
-        return _rights_of_place(app, path) if not ephemeral else (READ, True)
+        if any(_is_within(path, registry) for registry in self.registries):
+            # An agent takes the registration of what is not healthy away.
+            return READ | CREATE | DELETE, True
+        return _rights_of_place(app, path)
 
 
 def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
@@ -151,10 +163,8 @@ def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
     if _is_within(path, app.rollouts):
         # By compare-and-set each of them moves it on.
         return READ | WRITE | CREATE | DELETE, True
-    if _is_within(path, app.root) or _is_within(app.root, path):
-        return READ, True
-    # A registry: an agent takes the registration of what is not healthy away.
-    return READ | CREATE | DELETE, True
+    # Elsewhere it is a registry that the record does not name.
+    return (READ, True) if _is_within(path, app.root) else (READ | CREATE | DELETE, True)
 
 
 def _is_within(path: str, root: str) -> bool:
@@ -164,9 +174,9 @@ def _is_within(path: str, root: str) -> bool:
 
 def merged(acl: Iterable[Any]) -> Acl:
     """An ACL with one entry for each identity, sorted: two that allow the same are the same."""
-    perms: dict[Identity, int] = {}
+    perms: dict[Principal, int] = {}
     for entry in acl:
-        who = Identity(entry.id.scheme, entry.id.id)
+        who = Principal(entry.id.scheme, entry.id.id)
         perms[who] = perms.get(who, 0) | entry.perms
     return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items()))
 
@@ -204,9 +214,11 @@ class Rule(NamedTuple):
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
-        if self.access is None:
-            return self.fixed
-        return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
+        if self.access is not None:
+            return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
+        is_shared = _is_within(self.app.root, path) and path != self.app.root
+        is_top = path.count("/") == 1 and path != self.app.root
+        return (*self.fixed, BESIDE) if self.fixed is not None and (is_shared or is_top) else self.fixed
 
 
 def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None, *, authenticated: bool) -> Rule:
@@ -232,17 +244,17 @@ def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) ->
     return request if given is None else request._replace(acl=given)
 
 
-def _identities(content: object, where: str) -> tuple[Identity, ...]:
+def _identities(content: object, where: str) -> tuple[Principal, ...]:
     if not isinstance(content, list):
         raise InvalidRecord(f"{where}: expected a list of identities, got {quote(content)}")
     return tuple(_identity(one, where) for one in content)
 
 
-def _identity(content: object, where: str) -> Identity:
+def _identity(content: object, where: str) -> Principal:
     scheme, name = (content.get("scheme"), content.get("id")) if isinstance(content, dict) else (None, None)
     if not isinstance(scheme, str) or not isinstance(name, str) or not scheme or not name:
         raise InvalidRecord(f"{where}: expected an object with scheme and id")
-    return Identity(scheme, name)
+    return Principal(scheme, name)
 
 
 def _paths(content: object, where: str) -> tuple[str, ...]:
@@ -254,5 +266,5 @@ def _paths(content: object, where: str) -> tuple[str, ...]:
     return tuple(content)
 
 
-def _objects(identities: Iterable[Identity]) -> list[dict[str, str]]:
+def _objects(identities: Iterable[Principal]) -> list[dict[str, str]]:
     return [identity._asdict() for identity in identities]

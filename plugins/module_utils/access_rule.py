@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .access import Acl, Rule, choose_rule, closed, is_authenticated
@@ -19,8 +19,11 @@ if KAZOO_IMPORT_ERROR is None:
     from kazoo.exceptions import NoAuthError, NoNodeError
 
 
-def keep_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Acl | None = None) -> Rule:
-    """Have whatever is created from here on be closed, as the application's record of access says.
+@contextlib.contextmanager
+def kept_closed(
+    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Acl | None = None
+) -> Iterator[Rule]:
+    """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
     Without a record it is `acl`, where that is given. Raises `ZooKeeperError`.
     """
@@ -33,7 +36,20 @@ def keep_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], 
         return ask(closed(request, client.chroot, lambda path, ephemeral: rule.acl(path, ephemeral=ephemeral)), answer)
 
     client._call = call
-    return rule
+    try:
+        yield rule
+    finally:
+        client._call = ask
+
+
+def warning(rule: Rule) -> str | None:
+    """What is to be said where anybody can deploy; None where that is not so."""
+    if not rule.is_open:
+        return None
+    return (
+        f"{rule.app.root}: anybody who reaches the ensemble can deploy; give publishers and agents credentials, and "
+        "close it with playbooks/secure.yml (zk_access)"
+    )
 
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:

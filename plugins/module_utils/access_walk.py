@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from .access import OPEN, SECURED, Access, Acl, Identity, merged
+from .access import OPEN, SECURED, Access, Acl, Principal, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -85,7 +85,7 @@ def check_is_publisher(client: KazooClient, access: Access) -> None:
         )
 
 
-def user_of(who: Identity) -> str:
+def user_of(who: Principal) -> str:
     """An identity as the server tells it: without the hash."""
     return who.id.split(":", 1)[0] if who.scheme == "digest" else who.id
 

@@ -213,7 +213,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     ROLES,
     SECURED,
     Access,
-    Identity,
+    Principal,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
@@ -266,7 +266,7 @@ def argument_spec() -> dict[str, Any]:
 def wanted_access(options: Mapping[str, Any], before: Access) -> Access:
     """What the roles are to be. Raises `InvalidRecord`, `ZooKeeperError`."""
     changes: dict[str, Any] = {
-        role: tuple(dict.fromkeys(Identity(*acl_id(entry, options, role)) for entry in options[role]))
+        role: tuple(dict.fromkeys(Principal(*acl_id(entry, options, role)) for entry in options[role]))
         for role in ROLES
         if options[role] is not None
     }
@@ -277,12 +277,12 @@ def wanted_access(options: Mapping[str, Any], before: Access) -> Access:
     return Access.from_node(replace(before, **changes, state=options["state"]).to_node())
 
 
-def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Identity, ...]]:
+def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
     """The identities of each host that has its own."""
-    hosts: dict[str, tuple[Identity, ...]] = {}
+    hosts: dict[str, tuple[Principal, ...]] = {}
     for entry in options["host_agents"]:
         name = check_node_name(entry["name"], "host_agents")
-        hosts[name] = (*hosts.get(name, ()), Identity(*acl_id(entry, options, "host_agents")))
+        hosts[name] = (*hosts.get(name, ()), Principal(*acl_id(entry, options, "host_agents")))
     return hosts
 
 
@@ -320,7 +320,7 @@ def described(access: Access) -> dict[str, Any]:
     }
 
 
-def users(identities: Sequence[Identity]) -> list[str]:
+def users(identities: Sequence[Principal]) -> list[str]:
     """Scheme and user of each."""
     return [f"{who.scheme} {user_of(who)}" for who in identities]
 

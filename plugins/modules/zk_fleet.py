@@ -105,6 +105,7 @@ roster:
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
@@ -159,7 +160,8 @@ def main() -> None:
     """Run the module."""
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        with connect(module.params) as client:
+        app = AppPaths(module.params["app"])
+        with connect(module.params) as client, kept_closed(client, app, module.params):
             result = converge(client, module.params, module.check_mode)
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)

@@ -129,6 +129,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, user_and_host
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
@@ -230,7 +231,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        with connect(module.params) as client:
+        app = AppPaths(module.params["app"])
+        with connect(module.params) as client, kept_closed(client, app, module.params):
             result = converge(client, module.params, module.check_mode)
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)

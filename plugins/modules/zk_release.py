@@ -138,6 +138,32 @@ options:
         published yet. Leave it out, or use C(omit), for no condition.
       - Where nothing would be published, it is not looked at.
     type: str
+  acl:
+    description:
+      - Who may do what with the znodes that this creates, in the form of O(zoo.deploy.zk_znode#module:acl). What is
+        there keeps what it has.
+      - It has no effect where M(zoo.deploy.zk_access) has recorded the application's roles; they decide.
+      - Without it, what a connection with credentials creates is only for those credentials, unless anybody may write
+        the application's znode. What one without credentials creates is open to everybody, and a warning says so.
+    type: list
+    elements: dict
+    suboptions:
+      scheme:
+        description: As O(zoo.deploy.zk_znode#module:acl[].scheme).
+        type: str
+        required: true
+      id:
+        description: As O(zoo.deploy.zk_znode#module:acl[].id).
+        type: str
+      password:
+        description: As O(zoo.deploy.zk_znode#module:acl[].password).
+        type: str
+      perms:
+        description: As O(zoo.deploy.zk_znode#module:acl[].perms).
+        type: list
+        elements: str
+        choices: [read, write, create, delete, admin, all]
+        required: true
   force:
     description:
       - Publish also where the release is the desired one already. It gets a new generation, in which agents that gave
@@ -726,6 +752,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
     ARGSPEC,
     ZnodeModule,
@@ -805,6 +832,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     with_policy,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import ACL_SPEC, read_acl
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
@@ -829,6 +857,7 @@ def argument_spec() -> dict[str, Any]:
         "only_if": {"type": "str"},
         "force": {"type": "bool", "default": False},
         "lock_timeout": {"type": "float", "default": 0.0},
+        "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
         "publisher": {"type": "str"},
         "wait": {"type": "bool", "default": True},
         "_published": {
@@ -1222,7 +1251,9 @@ def main() -> None:
     try:
         check_amounts(options, "lock_timeout")
         patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
-        with connect(options, patience) as client:
+        acl = None if options["acl"] is None else read_acl(options["acl"], options, options["app"])
+        app = AppPaths(options["app"])
+        with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
                 result = wait_on(client, begun(options, time.monotonic() - began))
@@ -1237,6 +1268,8 @@ def main() -> None:
     warn(module, result)
     for absence in absences(result):
         module.warn(absence)
+    if options["state"] not in VERBS and warning(rule):
+        module.warn(warning(rule))
     module.exit_json(**result)
 
 

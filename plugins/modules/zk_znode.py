@@ -467,7 +467,7 @@ from typing import Any
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import PERMISSIONS
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import ACL_SPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 

@@ -20,6 +20,7 @@ from support.client import connected
 from support.ensemble import Ensemble
 from support.module import run_module
 from support.playbook import ROOT
+from support.repository import GitRepository
 
 MODULE = ROOT / "plugins/modules/zk_access.py"
 PASSWORDS = {"publisher": "word of the publisher", "agent": "word of the agent", "reader": "word of the reader"}
@@ -299,3 +300,78 @@ def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, path
     refused = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **login, agents=[])
     assert refused["failed"]
     assert refused["msg"].startswith("agents: expected at least one identity")
+
+
+def log_in_as(user: str) -> dict[str, str]:
+    """The options of a connection."""
+    return {"digest_username": user, "digest_password": PASSWORDS[user]}
+
+
+def publish(ensemble: Ensemble, paths: AppPaths, repository: GitRepository, **given: Any) -> dict[str, Any]:
+    """What zk_release returns, in a process of its own."""
+    options = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False, **given}
+    return run_module(ROOT / "plugins/modules/zk_release.py", hosts=ensemble.hosts, app=paths.root, **options)
+
+
+ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
+
+
+def test_what_a_publisher_with_credentials_creates_is_only_its_own(
+    ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
+) -> None:
+    result = publish(ensemble, paths, repository, **log_in_as("publisher"))
+    assert result["changed"]
+    assert "warnings" not in result
+    run_module(
+        ROOT / "plugins/modules/zk_fleet.py",
+        hosts=ensemble.hosts,
+        app=paths.root,
+        names=["web1"],
+        **log_in_as("publisher"),
+    )
+    publisher, nobody = login("publisher"), login("")
+    znodes = everything(publisher, paths.root)
+    assert {paths.config, paths.lock, paths.roster_entry("web1")} <= set(znodes)
+    assert {path for path in znodes if may(nobody, path)} == set()
+
+
+def test_a_publisher_says_whom_else_it_lets_do_what(
+    ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
+) -> None:
+    acl = [{"scheme": "auth", "perms": ["all"]}, {"scheme": "world", "perms": ["read"]}]
+    assert publish(ensemble, paths, repository, acl=acl, **log_in_as("publisher"))["changed"]
+    assert may(login(""), paths.config) == READS
+    assert "write" in may(login("publisher"), paths.config)
+
+
+def test_where_anybody_can_deploy_a_publisher_says_so(
+    ensemble: Ensemble, zk: KazooClient, paths: AppPaths, repository: GitRepository
+) -> None:
+    (warning,) = publish(ensemble, paths, repository)["warnings"]
+    assert f"{paths.root}: {ANYBODY_DEPLOYS}" in str(warning)
+    # Closing single znodes of an open application would lock agents out, and nobody else: what is above them is open.
+    (warning,) = publish(ensemble, paths, repository, force=True, **log_in_as("publisher"))["warnings"]
+    assert ANYBODY_DEPLOYS in str(warning)
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, paths.root))
+
+
+def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
+    ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES)
+    rollout = {"steps": [{"hosts": 1, "pause": True}, {"percent": 100}]}
+    result = publish(ensemble, paths, repository, rollout=rollout, **log_in_as("publisher"))
+    assert result["changed"]
+    assert "warnings" not in result
+    steered = publish(
+        ensemble, paths, repository, url=None, ref=None, relative_path=None, state="paused", **log_in_as("publisher")
+    )
+    assert not steered.get("failed")
+    for module, given in (("zk_lock", {"reason": "holidays"}), ("zk_fleet", {"names": ["web1"]})):
+        file = ROOT / f"plugins/modules/{module}.py"
+        assert run_module(file, hosts=ensemble.hosts, app=paths.root, **given, **log_in_as("publisher"))["changed"]
+    gate = f"{paths.rollout(result['generation'])}/gate"
+    assert {paths.lock, paths.roster_entry("web1"), gate} <= set(everything(publisher, paths.root))
+    # Nothing is left to do: all was created as the walk would have set it.
+    assert not set_access(publisher, paths, check=True)["changed"]

@@ -22,7 +22,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     READ,
     WRITE,
     Access,
-    Identity,
+    Grant,
+    Principal,
     choose_rule,
     closed,
     is_authenticated,
@@ -31,20 +32,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 
 APP = AppPaths("/app/shop")
-PUBLISHER = Identity("digest", "ann:hash")
-AGENT = Identity("digest", "fleet:hash")
-OTHER_AGENT = Identity("x509", "CN=web2")
-READER = Identity("sasl", "watch")
+PUBLISHER = Principal("digest", "ann:hash")
+AGENT = Principal("digest", "fleet:hash")
+OTHER_AGENT = Principal("x509", "CN=web2")
+READER = Principal("sasl", "watch")
 ACCESS = Access((PUBLISHER,), (AGENT,), (READER,))
 PER_HOST = Access((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
 
 
-def rights(path: str, who: Identity, access: Access = ACCESS, **about: Any) -> int:
+def rights(path: str, who: Principal, access: Access = ACCESS, **about: Any) -> int:
     return {grant.id: grant.perms for grant in access.acl(APP, path, **about)}.get(who, 0)
 
 
 ALL_KINDS = [
-    ("/app", False),
     ("/app/shop", False),
     ("/app/shop/config", False),
     ("/app/shop/history", False),
@@ -95,7 +95,6 @@ def test_readers_read_everything_but_the_record_with_its_hashes(path: str, ephem
         ("/app/shop/rollouts", READ | CREATE | DELETE),
         ("/app/shop/rollouts/12/in_flight", READ | WRITE | CREATE | DELETE),
         ("/service/shop/web", READ | CREATE | DELETE),
-        ("/app", READ),
     ],
 )
 def test_agents_may_do_what_their_part_takes_and_never_change_an_acl(path: str, expected: int) -> None:
@@ -114,6 +113,25 @@ def test_what_is_of_one_host_is_its_own(path: str, ephemeral: bool) -> None:
     assert rights(path, AGENT, ACCESS, ephemeral=ephemeral, host="web1") == ALL
 
 
+def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted() -> None:
+    elsewhere = Access((PUBLISHER,), (AGENT,), registries=("/service/shop",), values=("/values/shop",))
+    world = Principal("world", "anyone")
+    for path in ("/app", "/service", "/values"):
+        assert elsewhere.acl(APP, path) == (Grant(ALL, PUBLISHER), Grant(READ | CREATE, world))
+    for path in ("/app/shop", "/service/shop", "/values/shop", "/values/shop/a", "/service/shop/a"):
+        assert rights(path, world, elsewhere) == 0
+    rule = choose_rule(APP, None, None, authenticated=True)
+    for path in ("/app", "/service"):
+        assert rule.acl(path, ephemeral=False) == (*CREATOR, Grant(READ | CREATE, world))
+    assert rule.acl("/service/shop", ephemeral=False) == CREATOR
+
+
+def test_a_registry_of_the_application_may_be_below_its_own_znode() -> None:
+    below = Access((PUBLISHER,), (AGENT,), registries=("/app/shop/service",))
+    assert rights("/app/shop/service/web", AGENT, below) == READ | CREATE | DELETE
+    assert rights("/app/shop", AGENT, below) == READ
+
+
 def test_an_identity_of_two_roles_may_do_what_either_may() -> None:
     both = Access((PUBLISHER,), (PUBLISHER, AGENT), (AGENT,))
     assert rights("/app/shop/config", PUBLISHER, both) == ALL
@@ -121,7 +139,7 @@ def test_an_identity_of_two_roles_may_do_what_either_may() -> None:
 
 
 def test_the_world_reads_where_it_is_a_reader() -> None:
-    world = Identity("world", "anyone")
+    world = Principal("world", "anyone")
     public = Access((PUBLISHER,), (AGENT,), (world,))
     assert rights("/app/shop/config", world, public) == READ
     assert rights("/app/shop/access", world, public) == 0

@@ -70,6 +70,7 @@ class StatusBoard:
         self._written: dict[str, Any] = {}
         self._retry_answer: Mapping[str, Any] | None = None
         self._withdrawn = False
+        self._is_open = False
         self._hold: str | None = None
         self._unserved: str | None = None
         self._unwritten: str | None = None
@@ -143,6 +144,10 @@ class StatusBoard:
         self._withdrawn = self._withdrawn and controls.drained is not None
         self._retry_answer = controls.answer
 
+    def note_open(self, *, is_open: bool) -> None:
+        """Take over whether anybody can deploy, because no ACL says who may."""
+        self._is_open = is_open
+
     def note_hold(self, effect: str | None) -> None:
         """Take over what a hold does to the deployment that it has found under way; None where it has found none."""
         self._hold = effect
@@ -176,6 +181,7 @@ class StatusBoard:
             **({"trying": trying} if trying else {}),
             "registered": registered,
             "app": self._config.app.root,
+            **({"open": True} if self._is_open else {}),
             **({HOLDING: self._hold} if self._hold else {}),
             **({"withdrawn": self._withdrawn} if self.status.drained else {}),
             **({RETRY: self._retry_answer} if self._retry_answer else {}),

@@ -35,6 +35,7 @@ from .services.overdue import Overdue
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles, describe
+from .zookeeper.creation import Creation
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
 from .zookeeper.roster import RosterMembership
@@ -74,6 +75,7 @@ class Watcher:
         chroot = chroot_of(config.connection.hosts)
         self.memory = SessionMemory(memory, chroot)
         self.session = Session(config.connection, self.memory.client_id, self.wake)
+        self.creation = Creation(config, self.session)
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.membership = RosterMembership(config, self.session, RosterMemory(self.layout.roster, chroot), version)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
@@ -348,6 +350,7 @@ class Watcher:
             self._follow_session,
             # Before all else: a server that does not answer in time lets nothing come after its first question.
             self.registrations.withdraw_ill,
+            self._refresh_creation,
             self._look_again,
             self._find_address,
             self.desired.refresh,
@@ -366,6 +369,10 @@ class Watcher:
     def _follow_session(self) -> None:
         if self.ephemerals.follow_session():
             self.desired.mark_stale()
+
+    def _refresh_creation(self) -> None:
+        self.creation.refresh()
+        self.board.note_open(is_open=self.creation.is_open)
 
     def _follow_rollout(self) -> None:
         """Take part in the rollout of what is desired, if there is one: it says what this host is to deploy now."""
@@ -406,6 +413,7 @@ class Watcher:
             self.reconciler.read_again()
         self._look_again_at = now + LOOK_AGAIN
         self.desired.mark_stale()
+        self.creation.mark_stale()
         self.membership.look_again()
         self.ephemerals.look_again()
         if self.rollout:

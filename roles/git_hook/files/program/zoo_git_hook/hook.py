@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, NamedTuple
 
+from .access_rule import kept_closed, warning
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError, make_client
 from .fleet import live_names, outage
@@ -161,8 +162,11 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
-    made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
+    with kept_closed(client, target.app, config.options) as rule:
+        made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
+    if warning(rule):
+        say(f"{what}: {warning(rule)}")
     return made
 
 

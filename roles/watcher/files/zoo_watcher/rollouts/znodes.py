@@ -119,8 +119,14 @@ class RolloutZnodes:
             fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
         state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
         for parent in (self._app.rollouts, self._app.bad_commits):
-            self._session.create(parent, b"")
+            # Who may not create it need not, where it is there.
+            if not self._is_there(parent):
+                self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))
+
+    def _is_there(self, path: str) -> bool:
+        with session_trouble(path):
+            return self._session.begin_read(path)() is not None
 
     def _size(self, parent: str) -> int:
         """How many children a znode has. Many hosts ask at once: they are not listed."""

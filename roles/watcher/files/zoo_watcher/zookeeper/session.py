@@ -33,6 +33,7 @@ from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
 from zoo_watcher.host.thread import Thread
+from zoo_watcher.wire.access import Acl, closed
 
 from .connection import explain
 from .connector import Connector
@@ -90,12 +91,20 @@ class Session:
         self._backoff = Backoff(FIRST_PAUSE)
         self._renew_at: float | None = None
         self._told = ""
+        self.acl_of: Callable[[str, bool], Acl | None] = lambda _path, _ephemeral: None
+        """The ACL of what is created at a path, which may be an ephemeral; None for everybody."""
         self._make_client(connection.session_timeout)
 
     def _make_client(self, timeout: float) -> None:
         """Have a client that is not started. Raises `ConfigError`; then what there was before stays."""
         threads = KazooThreads(self._changed)
         client = new_client(self._connection, self._known, threads)
+        ask = client._call
+
+        def call(request: Any, answer: Any) -> Any:
+            return ask(closed(request, client.chroot, self.acl_of), answer)
+
+        client._call = call
         self._threads, self.client = threads, client
         self._connector = Connector(client, timeout, functools.partial(self._enter, client))
         client.add_listener(self._on_kazoo_state)

@@ -1,0 +1,99 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Has what this agent creates be closed to others, as the application's record of access says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kazoo.exceptions import NoAuthError, NoNodeError
+
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, is_authenticated
+from zoo_watcher.wire.records import InvalidRecord
+
+from .identity import identities
+from .session import Session, session_trouble
+
+
+class Creation:
+    """Knows which ACL what is created gets; it is asked of the ensemble for each connection, and when that changes.
+
+    An agent with credentials never creates the application's own znode: the publishers, whom it does not know, would be
+    locked out. One without goes on as everybody does in an open ensemble.
+    """
+
+    def __init__(self, config: Config, session: Session) -> None:
+        self._config = config
+        self._session = session
+        self._asked = 0
+        """The number of the connection for which it was asked last."""
+        self._rule: Rule | None = None
+        self._has_root = False
+        session.acl_of = self._acl_of
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody can deploy, as far as is known."""
+        return self._rule is not None and self._rule.is_open
+
+    def mark_stale(self) -> None:
+        """Ask anew in the next turn."""
+        self._asked = 0
+
+    def refresh(self) -> None:
+        """Ask where something may have changed. Raises `SessionTroubleError`."""
+        connections = self._session.connections
+        if self._asked == connections:
+            return
+        # Before it is asked: what changes meanwhile is asked for once more.
+        self._asked = connections
+        try:
+            with session_trouble(self._config.app.access):
+                self._rule = self._read()
+        except Exception:
+            self._asked = 0
+            raise
+
+    def _read(self) -> Rule:
+        app = self._config.app
+        if not is_authenticated(vars(self._config.connection), lambda: identities(self._session.client)):
+            self._has_root = True
+            return Rule(app)
+        try:
+            record = self._session.read(app.access, self._on_event)
+        except NoAuthError:
+            record = None
+        root = self._root_acl()
+        self._has_root = root is not None
+        try:
+            rule = choose_rule(app, record.data if record else None, root, authenticated=True)
+        except InvalidRecord as exc:
+            raise SessionTroubleError(f"{app.access}: {exc}") from exc
+        return rule._replace(host=self._config.name)
+
+    def _root_acl(self) -> Any:
+        """The ACL of the application's znode, closed where it may not be read; None where there is no znode."""
+        client, root = self._session.client, self._config.app.root
+        try:
+            return self._session.ask(client.get_acls_async, root)[0]
+        except NoAuthError:
+            return ()
+        except NoNodeError:
+            if self._session.ask(client.exists_async, root, watch=self._on_event) is not None:
+                self.mark_stale()
+            return None
+
+    def _on_event(self, _event: Any) -> None:
+        self.mark_stale()
+        self._session.wake()
+
+    def _acl_of(self, path: str, ephemeral: bool) -> Acl | None:
+        root = self._config.app.root
+        if self._rule is None:
+            raise SessionTroubleError(f"{path} not created: who may have it is not known yet")
+        if not self._has_root and f"{path}/".startswith(f"{root}/"):
+            raise SessionTroubleError(f"{path} not created: {root} is not there yet; a publisher makes it")
+        return self._rule.acl(path, ephemeral=ephemeral)

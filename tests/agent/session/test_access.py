@@ -1,0 +1,201 @@
+"""An agent in an application whose znodes are closed to all but its roles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
+from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+
+from ansible_collections.zoo.deploy.plugins.modules import zk_access
+from support.agent import Agent
+from support.client import connected
+from support.ensemble import Ensemble
+from support.module import run_module
+from support.playbook import ROOT
+from support.repository import GitRepository
+from support.service import Service
+from support.waiting import wait_for
+
+Agents = Callable[..., Agent]
+WORDS = {"publisher": "word of the publisher", "agent": "word of the agent", "reader": "word of the reader"}
+ROLES: dict[str, Any] = {
+    f"{role}s": [{"scheme": "digest", "id": role, "password": word}] for role, word in WORDS.items()
+}
+
+
+def log_in_as(user: str) -> dict[str, str]:
+    """The options of a connection."""
+    return {"digest_username": user, "digest_password": WORDS[user]}
+
+
+@pytest.fixture
+def publisher(ensemble: Ensemble) -> Iterator[KazooClient]:
+    """A connection of a publisher."""
+    with connected(ensemble.hosts, auth_data=[("digest", f"publisher:{WORDS['publisher']}")]) as client:
+        yield client
+
+
+@pytest.fixture
+def set_access(publisher: KazooClient, app: str) -> Callable[..., dict[str, Any]]:
+    """Closes the application of the test, or opens it; what the module returns."""
+
+    def run(check: bool = False, **given: Any) -> dict[str, Any]:
+        options = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
+        return zk_access.converge(publisher, {**options, "app": app, **given}, check)
+
+    return run
+
+
+@pytest.fixture
+def publish(ensemble: Ensemble, app: str, repository: GitRepository) -> Callable[..., int]:
+    """Publishes the repository's head as a publisher; the generation."""
+
+    def run(**given: Any) -> int:
+        options = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False, **given}
+        login = log_in_as("publisher")
+        result = run_module(ROOT / "plugins/modules/zk_release.py", hosts=ensemble.hosts, app=app, **login, **options)
+        assert not result.get("failed"), result
+        return int(result["generation"])
+
+    return run
+
+
+def everything(client: KazooClient, root: str) -> list[str]:
+    """Every znode of a tree."""
+    return [root, *(path for name in client.get_children(root) for path in everything(client, f"{root}/{name}"))]
+
+
+def readable(client: KazooClient, paths: list[str]) -> list[str]:
+    """Those of the znodes that a connection may read."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(NoAuthError):
+            client.get(path)
+            found.append(path)
+    return found
+
+
+def test_an_agent_that_comes_first_does_not_create_the_application(
+    agents: Agents, zk: KazooClient, publisher: KazooClient, app: str, publish: Callable[..., int]
+) -> None:
+    agent = agents(**log_in_as("publisher"))
+    agent.zk = publisher
+    agent.start()
+    wait_for(lambda: "is not there yet; a publisher makes it" in agent.log, "it waits for the application")
+    assert zk.exists(app) is None
+    generation = publish()
+    assert agent.wait_outcome(generation)["state"] == "active"
+    wait_for(lambda: publisher.exists(f"{app}/roster/{agent.name}"), "it is in the roster")
+    assert readable(zk, everything(publisher, app)) == []
+
+
+def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    set_access(**ROLES, registries=[f"{app}/service"])
+    fleet = [agents(name, **registered, **log_in_as("agent")) for name in ("server1", "server2")]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start().wait_live()
+    service.open()
+    generation = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1})
+    for agent in fleet:
+        assert agent.wait_outcome(generation)["state"] == "active"
+        wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")  # noqa: B023  # called at once
+        assert "troubles" not in agent.status, agent.status
+    assert publisher.get_children(f"{app}/rollouts/{generation}/hosts")
+    # All was created as a walk would set it.
+    assert not set_access(check=True)["changed"]
+    service.close()
+    for agent in fleet:
+        wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # noqa: B023  # called at once
+
+
+def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
+    serving: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    repository: GitRepository,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    # Somebody without credentials was here before.
+    zk.ensure_path(app)
+    agent = serving(**log_in_as("agent"))
+    agent.zk = publisher
+    assert agent.wait_outcome(publish())["state"] == "active"
+    registration, events = f"{app}/service/{agent.name}", []  # type: ignore[var-annotated]
+    before = publisher.exists(registration)
+    publisher.get_children(f"{app}/service", watch=events.append)
+    set_access(**ROLES, registries=[f"{app}/service"])
+    repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    assert readable(zk, everything(publisher, app)) == []
+    assert not set_access(check=True)["changed"]
+    set_access(state="open")
+    repository.commit({"index.html": "three\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    assert {path for path in everything(zk, app) if zk.get_acls(path)[0] != OPEN_ACL_UNSAFE} == set()
+    assert (publisher.exists(registration).czxid, events) == (before.czxid, [])
+
+
+def test_an_agent_gets_another_password_and_keeps_its_registration(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    set_access(**ROLES, registries=[f"{app}/service"])
+    agent = agents(**registered, **log_in_as("agent"))
+    agent.zk = publisher
+    agent.start().wait_live()
+    service.open()
+    assert agent.wait_outcome(publish())["state"] == "active"
+    wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")
+    before, new = (
+        publisher.exists(f"{app}/service/{agent.name}"),
+        {"scheme": "digest", "id": "agent", "password": "new"},
+    )
+    set_access(agents=[*ROLES["agents"], new])
+    agent.config["digest_password"] = "new"
+    agent.configure()
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    set_access(agents=[new])
+    repository.commit({"index.html": "three\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    assert publisher.exists(f"{app}/service/{agent.name}").czxid == before.czxid
+    assert make_digest_acl("agent", WORDS["agent"], all=True).id not in [
+        entry.id for path in everything(publisher, app) for entry in publisher.get_acls(path)[0]
+    ]
+
+
+def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
+    agents: Agents, zk: KazooClient, app: str
+) -> None:
+    agent = agents().start().wait_live()
+    assert zk.get_acls(app)[0] == OPEN_ACL_UNSAFE
+    report = json.loads(agent.control("status", "--json").stdout)
+    assert report["status"]["open"] is True
+    assert "anybody who reaches the ensemble can deploy" in agent.control("status").stdout
