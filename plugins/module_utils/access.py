@@ -53,7 +53,7 @@ BESIDE = Grant(READ | CREATE, Principal("world", "anyone"))
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessRecord:
     """The roles of an application. `hosts` has the identities of single agents by name; the others share `agents`.
 
     `registries` and `values` are the trees elsewhere that belong to it: of registrations, and of what agents render.
@@ -68,7 +68,7 @@ class Access:
     state: str = SECURED
 
     @classmethod
-    def from_node(cls, data: bytes | None) -> Access:
+    def from_node(cls, data: bytes | None) -> AccessRecord:
         """The record in a znode's value. Raises `InvalidRecord`."""
         content = parse_object(data)
         hosts = content.get("hosts", {})
@@ -201,7 +201,7 @@ class Rule(NamedTuple):
     """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None."""
 
     app: AppPaths
-    access: Access | None = None
+    access: AccessRecord | None = None
     fixed: Acl | None = None
     host: str | None = None
 
@@ -228,7 +228,7 @@ def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None,
     Raises `InvalidRecord` where the record is none.
     """
     if record is not None:
-        return Rule(app, access=Access.from_node(record))
+        return Rule(app, access=AccessRecord.from_node(record))
     if not authenticated or (root is not None and is_open(root)):
         return Rule(app)
     return Rule(app, fixed=CREATOR)

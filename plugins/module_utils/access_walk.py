@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from .access import OPEN, SECURED, Access, Acl, Principal, merged
+from .access import OPEN, SECURED, AccessRecord, Acl, Principal, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -48,19 +48,19 @@ class AclChange(NamedTuple):
     acl: Acl
 
 
-def directories(app: AppPaths, access: Access) -> list[str]:
+def directories(app: AppPaths, access: AccessRecord) -> list[str]:
     """What is there from the start, so that nobody else makes it: parents first."""
     own = [app.root, app.agents, app.roster, app.history, app.rollouts, app.bad_commits]
     return [path for root in (*own, *access.registries) for path in [*ancestors(root)[1:], root]]
 
 
-def trees(app: AppPaths, access: Access) -> list[str]:
+def trees(app: AppPaths, access: AccessRecord) -> list[str]:
     """The roots of what belongs to an application, none of them below another."""
     roots = sorted({app.root, *access.registries, *access.values})
     return [root for root in roots if not any(root.startswith(f"{other}/") for other in roots)]
 
 
-def read_access(client: KazooClient, app: AppPaths) -> tuple[Access | None, int]:
+def read_access(client: KazooClient, app: AppPaths) -> tuple[AccessRecord | None, int]:
     """The record of access, None where there is none, and its version. Raises `ZooKeeperError`."""
     with translated(app.access):
         client.sync(app.root)
@@ -69,12 +69,12 @@ def read_access(client: KazooClient, app: AppPaths) -> tuple[Access | None, int]
         except NoNodeError:
             return None, -1
     try:
-        return Access.from_node(data), stat.version
+        return AccessRecord.from_node(data), stat.version
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
 
 
-def check_is_publisher(client: KazooClient, access: Access) -> None:
+def check_is_publisher(client: KazooClient, access: AccessRecord) -> None:
     """Raise a `ZooKeeperError` where who secures an application could not undo that."""
     own = identities(client)
     known = {f"{who.scheme} {user_of(who)}" for who in access.publishers}
@@ -90,7 +90,7 @@ def user_of(who: Principal) -> str:
     return who.id.split(":", 1)[0] if who.scheme == "digest" else who.id
 
 
-def find_changes(client: KazooClient, app: AppPaths, access: Access) -> list[AclChange]:
+def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[AclChange]:
     """Whose ACL is not as it is to be, parents first. Raises `ZooKeeperError`."""
     seen = list(_walk(client, trees(app, access)))
     names = {one.owner: last_name(one.path) for one in seen if one.owner and one.path.startswith(f"{app.agents}/")}
@@ -125,7 +125,7 @@ def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen]:
         level = names
 
 
-def write_record(client: KazooClient, app: AppPaths, access: Access, version: int) -> None:
+def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, version: int) -> None:
     """Tell whoever creates something, and make what is to be there from the start. Raises `ZooKeeperError`."""
     acls = replace(access, state=SECURED) if access.publishers else access
     for path in directories(app, access):
@@ -152,7 +152,7 @@ def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> None:
                 request.get(timeout=READ_TIMEOUT)
 
 
-def settle(client: KazooClient, app: AppPaths, access: Access) -> list[AclChange]:
+def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[AclChange]:
     """Walk and set until nothing differs; what was changed. Raises `ZooKeeperError`."""
     done: list[AclChange] = []
     for _number in range(PASSES):

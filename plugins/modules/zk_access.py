@@ -212,7 +212,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     PLACES,
     ROLES,
     SECURED,
-    Access,
+    AccessRecord,
     Principal,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
@@ -263,7 +263,7 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def wanted_access(options: Mapping[str, Any], before: Access) -> Access:
+def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRecord:
     """What the roles are to be. Raises `InvalidRecord`, `ZooKeeperError`."""
     changes: dict[str, Any] = {
         role: tuple(dict.fromkeys(Principal(*acl_id(entry, options, role)) for entry in options[role]))
@@ -274,7 +274,7 @@ def wanted_access(options: Mapping[str, Any], before: Access) -> Access:
     if options["host_agents"] is not None:
         changes["hosts"] = hosts_of(options)
     # Read as everybody else will read it.
-    return Access.from_node(replace(before, **changes, state=options["state"]).to_node())
+    return AccessRecord.from_node(replace(before, **changes, state=options["state"]).to_node())
 
 
 def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
@@ -290,7 +290,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     """Close the application, or open it; the module's result."""
     app = AppPaths(options["app"])
     before, version = read_access(client, app)
-    wanted = wanted_access(options, before or Access())
+    wanted = wanted_access(options, before or AccessRecord())
     if wanted.state == SECURED:
         check_is_publisher(client, wanted)
     is_opened = wanted.state == OPEN
@@ -310,7 +310,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     }
 
 
-def described(access: Access) -> dict[str, Any]:
+def described(access: AccessRecord) -> dict[str, Any]:
     """The roles as the module returns them, without hashes."""
     return {
         "state": access.state,
@@ -325,7 +325,7 @@ def users(identities: Sequence[Principal]) -> list[str]:
     return [f"{who.scheme} {user_of(who)}" for who in identities]
 
 
-def as_lines(access: Access | None, changes: Sequence[AclChange], side: str) -> str:
+def as_lines(access: AccessRecord | None, changes: Sequence[AclChange], side: str) -> str:
     """The roles, and the ACLs that change, as a diff shows them."""
     roles = described(access) if access and access.state == SECURED else {"state": OPEN}
     lines = [f"{key}: {value}" for key, value in roles.items()]

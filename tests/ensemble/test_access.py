@@ -12,7 +12,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
-from ansible_collections.zoo.deploy.plugins.module_utils.access import Access
+from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -27,6 +27,12 @@ PASSWORDS = {"publisher": "word of the publisher", "agent": "word of the agent",
 ROLES: dict[str, Any] = {
     f"{role}s": [{"scheme": "digest", "id": role, "password": password}] for role, password in PASSWORDS.items()
 }
+
+
+@pytest.fixture(autouse=True)
+def _shared(zk: KazooClient) -> None:
+    """What is above the applications of all tests, which anybody deletes."""
+    zk.ensure_path("/app")
 
 
 @pytest.fixture
@@ -234,7 +240,7 @@ def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) ->
     assert "publishers: ['digest publisher']\n" in diff["after"]
     (line,) = [line for line in diff["after"].splitlines() if line.startswith(f"{paths.config}: ")]
     assert "digest reader:x" in line
-    record = Access(
+    record = AccessRecord(
         publishers=tuple(who.id for who in make_ids("publisher")), agents=tuple(who.id for who in make_ids("agent"))
     )
     for who in (*record.publishers, *record.agents):

@@ -88,11 +88,12 @@ CONTROLLER_LIBRARIES = {"jinja2"}
 """What ansible-core brings to the controller."""
 
 MOST_FILES = {
+    "modules/zk_access": 9,
     "modules/zk_ensemble_info": 5,
-    "modules/zk_fleet": 13,
+    "modules/zk_fleet": 15,
     "modules/zk_fleet_info": 17,
-    "modules/zk_lock": 12,
-    "modules/zk_release": 29,
+    "modules/zk_lock": 14,
+    "modules/zk_release": 32,
     "modules/zk_release_info": 16,
     "modules/zk_znode": 9,
     "modules/zk_znode_info": 7,

@@ -35,6 +35,12 @@ def log_in_as(user: str) -> dict[str, str]:
     return {"digest_username": user, "digest_password": WORDS[user]}
 
 
+@pytest.fixture(autouse=True)
+def _shared(zk: KazooClient) -> None:
+    """What is above the applications of all tests, which anybody deletes."""
+    zk.ensure_path("/app")
+
+
 @pytest.fixture
 def publisher(ensemble: Ensemble) -> Iterator[KazooClient]:
     """A connection of a publisher."""

@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     DELETE,
     READ,
     WRITE,
-    Access,
+    AccessRecord,
     Grant,
     Principal,
     choose_rule,
@@ -36,11 +36,11 @@ PUBLISHER = Principal("digest", "ann:hash")
 AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
-ACCESS = Access((PUBLISHER,), (AGENT,), (READER,))
-PER_HOST = Access((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
+ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+PER_HOST = AccessRecord((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
 
 
-def rights(path: str, who: Principal, access: Access = ACCESS, **about: Any) -> int:
+def rights(path: str, who: Principal, access: AccessRecord = ACCESS, **about: Any) -> int:
     return {grant.id: grant.perms for grant in access.acl(APP, path, **about)}.get(who, 0)
 
 
@@ -114,7 +114,7 @@ def test_what_is_of_one_host_is_its_own(path: str, ephemeral: bool) -> None:
 
 
 def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted() -> None:
-    elsewhere = Access((PUBLISHER,), (AGENT,), registries=("/service/shop",), values=("/values/shop",))
+    elsewhere = AccessRecord((PUBLISHER,), (AGENT,), registries=("/service/shop",), values=("/values/shop",))
     world = Principal("world", "anyone")
     for path in ("/app", "/service", "/values"):
         assert elsewhere.acl(APP, path) == (Grant(ALL, PUBLISHER), Grant(READ | CREATE, world))
@@ -127,31 +127,31 @@ def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted(
 
 
 def test_a_registry_of_the_application_may_be_below_its_own_znode() -> None:
-    below = Access((PUBLISHER,), (AGENT,), registries=("/app/shop/service",))
+    below = AccessRecord((PUBLISHER,), (AGENT,), registries=("/app/shop/service",))
     assert rights("/app/shop/service/web", AGENT, below) == READ | CREATE | DELETE
     assert rights("/app/shop", AGENT, below) == READ
 
 
 def test_an_identity_of_two_roles_may_do_what_either_may() -> None:
-    both = Access((PUBLISHER,), (PUBLISHER, AGENT), (AGENT,))
+    both = AccessRecord((PUBLISHER,), (PUBLISHER, AGENT), (AGENT,))
     assert rights("/app/shop/config", PUBLISHER, both) == ALL
     assert rights("/app/shop/agents", AGENT, both) == READ | CREATE
 
 
 def test_the_world_reads_where_it_is_a_reader() -> None:
     world = Principal("world", "anyone")
-    public = Access((PUBLISHER,), (AGENT,), (world,))
+    public = AccessRecord((PUBLISHER,), (AGENT,), (world,))
     assert rights("/app/shop/config", world, public) == READ
     assert rights("/app/shop/access", world, public) == 0
 
 
 def test_a_record_that_opens_leaves_everything_to_anybody() -> None:
-    opening = Access((PUBLISHER,), (AGENT,), state="open")
+    opening = AccessRecord((PUBLISHER,), (AGENT,), state="open")
     assert opening.acl(APP, "/app/shop/config") == ANYBODY
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    assert Access.from_node(PER_HOST.to_node()) == PER_HOST
+    assert AccessRecord.from_node(PER_HOST.to_node()) == PER_HOST
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
 )
 def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidRecord, match=problem):
-        Access.from_node(json.dumps(content).encode())
+        AccessRecord.from_node(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(

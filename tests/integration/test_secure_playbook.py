@@ -1,0 +1,61 @@
+"""The playbook that closes an application to all but its roles, and those that go on in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from typing import Any
+
+import pytest
+from kazoo.exceptions import NoAuthError
+from kazoo.security import OPEN_ACL_UNSAFE
+
+from support.client import connected
+from support.ensemble import Ensemble
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
+
+WORDS = {"publisher": "the publisher has a word", "agent": "the agent has another"}
+ROLES: dict[str, Any] = {
+    "zoo_publishers": [{"scheme": "auth"}],
+    "zoo_agents": [{"scheme": "digest", "id": "agent", "password": WORDS["agent"]}],
+    "zoo_readers": [{"scheme": "world"}],
+}
+
+
+@pytest.fixture
+def app() -> str:
+    """An application of this test's own."""
+    return f"/app/{uuid.uuid4().hex[:12]}"
+
+
+def play(ensemble: Ensemble, app: str, playbook: str, *words: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run a playbook as the publisher; it says no password, however much it says."""
+    login = {"digest_username": "publisher", "digest_password": WORDS["publisher"]}
+    variables = {"zoo_hosts": ensemble.hosts, "zoo_app": app, "zoo_connection": login, **given}
+    done = run_playbook(ROOT / "playbooks" / f"{playbook}.yml", "-e", json.dumps(variables), "-vvv", *words)
+    assert not any(word in done.stdout + done.stderr for word in WORDS.values())
+    return done
+
+
+def test_an_application_is_closed_used_and_opened(ensemble: Ensemble, app: str, repository: GitRepository) -> None:
+    with connected(ensemble.hosts) as nobody:
+        nobody.ensure_path("/app")
+        foreseen = play(ensemble, app, "secure", "--check", "--diff", **ROLES)
+        assert foreseen.returncode == 0, foreseen.stdout
+        assert nobody.exists(app) is None
+        assert play(ensemble, app, "secure", **ROLES).returncode == 0
+        deployed = play(
+            ensemble, app, "deploy", zoo_url=repository.url, zoo_ref="main", zoo_relative_path="site", zoo_min_agents=0
+        )
+        assert deployed.returncode == 0, deployed.stdout
+        assert "anybody who reaches the ensemble can deploy" not in deployed.stdout + deployed.stderr
+        assert json.loads(nobody.get(f"{app}/config")[0])["commitId"] == repository.head
+        with pytest.raises(NoAuthError):
+            nobody.set(f"{app}/config", b"{}")
+        opened = play(ensemble, app, "secure", zoo_access_state="open")
+        assert opened.returncode == 0
+        assert "anybody who reaches the ensemble can deploy" in opened.stdout
+        assert nobody.get_acls(f"{app}/config")[0] == OPEN_ACL_UNSAFE
+        nobody.delete(app, recursive=True)
