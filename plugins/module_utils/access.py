@@ -74,10 +74,10 @@ class AccessRecord:
         hosts = content.get("hosts", {})
         if not isinstance(hosts, dict):
             raise InvalidRecord(f"hosts: expected an object, got {quote(hosts)}")
-        roles = {role: _identities(content.get(role, []), role) for role in ROLES}
-        own = {str(name): _identities(ids, f"hosts.{name}") for name, ids in hosts.items()}
-        places = {name: _paths(content.get(name, []), name) for name in PLACES}
-        access = cls(**roles, **places, hosts=own, state=content.get("state", SECURED))
+        fields: dict[str, Any] = {role: _identities(content.get(role, []), role) for role in ROLES}
+        fields["hosts"] = {str(name): _identities(ids, f"hosts.{name}") for name, ids in hosts.items()}
+        fields.update({name: _paths(content.get(name, []), name) for name in PLACES})
+        access = cls(**fields, state=content.get("state", SECURED))
         access.check()
         return access
 

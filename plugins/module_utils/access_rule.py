@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .access import Acl, Rule, choose_rule, closed, is_authenticated
+from .access import Rule, choose_rule, closed, is_authenticated
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -20,9 +20,7 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 @contextlib.contextmanager
-def kept_closed(
-    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Acl | None = None
-) -> Iterator[Rule]:
+def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
     Without a record it is `acl`, where that is given. Raises `ZooKeeperError`.

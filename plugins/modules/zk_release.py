@@ -1268,8 +1268,9 @@ def main() -> None:
     warn(module, result)
     for absence in absences(result):
         module.warn(absence)
-    if options["state"] not in VERBS and warning(rule):
-        module.warn(warning(rule))
+    said = None if options["state"] in VERBS else warning(rule)
+    if said:
+        module.warn(said)
     module.exit_json(**result)
 
 

@@ -308,7 +308,7 @@ def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, path
     assert refused["msg"].startswith("agents: expected at least one identity")
 
 
-def log_in_as(user: str) -> dict[str, str]:
+def log_in_as(user: str) -> dict[str, Any]:
     """The options of a connection."""
     return {"digest_username": user, "digest_password": PASSWORDS[user]}
 

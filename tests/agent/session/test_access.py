@@ -30,7 +30,7 @@ ROLES: dict[str, Any] = {
 }
 
 
-def log_in_as(user: str) -> dict[str, str]:
+def log_in_as(user: str) -> dict[str, Any]:
     """The options of a connection."""
     return {"digest_username": user, "digest_password": WORDS[user]}
 
@@ -205,3 +205,42 @@ def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
     report = json.loads(agent.control("status", "--json").stdout)
     assert report["status"]["open"] is True
     assert "anybody who reaches the ensemble can deploy" in agent.control("status").stdout
+
+
+def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
+    ensemble: Ensemble,
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    set_access(**ROLES)
+    agent = agents(**log_in_as("agent"))
+    agent.zk = publisher
+    agent.start().wait_live()
+    assert agent.wait_outcome(publish(rollout=True))["state"] == "active"
+    good = repository.head
+    evil = repository.commit({"index.html": "evil\n"})
+    second = repository.commit({"index.html": "two\n"})
+    generation = publish(rollout=True)
+    assert agent.wait_outcome(generation)["commitId"] == second
+    thief_is = [("digest", f"agent:{WORDS['agent']}")]
+    with connected(ensemble.hosts, auth_data=thief_is) as thief:
+        root = f"{app}/rollouts/{generation}"
+        forge(thief, root, evil)
+        wait_for(lambda: "no publisher has published it" in str(agent.status.get("troubles")), "it is refused")
+        assert agent.live() == second
+        # To what was published before it goes back.
+        forge(thief, root, good)
+        wait_for(lambda: agent.live() == good, f"it goes back; {agent.log}")
+
+
+def forge(thief: KazooClient, root: str, commit: str) -> None:
+    """Have the hosts of a rollout go back to a commit."""
+    state = json.loads(thief.get(root)[0])
+    state = {**state, "phase": "rolling_back", "moves": state["moves"] + 1}
+    thief.set(root, json.dumps({**state, "from": {**state["release"], "commitId": commit}}).encode())
+    gate = json.loads(thief.get(f"{root}/gate")[0])
+    thief.set(f"{root}/gate", json.dumps({**gate, "phase": "rolling_back", "moves": state["moves"]}).encode())

@@ -634,4 +634,4 @@ def test_an_agent_with_a_digest_user_is_that_user(agents: Agents, zk: KazooClien
     for path in (f"{app}/agents", f"{app}/roster"):
         zk.ensure_path(path)
         zk.set_acls(path, [make_digest_acl("fleet", "a secret", all=True), make_acl("world", "anyone", read=True)])
-    assert agents(digest_username="fleet", digest_password="a secret").start().wait_live()  # a test's own
+    assert agents(digest_username="fleet", digest_password="a secret").start().wait_live().status["state"] == "idle"

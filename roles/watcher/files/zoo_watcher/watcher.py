@@ -403,6 +403,7 @@ class Watcher:
             self.rollout.follow()
         finally:
             self.convergence.assignment = self.rollout.assignment
+            self.troubles.add([self.rollout.refused] if self.rollout.refused else [])
 
     def _look_again(self) -> None:
         """Trust no watch for longer than `LOOK_AGAIN`, nor where a person on this host has something done."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from zoo_watcher.desired import Assignment, Desired, Standstill
-from zoo_watcher.errors import RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
@@ -81,6 +81,8 @@ class Participation:
     ) -> None:
         self.desired = desired
         self.assignment = Assignment()
+        self.refused: str | None = None
+        """Why what the rollout has this host deploy is refused."""
         """What this host is to do; at first to stay as it is."""
         self._facts = facts
         self._name = facts.config.name
@@ -273,8 +275,23 @@ class Participation:
         if view is None:
             return Assignment()  # somebody has deleted it: until it has begun anew, the host stays as it is
         made = assign(self.desired, view.state, view.plan, view.entry, host)
+        self.refused = self._refuse(made.desired)
+        if self.refused:
+            return replace(made, desired=None)
         # Another agent of this name may have this entry: only what this host has may be given up.
         return made if self._takes_part or made.desired == stable_of(self.desired, view.state) else Assignment()
+
+    def _refuse(self, desired: Desired | None) -> str | None:
+        """Why what a rollout has this host deploy in place of the desired release is refused; None where it is not."""
+        if desired is None or desired == self.desired or desired.release is None or self.desired.release is None:
+            return None
+        try:
+            self._znodes.check_published(desired.release, self.desired.release)
+        except NoAnswerError:
+            raise
+        except SessionTroubleError as exc:
+            return str(exc)
+        return None
 
     def _healthy_for(self, host: HostView) -> float | None:
         """For how long the release has been active, and all checks have passed."""

@@ -77,6 +77,8 @@ class RolloutZnodes:
         """When those were counted who had the release before, and how many there were."""
         self._unread: set[str] = set()
         """The hosts whose entries could not be read."""
+        self._published: set[tuple[str, str, str]] = set()
+        """Which releases are known to be in the history."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
@@ -123,6 +125,25 @@ class RolloutZnodes:
             if not self._is_there(parent):
                 self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))
+
+    def check_published(self, stable: Release, desired: Release) -> None:
+        """Where only publishers may publish, refuse a `stable` release that none of them has named.
+
+        Every agent may write the rollout; one whose credentials are stolen must not choose what the others deploy.
+        Raises `SessionTroubleError`.
+        """
+        release = _identity(stable)
+        if not self._session.has_roles or release in self._published:
+            return
+        with session_trouble(self._app.history):
+            self._published.update(map(_identity, self._releases(self._app.history).values()))
+        plan = desired.extra.get("rollout")
+        named = plan.get("from") if isinstance(plan, Mapping) else None
+        if release not in {*self._published, (desired.url, named, desired.relative_path)}:
+            raise SessionTroubleError(
+                f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, "
+                "but no publisher has published it"
+            )
 
     def _is_there(self, path: str) -> bool:
         with session_trouble(path):
@@ -354,6 +375,10 @@ class RolloutZnodes:
         unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
         said = "did not return" if is_back else "was given up"
         return {**unable, **{name: said for name, entry in entries.items() if entry.is_given_up}}
+
+
+def _identity(release: Release) -> tuple[str, str, str]:
+    return release.url, release.commit_id, release.relative_path
 
 
 def _labels_of(znode: Znode | None) -> dict[str, str]:

@@ -53,6 +53,7 @@ class Creation:
         try:
             with session_trouble(self._config.app.access):
                 self._rule = self._read()
+                self._session.has_roles = self._rule.access is not None and not self._rule.is_open
         except Exception:
             self._asked = 0
             raise
