@@ -50,6 +50,8 @@ CREATOR: Acl = (Grant(ALL, Principal("auth", "")),)
 """All for whoever creates it: the server puts the identities of the connection there."""
 BESIDE = Grant(READ | CREATE, Principal("world", "anyone"))
 """What anybody may do above an application: have another one beside it, but delete or replace nothing."""
+READABLE = Grant(READ, Principal("world", "anyone"))
+"""What anybody may do who may only read."""
 
 
 @dataclass(frozen=True)
@@ -224,14 +226,15 @@ class Rule(NamedTuple):
 def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None, *, authenticated: bool) -> Rule:
     """By which rule something is created: `record` is the application's, `root` the ACL of its znode; None for none.
 
-    Where anybody may write the root, anybody could replace what is below it: nothing there is closed by itself.
-    Raises `InvalidRecord` where the record is none.
+    Where anybody may write the root, anybody could replace what is below it: nothing there is closed by itself. Where
+    anybody may only read it, so they may what is below. Raises `InvalidRecord` where the record is none.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
     if not authenticated or (root is not None and is_open(root)):
         return Rule(app)
-    return Rule(app, fixed=CREATOR)
+    public = any(entry.id.scheme == "world" and entry.perms & READ for entry in root or ())
+    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR)
 
 
 def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:

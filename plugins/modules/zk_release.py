@@ -143,8 +143,9 @@ options:
       - Who may do what with the znodes that this creates, in the form of O(zoo.deploy.zk_znode#module:acl). What is
         there keeps what it has.
       - It has no effect where M(zoo.deploy.zk_access) has recorded the application's roles; they decide.
-      - Without it, what a connection with credentials creates is only for those credentials, unless anybody may write
-        the application's znode. What one without credentials creates is open to everybody, and a warning says so.
+      - Without it, what a connection with credentials creates is only for those credentials; for everybody to read
+        where everybody may read the application's znode, and open where everybody may write that.
+      - What a connection without credentials creates is open to everybody, and a warning says so.
     type: list
     elements: dict
     suboptions:

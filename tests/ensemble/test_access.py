@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
+from support.certificates import Certificates
 from support.client import connected
 from support.ensemble import Ensemble
 from support.module import run_module
@@ -381,3 +385,48 @@ def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
     assert {paths.lock, paths.roster_entry("web1"), gate} <= set(everything(publisher, paths.root))
     # Nothing is left to do: all was created as the walk would have set it.
     assert not set_access(publisher, paths, check=True)["changed"]
+
+
+def close_as(options: dict[str, Any], paths: AppPaths, agent: dict[str, str]) -> dict[str, Any]:
+    """Close an application in which the connection is the publisher, whoever that is to the server."""
+    given = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
+    with connect({**given, **options}) as client:
+        (own,) = [who for who in identities(client) if not who.startswith("ip ")]
+        scheme, _blank, name = own.partition(" ")
+        roles = {"publishers": [{"scheme": scheme, "id": name}], "agents": [agent]}
+        result = zk_access.converge(client, {**given, **options, "app": paths.root, **roles}, check=False)
+        client.create(paths.config, b"{}", acl=client.get_acls(paths.root)[0])
+        return result
+
+
+def test_a_certificate_is_an_identity(tmp_path: Path) -> None:
+    certificates = Certificates.create(tmp_path / "certificates")
+    paths = AppPaths("/app/tls")
+    tls = {
+        "tls": True,
+        "tls_ca": str(certificates.ca),
+        "tls_cert": str(certificates.client),
+        "tls_key": str(certificates.key),
+    }
+    with Ensemble.with_tls(tmp_path / "zk", certificates) as servers, connected(servers.hosts) as nobody:
+        options = {"hosts": [servers.secure_hosts], **tls}
+        result = close_as(options, paths, {"scheme": "x509", "id": "CN=web1"})
+        assert result["access"]["publishers"] == ["x509 CN=client"]
+        assert may(nobody, paths.config) == set()
+        # Without a record it is its own: the server is asked whether the certificate is somebody.
+        lock = run_module(ROOT / "plugins/modules/zk_lock.py", app="/app/other", reason="holidays", **options)
+        assert lock["changed"], lock
+        assert may(nobody, "/app/other/lock") == set()
+
+
+def test_a_user_of_sasl_is_an_identity(tmp_path: Path) -> None:
+    paths = AppPaths("/app/sasl")
+    sasl = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "deployer", "sasl_password": "sesame"}
+    with (
+        Ensemble.with_sasl(tmp_path / "zk", {"deployer": "sesame"}) as servers,
+        connected(servers.hosts) as nobody,
+    ):
+        options = {"hosts": [servers.hosts], **sasl}
+        result = close_as(options, paths, {"scheme": "sasl", "id": "fleet"})
+        assert result["access"]["publishers"] == ["sasl deployer"]
+        assert may(nobody, paths.config) == set()

@@ -188,7 +188,7 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
         (None, None, False, None),
         (None, None, True, CREATOR),
         (None, (), True, CREATOR),
-        (None, READ_ACL_UNSAFE, True, CREATOR),
+        (None, READ_ACL_UNSAFE, True, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
         (None, OPEN_ACL_UNSAFE, True, None),
         (ACCESS.to_node(), None, True, ACCESS.acl(APP, APP.config)),
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, True, ACCESS.acl(APP, APP.config)),
