@@ -244,3 +244,18 @@ def forge(thief: KazooClient, root: str, commit: str) -> None:
     thief.set(root, json.dumps({**state, "from": {**state["release"], "commitId": commit}}).encode())
     gate = json.loads(thief.get(f"{root}/gate")[0])
     thief.set(f"{root}/gate", json.dumps({**gate, "phase": "rolling_back", "moves": state["moves"]}).encode())
+
+
+def test_the_host_of_an_agent_that_is_removed_stays_in_a_roster_that_only_publishers_clear(
+    agents: Agents, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
+) -> None:
+    set_access(**ROLES)
+    agent = agents(**log_in_as("agent"))
+    agent.zk = publisher
+    agent.start().wait_live()
+    wait_for(lambda: publisher.exists(f"{app}/roster/{agent.name}"), "it is in the roster")
+    agent.end()
+    left = agent.control("leave")
+    assert left.returncode != 0
+    assert f"{app}/roster/{agent.name}: still in the roster: permission denied (NoAuth)" in left.stderr
+    assert "Traceback" not in left.stderr
