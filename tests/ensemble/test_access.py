@@ -301,7 +301,7 @@ def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, e
 
 
 def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
-    login = {"digest_username": "publisher", "digest_password": PASSWORDS["publisher"]}
+    login = log_in_as("publisher")
     roles = {**ROLES, "publishers": [{"scheme": "auth"}], "readers": [{"scheme": "world"}]}
     result = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **login, **roles)
     assert result["changed"]
@@ -402,7 +402,7 @@ def close_as(options: dict[str, Any], paths: AppPaths, agent: dict[str, str]) ->
 def test_a_certificate_is_an_identity(tmp_path: Path) -> None:
     certificates = Certificates.create(tmp_path / "certificates")
     paths = AppPaths("/app/tls")
-    tls = {
+    tls: dict[str, Any] = {
         "tls": True,
         "tls_ca": str(certificates.ca),
         "tls_cert": str(certificates.client),

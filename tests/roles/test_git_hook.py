@@ -313,7 +313,7 @@ def test_who_pushed_sees_the_phases_of_the_rollout_and_how_it_ends(
     zk.create(f"{server.app}/policy", json.dumps(policy).encode())
     second = server.clone.commit({"index.html": "second"})
     done = server.push()
-    said = [line.partition(f"{second[:10]}: ")[2] for line in done.said[2:]]
+    said = [line.partition(f"{second[:10]}: ")[2] for line in done.said[3:]]
     assert "step 1 of 2 soaks for 1 s" in said, done.said
     assert said[-1] == ("the rollout is paused at step 1: step 1 waits for a person; promote it to go on (promote.yml)")
     assert sorted(agent.live() == second for agent in fleet) == [False, True]
@@ -369,7 +369,8 @@ def test_several_branches_in_one_push_go_each_to_its_app(server: Server, zk: Kaz
     first = server.clone.head
     second = server.clone.commit({"index.html": "two\n"})
     done = server.push(f"{first}:refs/heads/main", f"{second}:refs/heads/staging", "main:refs/heads/else")
-    assert (done.status, len(done.said)) == (0, 3), done.output
+    assert (done.status, len(done.said)) == (0, 6), done.output
+    assert [line for line in done.said if "anybody who reaches the ensemble can deploy" in line] == done.said[1::2]
     seen = [(published(zk, one["app"])["commitId"], published(zk, one["app"])["relativePath"]) for one in branches]
     assert seen == [(first, "site"), (first, "copy"), (second, "site")]
 
@@ -381,7 +382,7 @@ def test_an_application_that_refuses_does_not_cost_another_its_release(server: S
         {"branch": "main", "app": f"{server.app}-copy", "relative_path": "site"},
     ]
     done = server.installed(branches=branches).push()
-    assert (done.status, len(done.said)) == (0, 2), done.output
+    assert (done.status, len(done.said)) == (0, 3), done.output
     assert "the push is done, but not published: " in done.said[0]
     assert "permission denied (NoAuth)" in done.said[0]
     assert published(zk, f"{server.app}-copy")["commitId"] == server.clone.head
