@@ -16,6 +16,7 @@ import yaml
 
 from support.client import connected
 from support.ensemble import Ensemble
+from support.many_hosts import run_on_hosts
 from support.playbook import ROOT, Run, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
@@ -92,19 +93,73 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     assert "xyz" not in said
 
 
-def test_a_package_that_is_too_old_is_refused_before_anything_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apt = tmp_path / "bin" / "apt-cache"
-    apt.parent.mkdir()
-    apt.write_text("#!/bin/sh\necho '  Candidate: 3.4.13-6ubuntu4.1'\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
-    said = refusal(tmp_path, zookeeper_packages=["libzookeeper-java"])
-    assert (
-        "3.5 or later, and the package libzookeeper-java of this host's distribution is 3.4.13-6ubuntu4.1; set" in said
-    )
-    assert "[Install them]" not in said.replace("zoo.deploy.zookeeper : ", "")
+OLD, NEW = "3.4.13-6ubuntu4.1", "3.9.3-1"
+PACKAGES = f"""\
+Package: libzookeeper-java
+Version: {OLD}
+
+Package: libzookeeper-java
+Version: {NEW}
+
+Package: zookeeper
+Version: {OLD}
+Depends: libzookeeper-java (= {OLD})
+
+Package: default-jre-headless
+Version: 2:1.17
+
+Package: example-jars
+Version: 1
+"""
+FROM_PACKAGES = {
+    "by-default": ({}, True),
+    "by-name": ({"zookeeper_packages": ["libzookeeper-java"]}, True),
+    "in-one-text": ({"zookeeper_packages": "libzookeeper-java"}, True),
+    "by-dependency": ({"zookeeper_packages": ["example-jars", "zookeeper"]}, True),
+    "by-version": ({"zookeeper_packages": ["libzookeeper-java=3.4.*"]}, True),
+    "newer": ({"zookeeper_packages": ["libzookeeper-java=3.9.*"]}, False),
+    "other-package": ({"zookeeper_packages": ["example-jars"]}, False),
+    "unknown": ({"zookeeper_packages": ["libzookeeper-java", "no-such-package"]}, False),
+    "archive": ({"zookeeper_packages": ["libzookeeper-java"], "zookeeper_tarball": "/srv/x.tar.gz"}, False),
+}
+"""Hosts by how they get ZooKeeper, and whether that is one that is too old."""
+
+
+def package_index(directory: Path, installed: str = "") -> str:
+    """The configuration of an apt that has two versions of ZooKeeper, of which the old one is preferred."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (directory / name).mkdir(parents=True)
+    stanza = "Architecture: all\nMaintainer: example\nFilename: x.deb\nSize: 1\nSHA256: " + "0" * 64 + "\nVersion:"
+    (directory / "Packages").write_text(PACKAGES.replace("Version:", stanza))
+    (directory / "sources").write_text(f"deb [trusted=yes] file:{directory} ./\n")
+    (directory / "preferences").write_text(f"Package: libzookeeper-java\nPin: version {OLD}\nPin-Priority: 1001\n")
+    status = "Status: install ok installed\nArchitecture: all\nMaintainer: example\nVersion:"
+    (directory / "status").write_text(installed.replace("Version:", status))
+    places = {"Etc::sourcelist": "sources", "Etc::preferences": "preferences", "State::status": "status"}
+    places |= {"State::lists": "lists", "Cache": "cache", "Etc::sourceparts": "none", "Etc::preferencesparts": "none"}
+    lines = [f'Dir::{option} "{directory / name}";' for option, name in places.items()]
+    config = directory / "apt.conf"
+    config.write_text("\n".join([*lines, 'APT::Sandbox::User "";\n']))
+    environment = {**os.environ, "APT_CONFIG": str(config)}
+    subprocess.run(["apt-get", "--quiet", "update"], env=environment, check=True, capture_output=True)
+    return str(config)
+
+
+def test_a_package_that_is_too_old_is_refused_before_anything_is_installed_however_it_would_be(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    installed = package_index(tmp_path / "there", PACKAGES.partition("\n\n")[0] + "\n")
+    absent = package_index(tmp_path / "absent")
+    hosts = {name: {**variables, "apt": absent} for name, (variables, _is_refused) in FROM_PACKAGES.items()}
+    hosts["installed"] = {"apt": installed}
+    # As if its files were missing; check mode, so that nothing is installed here.
+    role = {"name": "zoo.deploy.zookeeper", "tasks_from": "install"}
+    state = {"_zookeeper_state": {"lacking": ["/usr/share/java/zookeeper.jar"], "unpacked": True}}
+    tasks = [{"ansible.builtin.include_role": role, "vars": state}]
+    play = {"tasks": tasks, "check_mode": True, "environment": {"APT_CONFIG": "{{ apt }}"}}
+    done = run_on_hosts(tmp_path, play, hosts)
+    refusal = f"ZooKeeper 3.5 or later, got libzookeeper-java {OLD} from the packages of this host; set zookeeper_tar"
+    refused = {name for name, (_variables, is_refused) in FROM_PACKAGES.items() if is_refused} | {"installed"}
+    assert {name for name, run in done.items() if refusal in run.output} == refused, done
 
 
 SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")
