@@ -111,7 +111,7 @@ Version: 2:1.17
 Package: example-jars
 Version: 1
 """
-FROM_PACKAGES = {
+FROM_PACKAGES: dict[str, tuple[dict[str, Any], bool]] = {
     "by-default": ({}, True),
     "by-name": ({"zookeeper_packages": ["libzookeeper-java"]}, True),
     "in-one-text": ({"zookeeper_packages": "libzookeeper-java"}, True),
