@@ -198,8 +198,8 @@ def test_who_was_refused_is_not_told_to_try_the_same_again_nor_that_it_goes_on_b
     refused = {"failed": True, "msg": "web1 has proved the release and is not live any more", "rollout": rollout(phase)}
     assert not any(line.startswith("Next:") for line in report(refused, NOW))
     # What the fleet is waited for in vain has not been refused, nor has what only says how it is.
-    for known in ({"elapsed": 1.0}, {"agents": []}, {"failed": False}):
-        assert report({**refused, **known}, NOW)[-1].startswith("Next:")
+    for key, value in (("elapsed", 1.0), ("agents", []), ("failed", False)):
+        assert report({**refused, key: value}, NOW)[-1].startswith("Next:")
 
 
 def test_who_was_refused_because_the_rollout_is_halted_is_told_what_goes_on_from_there() -> None:
