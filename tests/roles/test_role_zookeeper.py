@@ -119,8 +119,12 @@ TRANSITIONS = {
     "zk7": ("accept", "accept", "new", ""),
     "zk8": ("accept", "send", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
     "zk9": ("send", "accept", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
+    "zk0": ("require", "settings", "", ""),
 }
-"""Members by how they log in at each other before and after, with which password, and what the role says to that."""
+"""Members by how they log in at each other before and after, with which password, and what the role says to that.
+
+`settings`: as before, by lines in `zookeeper_settings`.
+"""
 
 
 def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
@@ -134,7 +138,10 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
         (config / "zoo.cfg").write_text("\n".join(lines))
         (config / "jaas.conf").write_text('QuorumServer {\n  user_member="old";\n};\n')
         hosts[host] = {"ansible_connection": "local", "zookeeper_config_dir": str(config)}
-        hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
+        if after == "settings":
+            hosts[host] |= {"zookeeper_settings": {f"quorum.auth.{line}": True for line in SASL_LINES}}
+        else:
+            hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
         hosts[host] |= {"zookeeper_data_dir": str(config / "data"), "zookeeper_data_log_dir": str(config / "log")}
     (tmp_path / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hosts}}))
     tasks = [
