@@ -158,6 +158,27 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
         assert TRANSITIONS[host][3] in text, text
 
 
+REPAIRED = {"whole": True, "problem": "", "leader": "zk1:2181", "members": []}
+"""What a repair has ended with."""
+
+
+def test_a_second_run_of_one_play_does_not_take_what_the_first_has_repaired_for_whole(tmp_path: Path) -> None:
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "module_defaults": {"zoo.deploy.zk_ensemble_info": {"hosts": "127.0.0.1:1", "wait_timeout": 0}},
+        "tasks": [
+            {"ansible.builtin.set_fact": {"_zookeeper_stale": False, "_zookeeper_answers_after_repair": REPAIRED}},
+            {"ansible.builtin.include_role": {"name": "zoo.deploy.zookeeper", "tasks_from": "rolling_restart"}},
+        ],
+    }
+    (tmp_path / "inventory.json").write_text('{"zookeeper": {"hosts": {"zk1": {"ansible_connection": "local"}}}}')
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(tmp_path / "play.yml", "-i", str(tmp_path / "inventory.json"))
+    assert done.returncode != 0, done.stdout
+    assert "the ensemble is not whole: 127.0.0.1:1: no answer: [Errno 111] Connection refused" in done.stdout
+
+
 @pytest.mark.parametrize("port", [2181, 0])
 def test_members_are_asked_by_tls_only_where_they_have_no_plain_port(
     tmp_path: Path, ensemble: Ensemble, port: int
