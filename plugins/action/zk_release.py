@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import MOST
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import NOTHING
-from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.attendant import Attendant
+from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.attendant import Attendant, command_about
 from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.options import (
     InvalidOption,
     read_gates,
@@ -85,7 +85,8 @@ class ActionModule(ActionBase):
             seen = begin({"_asks": True})
             if seen.get("failed"):
                 return seen
-            asked = attendant.command_for(seen, "promote") if seen["changed"] else None
+            # Where nothing is to be promoted yet, no gate is asked, so a step that is complete meanwhile stays closed.
+            asked = attendant.command_for(seen, "promote") if seen["changed"] else command_about(seen, "promote")
             about = str(seen["generation"])
         limit = limit_of(options) if waits(options) else None
         turn: dict[str, Any] = {}
