@@ -73,7 +73,8 @@ class ActionModule(ActionBase):
         with waiting:
             done = self._attended(options, attendant, begin, run, show)
         gates = {"gates": attendant.answers} if asks_gates else {}
-        return {**result, **show.end(done), **gates, **({"rests": True} if rests(done) else {})}
+        moved = {"changed": True} if attendant.has_moved_it else {}
+        return {**result, **show.end(done), **moved, **gates, **({"rests": True} if rests(done) else {})}
 
     def _attended(
         self, options: Mapping[str, Any], attendant: Attendant, begin: Run, run: Run, show: Show

@@ -1147,7 +1147,8 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
     """
-    published, paths, late = options["_published"], AppPaths(options["app"]), ""
+    published, paths = options["_published"], AppPaths(options["app"])
+    result = {name: published[name] for name in ("generation", "commit_id")}
     if options["_locked_out"]:
         wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
     if options["_command"]:
@@ -1160,14 +1161,13 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(Locked):
             # Another controller may have asked its gates too, or a person was quicker.
             late = command(client, paths, now_published, wish(options)).decision.why.removeprefix(REFUSED)
+            result.update({"_late": late} if late else {"_obeyed": True})
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
             f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
             **overtaken(client, paths, published["generation"]),
         )
-    result = {name: published[name] for name in ("generation", "commit_id")}
-    result.update({"_late": late} if late else {})
     return wait(client, options, result, published["agents"], time.monotonic())
 
 

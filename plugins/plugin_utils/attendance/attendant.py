@@ -43,6 +43,8 @@ class Attendant:
         silent: bool = False,
     ) -> None:
         self.answers: list[dict[str, Any]] = []
+        self.has_moved_it = False
+        """Whether the rollout has been moved by what gates have come to during the wait."""
         self._silent = silent
         self._lock: str | None = None
         self._app = app
@@ -75,6 +77,7 @@ class Attendant:
         ended, as where another release is published: nobody asks for that rollout any more.
         """
         lock, late = result.pop("_lock", None), result.pop("_late", None)
+        self.has_moved_it = result.pop("_obeyed", False) or self.has_moved_it
         if late:
             self._tell(f"that comes too late: {late}")
         if lock and lock != self._lock:
