@@ -73,13 +73,13 @@ class Attendant:
     def saw(self, result: dict[str, Any]) -> dict[str, Any]:
         """The module's result, to be waited on where gates are to be asked; tells of a change of phase, and of a lock.
 
-        It tells of an answer, too, that counts for nothing, because somebody was quicker. A wait that has failed has
+        It tells, too, why an answer counts for nothing, as where somebody was quicker. A wait that has failed has
         ended, as where another release is published: nobody asks for that rollout any more.
         """
-        lock, late = result.pop("_lock", None), result.pop("_late", None)
+        lock, note = result.pop("_lock", None), result.pop("_note", None)
         self.has_moved_it = result.pop("_obeyed", False) or self.has_moved_it
-        if late:
-            self._tell(f"that comes too late: {late}")
+        if note:
+            self._tell(note)
         if lock and lock != self._lock:
             self._tell(f"{lock}; the gates are asked once it is unlocked")
         self._latest, self._lock = result, lock
