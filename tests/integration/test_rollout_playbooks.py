@@ -181,7 +181,7 @@ def test_of_two_applications_that_one_run_deploys_the_second_does_not_get_the_pl
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
     repository = GitRepository.create(tmp_path / "origin")
-    common = {"zoo_hosts": ensemble.hosts, "zoo_url": repository.url, "zoo_ref": repository.head}
+    common: dict[str, Any] = {"zoo_hosts": ensemble.hosts, "zoo_url": repository.url, "zoo_ref": repository.head}
     common |= {"zoo_relative_path": "site", "zoo_min_agents": 0}
     apps = [f"/app/{uuid.uuid4().hex[:12]}" for _number in range(2)]
     plans: list[dict[str, Any]] = [{"zoo_rollout": "one_by_one"}, {}]

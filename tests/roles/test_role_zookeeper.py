@@ -128,7 +128,7 @@ TRANSITIONS = {
 
 
 def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
-    hosts = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for host, (before, after, password, _refusal) in TRANSITIONS.items():
         config = tmp_path / host
         (config / "data" / "version-2").mkdir(parents=True)
