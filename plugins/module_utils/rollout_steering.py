@@ -62,8 +62,7 @@ def command(
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
-    looks = asked.verb in OPENING and not asked.force
-    generation = published.generation if looks else None
+    generation = published.generation if asked.verb in OPENING and not asked.force else None
     gone = gone_hosts(client, paths, generation) if generation else []
     proving = proving_hosts(client, paths, generation) if generation and asked.verb == "promote" else []
 

@@ -1155,7 +1155,8 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
     """
-    published, paths, note = options["_published"], AppPaths(options["app"]), ""
+    published, paths = options["_published"], AppPaths(options["app"])
+    result = {name: published[name] for name in ("generation", "commit_id")}
     if options["_locked_out"]:
         wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
     if options["_command"]:
@@ -1167,14 +1168,13 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
             )
         with contextlib.suppress(Locked):
             note = carry_out(client, paths, now_published, options)
+            result.update({"_note": note} if note else {"_obeyed": True})
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
             f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
             **overtaken(client, paths, published["generation"]),
         )
-    result = {name: published[name] for name in ("generation", "commit_id")}
-    result.update({"_note": note} if note else {})
     return wait(client, options, result, published["agents"], time.monotonic())
 
 

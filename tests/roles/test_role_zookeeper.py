@@ -174,12 +174,16 @@ TRANSITIONS = {
     "zk7": ("accept", "accept", "new", ""),
     "zk8": ("accept", "send", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
     "zk9": ("send", "accept", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
+    "zk0": ("require", "settings", "", ""),
 }
-"""Members by how they log in at each other before and after, with which password, and what the role says to that."""
+"""Members by how they log in at each other before and after, with which password, and what the role says to that.
+
+`settings`: as before, by lines in `zookeeper_settings`.
+"""
 
 
 def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
-    hosts = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for host, (before, after, password, _refusal) in TRANSITIONS.items():
         config = tmp_path / host
         (config / "data" / "version-2").mkdir(parents=True)
@@ -189,7 +193,10 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
         (config / "zoo.cfg").write_text("\n".join(lines))
         (config / "jaas.conf").write_text('QuorumServer {\n  user_member="old";\n};\n')
         hosts[host] = {"ansible_connection": "local", "zookeeper_config_dir": str(config)}
-        hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
+        if after == "settings":
+            hosts[host] |= {"zookeeper_settings": {f"quorum.auth.{line}": True for line in SASL_LINES}}
+        else:
+            hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
         hosts[host] |= {"zookeeper_data_dir": str(config / "data"), "zookeeper_data_log_dir": str(config / "log")}
     (tmp_path / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hosts}}))
     tasks = [
@@ -204,6 +211,27 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
     assert set(said) == {host for host, case in TRANSITIONS.items() if case[3]}, output
     for host, text in said.items():
         assert TRANSITIONS[host][3] in text, text
+
+
+REPAIRED = {"whole": True, "problem": "", "leader": "zk1:2181", "members": []}
+"""What a repair has ended with."""
+
+
+def test_a_second_run_of_one_play_does_not_take_what_the_first_has_repaired_for_whole(tmp_path: Path) -> None:
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "module_defaults": {"zoo.deploy.zk_ensemble_info": {"hosts": "127.0.0.1:1", "wait_timeout": 0}},
+        "tasks": [
+            {"ansible.builtin.set_fact": {"_zookeeper_stale": False, "_zookeeper_answers_after_repair": REPAIRED}},
+            {"ansible.builtin.include_role": {"name": "zoo.deploy.zookeeper", "tasks_from": "rolling_restart"}},
+        ],
+    }
+    (tmp_path / "inventory.json").write_text('{"zookeeper": {"hosts": {"zk1": {"ansible_connection": "local"}}}}')
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(tmp_path / "play.yml", "-i", str(tmp_path / "inventory.json"))
+    assert done.returncode != 0, done.stdout
+    assert "the ensemble is not whole: 127.0.0.1:1: no answer: [Errno 111] Connection refused" in done.stdout
 
 
 @pytest.mark.parametrize("port", [2181, 0])
