@@ -584,7 +584,7 @@ def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the
 
 
 SHUT_DOWN = 0x8004587D
-"""The ioctl by which XFS behaves as after an error of its disk, XFS_IOC_GOINGDOWN."""
+"""XFS_IOC_GOINGDOWN."""
 
 
 @pytest.fixture
@@ -606,6 +606,12 @@ def on_xfs() -> Iterator[Callable[[Agent], None]]:
         yield mount
 
 
+def fail_disk(agent: Agent) -> None:
+    """Have the XFS of a base behave as after an error of its disk."""
+    with open_directory(agent.base) as disk:
+        fcntl.ioctl(disk, SHUT_DOWN, struct.pack("I", 2))
+
+
 def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of_one_that_has_failed(
     agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
 ) -> None:
@@ -617,8 +623,7 @@ def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of
     second = repository.commit({"index.html": "two\n"})
     generation = release()
     assert agent.start().wait_outcome(generation)["commitId"] == second
-    with open_directory(agent.base) as disk:
-        fcntl.ioctl(disk, SHUT_DOWN, struct.pack("I", 2))
+    fail_disk(agent)
     subprocess.run(["umount", "--lazy", str(agent.base)], check=True)
     assert agent.live() != second
     assert agent.process is not None
@@ -627,6 +632,33 @@ def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of
     assert agent.wait_outcome(generation)["state"] == "active"
     wait_for(lambda: "troubles" not in agent.status, "the trouble is over", 40)
     assert json.loads(agent.control("status", "--json").stdout)["running"] is True
+
+
+def test_what_failed_with_a_disk_is_tried_again_on_the_one_that_takes_its_place(
+    agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
+) -> None:
+    """The agent has not been able to note the failure, and it is none of the other disk's."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    on_xfs(agent)
+    agent.start().wait_outcome(release())
+    agent.end()
+    runs, go = agent.root / "runs", agent.root / "go"
+    script = f"touch {runs}; while [ ! -e {go} ]; do sleep 0.05; done; ls {agent.base}"
+    agent.config["hooks"] = {"before_activate": ["/bin/sh", "-c", script]}
+    agent.start()
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    wait_for(runs.exists, "the hook runs")
+    fail_disk(agent)
+    go.touch()
+    assert agent.wait_outcome(generation)["state"] == "failed"
+    assert agent.process is not None
+    subprocess.run(["umount", "--lazy", str(agent.base)], check=True)
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: agent.live() == second, "what is published is live there")
+    assert agent.wait_outcome(generation)["state"] == "active"
 
 
 def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it(

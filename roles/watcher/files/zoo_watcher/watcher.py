@@ -274,9 +274,10 @@ class Watcher:
         systemd.live_on()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
-        self.convergence.settle_journal()
         with self.troubles.noted():
             self._keep_lock()
+        # Now: what is owed to another base is dropped.
+        self.convergence.settle_journal()
         with self.troubles.noted():
             self._note_files()
         with self.troubles.noted():
@@ -298,6 +299,7 @@ class Watcher:
         if self._lock != before and not is_removed:
             # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
             # is live there.
+            self.convergence.journal.drop()
             self.convergence.look_again()
 
     def _note_files(self) -> None:
