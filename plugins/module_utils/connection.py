@@ -51,6 +51,11 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 """The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
 
 
+def environment_variable(option: str) -> str:
+    """The variable that counts for modules and plugins where a connection option is not given."""
+    return f"ZK_{option.upper()}"
+
+
 MOST = 1e9
 """The most seconds, and of anything else: a thread can't wait for much more."""
 MOST_TO_CONNECT = 1_000_000
