@@ -218,6 +218,20 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
     return {name: value for name, value in given.items() if value} if given["mechanism"] else None
 
 
+def kerberos_trouble(exc: BaseException) -> str:
+    """Why Kerberos's library has no ticket for a server, in one line; empty where something else went wrong.
+
+    kazoo takes that for a refusal where it does not end the connection's thread; the library is not asked for at all
+    where nobody uses it.
+    """
+    for error in (exc, exc.__cause__):
+        if error is not None and type(error).__module__ == "kerberos":
+            # Pairs of a text and a code, the most exact one last.
+            reason = error.args[-1] if error.args else error
+            return f"Kerberos: {reason[0] if isinstance(reason, tuple) else reason}"
+    return ""
+
+
 def check_tls_is_on(options: Mapping[str, Any]) -> None:
     """Raise a `ConnectError` where options say how to speak TLS, but `tls` is off: whoever names a CA expects TLS."""
     if options.get("tls"):

@@ -126,15 +126,28 @@ class Ensemble:
     @classmethod
     def with_sasl(cls, root: Path, users: dict[str, str]) -> Ensemble:
         """One server at which `users` (name to password) can log in by SASL, mechanism DIGEST-MD5."""
-        root.mkdir(parents=True, exist_ok=True)
         entries = "\n".join(f'  user_{name}="{password}"' for name, password in users.items())
-        login = root / "jaas.conf"
-        login.write_text(f"Server {{\n  org.apache.zookeeper.server.auth.DigestLoginModule required\n{entries};\n}};\n")
+        return cls._with_login(root, f"org.apache.zookeeper.server.auth.DigestLoginModule required\n{entries}")
+
+    @classmethod
+    def with_kerberos(cls, root: Path, principal: str, keytab: Path, krb5_conf: Path) -> Ensemble:
+        """One server at which principals of a realm can log in by SASL, mechanism GSSAPI; it is this principal."""
+        module = (
+            "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true useTicketCache=false"
+        )
+        login = f'{module}\n  keyTab="{keytab}"\n  principal="{principal}"'
+        return cls._with_login(root, login, f"-Djava.security.krb5.conf={krb5_conf}")
+
+    @classmethod
+    def _with_login(cls, root: Path, login: str, *jvm: str) -> Ensemble:
+        root.mkdir(parents=True, exist_ok=True)
+        jaas = root / "jaas.conf"
+        jaas.write_text(f"Server {{\n  {login};\n}};\n")
         return cls(
             root,
             size=1,
             extra=("authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",),
-            jvm=(f"-Djava.security.auth.login.config={login}",),
+            jvm=(f"-Djava.security.auth.login.config={jaas}", *jvm),
         )
 
     @staticmethod
