@@ -70,7 +70,23 @@ def test_it_checks_the_host_name_unless_told_otherwise(
     assert "not valid for '127.0.0.1'" in error_of(part, {"hosts": address, **combined}, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("scheme", ["digest", "sasl"])
+@pytest.fixture(scope="module")
+def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server at which `reader` can log in by SASL."""
+    with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"reader": "sesame"}) as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("scheme", LOGINS)
+@pytest.mark.parametrize("part", PARTS)
+def test_it_logs_in(
+    part: str, scheme: str, sasl_ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"hosts": sasl_ensemble.hosts, **LOGINS[scheme]}
+    assert error_of(part, options, tmp_path, monkeypatch) == ""
+
+
+@pytest.mark.parametrize("scheme", LOGINS)
 def test_a_login_from_the_environment_is_used(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ensemble.with_sasl(tmp_path / "zk", {"reader": "sesame"}) as servers, connected(servers.hosts) as zk:
         for name, value in {"hosts": servers.hosts, **LOGINS[scheme]}.items():
