@@ -29,6 +29,7 @@ from zoo_watcher.wire.records import (
 from zoo_watcher.wire.znode_names import has_control
 
 from .allowed_urls import check_beginning
+from .credentials import take_credentials
 from .document import read_document
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
@@ -189,6 +190,7 @@ class Config:
 
 
 def _config(reader: ObjectReader) -> Config:
+    take_credentials(reader)
     name = reader.text("name") or socket.gethostname()
     reader.checked("name", name, lambda value: check_node_name(value, "name"))
     app = reader.checked("app", reader.text("app", DEFAULT_APP), AppPaths)
