@@ -529,6 +529,13 @@ rollout:
       description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
       type: str
       returned: always
+    proving:
+      description:
+        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
+          further step is opened.
+      type: list
+      elements: str
+      returned: always
     says:
       description: What it waits for, or how it has ended, in a sentence.
       type: str
@@ -779,7 +786,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     read_plan,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import GATES, RolloutPaths
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Steered, command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import (
+    Proving,
+    Steered,
+    command,
+    command_in_time,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
@@ -1147,7 +1159,8 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
     """
-    published, paths, late = options["_published"], AppPaths(options["app"]), ""
+    published, paths = options["_published"], AppPaths(options["app"])
+    result = {name: published[name] for name in ("generation", "commit_id")}
     if options["_locked_out"]:
         wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
     if options["_command"]:
@@ -1158,17 +1171,26 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
                 **overtaken(client, paths, published["generation"]),
             )
         with contextlib.suppress(Locked):
-            # Another controller may have asked its gates too, or a person was quicker.
-            late = command(client, paths, now_published, wish(options)).decision.why.removeprefix(REFUSED)
+            note = carry_out(client, paths, now_published, options)
+            result.update({"_note": note} if note else {"_obeyed": True})
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
             f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
             **overtaken(client, paths, published["generation"]),
         )
-    result = {name: published[name] for name in ("generation", "commit_id")}
-    result.update({"_late": late} if late else {})
     return wait(client, options, result, published["agents"], time.monotonic())
+
+
+def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> str:
+    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`."""
+    try:
+        done = command_in_time(client, paths, published, wish(options), time.monotonic() + options["wait_timeout"])
+    except Proving as exc:
+        return str(exc).partition(": ")[2]
+    # Another controller may have asked its gates too, or a person was quicker.
+    late = done.decision.why.removeprefix(REFUSED)
+    return f"that comes too late: {late}" if late else ""
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:

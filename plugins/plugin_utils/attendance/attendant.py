@@ -43,6 +43,8 @@ class Attendant:
         silent: bool = False,
     ) -> None:
         self.answers: list[dict[str, Any]] = []
+        self.has_moved_it = False
+        """Whether the rollout has been moved by what gates have come to during the wait."""
         self._silent = silent
         self._lock: str | None = None
         self._app = app
@@ -71,12 +73,13 @@ class Attendant:
     def saw(self, result: dict[str, Any]) -> dict[str, Any]:
         """The module's result, to be waited on where gates are to be asked; tells of a change of phase, and of a lock.
 
-        It tells of an answer, too, that counts for nothing, because somebody was quicker. A wait that has failed has
+        It tells, too, why an answer counts for nothing, as where somebody was quicker. A wait that has failed has
         ended, as where another release is published: nobody asks for that rollout any more.
         """
-        lock, late = result.pop("_lock", None), result.pop("_late", None)
-        if late:
-            self._tell(f"that comes too late: {late}")
+        lock, note = result.pop("_lock", None), result.pop("_note", None)
+        self.has_moved_it = result.pop("_obeyed", False) or self.has_moved_it
+        if note:
+            self._tell(note)
         if lock and lock != self._lock:
             self._tell(f"{lock}; the gates are asked once it is unlocked")
         self._latest, self._lock = result, lock
@@ -110,11 +113,10 @@ class Attendant:
         """Ask the gates; what is to be done then: `passed` where they pass, with the state in the result only."""
         decided = self._ask(event_of(self._app, result))
         self.check_parent()
-        moves = result["rollout"]["moves"]
         if decided.decided_by is None:
-            return {"verb": passed, "by": "the gates" if passed == "pass" else "", "reason": "", "moves": moves}
+            return command_about(result, passed, "the gates" if passed == "pass" else "")
         gate = f"gate {decided.decided_by.name}"
-        return {"verb": VERBS[decided.outcome], "by": gate, "reason": str(decided.decided_by), "moves": moves}
+        return command_about(result, VERBS[decided.outcome], gate, str(decided.decided_by))
 
     def check_parent(self) -> None:
         """Raise an `AnsibleActionFail` where ansible-playbook has ended.
@@ -161,6 +163,11 @@ class Attendant:
             phase = (result.get("rollout") or {}).get("phase")
             result["failed"] = bool(result.get("failed")) or phase == HALTED
         return result
+
+
+def command_about(result: Mapping[str, Any], verb: str, by: str = "", reason: str = "") -> dict[str, Any]:
+    """A command that is about the state in the result only."""
+    return {"verb": verb, "by": by, "reason": reason, "moves": result["rollout"]["moves"]}
 
 
 def ask(gate: StepGate, event: Mapping[str, Any]) -> GateAnswer:

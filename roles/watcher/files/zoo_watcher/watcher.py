@@ -20,7 +20,7 @@ from .convergence import Convergence
 from .desired import Assignment, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
-from .host.base_lock import keep_lock, lock_base
+from .host.base_lock import keep_lock, lock_base, was_removed
 from .host.controls import Controls
 from .host.filesystem import make_directory
 from .host.layout import READABLE, Layout
@@ -274,9 +274,10 @@ class Watcher:
         systemd.live_on()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
-        self.convergence.settle_journal()
         with self.troubles.noted():
             self._keep_lock()
+        # Now: what is owed to another base is dropped.
+        self.convergence.settle_journal()
         with self.troubles.noted():
             self._note_files()
         with self.troubles.noted():
@@ -290,14 +291,15 @@ class Watcher:
 
     def _keep_lock(self) -> None:
         before = self._lock
-        has_name = os.fstat(before).st_nlink > 0
+        is_removed = was_removed(before)
         try:
             self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock != before and has_name:
-            # It was not removed, so the base is another one, as where a mount has come up over it: what was done, or is
-            # under way, is not what is live there.
+        if self._lock != before and not is_removed:
+            # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
+            # is live there.
+            self.convergence.journal.drop()
             self.convergence.look_again()
 
     def _note_files(self) -> None:

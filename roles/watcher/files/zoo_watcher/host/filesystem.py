@@ -303,10 +303,10 @@ def _identity(place: Path | int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def identify(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what is there; None where that can't be told."""
+def identify(place: Path | int) -> tuple[int, int] | None:
+    """Device and inode of what is there, or is open; None where that can't be told."""
     try:
-        return _identity(path)
+        return _identity(place)
     except OSError:
         return None
 

@@ -279,6 +279,11 @@ class KnownJournal:
         """Read it anew the next time."""
         self._read = None
 
+    def drop(self) -> None:
+        """Forget also what is owed: another base is there now."""
+        self._owed = None
+        self.forget()
+
     def read(self) -> ReleaseJournal:
         """What is remembered. Raises `OSError` where that can't be read now."""
         known = self._owed or self._read
@@ -316,9 +321,10 @@ class KnownJournal:
             self._lock.release()
 
     def _write_owed(self) -> OSError | None:
+        owed = self._owed
         try:
-            if self._owed:
-                self._owed.save(self._path)
+            if owed:
+                owed.save(self._path)
         except OSError as exc:
             return exc
         self.forget()
