@@ -166,7 +166,9 @@ class Config:
     def from_object(cls, document: Mapping[str, Any]) -> Config:
         """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
         mistakes: list[str] = []
-        config = _config(ObjectReader(document, "", mistakes))
+        reader = ObjectReader(document, "", mistakes)
+        take_credentials(reader)
+        config = _config(reader)
         if mistakes:
             raise ConfigError(mistakes)
         return config
@@ -190,7 +192,6 @@ class Config:
 
 
 def _config(reader: ObjectReader) -> Config:
-    take_credentials(reader)
     name = reader.text("name") or socket.gethostname()
     reader.checked("name", name, lambda value: check_node_name(value, "name"))
     app = reader.checked("app", reader.text("app", DEFAULT_APP), AppPaths)
