@@ -113,7 +113,7 @@ def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
     if options["tls_ca"]:
         context.load_verify_locations(options["tls_ca"])
     if options["tls_cert"]:
-        context.load_cert_chain(options["tls_cert"], options["tls_key"], options["tls_key_password"] or "")
+        context.load_cert_chain(options["tls_cert"], options["tls_key"] or None, options["tls_key_password"] or "")
     return context
 
 
