@@ -451,6 +451,11 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
+def describe_proving(names: Sequence[str]) -> str:
+    """Who proves the release once more, for a message."""
+    return f"{listed(names)} {'proves' if len(names) == 1 else 'prove'} the release once more, as after a boot"
+
+
 def by_commit(agents: Iterable[AgentStatus]) -> dict[str | None, list[str]]:
     """Who serves each commit, that of most agents first; None is for who serves none, or says nothing sensible."""
     served: dict[str | None, list[str]] = {}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
-from .fleet_outcome import listed
+from .fleet_outcome import describe_proving, listed
 from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
@@ -20,7 +20,15 @@ from .rollout_phases import GOING_ON, RUNNING
 from .rollout_records import RolloutRecord, begin, choose_stable, describe
 from .rollout_rules import decide
 from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
-from .rollouts import Rollout, gone_hosts, published_plan, read_rollouts, read_state, with_entries
+from .rollouts import (
+    Rollout,
+    gone_hosts,
+    proving_hosts,
+    published_plan,
+    read_rollouts,
+    read_state,
+    with_entries,
+)
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -49,13 +57,15 @@ def command(
     """Do with the rollout of what is published what a person asks.
 
     Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, or its next
-    step would be opened though proved hosts are gone, `Locked` where it would while somebody holds the lock. Unless it
-    `writes`, it only says what would come of it.
+    step would be opened though proved hosts are gone or prove it once more, `Locked` where it would while somebody
+    holds the lock. Unless it `writes`, it only says what would come of it.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
     looks = asked.verb in OPENING and not asked.force
-    gone = gone_hosts(client, paths, published.generation) if looks and published.generation else []
+    generation = published.generation if looks else None
+    gone = gone_hosts(client, paths, generation) if generation else []
+    proving = proving_hosts(client, paths, generation) if generation and asked.verb == "promote" else []
 
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
@@ -65,7 +75,8 @@ def command(
             return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
-        _check_gone(paths, rollout, decision, gone)
+        if decision.state.step != rollout.state.step:
+            _check_proved(paths, rollout, gone, proving)
         if writes:
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
@@ -85,22 +96,25 @@ def command(
         if writes:
             _complete(client, paths, after)
         before = with_entries(client, paths, before)
-    return Steered(before, replace(after, entries=before.entries), decision, lock)
+    return Steered(before, replace(after, entries=before.entries, proving=before.proving), decision, lock)
 
 
-def _check_gone(paths: AppPaths, rollout: Rollout, decision: Decision, gone: list[str]) -> None:
-    """Refuse to open a step where more hosts are `gone`, as when a soak is over, than the plan accepts failures.
+def _check_proved(paths: AppPaths, rollout: Rollout, gone: list[str], proving: list[str]) -> None:
+    """Refuse to open a step where more hosts are `gone`, or `proving`, than the plan accepts failures.
 
     Raises `ZooKeeperError`.
     """
-    state = rollout.state
-    opens = decision.state.step != state.step
-    if not gone or not opens or state.parsed_plan().accepts(state.failures + len(gone), state.fleet):
+    state, unproved = rollout.state, len(gone) + len(proving)
+    if not unproved or state.parsed_plan().accepts(state.failures + unproved, state.fleet):
         return
-    proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
-    said = f"{listed(gone)} {proved} not live any more: no further step is opened"
-    removal = "take who does not come back out of the roster (zk_fleet)"
-    advice = f"{removal}, roll it back, or promote it in spite of that (force)"
+    if gone:
+        proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
+        said = f"{listed(gone)} {proved} not live any more: no further step is opened"
+        removal = "take who does not come back out of the roster (zk_fleet)"
+        advice = f"{removal}, roll it back, or promote it in spite of that (force)"
+    else:
+        said = f"{describe_proving(proving)}: no further step is opened"
+        advice = "promote it after that, or in spite of that (force)"
     raise ZooKeeperError(f"{paths.rollout(rollout.generation)}: {said}; {advice}", rollout=rollout.to_object())
 
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -40,15 +41,22 @@ if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoNodeError
 
+PAUSE = 0.5
+"""Seconds between two looks at who proves a release once more."""
+
 
 @dataclass(frozen=True)
 class Rollout:
-    """A rollout as it was read: its state, the `version` of that, and what each host has come to in it, by name."""
+    """A rollout as it was read: its state, the `version` of that, and what each host has come to in it, by name.
+
+    `proving` are the hosts that have proved the release, and prove it once more.
+    """
 
     generation: int
     state: RolloutRecord
     version: int
     entries: Mapping[str, HostEntry]
+    proving: Sequence[str] = ()
 
     def to_object(self) -> dict[str, Any]:
         """What a module returns of it."""
@@ -68,6 +76,7 @@ class Rollout:
             "reason": self.state.reason,
             "from": self.state.stable and self.state.stable["commitId"],
             "plan": self.state.plan,
+            "proving": list(self.proving),
             "hosts": {name: _in_result(entry) for name, entry in sorted(self.entries.items())},
         }
 
@@ -106,7 +115,7 @@ def with_entries(client: KazooClient, paths: AppPaths, rollout: Rollout) -> Roll
         entries = {node.path.rpartition("/")[2]: HostEntry.from_node(node.data) for node in nodes}
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{root}: {exc}", path=root) from exc
-    return replace(rollout, entries=entries)
+    return replace(rollout, entries=entries, proving=proving_hosts(client, paths, rollout.generation))
 
 
 def gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
@@ -123,6 +132,25 @@ def _gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[s
     names = sorted(absent.intersection(roster_names(client, paths)))
     nodes = [node for node in map(checked, read_many(client, [f"{parent}/{name}" for name in names])) if node]
     return [node.path.rpartition("/")[2] for node in nodes if _is_proved(node.data)]
+
+
+def proving_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
+    """The hosts that have proved a generation in its rollout, and prove it once more, as after a boot.
+
+    None are where that can't be read.
+    """
+    parent = RolloutPaths(paths.rollout(generation)).proving
+    return unless_refused(lambda: names_below(client, parent), [])
+
+
+def proving_until(client: KazooClient, paths: AppPaths, generation: int, deadline: float) -> list[str]:
+    """As `proving_hosts`, once there are none, or at `deadline` of the monotonic clock. Raises `ZooKeeperError`."""
+    while True:
+        proving = proving_hosts(client, paths, generation)
+        left = deadline - time.monotonic()
+        if not proving or left <= 0:
+            return proving
+        time.sleep(min(left, PAUSE))
 
 
 def _is_proved(data: bytes) -> bool:

@@ -334,6 +334,13 @@ rollout:
       description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
       type: str
       returned: always
+    proving:
+      description:
+        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
+          further step is opened.
+      type: list
+      elements: str
+      returned: always
     says:
       description: What it waits for, or how it has ended, in a sentence.
       type: str

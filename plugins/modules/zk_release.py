@@ -529,6 +529,13 @@ rollout:
       description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
       type: str
       returned: always
+    proving:
+      description:
+        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
+          further step is opened.
+      type: list
+      elements: str
+      returned: always
     says:
       description: What it waits for, or how it has ended, in a sentence.
       type: str
@@ -732,7 +739,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     unless_refused,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences, describe_proving
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
@@ -786,6 +793,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     bad_commits,
     check_not_bad,
     describe_unknown,
+    proving_until,
     published_plan,
     read_policy,
     read_rollouts,
@@ -1147,7 +1155,7 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
     """
-    published, paths, late = options["_published"], AppPaths(options["app"]), ""
+    published, paths, note = options["_published"], AppPaths(options["app"]), ""
     if options["_locked_out"]:
         wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
     if options["_command"]:
@@ -1158,8 +1166,7 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
                 **overtaken(client, paths, published["generation"]),
             )
         with contextlib.suppress(Locked):
-            # Another controller may have asked its gates too, or a person was quicker.
-            late = command(client, paths, now_published, wish(options)).decision.why.removeprefix(REFUSED)
+            note = carry_out(client, paths, now_published, options)
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
@@ -1167,8 +1174,24 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
             **overtaken(client, paths, published["generation"]),
         )
     result = {name: published[name] for name in ("generation", "commit_id")}
-    result.update({"_late": late} if late else {})
+    result.update({"_note": note} if note else {})
     return wait(client, options, result, published["agents"], time.monotonic())
+
+
+def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> str:
+    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`.
+
+    No step is opened while a host that is proved proves the release once more.
+    """
+    given = wish(options)
+    if given.verb == "pass" and not given.force and published.generation:
+        deadline = time.monotonic() + options["wait_timeout"]
+        proving = proving_until(client, paths, published.generation, deadline)
+        if proving:
+            return f"{describe_proving(proving)}: no further step is opened meanwhile"
+    # Another controller may have asked its gates too, or a person was quicker.
+    late = command(client, paths, published, given).decision.why.removeprefix(REFUSED)
+    return f"that comes too late: {late}" if late else ""
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:

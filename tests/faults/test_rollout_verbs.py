@@ -7,6 +7,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import 
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import begin_writes
-from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout, read_state
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
 from faults.support.ledger import COMMANDS, Ledger
@@ -299,6 +300,44 @@ def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
     assert forced.decision.state.step == 1
     zk.delete(paths.roster_entry("web1"))
     assert command(zk, paths, published, Command(verb, "ann")).decision.state.step == 1
+
+
+def test_no_step_is_promoted_while_a_proved_host_proves_it_once_more_unless_forced(zk: KazooClient, app: str) -> None:
+    """The canary boots while the rollout waits for a person: only its checks can say whether the release bears that."""
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    proving = f"{RolloutPaths(paths.rollout(before.generation)).proving}/web1"
+    zk.create(proving, b"", ephemeral=True, makepath=True)
+    published = read_published(zk, paths)
+    with pytest.raises(ZooKeeperError, match="web1 proves the release once more, as after a boot: no further step"):
+        command(zk, paths, published, Command("promote", "ann"))
+    assert command(zk, paths, published, Command("pause", "ann"), writes=False)
+    forced = command(zk, paths, published, Command("promote", "ann", force=True), writes=False)
+    assert forced.decision.state.step == 1
+    zk.delete(proving)
+    assert command(zk, paths, published, Command("promote", "ann")).decision.state.step == 1
+
+
+def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: KazooClient, app: str) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    waits = replace(before.state, waits_for=GATES, plan={"steps": [{"hosts": 1, "gate": True}]})
+    zk.set(paths.rollout(before.generation), waits.to_node())
+    proving = f"{RolloutPaths(paths.rollout(before.generation)).proving}/web1"
+    zk.create(proving, b"", ephemeral=True, makepath=True)
+    published = read_published(zk, paths)
+    given = {"verb": "pass", "by": "the gates", "reason": "", "moves": waits.moves}
+    options = {"publisher": "ann", "force": False, "_command": given}
+    said = zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 0})
+    assert said == "web1 proves the release once more, as after a boot: no further step is opened meanwhile"
+    with ThreadPoolExecutor(1) as pool:
+        passed = pool.submit(zk_release.carry_out, zk, paths, published, {**options, "wait_timeout": 60})
+        zk.delete(proving)
+        assert passed.result(60) == ""
+    opened = read_state(zk, paths, before.generation)
+    assert opened
+    assert opened.state.step == 1
+    assert zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 60}).startswith("that comes too late")
 
 
 def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:

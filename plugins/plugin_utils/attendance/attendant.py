@@ -71,12 +71,12 @@ class Attendant:
     def saw(self, result: dict[str, Any]) -> dict[str, Any]:
         """The module's result, to be waited on where gates are to be asked; tells of a change of phase, and of a lock.
 
-        It tells of an answer, too, that counts for nothing, because somebody was quicker. A wait that has failed has
+        It tells, too, why an answer counts for nothing, as where somebody was quicker. A wait that has failed has
         ended, as where another release is published: nobody asks for that rollout any more.
         """
-        lock, late = result.pop("_lock", None), result.pop("_late", None)
-        if late:
-            self._tell(f"that comes too late: {late}")
+        lock, note = result.pop("_lock", None), result.pop("_note", None)
+        if note:
+            self._tell(note)
         if lock and lock != self._lock:
             self._tell(f"{lock}; the gates are asked once it is unlocked")
         self._latest, self._lock = result, lock

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import listed
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import describe_proving, listed
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
     DONE,
@@ -42,14 +42,14 @@ GOES_ON = "it goes on by itself; status.yml shows it, pause.yml or abort.yml sto
 
 
 def standing(rollout: Mapping[str, Any], now: datetime) -> str:
-    """Which step is open, and the phase; of a soak, what is left of it."""
+    """Which step is open, and the phase; of a soak, what is left of it, or for whom it waits."""
     phase, step = rollout["phase"], _step_of(rollout)
     number = f"step {rollout['step']} of {rollout['steps']}"
     where = f"{number} ({described(step)})" if step else number
     by = f" by {plain(rollout['by'])}" if rollout.get("by") else ""
     said = {
-        SOAKING: f"{where}  soaks{_left(rollout, step, now)}",
-        PAUSED: f"{where}  paused{by}",
+        SOAKING: f"{where}  soaks{_left(rollout, step, now)}{_waits_for(rollout)}",
+        PAUSED: f"{where}  paused{by}{_waits_for(rollout)}",
         HALTED: f"{where}  halted{by}",
         ROLLING_BACK: f"{where}  goes back",
         ROLLED_BACK: f"{where}  has gone back",
@@ -101,6 +101,12 @@ def _step_of(rollout: Mapping[str, Any]) -> RolloutStep | None:
     # Without a release on which hosts could wait, there are no steps.
     steps = plan.steps if len(plan.steps) == rollout["steps"] else plan.without_steps().steps
     return steps[rollout["step"] - 1] if rollout["step"] <= len(steps) else None
+
+
+def _waits_for(rollout: Mapping[str, Any]) -> str:
+    """Who has to prove the release once more before another step is opened."""
+    proving = rollout.get("proving")
+    return f", {plain(describe_proving(proving))}" if proving else ""
 
 
 def _left(rollout: Mapping[str, Any], step: RolloutStep | None, now: datetime) -> str:

@@ -38,6 +38,15 @@ def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any
         (rollout("soaking", since="2026-11-24T10:00:00+00:00"), "step 1 of 4 (1 server)  soaks for 60 s"),
         (rollout("soaking", since="2026-11-24T10:15:30"), "step 1 of 4 (1 server)  soaks for 60 s"),
         (rollout("soaking", since=""), "step 1 of 4 (1 server)  soaks for 60 s"),
+        (
+            rollout("soaking", proving=["web1"]),
+            "step 1 of 4 (1 server)  soaks, 48 s of 60 s left, web1 proves the release once more, as after a boot",
+        ),
+        (
+            rollout("paused", proving=["web1", "web2"]),
+            "step 1 of 4 (1 server)  paused, web1 and web2 prove the release once more, as after a boot",
+        ),
+        (rollout("done", proving=["web1"]), "done"),
         (rollout("paused"), "step 1 of 4 (1 server)  paused"),
         (rollout("paused", by="ann\x1b[2J"), "step 1 of 4 (1 server)  paused by ann\\x1b[2J"),
         (rollout("halted", by="ann"), "step 1 of 4 (1 server)  halted by ann"),
