@@ -107,9 +107,9 @@ class Connector:
             raise ConnectionDropped(f"no answer of a ZooKeeper server: one of {length} bytes")
         return bytes(self._kazoo_read(length, timeout))
 
-    def _invoke(self, timeout: float, request: Any, *xid: Any) -> Any:
+    def _invoke(self, timeout: float, request: Any, xid: Any = None) -> Any:
         """The answer to a request that belongs to connecting; the session is as before where it can't be a server's."""
-        answer = self._kazoo_invoke(timeout, request, *xid)
+        answer = self._kazoo_invoke(timeout, request, xid)
         if isinstance(request, Connect):
             version, granted = answer[0].protocol_version, answer[0].time_out / 1000
             if version != 0:
