@@ -121,9 +121,7 @@ class RolloutZnodes:
             fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
         state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
         for parent in (self._app.rollouts, self._app.bad_commits):
-            # Who may not create it need not, where it is there.
-            if not self._is_there(parent):
-                self._session.create(parent, b"")
+            self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))
 
     def check_published(self, stable: Release, desired: Release) -> None:
@@ -144,10 +142,6 @@ class RolloutZnodes:
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, "
                 "but no publisher has published it"
             )
-
-    def _is_there(self, path: str) -> bool:
-        with session_trouble(path):
-            return self._session.begin_read(path)() is not None
 
     def _size(self, parent: str) -> int:
         """How many children a znode has. Many hosts ask at once: they are not listed."""

@@ -299,6 +299,11 @@ class Session:
                 return str(self.ask(self.client.create_async, path, value, **options))
             except NodeExistsError:
                 return None
+            except NoAuthError:
+                # A server looks at the parent's ACL first: who may not create it need not, where it is there.
+                if self.ask(self.client.exists_async, path) is None:
+                    raise
+                return None
 
     def delete(self, path: str) -> None:
         """Delete a znode, where there is one. Raises `SessionTroubleError`."""
