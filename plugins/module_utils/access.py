@@ -188,15 +188,21 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
-def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterable[str]]) -> bool:
-    """Whether a connection with these options has an identity that an ACL can name.
+def has_credentials(options: Mapping[str, Any]) -> bool:
+    """Whether a connection with these options may have an identity that an ACL can name.
 
-    A certificate may have gone to a proxy: then the server, which is asked for the `identities`, does not know it.
+    A certificate may have gone to a proxy: then the server does not know it.
     """
+    return bool(
+        options.get("digest_username") or options.get("sasl_mechanism") or (options.get("tls") and options.get("tls_cert"))
+    )
+
+
+def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterable[str]]) -> bool:
+    """Whether a connection with credentials has such an identity; the server is asked for them of a certificate."""
     if options.get("digest_username") or options.get("sasl_mechanism"):
         return True
-    has_certificate = bool(options.get("tls") and options.get("tls_cert"))
-    return has_certificate and any(who.startswith("x509 ") for who in identities())
+    return any(who.startswith("x509 ") for who in identities())
 
 
 class Rule(NamedTuple):

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .access import Rule, choose_rule, closed, is_authenticated
+from .access import Rule, choose_rule, closed, has_credentials, is_authenticated
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -51,7 +51,7 @@ def warning(rule: Rule) -> str | None:
 
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
-    if not is_authenticated(options, lambda: identities(client)):
+    if not has_credentials(options):
         return Rule(app)
     record = root = None
     with translated(app.access):
@@ -60,8 +60,11 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
             record = client.get(app.access)[0]
         with contextlib.suppress(NoNodeError):
             root = _acl(client, app.root)
+    # Asked only where nothing else tells: a server before 3.7 hangs up, and may not answer in time. Below a znode that is
+    # closed, nobody creates anything whom no ACL names.
+    authenticated = root is not None or is_authenticated(options, lambda: identities(client))
     try:
-        return choose_rule(app, record, root, authenticated=True)
+        return choose_rule(app, record, root, authenticated=authenticated)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
 

@@ -26,6 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     Principal,
     choose_rule,
     closed,
+    has_credentials,
     is_authenticated,
     merged,
 )
@@ -224,18 +225,20 @@ def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as
 @pytest.mark.parametrize(
     ("options", "known", "expected"),
     [
-        ({}, [], False),
-        ({"digest_username": "ann"}, [], True),
-        ({"sasl_mechanism": "GSSAPI"}, [], True),
-        ({"tls": True, "tls_cert": "/c.pem"}, ["x509 CN=ann"], True),
-        ({"tls": True, "tls_cert": "/c.pem"}, ["ip 127.0.0.1"], False),
-        ({"tls": True, "tls_cert": "/c.pem"}, [], False),
+        ({}, [], (False, False)),
+        ({"tls": True, "tls_ca": "/ca.pem"}, [], (False, False)),
+        ({"tls_cert": "/c.pem"}, [], (False, False)),
+        ({"digest_username": "ann"}, [], (True, True)),
+        ({"sasl_mechanism": "GSSAPI"}, [], (True, True)),
+        ({"tls": True, "tls_cert": "/c.pem"}, ["x509 CN=ann"], (True, True)),
+        ({"tls": True, "tls_cert": "/c.pem"}, ["ip 127.0.0.1"], (True, False)),
+        ({"tls": True, "tls_cert": "/c.pem"}, [], (True, False)),
     ],
 )
 def test_a_connection_is_authenticated_where_an_acl_can_name_it(
-    options: dict[str, Any], known: list[str], expected: bool
+    options: dict[str, Any], known: list[str], expected: tuple[bool, bool]
 ) -> None:
-    assert is_authenticated(options, lambda: known) == expected
+    assert (has_credentials(options), is_authenticated(options, lambda: known)) == expected
 
 
 def test_two_acls_that_allow_the_same_are_the_same() -> None:

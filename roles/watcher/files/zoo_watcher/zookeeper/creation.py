@@ -11,10 +11,9 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, is_authenticated
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials
 from zoo_watcher.wire.records import InvalidRecord
 
-from .identity import identities
 from .session import Session, session_trouble
 
 
@@ -32,6 +31,7 @@ class Creation:
         """The number of the connection for which it was asked last."""
         self._rule: Rule | None = None
         self._has_root = False
+        self._may_create_root = False
         session.acl_of = self._acl_of
 
     @property
@@ -60,7 +60,8 @@ class Creation:
 
     def _read(self) -> Rule:
         app = self._config.app
-        if not is_authenticated(vars(self._config.connection), lambda: identities(self._session.client)):
+        self._may_create_root = not has_credentials(vars(self._config.connection))
+        if self._may_create_root:
             self._has_root = True
             return Rule(app)
         try:
@@ -97,4 +98,7 @@ class Creation:
             raise SessionTroubleError(f"{path} not created: who may have it is not known yet")
         if not self._has_root and f"{path}/".startswith(f"{root}/"):
             raise SessionTroubleError(f"{path} not created: {root} is not there yet; a publisher makes it")
+        if path == root and not self._may_create_root:
+            # It was there when that was looked for.
+            raise SessionTroubleError(f"{path} not created: a publisher makes it")
         return self._rule.acl(path, ephemeral=ephemeral)

@@ -1,0 +1,123 @@
+"""Which ACL an agent's own znodes get, and what it does not create at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.exceptions import NoAuthError, NoNodeError
+from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
+
+from zoo_watcher.config.config import Config, Connection
+from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.wire.records import AppPaths
+from zoo_watcher.zookeeper.creation import Creation
+from zoo_watcher.zookeeper.session import Znode
+
+APP = AppPaths("/app/shop")
+CERTIFICATE = {"tls": True, "tls_cert": "/etc/agent.pem"}
+ROLES = {
+    "publishers": [{"scheme": "x509", "id": "CN=publisher"}],
+    "agents": [{"scheme": "x509", "id": "CN=agent"}],
+}
+PUBLISHERS_ONLY = [ACL(31, Id("x509", "CN=publisher"))]
+
+
+class Session:
+    """A session that answers from `record` and `root`: the record of access, and the ACL of the application's znode."""
+
+    def __init__(self, record: Any = None, root: Any = None) -> None:
+        self.record, self.root = record, root
+        self.connections = 1
+        self.has_roles = False
+        self.asked: list[str] = []
+        self.acl_of: Callable[[str, bool], Any] = lambda _path, _ephemeral: None
+
+    @property
+    def client(self) -> Session:
+        return self
+
+    def wake(self) -> None:
+        """There is no loop here."""
+
+    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        self.asked.append(request.__name__)
+        return request(*arguments, **options)
+
+    def read(self, path: str, _watch: Any) -> Znode | None:
+        assert path == APP.access
+        if isinstance(self.record, Exception):
+            raise self.record
+        return None if self.record is None else Znode(json.dumps(self.record).encode(), None)
+
+    def get_acls_async(self, _path: str) -> Any:
+        if self.root is None:
+            raise NoNodeError
+        if isinstance(self.root, Exception):
+            raise self.root
+        return self.root, None
+
+    def exists_async(self, _path: str, watch: Any = None) -> Any:
+        assert watch is not None
+        return None if self.root is None else object()
+
+
+def refreshed(session: Session, **connection: Any) -> Creation:
+    config = Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP)
+    creation = Creation(config, session)  # type: ignore[arg-type]
+    creation.refresh()
+    return creation
+
+
+@pytest.mark.parametrize("root", [OPEN_ACL_UNSAFE, PUBLISHERS_ONLY])
+def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server(root: Any) -> None:
+    session = Session(ROLES, root)
+    creation = refreshed(session, **CERTIFICATE)
+    acl = session.acl_of(APP.agent("web1"), True)
+    assert {who.scheme for _perms, who in acl} == {"x509"}
+    assert (creation.is_open, session.has_roles) == (False, True)
+    # A server before 3.7 would hang up at a question who this is, again and again.
+    assert session.asked == ["get_acls_async"]
+
+
+@pytest.mark.parametrize(
+    ("root", "is_open"), [(OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)]
+)
+def test_without_roles_it_is_as_open_as_the_application(root: Any, is_open: bool) -> None:
+    session = Session(NoAuthError(), root)
+    creation = refreshed(session, **CERTIFICATE)
+    assert (creation.is_open, session.has_roles) == (is_open, False)
+    assert (session.acl_of(APP.agent("web1"), True) is None) == is_open
+
+
+@pytest.mark.parametrize("credentials", [CERTIFICATE, {"digest_username": "agent", "digest_password": "word"}])
+def test_an_agent_with_credentials_creates_no_application(credentials: dict[str, Any]) -> None:
+    session = Session()
+    creation = refreshed(session, **credentials)
+    with pytest.raises(SessionTroubleError, match="/app/shop is not there yet; a publisher makes it"):
+        session.acl_of(APP.agent("web1"), True)
+    session.root = OPEN_ACL_UNSAFE
+    creation.mark_stale()
+    creation.refresh()
+    assert session.acl_of(APP.agent("web1"), True) is None
+    # Deleted since: what is to be created below it would have it made again.
+    with pytest.raises(SessionTroubleError, match="/app/shop not created: a publisher makes it"):
+        session.acl_of(APP.root, False)
+
+
+def test_an_agent_without_credentials_asks_nothing_and_leaves_everything_open() -> None:
+    session = Session(ROLES, PUBLISHERS_ONLY)
+    assert refreshed(session).is_open
+    assert session.acl_of(APP.root, False) is None
+    assert session.asked == []
+
+
+def test_nothing_is_created_before_it_is_known_for_whom() -> None:
+    session = Session({"publishers": "everybody"}, PUBLISHERS_ONLY)
+    with pytest.raises(SessionTroubleError, match="/app/shop/access: publishers: expected a list"):
+        refreshed(session, **CERTIFICATE)
+    with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+        session.acl_of(APP.agent("web1"), True)
