@@ -23,21 +23,24 @@ if KAZOO_IMPORT_ERROR is None:
 def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
-    Without a record it is `acl`, where that is given. Raises `ZooKeeperError`.
+    Without a record it is `acl`, where that is given. In a block inside the block that one's rule counts: it is newer.
+    Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
     if acl is not None and rule.access is None:
         rule = rule._replace(fixed=acl)
-    ask = client._call
+    outer = client._call
+    ask = getattr(outer, "ask", outer)
 
     def call(request: Any, answer: Any) -> Any:
         return ask(closed(request, client.chroot, lambda path, ephemeral: rule.acl(path, ephemeral=ephemeral)), answer)
 
+    call.ask = ask  # type: ignore[attr-defined]
     client._call = call
     try:
         yield rule
     finally:
-        client._call = ask
+        client._call = outer
 
 
 def warning(rule: Rule) -> str | None:

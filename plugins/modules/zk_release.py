@@ -1043,8 +1043,15 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:
-        result["generation"] = publish(client, paths, release, published, guard_of(lock))
+        # By now the application may have been closed: a lock, or a git server, may have been waited for.
+        with kept_closed(client, paths, options, given_acl(options)):
+            result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def given_acl(options: dict[str, Any]) -> Any:
+    """The ACL that the options give to what is created. Raises `ZooKeeperError`."""
+    return None if options["acl"] is None else read_acl(options["acl"], options, options["app"])
 
 
 def foreseen(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -1251,8 +1258,7 @@ def main() -> None:
     try:
         check_amounts(options, "lock_timeout")
         patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
-        acl = None if options["acl"] is None else read_acl(options["acl"], options, options["app"])
-        app = AppPaths(options["app"])
+        acl, app = given_acl(options), AppPaths(options["app"])
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait

@@ -1,0 +1,92 @@
+"""By which rule a publisher's connection creates something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kazoo.exceptions import NoAuthError, NoNodeError
+from kazoo.protocol.serialization import Create
+from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
+
+from ansible_collections.zoo.deploy.plugins.module_utils import access_rule
+from ansible_collections.zoo.deploy.plugins.module_utils.access import CREATOR, AccessRecord, Principal
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+
+APP = AppPaths("/app/shop")
+CERTIFICATE = {"tls": True, "tls_cert": "/etc/publisher.pem"}
+ACCESS = AccessRecord((Principal("x509", "CN=publisher"),), (Principal("x509", "CN=agent"),))
+CLOSED = [ACL(31, Id("x509", "CN=publisher"))]
+
+
+class Client:
+    """A connection that answers from the record of access and the ACL of the application's znode, if there is one."""
+
+    chroot = ""
+
+    def __init__(self, record: bytes | None, root: Any) -> None:
+        self.record, self.root = record, root
+        self.sent: list[Any] = []
+
+    def sync(self, _path: str) -> None: ...
+
+    def get(self, _path: str) -> tuple[bytes, None]:
+        if self.record is None:
+            raise NoNodeError
+        return self.record, None
+
+    def get_acls(self, _path: str) -> tuple[Any, None]:
+        if self.root is None:
+            raise NoNodeError
+        if isinstance(self.root, Exception):
+            raise self.root
+        return self.root, None
+
+    def _call(self, request: Any, _answer: Any) -> None:
+        self.sent.append(request)
+
+    def create(self, path: str) -> Any:
+        self._call(Create(path, b"", OPEN_ACL_UNSAFE, 0), None)
+        return self.sent[-1].acl
+
+
+@pytest.mark.parametrize(
+    ("record", "root", "expected"),
+    [
+        (ACCESS.to_node(), CLOSED, ACCESS.acl(APP, APP.config)),
+        (ACCESS.to_node(), OPEN_ACL_UNSAFE, ACCESS.acl(APP, APP.config)),
+        (None, CLOSED, CREATOR),
+        (None, NoAuthError(), CREATOR),
+        (None, OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE),
+    ],
+)
+def test_a_certificate_is_not_asked_about_where_the_application_tells(
+    monkeypatch: pytest.MonkeyPatch, record: bytes | None, root: Any, expected: Any
+) -> None:
+    monkeypatch.setattr(access_rule, "identities", lambda _client: pytest.fail("a server may hang up at that"))
+    client = Client(record, root)
+    with kept_closed(client, APP, CERTIFICATE):
+        assert client.create(APP.config) == expected
+
+
+@pytest.mark.parametrize(("known", "expected"), [(["x509 CN=publisher"], CREATOR), ([], OPEN_ACL_UNSAFE)])
+def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_certificate(
+    monkeypatch: pytest.MonkeyPatch, known: list[str], expected: Any
+) -> None:
+    monkeypatch.setattr(access_rule, "identities", lambda _client: known)
+    client = Client(None, None)
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(APP.root) == expected
+    assert (warning(rule) is None) == (expected == CREATOR)
+
+
+def test_what_was_closed_meanwhile_counts_for_what_is_created_then() -> None:
+    client = Client(None, OPEN_ACL_UNSAFE)
+    with kept_closed(client, APP, CERTIFICATE):
+        client.record = ACCESS.to_node()
+        assert client.create(APP.config) == OPEN_ACL_UNSAFE
+        with kept_closed(client, APP, CERTIFICATE):
+            assert client.create(APP.config) == ACCESS.acl(APP, APP.config)
+        assert client.create(APP.config) == OPEN_ACL_UNSAFE
+    assert client.create(APP.config) == OPEN_ACL_UNSAFE
