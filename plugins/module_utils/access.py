@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple
 
-from .records import AppPaths, InvalidRecord, check_path, parse_object, quote
+from .records import OWN, AppPaths, InvalidRecord, check_path, parse_object, quote
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 ALL = READ | WRITE | CREATE | DELETE | ADMIN
@@ -102,6 +102,13 @@ class AccessRecord:
                 f"{MOST_BYTES}: let hosts share one"
             )
 
+    def check_places(self, app: AppPaths) -> None:
+        """Raise `InvalidRecord` for a tree whose rights would count for what is the application's own."""
+        for name in PLACES:
+            for path in getattr(self, name):
+                if _is_within(app.root, path) or any(_is_within(path, f"{app.root}/{own}") for own in OWN):
+                    raise InvalidRecord(f"{name}: {path} is the application's own znode, or one above it; name another")
+
     @property
     def all_agents(self) -> tuple[Principal, ...]:
         """Every agent's identity."""
@@ -117,7 +124,7 @@ class AccessRecord:
     def acl(self, app: AppPaths, path: str, *, ephemeral: bool = False, host: str | None = None) -> Acl:
         """The ACL of a znode: of one of the application's, of a registration (`ephemeral`), or of what is above those.
 
-        `host` is the name of the agent that an ephemeral, or an entry of the roster, belongs to.
+        `host` is the name of the agent that an ephemeral belongs to.
         """
         if self.state == OPEN:
             return ANYBODY
@@ -127,7 +134,9 @@ class AccessRecord:
         perms = dict.fromkeys(self.readers if readers else (), READ)
         for who in self.all_agents:
             perms[who] = perms.get(who, 0) | agents
-        if ephemeral or path.startswith(f"{app.roster}/"):
+        is_entry = path.startswith(f"{app.roster}/")
+        if ephemeral or is_entry:
+            host = path.rpartition("/")[2] if is_entry else host
             for who in self.hosts.get(host or "") or self.agents:
                 perms[who] = ALL
         perms.update(dict.fromkeys(self.publishers, ALL))
@@ -194,7 +203,9 @@ def has_credentials(options: Mapping[str, Any]) -> bool:
     A certificate may have gone to a proxy: then the server does not know it.
     """
     return bool(
-        options.get("digest_username") or options.get("sasl_mechanism") or (options.get("tls") and options.get("tls_cert"))
+        options.get("digest_username")
+        or options.get("sasl_mechanism")
+        or (options.get("tls") and options.get("tls_cert"))
     )
 
 

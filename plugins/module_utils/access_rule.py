@@ -63,8 +63,8 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
             record = client.get(app.access)[0]
         with contextlib.suppress(NoNodeError):
             root = _acl(client, app.root)
-    # Asked only where nothing else tells: a server before 3.7 hangs up, and may not answer in time. Below a znode that is
-    # closed, nobody creates anything whom no ACL names.
+    # Asked only where nothing else tells: a server before 3.7 hangs up, and another may not answer in time.
+    # Below a znode that is closed, nobody creates anything whom no ACL names.
     authenticated = root is not None or is_authenticated(options, lambda: identities(client))
     try:
         return choose_rule(app, record, root, authenticated=authenticated)

@@ -11,20 +11,22 @@ It may be cut off anywhere: the next run goes on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .access import OPEN, SECURED, AccessRecord, Acl, Principal, merged
+from .access import ALL, OPEN, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
 from .znode_names import ancestors, child
+from .znode_values import own_ids
 from .zookeeper import READ_TIMEOUT
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
-    from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+    from kazoo.exceptions import BadVersionError, NoAuthError, NodeExistsError, NoNodeError
 
 AT_ONCE = 500
 """How many znodes are asked for at once."""
@@ -51,7 +53,7 @@ class AclChange(NamedTuple):
 def directories(app: AppPaths, access: AccessRecord) -> list[str]:
     """What is there from the start, so that nobody else makes it: parents first."""
     own = [app.root, app.agents, app.roster, app.history, app.rollouts, app.bad_commits]
-    return [path for root in (*own, *access.registries) for path in [*ancestors(root)[1:], root]]
+    return [path for root in (*own, *access.registries, *access.values) for path in [*ancestors(root)[1:], root]]
 
 
 def trees(app: AppPaths, access: AccessRecord) -> list[str]:
@@ -61,11 +63,16 @@ def trees(app: AppPaths, access: AccessRecord) -> list[str]:
 
 
 def read_access(client: KazooClient, app: AppPaths) -> tuple[AccessRecord | None, int]:
-    """The record of access, None where there is none, and its version. Raises `ZooKeeperError`."""
+    """The record of access, None where there is none, and its version. Raises `ZooKeeperError`.
+
+    One that anybody may write says nothing: somebody has left it there while the application was open.
+    """
     with translated(app.access):
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
+            if is_open(client.get_acls(app.access)[0]):
+                return None, stat.version
         except NoNodeError:
             return None, -1
     try:
@@ -74,14 +81,40 @@ def read_access(client: KazooClient, app: AppPaths) -> tuple[AccessRecord | None
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
 
 
-def check_is_publisher(client: KazooClient, access: AccessRecord) -> None:
-    """Raise a `ZooKeeperError` where who secures an application could not undo that."""
-    own = identities(client)
-    known = {f"{who.scheme} {user_of(who)}" for who in access.publishers}
+def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mapping[str, Any]) -> None:
+    """Raise a `ZooKeeperError` where who secures an application could not undo that. `options` are the connection's."""
+    own, hashed = identities(client), own_ids(options)
+    # The server tells no hash: the user of a publisher may have another password.
+    exact = [who for who in access.publishers if not hashed or who.scheme != "digest" or who in hashed]
+    known = {f"{who.scheme} {user_of(who)}" for who in exact}
     if own and not known.intersection(own) and not any(who.startswith("super") for who in own):
         raise ZooKeeperError(
-            f"publishers: none of them is this connection, which to the server is {', '.join(own)}: it could change "
-            "nothing afterwards; connect as a publisher"
+            f"publishers: none of them is this connection, which to the server is {', '.join(own)}"
+            f"{', with another password' if len(exact) < len(access.publishers) else ''}: it could change nothing "
+            "afterwards; connect as a publisher"
+        )
+
+
+def prove_publisher(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
+    """Have the server show that it takes this connection for a publisher, before anything is closed.
+
+    An id may be written in a way that never matches, as with the hash of another algorithm. Raises `ZooKeeperError`.
+    """
+    with translated(app.root):
+        above = [app.root, *reversed(ancestors(app.root))]
+        parent = next((path for path in above if client.exists(path)), "/")
+        probe = child(parent, f"access-{uuid.uuid4().hex}")
+        transaction = client.transaction()
+        transaction.create(probe, acl=[Grant(ALL, who) for who in access.publishers])
+        transaction.set_data(probe, b"")
+        transaction.delete(probe)
+        results = transaction.commit()
+    # What else it is refused for is told by what is really to be done.
+    if isinstance(results[1], NoAuthError):
+        raise ZooKeeperError(
+            "publishers: the server takes this connection for none of them, so it could change nothing afterwards; "
+            "where servers hash digest users by another algorithm than SHA-1, give user:hash",
+            path=app.root,
         )
 
 
@@ -97,8 +130,7 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> li
     kept = {app.access} if access.state == OPEN else set()  # its hashes are for nobody else, to the end
 
     def wanted(one: Seen) -> Acl:
-        host = last_name(one.path) if one.path.startswith(f"{app.roster}/") else names.get(one.owner)
-        return access.acl(app, one.path, ephemeral=bool(one.owner), host=host)
+        return access.acl(app, one.path, ephemeral=bool(one.owner), host=names.get(one.owner))
 
     changes = (AclChange(one, wanted(one)) for one in seen if one.path not in kept)
     return [change for change in changes if change.seen.acl != merged(change.acl)]
@@ -137,6 +169,8 @@ def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, versi
             if version < 0:
                 client.create(app.access, access.to_node(), acl=list(acls.acl(app, app.access)))
             else:
+                # From then on nobody else writes it, and what was written before is told by the version.
+                client.set_acls(app.access, list(acls.acl(app, app.access)))
                 client.set(app.access, access.to_node(), version)
         except (NodeExistsError, BadVersionError, NoNodeError) as exc:
             raise Overtaken(f"{app.access}: changed meanwhile; run it again") from exc

@@ -64,7 +64,9 @@ options:
         choices: [digest, sasl, x509, auth]
         required: true
       id:
-        description: Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without.
+        description:
+          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without.
+          - For V(x509) the subject as C(openssl x509 -noout -subject -nameopt RFC2253) prints it, to the letter.
         type: str
       password:
         description:
@@ -203,6 +205,7 @@ changed_acls:
   type: int
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -220,6 +223,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     check_is_publisher,
     delete_record,
     find_changes,
+    prove_publisher,
     read_access,
     settle,
     user_of,
@@ -232,9 +236,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     AppPaths,
     InvalidRecord,
     check_node_name,
+    quote,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import acl_id, acl_in_diff
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+
+NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
+"""What is never in the subject of a certificate as the server compares it."""
 
 
 def identity_spec(*more: str) -> dict[str, Any]:
@@ -266,7 +274,7 @@ def argument_spec() -> dict[str, Any]:
 def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRecord:
     """What the roles are to be. Raises `InvalidRecord`, `ZooKeeperError`."""
     changes: dict[str, Any] = {
-        role: tuple(dict.fromkeys(Principal(*acl_id(entry, options, role)) for entry in options[role]))
+        role: tuple(dict.fromkeys(identity_of(entry, options, role) for entry in options[role]))
         for role in ROLES
         if options[role] is not None
     }
@@ -274,7 +282,10 @@ def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRec
     if options["host_agents"] is not None:
         changes["hosts"] = hosts_of(options)
     # Read as everybody else will read it.
-    return AccessRecord.from_node(replace(before, **changes, state=options["state"]).to_node())
+    access = AccessRecord.from_node(replace(before, **changes, state=options["state"]).to_node())
+    if access.state == SECURED:
+        access.check_places(AppPaths(options["app"]))
+    return access
 
 
 def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
@@ -282,8 +293,19 @@ def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
     hosts: dict[str, tuple[Principal, ...]] = {}
     for entry in options["host_agents"]:
         name = check_node_name(entry["name"], "host_agents")
-        hosts[name] = (*hosts.get(name, ()), Principal(*acl_id(entry, options, "host_agents")))
+        hosts[name] = (*hosts.get(name, ()), identity_of(entry, options, "host_agents"))
     return hosts
+
+
+def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> Principal:
+    """Who an entry of a role names. Raises `InvalidRecord`, `ZooKeeperError`."""
+    who = Principal(*acl_id(entry, options, where))
+    if who.scheme == "x509" and NO_RFC_2253.search(who.id):
+        raise InvalidRecord(
+            f"{where}: expected the subject of a certificate as openssl x509 -noout -subject -nameopt RFC2253 prints "
+            f"it, with no spaces between its parts, got {quote(who.id)}; the server would take nobody for that"
+        )
+    return who
 
 
 def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -292,12 +314,14 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     before, version = read_access(client, app)
     wanted = wanted_access(options, before or AccessRecord())
     if wanted.state == SECURED:
-        check_is_publisher(client, wanted)
+        check_is_publisher(client, wanted, options)
     is_opened = wanted.state == OPEN
     changes = find_changes(client, app, wanted)
-    changed = bool(changes) or (before is not None if is_opened else before != wanted)
+    changed = bool(changes) or (version >= 0 if is_opened else before != wanted)
     if changed and not check:
         if before != wanted:
+            if not is_opened:
+                prove_publisher(client, app, wanted)
             write_record(client, app, wanted, version)
         changes = settle(client, app, wanted)
         if is_opened:

@@ -286,6 +286,31 @@ def test_who_would_lock_itself_out_is_refused(login: Login, paths: AppPaths) -> 
         set_access(login(""), paths, **ROLES)
 
 
+def test_who_names_a_publisher_whom_the_server_never_matches_closes_nothing(
+    zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    wrong = [{"scheme": "digest", "id": "publisher:bm8gaGFzaCBvZiBpdA==", "password": None}]
+    for root in (paths, AppPaths(f"{paths.root}-new")):
+        with pytest.raises(ZooKeeperError, match="the server takes this connection for none of them"):
+            set_access(login("publisher"), root, **{**ROLES, "publishers": wrong})
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    assert zk.exists(paths.access) is zk.exists(f"{paths.root}-new") is None
+    assert set(zk.get_children(paths.root)) == {path.split("/")[3] for path in tree if path.startswith(paths.root)}
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_a_stranger_has_recorded_while_it_was_open_gives_nobody_a_role(
+    zk: KazooClient, login: Login, paths: AppPaths
+) -> None:
+    stranger = make_ids("reader")[0].id
+    left = AccessRecord((stranger,), (stranger,), (stranger,), {"web9": (stranger,)})
+    zk.create(paths.access, left.to_node())
+    publisher = login("publisher")
+    result = set_access(publisher, paths, **{**ROLES, "readers": None})
+    assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
+    assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+
+
 def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
     publisher = login("publisher")
     set_access(publisher, paths, **ROLES)

@@ -24,6 +24,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     AccessRecord,
     Grant,
     Principal,
+    Rule,
     choose_rule,
     closed,
     has_credentials,
@@ -112,6 +113,12 @@ def test_what_is_of_one_host_is_its_own(path: str, ephemeral: bool) -> None:
     assert rights(path, OTHER_AGENT, PER_HOST, ephemeral=ephemeral, host="web1") == READ
     # Who shares an identity with all others shares that too.
     assert rights(path, AGENT, ACCESS, ephemeral=ephemeral, host="web1") == ALL
+
+
+def test_the_entry_of_a_host_that_a_publisher_expects_is_the_hosts_own() -> None:
+    entry = Rule(APP, access=PER_HOST).acl(APP.roster_entry("web1"), ephemeral=False)
+    assert entry is not None
+    assert {who: perms for perms, who in entry} == {PUBLISHER: ALL, AGENT: ALL, OTHER_AGENT: READ, READER: READ}
 
 
 def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted() -> None:

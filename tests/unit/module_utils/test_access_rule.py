@@ -29,14 +29,14 @@ class Client:
         self.record, self.root = record, root
         self.sent: list[Any] = []
 
-    def sync(self, _path: str) -> None: ...
+    def sync(self, _path: str) -> None: ...  # noqa: D102
 
-    def get(self, _path: str) -> tuple[bytes, None]:
+    def get(self, _path: str) -> tuple[bytes, None]:  # noqa: D102
         if self.record is None:
             raise NoNodeError
         return self.record, None
 
-    def get_acls(self, _path: str) -> tuple[Any, None]:
+    def get_acls(self, _path: str) -> tuple[Any, None]:  # noqa: D102
         if self.root is None:
             raise NoNodeError
         if isinstance(self.root, Exception):
@@ -46,7 +46,7 @@ class Client:
     def _call(self, request: Any, _answer: Any) -> None:
         self.sent.append(request)
 
-    def create(self, path: str) -> Any:
+    def create(self, path: str) -> Any:  # noqa: D102
         self._call(Create(path, b"", OPEN_ACL_UNSAFE, 0), None)
         return self.sent[-1].acl
 

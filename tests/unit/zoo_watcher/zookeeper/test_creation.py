@@ -37,30 +37,30 @@ class Session:
         self.acl_of: Callable[[str, bool], Any] = lambda _path, _ephemeral: None
 
     @property
-    def client(self) -> Session:
+    def client(self) -> Session:  # noqa: D102
         return self
 
     def wake(self) -> None:
         """There is no loop here."""
 
-    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:  # noqa: D102
         self.asked.append(request.__name__)
         return request(*arguments, **options)
 
-    def read(self, path: str, _watch: Any) -> Znode | None:
+    def read(self, path: str, _watch: Any) -> Znode | None:  # noqa: D102
         assert path == APP.access
         if isinstance(self.record, Exception):
             raise self.record
         return None if self.record is None else Znode(json.dumps(self.record).encode(), None)
 
-    def get_acls_async(self, _path: str) -> Any:
+    def get_acls_async(self, _path: str) -> Any:  # noqa: D102
         if self.root is None:
             raise NoNodeError
         if isinstance(self.root, Exception):
             raise self.root
         return self.root, None
 
-    def exists_async(self, _path: str, watch: Any = None) -> Any:
+    def exists_async(self, _path: str, watch: Any = None) -> Any:  # noqa: D102
         assert watch is not None
         return None if self.root is None else object()
 

@@ -1,0 +1,148 @@
+"""What zk_access refuses before it closes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kazoo.exceptions import NoAuthError, NodeExistsError, RolledBackError, RuntimeInconsistency
+from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+
+from ansible_collections.zoo.deploy.plugins.module_utils import access_walk
+from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord, Principal
+from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
+    check_is_publisher,
+    prove_publisher,
+    read_access,
+    write_record,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
+from ansible_collections.zoo.deploy.plugins.modules.zk_access import argument_spec, wanted_access
+
+APP = AppPaths("/app/shop")
+ANN = {"scheme": "digest", "id": "ann", "password": "word"}
+FLEET = {"scheme": "digest", "id": "fleet", "password": "other word"}
+
+
+def ann(password: str = "word") -> Principal:
+    return Principal("digest", make_digest_acl("ann", password, all=True).id.id)
+
+
+NOTHING = AccessRecord()
+
+
+def wanted(before: AccessRecord = NOTHING, **given: Any) -> AccessRecord:
+    options = {name: spec.get("default") for name, spec in argument_spec().items()}
+    return wanted_access({**options, "app": APP.root, "publishers": [ANN], "agents": [FLEET], **given}, before)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["CN=web1, O=Acme", "CN = web1", "CN=web1 ,O=Acme", "CN=web1+ UID=3", "/O=Acme/CN=web1", "CN= web1"],
+)
+def test_a_subject_that_no_server_would_ever_match_is_refused(subject: str) -> None:
+    with pytest.raises(InvalidRecord, match="agents: expected the subject of a certificate as openssl"):
+        wanted(agents=[{"scheme": "x509", "id": subject, "password": None}])
+
+
+@pytest.mark.parametrize("subject", ["CN=web1", "CN=web 1,O=Acme\\, Inc,C=US", "1.2.840.113549.1.9.1=#1603612e62"])
+def test_a_subject_as_the_server_has_it_is_taken(subject: str) -> None:
+    access = wanted(host_agents=[{"name": "web1", "scheme": "x509", "id": subject, "password": None}])
+    assert access.hosts == {"web1": (Principal("x509", subject),)}
+
+
+@pytest.mark.parametrize("option", ["registries", "values"])
+@pytest.mark.parametrize("path", ["/app", "/app/shop", "/app/shop/config", "/app/shop/history/more"])
+def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, path: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"{option}: {path} is the application's own znode, or one above it"):
+        wanted(**{option: [path]})
+    # Where somebody has recorded it, it can still be opened.
+    recorded = AccessRecord((ann(),), (Principal("digest", "fleet:hash"),), **{option: (path,)})
+    assert wanted(recorded, state="open").state == "open"
+
+
+def test_a_tree_beside_or_below_the_applications_own_znodes_is_taken() -> None:
+    assert wanted(registries=["/app/shop/service", "/app/shopping"]).registries == (
+        "/app/shop/service",
+        "/app/shopping",
+    )
+
+
+class Client:
+    """A connection that has the record of access, and answers a transaction with these results."""
+
+    def __init__(self, *results: Any, acl: Any = OPEN_ACL_UNSAFE, there: tuple[str, ...] = ("/", "/app")) -> None:
+        self.results, self.acl, self.there = results, acl, there
+        self.done: list[Any] = []
+
+    def sync(self, _path: str) -> None: ...  # noqa: D102
+
+    def get(self, _path: str) -> Any:  # noqa: D102
+        return AccessRecord((ann(),), (Principal("digest", "stranger:hash"),)).to_node(), self
+
+    version = 7
+
+    def get_acls(self, _path: str) -> Any:  # noqa: D102
+        return self.acl, self
+
+    def exists(self, path: str) -> Any:  # noqa: D102
+        return path in self.there or None
+
+    def transaction(self) -> Client:  # noqa: D102
+        return self
+
+    def commit(self) -> Any:  # noqa: D102
+        return self.results
+
+    def create(self, path: str, *_value: Any, acl: Any) -> None:  # noqa: D102
+        self.done.append(("create", path, [(entry.perms, entry.id) for entry in acl]))
+
+    def delete(self, path: str) -> None:  # noqa: D102
+        self.done.append(("delete", path))
+
+    def set_data(self, path: str, _data: bytes) -> None:  # noqa: D102
+        self.done.append(("set_data", path))
+
+    def set_acls(self, path: str, _acl: Any) -> None:  # noqa: D102
+        self.done.append(("set_acls", path))
+
+    def set(self, path: str, _value: bytes, version: int) -> None:  # noqa: D102
+        self.done.append(("set", path, version))
+
+
+def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_walk, "identities", lambda _client: ["digest ann", "ip 127.0.0.1"])
+    login = {"digest_username": "ann", "digest_password": "word"}
+    check_is_publisher(None, wanted(), login)
+    with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, .*, with another password"):
+        check_is_publisher(None, wanted(publishers=[{**ANN, "password": "wrod"}]), login)
+    # Two passwords at once: one of them is this connection's.
+    check_is_publisher(None, wanted(publishers=[{**ANN, "password": "new"}, ANN]), login)
+
+
+def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_is_closed() -> None:
+    client = Client(RolledBackError(), NoAuthError(), RuntimeInconsistency())
+    with pytest.raises(ZooKeeperError, match="the server takes this connection for none of them"):
+        prove_publisher(client, APP, wanted())  # type: ignore[arg-type]
+    (create, path, acl), *others = client.done
+    assert (create, acl) == ("create", [(31, ann())])
+    assert path.startswith("/app/access-")
+    assert others == [("set_data", path), ("delete", path)]
+
+
+@pytest.mark.parametrize("results", [("/app/probe", None, True), (NodeExistsError(), None, None)])
+def test_a_publisher_that_the_server_matches_goes_on(results: Any) -> None:
+    prove_publisher(Client(*results), APP, wanted())  # type: ignore[arg-type]
+
+
+def test_a_record_that_anybody_may_write_says_nothing_and_is_closed_before_it_is_written() -> None:
+    client = Client()
+    assert read_access(client, APP) == (None, 7)  # type: ignore[arg-type]
+    closed = Client(acl=[make_digest_acl("ann", "word", all=True)])
+    record, version = read_access(closed, APP)  # type: ignore[arg-type]
+    assert record is not None
+    assert version == 7
+    client.there = ()
+    write_record(client, APP, wanted(), 7)  # type: ignore[arg-type]
+    assert client.done[-2:] == [("set_acls", APP.access), ("set", APP.access, 7)]
