@@ -149,16 +149,17 @@ class AccessRecord:
 
     def _rights(self, app: AppPaths, path: str, *, ephemeral: bool) -> tuple[int, bool]:
         """What every agent may do with a znode, and whether readers may read it."""
-        if ephemeral or any(_is_within(path, value) for value in self.values):
+        if not ephemeral and any(_is_within(path, f"{app.root}/{name}") for name in OWN):
+            return _rights_of_place(app, path)
+        is_value = any(_is_within(path, value) for value in self.values)
+        if ephemeral or is_value or not any(_is_within(path, registry) for registry in self.registries):
             return READ, True
-        if any(_is_within(path, registry) for registry in self.registries):
-            # An agent takes the registration of what is not healthy away.
-            return READ | CREATE | DELETE, True
-        return _rights_of_place(app, path)
+        # An agent takes the registration of what is not healthy away.
+        return READ | CREATE | DELETE, True
 
 
 def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
-    """The same, of what is persistent."""
+    """The same, of what is persistent and the application's own."""
     special = {
         # Who may delete could delete what is another's.
         app.agents: (READ | CREATE, True),
@@ -171,11 +172,8 @@ def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
     }
     if path in special:
         return special[path]
-    if _is_within(path, app.rollouts):
-        # By compare-and-set each of them moves it on.
-        return READ | WRITE | CREATE | DELETE, True
-    # Elsewhere it is a registry that the record does not name.
-    return (READ, True) if _is_within(path, app.root) else (READ | CREATE | DELETE, True)
+    # By compare-and-set each of them moves a rollout on.
+    return (READ | WRITE | CREATE | DELETE if _is_within(path, app.rollouts) else READ), True
 
 
 def _is_within(path: str, root: str) -> bool:

@@ -83,7 +83,7 @@ def read_access(client: KazooClient, app: AppPaths) -> tuple[AccessRecord | None
 
 def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mapping[str, Any]) -> None:
     """Raise a `ZooKeeperError` where who secures an application could not undo that. `options` are the connection's."""
-    own, hashed = identities(client), own_ids(options)
+    own, hashed = identities(client), {Principal(*who) for who in own_ids(options)}
     # The server tells no hash: the user of a publisher may have another password.
     exact = [who for who in access.publishers if not hashed or who.scheme != "digest" or who in hashed]
     known = {f"{who.scheme} {user_of(who)}" for who in exact}

@@ -96,7 +96,7 @@ def test_readers_read_everything_but_the_record_with_its_hashes(path: str, ephem
         ("/app/shop/bad/" + "a" * 40, READ),
         ("/app/shop/rollouts", READ | CREATE | DELETE),
         ("/app/shop/rollouts/12/in_flight", READ | WRITE | CREATE | DELETE),
-        ("/service/shop/web", READ | CREATE | DELETE),
+        ("/service/shop/web", READ),
     ],
 )
 def test_agents_may_do_what_their_part_takes_and_never_change_an_acl(path: str, expected: int) -> None:
@@ -138,6 +138,12 @@ def test_a_registry_of_the_application_may_be_below_its_own_znode() -> None:
     below = AccessRecord((PUBLISHER,), (AGENT,), registries=("/app/shop/service",))
     assert rights("/app/shop/service/web", AGENT, below) == READ | CREATE | DELETE
     assert rights("/app/shop", AGENT, below) == READ
+
+
+def test_agents_withdraw_from_a_registry_and_change_nothing_that_is_the_applications_own_there() -> None:
+    above = AccessRecord((PUBLISHER,), (AGENT,), registries=("/service/shop", "/app"))
+    assert rights("/service/shop/web", AGENT, above) == READ | CREATE | DELETE
+    assert [rights(path, AGENT, above) for path in (APP.config, APP.history, APP.lock)] == [READ, READ, 0]
 
 
 def test_an_identity_of_two_roles_may_do_what_either_may() -> None:

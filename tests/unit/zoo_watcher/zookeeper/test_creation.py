@@ -11,8 +11,9 @@ import pytest
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
-from zoo_watcher.config.config import Config, Connection
+from zoo_watcher.config.config import Check, Config, Connection, Service
 from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.wire.access import BESIDE, CREATE, DELETE, READ, Grant, Principal
 from zoo_watcher.wire.records import AppPaths
 from zoo_watcher.zookeeper.creation import Creation
 from zoo_watcher.zookeeper.session import Znode
@@ -65,8 +66,8 @@ class Session:
         return None if self.root is None else object()
 
 
-def refreshed(session: Session, **connection: Any) -> Creation:
-    config = Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP)
+def refreshed(session: Session, services: tuple[Service, ...] = (), **connection: Any) -> Creation:
+    config = Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
     creation = Creation(config, session)  # type: ignore[arg-type]
     creation.refresh()
     return creation
@@ -121,3 +122,16 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
         refreshed(session, **CERTIFICATE)
     with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
         session.acl_of(APP.agent("web1"), True)
+
+
+def test_a_registry_that_the_roles_do_not_name_is_closed_and_others_have_theirs_beside_it() -> None:
+    session = Session(ROLES, PUBLISHERS_ONLY)
+    service = Service(
+        path="/service/shop/", id="web1", port=80, address=None, format="seed", check=Check("tcp", "127.0.0.1", 80)
+    )
+    refreshed(session, (service,), **CERTIFICATE)
+    assert session.acl_of("/service", False) == (Grant(31, Principal("x509", "CN=publisher")), BESIDE)
+    assert {who.id: perms for perms, who in session.acl_of("/service/shop", False)} == {
+        "CN=publisher": 31,
+        "CN=agent": READ | CREATE | DELETE,
+    }

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials
+from zoo_watcher.wire.access import AccessRecord, Acl, Rule, choose_rule, has_credentials
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -74,7 +75,12 @@ class Creation:
             rule = choose_rule(app, record.data if record else None, root, authenticated=True)
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
-        return rule._replace(host=self._config.name)
+        return rule._replace(access=self._with_registries(rule.access), host=self._config.name)
+
+    def _with_registries(self, access: AccessRecord | None) -> AccessRecord | None:
+        """The roles, with the registries of this host: the record need not name them, and above them others have theirs."""
+        paths = (service.path.rstrip("/") for service in self._config.services)
+        return access and replace(access, registries=tuple(dict.fromkeys([*access.registries, *paths])))
 
     def _root_acl(self) -> Any:
         """The ACL of the application's znode, closed where it may not be read; None where there is no znode."""
