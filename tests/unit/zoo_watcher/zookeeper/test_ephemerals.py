@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from kazoo.exceptions import ConnectionLoss, NoAuthError, NodeExistsError, NoNodeError
+from kazoo.exceptions import ConnectionLoss, NoAuthError, NodeExistsError, NoNodeError, RuntimeInconsistency
 from kazoo.protocol.states import EventType
 
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
@@ -399,6 +399,38 @@ def test_what_may_not_be_deleted_is_still_held(
     with pytest.raises(SessionTroubleError, match="permission denied"):
         ephemerals.withdraw("/a")
     assert ephemerals.held == {"/a"}
+
+
+def test_what_may_not_be_deleted_keeps_nothing_else_that_is_not_configured_any_more(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = ensemble.delete_async
+
+    def refuse(path: str, version: int) -> None:
+        if path == "/app/agents/before":
+            raise NoAuthError
+        delete(path, version)
+
+    for path in ("/app/agents/before", "/service/before", "/service/now"):
+        ephemerals.hold(path, b"1")
+    monkeypatch.setattr(ensemble, "delete_async", refuse)
+    refuse.__name__ = "delete_async"
+    with pytest.raises(SessionTroubleError, match="/app/agents/before: permission denied"):
+        ephemerals.withdraw_others({"/service/now"})
+    assert set(ensemble.znodes) == {"/app/agents/before", "/service/now"}
+
+
+def test_what_may_not_be_replaced_is_told_as_that(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ephemerals.hold("/a", b"1")
+    ensemble.client_id = (SECOND, b"other")
+    assert ephemerals.follow_session()
+    refused = [NoAuthError(), RuntimeInconsistency()]
+    transaction = SimpleNamespace(delete=lambda *_: None, create=lambda *_, **_more: None, commit_async=lambda: refused)
+    monkeypatch.setattr(ensemble, "transaction", lambda: transaction)
+    with pytest.raises(SessionTroubleError, match="/a: permission denied"):
+        ephemerals.hold("/a", b"1")
 
 
 @pytest.mark.parametrize("between", ["nothing", "a connection", "a hold"])

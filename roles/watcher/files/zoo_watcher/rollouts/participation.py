@@ -81,9 +81,9 @@ class Participation:
     ) -> None:
         self.desired = desired
         self.assignment = Assignment()
+        """What this host is to do; at first to stay as it is."""
         self.refused: str | None = None
         """Why what the rollout has this host deploy is refused."""
-        """What this host is to do; at first to stay as it is."""
         self._facts = facts
         self._name = facts.config.name
         self._session = session

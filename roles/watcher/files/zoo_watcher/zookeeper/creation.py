@@ -78,7 +78,7 @@ class Creation:
         return rule._replace(access=self._with_registries(rule.access), host=self._config.name)
 
     def _with_registries(self, access: AccessRecord | None) -> AccessRecord | None:
-        """The roles, with the registries of this host: the record need not name them, and above them others have theirs."""
+        """The roles, with this host's registries, which the record need not name: above them others have theirs."""
         paths = (service.path.rstrip("/") for service in self._config.services)
         return access and replace(access, registries=tuple(dict.fromkeys([*access.registries, *paths])))
 

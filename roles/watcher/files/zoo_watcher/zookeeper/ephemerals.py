@@ -159,9 +159,20 @@ class Ephemerals:
             raise
 
     def withdraw_others(self, configured: set[str]) -> None:
-        """Withdraw what an earlier process held and the configuration does not name any more."""
+        """Withdraw what an earlier process held and the configuration does not name any more.
+
+        What may not be deleted, as a status of another name in a closed application, keeps nothing else.
+        """
+        refused: SessionTroubleError | None = None
         for path in sorted(self._paths - configured):
-            self.withdraw(path)
+            try:
+                self.withdraw(path)
+            except NoAnswerError:
+                raise
+            except SessionTroubleError as exc:
+                refused = refused or exc
+        if refused:
+            raise refused
 
     @property
     def _present(self) -> dict[str, bytes | None]:
@@ -234,7 +245,12 @@ class Ephemerals:
         transaction = self._session.client.transaction()
         transaction.delete(path, version)
         transaction.create(path, value, ephemeral=True)
-        for result in self._session.answer(transaction.commit_async()):
-            if isinstance(result, KazooException):
-                raise SessionTroubleError(f"{path} changed while it was replaced")
+        errors = [
+            result for result in self._session.answer(transaction.commit_async()) if isinstance(result, KazooException)
+        ]
+        for error in errors:
+            if isinstance(error, NoAuthError):
+                raise error  # it is made once the earlier session has ended
+        if errors:
+            raise SessionTroubleError(f"{path} changed while it was replaced")
         return 0
