@@ -253,10 +253,13 @@ def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None,
 
 
 def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:
-    """A request of kazoo's, where what it creates has the ACL that `acl` gives for path and whether it is ephemeral."""
+    """A request of kazoo's, where what it creates has the ACL that `acl` gives for path and whether it is ephemeral.
+
+    What is to have another ACL than the open one, which is kazoo's own, is left as it is.
+    """
     if request.type == _TRANSACTION:
         return request._replace(operations=[closed(one, chroot, acl) for one in request.operations])
-    if request.type not in _CREATING:
+    if request.type not in _CREATING or merged(request.acl) != ANYBODY:
         return request
     given = acl(request.path[len(chroot) :] or "/", bool(request.flags & _EPHEMERAL))
     return request if given is None else request._replace(acl=given)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .access import Rule, choose_rule, closed, has_credentials, is_authenticated
@@ -20,13 +21,18 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 @contextlib.contextmanager
-def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
+def kept_closed(
+    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None, values: Sequence[str] = ()
+) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
-    Without a record it is `acl`, where that is given. In a block inside the block that one's rule counts: it is newer.
-    Raises `ZooKeeperError`.
+    Without a record it is `acl`, where that is given. Where `values` are given, they are what is created, and without a
+    record they stay open. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
+    if values:
+        access = rule.access and replace(rule.access, values=(*rule.access.values, *values))
+        rule = Rule(app, access=access)
     if acl is not None and rule.access is None:
         rule = rule._replace(fixed=acl)
     outer = client._call

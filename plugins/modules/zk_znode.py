@@ -19,8 +19,6 @@ description:
     times at the most, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
-  - Waits, where asked, until every live agent of an application that renders a file from one of the znodes has it
-    in place, checked, and acted on.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 attributes:
@@ -120,7 +118,8 @@ options:
   acl:
     description:
       - Who may do what with the znode, whole; what is not listed here is revoked.
-      - Without it a new znode is open to everybody, and one that is there keeps what it has.
+      - Without it a new znode is open to everybody, unless O(app) says otherwise, and one that is there keeps what it
+        has.
       - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
         that is there; that is done right after the transaction. Where another client has changed it meanwhile, and it
         is not all that there is to do, the module fails.
@@ -159,6 +158,13 @@ options:
         tells it.
     type: bool
     default: false
+  app:
+    description:
+      - The application that the znodes are for. Where M(zoo.deploy.zk_access) has recorded its roles, what is created
+        without O(acl) is closed to all but these - publishers may do everything, agents and readers read it.
+      - The connection has to be that of a publisher.
+    type: str
+    version_added: 0.2.0
   znodes:
     description:
       - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
@@ -461,11 +467,14 @@ znodes:
       zxid: 4294967320
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import ACL_SPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
@@ -506,6 +515,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     return {
         **ARGSPEC,
         **task,
+        "app": {"type": "str"},
         "znodes": {"type": "list", "elements": "dict", "options": entry, "mutually_exclusive": [VALUES]},
     }
 
@@ -520,6 +530,17 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
     return {**whole, "diff": differing} if diff else whole
 
 
+def closed_by_roles(client: Any, options: Mapping[str, Any], paths: Sequence[str]) -> AbstractContextManager[Any]:
+    """Has what is created without an ACL have the one that follows from the roles of `app`. Raises `ZooKeeperError`."""
+    if options["app"] is None:
+        return nullcontext()
+    try:
+        app = AppPaths(options["app"])
+    except InvalidRecord as exc:
+        raise ZooKeeperError(str(exc)) from exc
+    return kept_closed(client, app, options, values=paths)
+
+
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(
@@ -531,7 +552,7 @@ def main() -> None:
     options = module.params
     try:
         wanted = desired_znodes(options)
-        with connect(options) as client:
+        with connect(options) as client, closed_by_roles(client, options, [one.path for one in wanted]):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
     except ZooKeeperError as exc:
         module.fail(exc)

@@ -54,6 +54,14 @@ def test_an_application_is_closed_used_and_opened(ensemble: Ensemble, app: str, 
         assert json.loads(nobody.get(f"{app}/config")[0])["commitId"] == repository.head
         with pytest.raises(NoAuthError):
             nobody.set(f"{app}/config", b"{}")
+        values = f"/config{app.replace('/', '-')}"
+        configured = play(
+            ensemble, app, "config", zoo_config_path=values, zoo_config_values={"color": "green"}, zoo_min_agents=0
+        )
+        assert configured.returncode == 0, configured.stdout
+        assert nobody.get(f"{values}/color")[0] == b"green"
+        with pytest.raises(NoAuthError):
+            nobody.set(f"{values}/color", b"red")
         opened = play(ensemble, app, "secure", zoo_access_state="open")
         assert opened.returncode == 0
         assert "anybody who reaches the ensemble can deploy" in opened.stdout

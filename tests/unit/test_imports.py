@@ -95,7 +95,7 @@ MOST_FILES = {
     "modules/zk_lock": 14,
     "modules/zk_release": 32,
     "modules/zk_release_info": 16,
-    "modules/zk_znode": 9,
+    "modules/zk_znode": 12,
     "modules/zk_znode_info": 7,
     "inventory/zk_services": 14,
     "lookup/zk_znode": 7,

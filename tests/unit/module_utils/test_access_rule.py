@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ from kazoo.protocol.serialization import Create
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_rule
-from ansible_collections.zoo.deploy.plugins.module_utils.access import CREATOR, AccessRecord, Principal
+from ansible_collections.zoo.deploy.plugins.module_utils.access import (
+    ALL,
+    BESIDE,
+    CREATOR,
+    READ,
+    AccessRecord,
+    Grant,
+    Principal,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 
@@ -46,8 +55,8 @@ class Client:
     def _call(self, request: Any, _answer: Any) -> None:
         self.sent.append(request)
 
-    def create(self, path: str) -> Any:  # noqa: D102
-        self._call(Create(path, b"", OPEN_ACL_UNSAFE, 0), None)
+    def create(self, path: str, acl: Any = OPEN_ACL_UNSAFE) -> Any:  # noqa: D102
+        self._call(Create(path, b"", acl, 0), None)
         return self.sent[-1].acl
 
 
@@ -79,6 +88,24 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert client.create(APP.root) == expected
     assert (warning(rule) is None) == (expected == CREATOR)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_values_are_for_publishers_and_for_all_others_to_read_also_where_no_role_names_their_tree(named: bool) -> None:
+    access = replace(ACCESS, values=("/config/shop",)) if named else ACCESS
+    client, publisher, agent = Client(access.to_node(), CLOSED), *ACCESS.publishers, *ACCESS.agents
+    with kept_closed(client, APP, CERTIFICATE, values=["/config/shop/nginx"]):
+        assert client.create("/config/shop/nginx") == (Grant(READ, agent), Grant(ALL, publisher))
+        # Others may have theirs beside it.
+        assert client.create("/config") == (Grant(ALL, publisher), BESIDE)
+        given = [ACL(1, Id("world", "anyone")), *CLOSED]
+        assert client.create("/config/shop/nginx", given) == given
+
+
+def test_values_of_an_application_without_roles_stay_open() -> None:
+    client = Client(None, CLOSED)
+    with kept_closed(client, APP, CERTIFICATE, values=["/config/shop"]):
+        assert client.create("/config/shop") == OPEN_ACL_UNSAFE
 
 
 def test_what_was_closed_meanwhile_counts_for_what_is_created_then() -> None:
