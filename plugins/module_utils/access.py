@@ -215,12 +215,16 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
 
 
 class Rule(NamedTuple):
-    """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None."""
+    """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None.
+
+    Above the application and the `registries`, others have theirs.
+    """
 
     app: AppPaths
     access: AccessRecord | None = None
     fixed: Acl | None = None
     host: str | None = None
+    registries: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -233,7 +237,7 @@ class Rule(NamedTuple):
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
         if self.access is not None:
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
-        is_shared = _is_within(self.app.root, path) and path != self.app.root
+        is_shared = any(_is_within(root, path) and path != root for root in (self.app.root, *self.registries))
         is_top = path.count("/") == 1 and path != self.app.root
         return (*self.fixed, BESIDE) if self.fixed is not None and (is_shared or is_top) else self.fixed
 

@@ -55,10 +55,12 @@ def test_a_subject_as_the_server_has_it_is_taken(subject: str) -> None:
 @pytest.mark.parametrize("option", ["registries", "values"])
 @pytest.mark.parametrize("path", ["/app", "/app/shop", "/app/shop/config", "/app/shop/history/more"])
 def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, path: str) -> None:
+    given: dict[str, Any] = {option: [path]}
     with pytest.raises(InvalidRecord, match=f"{option}: {path} is the application's own znode, or one above it"):
-        wanted(**{option: [path]})
+        wanted(**given)
     # Where somebody has recorded it, it can still be opened.
-    recorded = AccessRecord((ann(),), (Principal("digest", "fleet:hash"),), **{option: (path,)})
+    place: dict[str, Any] = {option: (path,)}
+    recorded = AccessRecord((ann(),), (Principal("digest", "fleet:hash"),), **place)
     assert wanted(recorded, state="open").state == "open"
 
 
@@ -124,7 +126,7 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
 def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_is_closed() -> None:
     client = Client(RolledBackError(), NoAuthError(), RuntimeInconsistency())
     with pytest.raises(ZooKeeperError, match="the server takes this connection for none of them"):
-        prove_publisher(client, APP, wanted())  # type: ignore[arg-type]
+        prove_publisher(client, APP, wanted())
     (create, path, acl), *others = client.done
     assert (create, acl) == ("create", [(31, ann())])
     assert path.startswith("/app/access-")
@@ -133,16 +135,16 @@ def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_i
 
 @pytest.mark.parametrize("results", [("/app/probe", None, True), (NodeExistsError(), None, None)])
 def test_a_publisher_that_the_server_matches_goes_on(results: Any) -> None:
-    prove_publisher(Client(*results), APP, wanted())  # type: ignore[arg-type]
+    prove_publisher(Client(*results), APP, wanted())
 
 
 def test_a_record_that_anybody_may_write_says_nothing_and_is_closed_before_it_is_written() -> None:
     client = Client()
-    assert read_access(client, APP) == (None, 7)  # type: ignore[arg-type]
+    assert read_access(client, APP) == (None, 7)
     closed = Client(acl=[make_digest_acl("ann", "word", all=True)])
-    record, version = read_access(closed, APP)  # type: ignore[arg-type]
+    record, version = read_access(closed, APP)
     assert record is not None
     assert version == 7
     client.there = ()
-    write_record(client, APP, wanted(), 7)  # type: ignore[arg-type]
+    write_record(client, APP, wanted(), 7)
     assert client.done[-2:] == [("set_acls", APP.access), ("set", APP.access, 7)]

@@ -13,13 +13,13 @@ from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
 from zoo_watcher.config.config import Check, Config, Connection, Service
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import BESIDE, CREATE, DELETE, READ, Grant, Principal
+from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, Grant, Principal
 from zoo_watcher.wire.records import AppPaths
 from zoo_watcher.zookeeper.creation import Creation
 from zoo_watcher.zookeeper.session import Znode
 
 APP = AppPaths("/app/shop")
-CERTIFICATE = {"tls": True, "tls_cert": "/etc/agent.pem"}
+CERTIFICATE: dict[str, Any] = {"tls": True, "tls_cert": "/etc/agent.pem"}
 ROLES = {
     "publishers": [{"scheme": "x509", "id": "CN=publisher"}],
     "agents": [{"scheme": "x509", "id": "CN=agent"}],
@@ -122,6 +122,14 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
         refreshed(session, **CERTIFICATE)
     with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
         session.acl_of(APP.agent("web1"), True)
+
+
+def test_above_a_registry_others_have_theirs_also_without_roles() -> None:
+    session = Session(None, PUBLISHERS_ONLY)
+    service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
+    refreshed(session, (service,), **CERTIFICATE)
+    assert [session.acl_of(path, False) for path in ("/service", "/service/prod")] == [(*CREATOR, BESIDE)] * 2
+    assert session.acl_of("/service/prod/shop", False) == CREATOR
 
 
 def test_a_registry_that_the_roles_do_not_name_is_closed_and_others_have_theirs_beside_it() -> None:

@@ -12,7 +12,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import AccessRecord, Acl, Rule, choose_rule, has_credentials
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -75,12 +75,10 @@ class Creation:
             rule = choose_rule(app, record.data if record else None, root, authenticated=True)
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
-        return rule._replace(access=self._with_registries(rule.access), host=self._config.name)
-
-    def _with_registries(self, access: AccessRecord | None) -> AccessRecord | None:
-        """The roles, with this host's registries, which the record need not name: above them others have theirs."""
-        paths = (service.path.rstrip("/") for service in self._config.services)
-        return access and replace(access, registries=tuple(dict.fromkeys([*access.registries, *paths])))
+        # The record need not name them, and above them others have theirs.
+        own = tuple(service.path.rstrip("/") for service in self._config.services)
+        access = rule.access and replace(rule.access, registries=(*rule.access.registries, *own))
+        return rule._replace(access=access, host=self._config.name, registries=own)
 
     def _root_acl(self) -> Any:
         """The ACL of the application's znode, closed where it may not be read; None where there is no znode."""
