@@ -48,8 +48,9 @@ class Session:
         self.asked.append(request.__name__)
         return request(*arguments, **options)
 
-    def read(self, path: str, _watch: Any) -> Znode | None:  # noqa: D102
+    def read(self, path: str, watch: Any) -> Znode | None:  # noqa: D102
         assert path == APP.access
+        self.changed = watch
         if isinstance(self.record, Exception):
             raise self.record
         return None if self.record is None else Znode(json.dumps(self.record).encode(), None)
@@ -114,6 +115,19 @@ def test_an_agent_without_credentials_asks_nothing_and_leaves_everything_open() 
     assert refreshed(session).is_open
     assert session.acl_of(APP.root, False) is None
     assert session.asked == []
+
+
+def test_nothing_is_created_as_it_was_before_the_roles_have_changed() -> None:
+    session = Session(None, OPEN_ACL_UNSAFE)
+    creation = refreshed(session, **CERTIFICATE)
+    assert session.acl_of(APP.agent("web1"), True) is None
+    session.record = ROLES
+    session.changed(None)
+    # In the turn that is under way: the walk that closes what is there may have been here.
+    with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
+        session.acl_of(APP.agent("web1"), True)
+    creation.refresh()
+    assert {who.scheme for _perms, who in session.acl_of(APP.agent("web1"), True)} == {"x509"}
 
 
 def test_nothing_is_created_before_it_is_known_for_whom() -> None:

@@ -30,6 +30,8 @@ class Creation:
         self._session = session
         self._asked = 0
         """The number of the connection for which it was asked last."""
+        self._is_overtaken = False
+        """Whether that has changed since: by what was known before, nothing is created any more."""
         self._rule: Rule | None = None
         self._has_root = False
         self._may_create_root = False
@@ -50,7 +52,7 @@ class Creation:
         if self._asked == connections:
             return
         # Before it is asked: what changes meanwhile is asked for once more.
-        self._asked = connections
+        self._asked, self._is_overtaken = connections, False
         try:
             with session_trouble(self._config.app.access):
                 self._rule = self._read()
@@ -93,6 +95,7 @@ class Creation:
             return None
 
     def _on_event(self, _event: Any) -> None:
+        self._is_overtaken = True
         self.mark_stale()
         self._session.wake()
 
@@ -100,6 +103,8 @@ class Creation:
         root = self._config.app.root
         if self._rule is None:
             raise SessionTroubleError(f"{path} not created: who may have it is not known yet")
+        if self._is_overtaken:
+            raise SessionTroubleError(f"{path} not created yet: who may have it has just changed")
         if not self._has_root and f"{path}/".startswith(f"{root}/"):
             raise SessionTroubleError(f"{path} not created: {root} is not there yet; a publisher makes it")
         if path == root and not self._may_create_root:
