@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .access import ALL, OPEN, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
+from .access import ALL, DELETE, OPEN, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -200,6 +200,21 @@ def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[Acl
         f"{changes[0].seen.path}: {len(changes)} znodes still have another ACL after {PASSES} walks, as where agents "
         "or publishers of an older version go on; what is done stays; upgrade them, and run it again"
     )
+
+
+def open_above(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[str]:
+    """Above which of its trees anybody may delete: one that is empty could be replaced by somebody's own.
+
+    The application's own znode never is. Raises `ZooKeeperError`.
+    """
+    places = [path for path in trees(app, access) if path != app.root]
+    found = []
+    for path in sorted({path.rpartition("/")[0] for path in places} - {""}):
+        with translated(path), contextlib.suppress(NoNodeError, NoAuthError):
+            acl = client.get_acls(path)[0]
+            if any(entry.id.scheme == "world" and entry.perms & DELETE for entry in acl):
+                found.append(path)
+    return found
 
 
 def delete_record(client: KazooClient, app: AppPaths) -> None:

@@ -203,6 +203,15 @@ changed_acls:
   description: How many znodes have another ACL than before.
   returned: success
   type: int
+open_above:
+  description:
+    - The parents of O(registries) and O(values) in which anybody may delete, which this leaves as they are; a warning
+      names them. Whoever does so with a registry that is empty can put one there that is open.
+    - M(zoo.deploy.zk_znode) gives such a parent an ACL by which everybody may only read it and create something in it.
+  returned: success
+  type: list
+  elements: str
+  sample: [/service]
 """
 
 import re
@@ -223,6 +232,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     check_is_publisher,
     delete_record,
     find_changes,
+    open_above,
     prove_publisher,
     read_access,
     settle,
@@ -330,6 +340,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
         "changed": changed,
         "access": None if is_opened else described(wanted),
         "changed_acls": len({change.seen.path for change in changes}),
+        "open_above": [] if is_opened else open_above(client, app, wanted),
         "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
     }
 
@@ -368,6 +379,11 @@ def main() -> None:
             result = converge(client, module.params, module.check_mode)
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
+    for path in result["open_above"]:
+        module.warn(
+            f"{path}: anybody may delete in it, and so replace a registry, or a tree of values, that is empty; give it "
+            "an ACL by zk_znode, such as all for the publishers, and read and create for the world"
+        )
     module.exit_json(**result)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from kazoo.exceptions import NoAuthError, NodeExistsError, RolledBackError, RuntimeInconsistency
-from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_walk
-from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord, Principal
+from ansible_collections.zoo.deploy.plugins.module_utils.access import CREATE, READ, AccessRecord, Principal
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     check_is_publisher,
+    open_above,
     prove_publisher,
     read_access,
     write_record,
@@ -86,6 +87,8 @@ class Client:
     version = 7
 
     def get_acls(self, _path: str) -> Any:  # noqa: D102
+        if isinstance(self.acl, Exception):
+            raise self.acl
         return self.acl, self
 
     def exists(self, path: str) -> Any:  # noqa: D102
@@ -148,3 +151,11 @@ def test_a_record_that_anybody_may_write_says_nothing_and_is_closed_before_it_is
     client.there = ()
     write_record(client, APP, wanted(), 7)
     assert client.done[-2:] == [("set_acls", APP.access), ("set", APP.access, 7)]
+
+
+@pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [ACL(READ | CREATE, Id("world", "anyone"))], NoAuthError()])
+def test_it_is_told_where_anybody_may_replace_an_empty_registry(acl: Any) -> None:
+    client = Client(acl=acl)
+    access = wanted(registries=["/service/shop", "/service/admin", "/top", "/app/shop/own"], values=["/config/shop"])
+    expected = ["/config", "/service"] if acl == OPEN_ACL_UNSAFE else []
+    assert open_above(client, APP, access) == expected
