@@ -251,6 +251,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import acl_id, acl_in_diff
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
+MOST_SHOWN = 20_000
+"""How many entries of ACLs a diff shows: each znode may have hundreds, and an application thousands of znodes."""
 NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
 """What is never in the subject of a certificate as the server compares it."""
 
@@ -361,10 +363,15 @@ def users(identities: Sequence[Principal]) -> list[str]:
 
 
 def as_lines(access: AccessRecord | None, changes: Sequence[AclChange], side: str) -> str:
-    """The roles, and the ACLs that change, as a diff shows them."""
+    """The roles, and the ACLs that change, as a diff shows them: as many as a person may look at."""
     roles = described(access) if access and access.state == SECURED else {"state": OPEN}
     lines = [f"{key}: {value}" for key, value in roles.items()]
-    for change in changes:
+    left = MOST_SHOWN
+    for number, change in enumerate(changes):
+        left -= len(change.seen.acl) + len(change.acl)
+        if number and left < 0:
+            lines.append(f"... and {len(changes) - number} znodes more")
+            break
         acl = acl_in_diff(change.seen.acl if side == "before" else change.acl)
         shown = ", ".join(f"{one['scheme']} {one['id']} {'+'.join(one['perms'])}" for one in acl)
         lines.append(f"{change.seen.path}: {shown}")

@@ -9,8 +9,17 @@ from kazoo.exceptions import NoAuthError, NodeExistsError, RolledBackError, Runt
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_walk
-from ansible_collections.zoo.deploy.plugins.module_utils.access import CREATE, READ, AccessRecord, Principal
+from ansible_collections.zoo.deploy.plugins.module_utils.access import (
+    ANYBODY,
+    CREATE,
+    READ,
+    AccessRecord,
+    Grant,
+    Principal,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
+    AclChange,
+    Seen,
     check_is_publisher,
     open_above,
     prove_publisher,
@@ -19,7 +28,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
-from ansible_collections.zoo.deploy.plugins.modules.zk_access import argument_spec, wanted_access
+from ansible_collections.zoo.deploy.plugins.modules.zk_access import argument_spec, as_lines, wanted_access
 
 APP = AppPaths("/app/shop")
 ANN = {"scheme": "digest", "id": "ann", "password": "word"}
@@ -159,3 +168,14 @@ def test_it_is_told_where_anybody_may_replace_an_empty_registry(acl: Any) -> Non
     access = wanted(registries=["/service/shop", "/service/admin", "/top", "/app/shop/own"], values=["/config/shop"])
     expected = ["/config", "/service"] if acl == OPEN_ACL_UNSAFE else []
     assert open_above(client, APP, access) == expected
+
+
+@pytest.mark.parametrize("hosts", [1, 300, 30_000])
+def test_a_diff_of_many_hosts_is_cut_off_at_the_same_znode_on_both_sides(hosts: int) -> None:
+    many = tuple(Grant(READ, Principal("x509", f"CN=web{number}")) for number in range(hosts))
+    changes = [AclChange(Seen(f"/app/shop/{number}", ANYBODY, 0, 0), many) for number in range(2_000)]
+    before, after = (as_lines(None, changes, side).splitlines() for side in ("before", "after"))
+    assert [line.split(":")[0] for line in before] == [line.split(":")[0] for line in after]
+    assert before[1] == "/app/shop/0: world anyone read+write+create+delete+admin"
+    assert (hosts > 1) == before[-1].startswith("... and ")
+    assert len("".join(after)) < max(2_000_000, 40 * hosts)
