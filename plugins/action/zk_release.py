@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import MOST
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import NOTHING
-from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.attendant import Attendant
+from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.attendant import Attendant, command_about
 from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance.options import (
     InvalidOption,
     read_gates,
@@ -73,7 +73,8 @@ class ActionModule(ActionBase):
         with waiting:
             done = self._attended(options, attendant, begin, run, show)
         gates = {"gates": attendant.answers} if asks_gates else {}
-        return {**result, **show.end(done), **gates, **({"rests": True} if rests(done) else {})}
+        moved = {"changed": True} if attendant.has_moved_it else {}
+        return {**result, **show.end(done), **moved, **gates, **({"rests": True} if rests(done) else {})}
 
     def _attended(
         self, options: Mapping[str, Any], attendant: Attendant, begin: Run, run: Run, show: Show
@@ -85,7 +86,8 @@ class ActionModule(ActionBase):
             seen = begin({"_asks": True})
             if seen.get("failed"):
                 return seen
-            asked = attendant.command_for(seen, "promote") if seen["changed"] else None
+            # Where nothing is to be promoted yet, no gate is asked, so a step that is complete meanwhile stays closed.
+            asked = attendant.command_for(seen, "promote") if seen["changed"] else command_about(seen, "promote")
             about = str(seen["generation"])
         limit = limit_of(options) if waits(options) else None
         turn: dict[str, Any] = {}

@@ -30,7 +30,8 @@ description:
     out with a warning, as is every other entry that can't be read.
   - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
     or one of Curator's that is not enabled.
-  - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning.
+  - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning;
+    V(name@address@address) where another source has such a host.
     Of a name of more than 240 bytes the beginning is kept, and a digest of the whole after an V(@).
   - So is a host whose name is that of a group, of a host that another source has at another address, or of the
     controller (V(localhost), V(127.0.0.1), V(::1)); nothing that is registered takes the place of any of them. A group
@@ -247,6 +248,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     known_address,
     merge,
     note_made,
+    registered_as,
     untrusted,
     unused_group_name,
     with_services_of,
@@ -331,7 +333,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """
         before = _Names(set(self.inventory.groups), set(self.inventory.hosts))
         named = list(zip(self._names(live), live))
-        taken = {**self._other_hosts(), **dict.fromkeys([*before.groups, *self._own_groups(live, registries)])}
+        taken = {**self._other_hosts(named), **dict.fromkeys([*before.groups, *self._own_groups(live, registries)])}
         hosts = self._add(named, taken, registries, releases)
         clashes = self._construct(hosts)
         others = before.hosts | {CONTROLLER}
@@ -514,11 +516,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             ]
         return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
 
-    def _other_hosts(self) -> dict[str, str | None]:
-        """The addresses of the hosts that other sources know, by name; the controller is one of them."""
-        if self.get_option("override_hosts"):
-            return {}
+    def _other_hosts(self, named: Sequence[tuple[str, Registration]]) -> Mapping[str, str | None]:
+        """The addresses of the hosts that other sources know, by name; the controller is one of them.
+
+        With `override_hosts`, only those that are not to be replaced.
+        """
         known = {name: known_address(host) for name, host in self.inventory.hosts.items()}
+        if self.get_option("override_hosts"):
+            return registered_as(named, known)
         return {**dict.fromkeys(CONTROLLER_NAMES, NO_ADDRESS), **known}
 
     def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:

@@ -11,20 +11,15 @@ import re
 import tempfile
 import traceback
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_published_url
 from .znode_names import has_control
 
-# GitPython looks for git when it is imported, and says so on the terminal where there is none: it is asked not to.
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-try:
-    import git
-except ImportError:
-    GIT_IMPORT_ERROR: str | None = traceback.format_exc()
-else:
-    GIT_IMPORT_ERROR = None
+if TYPE_CHECKING:
+    from git import Git
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
@@ -41,10 +36,23 @@ class CommitError(Exception):
     """The repository does not say which commit is meant; the text is one line for a person."""
 
 
+def gitpython() -> Any:
+    """GitPython, imported only where a repository is read, as that takes as long as a session with the ensemble.
+
+    Raises `MissingLibraryError`.
+    """
+    # It looks for git then, and says so on the terminal where there is none: it is asked not to.
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    try:
+        import git  # noqa: PLC0415
+    except ImportError as exc:
+        raise MissingLibraryError("GitPython", exception=traceback.format_exc()) from exc
+    return git
+
+
 def resolve(url: str, ref: str) -> str:
     """The full id of the commit that `ref` is in the repository at `url`. Raises `CommitError`, `InvalidRelease`."""
-    if GIT_IMPORT_ERROR is not None:
-        raise MissingLibraryError("GitPython", exception=GIT_IMPORT_ERROR)
+    gitpython()
     check_published_url(url)
     if not ref or ref.startswith("-") or has_control(ref):
         raise CommitError(f"ref: expected a branch, a tag or a commit of {url}, got {ref!r}")
@@ -83,39 +91,39 @@ def _resolve_in_copy(url: str, commit_id: str) -> str:
                 _fetch(copy, url, "--force", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
         try:
             return str(copy.rev_parse("--verify", "--quiet", f"{commit_id}^{{commit}}"))
-        except git.GitCommandError as exc:
+        except gitpython().GitCommandError as exc:
             raise CommitError(f"ref: {url} has no commit {commit_id}, or more than one that begins so") from exc
 
 
-def _fetch(copy: git.Git, url: str, *words: str) -> bool:
+def _fetch(copy: Git, url: str, *words: str) -> bool:
     """Fetch without files; whether the server gave what was asked for."""
     try:
         copy.fetch(
             "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
         )
-    except git.GitCommandError as exc:
+    except gitpython().GitCommandError as exc:
         if says(exc.stderr, (*ABSENT, *REFUSED)):
             return False
         raise
     return True
 
 
-def in_directory(directory: str | None) -> git.Git:
+def in_directory(directory: str | None) -> Git:
     """Git, run in a directory, and not in the repository of whoever runs this; None: in no repository of interest."""
     for name in THEIR_REPOSITORY:
         os.environ.pop(name, None)  # GitPython can set variables, and unset none
-    command = git.Git(directory)
+    command = gitpython().Git(directory)
     command.update_environment(**ENVIRONMENT, **_ssh(command))
     return command
 
 
-def _ssh(command: git.Git) -> dict[str, str]:
+def _ssh(command: Git) -> dict[str, str]:
     """Let ssh fail instead of asking a terminal, which may be the controller's; a user's own command stays."""
     if "GIT_SSH_COMMAND" in os.environ or "GIT_SSH" in os.environ:
         return {}
     try:
         command.config("--get", "core.sshCommand")
-    except (git.GitCommandError, git.GitCommandNotFound):
+    except (gitpython().GitCommandError, gitpython().GitCommandNotFound):
         return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     return {}
 
@@ -125,7 +133,7 @@ def _questions(url: str) -> Iterator[None]:
     """Turn git's errors inside the block into a `CommitError` that names the repository."""
     try:
         yield
-    except git.GitCommandNotFound as exc:
+    except gitpython().GitCommandNotFound as exc:
         raise CommitError("git is not installed where the module runs") from exc
-    except git.GitCommandError as exc:
+    except gitpython().GitCommandError as exc:
         raise CommitError(f"url: can't read {url}: {reason(exc.stderr)}") from exc

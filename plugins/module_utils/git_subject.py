@@ -17,11 +17,8 @@ import subprocess
 import tempfile
 import time
 
-from .git_refs import in_directory
+from .git_refs import gitpython, in_directory
 from .znode_names import printable
-
-with contextlib.suppress(ImportError):
-    import git
 
 PATIENCE = 5
 """Seconds that all of it may take."""
@@ -54,7 +51,7 @@ def _log(repository: str, commit_id: str) -> str:
         return str(
             in_directory(repository).log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
         )
-    except (git.GitCommandNotFound, git.GitCommandError):
+    except (gitpython().GitCommandError, gitpython().GitCommandNotFound):
         return ""
 
 

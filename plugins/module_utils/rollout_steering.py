@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -39,7 +40,13 @@ OPENING = frozenset({"promote", "pass"})
 """The verbs that the lock is about: a rollout can be paused, halted and rolled back whoever holds it."""
 AT_ONCE = 50
 """How often it is tried to write to a state that many hosts change too, before that counts as one try."""
+PAUSE = 0.5
+"""Seconds between two tries to open a step while proved hosts prove the release once more."""
 NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
+
+
+class Proving(ZooKeeperError):
+    """No further step is opened while hosts prove the release once more, as after a boot: that ends by itself."""
 
 
 class Steered(NamedTuple):
@@ -57,15 +64,14 @@ def command(
     """Do with the rollout of what is published what a person asks.
 
     Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, or its next
-    step would be opened though proved hosts are gone or prove it once more, `Locked` where it would while somebody
-    holds the lock. Unless it `writes`, it only says what would come of it.
+    step would be opened though proved hosts are gone, `Proving` where they prove it once more, `Locked` where it would
+    while somebody holds the lock. Unless it `writes`, it only says what would come of it.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
-    looks = asked.verb in OPENING and not asked.force
-    generation = published.generation if looks else None
+    generation = published.generation if asked.verb in OPENING and not asked.force else None
     gone = gone_hosts(client, paths, generation) if generation else []
-    proving = proving_hosts(client, paths, generation) if generation and asked.verb == "promote" else []
+    proving = proving_hosts(client, paths, generation) if generation else []
 
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
@@ -75,8 +81,7 @@ def command(
             return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
-        if decision.state.step != rollout.state.step:
-            _check_proved(paths, rollout, gone, proving)
+        _check_proved(paths, rollout, decision.state, gone, proving)
         if writes:
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
@@ -99,23 +104,40 @@ def command(
     return Steered(before, replace(after, entries=before.entries, proving=before.proving), decision, lock)
 
 
-def _check_proved(paths: AppPaths, rollout: Rollout, gone: list[str], proving: list[str]) -> None:
-    """Refuse to open a step where more hosts are `gone`, or `proving`, than the plan accepts failures.
+def command_in_time(
+    client: KazooClient, paths: AppPaths, published: Published, asked: Command, deadline: float
+) -> Steered:
+    """As `command`; who proves the release once more is waited for, until `deadline` of the monotonic clock."""
+    while True:
+        try:
+            return command(client, paths, published, asked)
+        except Proving:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(left, PAUSE))
 
-    Raises `ZooKeeperError`.
+
+def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone: list[str], proving: list[str]) -> None:
+    """Refuse to open a step, or to end the last one, where more hosts are `gone`, or `proving`, than may fail.
+
+    Raises `ZooKeeperError`, `Proving`.
     """
-    state, unproved = rollout.state, len(gone) + len(proving)
-    if not unproved or state.parsed_plan().accepts(state.failures + unproved, state.fleet):
+    state, unproved = rollout.state, len({*gone, *proving})
+    opens = after.step != state.step
+    if not unproved or not (opens or after.has_proved):
         return
-    if gone:
-        proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
-        said = f"{listed(gone)} {proved} not live any more: no further step is opened"
-        removal = "take who does not come back out of the roster (zk_fleet)"
-        advice = f"{removal}, roll it back, or promote it in spite of that (force)"
-    else:
-        said = f"{describe_proving(proving)}: no further step is opened"
+    if state.parsed_plan().accepts(state.failures + unproved, state.fleet):
+        return
+    refusal = "no further step is opened" if opens else "the rollout is not done"
+    where, details = paths.rollout(rollout.generation), {"rollout": rollout.to_object()}
+    if not gone:
         advice = "promote it after that, or in spite of that (force)"
-    raise ZooKeeperError(f"{paths.rollout(rollout.generation)}: {said}; {advice}", rollout=rollout.to_object())
+        raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", **details)
+    proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
+    removal = "take who does not come back out of the roster (zk_fleet)"
+    advice = f"{removal}, roll it back, or promote it in spite of that (force)"
+    raise ZooKeeperError(f"{where}: {listed(gone)} {proved} not live any more: {refusal}; {advice}", **details)
 
 
 def _decide(state: RolloutRecord, asked: Command) -> Decision:

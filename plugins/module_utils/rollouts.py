@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -40,9 +39,6 @@ from .zookeeper import checked, read_many
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoNodeError
-
-PAUSE = 0.5
-"""Seconds between two looks at who proves a release once more."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +137,6 @@ def proving_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list
     """
     parent = RolloutPaths(paths.rollout(generation)).proving
     return unless_refused(lambda: names_below(client, parent), [])
-
-
-def proving_until(client: KazooClient, paths: AppPaths, generation: int, deadline: float) -> list[str]:
-    """As `proving_hosts`, once there are none, or at `deadline` of the monotonic clock. Raises `ZooKeeperError`."""
-    while True:
-        proving = proving_hosts(client, paths, generation)
-        left = deadline - time.monotonic()
-        if not proving or left <= 0:
-            return proving
-        time.sleep(min(left, PAUSE))
 
 
 def _is_proved(data: bytes) -> bool:

@@ -231,9 +231,7 @@ def _add(request: Any, step: Step) -> None:
 
 def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
     if step.path == "/" and isinstance(exc, kazoo_errors.NoNodeError):
-        return ZooKeeperError(
-            f"hosts: nothing is above the chroot {client.chroot}; make it first, by a task without a chroot"
-        )
+        return ZooKeeperError(f"hosts: nothing is above the chroot {client.chroot}")
     if step.unseen and isinstance(exc, kazoo_errors.NotEmptyError):
         return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
     passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")

@@ -120,15 +120,22 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
 
 @contextlib.contextmanager
 def chroot_named(client: KazooClient) -> Iterator[None]:
-    """Where an error is about a znode that is not there, it says so of the chroot, too."""
+    """An error says of the chroot, too, that it is not there: whatever is not found, that is why."""
     try:
         yield
     except ZooKeeperError as exc:
-        with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
-            is_absent = "path" in exc.details and isinstance(exc.__cause__, kazoo_errors.NoNodeError)
-            if is_absent and client.chroot and not client.exists_async("/").get(timeout=STOP_TIMEOUT):
-                exc.args = (f"{exc}; {client.chroot}, the chroot in hosts, is not there: make it first",)
+        missing = missing_chroot(client)
+        if missing:
+            exc.args = (f"{exc}; {missing}",)
         raise
+
+
+def missing_chroot(client: KazooClient) -> str:
+    """What there is to say of a chroot that is not there; empty where it is, and where nobody answers."""
+    with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
+        if client.chroot and client.connected and not client.exists_async("/").get(timeout=STOP_TIMEOUT):
+            return f"{client.chroot}, the chroot in hosts, is not there: make it first"
+    return ""
 
 
 def _check_timeout(seconds: float) -> None:

@@ -486,7 +486,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import rollout_result
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""
@@ -668,12 +668,14 @@ def in_time(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "connect_timeout": min(seconds, limit)}
 
 
-def run(options: dict[str, Any]) -> dict[str, Any]:
-    """What the module returns; the connection to the ensemble is a part of the wait."""
+def run(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the module returns, and what it warns of; the connection to the ensemble is a part of the wait."""
     began = time.monotonic()
     check(options)
     with connect(options, outage(options, waits=waits(options))) as client:
-        return gather(client, begun(options, time.monotonic() - began))
+        result = gather(client, begun(options, time.monotonic() - began))
+        missing = "" if result["agents"] or result["release"] else missing_chroot(client)
+    return result, [missing] if missing else absences(result) if waits(options) else []
 
 
 def main() -> None:
@@ -681,13 +683,13 @@ def main() -> None:
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     options = in_time(module.params)
     try:
-        result = run(options)
+        result, warnings = run(options)
     except ZooKeeperError as exc:
         module.fail(exc, **({"timed_out": is_outage(exc)} if is_later(options) else {}))
     except InvalidRecord as exc:
         module.fail(exc)
-    for absence in absences(result) if waits(options) else ():
-        module.warn(absence)
+    for warning in warnings:
+        module.warn(warning)
     module.exit_json(changed=False, **result)
 
 

@@ -739,7 +739,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     unless_refused,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences, describe_proving
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
@@ -786,14 +786,18 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     read_plan,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import GATES, RolloutPaths
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Steered, command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import (
+    Proving,
+    Steered,
+    command,
+    command_in_time,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     bad_commits,
     check_not_bad,
     describe_unknown,
-    proving_until,
     published_plan,
     read_policy,
     read_rollouts,
@@ -1155,7 +1159,8 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
     """
-    published, paths, note = options["_published"], AppPaths(options["app"]), ""
+    published, paths = options["_published"], AppPaths(options["app"])
+    result = {name: published[name] for name in ("generation", "commit_id")}
     if options["_locked_out"]:
         wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
     if options["_command"]:
@@ -1167,30 +1172,24 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
             )
         with contextlib.suppress(Locked):
             note = carry_out(client, paths, now_published, options)
+            result.update({"_note": note} if note else {"_obeyed": True})
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
             f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
             **overtaken(client, paths, published["generation"]),
         )
-    result = {name: published[name] for name in ("generation", "commit_id")}
-    result.update({"_note": note} if note else {})
     return wait(client, options, result, published["agents"], time.monotonic())
 
 
 def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> str:
-    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`.
-
-    No step is opened while a host that is proved proves the release once more.
-    """
-    given = wish(options)
-    if given.verb == "pass" and not given.force and published.generation:
-        deadline = time.monotonic() + options["wait_timeout"]
-        proving = proving_until(client, paths, published.generation, deadline)
-        if proving:
-            return f"{describe_proving(proving)}: no further step is opened meanwhile"
+    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`."""
+    try:
+        done = command_in_time(client, paths, published, wish(options), time.monotonic() + options["wait_timeout"])
+    except Proving as exc:
+        return str(exc).partition(": ")[2]
     # Another controller may have asked its gates too, or a person was quicker.
-    late = command(client, paths, published, given).decision.why.removeprefix(REFUSED)
+    late = done.decision.why.removeprefix(REFUSED)
     return f"that comes too late: {late}" if late else ""
 
 

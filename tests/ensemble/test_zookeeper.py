@@ -127,6 +127,41 @@ def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
     assert message.endswith(f": no such znode (NoNode); {app}/none, the chroot in hosts, is not there: make it first")
 
 
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        ("zk_znode", {"path": "/a/b", "value": "x"}),
+        ("zk_znode", {"path": "/a/b", "value": "x", "version": 3}),
+        ("zk_znode", {"path": "/a/b", "value": "x", "parents": False}),
+        ("zk_znode_info", {"path": "/a", "wait_for": {"state": "present"}, "wait_timeout": 0.1}),
+        ("zk_fleet_info", {"wait_for_release": "desired", "wait_timeout": 0.1}),
+        ("zk_fleet_info", {"wait_for_release": "desired", "agents": ["web1"], "wait_timeout": 0.1}),
+        ("zk_fleet_info", {"wait_for_files": ["/a"], "wait_timeout": 0.1}),
+        ("zk_release", {"state": "promoted"}),
+    ],
+)
+def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
+    ensemble: Ensemble, zk: KazooClient, app: str, module: str, given: dict[str, Any]
+) -> None:
+    file = ROOT / "plugins" / "modules" / f"{module}.py"
+    chroot = f"{app}/none"
+    assert run_module(file, hosts=f"{ensemble.hosts}{chroot}", **given)["msg"].endswith(
+        f"; {chroot}, the chroot in hosts, is not there: make it first"
+    )
+    zk.ensure_path(chroot)
+    assert "the chroot" not in run_module(file, hosts=f"{ensemble.hosts}{chroot}", **given).get("msg", "")
+
+
+def test_a_fleet_of_which_nothing_is_found_is_a_warning_that_names_a_chroot_that_is_not_there(
+    ensemble: Ensemble, zk: KazooClient, app: str
+) -> None:
+    file = ROOT / "plugins" / "modules" / "zk_fleet_info.py"
+    warned = f"{app}, the chroot in hosts, is not there: make it first"
+    assert warned in str(run_module(file, hosts=f"{ensemble.hosts}{app}")["warnings"])
+    zk.ensure_path(app)
+    assert "warnings" not in run_module(file, hosts=f"{ensemble.hosts}{app}")
+
+
 @pytest.mark.parametrize("hosts", [None, "", [], [" "], [""]])
 def test_no_hosts_at_all_is_said_with_both_ways_to_give_them(hosts: Any) -> None:
     with pytest.raises(ConnectError, match=r"^hosts: none given; .*ZK_HOSTS"):

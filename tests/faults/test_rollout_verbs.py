@@ -329,7 +329,7 @@ def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: Kazo
     given = {"verb": "pass", "by": "the gates", "reason": "", "moves": waits.moves}
     options = {"publisher": "ann", "force": False, "_command": given}
     said = zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 0})
-    assert said == "web1 proves the release once more, as after a boot: no further step is opened meanwhile"
+    assert said.startswith("web1 proves the release once more, as after a boot: no further step is opened; promote it")
     with ThreadPoolExecutor(1) as pool:
         passed = pool.submit(zk_release.carry_out, zk, paths, published, {**options, "wait_timeout": 60})
         zk.delete(proving)
@@ -345,6 +345,31 @@ def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     zk.set(paths.rollout(before.generation), replace(before.state, plan={**PLAN, "maxFailures": 1}).to_node())
     zk.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
+
+
+def test_a_person_does_not_end_the_last_soak_where_proved_hosts_are_gone(zk: KazooClient, app: str) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", SOAKING, force=False))
+    soaks = {"steps": [{"hosts": "100%", "soak": 300}]}
+    root = paths.rollout(before.generation)
+    zk.set(root, replace(before.state, plan=soaks, step=0, counts={"proved": 1}).to_node())
+    zk.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    published = read_published(zk, paths)
+    with pytest.raises(
+        ZooKeeperError, match="web1 has proved the release and is not live any more: the rollout is not"
+    ):
+        command(zk, paths, published, Command("promote", "ann"))
+    assert command(zk, paths, published, Command("promote", "ann", force=True)).rollout.state.has_proved
+
+
+def test_a_host_that_is_gone_and_proves_it_once_more_counts_once(zk: KazooClient, app: str) -> None:
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    zk.set(paths.rollout(before.generation), replace(before.state, plan={**PLAN, "maxFailures": 1}).to_node())
+    zk.create(paths.roster_entry("web1"), b"{}", makepath=True)
+    proving = RolloutPaths(paths.rollout(before.generation)).proving
+    zk.create(f"{proving}/web1", b"", ephemeral=True, makepath=True)
     assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
 
 

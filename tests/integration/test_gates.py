@@ -6,6 +6,7 @@ import contextlib
 import email
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -296,6 +297,7 @@ def test_a_rollout_whose_controller_was_killed_stays_at_its_gate_until_another_a
     assert "gate smoke passed" in done.stdout
     assert [event["phase"] for event in told(waiting.root / "told")][-1] == "done"
     assert "3 of 3 have proved commit" in done.stdout
+    assert re.search(r" changed=1 +unreachable=0 ", done.stdout), done.stdout
     assert rollout.state["phase"] == "done"
 
 

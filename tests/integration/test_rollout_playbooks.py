@@ -8,6 +8,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,3 +175,22 @@ def test_a_rollout_is_shown_while_it_goes_on_and_the_end_says_what_is_next(day: 
     assert said.index("FAILED after ") < said.index("Next: deploy a fix, or rollback.yml\n") < said.index("fatal: ")
     # Nobody guesses which unit that may be: these agents run in none.
     assert "Logs:" not in said
+
+
+def test_of_two_applications_that_one_run_deploys_the_second_does_not_get_the_plan_of_the_first(
+    ensemble: Ensemble, tmp_path: Path
+) -> None:
+    repository = GitRepository.create(tmp_path / "origin")
+    common: dict[str, Any] = {"zoo_hosts": ensemble.hosts, "zoo_url": repository.url, "zoo_ref": repository.head}
+    common |= {"zoo_relative_path": "site", "zoo_min_agents": 0}
+    apps = [f"/app/{uuid.uuid4().hex[:12]}" for _number in range(2)]
+    plans: list[dict[str, Any]] = [{"zoo_rollout": "one_by_one"}, {}]
+    playbook = str(ROOT / "playbooks/deploy.yml")
+    plays = [
+        {"import_playbook": playbook, "vars": {**common, "zoo_app": app, **plan}} for app, plan in zip(apps, plans)
+    ]
+    (tmp_path / "site.yml").write_text(json.dumps(plays))
+    well(run_playbook(tmp_path / "site.yml"))
+    with connected(ensemble.hosts) as zk:
+        published = [json.loads(zk.get(f"{app}/config")[0]) for app in apps]
+    assert [record.get("rollout") for record in published] == [{"minHealthy": 10}, None]

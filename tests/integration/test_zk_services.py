@@ -287,9 +287,11 @@ def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_add
     assert found.hosts["10.1.0.1"][composed] == "public-10.1.0.1"
 
 
+@pytest.mark.parametrize("override", [False, True])
 def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addresses_in_one_of_them(
-    inventory: Inventory, zk: KazooClient, root: str
+    inventory: Inventory, zk: KazooClient, root: str, override: bool
 ) -> None:
+    inventory.options["override_hosts"] = override
     seed(zk, f"{root}/x/web1", "10.1.0.1")
     seed(zk, f"{root}/y/web1", "10.1.0.2")
     seed(zk, f"{root}/b/web1", "10.1.0.1", 90)
@@ -300,6 +302,23 @@ def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addre
         found = inventory.read_files(files[0], "-i", str(files[1]))
         assert set(found.hosts) == {first, "web1@10.1.0.2"}
         assert found.groups["b"] == found.groups["x"] == {first}
+        assert "override_hosts" not in found.said
+
+
+def test_a_host_of_another_source_is_not_taken_over_either_where_it_is_called_by_name_and_address(
+    beside: Inventory, zk: KazooClient, root: str
+) -> None:
+    (beside.directory / "hosts.ini").write_text("web1@10.1.0.1 ansible_host=db1.internal ansible_user=admin\n")
+    for number, group in enumerate("xy", 1):
+        seed(zk, f"{root}/{group}/web1", f"10.1.0.{number}")
+    beside.file(registries=[f"{root}/x", f"{root}/y"])
+    found = beside.read_files(beside.directory)
+    assert found.hosts["web1@10.1.0.1"] == {"ansible_host": "db1.internal", "ansible_user": "admin"}
+    assert (found.groups["x"], found.groups["y"]) == ({"web1@10.1.0.1@10.1.0.1"}, {"web1@10.1.0.2"})
+    beside.file(registries=[f"{root}/x", f"{root}/y"], override_hosts=True)
+    found = beside.read_files(beside.directory)
+    assert found.groups["x"] == {"web1@10.1.0.1"}
+    assert found.hosts["web1@10.1.0.1"]["ansible_host"] == "10.1.0.1"
 
 
 @pytest.mark.parametrize(

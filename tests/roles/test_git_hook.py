@@ -374,6 +374,24 @@ def test_several_branches_in_one_push_go_each_to_its_app(server: Server, zk: Kaz
     assert seen == [(first, "site"), (first, "copy"), (second, "site")]
 
 
+@pytest.mark.parametrize(
+    ("symbolic", "real", "pushed"),
+    [("main", "trunk", ["main:trunk"]), ("prod", "main", ["main:prod"]), ("prod", "main", ["main", "main:prod"])],
+)
+def test_a_branch_that_moves_by_a_push_to_another_name_of_it_is_published(
+    server: Server, zk: KazooClient, symbolic: str, real: str, pushed: list[str]
+) -> None:
+    server.installed(refuse=True).push(f"main:{real}")
+    names = (f"refs/heads/{symbolic}", f"refs/heads/{real}")
+    subprocess.run(["git", f"--git-dir={server.bare}", "symbolic-ref", *names], check=True)
+    commit = server.clone.commit({"index.html": "two\n"})
+    done = server.push(*pushed)
+    assert (done.status, server.head()) == (0, commit), done.output
+    assert len(done.said) == 1
+    assert f"zoo.deploy: main {commit[:10]} is published to {server.app}" in done.output
+    assert (published(zk, server.app)["commitId"], published(zk, server.app)["ref"]) == (commit, "main")
+
+
 def test_an_application_that_refuses_does_not_cost_another_its_release(server: Server, zk: KazooClient) -> None:
     closed_application(zk, server.app, make_acl("world", "anyone", read=True))
     branches = [

@@ -16,6 +16,7 @@ import yaml
 
 from support.client import connected
 from support.ensemble import Ensemble
+from support.many_hosts import run_on_hosts
 from support.playbook import ROOT, Run, run_playbook
 
 ROLE = ROOT / "roles" / "zookeeper"
@@ -92,19 +93,73 @@ def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_
     assert "xyz" not in said
 
 
-def test_a_package_that_is_too_old_is_refused_before_anything_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apt = tmp_path / "bin" / "apt-cache"
-    apt.parent.mkdir()
-    apt.write_text("#!/bin/sh\necho '  Candidate: 3.4.13-6ubuntu4.1'\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
-    said = refusal(tmp_path, zookeeper_packages=["libzookeeper-java"])
-    assert (
-        "3.5 or later, and the package libzookeeper-java of this host's distribution is 3.4.13-6ubuntu4.1; set" in said
-    )
-    assert "[Install them]" not in said.replace("zoo.deploy.zookeeper : ", "")
+OLD, NEW = "3.4.13-6ubuntu4.1", "3.9.3-1"
+PACKAGES = f"""\
+Package: libzookeeper-java
+Version: {OLD}
+
+Package: libzookeeper-java
+Version: {NEW}
+
+Package: zookeeper
+Version: {OLD}
+Depends: libzookeeper-java (= {OLD})
+
+Package: default-jre-headless
+Version: 2:1.17
+
+Package: example-jars
+Version: 1
+"""
+FROM_PACKAGES: dict[str, tuple[dict[str, Any], bool]] = {
+    "by-default": ({}, True),
+    "by-name": ({"zookeeper_packages": ["libzookeeper-java"]}, True),
+    "in-one-text": ({"zookeeper_packages": "libzookeeper-java"}, True),
+    "by-dependency": ({"zookeeper_packages": ["example-jars", "zookeeper"]}, True),
+    "by-version": ({"zookeeper_packages": ["libzookeeper-java=3.4.*"]}, True),
+    "newer": ({"zookeeper_packages": ["libzookeeper-java=3.9.*"]}, False),
+    "other-package": ({"zookeeper_packages": ["example-jars"]}, False),
+    "unknown": ({"zookeeper_packages": ["libzookeeper-java", "no-such-package"]}, False),
+    "archive": ({"zookeeper_packages": ["libzookeeper-java"], "zookeeper_tarball": "/srv/x.tar.gz"}, False),
+}
+"""Hosts by how they get ZooKeeper, and whether that is one that is too old."""
+
+
+def package_index(directory: Path, installed: str = "") -> str:
+    """The configuration of an apt that has two versions of ZooKeeper, of which the old one is preferred."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (directory / name).mkdir(parents=True)
+    stanza = "Architecture: all\nMaintainer: example\nFilename: x.deb\nSize: 1\nSHA256: " + "0" * 64 + "\nVersion:"
+    (directory / "Packages").write_text(PACKAGES.replace("Version:", stanza))
+    (directory / "sources").write_text(f"deb [trusted=yes] file:{directory} ./\n")
+    (directory / "preferences").write_text(f"Package: libzookeeper-java\nPin: version {OLD}\nPin-Priority: 1001\n")
+    status = "Status: install ok installed\nArchitecture: all\nMaintainer: example\nVersion:"
+    (directory / "status").write_text(installed.replace("Version:", status))
+    places = {"Etc::sourcelist": "sources", "Etc::preferences": "preferences", "State::status": "status"}
+    places |= {"State::lists": "lists", "Cache": "cache", "Etc::sourceparts": "none", "Etc::preferencesparts": "none"}
+    lines = [f'Dir::{option} "{directory / name}";' for option, name in places.items()]
+    config = directory / "apt.conf"
+    config.write_text("\n".join([*lines, 'APT::Sandbox::User "";\n']))
+    environment = {**os.environ, "APT_CONFIG": str(config)}
+    subprocess.run(["apt-get", "--quiet", "update"], env=environment, check=True, capture_output=True)
+    return str(config)
+
+
+def test_a_package_that_is_too_old_is_refused_before_anything_is_installed_however_it_would_be(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    installed = package_index(tmp_path / "there", PACKAGES.partition("\n\n")[0] + "\n")
+    absent = package_index(tmp_path / "absent")
+    hosts = {name: {**variables, "apt": absent} for name, (variables, _is_refused) in FROM_PACKAGES.items()}
+    hosts["installed"] = {"apt": installed}
+    # As if its files were missing; check mode, so that nothing is installed here.
+    role = {"name": "zoo.deploy.zookeeper", "tasks_from": "install"}
+    state = {"_zookeeper_state": {"lacking": ["/usr/share/java/zookeeper.jar"], "unpacked": True}}
+    tasks = [{"ansible.builtin.include_role": role, "vars": state}]
+    play = {"tasks": tasks, "check_mode": True, "environment": {"APT_CONFIG": "{{ apt }}"}}
+    done = run_on_hosts(tmp_path, play, hosts)
+    refusal = f"ZooKeeper 3.5 or later, got libzookeeper-java {OLD} from the packages of this host; set zookeeper_tar"
+    refused = {name for name, (_variables, is_refused) in FROM_PACKAGES.items() if is_refused} | {"installed"}
+    assert {name for name, run in done.items() if refusal in run.output} == refused, done
 
 
 SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")
@@ -119,12 +174,16 @@ TRANSITIONS = {
     "zk7": ("accept", "accept", "new", ""),
     "zk8": ("accept", "send", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
     "zk9": ("send", "accept", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
+    "zk0": ("require", "settings", "", ""),
 }
-"""Members by how they log in at each other before and after, with which password, and what the role says to that."""
+"""Members by how they log in at each other before and after, with which password, and what the role says to that.
+
+`settings`: as before, by lines in `zookeeper_settings`.
+"""
 
 
 def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
-    hosts = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for host, (before, after, password, _refusal) in TRANSITIONS.items():
         config = tmp_path / host
         (config / "data" / "version-2").mkdir(parents=True)
@@ -134,7 +193,10 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
         (config / "zoo.cfg").write_text("\n".join(lines))
         (config / "jaas.conf").write_text('QuorumServer {\n  user_member="old";\n};\n')
         hosts[host] = {"ansible_connection": "local", "zookeeper_config_dir": str(config)}
-        hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
+        if after == "settings":
+            hosts[host] |= {"zookeeper_settings": {f"quorum.auth.{line}": True for line in SASL_LINES}}
+        else:
+            hosts[host] |= {"zookeeper_quorum_sasl": after, "zookeeper_quorum_password": password}
         hosts[host] |= {"zookeeper_data_dir": str(config / "data"), "zookeeper_data_log_dir": str(config / "log")}
     (tmp_path / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hosts}}))
     tasks = [
@@ -149,6 +211,27 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
     assert set(said) == {host for host, case in TRANSITIONS.items() if case[3]}, output
     for host, text in said.items():
         assert TRANSITIONS[host][3] in text, text
+
+
+REPAIRED = {"whole": True, "problem": "", "leader": "zk1:2181", "members": []}
+"""What a repair has ended with."""
+
+
+def test_a_second_run_of_one_play_does_not_take_what_the_first_has_repaired_for_whole(tmp_path: Path) -> None:
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "module_defaults": {"zoo.deploy.zk_ensemble_info": {"hosts": "127.0.0.1:1", "wait_timeout": 0}},
+        "tasks": [
+            {"ansible.builtin.set_fact": {"_zookeeper_stale": False, "_zookeeper_answers_after_repair": REPAIRED}},
+            {"ansible.builtin.include_role": {"name": "zoo.deploy.zookeeper", "tasks_from": "rolling_restart"}},
+        ],
+    }
+    (tmp_path / "inventory.json").write_text('{"zookeeper": {"hosts": {"zk1": {"ansible_connection": "local"}}}}')
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run_playbook(tmp_path / "play.yml", "-i", str(tmp_path / "inventory.json"))
+    assert done.returncode != 0, done.stdout
+    assert "the ensemble is not whole: 127.0.0.1:1: no answer: [Errno 111] Connection refused" in done.stdout
 
 
 @pytest.mark.parametrize("port", [2181, 0])

@@ -43,6 +43,8 @@ class Attendant:
         silent: bool = False,
     ) -> None:
         self.answers: list[dict[str, Any]] = []
+        self.has_moved_it = False
+        """Whether the rollout has been moved by what gates have come to during the wait."""
         self._silent = silent
         self._lock: str | None = None
         self._app = app
@@ -75,6 +77,7 @@ class Attendant:
         ended, as where another release is published: nobody asks for that rollout any more.
         """
         lock, note = result.pop("_lock", None), result.pop("_note", None)
+        self.has_moved_it = result.pop("_obeyed", False) or self.has_moved_it
         if note:
             self._tell(note)
         if lock and lock != self._lock:
@@ -110,11 +113,10 @@ class Attendant:
         """Ask the gates; what is to be done then: `passed` where they pass, with the state in the result only."""
         decided = self._ask(event_of(self._app, result))
         self.check_parent()
-        moves = result["rollout"]["moves"]
         if decided.decided_by is None:
-            return {"verb": passed, "by": "the gates" if passed == "pass" else "", "reason": "", "moves": moves}
+            return command_about(result, passed, "the gates" if passed == "pass" else "")
         gate = f"gate {decided.decided_by.name}"
-        return {"verb": VERBS[decided.outcome], "by": gate, "reason": str(decided.decided_by), "moves": moves}
+        return command_about(result, VERBS[decided.outcome], gate, str(decided.decided_by))
 
     def check_parent(self) -> None:
         """Raise an `AnsibleActionFail` where ansible-playbook has ended.
@@ -161,6 +163,11 @@ class Attendant:
             phase = (result.get("rollout") or {}).get("phase")
             result["failed"] = bool(result.get("failed")) or phase == HALTED
         return result
+
+
+def command_about(result: Mapping[str, Any], verb: str, by: str = "", reason: str = "") -> dict[str, Any]:
+    """A command that is about the state in the result only."""
+    return {"verb": verb, "by": by, "reason": reason, "moves": result["rollout"]["moves"]}
 
 
 def ask(gate: StepGate, event: Mapping[str, Any]) -> GateAnswer:

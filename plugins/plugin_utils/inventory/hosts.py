@@ -45,18 +45,26 @@ def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | N
 
     `taken` are names that mean something already: a group, or a host of another source or file, of which it has the
     address, or the controller.
-    Where such a name, or one name, stands for several things, each host is `name@address`, which nothing else can be;
-    a text for each such name comes second. No host's name has more than `MAX_NAME_BYTES`.
+    Where such a name, or one name, stands for several things, each host is `name@address`, with the address once more
+    where that is taken too; a text for each such name comes second. No host's name has more than `MAX_NAME_BYTES`.
     """
     entries = list(named)
     clashes = dict(_clashes(entries, taken))
     by_name: dict[str, list[Registration]] = {}
     for name, registration in entries:
         address = _address(registration)
-        unique = _fitting(f"{name}@{address}")
+        unique = _unique(name, address, taken)
         is_unique = taken.get(unique) == address or (name in clashes and taken.get(name) != address)
         by_name.setdefault(unique if is_unique else _fitting(name), []).append(registration)
     return [_host(name, registrations) for name, registrations in by_name.items()], list(clashes.values())
+
+
+def registered_as(named: Iterable[tuple[str, Registration]], known: Mapping[str, str]) -> dict[str, str]:
+    """Those of the hosts that are known, with their addresses, that entries are: there is nothing to be replaced."""
+    own = {
+        (one, _address(entry)) for name, entry in named for one in (_fitting(name), _unique(name, _address(entry), {}))
+    }
+    return {name: address for name, address in known.items() if (name, address) in own}
 
 
 def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
@@ -65,7 +73,7 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
     for name, registration in entries:
         by_name.setdefault(name, set()).add(_address(registration))
     for name, addresses in by_name.items():
-        unique = f"{name}@{min(addresses)}"
+        unique = _unique(name, min(addresses), taken)
         if name in taken and taken[name] is None:
             yield name, f"{name}: a group goes by this name, so the host is {unique}"
         elif name in taken and taken[name] == NO_ADDRESS:
@@ -73,10 +81,17 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
             yield name, f"{name}: {whose}, so the host is {unique}; override_hosts has it replaced"
         elif name in taken and addresses != {taken[name]}:
             other = f"another source has a host of this name, at {taken[name]}"
-            unique = f"{name}@{min(addresses - {taken[name]})}"
-            yield name, f"{name}: {other}, so this one is {unique}; override_hosts has it replaced"
+            unique = _unique(name, min(addresses - {taken[name]}), taken)
+            advice = "; override_hosts has it replaced" if len(addresses) == 1 else ""
+            yield name, f"{name}: {other}, so this one is {unique}{advice}"
         elif len(addresses) > 1:
             yield name, f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {unique}"
+
+
+def _unique(name: str, address: str, taken: Mapping[str, str | None]) -> str:
+    """What the host of a name is called that stands for several things: nothing else has this name."""
+    unique = _fitting(f"{name}@{address}")
+    return unique if taken.get(unique, address) == address else _unique(unique, address, taken)
 
 
 def _fitting(name: str) -> str:

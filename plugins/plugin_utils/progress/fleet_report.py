@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import by_commit, listed, reason_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import GAVE_UP, AgentStatus, describe_mark
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE, GOING_ON
 
 from .host_line import short
 from .plain_text import brief, cut, plain, wrapped
@@ -135,8 +135,14 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
     later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
     step = _after_failure(result) if later is None else after_overtaking(**later)
-    step = next_step(rollout) if rollout else step
+    if rollout:
+        step = "" if _is_refused(result) and rollout["phase"] in GOING_ON else next_step(rollout)
     return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
+
+
+def _is_refused(result: Mapping[str, Any]) -> bool:
+    """Whether a command was refused, before any look at the fleet; its message says what helps."""
+    return bool(result.get("failed")) and not {"agents", "elapsed"}.intersection(result)
 
 
 def _after_failure(result: Mapping[str, Any]) -> str:

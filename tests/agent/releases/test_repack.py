@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.repository import GitRepository
+from support.rollout import Rollout
 from support.waiting import wait_for
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases.repository import MANY_PACKS, Access, Repository
@@ -47,6 +51,25 @@ def test_many_packs_become_one_with_the_live_commit_in_it(
     wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
     assert Repository(Layout(agent.base), Access(("file",))).has(repository.head)
     assert agent.wait_outcome(generation)["state"] == "active"
+
+
+def test_a_rollout_does_not_wait_until_packs_are_made_one(
+    agents: Agents, repository: GitRepository, release: Publish, zk: KazooClient, app: str, tmp_path: Path
+) -> None:
+    packing, go, programs = (tmp_path / name for name in ("packing", "go", "programs"))
+    programs.mkdir()
+    slow = f'[ "$1" != repack ] || {{ touch {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
+    (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
+    (programs / "git").chmod(0o755)
+    agent = agents()
+    untidy(agent, repository)
+    agent.start(PATH=f"{programs}:{os.environ['PATH']}")
+    repository.commit({"index.html": "last\n"})
+    made = Rollout(zk, app, release(rollout={"minHealthy": 0}))
+    wait_for(packing.exists, "the packs are made one")
+    made.wait("done")
+    go.touch()
+    wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
 
 
 def damage_pack_of(store: Repository, commit_id: str) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import runpy
 import shutil
 import signal
+import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from support.playbook import ROOT
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
+from zoo_watcher.host.filesystem import open_directory
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
@@ -583,6 +586,84 @@ def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the
     come_up_over_the_base(agent, late)
     wait_for(lambda: "the lock of the base was removed" in agent.log, "the agent has seen it")
     go.touch()
+    wait_for(lambda: agent.live() == second, "what is published is live there")
+    assert agent.wait_outcome(generation)["state"] == "active"
+
+
+SHUT_DOWN = 0x8004587D
+"""XFS_IOC_GOINGDOWN."""
+
+
+@pytest.fixture
+def on_xfs() -> Iterator[Callable[[Agent], None]]:
+    """Mounts an empty XFS over the base of an agent."""
+    with contextlib.ExitStack() as mounts:
+
+        def mount(agent: Agent) -> None:
+            image = agent.root / "image"
+            with image.open("wb") as file:
+                file.truncate(320_000_000)
+            subprocess.run(["mkfs.xfs", "-q", str(image)], check=True, capture_output=True)
+            words = ["mount", "-o", "loop", str(image), str(agent.base)]
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"can't mount here: {done.stderr.strip()}")
+            mounts.callback(subprocess.run, ["umount", "--lazy", str(agent.base)], check=False, capture_output=True)
+
+        yield mount
+
+
+def fail_disk(agent: Agent) -> None:
+    """Have the XFS of a base behave as after an error of its disk."""
+    with open_directory(agent.base) as disk:
+        fcntl.ioctl(disk, SHUT_DOWN, struct.pack("I", 2))
+
+
+def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of_one_that_has_failed(
+    agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
+) -> None:
+    """Of the lock that was held there nothing can be told any more."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    on_xfs(agent)
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    assert agent.start().wait_outcome(generation)["commitId"] == second
+    fail_disk(agent)
+    subprocess.run(["umount", "--lazy", str(agent.base)], check=True)
+    assert agent.live() != second
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: agent.live() == second, "what is published is live there")
+    assert agent.wait_outcome(generation)["state"] == "active"
+    wait_for(lambda: "troubles" not in agent.status, "the trouble is over", 40)
+    assert json.loads(agent.control("status", "--json").stdout)["running"] is True
+
+
+def test_what_failed_with_a_disk_is_tried_again_on_the_one_that_takes_its_place(
+    agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
+) -> None:
+    """The agent has not been able to note the failure, and it is none of the other disk's."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    on_xfs(agent)
+    agent.start().wait_outcome(release())
+    agent.end()
+    runs, go = agent.root / "runs", agent.root / "go"
+    script = f"touch {runs}; while [ ! -e {go} ]; do sleep 0.05; done; ls {agent.base}"
+    agent.config["hooks"] = {"before_activate": ["/bin/sh", "-c", script]}
+    agent.start()
+    second = repository.commit({"index.html": "two\n"})
+    generation = release()
+    wait_for(runs.exists, "the hook runs")
+    fail_disk(agent)
+    go.touch()
+    assert agent.wait_outcome(generation)["state"] == "failed"
+    assert agent.process is not None
+    subprocess.run(["umount", "--lazy", str(agent.base)], check=True)
+    agent.process.send_signal(signal.SIGUSR1)
     wait_for(lambda: agent.live() == second, "what is published is live there")
     assert agent.wait_outcome(generation)["state"] == "active"
 

@@ -145,6 +145,12 @@ def test_what_gates_have_said_of_one_release_promotes_no_other() -> None:
     assert (calls[1]["only_if"], calls[1]["_command"]["moves"]) == ("7", 2)
 
 
+def test_where_there_is_nothing_to_promote_no_step_is_opened_that_no_gate_was_asked_of() -> None:
+    running = {**WAITS, "changed": False, "rollout": {**ROLLOUT, "phase": "running", "waits_for": ""}}
+    _result, calls = attended([running, DONE], state="promoted", gates=[PASSES])
+    assert (calls[1]["only_if"], calls[1]["_command"]) == ("7", {"verb": "promote", "by": "", "reason": "", "moves": 2})
+
+
 @pytest.mark.parametrize(
     ("result", "failed"),
     [

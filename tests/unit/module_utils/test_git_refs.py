@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import MissingLibraryError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRelease
 from support.git_server import git_daemon, install_old_ssh
@@ -189,6 +190,31 @@ def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path
     )
     assert done.stdout == "git is not installed where the module runs\n"
     assert done.stderr == ""
+
+
+def test_gitpython_is_imported_where_a_repository_is_read_and_not_by_who_only_waits(repository: GitRepository) -> None:
+    program = (
+        "import sys\n"
+        "from ansible_collections.zoo.deploy.plugins.modules import zk_release\n"
+        "print('git' in sys.modules)\n"
+        "zk_release.resolve(sys.argv[1], 'main')\n"
+        "print('git' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, repository.url],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_python_without_gitpython_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "git", None)
+    with pytest.raises(MissingLibraryError, match=r"^the Python library GitPython is missing; install it") as caught:
+        resolve("https://git.example.org/site.git", "main")
+    assert "git" in caught.value.details["exception"]
 
 
 @pytest.mark.parametrize("own", [None, "GIT_SSH_COMMAND", "core.sshCommand"])

@@ -25,10 +25,11 @@ def test_the_connection_is_a_part_of_the_wait(monkeypatch: pytest.MonkeyPatch, s
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(zk_fleet_info, "connect", connect)
-    monkeypatch.setattr(zk_fleet_info, "gather", lambda _client, options: options)
+    found = {"agents": ["a"], "release": None}
+    monkeypatch.setattr(zk_fleet_info, "gather", lambda _client, options: {**found, "left": options["wait_timeout"]})
     options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
     given = {**options, "wait_for_release": "desired", "wait_timeout": seconds}
-    assert zk_fleet_info.run(given)["wait_timeout"] == left
+    assert zk_fleet_info.run(given)[0]["left"] == left
 
 
 def test_the_beginning_of_a_commit_that_has_digits_only_is_no_generation_in_a_later_turn() -> None:

@@ -20,6 +20,7 @@ from .host.layout import Layout
 from .inbox import Inbox
 from .releases.activation import live_commit
 from .releases.course import Progress, in_seconds
+from .releases.handshake import Phase
 from .releases.journal import KnownJournal
 from .releases.rollback import PlacedRelease, live_releases
 from .releases.unproved import Unproved, find_unproved, proved_first
@@ -293,12 +294,16 @@ class Convergence:
         """
         if not self._goal.is_for(desired) or (self.deployment is not None and self._proved is not None):
             return self._known_failure(desired)
-        return None if self.deployment is not None else self._outcome(desired)
+        return None if self._is_at_it else self._outcome(desired)
 
     def known_outcome_of(self, desired: Desired) -> tuple[str, str | None] | None:
         """The same, as far as this agent has it in its memory."""
-        is_at_it = self._goal.is_for(desired) and self.deployment is None
-        return self._goal.outcome if is_at_it else None
+        return self._goal.outcome if self._goal.is_for(desired) and not self._is_at_it else None
+
+    @property
+    def _is_at_it(self) -> bool:
+        """Whether something runs that has not come to its outcome; one that has may pack the object store for long."""
+        return self.deployment is not None and self.deployment.handshake.phase < Phase.SETTLED
 
     def awaits_health(self, desired: Desired) -> bool:
         """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""

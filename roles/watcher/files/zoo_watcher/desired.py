@@ -27,7 +27,7 @@ class Desired:
     """
 
     generation: int
-    fleet: int
+    fleet: int = field(compare=False)
     release: Release | None = None
     problem: str | None = None
     policy: bytes | None = field(default=None, compare=False)

@@ -68,8 +68,8 @@ class Troubles:
         self.add([text])
 
     def add(self, troubles: Iterable[str]) -> None:
-        """Note more of them."""
-        self.current += troubles
+        """Note more of them, each once."""
+        self.current = list(dict.fromkeys([*self.current, *troubles]))
 
     def end_turn(self) -> float | None:
         """Log what is new; the seconds after which to try again, None where nothing is to be tried."""

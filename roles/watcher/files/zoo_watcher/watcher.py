@@ -20,9 +20,9 @@ from .convergence import Convergence
 from .desired import Assignment, DesiredRelease
 from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
-from .host.base_lock import keep_lock, lock_base
+from .host.base_lock import keep_lock, lock_base, was_removed
 from .host.controls import Controls
-from .host.filesystem import identify, make_directory
+from .host.filesystem import make_directory
 from .host.layout import READABLE, Layout
 from .host.leftovers import Leftovers
 from .host.shortage import comes_of_shortage
@@ -126,7 +126,6 @@ class Watcher:
         # Before the lock, which tells whom to send them to.
         self._listen()
         self._lock = lock_base(self.layout)
-        self._own = identify(self.layout.own)
         with contextlib.suppress(OSError):
             # For a full disk, on which nobody could make it.
             make_directory(self.layout.controls, READABLE)
@@ -275,9 +274,10 @@ class Watcher:
         systemd.live_on()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
-        self.convergence.settle_journal()
         with self.troubles.noted():
             self._keep_lock()
+        # Now: what is owed to another base is dropped.
+        self.convergence.settle_journal()
         with self.troubles.noted():
             self._note_files()
         with self.troubles.noted():
@@ -291,17 +291,15 @@ class Watcher:
 
     def _keep_lock(self) -> None:
         before = self._lock
-        has_name = os.fstat(before).st_nlink > 0
+        is_removed = was_removed(before, self.layout)
         try:
             self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock == before:
-            return
-        own, self._own = self._own, identify(self.layout.own)
-        if has_name and own != self._own:
-            # It was not removed, nor renamed, as NFS does then: the base is another one, as where a mount has come up
-            # over it. What was done, or is under way, is not what is live there.
+        if self._lock != before and not is_removed:
+            # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
+            # is live there.
+            self.convergence.journal.drop()
             self.convergence.look_again()
 
     def _note_files(self) -> None:

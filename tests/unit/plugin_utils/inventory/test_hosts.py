@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import NO_ADDRESS, merge
+from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import NO_ADDRESS, merge, registered_as
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import MAX_NAME_BYTES, Registration
 
 
@@ -79,6 +79,24 @@ def test_an_entry_is_the_host_that_another_file_has_made_of_its_name_and_address
     # At a third address it is none of them; and a host of that name which is elsewhere is another one.
     assert [host.name for host in merge([entry("a", "10.0.0.3")], taken)[0]] == ["a"]
     assert [host.name for host in merge([entry("a", "10.0.0.1")], {"a@10.0.0.1": "10.0.0.9"})[0]] == ["a"]
+
+
+def test_a_host_of_another_source_stays_what_it_is_also_where_it_is_called_by_name_and_address() -> None:
+    taken: dict[str, str | None] = {"a@10.0.0.1": "db1.internal", "a@10.0.0.2": None}
+    entries = [entry("a", "10.0.0.1"), entry("a", "10.0.0.2"), entry("a", "10.0.0.3")]
+    hosts, problems = merge(entries, taken)
+    expected = ["a@10.0.0.1@10.0.0.1", "a@10.0.0.2@10.0.0.2", "a@10.0.0.3"]
+    assert [host.name for host in hosts] == expected
+    assert problems == ["a: 3 addresses go by this name, so each is part of it, as in a@10.0.0.1@10.0.0.1"]
+    # In another file they are the same hosts.
+    made = {host.name: host.variables["zk_address"] for host in hosts}
+    assert [host.name for host in merge(entries, {**taken, **made})[0]] == expected
+
+
+def test_what_is_registered_as_another_file_has_it_is_not_there_to_be_replaced() -> None:
+    entries = [entry("a", "10.0.0.1"), entry("b", "10.0.0.2")]
+    known = {"a": "10.0.0.1", "a@10.0.0.1": "10.0.0.1", "a@10.0.0.2": "10.0.0.2", "b": "10.0.0.3", "c": "10.0.0.2"}
+    assert registered_as(entries, known) == {"a": "10.0.0.1", "a@10.0.0.1": "10.0.0.1"}
 
 
 def test_a_name_is_never_longer_than_a_file_of_it_may_be_and_stays_one_host_s_own() -> None:

@@ -193,6 +193,20 @@ def test_the_reason_of_a_rollout_is_told_once_and_not_by_each_host() -> None:
     assert text.endswith("Next: rollback.yml, or deploy a fix; promote.yml with zoo_force=true goes on in spite of it")
 
 
+@pytest.mark.parametrize("phase", ["running", "soaking", "paused"])
+def test_who_was_refused_is_not_told_to_try_the_same_again_nor_that_it_goes_on_by_itself(phase: str) -> None:
+    refused = {"failed": True, "msg": "web1 has proved the release and is not live any more", "rollout": rollout(phase)}
+    assert not any(line.startswith("Next:") for line in report(refused, NOW))
+    # What the fleet is waited for in vain has not been refused, nor has what only says how it is.
+    for key, value in (("elapsed", 1.0), ("agents", []), ("failed", False)):
+        assert report({**refused, key: value}, NOW)[-1].startswith("Next:")
+
+
+def test_who_was_refused_because_the_rollout_is_halted_is_told_what_goes_on_from_there() -> None:
+    refused = {"failed": True, "msg": "refused: the rollout is halted", "rollout": rollout("halted")}
+    assert report(refused, NOW)[-1].startswith("Next: rollback.yml, or deploy a fix")
+
+
 def test_who_went_back_with_the_rollout_does_not_repeat_why() -> None:
     message = f"the rollout of {DESIRED} went back: web1 failed: {UNHEALTHY}"
     with_it = agent("web2", "rolled_back", commitId=BEFORE, message=message)

@@ -13,7 +13,7 @@ from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.rollouts.assignment import assign, stable_of
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import Release
-from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, LOST, PROVED, begin
+from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, LOST, PROVED, RETURNING, URGENT, begin
 
 RELEASE = Release(URL, NEW, "site")
 DESIRED = Desired(7, 3, RELEASE)
@@ -73,3 +73,17 @@ def test_a_host_that_was_lost_says_so() -> None:
     made = assign(DESIRED, HALTED, HALTED.parsed_plan(), LOST, HostView("web1", has=OLD))
     message = "this host was lost on its way, and has what it had before; the rollout is halted: web1 lost"
     assert made == Assignment(None, Standstill(7, "halted", message))
+
+
+@pytest.mark.parametrize(
+    ("phase", "entry", "at_once"),
+    [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("done", None, 50)],
+)
+def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
+    phase: str, entry: str | None, at_once: int
+) -> None:
+    """As by a rate of fetches: of a thousand hosts that go one by one, each would wait as if all fetched at once."""
+    state = replace(HALTED, phase=phase, places=2)
+    made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), entry, HostView("web1", has=OLD))
+    assert made.desired
+    assert made.desired.fleet == at_once

@@ -78,10 +78,6 @@ class HookConfig:
         """Whether a commit is published also where it is the desired one already."""
         return bool(self.options["force"])
 
-    def targets_of(self, branch: str) -> list[Target]:
-        """Where a branch's commits go; nowhere, mostly."""
-        return [target for target in self.targets if target.branch == branch]
-
 
 def _problems(content: dict[str, Any]) -> Iterator[str]:
     for name in sorted(set(content) - {*OPTIONS, "url", "branches"}):

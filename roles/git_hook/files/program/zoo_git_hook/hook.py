@@ -26,7 +26,7 @@ from .connection import MissingLibraryError, ZooKeeperError, make_client
 from .fleet import live_names, outage
 from .fleet_outcome import EarlierWait, absences
 from .lock import unlocked
-from .push import Update, pusher, read_updates, subject, tip
+from .push import Update, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
 from .releases import SUBJECT, ReleaseProof, begin_anew, now, prove, publish, read_published
@@ -111,9 +111,17 @@ def post_receive(config: HookConfig) -> int:
 
 
 def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
+    """What is to be published where. Of a symbolic ref and what it leads to, git names only the one pushed to."""
     # A branch may have any bytes for a name; one that is no text is in no configuration.
     updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
-    return [(update, target) for update in updates for target in config.targets_of(update.branch)]
+    real = real_names() if updates else {}
+    wanted = {
+        target.app.root: (Update(target.branch, update.commit_id), target)
+        for update in updates
+        for target in config.targets
+        if real.get(target.branch, target.branch) == real.get(update.branch, update.branch)
+    }
+    return list(wanted.values())
 
 
 def publish_each(

@@ -66,6 +66,14 @@ def tip(branch: str) -> str | None:
     return done.stdout.strip() or None
 
 
+def real_names() -> dict[str, str]:
+    """The branches of the hook's repository that are symbolic refs, and the one that is each of them."""
+    command = ["git", "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    refs = [line.split(" ") for line in done.stdout.decode("utf-8", "surrogateescape").split("\n") if line]
+    return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs if real}
+
+
 def subject(commit_id: str) -> str | None:
     """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
     command = ["git", "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]

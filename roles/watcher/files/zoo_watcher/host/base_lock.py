@@ -15,7 +15,7 @@ from pathlib import Path
 
 from zoo_watcher.errors import AgentError
 
-from .filesystem import MAY_BE_REMOVED, open_regular
+from .filesystem import MAY_BE_REMOVED, identify, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
@@ -68,15 +68,30 @@ def lock_base(layout: Layout) -> int:
 def keep_lock(layout: Layout, descriptor: int) -> int:
     """The descriptor of the lock: another one where somebody has removed the file, so that it was held no more.
 
-    Raises `OSError` where the file can't be made now, `AgentError` where another agent has.
+    Likewise where its disk has failed, and another one is there. Raises `OSError` where the file can't be made now,
+    `AgentError` where another agent has.
     """
     with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.stat(layout.lock), os.fstat(descriptor)):
+        there = os.stat(layout.lock)
+        if (there.st_dev, there.st_ino) == identify(descriptor):
             return descriptor
     renewed = _hold(_open_lock(layout), layout)
-    os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
     log.warning("the lock of the base was removed, and is made anew, path=%s", layout.lock)
     return renewed
+
+
+def was_removed(descriptor: int, layout: Layout) -> bool:
+    """Whether somebody has removed the file of a lock, or renamed it, as NFS does then.
+
+    Where its file system can't tell any more, that has gone.
+    """
+    try:
+        is_nameless = os.fstat(descriptor).st_nlink == 0
+        return is_nameless or os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")) != layout.lock.name
+    except OSError:
+        return False
 
 
 def _hold(descriptor: int, layout: Layout) -> int:

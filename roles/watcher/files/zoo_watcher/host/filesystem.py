@@ -303,18 +303,12 @@ def _identity(place: Path | int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def identify(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what is there; None where that can't be told."""
+def identify(place: Path | int) -> tuple[int, int] | None:
+    """Device and inode of what is there, or is open; None where that can't be told."""
     try:
-        return _identity(path)
+        return _identity(place)
     except OSError:
         return None
-
-
-def is_another(path: Path, known: tuple[int, int] | None) -> bool:
-    """Whether there is something else than was `known` there, as where a mount has come up; not where nobody knows."""
-    now = identify(path)
-    return now is not None and known is not None and now != known
 
 
 def sync_directory(path: Path) -> None:

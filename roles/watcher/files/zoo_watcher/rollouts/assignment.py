@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.wire.records import Release
 from zoo_watcher.wire.rollout_phases import DONE, GOING_BACK, HALTED, ROLLING_BACK
@@ -25,6 +27,9 @@ from .turn import CUT_OFF, HostView, gives_way, is_owed
 
 def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Assignment:
     """What a host with this `entry` is to do."""
+    if entry in {ADMITTED, RETURNING}:
+        # It shares a git server, or what is interrupted by a switch, with those that have a place, not with the fleet.
+        desired = replace(desired, fleet=min(desired.fleet, state.places))
     if entry in {ADMITTED, *FAILURES} and gives_way(state, host):
         message = f"{CUT_OFF}; {describe(plan, state)}"
         return Assignment(stable_of(desired, state), Standstill(desired.generation, "halted", message))
