@@ -19,7 +19,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.host.thread import Thread
 
-from .connection import ENDED, forget_transactions
+from .connection import ENDED, forget_transactions, kerberos_trouble
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
 
 SEEK_PAUSE = 1.0
@@ -94,10 +94,14 @@ class Connector:
             self._missed_since = self._missed_since if self._missed else time.monotonic()
             self._missed += 1
             raise
-        except KazooException as exc:
+        except Exception as exc:
+            no_ticket = kerberos_trouble(exc)
+            if not no_ticket and not isinstance(exc, KazooException):
+                raise
             self._refused += 1
-            self._enter(AUTH_FAILED, f"server={host}:{port} ({type(exc).__name__} {exc}".rstrip() + ")")
-            raise ConnectionDropped("the credentials were not accepted") from exc
+            reason = no_ticket or f"{type(exc).__name__} {exc}".rstrip()
+            self._enter(AUTH_FAILED, f"server={host}:{port} ({reason})")
+            raise ConnectionDropped(no_ticket or "the credentials were not accepted") from exc
         self._missed = self._refused = 0
         self._note_connected(host, port, timeouts[0])
         return timeouts
