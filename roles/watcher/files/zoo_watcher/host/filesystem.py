@@ -23,11 +23,12 @@ T = TypeVar("T")
 
 MAY_PASS = frozenset(
     [
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
     ]
 )
-"""What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+"""What a full, broken or remote disk, or a host short of something, gives: it may be otherwise the next time."""
 REFUSED = frozenset([errno.EPERM, errno.EACCES])
 """What is immutable, or has got another owner or mode, gives whoever writes: somebody did that, and may undo it."""
 MAY_BE_UNDONE = MAY_PASS | REFUSED
