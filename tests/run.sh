@@ -55,11 +55,14 @@ missing_packages() {
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java
     [ -e /usr/share/java/netty-handler.jar ] || echo libnetty-java
     if [ -n "${CI:-}" ]; then
-        # Other projects, for two files of tests, which are skipped without and say so: a hundred megabytes.
+        # Other projects, for three files of tests, which are skipped without and say so: a hundred megabytes.
         [ -e /usr/share/java/curator-x-discovery.jar ] || echo libcurator-discovery-java
         command -v javac >/dev/null || echo default-jdk-headless
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
         command -v patroni >/dev/null || echo patroni
+        command -v krb5kdc >/dev/null || echo krb5-kdc
+        command -v kadmin.local >/dev/null || echo krb5-admin-server
+        compgen -G '/usr/lib/python3/dist-packages/kerberos.*.so' >/dev/null || echo python3-kerberos
         [ -e /usr/lib/python3/dist-packages/kazoo ] || echo python3-kazoo
     fi
     local python

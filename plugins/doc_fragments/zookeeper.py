@@ -13,7 +13,12 @@ class ModuleDocFragment:
 requirements:
   - kazoo >= 2.9 where the plugin runs, but for M(zoo.deploy.zk_ensemble_info)
   - kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
-  - pure-sasl where O(sasl_mechanism) is used
+  - pure-sasl where O(sasl_mechanism) is used, and the Python library C(kerberos) where that is V(GSSAPI)
+notes:
+  - Where a connection option is not given, an environment variable counts, where the plugin runs. It is called as the
+    option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA).
+  - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
+    E(KRB5_CLIENT_KTNAME).
 options:
   hosts:
     description:

@@ -21,48 +21,78 @@ options:
     vars:
       - name: zk_hosts
   connect_timeout:
+    env:
+      - name: ZK_CONNECT_TIMEOUT
     vars:
       - name: zk_connect_timeout
   digest_username:
+    env:
+      - name: ZK_DIGEST_USERNAME
     vars:
       - name: zk_digest_username
   digest_password:
+    env:
+      - name: ZK_DIGEST_PASSWORD
     vars:
       - name: zk_digest_password
   sasl_mechanism:
+    env:
+      - name: ZK_SASL_MECHANISM
     vars:
       - name: zk_sasl_mechanism
   sasl_username:
+    env:
+      - name: ZK_SASL_USERNAME
     vars:
       - name: zk_sasl_username
   sasl_password:
+    env:
+      - name: ZK_SASL_PASSWORD
     vars:
       - name: zk_sasl_password
   sasl_service:
+    env:
+      - name: ZK_SASL_SERVICE
     vars:
       - name: zk_sasl_service
   sasl_principal:
+    env:
+      - name: ZK_SASL_PRINCIPAL
     vars:
       - name: zk_sasl_principal
   tls:
+    env:
+      - name: ZK_TLS
     vars:
       - name: zk_tls
   tls_ca:
+    env:
+      - name: ZK_TLS_CA
     vars:
       - name: zk_tls_ca
   tls_cert:
+    env:
+      - name: ZK_TLS_CERT
     vars:
       - name: zk_tls_cert
   tls_key:
+    env:
+      - name: ZK_TLS_KEY
     vars:
       - name: zk_tls_key
   tls_key_password:
+    env:
+      - name: ZK_TLS_KEY_PASSWORD
     vars:
       - name: zk_tls_key_password
   tls_verify:
+    env:
+      - name: ZK_TLS_VERIFY
     vars:
       - name: zk_tls_verify
   tls_check_hostname:
+    env:
+      - name: ZK_TLS_CHECK_HOSTNAME
     vars:
       - name: zk_tls_check_hostname
 """

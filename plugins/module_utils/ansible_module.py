@@ -13,12 +13,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
-from .connection import CONNECTION_OPTIONS, MissingLibraryError, ZooKeeperError
+from .connection import CONNECTION_OPTIONS, MissingLibraryError, ZooKeeperError, environment_variable
 from .znode_names import printable
 
 ARGSPEC: dict[str, dict[str, Any]] = {
-    **CONNECTION_OPTIONS,
-    "hosts": {**CONNECTION_OPTIONS["hosts"], "fallback": (env_fallback, ["ZK_HOSTS"])},
+    name: {**spec, "fallback": (env_fallback, [environment_variable(name)])}
+    for name, spec in CONNECTION_OPTIONS.items()
 }
 """The connection options, for `AnsibleModule(argument_spec=...)`."""
 

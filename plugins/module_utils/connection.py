@@ -51,6 +51,11 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 """The options, in the form of Ansible's argument specs; documented in the doc fragment `zoo.deploy.zookeeper`."""
 
 
+def environment_variable(option: str) -> str:
+    """The variable that counts for modules and plugins where a connection option is not given."""
+    return f"ZK_{option.upper()}"
+
+
 MOST = 1e9
 """The most seconds, and of anything else: a thread can't wait for much more."""
 MOST_TO_CONNECT = 1_000_000
@@ -211,6 +216,20 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
     names = ("mechanism", "service", "username", "password", "principal")
     given = {name: options.get(f"sasl_{name}") for name in names}
     return {name: value for name, value in given.items() if value} if given["mechanism"] else None
+
+
+def kerberos_trouble(exc: BaseException) -> str:
+    """Why Kerberos's library has no ticket for a server, in one line; empty where something else went wrong.
+
+    kazoo takes that for a refusal where it does not end the connection's thread; the library is not asked for at all
+    where nobody uses it.
+    """
+    for error in (exc, exc.__cause__):
+        if error is not None and type(error).__module__ == "kerberos":
+            # Pairs of a text and a code, the most exact one last.
+            reason = error.args[-1] if error.args else error
+            return f"Kerberos: {reason[0] if isinstance(reason, tuple) else reason}"
+    return ""
 
 
 def check_tls_is_on(options: Mapping[str, Any]) -> None:

@@ -68,9 +68,10 @@ class Address(NamedTuple):
         """From `host`, `host:port` or `[address]:port`. Raises `ConnectError`."""
         has_port = ":" in text.rpartition("]")[2]
         host, _colon, port = text.rpartition(":") if has_port else (text, "", str(DEFAULT_PORT))
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not name or {*"[]"} & {*name} or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ConnectError(f"hosts: expected host:port with a port from 1 to 65535, got {text!r}")
-        return cls(text, host.strip("[]"), int(port))
+        return cls(text, name, int(port))
 
 
 class Question(NamedTuple):
@@ -112,7 +113,7 @@ def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
     if options["tls_ca"]:
         context.load_verify_locations(options["tls_ca"])
     if options["tls_cert"]:
-        context.load_cert_chain(options["tls_cert"], options["tls_key"], options["tls_key_password"] or "")
+        context.load_cert_chain(options["tls_cert"], options["tls_key"] or None, options["tls_key_password"] or "")
     return context
 
 

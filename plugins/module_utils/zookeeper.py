@@ -24,6 +24,7 @@ from .connection import (
     ConnectError,
     ZooKeeperError,
     explain,
+    kerberos_trouble,
     make_client,
     translated,
 )
@@ -107,12 +108,11 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             "deadline": outage or options["connect_timeout"],
         },
     )
-    if options.get("sasl_mechanism"):
-        _Login(client, options["connect_timeout"])
+    login = _Login(client, options["connect_timeout"]) if options.get("sasl_mechanism") else None
     _Refusals(client)
     try:
         with named(client), chroot_named(client), translated(None):
-            _start(client, options, last_words)
+            _start(client, options, last_words, login)
             yield client
     finally:
         _stop(client)
@@ -153,7 +153,8 @@ def _quiet_logger(handler: logging.Handler) -> logging.Logger:
 class _Login:
     """Stands before kazoo's own way to connect: a login that was taken once is tried again, for `seconds`.
 
-    kazoo takes a server that ends during a login for one that refuses it, and ends the client for ever.
+    kazoo takes a server that ends during a login for one that refuses it, and ends the client for ever. `trouble` is
+    what Kerberos says where there was no login at all.
     """
 
     def __init__(self, client: KazooClient, seconds: float) -> None:
@@ -162,14 +163,18 @@ class _Login:
         self._seconds = seconds
         self._taken = False
         self._refused_since: float | None = None
+        self.trouble = ""
 
     def _connect(self, *server: Any) -> Any:
         try:
             timeouts = self._kazoo_connect(*server)
-        except kazoo_errors.AuthFailedError as exc:
+        except Exception as exc:
+            self.trouble = kerberos_trouble(exc)
+            if not self.trouble and not isinstance(exc, kazoo_errors.AuthFailedError):
+                raise
             since = self._refused_since = self._refused_since or time.monotonic()
             if not self._taken or time.monotonic() - since > self._seconds:
-                raise
+                raise kazoo_errors.AuthFailedError(self.trouble or str(exc)) from exc
             raise kazoo_errors.ConnectionDropped("the login was not taken") from exc
         self._taken, self._refused_since = True, None
         return timeouts
@@ -217,7 +222,7 @@ def _is_refused(answer: Any) -> bool:
     return any(isinstance(one, kazoo_errors.NoAuthError) for one in answers)
 
 
-def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWords) -> None:
+def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWords, login: _Login | None) -> None:
     seconds = options["connect_timeout"]
     where = ",".join(f"{host}:{port}" for host, port in client.hosts)
     try:
@@ -225,12 +230,14 @@ def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWor
             # Of a chroot that is not there kazoo warns on the terminal; what is then asked for tells that too.
             warnings.simplefilter("ignore")
             client.start(timeout=seconds)
-        if options.get("sasl_mechanism"):
+        if login:
             # kazoo says that it is connected before the login has ended; an answer comes only after it.
             client.exists("/")
-    except kazoo_errors.AuthFailedError as exc:
-        raise ConnectError(f"ZooKeeper at {where} refused the credentials") from exc
     except (KazooTimeoutError, kazoo_errors.KazooException) as exc:
+        if login and login.trouble:
+            raise ConnectError(f"can't log in to ZooKeeper at {where}: {login.trouble}") from exc
+        if isinstance(exc, kazoo_errors.AuthFailedError):
+            raise ConnectError(f"ZooKeeper at {where} refused the credentials") from exc
         why = f": {last_words.text}" if last_words.text else ""
         raise ConnectError(f"can't reach ZooKeeper at {where} within {seconds:g} s{why}") from exc
 

@@ -251,10 +251,14 @@ def describe(entry: HistoryEntry) -> dict[str, Any]:
     }
 
 
+def argument_spec() -> dict[str, Any]:
+    """The options of the task."""
+    return {**ARGSPEC, "app": {"type": "str", "default": DEFAULT_APP}}
+
+
 def main() -> None:
     """Run the module."""
-    spec = {**ARGSPEC, "app": {"type": "str", "default": DEFAULT_APP}}
-    module = ZnodeModule(argument_spec=spec, supports_check_mode=True)
+    module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         with connect(module.params) as client:
             result = gather(client, module.params["app"])

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import Self
 
@@ -103,11 +104,14 @@ class Ensemble:
             self._configure(member, tick, peers if size > 1 else [], extra)
 
     @classmethod
-    def with_tls(cls, root: Path, certificates: Certificates, *extra: str) -> Ensemble:
+    def with_tls(
+        cls, root: Path, certificates: Certificates, *extra: str, users: dict[str, str] | None = None
+    ) -> Ensemble:
         """One server that also speaks TLS, at `secure_hosts`, with clients that have a certificate.
 
-        `extra` are lines of its configuration.
+        `extra` are lines of its configuration; `users` can log in as in `with_sasl`.
         """
+        login = cls._login(root, _digest_login(users)) if users else {"extra": (), "jvm": ()}
         (port,) = free_ports(1)
         made = cls(
             root,
@@ -118,7 +122,9 @@ class Ensemble:
                 f"ssl.keyStore.location={certificates.server}",
                 f"ssl.trustStore.location={certificates.ca}",
                 *extra,
+                *login["extra"],
             ),
+            jvm=login["jvm"],
         )
         made.secure_hosts = f"localhost:{port}"
         return made
@@ -126,16 +132,27 @@ class Ensemble:
     @classmethod
     def with_sasl(cls, root: Path, users: dict[str, str]) -> Ensemble:
         """One server at which `users` (name to password) can log in by SASL, mechanism DIGEST-MD5."""
-        root.mkdir(parents=True, exist_ok=True)
-        entries = "\n".join(f'  user_{name}="{password}"' for name, password in users.items())
-        login = root / "jaas.conf"
-        login.write_text(f"Server {{\n  org.apache.zookeeper.server.auth.DigestLoginModule required\n{entries};\n}};\n")
-        return cls(
-            root,
-            size=1,
-            extra=("authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",),
-            jvm=(f"-Djava.security.auth.login.config={login}",),
+        return cls(root, size=1, **cls._login(root, _digest_login(users)))
+
+    @classmethod
+    def with_kerberos(cls, root: Path, principal: str, keytab: Path, krb5_conf: Path) -> Ensemble:
+        """One server at which principals of a realm can log in by SASL, mechanism GSSAPI; it is this principal."""
+        module = (
+            "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true useTicketCache=false"
         )
+        login = f'{module}\n  keyTab="{keytab}"\n  principal="{principal}"'
+        return cls(root, size=1, **cls._login(root, login, f"-Djava.security.krb5.conf={krb5_conf}"))
+
+    @staticmethod
+    def _login(root: Path, module: str, *jvm: str) -> dict[str, Any]:
+        """What makes a server log clients in by a module of JAAS."""
+        root.mkdir(parents=True, exist_ok=True)
+        jaas = root / "jaas.conf"
+        jaas.write_text(f"Server {{\n  {module};\n}};\n")
+        return {
+            "extra": ("authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",),
+            "jvm": (f"-Djava.security.auth.login.config={jaas}", *jvm),
+        }
 
     @staticmethod
     def _configure(member: Member, tick: int, peers: list[str], extra: tuple[str, ...]) -> None:
@@ -206,3 +223,8 @@ class Ensemble:
             member.signal(signal.SIGCONT)
             member.kill()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _digest_login(users: dict[str, str]) -> str:
+    entries = "\n".join(f'  user_{name}="{password}"' for name, password in users.items())
+    return f"org.apache.zookeeper.server.auth.DigestLoginModule required\n{entries}"

@@ -51,7 +51,7 @@ class Lookups:
 @contextlib.contextmanager
 def lookups(env: Mapping[str, str]) -> Iterator[Lookups]:
     """A running process, with `env` added to its environment."""
-    surroundings = {**os.environ, **env, "PYTHONPATH": str(TESTS)}
+    surroundings = {**os.environ, **env, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "support.lookups"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=surroundings) as process:

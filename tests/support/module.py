@@ -30,7 +30,9 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
         check=False,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, [*([before] if before else []), ROOT / "collections"])),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, map(str, [before or "", ROOT / "collections", os.environ.get("PYTHONPATH", "")]))
+            ),
         },
         timeout=60,
     )

@@ -48,7 +48,13 @@ STAMP = "zoo-watcher.json"
 COMMENT = "zoo.deploy agent"
 """Says in /etc/passwd which users the role has made."""
 QUIETLY = ["--quiet", "--disable-pip-version-check", "--no-input"]
-MODULES = {"kazoo": "kazoo", "GitPython": "git", "pure-sasl": "puresasl", "prometheus-client": "prometheus_client"}
+MODULES = {
+    "kazoo": "kazoo",
+    "GitPython": "git",
+    "pure-sasl": "puresasl",
+    "kerberos": "kerberos",
+    "prometheus-client": "prometheus_client",
+}
 """What each Python package is imported as."""
 
 

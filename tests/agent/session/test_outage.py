@@ -135,21 +135,23 @@ def test_an_ensemble_too_slow_to_withdraw_a_dead_service_in_is_left_alone_until_
         relay.close()
 
 
+@pytest.mark.parametrize("count", [1, 3])
 def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_waited_for(
-    ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service
+    ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service, count: int
 ) -> None:
     """As with a session timeout of minutes: the connection lasts, and so does the session."""
     relay = Relay(ensemble.members[0].client_port)
-    services = [{"path": f"{app}/service", "port": service.open().port, "check": {"interval": 0.05, "fall": 1}}]
+    port, check = service.open().port, {"interval": 0.05, "fall": 1}
+    services = [{"path": f"{app}/service", "id": f"s{i}", "port": port, "check": check} for i in range(count)]
     agent = agents(hosts=relay.hosts, services=services)
     agent.program = ("-c", IMPATIENT)
     try:
         agent.start().wait_live()
-        registration = f"{app}/service/server1"
-        wait_for(lambda: zk.exists(registration), "it is registered")
+        zk.ensure_path(f"{app}/service")
+        wait_for(lambda: len(zk.get_children(f"{app}/service")) == count, "all are registered")
         relay.delay = 0.6
         service.close()
-        wait_for(lambda: not zk.exists(registration), "it is withdrawn")
+        wait_for(lambda: not zk.get_children(f"{app}/service"), "all are withdrawn")
         assert "no answer within 0.3 s" in agent.log
         assert "Disconnected" not in agent.log
     finally:

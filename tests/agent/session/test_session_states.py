@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
 
 from faults.support.proxy import Proxy
 from support.agent import Agent, expire_session, publish
@@ -119,6 +120,17 @@ def use_password(servers: Ensemble, password: str) -> None:
     login = servers.root / "jaas.conf"
     login.write_text(re.sub('user_agent="[^"]*"', f'user_agent="{password}"', login.read_text()))
     servers.start()
+
+
+def test_an_agent_logs_in_by_digest_and_deploys_what_only_its_user_may_read(
+    agents: Callable[..., Agent], zk: KazooClient, app: str, release: Callable[..., int]
+) -> None:
+    zk.add_auth("digest", "agent:sesame")
+    zk.create(app, b"", acl=[make_digest_acl("agent", "sesame", all=True)], makepath=True)
+    zk.create(f"{app}/config", b"", acl=[make_digest_acl("agent", "sesame", all=True)])
+    agent = agents(digest_username="agent", digest_password="sesame").start()
+    assert agent.wait_outcome(release())["state"] == "active"
+    assert "sesame" not in agent.log
 
 
 def test_credentials_that_are_refused_are_tried_in_peace_until_the_server_takes_them(

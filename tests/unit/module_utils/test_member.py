@@ -47,7 +47,7 @@ def test_a_member_has_a_host_and_a_port(text: str, host: str, port: int) -> None
     assert Address.parse(text) == (text, host, port)
 
 
-@pytest.mark.parametrize("text", ["zk1:", "zk1:x", "zk1:0", "zk1:65536", ":2181"])
+@pytest.mark.parametrize("text", ["[::1", "::1]:2181", "zk1:", "zk1:x", "zk1:0", "zk1:65536", ":2181"])
 def test_what_is_no_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(ConnectError, match="expected host:port with a port from 1 to 65535"):
         Address.parse(text)

@@ -133,11 +133,15 @@ notes:
   - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is given.
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
     but for a session, C(path). docs/guides/events.md of the collection shows each.
+  - Where a connection option is given neither there nor in O(connection), an environment variable counts. It is called
+    as the option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA).
+  - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
+    E(KRB5_CLIENT_KTNAME).
   - The requirements are those of the Python that ansible-rulebook runs in.
 requirements:
   - kazoo >= 2.9; kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
   - ansible-core
-  - pure-sasl where O(sasl_mechanism) is used
+  - pure-sasl where O(sasl_mechanism) is used, and the Python library C(kerberos) where that is V(GSSAPI)
 """
 
 EXAMPLES = r"""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
 
 from hosts.lab.lab import Lab
 from hosts.lab.places import LABS
@@ -258,6 +259,53 @@ def test_a_version_that_fails_leaves_the_one_before_it_running(
     wait_for(partial(zk.exists, "/service/business/role2"), "it is registered")
     # One that never connects is waited for: on a busy machine the session may end before the way back does.
     assert witness.events == [] or NO_SESSION in words
+
+
+def test_a_password_that_systemd_hands_over_is_in_one_file_which_root_alone_may_read(
+    zk: KazooClient, tmp_path: Path
+) -> None:
+    """An application by itself, whose znodes are for those who know the password; which is then another one."""
+    app, place = "/app/kept", "/etc/zoo-watcher/kept.credentials"
+    kept: dict[str, Any] = {"watcher_app": app, "watcher_base": "/srv/kept", "watcher_services": []}
+    kept |= {"watcher_digest_username": "agent", "watcher_credentials": ["digest_password"]}
+    for secret, words in (("s3cret-of-the-unit", ("--diff", "-vvv")), ("s3cret-of-later", ())):
+        publish_for(zk, app, secret)
+        run = apply("shop", *words, host="role1", watcher_digest_password=secret, **kept)
+        assert not run.failed, run.output
+        assert secret not in run.output
+        generation = zk.set(f"{app}/config", zk.get("/app/shop/config")[0]).mzxid
+        wait_for(lambda: status(zk, app, "role1").get("generation") == generation, "it has read it")  # noqa: B023  # used at once
+        wait_for(partial(is_active, zk, app, "role1"), "it is active")
+        assert on("role1", "stat", "-c", "%a:%U", place, f"{place}/digest_password").split() == ["700:root", "600:root"]
+        assert on("role1", "cat", f"{place}/digest_password") == secret
+        searched = "/etc /srv/kept /run/zoo-watcher /opt/zoo-watcher /var/log /var/lib /tmp"
+        assert on("role1", f"grep -rlF {secret} {searched} 2>/dev/null") == f"{place}/digest_password"
+        assert on("role1", f"journalctl --no-pager | grep -cF {secret}") == "0"
+        own = on(
+            "role1", "cat /proc/$(systemctl show --property MainPID --value zoo-watcher@kept)/environ | tr '\\0' ' '"
+        )
+        assert "CREDENTIALS_DIRECTORY=" in own
+        assert secret not in own
+    failing = collection(tmp_path, FAILING, old="import os\n", new="import os, nowhere\n")
+    run = apply("shop", host="role1", collections=failing, watcher_digest_password="s3cret-that-fails", **kept)
+    assert run.failed
+    assert on("role1", "cat", f"{place}/*") == "s3cret-of-later"
+    assert runs("role1", "kept") == f"active {VERSION}-distribution"
+    assert set(apply("shop", host="role1", watcher_digest_password=secret, **kept).changed.values()) == {0}
+    removed = apply("shop", host="role1", watcher_state="absent", watcher_remove_base=True, **kept)
+    assert not removed.failed, removed.output
+    assert zk.get_children(f"{app}/roster") == []
+    assert on("role1", "ls", "-d", place) == ""
+
+
+def publish_for(zk: KazooClient, app: str, secret: str) -> None:
+    """Leave an application's znodes to the agent that has this password, and to this client."""
+    zk.add_auth("digest", f"agent:{secret}")
+    acl = [make_digest_acl("agent", secret, all=True)]
+    for path in (app, f"{app}/config"):
+        if not zk.exists(path):
+            zk.create(path, acl=acl)
+        zk.set_acls(path, acl)
 
 
 def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClient) -> None:

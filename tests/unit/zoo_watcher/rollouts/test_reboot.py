@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from support import simulated_fleet
-from support.simulated_fleet import APP, FOR_EVER, GENERATION, OLD, Fleet, SimulatedHost
+from support.simulated_fleet import APP, FOR_EVER, GENERATION, NEW, OLD, Fleet, SimulatedHost
 
 Begin = Callable[..., Fleet]
 SOAK, DEADLINE = 60.0, 100.0
@@ -79,6 +79,25 @@ def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_said_so(
     assert entries == ["failed"]
     assert fleet.state
     assert (fleet.state.phase, fleet.state.step) == ("halted", 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_lost_host_that_is_back_stays_a_failure_until_it_has_been_healthy_for_long_enough(
+    begin: Begin, seed: int
+) -> None:
+    """A release that takes each host down after a while is never proved, and no failure of its is forgotten."""
+    fleet = begin(seed, 6, {"from": OLD, "minHealthy": 10, "maxFailures": 1})
+    fleet.run(60, until=lambda: any(host.has == NEW for host in fleet.hosts))
+    first = next(host for host in fleet.hosts if host.has == NEW)
+    for _boot in range(2):
+        first.stop()
+        fleet.run(60, until=lambda: fleet.entry(first) == "lost")
+        first.start()
+        fleet.run(60, until=lambda: NEW in first.ended)
+        fleet.run(9)
+        assert fleet.entry(first) == "lost"
+    fleet.run(2)
+    assert fleet.entry(first) == "proved"
 
 
 def test_a_canary_that_boots_and_is_gone_again_is_lost(begin: Begin) -> None:

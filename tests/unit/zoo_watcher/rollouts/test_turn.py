@@ -10,7 +10,7 @@ import pytest
 from support.simulated_fleet import NEW, OLD, URL
 from zoo_watcher.rollouts.turn import HostView, Wait, next_move
 from zoo_watcher.wire.records import Release
-from zoo_watcher.wire.rollout_events import Ask, Outcome
+from zoo_watcher.wire.rollout_events import Ask, Has, Outcome
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, LOST, PROVED, RETURNED, RETURNING, RolloutRecord, begin
 from zoo_watcher.wire.rollout_rules import decide
 
@@ -62,6 +62,15 @@ def test_a_host_frees_its_place_when_it_has_been_healthy_for_as_long_as_the_plan
     assert plan.min_healthy == 10
     assert next_move(STATE, plan, ADMITTED, host) is Wait.IN_LINE
     assert next_move(STATE, plan, ADMITTED, replace(host, healthy_for=10.0)) == Outcome("web1", ADMITTED, PROVED)
+
+
+@pytest.mark.parametrize("phase", ["running", "soaking", "paused", "halted"])
+def test_a_lost_host_that_is_back_is_proved_when_it_has_been_healthy_for_as_long_as_the_plan_says(phase: str) -> None:
+    host = HostView("web1", has=NEW, is_switched=True, ended=("active", None), healthy_for=9.9)
+    state = replace(STATE, phase=phase)
+    assert next_move(state, state.parsed_plan(), LOST, host) is Wait.ASIDE
+    assert next_move(state, state.parsed_plan(), LOST, replace(host, healthy_for=10.0)) == Has("web1", LOST)
+    assert next_move(state, state.parsed_plan(), None, host) == Has("web1", None)
 
 
 def test_a_host_that_does_not_serve_asks_to_go_back_at_once() -> None:

@@ -29,6 +29,7 @@ from zoo_watcher.wire.records import (
 from zoo_watcher.wire.znode_names import has_control
 
 from .allowed_urls import check_beginning
+from .credentials import take_credentials
 from .document import read_document
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
@@ -165,7 +166,9 @@ class Config:
     def from_object(cls, document: Mapping[str, Any]) -> Config:
         """The configuration in a decoded JSON object. Raises `ConfigError` with every mistake in it."""
         mistakes: list[str] = []
-        config = _config(ObjectReader(document, "", mistakes))
+        reader = ObjectReader(document, "", mistakes)
+        take_credentials(reader)
+        config = _config(reader)
         if mistakes:
             raise ConfigError(mistakes)
         return config

@@ -311,6 +311,12 @@ def identify(place: Path | int) -> tuple[int, int] | None:
         return None
 
 
+def is_another(path: Path, known: tuple[int, int] | None) -> bool:
+    """Whether there is something else than was `known` there, as where a mount has come up; not where nobody knows."""
+    now = identify(path)
+    return now is not None and known is not None and now != known
+
+
 def sync_directory(path: Path) -> None:
     """Make a directory's entries durable."""
     with open_directory(path) as descriptor:

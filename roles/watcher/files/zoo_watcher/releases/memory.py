@@ -10,7 +10,7 @@ import threading
 import time
 
 from zoo_watcher.backoff import Backoff
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, identify
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, identify, is_another
 
 from .course import Course
 from .journal import Failure, KnownJournal, ReleaseJournal
@@ -55,8 +55,7 @@ class Memory:
         """
         with self._lock:
             self.journal = journal
-            own = identify(self._course.layout.own)
-            if self._own and own and own != self._own:
+            if is_another(self._course.layout.own, self._own):
                 return None
             return self._known.remember(journal)
 

@@ -382,7 +382,7 @@ class Participation:
         self._changed()
 
     def _wake_for_health(self, view: View, host: HostView) -> None:
-        if (view.entry in IN_FLIGHT or view.state.phase == DONE) and host.healthy_for is not None:
+        if (view.entry in {LOST, *IN_FLIGHT} or view.state.phase == DONE) and host.healthy_for is not None:
             left = view.plan.min_healthy - host.healthy_for
             if left > 0:
                 self._timers.wake_at(time.monotonic() + left)

@@ -128,7 +128,9 @@ def _arrived(state: RolloutRecord, entry: str | None, host: HostView) -> Event |
 def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
     """What a host does that has no entry, or was lost."""
     if host.healthy_for is not None:
-        return Has(host.name, entry)
+        # One that was lost had no time to show that it stays healthy.
+        is_proved = entry is None or host.healthy_for >= plan.min_healthy
+        return Has(host.name, entry) if is_proved else Wait.ASIDE
     if host.is_held or host.is_given_up or state.phase not in GOING_ON:
         return Wait.ASIDE
     needs_it = host.sickness is not None or host.has is None

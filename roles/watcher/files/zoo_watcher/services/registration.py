@@ -38,14 +38,20 @@ class Registrations:
 
     def withdraw_ill(self) -> None:
         """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
-        for service, checker in self._services:
-            if checker.healthy is False:
-                try:
-                    self._ephemerals.withdraw(service_path(service))
-                except NoAnswerError:
-                    raise
-                except SessionTroubleError:
-                    continue
+        ill = [service_path(service) for service, checker in self._services if checker.healthy is False]
+        # All at once: of many, none has to wait for the late answers about others.
+        for path in ill:
+            self._ephemerals.begin_withdrawal(path)
+        late: NoAnswerError | None = None
+        for path in ill:
+            try:
+                self._ephemerals.withdraw(path)
+            except NoAnswerError as exc:
+                late = exc
+            except SessionTroubleError:
+                continue
+        if late:
+            raise late
 
     def update(self, *, serving: bool | None) -> list[str]:
         """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.

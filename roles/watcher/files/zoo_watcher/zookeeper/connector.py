@@ -19,7 +19,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.host.thread import Thread
 
-from .connection import ENDED, forget_transactions
+from .connection import ENDED, forget_transactions, kerberos_trouble
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
 
 SEEK_PAUSE = 1.0
@@ -94,10 +94,14 @@ class Connector:
             self._missed_since = self._missed_since if self._missed else time.monotonic()
             self._missed += 1
             raise
-        except KazooException as exc:
+        except Exception as exc:
+            no_ticket = kerberos_trouble(exc)
+            if not no_ticket and not isinstance(exc, KazooException):
+                raise
             self._refused += 1
-            self._enter(AUTH_FAILED, f"server={host}:{port} ({type(exc).__name__} {exc}".rstrip() + ")")
-            raise ConnectionDropped("the credentials were not accepted") from exc
+            reason = no_ticket or f"{type(exc).__name__} {exc}".rstrip()
+            self._enter(AUTH_FAILED, f"server={host}:{port} ({reason})")
+            raise ConnectionDropped(no_ticket or "the credentials were not accepted") from exc
         self._missed = self._refused = 0
         self._note_connected(host, port, timeouts[0])
         return timeouts
@@ -107,9 +111,9 @@ class Connector:
             raise ConnectionDropped(f"no answer of a ZooKeeper server: one of {length} bytes")
         return bytes(self._kazoo_read(length, timeout))
 
-    def _invoke(self, timeout: float, request: Any, *xid: Any) -> Any:
+    def _invoke(self, timeout: float, request: Any, xid: Any = None) -> Any:
         """The answer to a request that belongs to connecting; the session is as before where it can't be a server's."""
-        answer = self._kazoo_invoke(timeout, request, *xid)
+        answer = self._kazoo_invoke(timeout, request, xid)
         if isinstance(request, Connect):
             version, granted = answer[0].protocol_version, answer[0].time_out / 1000
             if version != 0:

@@ -54,7 +54,7 @@ class Ephemerals:
         self._watches: dict[str, int] = {}
         """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
         self._late: dict[str, tuple[int, Any]] = {}
-        """What `withdraw` has asked for and could not wait for any more, by path, and the number of the connection."""
+        """What `withdraw` has asked for and has no answer to, by path, and the number of the connection."""
         self._seen: deque[tuple[str, str | None]] = deque()
         """What watches have seen: its type, and the path, None for the loss of the connection."""
 
@@ -130,11 +130,16 @@ class Ephemerals:
         self._forget(path)
         self._save()
 
+    def begin_withdrawal(self, path: str) -> None:
+        """Ask what is there that `withdraw` is to take away, unless that is under way on this connection."""
+        number, _pending = self._late.get(path, (None, None))
+        if path in self._paths and number != self._session.connections:
+            self._late[path] = self._session.connections, self._session.client.exists_async(path)
+
     def _look(self, path: str) -> Any:
         """What is at a path. An answer that comes too late is there the next time: else a slow server lets none be."""
-        number, pending = self._late.pop(path, (None, None))
-        if number != self._session.connections:
-            number, pending = self._session.connections, self._session.client.exists_async(path)
+        self.begin_withdrawal(path)
+        number, pending = self._late.pop(path)
         try:
             return self._session.answer(pending)
         except NoAnswerError:

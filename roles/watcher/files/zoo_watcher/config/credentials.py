@@ -1,0 +1,46 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys of the connection that are credentials of the unit (LoadCredential=, systemd.exec(5)), and not in a file here.
+
+systemd puts each into a file of its name, in a directory in memory that only the unit's user may read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .object_reader import ObjectReader
+
+SECRETS = ("digest_password", "sasl_password", "tls_key_password")
+"""Those whose value is in the file."""
+FILES = ("tls_cert", "tls_key")
+"""Those that are the path of a file."""
+DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd gives the directory."""
+
+
+def take_credentials(reader: ObjectReader) -> None:
+    """Put what the key `credentials` names in the place of these keys."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(item in SECRETS + FILES for item in value)
+
+    names = reader.take("credentials", f"a list of {', '.join(SECRETS + FILES)}", fits, ())
+    directory = os.environ.get(DIRECTORY)
+    if names and not directory:
+        reader.wrong("credentials", f"{DIRECTORY} is not set; systemd sets it for a unit with LoadCredential=")
+        return
+    for name in names:
+        if name in reader.left:
+            reader.wrong(name, "given here, and among the credentials; leave one of them out")
+            continue
+        path = os.path.join(str(directory), name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = file.read()
+        except (OSError, ValueError) as exc:
+            reader.wrong("credentials", f"{path}: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}")
+            continue
+        reader.left[name] = path if name in FILES else content.rstrip("\n")

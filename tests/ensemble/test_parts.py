@@ -1,0 +1,110 @@
+"""Every part of the collection reaches an ensemble by the same options; plugins take them from the environment too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.security import make_acl, make_digest_acl_credential
+
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import environment_variable
+from support.certificates import PASSWORD, Certificates
+from support.client import connected
+from support.ensemble import Ensemble
+from support.module import run_module
+from support.parts import CONFIGURED, PARTS, by_module
+from support.playbook import ROOT
+
+LOGINS = {
+    "digest": {"digest_username": "reader", "digest_password": "sesame"},
+    "sasl": {"sasl_mechanism": "DIGEST-MD5", "sasl_username": "reader", "sasl_password": "sesame"},
+}
+REFUSALS = {"digest": "permission denied (NoAuth)", "sasl": "refused the credentials"}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What a TLS ensemble and its clients need."""
+    return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
+
+
+@pytest.fixture(scope="module")
+def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
+    """A server that speaks TLS with clients that have a certificate."""
+    with Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates) as servers:
+        yield servers
+
+
+@pytest.fixture
+def combined(certificates: Certificates, tmp_path: Path) -> dict[str, Any]:
+    """The TLS options of a client whose certificate and locked key are in one file."""
+    both = tmp_path / "both.pem"
+    both.write_text(certificates.client.read_text() + certificates.locked_key.read_text())
+    return {"tls": True, "tls_ca": str(certificates.ca), "tls_cert": str(both), "tls_key_password": PASSWORD}
+
+
+def error_of(part: str, options: Mapping[str, Any], directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a part says that has these options: in its configuration, or in the environment."""
+    if part in CONFIGURED:
+        return PARTS[part](options, directory)
+    for name, value in options.items():
+        monkeypatch.setenv(environment_variable(name), str(value))
+    return PARTS[part]({}, directory)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_it_speaks_tls_with_certificate_and_key_in_one_file(
+    part: str, tls_ensemble: Ensemble, combined: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"hosts": tls_ensemble.secure_hosts, **combined}
+    assert error_of(part, options, tmp_path, monkeypatch) == ""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_it_checks_the_host_name_unless_told_otherwise(
+    part: str, tls_ensemble: Ensemble, combined: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tls_ensemble.secure_hosts.replace("localhost", "127.0.0.1")
+    assert "not valid for '127.0.0.1'" in error_of(part, {"hosts": address, **combined}, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """A server at which `reader` can log in by SASL."""
+    with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"reader": "sesame"}) as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("scheme", LOGINS)
+@pytest.mark.parametrize("part", PARTS)
+def test_it_logs_in(
+    part: str, scheme: str, sasl_ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"hosts": sasl_ensemble.hosts, **LOGINS[scheme]}
+    assert error_of(part, options, tmp_path, monkeypatch) == ""
+
+
+@pytest.mark.parametrize("scheme", LOGINS)
+def test_a_login_from_the_environment_is_used(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ensemble.with_sasl(tmp_path / "zk", {"reader": "sesame"}) as servers, connected(servers.hosts) as zk:
+        for name, value in {"hosts": servers.hosts, **LOGINS[scheme]}.items():
+            monkeypatch.setenv(environment_variable(name), value)
+        identity = make_digest_acl_credential("reader", "sesame") if scheme == "digest" else "reader"
+        zk.create("/kept", acl=[make_acl(scheme, identity, read=True)])
+        assert by_module("zk_znode_info", {}, path="/kept") == ""
+        monkeypatch.setenv(environment_variable(f"{scheme}_password"), "another-word")
+        told = by_module("zk_znode_info", {}, path="/kept")
+        assert REFUSALS[scheme] in told
+        assert "another-word" not in told
+
+
+@pytest.mark.parametrize("name", ["tls", "tls_verify", "connect_timeout", "sasl_mechanism"])
+def test_a_variable_with_a_value_that_an_option_can_not_have_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(environment_variable(name), "perhaps")
+    told = run_module(ROOT / "plugins" / "modules" / "zk_znode_info.py", hosts="localhost:1", path="/")["msg"]
+    assert name in told
+    assert "\n" not in told

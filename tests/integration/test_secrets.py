@@ -1,0 +1,227 @@
+"""No secret of a connection is where others can read it: a whole flow, and then a search for each that was used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from support.agent import Agent
+from support.certificates import Certificates
+from support.client import connected
+from support.ensemble import Ensemble
+from support.inventory import Inventory, run
+from support.parts import HOOK
+from support.playbook import ROOT, run_playbook
+from support.repository import GitRepository
+from support.secrets import ProcessWatch, found, found_in_files, found_in_znodes
+
+APP = "/app/secrets"
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: Look something up
+      ansible.builtin.debug:
+        msg: "{{ lookup('zoo.deploy.zk_znode', '/settings/colour') }}"
+    - name: Ask the members
+      zoo.deploy.zk_ensemble_info:
+    - name: Be refused
+      zoo.deploy.zk_znode_info:
+        path: /settings
+        sasl_mechanism: DIGEST-MD5
+        sasl_username: publisher
+        sasl_password: "{{ wrong }}"
+      ignore_errors: true
+    - name: Reach nobody
+      zoo.deploy.zk_znode_info:
+        path: /settings
+        hosts: localhost:1
+        connect_timeout: 1
+      ignore_errors: true
+    - name: Be mistaken
+      zoo.deploy.zk_znode:
+        path: settings
+        value: x
+      ignore_errors: true
+"""
+
+
+@dataclass
+class Flow:
+    """The parts that know a secret each, and all that they have said."""
+
+    directory: Path
+    servers: Ensemble
+    certificates: Certificates
+    secrets: dict[str, str]
+    said: dict[str, str] = field(default_factory=dict)
+
+    def secret(self, name: str) -> str:
+        """A new secret, which nothing else contains."""
+        return self.secrets.setdefault(name, f"s3cret-{name}-{uuid.uuid4().hex}")
+
+    def tls(self, name: str) -> dict[str, Any]:
+        """TLS options with a key that has a password of its own."""
+        password, key = self.secret(f"{name}-key-password"), self.directory / f"{name}.key"
+        locked = ["openssl", "pkey", "-in", str(self.certificates.key), "-aes256", "-out", str(key)]
+        subprocess.run([*locked, "-passout", "stdin"], input=password, check=True, capture_output=True, text=True)
+        options = {"tls": True, "tls_ca": str(self.certificates.ca), "tls_cert": str(self.certificates.client)}
+        return {"hosts": self.servers.secure_hosts, **options, "tls_key": str(key), "tls_key_password": password}
+
+    def sasl(self, name: str) -> dict[str, Any]:
+        """The options of a part that logs in by SASL."""
+        login = {"sasl_mechanism": "DIGEST-MD5", "sasl_username": name, "sasl_password": self.secret(name)}
+        return {**self.tls(name), **login}
+
+    def digest(self, name: str) -> dict[str, Any]:
+        """The options of a part that logs in by digest."""
+        return {**self.tls(name), "digest_username": name, "digest_password": self.secret(name)}
+
+    def environment(self, options: dict[str, Any]) -> dict[str, str]:
+        """The same options as environment variables."""
+        return {f"ZK_{name.upper()}": str(value) for name, value in options.items()}
+
+    def playbook(self, name: str, *words: str, fails: bool = False, env: dict[str, str] | None = None) -> None:
+        """Run one as verbosely as it can be, with its log and all that it leaves below the directory."""
+        done = run_playbook(Path(name), *words, "-vvvvv", "--diff", env={**self.places(), **(env or {})})
+        self.said[name] = done.stdout + done.stderr
+        assert (done.returncode != 0) is fails, self.said[name]
+
+    def places(self) -> dict[str, str]:
+        """Where Ansible puts what it keeps, and what it has sent to a host."""
+        return {
+            "ANSIBLE_LOG_PATH": str(self.directory / "ansible.log"),
+            "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),
+            "ANSIBLE_REMOTE_TEMP": str(self.directory / "remote"),
+            "HOME": str(self.directory / "home"),
+        }
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Iterator[Flow]:
+    """An ensemble that speaks TLS and knows two users by SASL."""
+    secrets = {name: f"s3cret-{name}-{uuid.uuid4().hex}" for name in ("publisher", "agent")}
+    certificates = Certificates.create(tmp_path / "certificates")
+    servers = Ensemble.with_tls(tmp_path / "ensemble", certificates, users=secrets)
+    made = Flow(tmp_path, servers, certificates, dict(secrets))
+    (tmp_path / "home").mkdir()
+    with servers:
+        yield made
+
+
+@pytest.fixture
+def client(flow: Flow) -> Iterator[KazooClient]:
+    """A client that may read everything."""
+    with connected(flow.servers.hosts) as zk:
+        yield zk
+
+
+def start_agent(flow: Flow, client: KazooClient, bare: Path) -> Agent:
+    """An agent that systemd has handed its secrets, with a hook that shows what it has of its own."""
+    options = flow.sasl("agent")
+    names = ["sasl_password", "tls_key_password"]
+    (flow.directory / "credentials").mkdir()
+    for name in names:
+        (flow.directory / "credentials" / name).write_text(options.pop(name))
+    show = ["sh", "-c", f"env > {bare / 'hook.env'}; cat /proc/$PPID/cmdline > {bare / 'hook.parent'}"]
+    keys = {**options, "credentials": names, "log_level": "debug", "hooks": {"after_activate": show}}
+    service = {"path": "/service/secrets", "port": 9, "check": {"type": "command", "command": ["true"]}}
+    agent = Agent(bare / "agent", options["hosts"], APP, client, config={**keys, "services": [service]})
+    return agent.start(CREDENTIALS_DIRECTORY=str(flow.directory / "credentials"))
+
+
+def deploy(flow: Flow, repository: GitRepository) -> None:
+    """Publish a release and values, and look at them, with the options in a file of variables."""
+    place = flow.directory / "vars.json"
+    place.write_text(json.dumps({"zoo_connection": flow.sasl("publisher"), "zoo_app": APP}))
+    given = ["-e", f"@{place}"]
+    release = {"zoo_url": repository.url, "zoo_ref": "main", "zoo_relative_path": "site", "zoo_wait_timeout": 60}
+    values = {"zoo_config_path": "/settings", "zoo_config_values": {"colour": "green"}, "zoo_min_agents": 0}
+    flow.playbook(str(ROOT / "playbooks/deploy.yml"), *given, "-e", json.dumps(release))
+    flow.playbook(str(ROOT / "playbooks/config.yml"), *given, "-e", json.dumps(values))
+    flow.playbook(str(ROOT / "playbooks/status.yml"), *given)
+
+
+def discover(flow: Flow) -> None:
+    """Read the inventory with its cache, and run a playbook whose tasks succeed and fail, by the environment."""
+    environment = flow.environment(flow.digest("reader"))
+    inventory = Inventory(flow.directory, "")
+    inventory.options.pop("hosts")
+    file = inventory.file(registries=["/service/secrets"], **inventory.cached)
+    for words in (["--list"], ["--graph", "--vars"]):
+        done = run("ansible-inventory", "-i", str(file), *words, "-vvvvv", env={**flow.places(), **environment})
+        assert "server1" in done.stdout, done.stderr
+        flow.said[f"ansible-inventory {words[0]}"] = done.stdout + done.stderr
+    playbook = flow.directory / "play.yml"
+    playbook.write_text(PLAYBOOK)
+    variables = flow.directory / "wrong.json"
+    variables.write_text(json.dumps({"wrong": flow.secret("wrong")}))
+    flow.playbook(str(playbook), "-e", f"@{variables}", env=environment)
+    assert "green" in flow.said[str(playbook)]
+    assert flow.said[str(playbook)].count("...ignoring") == 3
+
+
+def push(flow: Flow, repository: GitRepository) -> None:
+    """Let the git hook publish a commit, and refuse to where its options are wrong."""
+    repository.commit({"index.html": "two\n"})
+    branch = {"branch": "main", "app": APP, "relative_path": "site"}
+    config = flow.directory / "hook.json"
+    for name, further in (("hook", {}), ("mistaken hook", {"tls_key": "/none"})):
+        options = flow.digest("hook")
+        keys = {**options, "hosts": [options["hosts"]], "wait": True, "wait_timeout": 60, **further}
+        config.write_text(json.dumps({"url": repository.url, "branches": [branch], **keys}))
+        done = subprocess.run(
+            [sys.executable, str(HOOK), "post-receive", "--config", str(config)],
+            cwd=repository.path / ".git",
+            input=f"{'0' * 40} {repository.head} refs/heads/main\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HOME": str(flow.directory / "home")},
+        )
+        flow.said[name] = done.stdout + done.stderr
+        assert (done.returncode != 0) is bool(further), flow.said[name]
+
+
+def test_no_secret_is_where_it_does_not_belong(flow: Flow, client: KazooClient, repository: GitRepository) -> None:
+    bare = flow.directory / "host"
+    bare.mkdir()
+    agent = start_agent(flow, client, bare)
+    assert agent.process
+    try:
+        with ProcessWatch(flow.secrets, agent.process.pid) as processes:
+            agent.wait_live()
+            deploy(flow, repository)
+            discover(flow)
+            push(flow, repository)
+            flow.said["zoo-watcher status"] = agent.control("status").stdout + agent.control("status", "--json").stdout
+            assert agent.status["commitId"] == repository.head
+        stored = found_in_znodes(flow.secrets, client)
+    finally:
+        agent.kill()
+    assert len(flow.secrets) == 9
+    told = {name: found(flow.secrets, text.encode()) for name, text in flow.said.items()}
+    assert {name: names for name, names in told.items() if names} == {}
+    assert processes.found == set()
+    assert stored == set()
+    # The rest is what the test itself has written, so that the search is known to find something.
+    own = {"certificates", "vars.json", "wrong.json", "hook.json", "jaas.conf", "credentials"}
+    hits = found_in_files(flow.secrets, [flow.directory])
+    assert {hit for hit in hits if not own & set(Path(hit.partition(" in ")[2]).parts)} == set()
+    assert any("credentials" in hit for hit in hits)
+    assert (bare / "hook.env").exists()
+    assert list((flow.directory / "cache").iterdir())
+    assert (flow.directory / "ansible.log").stat().st_size > 0
+    for word in ("ansible-playbook", "zoo_watcher run", "zoo_watcher apply", "git "):
+        assert any(word in line for line in processes.seen), word

@@ -1,0 +1,112 @@
+"""The parts of the collection that reach an ensemble, each asked to, and what it says where it can't."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eda.source import Source
+from support.agent import SOURCE, Agent
+from support.inventory import Inventory
+from support.lookups import LookupFailed, lookups
+from support.module import run_module
+from support.playbook import ROOT
+from support.repository import GitRepository
+from support.waiting import wait_for
+
+HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
+SECONDS = 3.0
+"""Within which a part has to have a session."""
+Options = Mapping[str, Any]
+"""The connection options of a task."""
+
+
+def by_module(name: str, options: Options, **further: Any) -> str:
+    """A module's error; empty where it has none."""
+    result = run_module(ROOT / "plugins" / "modules" / f"{name}.py", connect_timeout=SECONDS, **options, **further)
+    return str(result["msg"]) if result.get("failed") else str(result.get("problem", ""))
+
+
+def by_lookup(options: Options, _directory: Path) -> str:
+    """The lookup's error."""
+    with lookups({}) as process:
+        try:
+            process.run("zoo.deploy.zk_znode", ["/"], {}, connect_timeout=SECONDS, **options)
+        except LookupFailed as exc:
+            return str(exc)
+    return ""
+
+
+def by_inventory(options: Options, directory: Path) -> str:
+    """What the inventory says."""
+    inventory = Inventory(directory, "")
+    inventory.options.pop("hosts")
+    return inventory.read(registries=["/zookeeper/quota"], connect_timeout=SECONDS, **options).said
+
+
+def by_event_source(options: Options, _directory: Path) -> str:
+    """The error that ends the event source before it sends an event."""
+    source = Source(session=True, initial=True, connect_timeout=SECONDS, **options).start()
+    try:
+        wait_for(lambda: source.events or source.error, "the source has a session, or has ended")
+    finally:
+        source.stop()
+    return "" if source.events else str(source.error)
+
+
+def by_agent(options: Options, directory: Path) -> str:
+    """What keeps an agent from a session."""
+    agent = Agent(directory / "agent", "", "/app/parts", None, config=dict(options))
+    agent.start(PYTHONPATH=os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]))
+
+    def outcome() -> str:
+        """`SyncConnected`, or the error; empty before."""
+        try:
+            status = json.loads((agent.base / ".zoo" / "status.json").read_text())
+        except (OSError, ValueError):
+            return ""
+        tries = status.get("trying", {})
+        return str(tries.get("error", "")) if tries else str(status["session"])
+
+    try:
+        said = wait_for(outcome, f"the agent says how it is connected; its log is {agent.root / 'agent.log'}")
+    finally:
+        agent.kill()
+    return "" if said == "SyncConnected" else said
+
+
+def by_hook(options: Options, directory: Path) -> str:
+    """What the git hook says of a push that it can't publish."""
+    repository = GitRepository.create(directory / "pushed")
+    branch = {"branch": "main", "app": "/app/pushed", "relative_path": "site"}
+    config = directory / "hook.json"
+    keys = {**options, "hosts": [options["hosts"]], "connect_timeout": SECONDS}
+    config.write_text(json.dumps({"url": repository.url, "branches": [branch], **keys}))
+    done = subprocess.run(
+        [sys.executable, str(HOOK), "post-receive", "--config", str(config)],
+        cwd=repository.path / ".git",
+        input=f"{'0' * 40} {repository.head} refs/heads/main\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+PARTS: dict[str, Callable[[Options, Path], str]] = {
+    "module": lambda options, _directory: by_module("zk_znode_info", options, path="/"),
+    "zk_ensemble_info": lambda options, _directory: by_module("zk_ensemble_info", options),
+    "lookup": by_lookup,
+    "inventory": by_inventory,
+    "event source": by_event_source,
+    "agent": by_agent,
+    "git hook": by_hook,
+}
+"""Each with its options and a directory of its own; its error, empty where it has reached the ensemble."""
+CONFIGURED = {"agent", "git hook"}
+"""Those with a configuration file, which no environment variable replaces."""
