@@ -239,7 +239,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     host_string,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
     CONTROLLER,
     CONTROLLER_NAMES,
@@ -432,6 +432,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 earlier = [answer.reading if answer and use_cache else None for answer in last_good]
                 readings: list[Reading | None] = list(discover(client, registries, earlier))
                 releases, problems = self._agent_releases(client)
+                missing = "" if any(reading and reading.children for reading in readings) else missing_chroot(client)
         except ZooKeeperError as exc:
             if self.get_option("unreachable_action") == "fail":
                 raise
@@ -439,7 +440,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 raise ZooKeeperError(f"{exc}; and there is no last good answer") from exc
             self._warn([f"{exc}; going on with the last good answer"])
             return [None] * len(registries), {}
-        self._warn(problems)
+        self._warn([*problems, *filter(None, [missing])])
         return readings, releases
 
     def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:
