@@ -383,6 +383,10 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
     assert run.failed == 0
     assert json.loads(host.config.read_text())["digest_password"] == "s3cr3t-word"
     assert "s3cr3t-word" not in run.output
+    # Nor as what was there before.
+    run = host.apply("--diff", "-vvv")
+    assert (run.failed, "digest_password" in json.loads(host.config.read_text())) == (0, False)
+    assert "s3cr3t-word" not in run.output
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
