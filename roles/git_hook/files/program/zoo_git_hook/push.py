@@ -72,11 +72,11 @@ def real_names(wanted: Iterable[str]) -> dict[str, str]:
     Of the `wanted` ones, those too that lead nowhere yet, which git doesn't list.
     """
     command = ["git", "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
-    refs = [line.split(" ") for line in _said(command).split("\n") if line]
-    for branch in wanted:
-        ref = f"{BRANCHES}{branch}"
-        refs.append([ref, _said(["git", "symbolic-ref", "--quiet", ref]).strip()])
-    return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs if real}
+    refs = dict(line.split(" ") for line in _said(command).split("\n") if line)
+    for ref in (f"{BRANCHES}{branch}" for branch in wanted):
+        if ref not in refs:
+            refs[ref] = _said(["git", "symbolic-ref", "--quiet", ref]).strip()
+    return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs.items() if real}
 
 
 def _said(command: list[str]) -> str:
