@@ -69,7 +69,7 @@ def test_a_module_has_each_option_with_its_environment_variable(name: str) -> No
     for option, expected in CONNECTION_OPTIONS.items():
         found = dict(spec[option])
         fallback, variables = found.pop("fallback")
-        assert (found, fallback.__name__, variables) == (expected, "env_fallback", [environment_variable(option)])
+        assert (found, fallback.__name__, variables) == (expected, "from_environment", [environment_variable(option)])
     assert documented("module")[name].keys() >= CONNECTION_OPTIONS.keys()
 
 
@@ -100,7 +100,7 @@ def test_the_event_source_has_each_option_with_its_environment_variable() -> Non
     for option, expected in CONNECTION_OPTIONS.items():
         found = dict(SOURCE_SPEC[option])
         fallback, variables = found.pop("fallback")
-        assert (found, fallback.__name__, variables) == (expected, "env_fallback", [environment_variable(option)])
+        assert (found, fallback.__name__, variables) == (expected, "from_environment", [environment_variable(option)])
 
 
 @pytest.mark.parametrize("path", RULEBOOKS, ids=lambda path: path.stem)
