@@ -26,6 +26,14 @@ ELECTION_PORTS = (3888, 3899, 3877)
 WEB_PORTS = (9095, 9096, 9097, 9098, 9099)
 REGISTRY = "/service/business/what"
 CLASSPATH = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
+OTHER_VARIABLES = (
+    "ZK_CONNECT_TIMEOUT",
+    *("ZK_DIGEST_USERNAME", "ZK_DIGEST_PASSWORD"),
+    *("ZK_SASL_MECHANISM", "ZK_SASL_USERNAME", "ZK_SASL_PASSWORD", "ZK_SASL_SERVICE", "ZK_SASL_PRINCIPAL"),
+    *("ZK_TLS", "ZK_TLS_CA", "ZK_TLS_CERT", "ZK_TLS_KEY", "ZK_TLS_KEY_PASSWORD"),
+    *("ZK_TLS_VERIFY", "ZK_TLS_CHECK_HOSTNAME"),
+)
+"""What the user may have set to reach another ensemble."""
 
 
 def main() -> None:
@@ -44,6 +52,7 @@ def main() -> None:
     (directory / "env").write_text(
         "# For the shell in which to try things: the quickstart's programs, and its ensemble.\n"
         f"PATH={shlex.quote(str(directory / 'venv/bin'))}:$PATH\n"
+        f"unset {' '.join(OTHER_VARIABLES)}\n"
         f"ZK_HOSTS={hosts}\n"
         "export PATH ZK_HOSTS\n"
     )

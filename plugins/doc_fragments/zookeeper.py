@@ -16,7 +16,7 @@ requirements:
   - pure-sasl where O(sasl_mechanism) is used, and the Python library C(kerberos) where that is V(GSSAPI)
 notes:
   - Where a connection option is not given, an environment variable counts, where the plugin runs. It is called as the
-    option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA).
+    option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one is none.
   - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
     E(KRB5_CLIENT_KTNAME).
 options:

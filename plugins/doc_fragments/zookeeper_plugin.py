@@ -4,7 +4,8 @@
 """Where lookup and inventory find the connection options beside their own arguments.
 
 Only what differs from `zoo.deploy.zookeeper` is here: Ansible merges the keys of an option that two fragments name, so
-a plugin extends both.
+a plugin extends both, this one first: of a key that both have, the first one's value counts. What is true or false is
+`raw`, because Ansible would take any word but a few for false; `plugin_utils.own_options` is strict.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ options:
     vars:
       - name: zk_sasl_principal
   tls:
+    type: raw
     env:
       - name: ZK_TLS
     vars:
@@ -86,11 +88,13 @@ options:
     vars:
       - name: zk_tls_key_password
   tls_verify:
+    type: raw
     env:
       - name: ZK_TLS_VERIFY
     vars:
       - name: zk_tls_verify
   tls_check_hostname:
+    type: raw
     env:
       - name: ZK_TLS_CHECK_HOSTNAME
     vars:

@@ -160,8 +160,8 @@ notes:
 requirements:
   - ZooKeeper 3.5 or later, or a server like it; from 3.6 on, thousands of children are read in a few requests
 extends_documentation_fragment:
-  - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
+  - zoo.deploy.zookeeper
   - ansible.builtin.constructed
   - ansible.builtin.inventory_cache
 """
@@ -239,7 +239,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     host_string,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import printable
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import (
     CONTROLLER,
     CONTROLLER_NAMES,
@@ -253,6 +253,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     unused_group_name,
     with_services_of,
 )
+from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import forget_empty_variables, with_booleans
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
     Reading,
@@ -309,6 +310,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         still what the new one is measured against.
         """
         super().parse(inventory, loader, path, cache)
+        forget_empty_variables()
         self._read_config_data(path)
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
@@ -372,7 +374,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
-        return {name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS}
+        return with_booleans({name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS})
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
@@ -432,6 +434,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 earlier = [answer.reading if answer and use_cache else None for answer in last_good]
                 readings: list[Reading | None] = list(discover(client, registries, earlier))
                 releases, problems = self._agent_releases(client)
+                missing = "" if any(reading and reading.children for reading in readings) else missing_chroot(client)
         except ZooKeeperError as exc:
             if self.get_option("unreachable_action") == "fail":
                 raise
@@ -439,7 +442,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 raise ZooKeeperError(f"{exc}; and there is no last good answer") from exc
             self._warn([f"{exc}; going on with the last good answer"])
             return [None] * len(registries), {}
-        self._warn(problems)
+        self._warn([*problems, *filter(None, [missing])])
         return readings, releases
 
     def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:

@@ -17,8 +17,8 @@ description:
   - A session with the ensemble serves all lookups of one task on one host, those of a template and those of a loop's
     items. The next task has another one, because Ansible forks a process for each.
 extends_documentation_fragment:
-  - zoo.deploy.zookeeper
   - zoo.deploy.zookeeper_plugin
+  - zoo.deploy.zookeeper
 options:
   _terms:
     description: Absolute paths of znodes.
@@ -118,6 +118,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, checked, read_many
 from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
+from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import forget_empty_variables, with_booleans
 
 with contextlib.suppress(ImportError):  # `ask` says so
     from kazoo.exceptions import NoNodeError
@@ -128,12 +129,13 @@ class LookupModule(LookupBase):
 
     def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
         """The value of each znode in `terms`, or those below it. Raises `AnsibleLookupError`."""
+        forget_empty_variables()
         self.set_options(var_options=self._connection_variables(variables or {}), direct=kwargs)
         try:
             self._check_options()
             paths = [_path(term) for term in self._flatten(terms)]
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
-            return ask(self.get_options(), lambda client: self._read(client, paths, default))
+            return ask(with_booleans(self.get_options()), lambda client: self._read(client, paths, default))
         except (ZooKeeperError, InvalidRecord) as exc:
             raise AnsibleLookupError(printable(str(exc))) from None  # Ansible would print each cause's text once more
 

@@ -12,12 +12,22 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from .connection import CONNECTION_OPTIONS, MissingLibraryError, ZooKeeperError, environment_variable
 from .znode_names import printable
 
+
+def from_environment(*variables: str) -> str:
+    """The value of the first of these that is set, as a fallback of an option; an empty one is no value."""
+    value = env_fallback(*variables)
+    if not value:
+        raise AnsibleFallbackNotFound
+    return str(value)
+
+
 ARGSPEC: dict[str, dict[str, Any]] = {
-    name: {**spec, "fallback": (env_fallback, [environment_variable(name)])}
+    name: {**spec, "fallback": (from_environment, [environment_variable(name)])}
     for name, spec in CONNECTION_OPTIONS.items()
 }
 """The connection options, for `AnsibleModule(argument_spec=...)`."""

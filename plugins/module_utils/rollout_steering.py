@@ -123,21 +123,20 @@ def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone:
 
     Raises `ZooKeeperError`, `Proving`.
     """
-    state, unproved = rollout.state, len({*gone, *proving})
+    plan, state, unproved = rollout.state.parsed_plan(), rollout.state, {*gone, *proving}
     opens = after.step != state.step
-    if not unproved or not (opens or after.has_proved):
+    if not unproved or not (opens or after.has_proved) or plan.accepts(state.failures + len(unproved), state.fleet):
         return
-    if state.parsed_plan().accepts(state.failures + unproved, state.fleet):
-        return
+    away = sorted(unproved - {*proving})
     refusal = "no further step is opened" if opens else "the rollout is not done"
     where, details = paths.rollout(rollout.generation), {"rollout": rollout.to_object()}
-    if not gone:
+    if not away or plan.accepts(state.failures + len(away), state.fleet):
         advice = "promote it after that, or in spite of that (force)"
         raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", **details)
-    proved = "has proved the release and is" if len(gone) == 1 else "have proved the release and are"
+    proved = "has proved the release and is" if len(away) == 1 else "have proved the release and are"
     removal = "take who does not come back out of the roster (zk_fleet)"
     advice = f"{removal}, roll it back, or promote it in spite of that (force)"
-    raise ZooKeeperError(f"{where}: {listed(gone)} {proved} not live any more: {refusal}; {advice}", **details)
+    raise ZooKeeperError(f"{where}: {listed(away)} {proved} not live any more: {refusal}; {advice}", **details)
 
 
 def _decide(state: RolloutRecord, asked: Command) -> Decision:

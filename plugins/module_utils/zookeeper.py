@@ -29,6 +29,7 @@ from .connection import (
     translated,
 )
 from .identity import named
+from .znode_names import InvalidRecord
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -123,7 +124,7 @@ def chroot_named(client: KazooClient) -> Iterator[None]:
     """An error says of the chroot, too, that it is not there: whatever is not found, that is why."""
     try:
         yield
-    except ZooKeeperError as exc:
+    except (ZooKeeperError, InvalidRecord) as exc:
         missing = missing_chroot(client)
         if missing:
             exc.args = (f"{exc}; {missing}",)

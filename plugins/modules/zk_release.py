@@ -1224,7 +1224,7 @@ def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[
     try:
         done = command_in_time(client, paths, published, wish(options), time.monotonic() + options["wait_timeout"])
     except Proving as exc:
-        return str(exc).partition(": ")[2]
+        return f"{str(exc).partition(': ')[2].partition(';')[0]} meanwhile"
     # Another controller may have asked its gates too, or a person was quicker.
     late = done.decision.why.removeprefix(REFUSED)
     return f"that comes too late: {late}" if late else ""

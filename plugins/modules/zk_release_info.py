@@ -223,7 +223,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_
 from ansible_collections.zoo.deploy.plugins.module_utils.release_outcomes import outcomes
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, read_history, read_published
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import bad_commits, read_rollouts, rollout_result
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 
 
 def gather(client: Any, app: str) -> dict[str, Any]:
@@ -262,8 +262,11 @@ def main() -> None:
     try:
         with connect(module.params) as client:
             result = gather(client, module.params["app"])
+            missing = "" if result["history"] or result["release"] else missing_chroot(client)
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
+    if missing:
+        module.warn(missing)
     module.exit_json(changed=False, **result)
 
 

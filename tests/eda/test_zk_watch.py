@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from kazoo.client import KazooClient
 
 from eda.source import Source
+from support.ensemble import Ensemble
 from support.waiting import wait_for
 
 Watch = Callable[..., Source]
@@ -262,6 +264,19 @@ def test_a_chroot_is_no_part_of_a_path(watch: Watch, zk: KazooClient, app: str) 
     source.one(change="created", path="/tree/a")
     zk.set(f"{app}/tree/a", b"2")
     source.one(change="changed", path="/tree/a")
+
+
+def test_a_chroot_that_is_not_there_is_told(
+    ensemble: Ensemble, zk: KazooClient, app: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(hosts=f"{ensemble.hosts}{app}/none", data=["/a"]).start()
+    try:
+        wait_for(lambda: caplog.messages, "a warning")
+        assert caplog.messages == [f"{app}/none, the chroot in hosts, is not there: make it first"]
+        zk.create(f"{app}/none/a", b"1", makepath=True)
+        source.one(change="created", path="/a")
+    finally:
+        source.stop()
 
 
 def test_a_znode_may_be_watched_in_several_ways(watch: Watch, zk: KazooClient, app: str) -> None:

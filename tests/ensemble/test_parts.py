@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kazoo.security import make_acl, make_digest_acl_credential
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import environment_variable
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import CONNECTION_OPTIONS, environment_variable
 from support.certificates import PASSWORD, Certificates
 from support.client import connected
 from support.ensemble import Ensemble
@@ -108,3 +108,34 @@ def test_a_variable_with_a_value_that_an_option_can_not_have_is_refused(
     told = run_module(ROOT / "plugins" / "modules" / "zk_znode_info.py", hosts="localhost:1", path="/")["msg"]
     assert name in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("name", ["tls", "tls_verify", "tls_check_hostname"])
+@pytest.mark.parametrize("part", ["lookup", "inventory"])
+def test_a_plugin_takes_no_word_but_a_boolean_for_one(
+    part: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = f"{name}: expected true or false, got 'perhaps'"
+    assert refusal in error_of(part, {"hosts": "localhost:1", name: "perhaps"}, tmp_path, monkeypatch)
+    monkeypatch.setenv(environment_variable(name), "true")
+    assert refusal in PARTS[part]({name: "perhaps"}, tmp_path)
+
+
+def test_an_inventory_takes_a_boolean_from_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFY", "ture")
+    template = "{{ lookup('ansible.builtin.env', 'VERIFY') }}"
+    options = {"hosts": "localhost:1", "tls": "{{ 1 == 1 }}", "tls_verify": template}
+    assert "tls_verify: expected true or false, got 'ture'" in PARTS["inventory"](options, tmp_path)
+    monkeypatch.setenv("VERIFY", "no")
+    assert "can't reach ZooKeeper at localhost:1" in PARTS["inventory"](options, tmp_path)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in CONFIGURED | {"zk_ensemble_info"}])
+def test_an_empty_variable_is_no_value(
+    part: str, tls_ensemble: Ensemble, combined: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = dict.fromkeys(CONNECTION_OPTIONS.keys() - {"hosts", *combined}, "")
+    given = {**empty, **combined, "hosts": tls_ensemble.secure_hosts}
+    assert error_of(part, given, tmp_path, monkeypatch) == ""
+    elsewhere = {**given, "hosts": tls_ensemble.secure_hosts.replace("localhost", "127.0.0.1")}
+    assert "not valid for '127.0.0.1'" in error_of(part, elsewhere, tmp_path, monkeypatch)

@@ -138,6 +138,8 @@ def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
         ("zk_fleet_info", {"wait_for_release": "desired", "agents": ["web1"], "wait_timeout": 0.1}),
         ("zk_fleet_info", {"wait_for_files": ["/a"], "wait_timeout": 0.1}),
         ("zk_release", {"state": "promoted"}),
+        ("zk_release", {"state": "rolled_back"}),
+        ("zk_release", {"ref": "main"}),
     ],
 )
 def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
@@ -152,10 +154,11 @@ def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
     assert "the chroot" not in run_module(file, hosts=f"{ensemble.hosts}{chroot}", **given).get("msg", "")
 
 
-def test_a_fleet_of_which_nothing_is_found_is_a_warning_that_names_a_chroot_that_is_not_there(
-    ensemble: Ensemble, zk: KazooClient, app: str
+@pytest.mark.parametrize("module", ["zk_fleet_info", "zk_release_info"])
+def test_where_nothing_is_found_a_warning_names_a_chroot_that_is_not_there(
+    ensemble: Ensemble, zk: KazooClient, app: str, module: str
 ) -> None:
-    file = ROOT / "plugins" / "modules" / "zk_fleet_info.py"
+    file = ROOT / "plugins" / "modules" / f"{module}.py"
     warned = f"{app}, the chroot in hosts, is not there: make it first"
     assert warned in str(run_module(file, hosts=f"{ensemble.hosts}{app}")["warnings"])
     zk.ensure_path(app)

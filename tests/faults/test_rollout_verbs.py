@@ -34,12 +34,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import (
     GATES,
+    PROVED,
     Gate,
     HostEntry,
     RolloutPaths,
     RolloutRecord,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Proving, command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import begin_writes
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout, read_state
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
@@ -329,7 +330,7 @@ def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: Kazo
     given = {"verb": "pass", "by": "the gates", "reason": "", "moves": waits.moves}
     options = {"publisher": "ann", "force": False, "_command": given}
     said = zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 0})
-    assert said.startswith("web1 proves the release once more, as after a boot: no further step is opened; promote it")
+    assert said == "web1 proves the release once more, as after a boot: no further step is opened meanwhile"
     with ThreadPoolExecutor(1) as pool:
         passed = pool.submit(zk_release.carry_out, zk, paths, published, {**options, "wait_timeout": 60})
         zk.delete(proving)
@@ -371,6 +372,24 @@ def test_a_host_that_is_gone_and_proves_it_once_more_counts_once(zk: KazooClient
     proving = RolloutPaths(paths.rollout(before.generation)).proving
     zk.create(f"{proving}/web1", b"", ephemeral=True, makepath=True)
     assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
+
+
+@pytest.mark.parametrize(("gone", "failures"), [("web2", 1), ("web1", 0)])
+def test_gates_wait_for_who_proves_it_once_more_where_who_is_gone_is_accepted_or_the_same_host(
+    zk: KazooClient, app: str, gone: str, failures: int
+) -> None:
+    """One that boots has a new session before it has a status."""
+    paths = AppPaths(app)
+    before = put(zk, paths, Case("promote", PAUSED, force=False))
+    below = RolloutPaths(paths.rollout(before.generation))
+    plan = {"steps": [{"hosts": 1, "gate": True}], "maxFailures": failures}
+    zk.set(paths.rollout(before.generation), replace(before.state, waits_for=GATES, plan=plan).to_node())
+    zk.create(paths.roster_entry(gone), b"{}", makepath=True)
+    if gone != "web1":
+        zk.create(below.entry(gone, PROVED), HostEntry(PROVED).to_node())
+    zk.create(f"{below.proving}/web1", b"", ephemeral=True, makepath=True)
+    with pytest.raises(Proving, match=r"^[^:]+: web1 proves the release once more, as after a boot: no further step"):
+        command(zk, paths, read_published(zk, paths), Command("pass", "the gates"))
 
 
 @pytest.mark.parametrize(("by", "step"), [("ann", 1), ("bob", 0)])

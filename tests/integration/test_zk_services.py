@@ -483,6 +483,13 @@ def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
     zk.delete(f"{root}/closed")
 
 
+def test_an_inventory_of_nothing_names_a_chroot_that_is_not_there(inventory: Inventory, root: str) -> None:
+    there, absent = (f"{inventory.options['hosts']}{chroot}" for chroot in (root, f"{root}/none"))
+    warned = f"{root}/none, the chroot in hosts, is not there: make it first"
+    assert warned in inventory.read(hosts=absent, registries=["/web"]).said
+    assert "the chroot" not in inventory.read(hosts=there, registries=["/web"]).said
+
+
 def test_an_entry_that_makes_no_group_is_in_none_and_empties_no_inventory(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:

@@ -393,6 +393,18 @@ def test_a_branch_that_moves_by_a_push_to_another_name_of_it_is_published(
     assert (published(zk, server.app)["commitId"], published(zk, server.app)["ref"]) == (commit, "main")
 
 
+@pytest.mark.parametrize(("configured", "pushed"), [("prod", "main"), ("main", "main:prod")])
+def test_a_push_by_which_a_branch_comes_to_be_is_refused_too_where_its_other_name_leads_nowhere_yet(
+    server: Server, configured: str, pushed: str
+) -> None:
+    branches = [{"branch": configured, "app": server.app, "relative_path": "site"}]
+    server.installed(refuse=True, branches=branches, hosts=["127.0.0.1:1"], connect_timeout=1)
+    names = ("refs/heads/prod", "refs/heads/main")
+    subprocess.run(["git", f"--git-dir={server.bare}", "symbolic-ref", *names], check=True)
+    done = server.push(pushed)
+    assert (done.status, server.head()) == (1, ""), done.output
+
+
 def test_an_application_that_refuses_does_not_cost_another_its_release(server: Server, zk: KazooClient) -> None:
     closed_application(zk, server.app, make_acl("world", "anyone", read=True))
     branches = [

@@ -27,6 +27,8 @@ AGENT = {"session_timeout", *CONNECTION_OPTIONS} - {"connect_timeout"}
 """An agent waits for its ensemble for ever; instead it says how long a session lasts."""
 ROLE_TYPES = {"list": "raw"}
 """A role takes the members as a text too."""
+PLUGIN_TYPES = {"bool": "raw"}
+"""A plugin is strict itself with what is true or false; Ansible would take a mistake for false."""
 
 
 @functools.cache
@@ -67,7 +69,7 @@ def test_a_module_has_each_option_with_its_environment_variable(name: str) -> No
     for option, expected in CONNECTION_OPTIONS.items():
         found = dict(spec[option])
         fallback, variables = found.pop("fallback")
-        assert (found, fallback.__name__, variables) == (expected, "env_fallback", [environment_variable(option)])
+        assert (found, fallback.__name__, variables) == (expected, "from_environment", [environment_variable(option)])
     assert documented("module")[name].keys() >= CONNECTION_OPTIONS.keys()
 
 
@@ -84,7 +86,8 @@ def test_a_plugin_has_each_option_with_its_environment_variable_and_its_variable
         assert found["env"] == [{"name": environment_variable(option)}]
         assert found["vars"] == [{"name": f"zk_{option}"}]
         shape = {key: value for key, value in found.items() if key not in {"description", "env", "vars"}}
-        assert shape == {key: value for key, value in expected.items() if key != "no_log"}
+        kind = PLUGIN_TYPES.get(expected["type"], expected["type"])
+        assert shape == {key: value for key, value in {**expected, "type": kind}.items() if key != "no_log"}
 
 
 def test_no_other_plugin_of_the_controller_connects() -> None:
@@ -97,7 +100,7 @@ def test_the_event_source_has_each_option_with_its_environment_variable() -> Non
     for option, expected in CONNECTION_OPTIONS.items():
         found = dict(SOURCE_SPEC[option])
         fallback, variables = found.pop("fallback")
-        assert (found, fallback.__name__, variables) == (expected, "env_fallback", [environment_variable(option)])
+        assert (found, fallback.__name__, variables) == (expected, "from_environment", [environment_variable(option)])
 
 
 @pytest.mark.parametrize("path", RULEBOOKS, ids=lambda path: path.stem)

@@ -76,7 +76,7 @@ PLUGIN_ORDER = (
     },
     {
         *("plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"),
-        "plugin_utils/fleet_turns",
+        *("plugin_utils/fleet_turns", "plugin_utils/own_options"),
     },
     {"action", "filter", "inventory", "lookup", "modules"},
 )
@@ -97,8 +97,8 @@ MOST_FILES = {
     "modules/zk_release_info": 16,
     "modules/zk_znode": 12,
     "modules/zk_znode_info": 7,
-    "inventory/zk_services": 14,
-    "lookup/zk_znode": 7,
+    "inventory/zk_services": 15,
+    "lookup/zk_znode": 8,
 }
 """How many files a module sends to each host beside itself, and an inventory has Ansible compile: fewer are faster."""
 

@@ -26,7 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     explain,
     forget_transactions,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import READ_AGAIN, connect
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import READ_AGAIN, connect, missing_chroot
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import session_event
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import Options
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.reader import PAUSE, StoppedError, ZnodeReader
@@ -81,6 +81,9 @@ class WatchLoop:
         """
         try:
             with connect(self._options.connection, outage=math.inf) as client:
+                missing = missing_chroot(client)
+                if missing:
+                    self._warn(missing)
                 reader = ZnodeReader(client, self._note_event, lambda: self._stopped)
                 client.add_listener(lambda state: self._note_state(client, state))
                 self._note_state(client, client.state)

@@ -113,6 +113,7 @@ def survey(order: dict[str, Any]) -> dict[str, Any]:
         "units": _units(),
         "user": _user(order["user"]),
         "there": there,
+        "secret": _has_secret(order),
         "emptied": [path for path in directories if _is_spent(path, there, environments)],
         "foreign": [path for path in order["directories"] if os.path.isdir(path) and not _writable(path, order)],
         "lacking": [path for path in order["directories"] if not os.path.isdir(path)],
@@ -195,9 +196,24 @@ def _service(order: dict[str, Any]) -> dict[str, bool]:
 def _read(order: dict[str, Any]) -> list[Path]:
     """What a running agent has read when it began."""
     link = Path(order["install_dir"], f"current-{order['instance']}")
-    own = [Path("/etc/systemd/system", order["unit"]), Path(order["config_dir"], f"{order['instance']}.json"), link]
+    own = [Path("/etc/systemd/system", order["unit"]), _configuration(order), link]
+    credentials = _configuration(order).with_suffix(".credentials").glob("*")
     package = link.glob("lib/python*/site-packages/zoo_watcher/**/*.py")
-    return [path for path in [*own, *package] if os.path.lexists(path)]
+    return [path for path in [*own, *credentials, *package] if os.path.lexists(path)]
+
+
+def _configuration(order: dict[str, Any]) -> Path:
+    return Path(order["config_dir"], f"{order['instance']}.json")
+
+
+def _has_secret(order: dict[str, Any]) -> bool:
+    """Whether the configuration has one that a diff would show."""
+    try:
+        return not set(order["secrets"]).isdisjoint(json.loads(_configuration(order).read_text()))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError):
+        return True
 
 
 def _is_connected(base: Path) -> bool:

@@ -13,13 +13,18 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
+    ARGSPEC,
     DEEPEST,
     TOO_DEEP,
     ZnodeModule,
     returnable,
     user_and_host,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    CONNECTION_OPTIONS,
+    ZooKeeperError,
+    environment_variable,
+)
 
 ODD = "/a  b: \x1b[31mred\x9b2J \u202eback\u061c\ufeff\nsecond\tline\u00a0of\u3000two"
 HARMLESS = "/a  b: ?[31mred?2J ?back?? second line of two"
@@ -90,3 +95,11 @@ def test_a_user_without_a_name_here_publishes_by_its_number(error: Exception, mo
 
     monkeypatch.setattr("getpass.getuser", fail)
     assert user_and_host() == f"{os.getuid()}@{socket.gethostname()}"
+
+
+def test_an_empty_variable_leaves_an_option_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in CONNECTION_OPTIONS:
+        monkeypatch.setenv(environment_variable(option), "")
+    with patch_module_args({}):
+        found = ZnodeModule(argument_spec=ARGSPEC).params
+    assert found == {option: spec.get("default") for option, spec in CONNECTION_OPTIONS.items()}

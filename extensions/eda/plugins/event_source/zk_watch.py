@@ -134,7 +134,7 @@ notes:
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
     but for a session, C(path). docs/guides/events.md of the collection shows each.
   - Where a connection option is given neither there nor in O(connection), an environment variable counts. It is called
-    as the option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA).
+    as the option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one is none.
   - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
     E(KRB5_CLIENT_KTNAME).
   - The requirements are those of the Python that ansible-rulebook runs in.

@@ -22,7 +22,7 @@ from .errors import AgentError, ConfigError, NoAnswerError
 from .host import command, systemd
 from .host.base_lock import keep_lock, lock_base, was_removed
 from .host.controls import Controls
-from .host.filesystem import identify, make_directory
+from .host.filesystem import make_directory
 from .host.layout import READABLE, Layout
 from .host.leftovers import Leftovers
 from .host.shortage import comes_of_shortage
@@ -128,7 +128,6 @@ class Watcher:
         # Before the lock, which tells whom to send them to.
         self._listen()
         self._lock = lock_base(self.layout)
-        self._own = identify(self.layout.own)
         with contextlib.suppress(OSError):
             # For a full disk, on which nobody could make it.
             make_directory(self.layout.controls, READABLE)
@@ -294,17 +293,14 @@ class Watcher:
 
     def _keep_lock(self) -> None:
         before = self._lock
-        is_removed = was_removed(before)
+        is_removed = was_removed(before, self.layout)
         try:
             self._lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock == before:
-            return
-        own, self._own = self._own, identify(self.layout.own)
-        if not is_removed and own != self._own:
-            # It was not removed, nor renamed, as NFS does then: the base is another one, as where a mount has come up
-            # over it. What was done, or is under way, is not what is live there.
+        if self._lock != before and not is_removed:
+            # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
+            # is live there.
             self.convergence.journal.drop()
             self.convergence.look_again()
 

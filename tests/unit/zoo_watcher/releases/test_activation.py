@@ -173,7 +173,9 @@ def test_every_symlink_below_the_base_counts_whoever_made_it(layout: Layout) -> 
 
 
 @pytest.mark.parametrize("name", ["readlink", "stat"])
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOMEM])
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOMEM]
+)
 def test_what_can_not_be_looked_at_now_is_not_taken_for_nothing(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:

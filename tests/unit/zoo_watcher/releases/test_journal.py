@@ -214,19 +214,6 @@ def test_what_can_not_be_written_counts_and_is_written_as_soon_as_it_can_be(tmp_
     assert known.read() == ReleaseJournal((B,)), "it is owed no more"
 
 
-def test_what_could_not_be_written_is_not_written_over_the_journal_of_another_base(tmp_path: Path) -> None:
-    """As where a mount has come up over it since."""
-    path = tmp_path / "base" / "journal.json"
-    path.mkdir(parents=True)
-    known = KnownJournal(path)
-    assert known.remember(ReleaseJournal((A,)))
-    path.parent.rename(tmp_path / "below")
-    path.parent.mkdir()
-    ReleaseJournal((B,)).save(path)
-    assert known.settle() is None
-    assert known.read() == ReleaseJournal.load(path) == ReleaseJournal((B,))
-
-
 def test_what_a_person_asks_for_and_can_not_be_written_does_not_count(tmp_path: Path) -> None:
     known = KnownJournal(tmp_path / "none" / "journal.json")
     with pytest.raises(FileNotFoundError):

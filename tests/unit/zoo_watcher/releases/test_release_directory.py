@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,24 @@ def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
     assert prune(layout, frozenset({NEW})) == {layout.release(OLD): "Device or resource busy"}
     assert sorted(layout.staged()) == [OLD, NEW]
     assert layout.manifest(OLD).exists()
+
+
+@pytest.mark.parametrize("error", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
+def test_where_a_mount_below_the_base_is_dead_nothing_is_removed_and_that_is_told(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    scandir, uploads = os.scandir, layout.base / "uploads"
+    uploads.mkdir()
+
+    def fail(path: Path) -> Any:
+        if Path(path) == uploads:
+            raise OSError(error, os.strerror(error), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    why = f"{uploads}: {os.strerror(error)}"
+    assert prune(layout, frozenset({NEW})) == dict.fromkeys([layout.release(OLD), layout.release(OTHER)], why)
+    assert sorted(layout.staged()) == sorted([OLD, OTHER, NEW])
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o000])

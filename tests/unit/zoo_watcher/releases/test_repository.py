@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -470,10 +471,13 @@ def test_a_checkout_that_fails_because_of_the_disk_is_tried_again(
     assert not isinstance(raised.value, CorruptError)
 
 
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN]
+)
 def test_a_check_of_the_store_that_can_not_be_made_does_not_throw_it_away(
-    store: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    git_that(monkeypatch, tmp_path, "fsck", "echo 'error: open: Too many open files' >&2; exit 1")
+    git_that(monkeypatch, tmp_path, "fsck", f"echo 'error: open: {os.strerror(number)}' >&2; exit 1")
     assert not store.is_broken()
 
 

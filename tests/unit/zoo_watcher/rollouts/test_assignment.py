@@ -87,3 +87,12 @@ def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
     made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), entry, HostView("web1", has=OLD))
     assert made.desired
     assert made.desired.fleet == at_once
+
+
+def test_who_follows_a_rollback_waits_for_no_more_hosts_than_there_are_places() -> None:
+    """It gives up its turn at the progress deadline, which the wait of a whole fleet may be longer than."""
+    state = replace(HALTED, phase="done", places=2, release={**HALTED.release, "rolledBackFrom": OLD})
+    host = HostView("web1", has=OLD, is_given_up=True, is_at_head=True)
+    made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), LOST, host)
+    assert made.desired
+    assert made.desired.fleet == 2

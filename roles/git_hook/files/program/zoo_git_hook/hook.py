@@ -115,7 +115,8 @@ def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
     """What is to be published where. Of a symbolic ref and what it leads to, git names only the one pushed to."""
     # A branch may have any bytes for a name; one that is no text is in no configuration.
     updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
-    real = real_names() if updates else {}
+    names = {*(target.branch for target in config.targets), *(update.branch for update in updates)}
+    real = real_names(names) if updates else {}
     wanted = {
         target.app.root: (Update(target.branch, update.commit_id), target)
         for update in updates

@@ -66,12 +66,22 @@ def tip(branch: str) -> str | None:
     return done.stdout.strip() or None
 
 
-def real_names() -> dict[str, str]:
-    """The branches of the hook's repository that are symbolic refs, and the one that is each of them."""
+def real_names(wanted: Iterable[str]) -> dict[str, str]:
+    """The branches of the hook's repository that are symbolic refs, and the one that is each of them.
+
+    Of the `wanted` ones, those too that lead nowhere yet, which git doesn't list.
+    """
     command = ["git", "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
+    refs = dict(line.split(" ") for line in _said(command).split("\n") if line)
+    for ref in (f"{BRANCHES}{branch}" for branch in wanted):
+        if ref not in refs:
+            refs[ref] = _said(["git", "symbolic-ref", "--quiet", ref]).strip()
+    return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs.items() if real}
+
+
+def _said(command: list[str]) -> str:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    refs = [line.split(" ") for line in done.stdout.decode("utf-8", "surrogateescape").split("\n") if line]
-    return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs if real}
+    return done.stdout.decode("utf-8", "surrogateescape")
 
 
 def subject(commit_id: str) -> str | None:

@@ -82,10 +82,14 @@ def keep_lock(layout: Layout, descriptor: int) -> int:
     return renewed
 
 
-def was_removed(descriptor: int) -> bool:
-    """Whether somebody has removed the file of a lock; where its file system can't tell any more, that has gone."""
+def was_removed(descriptor: int, layout: Layout) -> bool:
+    """Whether somebody has removed the file of a lock, or renamed it, as NFS does then.
+
+    Where its file system can't tell any more, that has gone.
+    """
     try:
-        return os.fstat(descriptor).st_nlink == 0
+        is_nameless = os.fstat(descriptor).st_nlink == 0
+        return is_nameless or os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")) != layout.lock.name
     except OSError:
         return False
 

@@ -23,11 +23,12 @@ T = TypeVar("T")
 
 MAY_PASS = frozenset(
     [
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
     ]
 )
-"""What a full or broken disk, or a host that is short of something, gives: it may be otherwise the next time."""
+"""What a full, broken or remote disk, or a host short of something, gives: it may be otherwise the next time."""
 REFUSED = frozenset([errno.EPERM, errno.EACCES])
 """What is immutable, or has got another owner or mode, gives whoever writes: somebody did that, and may undo it."""
 MAY_BE_UNDONE = MAY_PASS | REFUSED
@@ -309,12 +310,6 @@ def identify(place: Path | int) -> tuple[int, int] | None:
         return _identity(place)
     except OSError:
         return None
-
-
-def is_another(path: Path, known: tuple[int, int] | None) -> bool:
-    """Whether there is something else than was `known` there, as where a mount has come up; not where nobody knows."""
-    now = identify(path)
-    return now is not None and known is not None and now != known
 
 
 def sync_directory(path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from zoo_watcher.host.filesystem import identify, is_another, load_json, read_json, write_durably_though_full
+from zoo_watcher.host.filesystem import load_json, read_json, write_durably_though_full
 from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP, InvalidRelease, check_relative_path
 
 MOST_PLACES = 100
@@ -273,8 +273,6 @@ class KnownJournal:
         self._path = path
         self._read: ReleaseJournal | None = None
         self._owed: ReleaseJournal | None = None
-        self._owed_to: tuple[int, int] | None = None
-        """The directory that it belongs to, as `identify` tells it."""
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -310,7 +308,7 @@ class KnownJournal:
     def remember(self, journal: ReleaseJournal) -> OSError | None:
         """Have another one count from now on; why it can't be written now. `settle` writes it then."""
         with self._lock:
-            self._owed, self._owed_to = journal, identify(self._path.parent)
+            self._owed = journal
             return self._write_owed()
 
     def settle(self) -> OSError | None:
@@ -325,7 +323,7 @@ class KnownJournal:
     def _write_owed(self) -> OSError | None:
         owed = self._owed
         try:
-            if owed and not is_another(self._path.parent, self._owed_to):
+            if owed:
                 owed.save(self._path)
         except OSError as exc:
             return exc

@@ -10,7 +10,7 @@ import threading
 import time
 
 from zoo_watcher.backoff import Backoff
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, identify, is_another
+from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, identify
 
 from .course import Course
 from .journal import Failure, KnownJournal, ReleaseJournal
@@ -55,7 +55,8 @@ class Memory:
         """
         with self._lock:
             self.journal = journal
-            if is_another(self._course.layout.own, self._own):
+            own = identify(self._course.layout.own)
+            if self._own and own and own != self._own:
                 return None
             return self._known.remember(journal)
 

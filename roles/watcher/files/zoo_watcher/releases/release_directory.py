@@ -56,16 +56,21 @@ def allowed_signers(path: str | None) -> str | None:
 def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:
     """Remove the release directories of all commits but those in `keep`; those that can't be removed now, and why.
 
-    What a symlink of the base leads to stays, whatever the agent remembers. Raises `OSError`.
+    What a symlink of the base leads to stays, whatever the agent remembers; so do all while a part of the base can't be
+    looked at, as a dead mount there. Raises `OSError`.
     """
     problems: dict[Path, str] = {}
-    removable = set(layout.staged()) - keep
-    if removable:
-        for commit_id in sorted(removable - linked_commits(layout)):
-            try:
+    removable = sorted(set(layout.staged()) - keep)
+    try:
+        linked = linked_commits(layout) if removable else set()
+    except OSError as exc:
+        return {layout.release(commit_id): f"{exc.filename}: {exc.strerror}" for commit_id in removable}
+    for commit_id in removable:
+        try:
+            if commit_id not in linked:
                 _remove(layout, commit_id)
-            except OSError as exc:
-                problems[layout.release(commit_id)] = str(exc.strerror)
+        except OSError as exc:
+            problems[layout.release(commit_id)] = str(exc.strerror)
     return problems
 
 

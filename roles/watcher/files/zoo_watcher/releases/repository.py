@@ -51,6 +51,7 @@ CREDENTIALS = (
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = (
     *("no space left on device", "disk quota exceeded", "read-only file system", "input/output error"),
+    *("stale file handle", "transport endpoint is not connected", "connection timed out", "host is down"),
     *("resource temporarily unavailable", "too many open files", "permission denied", "operation not permitted"),
 )
 """The disk is full or broken, the host is short of something or git may not write, which may be otherwise the next

@@ -27,7 +27,7 @@ from .turn import CUT_OFF, HostView, gives_way, is_owed
 
 def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Assignment:
     """What a host with this `entry` is to do."""
-    if entry in {ADMITTED, RETURNING}:
+    if entry in {ADMITTED, RETURNING} or is_owed(state, entry, host):
         # It shares a git server, or what is interrupted by a switch, with those that have a place, not with the fleet.
         desired = replace(desired, fleet=min(desired.fleet, state.places))
     if entry in {ADMITTED, *FAILURES} and gives_way(state, host):
