@@ -133,6 +133,7 @@ def test_an_agent_comes_back_when_the_kdc_does(realm: Realm, servers: Ensemble, 
     """It has no ticket any more, and no connection, while there is no KDC; its keys get it another one."""
     hosts = way.hosts.replace("127.0.0.1", "localhost")
     with connected(servers.hosts) as zk:
+        zk.ensure_path("/app/kerberos")
         agent = Agent(tmp_path / "agent", hosts, "/app/kerberos", zk, config={"sasl_mechanism": "GSSAPI"})
         agent.start(PYTHONPATH=f"{realm.directory / 'python'}:{SOURCE}", **realm.client("agent"))
         try:

@@ -122,8 +122,9 @@ def flow(tmp_path: Path) -> Iterator[Flow]:
 
 @pytest.fixture
 def client(flow: Flow) -> Iterator[KazooClient]:
-    """A client that may read everything."""
+    """A client that may read everything: it has made the application, and what is open stays so."""
     with connected(flow.servers.hosts) as zk:
+        zk.ensure_path(APP)
         yield zk
 
 

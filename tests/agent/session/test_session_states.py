@@ -145,6 +145,7 @@ def test_credentials_that_are_refused_are_tried_in_peace_until_the_server_takes_
         stack.callback(servers.stop)
         servers.start()
         zk = stack.enter_context(witness(servers.hosts))
+        zk.ensure_path(app)
         way = stack.enter_context(closing(Proxy(servers.members[0].client_port)))
         agent = Agent(tmp_path / "server1", f"127.0.0.1:{way.port}", app, zk, "server1", {**watched, **sasl})
         stack.enter_context(ended(agent.start()))

@@ -305,7 +305,14 @@ def publish_for(zk: KazooClient, app: str, secret: str) -> None:
     for path in (app, f"{app}/config"):
         if not zk.exists(path):
             zk.create(path, acl=acl)
+    # What the agent has created is for its password of then.
+    for path in everything(zk, app):
         zk.set_acls(path, acl)
+
+
+def everything(zk: KazooClient, root: str) -> list[str]:
+    """Every znode of a tree."""
+    return [root, *(path for name in zk.get_children(root) for path in everything(zk, f"{root}/{name}"))]
 
 
 def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClient) -> None:
