@@ -110,11 +110,18 @@ def test_an_agent_with_credentials_creates_no_application(credentials: dict[str,
         session.acl_of(APP.root, False)
 
 
-def test_an_agent_without_credentials_asks_nothing_and_leaves_everything_open() -> None:
-    session = Session(ROLES, PUBLISHERS_ONLY)
-    assert refreshed(session).is_open
+@pytest.mark.parametrize(
+    ("root", "says_open"),
+    [(None, True), (OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)],
+)
+def test_an_agent_without_credentials_leaves_everything_open_and_says_so_where_it_is(
+    root: Any, says_open: bool
+) -> None:
+    session = Session(ROLES, root)
+    assert refreshed(session).is_open is says_open
     assert session.acl_of(APP.root, False) is None
-    assert session.asked == []
+    # No watch: what it creates itself would be seen as a change.
+    assert session.asked == ["get_acls_async"]
 
 
 def test_nothing_is_created_as_it_was_before_the_roles_have_changed() -> None:

@@ -12,7 +12,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials, is_open
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -35,12 +35,14 @@ class Creation:
         self._rule: Rule | None = None
         self._has_root = False
         self._may_create_root = False
+        self._is_shut_out = False
+        """Whether the application is closed to this agent, which has no credentials."""
         session.acl_of = self._acl_of
 
     @property
     def is_open(self) -> bool:
         """Whether anybody can deploy, as far as is known."""
-        return self._rule is not None and self._rule.is_open
+        return self._rule is not None and self._rule.is_open and not self._is_shut_out
 
     def mark_stale(self) -> None:
         """Ask anew in the next turn."""
@@ -66,6 +68,9 @@ class Creation:
         self._may_create_root = not has_credentials(vars(self._config.connection))
         if self._may_create_root:
             self._has_root = True
+            # One that has lost its credentials is no sign that anybody can deploy.
+            root = self._root_acl()
+            self._is_shut_out = root is not None and not is_open(root)
             return Rule(app)
         try:
             record = self._session.read(app.access, self._on_event)
@@ -73,6 +78,8 @@ class Creation:
             record = None
         root = self._root_acl()
         self._has_root = root is not None
+        if not self._has_root:
+            self._await_root()
         try:
             rule = choose_rule(app, record.data if record else None, root, authenticated=True)
         except InvalidRecord as exc:
@@ -84,15 +91,18 @@ class Creation:
 
     def _root_acl(self) -> Any:
         """The ACL of the application's znode, closed where it may not be read; None where there is no znode."""
-        client, root = self._session.client, self._config.app.root
         try:
-            return self._session.ask(client.get_acls_async, root)[0]
+            return self._session.ask(self._session.client.get_acls_async, self._config.app.root)[0]
         except NoAuthError:
             return ()
         except NoNodeError:
-            if self._session.ask(client.exists_async, root, watch=self._on_event) is not None:
-                self.mark_stale()
             return None
+
+    def _await_root(self) -> None:
+        """Have it asked anew once there is the application's znode."""
+        root = self._config.app.root
+        if self._session.ask(self._session.client.exists_async, root, watch=self._on_event) is not None:
+            self.mark_stale()
 
     def _on_event(self, _event: Any) -> None:
         self._is_overtaken = True
