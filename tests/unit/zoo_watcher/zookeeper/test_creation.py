@@ -67,9 +67,12 @@ class Session:
         return None if self.root is None else object()
 
 
+def configured(services: tuple[Service, ...] = (), **connection: Any) -> Config:
+    return Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
+
+
 def refreshed(session: Session, services: tuple[Service, ...] = (), **connection: Any) -> Creation:
-    config = Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
-    creation = Creation(config, session)  # type: ignore[arg-type]
+    creation = Creation(configured(services, **connection), session)  # type: ignore[arg-type]
     creation.refresh()
     return creation
 
@@ -89,10 +92,29 @@ def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server
     ("root", "is_open"), [(OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)]
 )
 def test_without_roles_it_is_as_open_as_the_application(root: Any, is_open: bool) -> None:
-    session = Session(NoAuthError(), root)
+    session = Session(None, root)
     creation = refreshed(session, **CERTIFICATE)
     assert (creation.is_open, session.has_roles) == (is_open, False)
     assert (session.acl_of(APP.agent("web1"), True) is None) == is_open
+
+
+def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
+    session = Session(NoAuthError(), PUBLISHERS_ONLY)
+    creation = Creation(configured(**CERTIFICATE), session)  # type: ignore[arg-type]
+    for _turn in range(2):
+        with pytest.raises(SessionTroubleError, match="/app/shop/access: not readable; this agent has no role"):
+            creation.refresh()
+        with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+            session.acl_of(APP.agent("web1"), True)
+    session.record = ROLES
+    creation.refresh()
+    assert session.acl_of(APP.agent("web1"), True) is not None
+    session.record = NoAuthError()
+    creation.mark_stale()
+    with pytest.raises(SessionTroubleError, match="has no role"):
+        creation.refresh()
+    with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+        session.acl_of(APP.agent("web1"), True)
 
 
 @pytest.mark.parametrize("credentials", [CERTIFICATE, {"digest_username": "agent", "digest_password": "word"}])

@@ -74,8 +74,10 @@ class Creation:
             return Rule(app)
         try:
             record = self._session.read(app.access, self._on_event)
-        except NoAuthError:
-            record = None
+        except NoAuthError as exc:
+            # What it would create for itself alone, no publisher could read, and nobody else delete.
+            self._rule = None
+            raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         root = self._root_acl()
         self._has_root = root is not None
         if not self._has_root:
