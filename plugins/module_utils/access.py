@@ -142,6 +142,11 @@ class AccessRecord:
         perms.update(dict.fromkeys(self.publishers, ALL))
         return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items() if allowed))
 
+    def names_registry_of(self, app: AppPaths, registration: str) -> bool:
+        """Whether an ephemeral is the application's own, or in a registry of it: elsewhere no agent may register."""
+        places = [*self.registries, *(f"{app.root}/{name}" for name in OWN)]
+        return any(_is_within(registration, place) for place in places)
+
     def _is_above(self, app: AppPaths, path: str) -> bool:
         """Whether something of the application is below it, but it is not the application's itself."""
         roots = (app.root, *self.registries, *self.values)

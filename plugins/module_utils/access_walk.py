@@ -126,6 +126,13 @@ def user_of(who: Principal) -> str:
 def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[AclChange]:
     """Whose ACL is not as it is to be, parents first. Raises `ZooKeeperError`."""
     seen = list(_walk(client, trees(app, access)))
+    for one in seen:
+        if one.owner and access.state == SECURED and not access.names_registry_of(app, one.path):
+            raise ZooKeeperError(
+                f"registries: {one.path} is a registration, and {one.path.rpartition('/')[0]} is not among them; name "
+                "it, or nobody could register there any more",
+                path=one.path,
+            )
     names = {one.owner: last_name(one.path) for one in seen if one.owner and one.path.startswith(f"{app.agents}/")}
     kept = {app.access} if access.state == OPEN else set()  # its hashes are for nobody else, to the end
 

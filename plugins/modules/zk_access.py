@@ -131,6 +131,7 @@ options:
   registries:
     description:
       - The registries of this application, as C(/service/shop). They are created where they are missing.
+      - A registry elsewhere that is not named here stays as open as it is. One below O(app) has to be named.
       - What other applications register below the same path would be closed to their agents; give each its own.
     type: list
     elements: str

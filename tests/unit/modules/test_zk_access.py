@@ -21,6 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
     Seen,
     check_is_publisher,
+    find_changes,
     open_above,
     prove_publisher,
     read_access,
@@ -179,3 +180,15 @@ def test_a_diff_of_many_hosts_is_cut_off_at_the_same_znode_on_both_sides(hosts: 
     assert before[1] == "/app/shop/0: world anyone read+write+create+delete+admin"
     assert (hosts > 1) == before[-1].startswith("... and ")
     assert len("".join(after)) < max(2_000_000, 40 * hosts)
+
+
+def test_a_registry_below_the_application_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [Seen(path, ANYBODY, 0, 7) for path in (APP.agent("web1"), f"{APP.rollout(3)}/line/n-0000000000")]
+    registration = Seen("/app/shop/service/web1", ANYBODY, 0, 7)
+    monkeypatch.setattr(access_walk, "_walk", lambda _client, _roots: [*own, registration])
+    with pytest.raises(
+        ZooKeeperError, match="registries: /app/shop/service/web1 is a registration, and /app/shop/serv"
+    ):
+        find_changes(Client(), APP, wanted())
+    for access in (wanted(registries=["/app/shop/service"]), AccessRecord(state="open")):
+        find_changes(Client(), APP, access)
