@@ -11,6 +11,7 @@ It may be cut off anywhere: the next run goes on.
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from .access import ALL, DELETE, OPEN, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
-from .records import AppPaths, InvalidRecord
+from .records import AgentStatus, AppPaths, InvalidRecord
 from .znode_names import ancestors, child
 from .znode_values import own_ids
 from .zookeeper import READ_TIMEOUT
@@ -32,6 +33,10 @@ AT_ONCE = 500
 """How many znodes are asked for at once."""
 PASSES = 10
 """How often the tree is walked: somebody may create something behind the walk who has not seen the record yet."""
+
+
+SINCE = (0, 2)
+"""The version whose agents keep to the roles, and later ones."""
 
 
 class Seen(NamedTuple):
@@ -222,6 +227,30 @@ def open_above(client: KazooClient, app: AppPaths, access: AccessRecord) -> list
             if any(entry.id.scheme == "world" and entry.perms & DELETE for entry in acl):
                 found.append(path)
     return found
+
+
+def older_agents(client: KazooClient, app: AppPaths) -> list[str]:
+    """The live agents of versions that know no roles: what they create is open, and they deploy what that says.
+
+    Raises `ZooKeeperError`.
+    """
+    with translated(app.agents), contextlib.suppress(NoNodeError):
+        names, found = sorted(client.get_children(app.agents)), []
+        for start in range(0, len(names), AT_ONCE):
+            pending = [(name, client.get_async(app.agent(name))) for name in names[start : start + AT_ONCE]]
+            for name, request in pending:
+                with contextlib.suppress(NoNodeError, InvalidRecord):
+                    version = AgentStatus.from_node(request.get(timeout=READ_TIMEOUT)[0]).version
+                    if not knows_roles(version):
+                        found.append(name)
+        return found
+    return []
+
+
+def knows_roles(version: object) -> bool:
+    """Whether an agent of a version keeps to the roles."""
+    numbers = re.match(r"([0-9]+)\.([0-9]+)", str(version))
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= SINCE
 
 
 def delete_record(client: KazooClient, app: AppPaths) -> None:

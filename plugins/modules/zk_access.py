@@ -213,6 +213,14 @@ open_above:
   type: list
   elements: str
   sample: [/service]
+older_agents:
+  description:
+    - The live agents of a version before 0.2.0, and of no version; a warning names some of them. What they create is
+      open, and by that anybody can have them deploy something else. Upgrade them, and run this again.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 """
 
 import re
@@ -233,6 +241,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     check_is_publisher,
     delete_record,
     find_changes,
+    older_agents,
     open_above,
     prove_publisher,
     read_access,
@@ -252,6 +261,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import acl_id, acl_in_diff
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
+MOST_NAMED = 5
+"""How many hosts a warning names."""
 MOST_SHOWN = 20_000
 """How many entries of ACLs a diff shows: each znode may have hundreds, and an application thousands of znodes."""
 NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
@@ -344,6 +355,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
         "access": None if is_opened else described(wanted),
         "changed_acls": len({change.seen.path for change in changes}),
         "open_above": [] if is_opened else open_above(client, app, wanted),
+        "older_agents": [] if is_opened else older_agents(client, app),
         "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
     }
 
@@ -391,6 +403,13 @@ def main() -> None:
         module.warn(
             f"{path}: anybody may delete in it, and so replace a registry, or a tree of values, that is empty; give it "
             "an ACL by zk_znode, such as all for the publishers, and read and create for the world"
+        )
+    older = result["older_agents"]
+    if older:
+        more = f" and {len(older) - MOST_NAMED} more" if len(older) > MOST_NAMED else ""
+        module.warn(
+            f"{AppPaths(module.params['app']).agents}: {', '.join(older[:MOST_NAMED])}{more}: of a version that knows "
+            "no roles; what such an agent creates is open to everybody; upgrade it, and run this again"
         )
     module.exit_json(**result)
 

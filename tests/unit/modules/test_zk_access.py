@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     Seen,
     check_is_publisher,
     find_changes,
+    knows_roles,
+    older_agents,
     open_above,
     prove_publisher,
     read_access,
@@ -192,3 +196,28 @@ def test_a_registry_below_the_application_has_to_be_named(monkeypatch: pytest.Mo
         find_changes(Client(), APP, wanted())
     for access in (wanted(registries=["/app/shop/service"]), AccessRecord(state="open")):
         find_changes(Client(), APP, access)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("0.2.0", True), ("0.2.0-distribution", True), ("0.10.1", True), ("1.0.0", True), ("0.1.9", False), (None, False)],
+)
+def test_an_agent_of_before_is_known_by_its_version(version: str | None, expected: bool) -> None:
+    assert knows_roles(version) == expected
+
+
+def test_the_live_agents_of_before_are_named() -> None:
+    statuses = {"web1": {"version": "0.1.0"}, "web2": {"version": "0.2.0"}, "web3": {}, "web4": None}
+
+    class Fleet:
+        def get_children(self, _path: str) -> list[str]:
+            return list(statuses)
+
+        def get_async(self, path: str) -> Any:
+            name = path.rpartition("/")[2]
+            status = {"name": name, "state": "active", **(statuses[name] or {})}
+            return SimpleNamespace(
+                get=lambda timeout: (json.dumps(status).encode() if statuses[name] is not None else b"[", timeout)
+            )
+
+    assert older_agents(Fleet(), APP) == ["web1", "web3"]
