@@ -24,19 +24,6 @@ LOGINS = {
 REFUSALS = {"digest": "permission denied (NoAuth)", "sasl": "refused the credentials"}
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What a TLS ensemble and its clients need."""
-    return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
-
-
-@pytest.fixture(scope="module")
-def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
-    """A server that speaks TLS with clients that have a certificate."""
-    with Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates) as servers:
-        yield servers
-
-
 @pytest.fixture
 def combined(certificates: Certificates, tmp_path: Path) -> dict[str, Any]:
     """The TLS options of a client whose certificate and locked key are in one file."""

@@ -60,19 +60,6 @@ def refusal(given: dict[str, Any]) -> str:
     return message
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What a TLS ensemble and its clients need."""
-    return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
-
-
-@pytest.fixture(scope="module")
-def tls_ensemble(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
-    """A server that speaks TLS."""
-    with Ensemble.with_tls(tmp_path_factory.mktemp("tls-ensemble"), certificates) as servers:
-        yield servers
-
-
 @pytest.fixture
 def tls(certificates: Certificates) -> dict[str, Any]:
     """The TLS options that are right."""

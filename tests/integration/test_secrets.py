@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from support.certificates import Certificates
 from support.client import connected
 from support.ensemble import Ensemble
 from support.inventory import Inventory, run
-from support.parts import HOOK
+from support.parts import run_hook
 from support.playbook import ROOT, run_playbook
 from support.repository import GitRepository
 from support.secrets import ProcessWatch, found, found_in_files, found_in_znodes
@@ -182,15 +180,7 @@ def push(flow: Flow, repository: GitRepository) -> None:
         options = flow.digest("hook")
         keys = {**options, "hosts": [options["hosts"]], "wait": True, "wait_timeout": 60, **further}
         config.write_text(json.dumps({"url": repository.url, "branches": [branch], **keys}))
-        done = subprocess.run(
-            [sys.executable, str(HOOK), "post-receive", "--config", str(config)],
-            cwd=repository.path / ".git",
-            input=f"{'0' * 40} {repository.head} refs/heads/main\n",
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "HOME": str(flow.directory / "home")},
-        )
+        done = run_hook(config, repository, HOME=str(flow.directory / "home"))
         flow.said[name] = done.stdout + done.stderr
         assert (done.returncode != 0) is bool(further), flow.said[name]
 

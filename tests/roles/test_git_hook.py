@@ -594,6 +594,9 @@ def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Ser
     assert (run.failed, "secret-word" in run.output) == (0, False), run.output
     (config,) = (server.root / "etc").iterdir()
     assert config.stat().st_mode & 0o777 == 0o600
+    # Nor as what was there before.
+    run = server.apply("--diff")
+    assert (run.failed, run.changed > 0, "secret-word" in run.output) == (0, True, False), run.output
     server.push("main", "main:topic")
     heard = (server.root / "heard").read_text().splitlines()
     assert [line.split()[2] for line in heard] == ["refs/heads/main", "refs/heads/topic"]

@@ -87,15 +87,21 @@ def by_hook(options: Options, directory: Path) -> str:
     config = directory / "hook.json"
     keys = {**options, "hosts": [options["hosts"]], "connect_timeout": SECONDS}
     config.write_text(json.dumps({"url": repository.url, "branches": [branch], **keys}))
-    done = subprocess.run(
+    done = run_hook(config, repository)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def run_hook(config: Path, repository: GitRepository, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the git hook's program as git does once a repository's `main` has been pushed to it."""
+    return subprocess.run(
         [sys.executable, str(HOOK), "post-receive", "--config", str(config)],
         cwd=repository.path / ".git",
         input=f"{'0' * 40} {repository.head} refs/heads/main\n",
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
-    return done.stdout + done.stderr if done.returncode else ""
 
 
 PARTS: dict[str, Callable[[Options, Path], str]] = {

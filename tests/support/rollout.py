@@ -41,19 +41,18 @@ class Rollout:
     @property
     def entries(self) -> dict[str, str]:
         """What each host has in it."""
-        entries = {}
-        for parent in ("in_flight", "hosts"):
-            for name in self.zk.get_children(f"{self.root}/{parent}"):
-                try:
-                    entries[name] = json.loads(self.zk.get(f"{self.root}/{parent}/{name}")[0])["state"]
-                except NoNodeError:
-                    continue
-        return entries
+        below = {**self.values("in_flight"), **self.values("hosts")}
+        return {name: json.loads(value)["state"] for name, value in below.items()}
 
     def values(self, parent: str) -> dict[str, str]:
-        """The values of the znodes right below one of its own."""
-        paths = {name: f"{self.root}/{parent}/{name}" for name in self.zk.get_children(f"{self.root}/{parent}")}
-        return {name: self.zk.get(path)[0].decode() for name, path in sorted(paths.items())}
+        """The values of the znodes right below one of its own; one that goes meanwhile is left out."""
+        values = {}
+        for name in sorted(self.zk.get_children(f"{self.root}/{parent}")):
+            try:
+                values[name] = self.zk.get(f"{self.root}/{parent}/{name}")[0].decode()
+            except NoNodeError:
+                continue
+        return values
 
     def wait(self, phase: str, seconds: float = 30) -> dict[str, Any]:
         """Wait until it is in a phase; its state then."""

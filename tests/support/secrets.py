@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 from typing_extensions import Self
 
 PAUSE = 0.1
@@ -27,10 +28,13 @@ def found(secrets: Mapping[str, str], data: bytes) -> list[str]:
 
 
 def found_in_znodes(secrets: Mapping[str, str], zk: KazooClient, path: str = "/") -> set[str]:
-    """Which secrets are in the names, values and ACLs of a znode and of those below it."""
-    value, _stat = zk.get(path)
-    shown = b"\n".join([path.encode(), value, repr(zk.get_acls(path)[0]).encode()])
-    below = (f"{path.rstrip('/')}/{name}" for name in zk.get_children(path))
+    """Which secrets are in the names, values and ACLs of a znode and of those below it, where they stay."""
+    try:
+        value, _stat = zk.get(path)
+        shown = b"\n".join([path.encode(), value, repr(zk.get_acls(path)[0]).encode()])
+        below = [f"{path.rstrip('/')}/{name}" for name in zk.get_children(path)]
+    except NoNodeError:
+        return set()
     return {f"{name} at {path}" for name in found(secrets, shown)}.union(
         *(found_in_znodes(secrets, zk, one) for one in below)
     )

@@ -4,7 +4,8 @@
 # shellcheck shell=sh
 #
 # Prints what there is of a repository: whether it is bare, where its hooks are, and, as one JSON object, who owns it and
-# the state of both hooks. Arguments: the repository, the directory of its hooks, the mark of this role's own.
+# the state of both hooks. Arguments: the repository, the directory of its hooks, the mark of this role's own, the
+# program's configuration. `secret`: that may have a password.
 # `there`: the hook can be read; `ours`: this role has written it; `foreign`: neither that, nor does it run what is in
 # NAME.d, as Gitea's does; `kept`: one from before is beside it; `directory`: NAME.d is there, `publishes`: our hook in
 # it, `others`: anything else.
@@ -26,6 +27,10 @@ reads() {
     finds '' "$1" || [ $? -eq 1 ]
 }
 
+has_secret() {
+    exists "$1" && { finds '_password"' "$1" || ! reads "$1"; }
+}
+
 is_foreign() {
     finds -e "$mark" -e "^[[:space:]]*[^#[:space:]].*($name|[}])[.]d[\"/]" "$1"
     [ $? -eq 1 ]
@@ -35,10 +40,10 @@ has_others() {
     find "$1" -mindepth 1 -maxdepth 1 ! -name zoo-deploy | grep -q .
 }
 
-repository=$1 hooks=$2 mark=$3
+repository=$1 hooks=$2 mark=$3 config=$4
 # shellcheck disable=SC2046 # its words: mode, links, owner, group
 set -- $(ls -ldn "$repository")
-printf '{"uid": %s, "gid": %s' "$3" "$4"
+printf '{"uid": %s, "gid": %s, "secret": %s' "$3" "$4" "$(says has_secret "$config")"
 for name in post-receive pre-receive; do
     hook=$hooks/$name
     printf ', "%s": {' "$name"

@@ -595,22 +595,21 @@ SHUT_DOWN = 0x8004587D
 
 
 @pytest.fixture
-def on_xfs() -> Iterator[Callable[[Agent], None]]:
-    """Mounts an empty XFS over the base of an agent."""
-    with contextlib.ExitStack() as mounts:
-
-        def mount(agent: Agent) -> None:
-            image = agent.root / "image"
-            with image.open("wb") as file:
-                file.truncate(320_000_000)
-            subprocess.run(["mkfs.xfs", "-q", str(image)], check=True, capture_output=True)
-            words = ["mount", "-o", "loop", str(image), str(agent.base)]
-            done = subprocess.run(words, check=False, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"can't mount here: {done.stderr.strip()}")
-            mounts.callback(subprocess.run, ["umount", "--lazy", str(agent.base)], check=False, capture_output=True)
-
-        yield mount
+def on_xfs(agents: Agents, release: Publish) -> Iterator[Agent]:
+    """An agent that does not run now; over its base, in which a release is live, an empty XFS is mounted."""
+    agent = agents().start()
+    agent.wait_outcome(release())
+    agent.end()
+    image = agent.root / "image"
+    with image.open("wb") as file:
+        file.truncate(320_000_000)
+    subprocess.run(["mkfs.xfs", "-q", str(image)], check=True, capture_output=True)
+    words = ["mount", "-o", "loop", str(image), str(agent.base)]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+    yield agent
+    subprocess.run(["umount", "--lazy", str(agent.base)], check=False, capture_output=True)
 
 
 def fail_disk(agent: Agent) -> None:
@@ -620,13 +619,10 @@ def fail_disk(agent: Agent) -> None:
 
 
 def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of_one_that_has_failed(
-    agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
+    repository: GitRepository, release: Publish, on_xfs: Agent
 ) -> None:
     """Of the lock that was held there nothing can be told any more."""
-    agent = agents().start()
-    agent.wait_outcome(release())
-    agent.end()
-    on_xfs(agent)
+    agent = on_xfs
     second = repository.commit({"index.html": "two\n"})
     generation = release()
     assert agent.start().wait_outcome(generation)["commitId"] == second
@@ -642,13 +638,10 @@ def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of
 
 
 def test_what_failed_with_a_disk_is_tried_again_on_the_one_that_takes_its_place(
-    agents: Agents, repository: GitRepository, release: Publish, on_xfs: Callable[[Agent], None]
+    repository: GitRepository, release: Publish, on_xfs: Agent
 ) -> None:
     """The agent has not been able to note the failure, and it is none of the other disk's."""
-    agent = agents().start()
-    agent.wait_outcome(release())
-    agent.end()
-    on_xfs(agent)
+    agent = on_xfs
     agent.start().wait_outcome(release())
     agent.end()
     runs, go = agent.root / "runs", agent.root / "go"

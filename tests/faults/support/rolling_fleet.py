@@ -146,11 +146,12 @@ class RollingFleet:
         """Those that wait at the heads of the lanes, once there is one in each."""
 
         def find() -> list[Agent]:
+            line = made.values("line")
             first: dict[int, tuple[int, str]] = {}
-            for name in self.zk.get_children(f"{made.root}/line"):
+            for name in line:
                 number = int(name.rpartition("-")[2])
                 first[number % places] = min(first.get(number % places, (number, name)), (number, name))
-            hosts = [self.zk.get(f"{made.root}/line/{name}")[0].decode() for _number, name in first.values()]
+            hosts = [line[name] for _number, name in first.values()]
             return [self.named(host) for host in hosts] if len(hosts) == places else []
 
         return wait_for(lambda: patiently(find), "each lane has a head")

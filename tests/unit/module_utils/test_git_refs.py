@@ -246,9 +246,10 @@ def test_the_repository_of_who_publishes_from_a_hook_of_it_stays_as_it_is(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = GitRepository.create(tmp_path / "own")
-    config = (own.path / ".git" / "config").read_text()
+    # Asked before: the repository of these variables would answer.
+    head, config = repository.head, (own.path / ".git" / "config").read_text()
     for name, value in {"GIT_DIR": own.path / ".git", "GIT_OBJECT_DIRECTORY": own.path / ".git" / "objects"}.items():
         monkeypatch.setenv(name, str(value))
-    assert resolve(repository.url, repository.head[:12]) == resolve(repository.url, repository.head)
+    assert resolve(repository.url, head[:12]) == resolve(repository.url, head) == head
     assert (own.path / ".git" / "config").read_text() == config
     assert not (own.path / ".git" / "shallow").exists()
