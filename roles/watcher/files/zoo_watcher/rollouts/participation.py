@@ -286,10 +286,11 @@ class Participation:
         if desired is None or desired == self.desired or desired.release is None or self.desired.release is None:
             return None
         try:
-            self._znodes.check_published(desired.release, self.desired.release)
+            plan = published_rollout(self.desired.release, self.desired.policy)
+            self._znodes.check_published(desired.release, self.desired.release, plan)
         except NoAnswerError:
             raise
-        except SessionTroubleError as exc:
+        except (SessionTroubleError, InvalidRecord) as exc:
             return str(exc)
         return None
 

@@ -124,8 +124,10 @@ class RolloutZnodes:
             self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))
 
-    def check_published(self, stable: Release, desired: Release) -> None:
+    def check_published(self, stable: Release, desired: Release, plan: object) -> None:
         """Where only publishers may publish, refuse a `stable` release that none of them has named.
+
+        They name it by the `from` of the `plan` of `desired`, or by publishing it.
 
         Every agent may write the rollout; one whose credentials are stolen must not choose what the others deploy.
         Raises `SessionTroubleError`.
@@ -135,8 +137,7 @@ class RolloutZnodes:
             return
         with session_trouble(self._app.history):
             self._published.update(map(_identity, self._releases(self._app.history).values()))
-        plan = desired.extra.get("rollout")
-        named = plan.get("from") if isinstance(plan, Mapping) else None
+        named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
         if release not in {*self._published, (desired.url, named, desired.relative_path)}:
             raise SessionTroubleError(
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, "
