@@ -200,6 +200,10 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
+ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
+"""What is said where that is so."""
+
+
 def has_credentials(options: Mapping[str, Any]) -> bool:
     """Whether a connection with these options may have an identity that an ACL can name.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .access import Rule, choose_rule, closed, has_credentials, is_authenticated
+from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -54,8 +54,8 @@ def warning(rule: Rule) -> str | None:
     if not rule.is_open:
         return None
     return (
-        f"{rule.app.root}: anybody who reaches the ensemble can deploy; give publishers and agents credentials, and "
-        "close it with playbooks/secure.yml (zk_access)"
+        f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
+        "playbooks/secure.yml (zk_access)"
     )
 
 

@@ -17,8 +17,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_NODE_BYTES, finite, quote
+from .connection import ZooKeeperError
+from .znode_names import MAX_NODE_BYTES, finite, quote
 
 DIFF_LIMIT = 65_536
 """A diff shows a value of up to so many bytes whole."""

@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an application should run, how it is rolled out, what was published before, and who has locked it."""
+"""What an application should run, how it is rolled out, what was published before, and who may and may not publish."""
 
 from __future__ import annotations
 
@@ -98,6 +98,13 @@ lock:
       description: All of that in a sentence.
       type: str
       returned: always
+open:
+  description:
+    - Whether anybody who reaches the ensemble can deploy, because the ACL of O(app), or of C(<app>/config), lets
+      everybody write. M(zoo.deploy.zk_access) closes it. Null where there is no such application.
+  returned: success
+  type: bool
+  sample: false
 rollout:
   description: How it is with the rollout of the desired release.
   returned: where it is rolled out
@@ -214,16 +221,25 @@ history:
       sample: [halted, rolled back from, bad]
 """
 
+import contextlib
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access import is_open
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    KAZOO_IMPORT_ERROR,
+    ZooKeeperError,
+    translated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import read_lock, right_now
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP, AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.release_outcomes import outcomes
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, read_history, read_published
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import bad_commits, read_rollouts, rollout_result
-from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import READ_TIMEOUT, connect, missing_chroot
+
+if KAZOO_IMPORT_ERROR is None:
+    from kazoo.exceptions import NoAuthError, NoNodeError
 
 
 def gather(client: Any, app: str) -> dict[str, Any]:
@@ -236,9 +252,26 @@ def gather(client: Any, app: str) -> dict[str, Any]:
         "release": published.release.to_object() if published.release else None,
         "problem": published.problem,
         "lock": read_lock(client, paths).to_object(right_now()),
+        "open": can_anybody_deploy(client, paths),
         **rollout_result(client, paths, published.generation),
         "history": [{**describe(entry), "outcome": outcome} for entry, outcome in zip(history, words)],
     }
+
+
+def can_anybody_deploy(client: Any, app: AppPaths) -> bool | None:
+    """Whether anybody may write what hosts deploy, or replace it; None where there is no such application.
+
+    Raises `ZooKeeperError`.
+    """
+    found = []
+    pending = {path: client.get_acls_async(path) for path in (app.root, app.config)}
+    for path, request in pending.items():
+        with translated(path), contextlib.suppress(NoNodeError):
+            try:
+                found.append(is_open(request.get(timeout=READ_TIMEOUT)[0]))
+            except NoAuthError:
+                found.append(False)
+    return any(found) if found else None
 
 
 def describe(entry: HistoryEntry) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import READ_ACL_UNSAFE
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
@@ -45,6 +46,11 @@ class Fleet:
         else:
             self._client.create(path, data, ephemeral=True)
 
+    def close(self) -> None:
+        """Let everybody read what hosts deploy, and nobody write it."""
+        for path in (self.paths.config, self.paths.root):
+            self._client.set_acls(path, READ_ACL_UNSAFE)
+
     def status(self, **variables: Any) -> subprocess.CompletedProcess[str]:
         """Run the playbook."""
         given = {"hosts": self.hosts, "app": self.paths.root, **variables}
@@ -74,6 +80,17 @@ def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None
     done = fleet.status(min_agents=2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"server[12] +active +9999999999 +- +up to date", done.stdout)) == 2, done.stdout
+    assert "anybody who reaches the ensemble can deploy; secure.yml closes the application" in done.stdout
+
+
+def test_of_an_application_that_is_closed_it_does_not_say_that_anybody_can_deploy(
+    fleet: Fleet, zk: KazooClient
+) -> None:
+    fleet.report("server2")
+    fleet.close()
+    done = fleet.status()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "anybody who reaches" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -508,6 +508,18 @@ def test_a_publisher_who_may_not_write_is_refused_and_one_who_may_leaves_no_trac
     assert zk.get(f"{server.app}/config")[1].version == 0
 
 
+def test_what_a_push_creates_has_the_acl_that_the_configuration_says(server: Server, zk: KazooClient) -> None:
+    acl = [
+        {"scheme": "digest", "id": "hook", "password": "secret", "perms": ["all"]},
+        {"scheme": "world", "perms": ["read"]},
+    ]
+    done = server.installed(refuse=True, digest_username="hook", digest_password="secret", acl=acl).push()
+    assert done.status == 0, done.output
+    wanted = {make_acl("world", "anyone", read=True), make_digest_acl("hook", "secret", all=True)}
+    for path in (server.app, f"{server.app}/config", f"{server.app}/history"):
+        assert set(zk.get_acls(path)[0]) == wanted, path
+
+
 def test_a_policy_that_nobody_can_follow_is_found_before_the_push_is_done(server: Server, zk: KazooClient) -> None:
     zk.create(f"{server.app}/policy", b'{"rollout": {"steps": 5}}', makepath=True)
     done = server.installed(refuse=True).push()
@@ -590,8 +602,11 @@ def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Ser
     before = server.files
     run = server.apply("--check", "--diff")
     assert (run.failed, run.changed > 0, server.files) == (0, True, before), run.output
+    acl = [{"scheme": "digest", "id": "other", "password": "other-secret-word", "perms": ["read"]}]
+    run = server.apply("--diff", git_hook_acl=acl)
+    assert (run.failed, run.changed > 0, "secret-word" in run.output) == (0, True, False), run.output
     run = server.apply("--diff", git_hook_digest_username="hook", git_hook_digest_password="secret-word")
-    assert (run.failed, "secret-word" in run.output) == (0, False), run.output
+    assert (run.failed, run.changed > 0, "secret-word" in run.output) == (0, True, False), run.output
     (config,) = (server.root / "etc").iterdir()
     assert config.stat().st_mode & 0o777 == 0o600
     # Nor as what was there before.

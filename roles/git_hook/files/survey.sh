@@ -28,7 +28,7 @@ reads() {
 }
 
 has_secret() {
-    exists "$1" && { finds '_password"' "$1" || ! reads "$1"; }
+    exists "$1" && { finds 'password"' "$1" || ! reads "$1"; }
 }
 
 is_foreign() {

@@ -112,6 +112,36 @@ def test_options_with_which_no_push_could_be_published_are_refused_where_the_con
     assert (done.returncode, done.stderr.replace(f" {config}:", "")) == (1, f"zoo.deploy: {line}\n")
 
 
+SHAPE = (
+    "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all texts; perms a "
+    "list of read, write, create, delete, admin, all"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"acl": "digest:hook:word"}, SHAPE),
+        ({"acl": [{"scheme": "digest", "id": "hook", "passwd": "word", "perms": ["all"]}]}, SHAPE),
+        ({"acl": [{"scheme": "digest", "id": "hook", "password": ["word"], "perms": ["all"]}]}, SHAPE),
+        ({"acl": [{"scheme": "world", "perms": ["word"]}]}, SHAPE),
+        ({"acl": []}, "configuration: acl: expected at least one entry"),
+        ({"acl": [{"scheme": "x509", "perms": ["all"]}]}, "configuration: acl: scheme x509 needs an id"),
+        (
+            {"acl": [{"scheme": "auth", "perms": ["all"]}]},
+            "configuration: acl: scheme auth needs digest_username and digest_password; or name the id",
+        ),
+    ],
+)
+def test_an_acl_that_no_server_takes_is_refused_and_its_password_told_to_nobody(
+    config: Path, given: dict[str, Any], line: str
+) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), **given}))
+    command = [sys.executable, str(PROGRAM), "check", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.replace(f" {config}:", "")) == (1, f"zoo.deploy: {line}\n")
+
+
 @pytest.mark.parametrize("command", OUTCOMES)
 def test_a_branch_whose_name_is_no_utf_8_is_pushed_as_any_other(config: Path, command: str) -> None:
     update = f"{'0' * 40} {'1' * 40} refs/heads/".encode() + b"\xe9\n"

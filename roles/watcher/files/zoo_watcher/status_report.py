@@ -20,6 +20,7 @@ from .host.layout import Layout
 from .releases.activation import live_commit
 from .releases.course import in_seconds
 from .releases.journal import ReleaseJournal
+from .wire.access import ANYBODY_DEPLOYS
 from .wire.records import describe_mark
 
 
@@ -100,7 +101,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         *([("steps", in_seconds(status.get("timings") or {}, failed))] if failed or status.get("timings") else []),
         ("back to", _back_to(status)),
         *([("trouble", report["outdated"])] if report["outdated"] else []),
-        *([("open", "anybody who reaches the ensemble can deploy; see zk_access")] if status.get("open") else []),
+        *([("open", f"{ANYBODY_DEPLOYS}; see zk_access")] if status.get("open") else []),
         *[("trouble", str(trouble)) for trouble in status.get("troubles") or ()],
         *[("file", f"{dest} {_file(file)}") for dest, file in sorted(status.get("files", {}).items())],
         ("healthy", ", ".join(report["healthy"]) or "none yet"),

@@ -10,11 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .connection import CONNECTION_OPTIONS, MOST, MOST_TO_CONNECT, ConnectError, check_tls_is_on, host_string
+from .connection import (
+    CONNECTION_OPTIONS,
+    MOST,
+    MOST_TO_CONNECT,
+    ConnectError,
+    ZooKeeperError,
+    check_tls_is_on,
+    host_string,
+)
 from .fleet import SHARES, WAITING_OPTIONS
 from .records import AppPaths, check_published_url, check_relative_path
 from .shares import parse_share
 from .znode_names import InvalidRecord, quote
+from .znode_values import ACL_SPEC, PERMISSIONS, read_acl
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **CONNECTION_OPTIONS,
@@ -48,11 +57,15 @@ class Target:
 
 @dataclass(frozen=True)
 class HookConfig:
-    """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default."""
+    """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default.
+
+    `acl` is what is created where nothing else says who may have it; None for the connection's own rule.
+    """
 
     url: str
     targets: tuple[Target, ...]
     options: Mapping[str, Any]
+    acl: Any = None
 
     @classmethod
     def load(cls, path: str) -> HookConfig:
@@ -71,7 +84,8 @@ class HookConfig:
             raise HookConfigError(f"{path}: {'; '.join(problems)}")
         defaults = {name: spec.get("default") for name, spec in OPTIONS.items()}
         options = {**defaults, **{name: value for name, value in content.items() if name in OPTIONS}}
-        return cls(content["url"], tuple(map(_target, content["branches"])), options)
+        acl = read_acl(content["acl"], options, "configuration") if "acl" in content else None
+        return cls(content["url"], tuple(map(_target, content["branches"])), options, acl)
 
     @property
     def force(self) -> bool:
@@ -80,7 +94,7 @@ class HookConfig:
 
 
 def _problems(content: dict[str, Any]) -> Iterator[str]:
-    for name in sorted(set(content) - {*OPTIONS, "url", "branches"}):
+    for name in sorted(set(content) - {*OPTIONS, "url", "branches", "acl"}):
         yield f"{name}: no such key"
     for name, value in content.items():
         if name in SHARES:
@@ -92,6 +106,8 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
         yield from _refused(lambda: host_string(content.get("hosts")))
     yield from _refused(lambda: check_tls_is_on(content))
     yield from _branch_problems(content.get("branches"))
+    if "acl" in content:
+        yield from _acl_problems(content["acl"], content)
 
 
 def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[str]:
@@ -130,6 +146,26 @@ def _branch_problems(branches: Any) -> Iterator[str]:
         apps.add(quote(entry["app"]))
 
 
+def _acl_problems(acl: Any, content: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with it; no value is told, for it may be a password."""
+    shape = "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all texts"
+    if not isinstance(acl, list) or not all(isinstance(entry, dict) and _is_entry(entry) for entry in acl):
+        yield f"{shape}; perms a list of {', '.join([*PERMISSIONS, 'all'])}"
+    else:
+        yield from _refused(lambda: read_acl(acl, content, "configuration"))
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    perms = entry.get("perms")
+    texts = [value for key, value in entry.items() if key != "perms"]
+    return (
+        {"scheme", "perms"} <= set(entry) <= set(ACL_SPEC)
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(perms, list)
+        and all(isinstance(one, str) and one in (*PERMISSIONS, "all") for one in perms)
+    )
+
+
 def _target(entry: Mapping[str, Any]) -> Target:
     if not isinstance(entry["app"], str):
         raise InvalidRecord(f"app: expected a znode's path, got {quote(entry['app'])}")
@@ -139,5 +175,5 @@ def _target(entry: Mapping[str, Any]) -> Target:
 def _refused(check: Any) -> Iterator[str]:
     try:
         check()
-    except (InvalidRecord, ConnectError) as exc:
+    except (InvalidRecord, ZooKeeperError) as exc:
         yield str(exc)
