@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ if KAZOO_IMPORT_ERROR is None:
 
 AT_ONCE = 500
 """How many znodes are asked for at once."""
+PAUSE = 0.25
+"""Seconds between two looks at what agents have read."""
 PASSES = 10
 """How often the tree is walked: somebody may create something behind the walk who has not seen the record yet."""
 
@@ -170,12 +173,9 @@ def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen]:
 
 
 def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, version: int) -> None:
-    """Tell whoever creates something, and make what is to be there from the start. Raises `ZooKeeperError`."""
+    """Tell whoever creates something. Raises `ZooKeeperError`."""
     acls = replace(access, state=SECURED) if access.publishers else access
-    for path in directories(app, access):
-        with translated(path), contextlib.suppress(NodeExistsError):
-            if client.exists(path) is None:
-                client.create(path, acl=list(acls.acl(app, path)))
+    _create(client, app, acls, [*ancestors(app.root)[1:], app.root])
     with translated(app.access):
         try:
             if version < 0:
@@ -186,6 +186,66 @@ def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, versi
                 client.set(app.access, access.to_node(), version)
         except (NodeExistsError, BadVersionError, NoNodeError) as exc:
             raise Overtaken(f"{app.access}: changed meanwhile; run it again") from exc
+
+
+def create_directories(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
+    """Make what is to be there from the start. Raises `ZooKeeperError`."""
+    _create(client, app, access, directories(app, access))
+
+
+def _create(client: KazooClient, app: AppPaths, access: AccessRecord, paths: Sequence[str]) -> None:
+    for path in paths:
+        with translated(path), contextlib.suppress(NodeExistsError):
+            if client.exists(path) is None:
+                client.create(path, acl=list(access.acl(app, path)))
+
+
+def take_back(client: KazooClient, app: AppPaths, before: AccessRecord | None) -> None:
+    """Record again what was recorded before. Raises `ZooKeeperError`."""
+    if before is None:
+        delete_record(client, app)
+        return
+    with translated(app.access):
+        client.set(app.access, before.to_node())
+        client.set_acls(app.access, list(replace(before, state=SECURED).acl(app, app.access)))
+
+
+def await_agents(client: KazooClient, app: AppPaths, patience: float) -> list[str]:
+    """Wait until each live agent has read the record; those that have not in time. Raises `ZooKeeperError`.
+
+    So it is known that they have credentials, and those of a role: nobody else may read it.
+    """
+    with translated(app.access):
+        stat = client.exists(app.access)
+    deadline = time.monotonic() + patience
+    while True:
+        read = accesses(client, app)
+        late = [name for name, record in read.items() if stat is None or record != stat.mzxid]
+        if not late or time.monotonic() >= deadline:
+            return late
+        time.sleep(PAUSE)
+
+
+def accesses(client: KazooClient, app: AppPaths) -> dict[str, int | None]:
+    """Which record of access each live agent has read, as its status has it. Raises `ZooKeeperError`."""
+    return {name: status.access if status else None for name, status in _statuses(client, app).items()}
+
+
+def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | None]:
+    """The statuses of the live agents, None for one that is none. Raises `ZooKeeperError`."""
+    found: dict[str, AgentStatus | None] = {}
+    with translated(app.agents), contextlib.suppress(NoNodeError):
+        names = sorted(client.get_children(app.agents))
+        for start in range(0, len(names), AT_ONCE):
+            pending = [(name, client.get_async(app.agent(name))) for name in names[start : start + AT_ONCE]]
+            for name, request in pending:
+                with contextlib.suppress(NoNodeError):
+                    data = request.get(timeout=READ_TIMEOUT)[0]
+                    try:
+                        found[name] = AgentStatus.from_node(data)
+                    except InvalidRecord:
+                        found[name] = None
+    return found
 
 
 def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> None:
@@ -234,17 +294,8 @@ def older_agents(client: KazooClient, app: AppPaths) -> list[str]:
 
     Raises `ZooKeeperError`.
     """
-    with translated(app.agents), contextlib.suppress(NoNodeError):
-        names, found = sorted(client.get_children(app.agents)), []
-        for start in range(0, len(names), AT_ONCE):
-            pending = [(name, client.get_async(app.agent(name))) for name in names[start : start + AT_ONCE]]
-            for name, request in pending:
-                with contextlib.suppress(NoNodeError, InvalidRecord):
-                    version = AgentStatus.from_node(request.get(timeout=READ_TIMEOUT)[0]).version
-                    if not knows_roles(version):
-                        found.append(name)
-        return found
-    return []
+    statuses = _statuses(client, app)
+    return [name for name, status in statuses.items() if status and not knows_roles(status.version)]
 
 
 def knows_roles(version: object) -> bool:

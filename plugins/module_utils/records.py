@@ -405,7 +405,8 @@ class AgentStatus(_Record):
     `waits_for` is what a deployment waits for, in a word, while it can't go on: a reason to try again, or `health`.
     `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
     `unit` is the systemd unit that it runs in, without `.service`. `failed_step` has the `step` in which the release
-    has failed, and the `seconds` after which it did.
+    has failed, and the `seconds` after which it did. `access` is the transaction in which the roles were recorded that
+    it has read, 0 where there are none; None where it has no credentials, or none of a role's.
     """
 
     name: str = _key("name", default="")
@@ -424,6 +425,7 @@ class AgentStatus(_Record):
     drained: Mapping[str, str] | None = _key("drained", default=None)
     unit: str | None = _key("unit", default=None)
     failed_step: Mapping[str, Any] | None = _key("failedStep", default=None)
+    access: int | None = _key("access", default=None)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -15,8 +15,9 @@ description:
     ACL of each znode follows from these roles; C(docs/security.md) has the table.
   - The roles are recorded at C(<app>/access), which agents and publishers read, so that what they create has the right
     ACL from the start. Then all that is there is walked and set, until nothing differs.
-  - An agent, a publisher or a reader that has no credentials, or those of nobody here, can do nothing afterwards. Give
+  - A publisher or a reader that has no credentials, or those of nobody here, can do nothing afterwards. Give
     everybody credentials first, while the znodes are open; an open znode takes any.
+  - Live agents have to have theirs before anything is closed, unless O(force).
   - Only the ACLs change. No registration and no status is lost, and no watch sees anything.
   - It may be cut off anywhere; run again, it goes on.
 extends_documentation_fragment:
@@ -135,6 +136,20 @@ options:
       - What other applications register below the same path would be closed to their agents; give each its own.
     type: list
     elements: str
+  force:
+    description:
+      - Close the application although live agents have no credentials, those of no role, or are of a version before
+        0.2.0. What they have is closed to them.
+      - Without it nothing is closed before each live agent has read the roles, which only roles may; else the module
+        fails, names the agents, and records again what was recorded before.
+    type: bool
+    default: false
+  wait_timeout:
+    description:
+      - Seconds that live agents get to read the roles. They do at once; one that was refused before looks again after a
+        minute.
+    type: float
+    default: 90
   values:
     description: The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
     type: list
@@ -238,7 +253,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
+    accesses,
+    await_agents,
     check_is_publisher,
+    create_directories,
     delete_record,
     find_changes,
     older_agents,
@@ -246,6 +264,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     prove_publisher,
     read_access,
     settle,
+    take_back,
     user_of,
     write_record,
 )
@@ -292,6 +311,8 @@ def argument_spec() -> dict[str, Any]:
         "readers": {"type": "list", "elements": "dict", "options": identity_spec("auth", "world")},
         "registries": {"type": "list", "elements": "str"},
         "values": {"type": "list", "elements": "str"},
+        "force": {"type": "bool", "default": False},
+        "wait_timeout": {"type": "float", "default": 90.0},
     }
 
 
@@ -342,14 +363,21 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     is_opened = wanted.state == OPEN
     changes = find_changes(client, app, wanted)
     changed = bool(changes) or (version >= 0 if is_opened else before != wanted)
+    if changed and not is_opened and not options["force"]:
+        refuse_without(agents=[name for name, record in accesses(client, app).items() if record is None], app=app)
     if changed and not check:
         if before != wanted:
             if not is_opened:
                 prove_publisher(client, app, wanted)
             write_record(client, app, wanted, version)
-        changes = settle(client, app, wanted)
         if is_opened:
+            changes = settle(client, app, wanted)
             delete_record(client, app)
+        else:
+            if not options["force"]:
+                await_all(client, app, before, wanted, options["wait_timeout"])
+            create_directories(client, app, wanted)
+            changes = settle(client, app, wanted)
     return {
         "changed": changed,
         "access": None if is_opened else described(wanted),
@@ -358,6 +386,32 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
         "older_agents": [] if is_opened else older_agents(client, app),
         "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
     }
+
+
+def refuse_without(*, agents: Sequence[str], app: AppPaths) -> None:
+    """Raise a `ZooKeeperError` where there are live agents that could do nothing afterwards."""
+    if agents:
+        raise ZooKeeperError(
+            f"{app.agents}: {named(agents)}: without credentials of a role, or of a version before 0.2.0; the "
+            "application would be closed to them; give them those, or set force (zoo_force); nothing is closed",
+            path=app.agents,
+        )
+
+
+def await_all(
+    client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float
+) -> None:
+    """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
+    late = await_agents(client, app, patience)
+    if late and before != wanted:
+        take_back(client, app, before)
+    refuse_without(agents=late, app=app)
+
+
+def named(agents: Sequence[str]) -> str:
+    """Some of the agents, for a message."""
+    more = f" and {len(agents) - MOST_NAMED} more" if len(agents) > MOST_NAMED else ""
+    return f"{', '.join(agents[:MOST_NAMED])}{more}"
 
 
 def described(access: AccessRecord) -> dict[str, Any]:
@@ -406,9 +460,8 @@ def main() -> None:
         )
     older = result["older_agents"]
     if older:
-        more = f" and {len(older) - MOST_NAMED} more" if len(older) > MOST_NAMED else ""
         module.warn(
-            f"{AppPaths(module.params['app']).agents}: {', '.join(older[:MOST_NAMED])}{more}: of a version that knows "
+            f"{AppPaths(module.params['app']).agents}: {named(older)}: of a version that knows "
             "no roles; what such an agent creates is open to everybody; upgrade it, and run this again"
         )
     module.exit_json(**result)

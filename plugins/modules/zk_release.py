@@ -459,6 +459,12 @@ agents:
       description: Seconds by step.
       type: dict
       returned: when a deployment has ended
+    access:
+      description:
+        - The transaction in which the roles of M(zoo.deploy.zk_access) were recorded that it has read; V(0) where
+          none are recorded.
+      type: int
+      returned: when it has credentials, and may read them
     failedStep:
       description: The C(step) in which the release has failed, and the C(seconds) after which it did.
       type: dict

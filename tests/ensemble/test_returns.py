@@ -46,6 +46,7 @@ STATUS = AgentStatus(
     troubles=["no metrics"],
     held=MARK,
     waits_for="health",
+    access=0,
     drained=MARK,
     unit="zoo-watcher@shop",
     failed_step={"step": "checking", "seconds": 5.0},
@@ -123,7 +124,7 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
         "publisher": None,
         "rollout": None,
         "lock_timeout": 0.0,
-        **dict.fromkeys(("to", "only_if", "force", "_published", "_told", "_gated", "_attended")),
+        **dict.fromkeys(("to", "only_if", "acl", "force", "_published", "_told", "_gated", "_attended")),
     }
     for checks in (True, False):
         check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=checks))

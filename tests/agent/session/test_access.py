@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
 from support.agent import Agent
 from support.client import connected
@@ -205,6 +206,57 @@ def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
     report = json.loads(agent.control("status", "--json").stdout)
     assert report["status"]["open"] is True
     assert "anybody who reaches the ensemble can deploy" in agent.control("status").stdout
+
+
+def test_nothing_is_closed_to_a_live_agent_without_credentials_unless_that_is_forced(
+    agents: Agents, zk: KazooClient, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
+) -> None:
+    zk.ensure_path(app)
+    good, bare = agents("server1", **log_in_as("agent")), agents("server2")
+    for agent in (good, bare):
+        agent.start().wait_live()
+    wait_for(lambda: good.status.get("access") == 0, "it says that it has credentials, and that no roles are recorded")
+    assert "access" not in bare.status
+    for check in (True, False):
+        with pytest.raises(ZooKeeperError, match=f"^{app}/agents: server2: without credentials of a role.*force"):
+            set_access(check=check, **ROLES)
+    assert zk.exists(f"{app}/access") is None
+    assert {path for path in everything(zk, app) if zk.get_acls(path)[0] != OPEN_ACL_UNSAFE} == set()
+    set_access(**ROLES, force=True)
+    record = publisher.exists(f"{app}/access")
+    good.zk = publisher
+    wait_for(lambda: good.status.get("access") == record.mzxid, "it has read the roles")
+
+
+def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
+    agents: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    zk.ensure_path(app)
+    agent = agents(digest_username="agent", digest_password="another word")
+    agent.start().wait_live()
+    with pytest.raises(ZooKeeperError, match=f"^{app}/agents: {agent.name}: without credentials of a role"):
+        set_access(**ROLES, wait_timeout=2.0)
+    assert zk.exists(f"{app}/access") is None
+    # It goes on as before.
+    assert agent.wait_outcome(publish())["state"] == "active"
+    assert zk.get_acls(f"{app}/agents/{agent.name}")[0] == OPEN_ACL_UNSAFE
+    # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    wrong = {"scheme": "digest", "id": "agent", "password": "another word"}
+    set_access(**{**ROLES, "agents": [*ROLES["agents"], wrong]})
+    recorded = publisher.get(f"{app}/access")[0]
+    # Nor is the password taken from it that it has.
+    with pytest.raises(ZooKeeperError, match=f"{agent.name}: without credentials of a role"):
+        set_access(agents=ROLES["agents"], wait_timeout=2.0)
+    assert publisher.get(f"{app}/access")[0] == recorded
+    assert not set_access(check=True)["changed"]
 
 
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(

@@ -22,6 +22,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
     Seen,
+    accesses,
     check_is_publisher,
     find_changes,
     knows_roles,
@@ -33,7 +34,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
-from ansible_collections.zoo.deploy.plugins.modules.zk_access import argument_spec, as_lines, wanted_access
+from ansible_collections.zoo.deploy.plugins.modules.zk_access import (
+    argument_spec,
+    as_lines,
+    refuse_without,
+    wanted_access,
+)
 
 APP = AppPaths("/app/shop")
 ANN = {"scheme": "digest", "id": "ann", "password": "word"}
@@ -221,3 +227,16 @@ def test_the_live_agents_of_before_are_named() -> None:
             )
 
     assert older_agents(Fleet(), APP) == ["web1", "web3"]
+
+
+def test_what_each_live_agent_has_read_of_the_roles_is_known() -> None:
+    statuses = {"web1": b'{"name": "web1", "access": 0}', "web2": b'{"name": "web2"}', "web3": b"[", "web4": b""}
+    reads = {path: SimpleNamespace(get=lambda timeout, data=data: (data, timeout)) for path, data in statuses.items()}
+    client = SimpleNamespace(get_children=lambda _path: [*reads], get_async=lambda path: reads[path.rpartition("/")[2]])
+    assert accesses(client, APP) == {"web1": 0, "web2": None, "web3": None, "web4": None}
+
+
+def test_the_agents_without_credentials_are_named_in_one_line() -> None:
+    refuse_without(agents=[], app=APP)
+    with pytest.raises(ZooKeeperError, match=r"^/app/shop/agents: w0, w1, w2, w3, w4 and 3 more: without credentials"):
+        refuse_without(agents=[f"w{number}" for number in range(8)], app=APP)

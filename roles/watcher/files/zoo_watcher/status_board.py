@@ -144,9 +144,11 @@ class StatusBoard:
         self._withdrawn = self._withdrawn and controls.drained is not None
         self._retry_answer = controls.answer
 
-    def note_open(self, *, is_open: bool) -> None:
-        """Take over whether anybody can deploy, because no ACL says who may."""
+    def note_access(self, record: int | None, *, is_open: bool) -> None:
+        """Take over which record of roles was read, and whether anybody can deploy, because no ACL says who may."""
         self._is_open = is_open
+        if self.status.access != record:
+            self.status = self.status.with_changes(access=record)
 
     def note_hold(self, effect: str | None) -> None:
         """Take over what a hold does to the deployment that it has found under way; None where it has found none."""

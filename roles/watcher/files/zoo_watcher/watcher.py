@@ -373,8 +373,10 @@ class Watcher:
             self.desired.mark_stale()
 
     def _refresh_creation(self) -> None:
-        self.creation.refresh()
-        self.board.note_open(is_open=self.creation.is_open)
+        try:
+            self.creation.refresh()
+        finally:
+            self.board.note_access(self.creation.record, is_open=self.creation.is_open)
 
     def _follow_rollout(self) -> None:
         """Take part in the rollout of what is desired, if there is one: it says what this host is to deploy now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Session:
         self.changed = watch
         if isinstance(self.record, Exception):
             raise self.record
-        return None if self.record is None else Znode(json.dumps(self.record).encode(), None)
+        return None if self.record is None else Znode(json.dumps(self.record).encode(), SimpleNamespace(mzxid=7))
 
     def get_acls_async(self, _path: str) -> Any:  # noqa: D102
         if self.root is None:

@@ -32,6 +32,8 @@ class Creation:
         """The number of the connection for which it was asked last."""
         self._is_overtaken = False
         """Whether that has changed since: by what was known before, nothing is created any more."""
+        self.record: int | None = None
+        """In which transaction the roles were recorded that were read; 0 for none, None where this agent may not."""
         self._rule: Rule | None = None
         self._has_root = False
         self._may_create_root = False
@@ -64,7 +66,7 @@ class Creation:
             raise
 
     def _read(self) -> Rule:
-        app = self._config.app
+        app, self.record = self._config.app, None
         self._may_create_root = not has_credentials(vars(self._config.connection))
         if self._may_create_root:
             self._has_root = True
@@ -78,6 +80,7 @@ class Creation:
             # What it would create for itself alone, no publisher could read, and nobody else delete.
             self._rule = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
+        self.record = record.stat.mzxid if record else 0
         root = self._root_acl()
         self._has_root = root is not None
         if not self._has_root:
