@@ -26,6 +26,8 @@ from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
 WORDS = {"publisher": "word of the publisher", "agent": "word of the agent", "reader": "word of the reader"}
+LONG = 30
+"""A session timeout: what is gone much sooner has not just expired."""
 ROLES: dict[str, Any] = {
     f"{role}s": [{"scheme": "digest", "id": role, "password": word}] for role, word in WORDS.items()
 }
@@ -257,6 +259,45 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
         set_access(agents=ROLES["agents"], wait_timeout=2.0)
     assert publisher.get(f"{app}/access")[0] == recorded
     assert not set_access(check=True)["changed"]
+
+
+def rename(agent: Agent) -> None:
+    """Take another name."""
+    agent.name = "server9"
+
+
+def serve_another(agent: Agent) -> None:
+    """Serve another application, with the same roles."""
+    agent.app += "-other"
+
+
+@pytest.mark.parametrize("change", [rename, serve_another])
+def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    change: Callable[[Agent], None],
+) -> None:
+    for one in (app, f"{app}-other"):
+        set_access(**ROLES, app=one, registries=[f"{app}/service"])
+    agent = agents(session_timeout=LONG, **registered, **log_in_as("agent"))
+    agent.zk = publisher
+    service.open()
+    agent.start().wait_live()
+    wait_for(lambda: publisher.get_children(f"{app}/service"), "it is registered")
+    status = f"{agent.app}/agents/{agent.name}"
+    agent.end(signal.SIGUSR2)
+    change(agent)
+    agent.start().wait_live()
+    wait_for(lambda: not publisher.exists(status), "its former status is gone", LONG / 3)
+    wait_for(lambda: publisher.get_children(f"{app}/service"), "it is registered again")
+    assert "troubles" not in agent.status, agent.status
+    with connected(agent.hosts, auth_data=[("digest", f"agent:{WORDS['agent']}")]) as thief:
+        with pytest.raises(NoAuthError):
+            thief.delete(f"{agent.app}/agents/{agent.name}")
 
 
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(

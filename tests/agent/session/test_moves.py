@@ -69,7 +69,7 @@ def test_status_and_registration_move_to_another_chroot(
     agent.start()
     wait_for(lambda: held(zk, agent, app + after if after else ""), "both are there")
     wait_for(lambda: not any(zk.exists(path) for path in left), "nothing is left behind", LONG / 3)
-    wait_for(lambda: "session of another chroot closed" in agent.log, "the log says so")
+    wait_for(lambda: "former session closed" in agent.log, "the log says so")
 
 
 def test_an_agent_in_a_copy_of_a_base_has_a_session_of_its_own(

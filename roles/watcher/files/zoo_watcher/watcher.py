@@ -35,6 +35,7 @@ from .services.overdue import Overdue
 from .services.registration import Registrations
 from .status_board import StatusBoard
 from .troubles import Troubles, describe
+from .wire.access import has_credentials
 from .zookeeper.creation import Creation
 from .zookeeper.ephemerals import Ephemerals
 from .zookeeper.former_session import close_former_session
@@ -73,7 +74,8 @@ class Watcher:
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
         chroot = chroot_of(config.connection.hosts)
-        self.memory = SessionMemory(memory, chroot)
+        own_status = config.app.agent(config.name) if has_credentials(vars(config.connection)) else None
+        self.memory = SessionMemory(memory, chroot, own_status)
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.creation = Creation(config, self.session)
         self.ephemerals = Ephemerals(self.session, self.memory)

@@ -36,7 +36,7 @@ def test_a_session_that_no_thread_can_close_is_left_to_expire(caplog: pytest.Log
 @pytest.mark.usefixtures("no_thread")
 def test_a_former_session_that_no_thread_can_close_is_left_to_expire(caplog: pytest.LogCaptureFixture) -> None:
     close_former_session(CONNECTION, (7, b"secret"))
-    assert "session of another chroot not closed, it expires: can't start new thread" in caplog.text
+    assert "former session not closed, it expires: can't start new thread" in caplog.text
 
 
 def test_who_waits_for_an_answer_gives_the_watchdog_a_sign_of_life(

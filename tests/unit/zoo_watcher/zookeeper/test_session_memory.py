@@ -47,6 +47,28 @@ def test_a_session_of_another_chroot_is_a_former_one(file: Path, before: str, no
     assert (other.client_id, other.paths, other.former) == (None, frozenset(), CLIENT_ID)
 
 
+OWN, OTHER = "/app/shop/agents/web1", "/app/shop/agents/web2"
+
+
+@pytest.mark.parametrize(
+    ("held", "own", "is_former"),
+    [
+        ({OWN, "/service/web1"}, OWN, False),
+        ({OTHER, "/service/web1"}, OWN, True),
+        ({"/app/other/agents/web1"}, OWN, True),
+        ({"/x"}, OWN, False),
+        (set(), OWN, False),
+        ({OTHER}, None, False),
+    ],
+)
+def test_a_session_with_a_status_that_the_agent_may_not_delete_is_a_former_one(
+    file: Path, held: set[str], own: str | None, is_former: bool
+) -> None:
+    SessionMemory(file).save(CLIENT_ID, held)
+    memory = SessionMemory(file, "", own)
+    assert (memory.client_id, memory.former) == ((None, CLIENT_ID) if is_former else (CLIENT_ID, None))
+
+
 def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: Path) -> None:
     file.write_text('{"id": 7, "password": "00ff", "held": ["/x"]}')
     memory = SessionMemory(file, "/a")

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The session of an earlier process, whose ephemerals are below another chroot: it is closed, and they are deleted."""
+"""The session of an earlier process, whose ephemerals this agent can't delete: it is closed, and they go with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def close_former_session(connection: Connection, client_id: ClientId) -> None:
     try:
         closer.start()
     except RuntimeError as exc:
-        log.warning("session of another chroot not closed, it expires: %s", exc)
+        log.warning("former session not closed, it expires: %s", exc)
 
 
 def _close(connection: Connection, client_id: ClientId) -> None:
@@ -37,6 +37,6 @@ def _close(connection: Connection, client_id: ClientId) -> None:
             client.start(timeout=connection.session_timeout)
             client.stop()
     except Exception as exc:  # noqa: BLE001  # whatever it is, it takes nothing from the present session
-        log.warning("session of another chroot not closed, it expires: %s: %s", type(exc).__name__, exc)
+        log.warning("former session not closed, it expires: %s: %s", type(exc).__name__, exc)
     else:
-        log.info("session of another chroot closed, session=0x%x", client_id[0] & 0xFFFFFFFFFFFFFFFF)
+        log.info("former session closed, session=0x%x", client_id[0] & 0xFFFFFFFFFFFFFFFF)

@@ -46,16 +46,17 @@ class SessionMemory:
     """A file with the session and the ephemerals that it may hold; only the agent's user can read it.
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
-    `former` is the session instead where it was below another chroot: this agent can't reach what that holds. That of a
-    file which was written in another place, or before the host was booted, is left to the agent there.
+    `former` is the session instead where it was below another chroot: this agent can't reach what that holds; nor may
+    it delete its status of another name, or in another application, where it has roles (`own_status`). That of a file
+    which was written in another place, or before the host was booted, is left to the agent there.
     """
 
-    def __init__(self, file: Path, chroot: str = "") -> None:
+    def __init__(self, file: Path, chroot: str = "", own_status: str | None = None) -> None:
         self._saved = load_json(file, _from_object, Remembered())
         if self._saved.place not in {None, place_of(file)}:
             log.warning("session not taken up, path=%s: written before a boot, or copied from elsewhere", file)
             self._saved = Remembered()
-        is_former = self._saved.chroot not in {None, chroot}
+        is_former = self._saved.chroot not in {None, chroot} or has_other_status(self._saved.paths, own_status)
         self.former = self._saved.client_id if is_former else None
         self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
         self._chroot = chroot
@@ -94,6 +95,11 @@ class SessionMemory:
         """Remember nothing: the session has ended."""
         with contextlib.suppress(OSError):
             self._file.unlink()
+
+
+def has_other_status(paths: Iterable[str], own: str | None) -> bool:
+    """Whether a status is held that is not the agent's `own`; without that, it may delete any."""
+    return own is not None and any(path.split("/")[-2] == "agents" and path != own for path in paths)
 
 
 def place_of(file: Path) -> str | None:
