@@ -398,9 +398,7 @@ def refuse_without(*, agents: Sequence[str], app: AppPaths) -> None:
         )
 
 
-def await_all(
-    client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float
-) -> None:
+def await_all(client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float) -> None:
     """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
     late = await_agents(client, app, patience)
     if late and before != wanted:

@@ -83,9 +83,7 @@ def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None
     assert "anybody who reaches the ensemble can deploy; secure.yml closes the application" in done.stdout
 
 
-def test_of_an_application_that_is_closed_it_does_not_say_that_anybody_can_deploy(
-    fleet: Fleet, zk: KazooClient
-) -> None:
+def test_of_an_application_that_is_closed_it_does_not_say_that_anybody_can_deploy(fleet: Fleet) -> None:
     fleet.report("server2")
     fleet.close()
     done = fleet.status()

@@ -295,9 +295,9 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
     wait_for(lambda: not publisher.exists(status), "its former status is gone", LONG / 3)
     wait_for(lambda: publisher.get_children(f"{app}/service"), "it is registered again")
     assert "troubles" not in agent.status, agent.status
-    with connected(agent.hosts, auth_data=[("digest", f"agent:{WORDS['agent']}")]) as thief:
-        with pytest.raises(NoAuthError):
-            thief.delete(f"{agent.app}/agents/{agent.name}")
+    thief_is = [("digest", f"agent:{WORDS['agent']}")]
+    with connected(agent.hosts, auth_data=thief_is) as thief, pytest.raises(NoAuthError):
+        thief.delete(f"{agent.app}/agents/{agent.name}")
 
 
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(

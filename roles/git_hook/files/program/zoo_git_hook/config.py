@@ -14,7 +14,6 @@ from .connection import (
     CONNECTION_OPTIONS,
     MOST,
     MOST_TO_CONNECT,
-    ConnectError,
     ZooKeeperError,
     check_tls_is_on,
     host_string,
