@@ -84,13 +84,13 @@ def _mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str
         for number, entry in enumerate(value):
             yield from _key_mistakes(f"{where}[{number}]", entry, option["options"])
     else:
-        yield f"{where}: expected a list, got {quote(value)}"
+        yield f"{where}: expected a list{_got(value, option['options'])}"
 
 
 def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What is wrong with a dictionary."""
     if not isinstance(value, Mapping):
-        yield f"{where}: expected a dictionary, got {quote(value)}"
+        yield f"{where}: expected a dictionary{_got(value, options)}"
         return
     for key in value:
         if key not in options:
@@ -102,6 +102,11 @@ def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any
             yield from _mistakes(f"{where}.{key}", value[key], option)
         elif option.get("required"):
             yield f"{where}: the key {key} is missing"
+
+
+def _got(value: Any, options: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was given in place of one with these options, unless one of them is a secret."""
+    return "" if any(option.get("no_log") for option in options.values()) else f", got {quote(value)}"
 
 
 def _leaf_mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:

@@ -105,8 +105,15 @@ def test_what_ansible_would_refuse_is_refused_before_and_nothing_else_is(value: 
 
 def test_what_has_options_of_its_own_is_not_checked_by_ansible_which_would_print_all_of_the_specification() -> None:
     nested = [option for option in SPECIFICATIONS.values() if "options" in option]
-    assert len(nested) == 4
+    assert len(nested) == 5
     assert {option.get("elements", option["type"]) for option in nested} == {"raw"}
+
+
+@pytest.mark.parametrize("value", ["hook:secret", ["hook:secret"]])
+def test_what_may_have_a_secret_in_it_is_not_shown_where_it_is_no_dictionary(value: Any) -> None:
+    option = {"type": "list", "elements": "raw", "options": {"password": {"type": "str", "no_log": True}}}
+    (mistake,) = variable_mistakes({"hook_acl": value}, {"hook_acl": option})
+    assert mistake in {"hook_acl: expected a list", "hook_acl[0]: expected a dictionary"}
 
 
 def test_ansible_finds_it_by_its_name() -> None:
