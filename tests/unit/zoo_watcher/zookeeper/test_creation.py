@@ -13,7 +13,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
 from zoo_watcher.config.config import Check, Config, Connection, Service
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, Grant, Principal
 from zoo_watcher.wire.records import AppPaths
 from zoo_watcher.zookeeper.creation import Creation
@@ -107,15 +107,26 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
             creation.refresh()
         with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
             session.acl_of(APP.agent("web1"), True)
+    assert creation.record is None
     session.record = ROLES
     creation.refresh()
-    assert session.acl_of(APP.agent("web1"), True) is not None
+    assert (creation.record, session.acl_of(APP.agent("web1"), True) is not None) == (7, True)
+    # A server that does not answer takes no role away: the status would be written twice for nothing.
+    session.record = NoAnswerError("late")
+    creation.mark_stale()
+    with pytest.raises(NoAnswerError):
+        creation.refresh()
+    assert creation.record == 7
     session.record = NoAuthError()
     creation.mark_stale()
     with pytest.raises(SessionTroubleError, match="has no role"):
         creation.refresh()
     with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
         session.acl_of(APP.agent("web1"), True)
+    assert creation.record is None
+    session.record = None
+    creation.refresh()
+    assert creation.record == 0
 
 
 @pytest.mark.parametrize("credentials", [CERTIFICATE, {"digest_username": "agent", "digest_password": "word"}])

@@ -66,7 +66,7 @@ class Creation:
             raise
 
     def _read(self) -> Rule:
-        app, self.record = self._config.app, None
+        app = self._config.app
         self._may_create_root = not has_credentials(vars(self._config.connection))
         if self._may_create_root:
             self._has_root = True
@@ -78,7 +78,7 @@ class Creation:
             record = self._session.read(app.access, self._on_event)
         except NoAuthError as exc:
             # What it would create for itself alone, no publisher could read, and nobody else delete.
-            self._rule = None
+            self._rule = self.record = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
         root = self._root_acl()
