@@ -107,7 +107,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
             creation.refresh()
         with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
             session.acl_of(APP.agent("web1"), True)
-    assert creation.record is None
+    assert vars(creation)["record"] is None
     session.record = ROLES
     creation.refresh()
     assert (creation.record, session.acl_of(APP.agent("web1"), True) is not None) == (7, True)
@@ -123,7 +123,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
         creation.refresh()
     with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
         session.acl_of(APP.agent("web1"), True)
-    assert creation.record is None
+    assert vars(creation)["record"] is None
     session.record = None
     creation.refresh()
     assert creation.record == 0
