@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
 from dataclasses import replace
@@ -38,7 +39,7 @@ def test_a_serverset_member_is_alive_at_an_endpoint() -> None:
         "additionalEndpoints": {},
         "status": "ALIVE",
     }
-    assert re.fullmatch("/service/business/what/member_[0-9]{10}", service_path(service("serverset")))
+    assert re.fullmatch("/service/business/what/member_[1-9][0-9]{17}", service_path(service("serverset")))
 
 
 def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> None:
@@ -58,6 +59,12 @@ def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> 
 def test_a_restart_writes_the_same_name_and_another_id_another_one(kind: str) -> None:
     assert service_path(service(kind)) == service_path(service(kind))
     assert service_path(service(kind)) != service_path(service(kind, identity="web2"))
+
+
+def test_two_members_of_a_serverset_whose_ids_have_one_checksum_have_two_names() -> None:
+    first, second = "i-09dd553017b8e9593", "i-f0ce77d6d5818077b"
+    assert binascii.crc32(first.encode()) == binascii.crc32(second.encode())
+    assert service_path(service("serverset", first)) != service_path(service("serverset", second))
 
 
 def test_a_registry_at_the_root_needs_no_second_slash() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -100,14 +101,23 @@ def service_path(service: Service) -> str:
     """The znode of a registration, named as its format's readers expect."""
     names = {
         "nerve": f"{service.id}_{_sequence(service)}",
-        "serverset": f"member_{_sequence(service)}",
+        "serverset": f"member_{_member_number(service)}",
     }
     return f"{service.path.rstrip('/')}/{names.get(service.format, service.id)}"
 
 
 def _sequence(service: Service) -> str:
-    """Ten digits where these formats have a sequence number; from the id, so that a restart writes the same name."""
+    """Ten digits where Nerve has a sequence number; from the id, so that a restart writes the same name."""
     return f"{binascii.crc32(service.id.encode()):010d}"
+
+
+def _member_number(service: Service) -> int:
+    """What tells a serverset's members apart, likewise from the id: 18 digits, so that no two of a fleet have the same.
+
+    Readers take a number that begins with no 0; one in Java may hold it in 64 bits.
+    """
+    digest = hashlib.sha256(service.id.encode()).digest()
+    return 10**17 + int.from_bytes(digest, "big") % (9 * 10**17)
 
 
 def service_value(service: Service, address: str) -> bytes:
