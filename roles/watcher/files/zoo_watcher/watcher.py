@@ -375,7 +375,11 @@ class Watcher:
         if self.rollout and (desired is None or not desired.asks_the_same(self.rollout.desired)):
             self.rollout.end()
             self.rollout = self.convergence.assignment = None
-        if desired is None or not desired.may_roll_out or self.convergence.is_stopping:
+        if desired is None or not desired.may_roll_out:
+            if self.rollout is None:  # also where one of before could not be looked at
+                self.convergence.assignment = None
+            return
+        if self.convergence.is_stopping:
             return
         # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
         self.convergence.assignment = Assignment()
