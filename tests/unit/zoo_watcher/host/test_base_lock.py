@@ -151,6 +151,19 @@ def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
         check_base(Layout(Path(base)))
 
 
+@pytest.mark.parametrize("part", ["own", "releases", "staging"])
+def test_a_base_in_which_no_release_could_be_renamed_is_refused(tmp_path: Path, part: str) -> None:
+    layout = Layout(tmp_path / "base")
+    elsewhere: Path = getattr(layout, part)
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.symlink_to("/proc")
+    with pytest.raises(AgentError, match=f"^base: {elsewhere} is in another file system than {layout.base}, so that"):
+        check_base(layout)
+    elsewhere.unlink()
+    layout.make()
+    check_base(layout)
+
+
 def test_to_check_a_base_makes_nothing_and_asks_for_no_right(tmp_path: Path) -> None:
     check_base(Layout(tmp_path / "a" / "base"))
     assert not list(tmp_path.iterdir())

@@ -34,17 +34,25 @@ LOCKS = Path("/proc/locks")
 
 
 def check_base(layout: Layout) -> None:
-    """Raise an `AgentError` where the base can be no user's; nothing is made, and no right of this process counts."""
+    """Raise an `AgentError` where the base can be no user's, or releases can't be renamed in it.
+
+    Nothing is made, and no right of this process counts.
+    """
     place = next(path for path in (layout.base, *layout.base.parents) if os.path.lexists(path))
     try:
         device = os.stat(os.path.join(place, "")).st_dev
         kernels = {os.stat(path).st_dev for path in KERNEL if os.path.ismount(path)}
+        own = {path: path.stat().st_dev for path in (layout.own, layout.releases, layout.staging) if path.exists()}
     except OSError as exc:
         if isinstance(exc, PermissionError):
             return
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
     if device in kernels:
         raise AgentError(f"base: {layout.base}: no directory can be made in this file system")
+    for directory, other in own.items():
+        if other != device:
+            why = f"is in another file system than {layout.base}, so that no release could be renamed into its place"
+            raise AgentError(f"base: {directory} {why}; mount that file system at the base")
 
 
 def try_base(layout: Layout, running: Layout) -> None:
