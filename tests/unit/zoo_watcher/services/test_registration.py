@@ -5,16 +5,21 @@ from __future__ import annotations
 import binascii
 import json
 import re
+import threading
 from dataclasses import replace
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from kazoo.handlers.threading import KazooTimeoutError
 
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.services.health import Health
 from zoo_watcher.services.registration import Registrations, service_path, service_value
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import Session
+from zoo_watcher.zookeeper.session_memory import SessionMemory
 
 
 def service(kind: str, identity: str = "web1", path: str = "/service/business/what") -> Service:
@@ -205,3 +210,40 @@ def test_while_nobody_can_tell_what_a_host_serves_only_what_is_not_healthy_is_wi
     health.checkers[0].healthy = True
     registrations.update(serving=None)
     assert held == {"/service/b"}, "nothing new is registered"
+
+
+class SilentSession:
+    """One whose server does not answer: `waits` is for how many seconds each answer was waited for."""
+
+    client_id = (1, b"")
+    connections = 1
+    answer = staticmethod(Session.answer)
+
+    def __init__(self) -> None:
+        self.client = self
+        self.waits: list[float] = []
+
+    def exists_async(self, _path: str) -> Any:
+        """A request that is never answered."""
+        return SimpleNamespace(ready=lambda: False, get=self._wait)
+
+    def _wait(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        threading.Event().wait(timeout)
+        raise KazooTimeoutError
+
+
+def test_of_several_that_are_ill_each_is_asked_for_and_all_together_waited_for_no_longer_than_for_one(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)
+    memory = SimpleNamespace(client_id=SilentSession.client_id, paths={"/service/a", "/service/b"}, save=print)
+    session = SilentSession()
+    held = Ephemerals(cast(Session, session), cast(SessionMemory, memory))
+    registrations = Registrations(CONFIG, health, held, lambda: None)
+    for checker in health.checkers:
+        checker.healthy = False
+    with pytest.raises(NoAnswerError):
+        registrations.withdraw_ill()
+    assert len(session.waits) == 2
+    assert sum(session.waits) < 0.15

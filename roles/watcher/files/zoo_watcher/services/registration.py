@@ -15,6 +15,7 @@ from typing import Any, Callable
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import answer_deadline
 
 from .health import Checker, Health
 from .own_address import OwnAddress
@@ -40,13 +41,14 @@ class Registrations:
     def withdraw_ill(self) -> None:
         """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
         ill = [service_path(service) for service, checker in self._services if checker.healthy is False]
-        # All at once: of many, none has to wait for the late answers about others.
+        # All at once: of many, none has to wait for late answers about others, nor the loop for one after the other.
+        deadline = answer_deadline()
         for path in ill:
             self._ephemerals.begin_withdrawal(path)
         late: NoAnswerError | None = None
         for path in ill:
             try:
-                self._ephemerals.withdraw(path)
+                self._ephemerals.withdraw(path, deadline)
             except NoAnswerError as exc:
                 late = exc
             except SessionTroubleError:

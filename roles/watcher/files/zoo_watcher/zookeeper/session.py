@@ -71,6 +71,11 @@ NOT_CONNECTED = {
 credentials."""
 
 
+def answer_deadline() -> float:
+    """Until when the loop waits for what is asked now, by `time.monotonic`."""
+    return time.monotonic() + ANSWER_TIMEOUT
+
+
 class Znode(NamedTuple):
     """A znode as it was read: its value and its `ZnodeStat`."""
 
@@ -237,13 +242,17 @@ class Session:
         return self.answer(request(*arguments, **options))
 
     @staticmethod
-    def answer(pending: Any) -> Any:
-        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own."""
+    def answer(pending: Any, deadline: float | None = None) -> Any:
+        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own.
+
+        A `deadline` that is for several of them is one of `answer_deadline`, got before the first.
+        """
+        seconds = (answer_deadline() if deadline is None else deadline) - time.monotonic()
         if not pending.ready():
             # An ensemble that is slow with each of many answers is no reason to have this agent killed.
             systemd.live_on()
         try:
-            return pending.get(timeout=ANSWER_TIMEOUT)
+            return pending.get(timeout=max(0.0, seconds))
         except KazooTimeoutError as exc:
             raise NoAnswerError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
 
