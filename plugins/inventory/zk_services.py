@@ -253,7 +253,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     unused_group_name,
     with_services_of,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import forget_empty_variables, with_booleans
+from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import converted, forget_empty_variables
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
     Reading,
@@ -311,11 +311,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """
         super().parse(inventory, loader, path, cache)
         forget_empty_variables()
-        self._read_config_data(path)
+        self._given_hosts = self._read_config_data(path).get("hosts")
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
-            raise AnsibleParserError(_line(f"{path}: {exc}")) from exc
+            raise AnsibleParserError(
+                _line(f"{path}: {exc}")
+            ) from None  # Ansible would print each cause's text once more
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
         registries = [Registry.from_option(entry) for entry in self.get_option("registries")]
@@ -374,7 +376,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
-        return with_booleans({name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS})
+        options = {name: self.get_option(name) for name in CONNECTION_OPTIONS}
+        # As a list, Ansible has cut a template at its commas.
+        options["hosts"] = self._given_hosts or options["hosts"]
+        return converted({name: self.templar.template(value) for name, value in options.items()})
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
