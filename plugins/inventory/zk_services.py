@@ -104,7 +104,8 @@ options:
       - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
         only, all must be true.
       - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
-      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
+      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise. One
+        that is no valid Jinja2 is always an error.
       - One that is something else than true or false for every entry is an error. Where it is that for some entries
         only, these are left out with a warning, also by C(include) and C(exclude).
     type: list
@@ -504,6 +505,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
         decisions: dict[int, bool] = {}
         for each in [Filter.from_option(one) for one in given]:
+            self._check_syntax("filters", each.condition)
             left = [place for place in range(len(live)) if place not in decisions]
             entries = [live[place] for place in left]
             paths = [entry.variables["zk_path"] for entry in entries]
@@ -517,12 +519,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
         names = [""] * len(live)
         for preference in self.get_option("hostnames"):
+            self._check_syntax("hostnames", preference)
             results = self._evaluated(preference, live)
             names = [
                 name or (result if is_host_name(result, registration.variables["zk_address"]) else "")
                 for name, result, registration in zip(names, results, live)
             ]
         return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
+
+    def _check_syntax(self, option: str, expression: object) -> None:
+        """Refuse, by a `ZooKeeperError`, what fails for every entry; one that fails for some may be meant so."""
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import syntax_mistake
+
+        mistake = syntax_mistake(expression)
+        if mistake:
+            raise ZooKeeperError(f"{option}: {expression}: {mistake}")
 
     def _other_hosts(self, named: Sequence[tuple[str, Registration]]) -> Mapping[str, str | None]:
         """The addresses of the hosts that other sources know, by name; the controller is one of them.

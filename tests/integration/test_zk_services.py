@@ -392,6 +392,23 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"filters": [{"exclude": "zk_id = 'a'"}]}, "filters: zk_id = 'a': expected token"),
+        ({"filters": ["{{ zk_id == 'a' }"]}, "filters: {{ zk_id == 'a' }: unexpected '}'"),
+        ({"hostnames": ["zk_service.name |"]}, "hostnames: zk_service.name |: expected token"),
+    ],
+)
+def test_an_expression_that_no_entry_could_fit_is_refused(
+    inventory: Inventory, zk: KazooClient, root: str, options: dict[str, Any], said: str
+) -> None:
+    register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
+    found = inventory.read(registries=[root], **options)
+    assert found.hosts == {}
+    assert said in found.said
+
+
+@pytest.mark.parametrize(
     ("filters", "hosts"),
     [
         # The first that matches decides, and what none matches is a host.
