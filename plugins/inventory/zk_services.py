@@ -116,6 +116,7 @@ options:
       - The znode of an application that is deployed by the agent of this collection, such as V(/app/business).
       - A host with an agent of its name, or of the name of its entry, gets C(zk_release), a mapping with C(commit),
         C(generation), C(state) and C(drift), which is true where the host has not proved what is published.
+      - An application that has no agents yet is a warning.
     type: str
   shrink_limit:
     description:
@@ -312,7 +313,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """
         super().parse(inventory, loader, path, cache)
         forget_empty_variables()
-        self._given_hosts = self._read_config_data(path).get("hosts")
+        given = self._read_config_data(path)
+        self._given_hosts = given.get("hosts")
+        unknown = sorted(map(str, given.keys() - self.option_definitions.keys()))
+        self._warn([f"{path}: there is no option {name}, so it does nothing" for name in unknown])
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:

@@ -662,6 +662,17 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
     assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
 
 
+def test_an_option_that_does_nothing_and_an_application_that_is_not_there_are_warned_of(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/web1", "10.0.0.1")
+    found = inventory.read(registries=[f"{root}/web"], app=f"{root}/ap", filter=["false"], strict=False)
+    assert set(found.hosts) == {"web1"}
+    assert "test.zk_services.yml: there is no option filter, so it does nothing" in found.said
+    assert found.said.count("there is no option") == 1
+    assert f"{root}/ap/agents: no such znode, so no host has zk_release" in found.said
+
+
 def test_agents_that_may_not_be_read_cost_no_host_where_the_last_good_answer_would_do(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
