@@ -335,9 +335,9 @@ def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: Kazo
     assert refused == {"_note": f"{why}; the gates are asked again after that", "_proving": ["web1"]}
     assert still_prove(zk, paths, before.generation, ["web1"], time.monotonic())
     with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(still_prove, zk, paths, before.generation, ["web1"], time.monotonic() + 60)
+        proof = pool.submit(still_prove, zk, paths, before.generation, ["web1"], time.monotonic() + 60)
         zk.delete(proving)
-        assert not waits.result(60)
+        assert not proof.result(60)
     assert zk_release.carry_out(zk, paths, published, options) == {"_obeyed": True}
     opened = read_state(zk, paths, before.generation)
     assert opened

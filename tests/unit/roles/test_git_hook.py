@@ -202,9 +202,9 @@ print(ascii(subject("HEAD")))
 def test_git_is_not_asked_about_each_of_a_thousand_new_branches(tmp_path: Path) -> None:
     bare = tmp_path / "site.git"
     subprocess.run(["git", "init", "--bare", "--quiet", str(bare)], check=True)
-    for name, real in (("prod", "main"), ("caf\xe9/prod", "main")):
-        symbolic = ["git", f"--git-dir={bare}", "symbolic-ref", f"refs/heads/{name}".encode("latin-1")]
-        subprocess.run([*symbolic, f"refs/heads/{real}"], check=True)
+    for name in (b"prod", b"caf\xe9/prod"):
+        command = [b"git", b"symbolic-ref", b"refs/heads/" + name, b"refs/heads/main"]
+        subprocess.run(command, cwd=bare, check=True)
     script = f"""
 import sys
 sys.path.insert(0, {str(PROGRAM)!r})
