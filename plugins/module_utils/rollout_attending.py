@@ -42,6 +42,7 @@ ATTENDING_OPTIONS: dict[str, dict[str, Any]] = {
     "_attended": {"type": "bool", "default": False},
     "_asks": {"type": "bool", "default": False},
     "_locked_out": {"type": "bool", "default": False},
+    "_proving": {"type": "list", "elements": "str", "default": []},
     "_command": {
         "type": "dict",
         "options": {

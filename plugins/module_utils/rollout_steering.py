@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -41,12 +42,16 @@ OPENING = frozenset({"promote", "pass"})
 AT_ONCE = 50
 """How often it is tried to write to a state that many hosts change too, before that counts as one try."""
 PAUSE = 0.5
-"""Seconds between two tries to open a step while proved hosts prove the release once more."""
+"""Seconds between two looks whether proved hosts prove the release once more."""
 NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
 
 
 class Proving(ZooKeeperError):
-    """No further step is opened while hosts prove the release once more, as after a boot: that ends by itself."""
+    """No further step is opened while `hosts` prove the release once more, as after a boot: that ends by itself."""
+
+    def __init__(self, message: str, hosts: Sequence[str], **details: Any) -> None:
+        super().__init__(message, **details)
+        self.hosts = hosts
 
 
 class Steered(NamedTuple):
@@ -104,18 +109,17 @@ def command(
     return Steered(before, replace(after, entries=before.entries, proving=before.proving), decision, lock)
 
 
-def command_in_time(
-    client: KazooClient, paths: AppPaths, published: Published, asked: Command, deadline: float
-) -> Steered:
-    """As `command`; who proves the release once more is waited for, until `deadline` of the monotonic clock."""
-    while True:
-        try:
-            return command(client, paths, published, asked)
-        except Proving:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise
-            time.sleep(min(left, PAUSE))
+def still_prove(client: KazooClient, paths: AppPaths, generation: int, hosts: Collection[str], deadline: float) -> bool:
+    """Wait while all of these hosts prove a generation once more, until `deadline` of the monotonic clock.
+
+    Whether they do then.
+    """
+    while set(hosts) <= set(proving_hosts(client, paths, generation)):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return True
+        time.sleep(min(left, PAUSE))
+    return False
 
 
 def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone: list[str], proving: list[str]) -> None:
@@ -132,7 +136,7 @@ def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone:
     where, details = paths.rollout(rollout.generation), {"rollout": rollout.to_object()}
     if not away or plan.accepts(state.failures + len(away), state.fleet):
         advice = "promote it after that, or in spite of that (force)"
-        raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", **details)
+        raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", proving, **details)
     proved = "has proved the release and is" if len(away) == 1 else "have proved the release and are"
     removal = "take who does not come back out of the roster (zk_fleet)"
     advice = f"{removal}, roll it back, or promote it in spite of that (force)"

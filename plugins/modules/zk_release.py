@@ -219,6 +219,11 @@ options:
     description: Whether gates are not asked because of a lock, which is waited for then. Of no use in a task.
     type: bool
     default: false
+  _proving:
+    description: Hosts that prove the release once more, before which no gate is asked. Of no use in a task.
+    type: list
+    elements: str
+    default: []
   _command:
     description: What the gates have come to. Of no use in a task.
     type: dict
@@ -790,7 +795,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
     Proving,
     Steered,
     command,
-    command_in_time,
+    still_prove,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
@@ -1161,8 +1166,11 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """
     published, paths = options["_published"], AppPaths(options["app"])
     result = {name: published[name] for name in ("generation", "commit_id")}
+    deadline = time.monotonic() + options["wait_timeout"]
     if options["_locked_out"]:
-        wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
+        wait_until_free(client, paths, deadline)
+    if options["_proving"] and still_prove(client, paths, published["generation"], options["_proving"], deadline):
+        result["_proving"] = options["_proving"]
     if options["_command"]:
         now_published = read_published(client, paths)
         if now_published.generation != published["generation"]:
@@ -1171,8 +1179,7 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
                 **overtaken(client, paths, published["generation"]),
             )
         with contextlib.suppress(Locked):
-            note = carry_out(client, paths, now_published, options)
-            result.update({"_note": note} if note else {"_obeyed": True})
+            result.update(carry_out(client, paths, now_published, options))
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
@@ -1182,15 +1189,16 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     return wait(client, options, result, published["agents"], time.monotonic())
 
 
-def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> str:
-    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`."""
+def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
+    """Do what gates have come to; what who attends the rollout is told of that. Raises `Locked`, `ZooKeeperError`."""
     try:
-        done = command_in_time(client, paths, published, wish(options), time.monotonic() + options["wait_timeout"])
+        done = command(client, paths, published, wish(options))
     except Proving as exc:
-        return f"{str(exc).partition(': ')[2].partition(';')[0]} meanwhile"
+        why = str(exc).partition(": ")[2].partition(";")[0]
+        return {"_note": f"{why} meanwhile; the gates are asked again after that", "_proving": exc.hosts}
     # Another controller may have asked its gates too, or a person was quicker.
     late = done.decision.why.removeprefix(REFUSED)
-    return f"that comes too late: {late}" if late else ""
+    return {"_note": f"that comes too late: {late}"} if late else {"_obeyed": True}
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:

@@ -88,6 +88,21 @@ def _parse(expression: str) -> nodes.Template | None:
     return tree
 
 
+def syntax_mistake(expression: object) -> str:
+    """What is wrong with an expression, or a template, whatever it is about; empty where nothing is, for all we know.
+
+    Of statements nothing is known: there are extensions that bring further ones.
+    """
+    if not isinstance(expression, str) or "{%" in expression or expression.startswith("#jinja2:"):
+        return ""
+    is_template = any(mark in expression for mark in _DELIMITERS)
+    try:
+        Environment().parse(expression if is_template else f"{{{{ {expression} }}}}")  # noqa: S701 - nothing is rendered
+    except TemplateError as exc:
+        return str(exc.message)
+    return ""
+
+
 def _plugins(tree: nodes.Template) -> Iterator[Any]:
     """The filters and tests in a syntax tree."""
     return tree.find_all((nodes.Filter, nodes.Test))
