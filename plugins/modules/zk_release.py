@@ -103,7 +103,7 @@ options:
       - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
         C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
         disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
-        further. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
+        further, which has to be longer than a deployment and C(minHealthy) together. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
         release go back by themselves. The commit of one that failures have stopped is not published again, but with
         O(force).
       - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
@@ -781,7 +781,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending impor
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     InvalidRollout,
-    check_keys,
+    check_publishable,
     parsed_rollout,
     read_plan,
 )
@@ -896,7 +896,7 @@ def with_rollout(release: Release, rollout: Any) -> Release:
         return release
     content = parsed_rollout(rollout)
     read_plan(content)
-    check_keys(content)
+    check_publishable(content)
     if isinstance(content, dict) and content.get("from") is not None:
         content = {**content, "from": commit_meanwhile(release.url, content["from"])}
     return replace(release, extra={**release.extra, ROLLOUT: content})
