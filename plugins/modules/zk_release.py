@@ -777,7 +777,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import ATTENDING_OPTIONS, gated
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import (
+    ATTENDING_OPTIONS,
+    gated,
+    why_ungated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     InvalidRollout,
@@ -1058,6 +1062,9 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     result.update(
         {"rollout": rollout.to_object(), **({"msg": decision.why} if decision.why else {}), **overridden(lock)}
     )
+    if changed and options["_command"] and wanted.verb == VERBS["promoted"]:
+        ungated = why_ungated(rollout.state)
+        result.update({"ungated": ungated} if ungated else {})
     if check and changed:
         result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
     if options["state"] == "promoted" and options["wait"] and not check and not asks:
@@ -1249,7 +1256,7 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    for what in ("kept_plan", "not_promoted"):
+    for what in ("kept_plan", "not_promoted", "ungated"):
         if what in result:
             module.warn(result.pop(what))
 
