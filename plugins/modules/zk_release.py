@@ -103,9 +103,9 @@ options:
       - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
         C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
         disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
-        further. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
-        release go back by themselves. The commit of one that failures have stopped is not published again, but with
-        O(force).
+        further, which has to be longer than a deployment and C(minHealthy) together. With C(onFailure=halt) it stays as
+        it is then, with C(onFailure=rollback) the servers that have the release go back by themselves. The commit of
+        one that failures have stopped is not published again, but with O(force).
       - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
         branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
       - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)
@@ -782,11 +782,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import ATTENDING_OPTIONS, gated
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import (
+    ATTENDING_OPTIONS,
+    gated,
+    why_ungated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     InvalidRollout,
-    check_keys,
+    check_publishable,
     parsed_rollout,
     read_plan,
 )
@@ -901,7 +905,7 @@ def with_rollout(release: Release, rollout: Any) -> Release:
         return release
     content = parsed_rollout(rollout)
     read_plan(content)
-    check_keys(content)
+    check_publishable(content)
     if isinstance(content, dict) and content.get("from") is not None:
         content = {**content, "from": commit_meanwhile(release.url, content["from"])}
     return replace(release, extra={**release.extra, ROLLOUT: content})
@@ -1063,6 +1067,9 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     result.update(
         {"rollout": rollout.to_object(), **({"msg": decision.why} if decision.why else {}), **overridden(lock)}
     )
+    if changed and options["_command"] and wanted.verb == VERBS["promoted"]:
+        ungated = why_ungated(rollout.state)
+        result.update({"ungated": ungated} if ungated else {})
     if check and changed:
         result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
     if options["state"] == "promoted" and options["wait"] and not check and not asks:
@@ -1257,7 +1264,7 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    for what in ("kept_plan", "not_promoted"):
+    for what in ("kept_plan", "not_promoted", "ungated"):
         if what in result:
             module.warn(result.pop(what))
 

@@ -59,6 +59,7 @@ class Ensemble:
         self.check: Callable[[], None] = lambda: None
         self.zxid = 0
         self.forbidden: set[str] = set()
+        self.locked: set[str] = set()
         self.clock: Callable[[], float] = lambda: 0.0
         self.latency = 0.0
         self.changed_at = 0.0
@@ -204,6 +205,8 @@ class FakeSession:
         """As in `Session`, but that it makes no parents."""
         self._fail_perhaps()
         parent = path.rpartition("/")[0]
+        if parent in self._ensemble.locked:
+            raise RefusedError(path, f"{path}: its parent's ACL does not let this agent create it")
         if not parents and parent not in self._ensemble.nodes:
             raise SessionTroubleError(f"{parent} is not there")
         if sequence:

@@ -77,6 +77,8 @@ def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bo
         return "halted", f"{lost}{describe(plan, state)}"
     if is_given_up and state.phase == DONE:
         return "waiting", "came to nothing in time, twice: waits for its turn"
+    if state.phase == DONE:
+        return "waiting", "the rollout is done without this host: waits for its turn"
     if is_given_up:
         return "waiting", "came to nothing in time, twice: waits until the rollout is done"
     return "waiting", "waits for its turn in the rollout"

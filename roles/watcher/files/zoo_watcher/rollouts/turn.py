@@ -94,12 +94,21 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 
 
 def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
-    """Whether a rollback was done without the host, which follows in its turn: what kept it may have kept all."""
-    return state.phase == DONE and state.is_rollback and entry == LOST and host.is_given_up
+    """Whether the rollout was done without the host, which follows in its turn: what kept it may have kept many.
+
+    It was away, held, or given up in a rollback. A new host, and in a rollback one that does not serve, has no time.
+    """
+    if state.phase != DONE or entry not in {None, LOST}:
+        return False
+    if state.is_rollback and entry == LOST and host.is_given_up:
+        return True
+    # One that has the release already keeps only the turn in which it has got it.
+    is_behind = host.has is not None and (not host.is_switched or host.is_at_head)
+    return is_behind and not (state.is_rollback and host.sickness)
 
 
 def _may_follow(plan: Plan, host: HostView) -> bool:
-    """Whether a host that follows a rollback has come to nothing yet, or is healthy, and not for long enough."""
+    """Whether a host that follows a rollout has come to nothing yet, or is healthy, and not for long enough."""
     state, _message = host.ended or (None, None)
     if state == "active":
         return host.healthy_for is not None and host.healthy_for < plan.min_healthy

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from kazoo import exceptions
 from kazoo.exceptions import (
     BadVersionError,
     KazooException,
@@ -58,6 +59,8 @@ ANY_VERSION = -1
 OVERTAKEN = (BadVersionError, NodeExistsError, NoNodeError, RolledBackError, RuntimeInconsistency)
 """What the writes of a transaction end with where somebody was quicker. All else is a refusal, and so is that there is
 no znode for a write that asks for no version: the one that does comes first, and would have failed instead."""
+REFUSALS: tuple[type[Exception], ...] = (NoAuthError, *filter(None, [getattr(exceptions, "QuotaExceededError", None)]))
+"""What says of a znode that is to be created that it may not be; kazoo has not always had each."""
 
 log = logging.getLogger(__name__)
 
@@ -290,13 +293,18 @@ class Session:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
     ) -> str | None:
-        """Create a znode, and its `parents`; its path, None where there was one. Raises `SessionTroubleError`."""
+        """Create a znode, and its `parents`; its path, None where there was one.
+
+        Raises `SessionTroubleError`, `RefusedError`.
+        """
         with session_trouble(path):
             try:
                 options = {"ephemeral": ephemeral, "sequence": sequence, "makepath": parents}
                 return str(self.ask(self.client.create_async, path, value, **options))
             except NodeExistsError:
                 return None
+            except REFUSALS as exc:
+                raise RefusedError(path, f"{path}: {explain(exc)}") from exc
 
     def delete(self, path: str) -> None:
         """Delete a znode, where there is one. Raises `SessionTroubleError`."""
