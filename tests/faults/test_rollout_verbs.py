@@ -50,6 +50,7 @@ from faults.support.ledger import COMMANDS, Ledger
 from support.client import connected
 from support.ensemble import Ensemble
 
+pytestmark = pytest.mark.storm
 OLD = {"url": "https://example.org/x.git", "commitId": "1" * 40, "relativePath": "site"}
 NEW = {**OLD, "commitId": "2" * 40}
 PLAN = {"steps": [{"hosts": 1, "soak": 60, "pause": True}, {"hosts": 2}]}
