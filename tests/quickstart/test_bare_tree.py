@@ -17,12 +17,6 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 DEADLINE = 600
 """Seconds after which a command that hangs is killed."""
 
-KEPT = (
-    "mkdir -p ~/kept/bytecode ~/kept/modules && cp tests/sitecustomize.py ~/kept"
-    " && export PYTHONPATH=~/kept ZOO_TESTS_BYTECODE=~/kept/bytecode ZOO_TESTS_MODULES=~/kept/modules"
-    " ANSIBLE_CALLBACKS_ENABLED=kept_modules ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/support/callbacks"
-)
-"""Lets each playbook find what the one before has packed and compiled, in a shell in the clone."""
 FEW = "unit -k records --ignore-glob='*/unit/[!m]*'"
 """A suite without most of its files: to collect them all takes far longer than the tests."""
 
@@ -45,7 +39,7 @@ def test_the_quickstart_runs_to_its_end_for_an_ordinary_user(host: BareHost) -> 
     assert host.run("command -v python3 nginx java", 60).stdout == ""
     ports = [str(port) for port in free_ports(8)]
     chosen = f"QUICKSTART_ZK_PORTS='{' '.join(ports[:3])}' QUICKSTART_WEB_PORTS='{' '.join(ports[3:])}'"
-    up = host.run(f"cd zoo.deploy && {KEPT} && {chosen} bash playbooks/quickstart.sh", DEADLINE)
+    up = host.run(f"cd zoo.deploy && {chosen} bash playbooks/quickstart.sh", DEADLINE)
     assert up.returncode == 0, up.stdout
     assert "4 of 4 servers answer over HTTP" in up.stdout
     assert "Everything worked" in up.stdout
