@@ -743,7 +743,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     is_outage,
     unless_refused,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
+    WAITING_OPTIONS,
+    begun,
+    is_unanswered,
+    live_names,
+    outage,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
@@ -1123,13 +1129,11 @@ def wait(
         waited = prove(client, paths, proof, options, earlier)
     except ZooKeeperError as exc:
         known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
-        exc.details = {
-            **result,
-            **known,
-            **rollout_result(client, paths, result["generation"]),
-            **({} if is_outage(exc) else overtaken(client, paths, result["generation"])),
-            "elapsed": elapsed(begin),
-        }
+        exc.details = {**result, **known}
+        if not is_unanswered(exc):
+            exc.details.update(rollout_result(client, paths, result["generation"]))
+            exc.details.update(overtaken(client, paths, result["generation"]))
+        exc.details["elapsed"] = elapsed(begin)
         raise
     rollout = rollout_result(client, paths, result["generation"])
     lock = lock_at_gates(client, paths, options, rollout)
@@ -1235,8 +1239,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         check_amounts(options, "lock_timeout")
-        patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
-        with connect(options, patience) as client:
+        with connect(options, outage(options, waits=options["wait"])) as client:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
                 result = wait_on(client, begun(options, time.monotonic() - began))

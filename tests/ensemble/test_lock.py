@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from kazoo.security import make_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import lock as locks
 from ansible_collections.zoo.deploy.plugins.module_utils import rollout_steering
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import FREE, Locked, LockRecord, read_lock
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
@@ -29,6 +31,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.modules import zk_lock, zk_release, zk_release_info
 from support.client import connected
 from support.ensemble import Ensemble
@@ -508,6 +511,29 @@ def test_a_lost_connection_does_not_end_the_wait_for_a_lock(
             wait_for(lambda: client.connected, "the client is connected again")
         unlock(other, paths)
         assert waiting.end()["changed"]
+
+
+@pytest.mark.usefixtures("server")
+def test_an_ensemble_may_be_away_while_a_lock_is_waited_for_and_later_only_as_long_as_ever(
+    tmp_path: Path, paths: AppPaths
+) -> None:
+    defaults = {name: spec.get("default") for name, spec in ARGSPEC.items()}
+    with Ensemble(tmp_path / "zk", size=1) as servers:
+        member = servers.members[0]
+        with connect({**defaults, "hosts": servers.hosts, "connect_timeout": 2.0}) as client:
+            set_lock(client, paths)
+            waiting = Doing(lambda: deploy(client, paths, lock_timeout=600.0))
+            watching(client, paths.lock)
+            member.kill()
+            cut = time.monotonic()
+            wait_for(lambda: time.monotonic() - cut > 5, "the outage lasts for five seconds")
+            member.start()
+            wait_for(lambda: member.serves, "the member serves again")
+            with connected(servers.hosts) as other:
+                unlock(other, paths)
+            assert waiting.end()["changed"]
+            member.kill()
+            assert "connection was" in str(Doing(lambda: read_lock(client, paths)).end())
 
 
 def test_nothing_is_ever_published_between_a_lock_and_its_end(
