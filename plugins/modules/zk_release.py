@@ -115,7 +115,9 @@ options:
     type: raw
     version_added: 0.1.0
   reason:
-    description: Why the rollout is promoted, paused or halted, as the servers and others are to be told.
+    description:
+      - Why the rollout is promoted, paused or halted, as the servers and others are to be told, in 500 characters at
+        the most.
     type: str
     version_added: 0.1.0
   to:
@@ -755,6 +757,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.foresight import forese
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
+    LONGEST_SHOWN,
     Lock,
     Locked,
     guard_of,
@@ -1095,6 +1098,12 @@ def moves_of_rollout(client: Any, paths: AppPaths, generation: int | None) -> in
     return rollout.state.moves if rollout else None
 
 
+def check_reason(reason: str | None) -> None:
+    """Raise `InvalidRecord` where a reason is longer than anybody reads: each server is told it."""
+    if len(reason or "") > LONGEST_SHOWN:
+        raise InvalidRecord(f"reason: expected at most {LONGEST_SHOWN} characters, got {len(reason or '')}")
+
+
 def lock_seconds(options: dict[str, Any], check: bool) -> float:
     """For how long a lock is waited for."""
     return 0.0 if check or options["_published"] else float(options["lock_timeout"])
@@ -1239,6 +1248,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         check_amounts(options, "lock_timeout")
+        check_reason(options["reason"])
         with connect(options, outage(options, waits=options["wait"])) as client:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait

@@ -340,6 +340,24 @@ def test_a_rollback_a_pause_and_a_halt_are_never_locked_out_and_promoting_is(
     assert commits(zk, paths) == [1, 2, 1]
 
 
+def test_a_rollout_that_nobody_has_begun_does_not_begin_with_a_command_that_changes_nothing(
+    zk: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=True)
+    idle = steer(zk, paths, "promoted")
+    assert (idle["changed"], idle["msg"], zk.exists(paths.rollouts)) == (False, "the last step is open already", None)
+    paused = steer(zk, paths, "paused")
+    assert (paused["changed"], zk.get_children(paths.rollouts)) == (True, [str(paused["generation"])])
+
+
+def test_a_reason_longer_than_anybody_reads_is_refused(ensemble: Ensemble, paths: AppPaths) -> None:
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "state": "paused", "reason": "x" * 501}
+    said = run_module(ROOT / "plugins/modules/zk_release.py", **given)["msg"]
+    assert said == "reason: expected at most 500 characters, got 501"
+
+
 def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
