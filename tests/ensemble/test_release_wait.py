@@ -173,13 +173,15 @@ def test_an_outage_at_the_end_of_a_wait_is_not_waited_for_once_more(
     defaults = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
     options = {**defaults, **options_of(paths, wait_timeout=5.0), "wait_for_release": "desired"}
     ended = threading.Event()
-    with Ensemble(tmp_path / "zk", size=1) as servers:
-        # The connection would be waited for until long after the wait.
-        with connect({**options, "hosts": servers.hosts}, outage=600.0) as client:
-            report(client, paths, "web1", "fetching", 0)
-            made = zk_release.converge(client, {**options, "wait": False}, check=False)
-            waiting = threading.Thread(target=lambda: (wait(client, options, made), ended.set()), daemon=True)
-            waiting.start()
-            wait_for(lambda: paths.agent("web1") in servers.members[0].ask("wchp"), "it waits")
-            servers.members[0].kill()
-            assert ended.wait(30)
+    with (
+        Ensemble(tmp_path / "zk", size=1) as servers,
+        # It would be waited for until long after the wait.
+        connect({**options, "hosts": servers.hosts}, outage=600.0) as client,
+    ):
+        report(client, paths, "web1", "fetching", 0)
+        made = zk_release.converge(client, {**options, "wait": False}, check=False)
+        waiting = threading.Thread(target=lambda: (wait(client, options, made), ended.set()), daemon=True)
+        waiting.start()
+        wait_for(lambda: paths.agent("web1") in servers.members[0].ask("wchp"), "it waits")
+        servers.members[0].kill()
+        assert ended.wait(30)
