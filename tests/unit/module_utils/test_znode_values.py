@@ -115,7 +115,7 @@ OWN: list[dict[str, Any]] = [
 
 def test_a_password_whose_bytes_are_no_text_is_refused_and_not_shown() -> None:
     login = {"digest_username": "user", "digest_password": "secret\udcff"}
-    with pytest.raises(ZooKeeperError, match="^acl: .*: expected text in UTF-8$"):
+    with pytest.raises(ZooKeeperError, match=r"^acl: .*: expected text in UTF-8$"):
         read_acl([{"scheme": "auth", "perms": ["all"]}], login, "/a")
 
 
