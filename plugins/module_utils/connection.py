@@ -189,7 +189,7 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
     if KAZOO_IMPORT_ERROR is not None:
         yield MissingLibraryError("kazoo", exception=KAZOO_IMPORT_ERROR)
         return
-    checks = (_check_hosts, _check_digest, _check_sasl, check_tls_is_on)
+    checks = (_check_hosts, _check_encoding, _check_digest, _check_sasl, check_tls_is_on)
     for check in (*checks, _check_ca, _check_certificate, _check_hostname_check):
         try:
             check(options)
@@ -238,6 +238,15 @@ def host_string(hosts: str | Sequence[str] | None) -> str:
 def _check_digest(options: Mapping[str, Any]) -> None:
     if bool(options.get("digest_username")) != bool(options.get("digest_password")):
         raise ConnectError("digest_username and digest_password: give both or neither")
+
+
+def _check_encoding(options: Mapping[str, Any]) -> None:
+    """Refuse half a character, as Python has it for a byte of the environment that is no text."""
+    for name in (name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "str"):
+        try:
+            (options.get(name) or "").encode()
+        except UnicodeError:
+            raise ConnectError(f"{name}: expected text in UTF-8") from None
 
 
 def _auth_data(options: Mapping[str, Any]) -> list[tuple[str, str]]:

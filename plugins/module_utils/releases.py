@@ -137,7 +137,8 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
             return attempt()
         except Overtaken as exc:
             overtaken = exc
-    raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; run it again")
+    text = f"{overtaken}, and others before that in each of {TRIES} tries; run it again"
+    raise ZooKeeperError(text, **overtaken.details)
 
 
 def is_desired(published: Published, name: str) -> bool:

@@ -68,9 +68,10 @@ def command(
 ) -> Steered:
     """Do with the rollout of what is published what a person asks.
 
-    Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, or its next
-    step would be opened though proved hosts are gone, `Proving` where they prove it once more, `Locked` where it would
-    while somebody holds the lock. Unless it `writes`, it only says what would come of it.
+    Where no host has begun it, it begins with that, unless there is nothing to do. Raises `ZooKeeperError` where
+    nothing is rolled out, or its next step would be opened though proved hosts are gone, `Proving` where they prove it
+    once more, `Locked` where it would while somebody holds the lock. Unless it `writes`, it only says what would come
+    of it.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
@@ -80,13 +81,16 @@ def command(
 
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
-        rollout = _begun_rollout(client, paths, published, writes=writes)
+        rollout, content = _rollout(client, paths, published)
         decision = _decide(rollout.state, asked)
         if decision.state is rollout.state:
             return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
         _check_proved(paths, rollout, decision.state, gone, proving)
+        if writes and published.release and content is not None:
+            begin_rollout(client, paths, rollout.generation, published.release, content)
+            raise Overtaken(f"{paths.rollout(rollout.generation)}: has begun")  # perhaps by a host, and otherwise
         if writes:
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
@@ -169,8 +173,8 @@ def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: De
     return writes
 
 
-def _begun_rollout(client: KazooClient, paths: AppPaths, published: Published, *, writes: bool) -> Rollout:
-    """The rollout of what is published, which begins with that where no host has begun it, if it `writes`.
+def _rollout(client: KazooClient, paths: AppPaths, published: Published) -> tuple[Rollout, Any]:
+    """The rollout of what is published; and where no host has begun it, as it would begin, what it is to begin with.
 
     Raises `ZooKeeperError` where nothing is rolled out.
     """
@@ -178,17 +182,11 @@ def _begun_rollout(client: KazooClient, paths: AppPaths, published: Published, *
         raise ZooKeeperError(f"{paths.config}: {published}: there is no rollout")
     rollout = read_state(client, paths, published.generation)
     if rollout is not None:
-        return rollout
+        return rollout, None
     content = published_plan(client, paths, published.release, published.generation)
     if content is None:
         raise ZooKeeperError(f"{paths.config}: {published}; it is not rolled out in steps, but at once")
-    if not writes:
-        return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {})
-    begin_rollout(client, paths, published.generation, published.release, content)
-    begun = read_state(client, paths, published.generation)
-    if begun is None:
-        raise Overtaken(f"{paths.rollout(published.generation)}: deleted meanwhile")
-    return begun
+    return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {}), content
 
 
 def _complete(client: KazooClient, paths: AppPaths, rollout: Rollout) -> None:

@@ -463,6 +463,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     NO_EARLIER_WAIT,
     NOTHING_PROVED,
+    UNANSWERED,
     EarlierWait,
     Proof,
     WaitResult,
@@ -570,7 +571,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     found = {
         **result.to_result(),
         **describe(result.agents, published, result.missing),
-        **rollout_result(client, paths, published.generation),
+        **({} if UNANSWERED in (result.problem or "") else rollout_result(client, paths, published.generation)),
         **for_the_next_turn(wanted, options),
     }
     if result.problem:

@@ -115,7 +115,9 @@ options:
     type: raw
     version_added: 0.1.0
   reason:
-    description: Why the rollout is promoted, paused or halted, as the servers and others are to be told.
+    description:
+      - Why the rollout is promoted, paused or halted, as the servers and others are to be told, in 500 characters at
+        the most.
     type: str
     version_added: 0.1.0
   to:
@@ -743,12 +745,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     is_outage,
     unless_refused,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
+    WAITING_OPTIONS,
+    begun,
+    is_unanswered,
+    live_names,
+    outage,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
+    LONGEST_SHOWN,
     Lock,
     Locked,
     guard_of,
@@ -1089,6 +1098,12 @@ def moves_of_rollout(client: Any, paths: AppPaths, generation: int | None) -> in
     return rollout.state.moves if rollout else None
 
 
+def check_reason(reason: str | None) -> None:
+    """Raise `InvalidRecord` where a reason is longer than anybody reads: each server is told it."""
+    if len(reason or "") > LONGEST_SHOWN:
+        raise InvalidRecord(f"reason: expected at most {LONGEST_SHOWN} characters, got {len(reason or '')}")
+
+
 def lock_seconds(options: dict[str, Any], check: bool) -> float:
     """For how long a lock is waited for."""
     return 0.0 if check or options["_published"] else float(options["lock_timeout"])
@@ -1123,13 +1138,11 @@ def wait(
         waited = prove(client, paths, proof, options, earlier)
     except ZooKeeperError as exc:
         known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
-        exc.details = {
-            **result,
-            **known,
-            **rollout_result(client, paths, result["generation"]),
-            **({} if is_outage(exc) else overtaken(client, paths, result["generation"])),
-            "elapsed": elapsed(begin),
-        }
+        exc.details = {**result, **known}
+        if not is_unanswered(exc):
+            exc.details.update(rollout_result(client, paths, result["generation"]))
+            exc.details.update(overtaken(client, paths, result["generation"]))
+        exc.details["elapsed"] = elapsed(begin)
         raise
     rollout = rollout_result(client, paths, result["generation"])
     lock = lock_at_gates(client, paths, options, rollout)
@@ -1235,8 +1248,8 @@ def main() -> None:
     began = time.monotonic()
     try:
         check_amounts(options, "lock_timeout")
-        patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
-        with connect(options, patience) as client:
+        check_reason(options["reason"])
+        with connect(options, outage(options, waits=options["wait"])) as client:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
                 result = wait_on(client, begun(options, time.monotonic() - began))
