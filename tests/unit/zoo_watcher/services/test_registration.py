@@ -81,6 +81,11 @@ class Held(set[str]):
 
     configured: set[str]
 
+    @property
+    def held(self) -> set[str]:
+        """As in `Ephemerals`."""
+        return set(self)
+
     def hold(self, path: str, _value: bytes) -> None:
         """As in `Ephemerals`."""
         self.add(path)
@@ -92,6 +97,7 @@ class Held(set[str]):
     def withdraw_others(self, configured: set[str]) -> None:
         """As in `Ephemerals`."""
         self.configured = configured
+        self.intersection_update(configured)
 
 
 CONFIG = Config.from_object(
@@ -145,6 +151,26 @@ def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_
         rounds.append(sorted(held))
     assert rounds == [[], ["/service/a"], ["/service/a"], [], ["/service/a"], []]
     assert held.configured == {"/service/a", "/service/b", CONFIG.app.agent("web1")}
+
+
+@pytest.mark.parametrize(
+    ("serving", "healthy", "stays"),
+    [(True, None, True), (None, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_new_one(
+    serving: bool | None, healthy: bool | None, stays: bool
+) -> None:
+    member = service("serverset")
+    former = "/service/business/what/member_2678409197"
+    health, held = Health([member.check], lambda: None), Held({former, "/service/business/what/no_more"})
+    config = replace(CONFIG, services=(replace(member, address="192.0.2.8"),))
+    registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
+    health.checkers[0].healthy = healthy
+    assert registrations.update(serving=serving) == []
+    assert held == ({former} if stays else set())
+    health.checkers[0].healthy = True
+    registrations.update(serving=True)
+    assert held == {service_path(member)}
 
 
 class Refusing(Held):

@@ -34,9 +34,7 @@ def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None
         message = f"{CUT_OFF}; {describe(plan, state)}"
         return Assignment(stable_of(desired, state), Standstill(desired.generation, "halted", message))
     if has_turn(state, entry, host):
-        return Assignment(
-            desired, retry_waits=describe(plan, state) if entry == FAILED and state.phase != DONE else None
-        )
+        return Assignment(desired, retry_waits=_retry_waits(state, plan, entry, host))
     stable = stable_of(desired, state)
     goes_back = state.phase in GOING_BACK and entry is not None
     if goes_back:
@@ -60,6 +58,14 @@ def has_turn(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
         # It says so; where that is to be tried again, or nothing is known of it on this host, it is its turn once more.
         return host.is_switched or host.ended is not None
     return entry not in {None, LOST, RETURNING} or host.is_switched
+
+
+def _retry_waits(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> str | None:
+    """What a retry of the release waits for on a host where it has failed; None for nothing."""
+    if state.phase == DONE:
+        is_next = host.is_at_head or not is_owed(state, entry, host)
+        return None if is_next else "it is done without it, which waits for its turn"
+    return describe(plan, state) if entry == FAILED else None
 
 
 def stable_of(desired: Desired, state: RolloutRecord) -> Desired | None:

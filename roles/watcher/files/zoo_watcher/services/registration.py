@@ -63,7 +63,8 @@ class Registrations:
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
-        for path, step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
+        others = "others", partial(self._withdraw_others, serving=serving)
+        for path, step in (*self._withdrawals(serving=serving), others, *self._holds(serving=serving), others):
             try:
                 step()
             except NoAnswerError:
@@ -89,7 +90,14 @@ class Registrations:
             if serving is False or checker.healthy is False:
                 path = service_path(service)
                 yield path, partial(self._ephemerals.withdraw, path)
-        yield "others", partial(self._ephemerals.withdraw_others, self._configured)
+
+    def _withdraw_others(self, *, serving: bool | None) -> None:
+        """Withdraw what is not configured any more; a place of before only once there is the new one: none blinks."""
+        services = self._services if serving is not False else ()
+        stay = [service for service, checker in services if checker.healthy is not False]
+        held = self._ephemerals.held
+        moving = {_former_path(service) for service in stay if service_path(service) not in held}
+        self._ephemerals.withdraw_others(self._configured | moving)
 
     def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
@@ -106,6 +114,12 @@ def service_path(service: Service) -> str:
         "serverset": f"member_{_member_number(service)}",
     }
     return f"{service.path.rstrip('/')}/{names.get(service.format, service.id)}"
+
+
+def _former_path(service: Service) -> str:
+    """Where version 0.1.0 has it: a member of a serverset had ten digits."""
+    former = f"{service.path.rstrip('/')}/member_{_sequence(service)}"
+    return former if service.format == "serverset" else service_path(service)
 
 
 def _sequence(service: Service) -> str:
