@@ -435,6 +435,7 @@ class ReleaseProof:
             # A rollback that was not stopped by its failures has them as its reason.
             accepted=failures if phase == DONE and (by or not said) else 0,
             moves=moves if isinstance(moves, int) else None,
+            is_done=phase == DONE,
         )
 
     def obstacle(self, config: Node | None) -> str | None:

@@ -18,8 +18,8 @@ from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
 from .rollout_events import Command, Decision, unchanged
-from .rollout_phases import GOING_ON, RUNNING
-from .rollout_records import RolloutRecord, begin, choose_stable, describe
+from .rollout_phases import DONE, GOING_ON, RUNNING
+from .rollout_records import RolloutPaths, RolloutRecord, begin, choose_stable, describe
 from .rollout_rules import decide
 from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
 from .rollouts import (
@@ -84,7 +84,8 @@ def command(
         rollout, content = _rollout(client, paths, published)
         decision = _decide(rollout.state, asked)
         if decision.state is rollout.state:
-            return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
+            told = _told_of_followers(client, paths, rollout, decision)
+            return Steered(rollout, replace(rollout, state=decision.state.dated(now())), told, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
         _check_proved(paths, rollout, decision.state, gone, proving)
@@ -161,6 +162,19 @@ def _decide(state: RolloutRecord, asked: Command) -> Decision:
     if by in {"", asked.by, f"the gates of {asked.by}"} or asked.force or decision.state is state:
         return decision
     return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
+
+
+def _told_of_followers(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> Decision:
+    """The decision that nothing is done with what is done; it says where hosts follow, whom no command stops."""
+    if rollout.state.phase != DONE:
+        return decision
+    line = RolloutPaths(paths.rollout(rollout.generation)).line
+    with translated(line):
+        stat = client.exists(line)
+    number = stat.numChildren if stat else 0
+    follow = f"{number} {'host follows' if number == 1 else 'hosts follow'} it in line"
+    why = f"{decision.why}; {follow}, which only another release stops (rollback.yml)"
+    return decision._replace(why=why) if number else decision
 
 
 def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:

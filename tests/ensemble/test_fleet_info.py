@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     RosterEntry,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths, RolloutRecord
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info
 from support.agent_status import report
 from support.waiting import wait_for
@@ -373,6 +376,28 @@ def test_a_rollout_is_told_and_what_it_waits_for_is_why_the_fleet_has_not_proved
     halted = refused(zk, paths, wait_for_release="desired")
     assert "the rollout is halted by ann: checkout fails" in str(halted)
     assert halted.details["rollout"]["by"] == "ann"
+
+
+@pytest.mark.parametrize("verb", ["pause", "halt", "promote"])
+def test_who_steers_a_rollout_that_is_done_hears_of_hosts_that_follow_it(
+    zk: KazooClient, paths: AppPaths, verb: str
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, True)
+    root = RolloutPaths(paths.rollout(generation))
+    done = replace(RolloutRecord.from_node(zk.get(root.root)[0]), phase=DONE)
+    zk.set(root.root, done.to_node())
+
+    def answer() -> str:
+        return rollout_steering.command(zk, paths, published, Command(verb, "ann")).decision.why
+
+    assert answer() == "the rollout is done"
+    follow = "which only another release stops (rollback.yml)"
+    for said in ("1 host follows", "2 hosts follow"):
+        zk.create(f"{root.line}/n-", ephemeral=True, sequence=True)
+        assert answer() == f"the rollout is done; {said} it in line, {follow}"
 
 
 def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to(

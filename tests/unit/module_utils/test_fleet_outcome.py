@@ -412,6 +412,19 @@ def test_a_host_that_has_failed_since_its_rollout_was_done_is_one_that_failed(ac
     assert str(result.problem).startswith(f"not deployed on {accepted + 1} of {accepted + 2}: ")
 
 
+def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "waiting", message="waits for its turn")}
+    result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
+    assert result
+    assert result.problem == (
+        "not proved in time by 1 of 2: b is waiting (waits for its turn); they follow by themselves, so many at a time: "
+        "wait for them (wait_timeout), or roll back (rollback.yml)"
+    )
+    late = course(seconds=0.0).look({**agent("a", "active"), **agent("b", "checking")}, None, 5.0, gate=gate("done"))
+    assert late
+    assert str(late.problem).endswith(": roll back (rollback.yml), or deploy a fix")
+
+
 def test_a_release_that_no_host_has_proved_is_not_deployed_whatever_failures_its_rollout_accepted() -> None:
     fleet = {**agent("a", "failed", message="disk full"), **agent("b", "rolled_back", message="disk full")}
     result = course().look(fleet, None, 5.0, gate=gate("done", failures=2))
