@@ -70,8 +70,7 @@ def command(
 
     Where no host has begun it, it begins with that, unless there is nothing to do. Raises `ZooKeeperError` where
     nothing is rolled out, or its next step would be opened though proved hosts are gone, `Proving` where they prove it
-    once more, `Locked` where it would while somebody holds the lock. Unless it `writes`, it only says what would come
-    of it.
+    once more, `Locked` where it would while somebody holds the lock. Unless it `writes`, it only says what would come.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
@@ -89,10 +88,8 @@ def command(
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
         _check_proved(paths, rollout, decision.state, gone, proving)
-        if writes and published.release and content is not None:
-            begin_rollout(client, paths, rollout.generation, published.release, content)
-            raise Overtaken(f"{paths.rollout(rollout.generation)}: has begun")  # perhaps by a host, and otherwise
         if writes:
+            _begin_first(client, paths, published, content)
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
             except Overtaken:
@@ -201,6 +198,13 @@ def _rollout(client: KazooClient, paths: AppPaths, published: Published) -> tupl
     if content is None:
         raise ZooKeeperError(f"{paths.config}: {published}; it is not rolled out in steps, but at once")
     return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {}), content
+
+
+def _begin_first(client: KazooClient, paths: AppPaths, published: Published, content: Any) -> None:
+    """Begin a rollout with `content` where there is any. Raises `Overtaken`: a host may have begun it otherwise."""
+    if content is not None and published.release is not None and published.generation is not None:
+        begin_rollout(client, paths, published.generation, published.release, content)
+        raise Overtaken(f"{paths.rollout(published.generation)}: has begun")
 
 
 def _complete(client: KazooClient, paths: AppPaths, rollout: Rollout) -> None:

@@ -180,8 +180,12 @@ def test_an_outage_at_the_end_of_a_wait_is_not_waited_for_once_more(
     ):
         report(client, paths, "web1", "fetching", 0)
         made = zk_release.converge(client, {**options, "wait": False}, check=False)
-        waiting = threading.Thread(target=lambda: (wait(client, options, made), ended.set()), daemon=True)
-        waiting.start()
+
+        def wait_to_its_end() -> None:
+            wait(client, options, made)
+            ended.set()
+
+        threading.Thread(target=wait_to_its_end, daemon=True).start()
         wait_for(lambda: paths.agent("web1") in servers.members[0].ask("wchp"), "it waits")
         servers.members[0].kill()
         assert ended.wait(30)
