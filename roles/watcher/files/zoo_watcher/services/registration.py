@@ -63,7 +63,7 @@ class Registrations:
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
-        others = "others", partial(self._withdraw_others, serving=serving)
+        others: tuple[str, Callable[[], None]] = "others", partial(self._withdraw_others, serving=serving)
         for path, step in (*self._withdrawals(serving=serving), others, *self._holds(serving=serving), others):
             try:
                 step()
