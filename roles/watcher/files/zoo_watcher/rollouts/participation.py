@@ -399,8 +399,8 @@ class Participation:
         self._head_since = None
         try:
             has_left = self._session.commit(line.exits())
-        except RefusedError:
-            line.check()
+        except SessionTroubleError:
+            line.is_leaving = True
             raise
         if has_left:
             line.forget()
