@@ -143,6 +143,40 @@ def test_after_a_rollback_one_that_does_not_serve_does_not_wait(begin: Begin, is
     assert most_begun(fleet, away) == (3 if is_sick else 1)
 
 
+def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_its_turn(begin: Begin) -> None:
+    fleet = begin(1, 4, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: begun(away) == 1)
+    first = next(host for host in away if host.goal == NEW)
+    first.deploys_for, first.ends_at, first.is_sick = 60.0, fleet.now + 60, True
+    first.wake()
+    fleet.run(30)
+    assert [host for host in away if host.goal == NEW] == [first]
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+
+
+def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
+    fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for = 60.0
+        host.start()
+    fleet.run(LONG, until=lambda: begun(away) == 1)
+    blind = next(host for host in away if host.goal == NEW)
+    blind.is_blind = True
+    blind.wake()
+    fleet.run(LONG, until=lambda: any(host.goal == NEW for host in away if host is not blind))
+    assert begun(away) == 1
+    blind.is_blind = False
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
 def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
     begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:

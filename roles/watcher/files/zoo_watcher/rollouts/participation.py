@@ -226,6 +226,10 @@ class Participation:
         # It has no outcome, and is waited for until a deadline; no deadline stops a rollback.
         is_waited_for = state.phase == RUNNING and view.entry in {None, LOST} and not host.is_held
         if view.entry not in IN_FLIGHT:
+            line = self._lines.get(Wait.IN_LINE)
+            if state.phase == DONE and line is not None and line.path is not None:
+                # The next one has its turn: what this host has begun in its own may not go on beside that.
+                self.assignment = Assignment()
             self._leave_lines(None)
             if not is_waited_for or view.is_given_up:
                 return
@@ -395,8 +399,8 @@ class Participation:
         self._head_since = None
         try:
             has_left = self._session.commit(line.exits())
-        except RefusedError:
-            line.check()
+        except SessionTroubleError:
+            line.is_leaving = True
             raise
         if has_left:
             line.forget()
