@@ -93,8 +93,8 @@ class Stand(NamedTuple):
     """How it is with the rollout of what is to be proved, if there is one.
 
     `goes_on` says what it does by itself, also with failures; `ended` and `rests` how it has stopped, and that it waits
-    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other. Where
-    it `is_done`, hosts may follow that it was done without.
+    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other.
+    Where it `is_done`, hosts may follow that it was done without.
     """
 
     goes_on: str | None = None
