@@ -30,7 +30,7 @@ MANY = 200
 QUIET = 2.0
 """Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
-FOLLOW = "who is not held follows by itself, so many at a time: wait for that (wait_timeout), or roll back (rollback.yml)"
+FOLLOW = "who is not held follows by itself: wait for that (wait_timeout), or roll back (rollback.yml)"
 
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 

@@ -417,8 +417,8 @@ def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do
     result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
     assert result
     assert result.problem == (
-        "not proved in time by 1 of 2: b is waiting (waits for its turn); who is not held follows by itself, "
-        "so many at a time: wait for that (wait_timeout), or roll back (rollback.yml)"
+        "not proved in time by 1 of 2: b is waiting (waits for its turn); who is not held follows by itself: "
+        "wait for that (wait_timeout), or roll back (rollback.yml)"
     )
 
 
