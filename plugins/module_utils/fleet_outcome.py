@@ -30,7 +30,7 @@ MANY = 200
 QUIET = 2.0
 """Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
-FOLLOW = "they follow by themselves, so many at a time: wait for them (wait_timeout), or roll back (rollback.yml)"
+FOLLOW = "who is not held follows by itself: wait for that (wait_timeout), or roll back (rollback.yml)"
 
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
@@ -93,8 +93,8 @@ class Stand(NamedTuple):
     """How it is with the rollout of what is to be proved, if there is one.
 
     `goes_on` says what it does by itself, also with failures; `ended` and `rests` how it has stopped, and that it waits
-    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other. Where
-    it `is_done`, hosts may follow that it was done without.
+    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other.
+    Where it `is_done`, hosts may follow that it was done without.
     """
 
     goes_on: str | None = None
@@ -387,11 +387,15 @@ class FleetWait:
             said = grouped(describe_all(self._proof, result.agents, [*result.verdict.failed, *pending]))
             return result._replace(problem=_joined(far, said), timed_out=True)
         what = f"not proved in time by {len(pending)} of {len(result.verdict.names)}"
-        turns = [description.waits_its_turn for description in self._descriptions(result, pending)]
-        if stand.is_done and any(turns) and not result.verdict.failed:
+        if stand.is_done and not result.verdict.failed and self._follow(result):
             said = grouped(describe_all(self._proof, result.agents, pending))
             return result._replace(problem=_joined(f"{what}: {said}", FOLLOW), timed_out=True)
         return self._problem(result, what, pending)._replace(timed_out=True)
+
+    def _follow(self, result: WaitResult) -> bool:
+        """Whether there are hosts whose turn comes by itself; that of one that is held does not."""
+        waiting = [status for name, status in result.agents.items() if name in result.verdict.pending]
+        return any(self._proof.describe(status).waits_its_turn and not status.held for status in waiting)
 
     def _too_many_missing(self, result: WaitResult) -> str:
         share, fleet = self._limits.max_missing, self._whole_fleet(result)

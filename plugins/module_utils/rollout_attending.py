@@ -90,6 +90,6 @@ def why_ungated(state: RolloutRecord) -> str | None:
     if not later or plan.unattended or any(step.gate for step in later):
         return None
     return (
-        "the rollout was published without gates: they were asked before this promotion, and its later steps open "
+        "the rollout asks no gates any more: they were asked before this promotion, and its later steps open "
         "without them; to have them asked once more, pause it before (pause.yml), and promote it with the gates"
     )

@@ -181,7 +181,7 @@ def test_who_promotes_with_gates_what_was_published_without_is_told_that_later_s
     story: tuple[Run, Path],
 ) -> None:
     run, _root = story
-    warned = "the rollout was published without gates"
+    warned = "the rollout asks no gates any more"
     for name, phase, warns in (("late", "paused", True), ("latest", "done", False), ("known", "done", False)):
         result = run[name]
         assert (result["failed"], result["rollout"]["phase"], len(result["gates"])) == (False, phase, 1), result

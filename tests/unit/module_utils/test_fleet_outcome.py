@@ -417,12 +417,19 @@ def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do
     result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
     assert result
     assert result.problem == (
-        "not proved in time by 1 of 2: b is waiting (waits for its turn); they follow by themselves, so many at a time: "
-        "wait for them (wait_timeout), or roll back (rollback.yml)"
+        "not proved in time by 1 of 2: b is waiting (waits for its turn); who is not held follows by itself: "
+        "wait for that (wait_timeout), or roll back (rollback.yml)"
     )
-    late = course(seconds=0.0).look({**agent("a", "active"), **agent("b", "checking")}, None, 5.0, gate=gate("done"))
-    assert late
-    assert str(late.problem).endswith(": roll back (rollback.yml), or deploy a fix")
+
+
+@pytest.mark.parametrize(("state", "held"), [("checking", None), ("waiting", {"by": "ann"})])
+def test_of_one_that_is_held_or_on_its_way_when_all_is_done_it_is_not_said_that_it_follows(
+    state: str, held: dict[str, str] | None
+) -> None:
+    fleet = {**agent("a", "active"), **agent("b", state, held=held)}
+    result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
+    assert result
+    assert str(result.problem).endswith(": roll back (rollback.yml), or deploy a fix")
 
 
 def test_a_release_that_no_host_has_proved_is_not_deployed_whatever_failures_its_rollout_accepted() -> None:
