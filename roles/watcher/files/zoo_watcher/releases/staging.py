@@ -10,6 +10,7 @@ verified to be unmodified is linked from.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -21,6 +22,7 @@ from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree, s
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_EXCHANGE, NO_REFLINK, exchange, reflink
 
+from .activation import linked_commits
 from .manifest import Manifest, walk
 from .outside_links import check_links
 from .release_directory import is_unmodified
@@ -236,10 +238,24 @@ def _change_places(layout: Layout, tree: Path, release: Path) -> None:
         if exc.errno not in NO_EXCHANGE:
             raise
         replaced = layout.unused(tree.name)
-        os.replace(release, replaced)
+        _move_away(layout, release, replaced)
         try:
             os.replace(tree, release)
         except OSError:
-            os.replace(replaced, release)
+            if replaced.exists():
+                os.replace(replaced, release)
             raise
         remove_tree(replaced)
+
+
+def _move_away(layout: Layout, release: Path, place: Path) -> None:
+    """Rename a release, or remove it where that can't be: one that is in the lower layer of an overlay.
+
+    Raises `OSError`, also where such a release is live.
+    """
+    try:
+        os.replace(release, place)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV or release.name in linked_commits(layout):
+            raise
+        remove_tree(release)
