@@ -238,24 +238,30 @@ def _change_places(layout: Layout, tree: Path, release: Path) -> None:
         if exc.errno not in NO_EXCHANGE:
             raise
         replaced = layout.unused(tree.name)
-        _move_away(layout, release, replaced)
+        try:
+            os.replace(release, replaced)
+        except OSError as other:
+            if other.errno != errno.EXDEV or release.name in linked_commits(layout):
+                raise
+            _remove_and_replace(tree, release)
+            return
         try:
             os.replace(tree, release)
         except OSError:
-            if replaced.exists():
-                os.replace(replaced, release)
+            os.replace(replaced, release)
             raise
         remove_tree(replaced)
 
 
-def _move_away(layout: Layout, release: Path, place: Path) -> None:
-    """Rename a release, or remove it where that can't be: one that is in the lower layer of an overlay.
+def _remove_and_replace(tree: Path, release: Path) -> None:
+    """For a release in the lower layer of an overlay, which can be removed, but not renamed.
 
-    Raises `OSError`, also where such a release is live.
+    Raises `OSError`; where the tree can't be renamed either, as across a mount, nothing has been removed.
     """
     try:
-        os.replace(release, place)
+        os.replace(tree, release)
     except OSError as exc:
-        if exc.errno != errno.EXDEV or release.name in linked_commits(layout):
+        if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
         remove_tree(release)
+        os.replace(tree, release)
