@@ -17,7 +17,16 @@ from support.agent import SOURCE
 from support.immutable import immutable
 from support.other_user import NOBODY
 from zoo_watcher.errors import AgentError
-from zoo_watcher.host.base_lock import FLOCK, agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
+from zoo_watcher.host.base_lock import (
+    FLOCK,
+    agent_pid,
+    check_base,
+    is_locked,
+    keep_lock,
+    lock_base,
+    pass_on,
+    try_base,
+)
 from zoo_watcher.host.layout import Layout
 
 
@@ -32,6 +41,29 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     os.close(lock)
     assert not is_locked(layout)
     os.close(lock_base(layout))
+
+
+def test_a_lock_that_is_passed_on_is_taken_up_for_its_own_base_and_let_go_for_another(tmp_path: Path) -> None:
+    layout, other = Layout(tmp_path / "base"), Layout(tmp_path / "other")
+    lock = lock_base(layout)
+    pass_on(lock)
+    assert os.get_inheritable(lock)
+    assert lock_base(layout) == lock
+    assert not os.get_inheritable(lock)
+    pass_on(lock)
+    os.close(lock_base(other))
+    assert not is_locked(layout)
+    assert not is_locked(other)
+
+
+def test_a_lock_that_is_passed_on_and_was_removed_meanwhile_is_not_taken_for_the_one_that_is_there(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path / "base")
+    pass_on(lock_base(layout))
+    layout.lock.unlink()
+    os.close(lock_base(layout))
+    assert not is_locked(layout)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")

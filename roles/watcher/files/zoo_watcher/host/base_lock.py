@@ -31,6 +31,8 @@ KERNEL = ("/proc", "/sys")
 """Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
 LOCKS = Path("/proc/locks")
 """Everybody's locks, for everybody to read."""
+PASSED_ON = "ZOO_WATCHER_LOCK"
+"""The variable with the descriptor of the lock that `pass_on` has left."""
 
 
 def check_base(layout: Layout) -> None:
@@ -70,7 +72,25 @@ def lock_base(layout: Layout) -> int:
         descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
-    return _hold(descriptor, layout)
+    return _hold(_take_up(descriptor), layout)
+
+
+def pass_on(descriptor: int) -> None:
+    """Leave a lock to the program that this process is about to execute: at no instant may another agent have it."""
+    os.set_inheritable(descriptor, True)
+    os.environ[PASSED_ON] = str(descriptor)
+
+
+def _take_up(descriptor: int) -> int:
+    """The lock that was left to this program; the one that is open where that is of another file, or there is none."""
+    left = os.environ.pop(PASSED_ON, None)
+    if left is None:
+        return descriptor
+    held = int(left)
+    os.set_inheritable(held, False)
+    kept, other = (held, descriptor) if identify(held) == identify(descriptor) else (descriptor, held)
+    os.close(other)
+    return kept
 
 
 def keep_lock(layout: Layout, descriptor: int) -> int:
