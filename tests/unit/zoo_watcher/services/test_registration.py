@@ -173,6 +173,24 @@ def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_ne
     assert held == {service_path(member)}
 
 
+def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_from_its_place_of_before_as_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)
+    member = service("serverset")
+    paths = {"/service/business/what/member_2678409197"}
+    memory = SimpleNamespace(client_id=SilentSession.client_id, paths=paths, save=print)
+    held = Ephemerals(cast(Session, SilentSession()), cast(SessionMemory, memory))
+    held.follow_session()
+    health = Health([member.check], lambda: None)
+    registrations = Registrations(replace(CONFIG, services=(member,)), health, held, lambda: None)
+    assert not registrations.is_withdrawal_due
+    health.checkers[0].healthy = False
+    assert registrations.is_withdrawal_due
+    with pytest.raises(NoAnswerError):
+        registrations.withdraw_ill()
+
+
 class Refusing(Held):
     """One of whose paths is somebody else's, and one of which may not be deleted; it notes what it is asked for."""
 

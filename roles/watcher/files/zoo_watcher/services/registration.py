@@ -40,7 +40,7 @@ class Registrations:
 
     def withdraw_ill(self) -> None:
         """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
-        ill = [service_path(service) for service, checker in self._services if checker.healthy is False]
+        ill = sorted(self._ill)
         # All at once: of many, none has to wait for late answers about others, nor the loop for one after the other.
         deadline = answer_deadline()
         for path in ill:
@@ -78,8 +78,13 @@ class Registrations:
     @property
     def is_withdrawal_due(self) -> bool:
         """Whether the session holds the registration of a service that is not healthy."""
-        ill = (service_path(service) for service, checker in self._services if checker.healthy is False)
-        return any(map(self._ephemerals.may_hold, ill))
+        return any(map(self._ephemerals.may_hold, self._ill))
+
+    @property
+    def _ill(self) -> set[str]:
+        """Where what is not healthy may be registered, also as an earlier version has it."""
+        ill = [service for service, checker in self._services if checker.healthy is False]
+        return {place(service) for place in (service_path, _former_path) for service in ill}
 
     def _waits(self, service: Service, checker: Checker) -> bool:
         """Whether a service can't be registered before this host's address is known."""
