@@ -490,12 +490,18 @@ class Fleet:
         return decision.why
 
     def lose_ensemble(self, seconds: float) -> None:
-        """No server answers for so long; then all have their connections again, and every session has lasted."""
+        """No server answers for so long; then all have their connections again, and every session has lasted.
+
+        Every watch is told, and gone.
+        """
         lost_at, self.now = self.now, self.now + seconds
+        self.ensemble.watches.clear()
         for host in self.hosts:
             if host.is_up and host.session and host.part:
                 host.session.connections += 1
                 host.session.lost_at = lost_at
+                for watch in host.session.watches:
+                    watch(SimpleNamespace(path=None))
                 host.part.mark_stale()
                 host.wake()
 

@@ -102,6 +102,22 @@ def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begi
     assert messages == [("waiting", "the rollout is done without this host: waits for its turn")] * 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, seed: int) -> None:
+    """As each time a member of the ensemble is restarted."""
+    fleet = begin(seed, 8, {"from": OLD, "minHealthy": 60})
+    away = fleet.hosts[2:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: any(host.has == NEW for host in away))
+    fleet.lose_ensemble(1)
+    fleet.run(40)
+    assert sum(host.goal == NEW for host in away) == 1
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+
+
 def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(begin: Begin) -> None:
     fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
     fails, dies, hangs, *others = away = fleet.hosts[1:]

@@ -60,6 +60,7 @@ class Line:
         self._path: str | None = None
         self._may_have_more = resumes
         self._is_stale = True
+        self._has_looked = False
         self._is_lane_there = False
         self.ahead: LinePlace | None = None
         """Who is ahead, as far as is known."""
@@ -75,8 +76,8 @@ class Line:
 
     @property
     def is_at_head(self) -> bool:
-        """Whether nobody is ahead."""
-        return self.path is not None and not self.is_leaving and not self._is_stale and self.ahead is None
+        """Whether nobody is ahead; nobody ever is again, so that holds while the connection, and all watches, are lost."""
+        return self.path is not None and not self.is_leaving and self._has_looked and self.ahead is None
 
     def join(self) -> None:
         """Have a place, the last one where there was none, and find who is ahead. Raises `SessionTroubleError`."""
@@ -135,6 +136,7 @@ class Line:
             # In a line that was made anew the numbers begin anew.
             left = NOBODY if left >= own else left
             before, self.ahead = self.ahead, self._find(own, left)
+            self._has_looked = True
             if place() is None:
                 self.forget()
                 self._changed()
@@ -193,7 +195,7 @@ class Line:
     def forget(self) -> None:
         """This host has no place any more."""
         self._path = self.ahead = self.gone = None
-        self.is_leaving = False
+        self.is_leaving = self._has_looked = False
 
 
 def _left(lane: Znode | None) -> int:
