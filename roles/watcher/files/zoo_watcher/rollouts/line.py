@@ -76,7 +76,7 @@ class Line:
 
     @property
     def is_at_head(self) -> bool:
-        """Whether nobody is ahead; nobody ever is again, so that holds while the connection, and all watches, are lost."""
+        """Whether nobody is ahead; nobody will be again, so that holds also where the connection was lost."""
         return self.path is not None and not self.is_leaving and self._has_looked and self.ahead is None
 
     def join(self) -> None:
