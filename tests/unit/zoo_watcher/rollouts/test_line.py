@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from support.simulated_fleet import Ensemble, FakeSession, Watch
-from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.line import Line
 from zoo_watcher.zookeeper.session import Znode
 
@@ -54,17 +53,3 @@ def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes)
     line.join()
     assert line.is_at_head
     assert session.requests < 10
-
-
-def test_who_joins_makes_a_line_that_is_gone_but_no_rollout() -> None:
-    """An empty one would keep it from beginning anew."""
-    ensemble = Ensemble()
-    session = FakeSession(ensemble, random.Random(1), 0)
-    line = Line(session, "/rollout/line", "/rollout/lanes", 1, "web1", lambda: None)  # type: ignore[arg-type]
-    with pytest.raises(SessionTroubleError):
-        line.join()
-    assert not ensemble.nodes
-    session.create("/rollout", b"{}")
-    line.join()
-    assert line.is_at_head
-    assert set(ensemble.nodes) == {"/rollout", "/rollout/line", line.path}

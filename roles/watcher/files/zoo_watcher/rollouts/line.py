@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from zoo_watcher.errors import NoParentError, SessionTroubleError
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
@@ -84,7 +84,9 @@ class Line:
             if client_id is None:
                 raise SessionTroubleError(f"{self._root}: there is no connection")
             self._client_id = client_id
-            self._path = self._take_place()
+            self._path = self._session.create(
+                f"{self._root}/{PREFIX}", self._host.encode(), ephemeral=True, sequence=True
+            )
             self._may_have_more = self._session.client_id != client_id
             self._is_stale = True
             self.ahead = self.gone = None
@@ -95,15 +97,6 @@ class Line:
             except SessionTroubleError:
                 self._is_stale = True
                 raise
-
-    def _take_place(self) -> str | None:
-        """A new place. A line that somebody has deleted is made anew, but no rollout: that has to begin anew."""
-        place, host = f"{self._root}/{PREFIX}", self._host.encode()
-        try:
-            return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
-        except NoParentError:
-            self._session.create(self._root, b"", parents=False)
-        return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
 
     def remove_others(self) -> None:
         """Delete the places of this session that are not known, where there may be any. Raises `SessionTroubleError`.
