@@ -116,18 +116,10 @@ class Line:
 
     def _look_ahead(self, own: int) -> None:
         with session_trouble(self._root):
-            # Somebody may delete the place too: nobody is ahead of who has none.
-            place = self._session.begin_read(f"{self._root}/{PREFIX}{own:010d}", self._on_event)
             lane = self._session.begin_read(self._lane(own))()
             self._is_lane_there = lane is not None
             left = _left(lane)
-            # In a line that was made anew the numbers begin anew.
-            left = NOBODY if left >= own else left
             before, self.ahead = self.ahead, self._find(own, left)
-            if place() is None:
-                self.forget()
-                self._changed()
-                return
         if before is not None and before != self.ahead and before.number != left:
             self.gone = before.host
 
