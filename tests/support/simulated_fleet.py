@@ -495,12 +495,13 @@ class Fleet:
         Every watch is told, and gone.
         """
         lost_at, self.now = self.now, self.now + seconds
+        watches = set[Watch]().union(*self.ensemble.watches.values())
         self.ensemble.watches.clear()
         for host in self.hosts:
             if host.is_up and host.session and host.part:
                 host.session.connections += 1
                 host.session.lost_at = lost_at
-                for watch in host.session.watches:
+                for watch in watches & host.session.watches:
                     watch(SimpleNamespace(path=None))
                 host.part.mark_stale()
                 host.wake()
