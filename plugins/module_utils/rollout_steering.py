@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -97,18 +97,20 @@ def command(
                 raise
         return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, lock)
 
-    def attempt() -> Steered:
-        for _number in range(AT_ONCE - 1):
-            with contextlib.suppress(Overtaken):
-                return look_and_write()
-        return look_and_write()
-
-    before, after, decision, lock = begin_anew(attempt)
+    before, after, decision, lock = begin_anew(lambda: _many_times(look_and_write))
     with contextlib.suppress(ZooKeeperError):  # what was to be done is done
         if writes:
             _complete(client, paths, after)
         before = with_entries(client, paths, before)
     return Steered(before, replace(after, entries=before.entries, proving=before.proving), decision, lock)
+
+
+def _many_times(attempt: Callable[[], Steered]) -> Steered:
+    """Try what may be overtaken, at once again where it is. Raises `Overtaken` in the end, and what it raises."""
+    for _number in range(AT_ONCE - 1):
+        with contextlib.suppress(Overtaken):
+            return attempt()
+    return attempt()
 
 
 def still_prove(client: KazooClient, paths: AppPaths, generation: int, hosts: Collection[str], deadline: float) -> bool:

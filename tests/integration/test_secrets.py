@@ -232,5 +232,5 @@ def test_no_secret_is_where_it_does_not_belong(
     assert (flow.directory / "ansible.log").stat().st_size > 0
     for word in ("ansible-playbook", "zoo_watcher run"):
         assert any(word in line for line in processes.seen), word
-    for word in (b"zoo_watcher\0apply\0", b"fetch\0", b"ls-remote\0"):
-        assert word in gits.read_bytes(), word
+    for words in (b"zoo_watcher\0apply\0", b"fetch\0", b"ls-remote\0"):
+        assert words in gits.read_bytes(), words

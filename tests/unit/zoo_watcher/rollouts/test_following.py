@@ -8,12 +8,10 @@ import pytest
 
 from support.simulated_fleet import FOR_EVER, GENERATION, NEW, OLD, Fleet, SimulatedHost
 from zoo_watcher.wire.rollout_records import RolloutPaths
-from zoo_watcher.wire.rollout_writes import DELETE, Write
 
 Begin = Callable[..., Fleet]
 LONG = 3600
 LINE = RolloutPaths(f"/app/rollouts/{GENERATION}").line
-LANES = RolloutPaths(f"/app/rollouts/{GENERATION}").lanes
 
 
 def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
@@ -100,6 +98,22 @@ def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begi
     said = [host.part and host.part.assignment.standstill for host in away]
     messages = [(one.state, one.message) for one in said if one]
     assert messages == [("waiting", "the rollout is done without this host: waits for its turn")] * 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, seed: int) -> None:
+    """As each time a member of the ensemble is restarted."""
+    fleet = begin(seed, 8, {"from": OLD, "minHealthy": 60})
+    away = fleet.hosts[2:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: any(host.has == NEW for host in away))
+    fleet.lose_ensemble(1)
+    fleet.run(40)
+    assert sum(host.goal == NEW for host in away) == 1
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
 
 
 def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(begin: Begin) -> None:
@@ -191,26 +205,3 @@ def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
     said = [one.getMessage() for one in caplog.records if "follows at once" in one.getMessage()]
     assert len(said) == 3
     assert f"may not wait in line, and follows at once: {LINE}/n-: " in said[0]
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("parents", "most"), [([LINE, LANES], 1), ([LINE], 2)], ids=["with its lanes", "alone"])
-def test_a_line_that_somebody_has_deleted_is_formed_anew(
-    begin: Begin, seed: int, parents: list[str], most: int
-) -> None:
-    """Its places are gone one after the other, and those of the line that is made then are numbered from 0.
-
-    What lanes of before say of who has left them is taken for true by one host more.
-    """
-    fleet = begin(seed, 12, {"from": OLD, "minHealthy": 10})
-    away = fleet.hosts[4:]
-    done_without(fleet, away)
-    for host in away:
-        host.start()
-    fleet.run(LONG, until=lambda: sum(host.has == NEW for host in away) == 3)
-    for parent in parents:
-        for path in [*(f"{parent}/{name}" for name in fleet.ensemble.children(parent)), parent]:
-            fleet.ensemble.apply([Write(DELETE, path)])
-    fleet.ensemble.sequences.clear()
-    assert most_begun(fleet, [host for host in away if NEW not in host.ended]) == most
-    assert {host.has for host in fleet.hosts} == {NEW}

@@ -104,17 +104,3 @@ def test_a_host_whose_session_has_ended_does_not_take_the_place_of_before_for_on
     first.join()
     second.join()
     assert (first.is_at_head, second.is_at_head) == (False, True)
-
-
-def test_who_joins_makes_a_line_that_is_gone_but_no_rollout() -> None:
-    """An empty one would keep it from beginning anew."""
-    ensemble = Ensemble()
-    session = FakeSession(ensemble, random.Random(1), 0)
-    line = Line(session, "/rollout/line", "/rollout/lanes", 1, "web1", lambda: None)  # type: ignore[arg-type]
-    with pytest.raises(SessionTroubleError):
-        line.join()
-    assert not ensemble.nodes
-    session.create("/rollout", b"{}")
-    line.join()
-    assert line.is_at_head
-    assert set(ensemble.nodes) == {"/rollout", "/rollout/line", line.path}

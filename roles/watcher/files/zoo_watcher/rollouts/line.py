@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from zoo_watcher.errors import NoParentError, SessionTroubleError
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
@@ -89,7 +89,9 @@ class Line:
             if client_id is None:
                 raise SessionTroubleError(f"{self._root}: there is no connection")
             self._client_id = client_id
-            self._path = self._take_place()
+            self._path = self._session.create(
+                f"{self._root}/{PREFIX}", self._host.encode(), ephemeral=True, sequence=True
+            )
             self._may_have_more = self._session.client_id != client_id
             self._is_stale = True
         if self._is_stale and self._path is not None:
@@ -99,15 +101,6 @@ class Line:
             except SessionTroubleError:
                 self._is_stale = True
                 raise
-
-    def _take_place(self) -> str | None:
-        """A new place. A line that somebody has deleted is made anew, but no rollout: that has to begin anew."""
-        place, host = f"{self._root}/{PREFIX}", self._host.encode()
-        try:
-            return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
-        except NoParentError:
-            self._session.create(self._root, b"", parents=False)
-        return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
 
     def remove_others(self) -> None:
         """Delete the places of this session that are not known, where there may be any. Raises `SessionTroubleError`.
@@ -127,18 +120,10 @@ class Line:
 
     def _look_ahead(self, own: int) -> None:
         with session_trouble(self._root):
-            # Somebody may delete the place too: nobody is ahead of who has none.
-            place = self._session.begin_read(f"{self._root}/{PREFIX}{own:010d}", self._on_event)
             lane = self._session.begin_read(self._lane(own))()
             self._is_lane_there = lane is not None
             left = _left(lane)
-            # In a line that was made anew the numbers begin anew.
-            left = NOBODY if left >= own else left
             before, self.ahead = self.ahead, self._find(own, left)
-            if place() is None:
-                self.forget()
-                self._changed()
-                return
         if before is not None and before != self.ahead and before.number != left:
             self.gone = before.host
 

@@ -112,7 +112,9 @@ def _may_follow(plan: Plan, host: HostView) -> bool:
     """Whether a host that follows a rollout has come to nothing yet, or is healthy, and not for long enough."""
     if host.ended and host.ended[0] == "active":
         return host.healthy_for is not None and host.healthy_for < plan.min_healthy
-    return _failure(host) is None and not host.is_held
+    # While a person holds the host, what is live already is brought to its outcome.
+    is_able = not host.is_held or (host.is_switched and host.is_busy)
+    return _failure(host) is None and is_able
 
 
 def gives_way(state: RolloutRecord, host: HostView) -> bool:
