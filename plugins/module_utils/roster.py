@@ -58,7 +58,7 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
         verb = "is" if len(live) == 1 else "are"
         raise ZooKeeperError(
             f"{paths.roster}: {listed(live)} {verb} live, and would be in the roster again with the next session; stop "
-            "the agent first; nothing is changed"
+            "the agent first"
         )
     return RosterChange(before, sorted(set(before) - wanted))
 

@@ -24,6 +24,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 )
 
 BOOLEANS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "bool"]
+TEXTS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "str"]
 PATHS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "path"]
 
 
@@ -35,14 +36,14 @@ def forget_empty_variables() -> None:
 
 
 def converted(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, those that are true or false as booleans, and paths absolute, None where they are empty.
+    """The options, those that are true or false as booleans, numbers as texts, paths absolute, None where one is empty.
 
     Raises `ZooKeeperError` where one is nothing of its kind, as what a template gave may be.
     """
     if not isinstance(options["hosts"], (str, Sequence, type(None))):
         raise ZooKeeperError(f"hosts: expected host:port, or a list of such, got {options['hosts']!r}")
-    booleans = {name: _boolean(name, options[name]) for name in BOOLEANS}
-    return {**options, **booleans, **{name: _path(name, options[name]) for name in PATHS}}
+    kinds = ((BOOLEANS, _boolean), (TEXTS, _text), (PATHS, _path))
+    return {**options, **{name: convert(name, options[name]) for names, convert in kinds for name in names}}
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -50,6 +51,15 @@ def _boolean(name: str, value: Any) -> bool:
         return bool(boolean(value))
     except TypeError:
         raise ZooKeeperError(f"{name}: expected true or false, got {value!r}") from None
+
+
+def _text(name: str, value: Any) -> str | None:
+    """A number too, as a template may give of a password; what else it gave is not told, for it may be a secret."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ZooKeeperError(f"{name}: expected a text")
+    return str(value)
 
 
 def _path(name: str, value: Any) -> str | None:

@@ -127,6 +127,22 @@ def test_of_a_large_change_it_is_told_what_was_done_before_it_failed_or_began_an
     assert roster_names(zk, paths) == ["c", "d"]
 
 
+def test_a_host_that_becomes_live_in_the_middle_of_a_large_change_ends_it_there(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "MOST_AT_ONCE", 2)
+    fleet(zk, paths, *"abcd")
+
+    def act() -> None:
+        other.delete(paths.roster_entry("d"))
+        report(other, paths, "a", "idle", None)
+
+    with pytest.raises(ZooKeeperError, match=r"a is live, .*; stop the agent first$") as caught:
+        fleet(Busy(zk, act), paths, *"abcd", state="absent")
+    assert caught.value.details["changed"]
+    assert roster_names(zk, paths) == ["c"]
+
+
 def test_a_roster_that_may_not_be_changed_is_named_and_stays(zk: KazooClient, paths: AppPaths) -> None:
     fleet(zk, paths, "a")
     zk.set_acls(paths.roster, [make_acl("world", "anyone", read=True)])

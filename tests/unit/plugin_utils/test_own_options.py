@@ -32,6 +32,15 @@ def test_an_empty_path_is_none_and_another_is_absolute(monkeypatch: pytest.Monke
         converted({**DEFAULTS, name: 7})
 
 
+def test_a_number_is_a_text_where_one_is_expected() -> None:
+    given = {"digest_username": "ci", "digest_password": 12345, "sasl_password": 1.5, "tls_key_password": "x"}
+    found = converted({**DEFAULTS, **given})
+    assert {name: found[name] for name in given} == {name: str(value) for name, value in given.items()}
+    for value in (True, ["a"], {"a": 1}):
+        with pytest.raises(ZooKeeperError, match=r"^digest_password: expected a text$"):
+            converted({**DEFAULTS, "digest_password": value})
+
+
 def read(directory: Path, **options: Any) -> str:
     """What is said of an inventory file that is about an ensemble that is not there."""
     file = directory / "web.zk_services.yml"
@@ -50,6 +59,10 @@ def read(directory: Path, **options: Any) -> str:
         (
             {"hosts": "{{ lookup('ansible.builtin.env', 'NOT_SET', default='c.invalid:3') }}"},
             "can't reach ZooKeeper at c.invalid:3 within 0.1 s",
+        ),
+        (
+            {"digest_username": "ci", "digest_password": "{{ number }}"},
+            "can't reach ZooKeeper at a.invalid:1 within 0.1 s",
         ),
         ({"hosts": "{{ number }}"}, "hosts: expected host:port, or a list of such, got 5"),
     ],
