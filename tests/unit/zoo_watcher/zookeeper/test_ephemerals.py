@@ -401,6 +401,25 @@ def test_what_may_not_be_deleted_is_still_held(
     assert ephemerals.held == {"/a"}
 
 
+def test_what_may_not_be_deleted_keeps_nothing_else_that_is_not_configured_any_more(
+    ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = ensemble.delete_async
+
+    def refuse(path: str, version: int) -> None:
+        if path == "/app/agents/before":
+            raise NoAuthError
+        delete(path, version)
+
+    for path in ("/app/agents/before", "/service/before", "/service/now"):
+        ephemerals.hold(path, b"1")
+    monkeypatch.setattr(ensemble, "delete_async", refuse)
+    refuse.__name__ = "delete_async"
+    with pytest.raises(SessionTroubleError, match="/app/agents/before: permission denied"):
+        ephemerals.withdraw_others({"/service/now"})
+    assert set(ensemble.znodes) == {"/app/agents/before", "/service/now"}
+
+
 @pytest.mark.parametrize("between", ["nothing", "a connection", "a hold"])
 def test_an_answer_that_came_too_late_counts_the_next_time_unless_something_has_happened_since(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, between: str

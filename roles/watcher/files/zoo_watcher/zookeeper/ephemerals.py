@@ -162,9 +162,20 @@ class Ephemerals:
             raise
 
     def withdraw_others(self, configured: set[str]) -> None:
-        """Withdraw what an earlier process held and the configuration does not name any more."""
+        """Withdraw what an earlier process held and the configuration does not name any more.
+
+        What may not be deleted keeps nothing else.
+        """
+        refused: SessionTroubleError | None = None
         for path in sorted(self._paths - configured):
-            self.withdraw(path)
+            try:
+                self.withdraw(path)
+            except NoAnswerError:
+                raise
+            except SessionTroubleError as exc:
+                refused = refused or exc
+        if refused:
+            raise refused
 
     @property
     def _present(self) -> dict[str, bytes | None]:
