@@ -64,7 +64,8 @@ options:
   accept_waiting:
     description:
       - Whether one of O(agents) counts too that is to prove O(wait_for_release), and serves the release of before until
-        it is its turn in the rollout, as a new host does.
+        it is its turn in the rollout, as a new host does. Once the rollout is done, one that still waits for its turn
+        is waited for.
     type: bool
     default: false
   wait_for_files:
@@ -484,6 +485,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     is_desired,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import rollout_result
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
@@ -549,7 +551,10 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         return {**describe(seen, published, missing), **rollout}
     wanted: list[Proof] = []
     try:
-        wanted.extend(proofs(client, paths, published, options))
+        # Who waits once the rollout is done follows it by itself: what it serves meanwhile may be of long ago.
+        is_done = rollout.get("rollout", {}).get("phase") == DONE
+        asked = {**options, "accept_waiting": options["accept_waiting"] and not is_done}
+        wanted.extend(proofs(client, paths, published, asked))
         result = wait(client, paths, wanted, options)
     except ZooKeeperError as exc:
         exc.details = {

@@ -412,3 +412,20 @@ def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to
     rollout_steering.command(zk, paths, published, Command("pause", "ann"))
     assert gather(zk, paths, wait_for_release="desired", agents=["a"])["converged"]
     assert refused(zk, paths, wait_for_release="desired", agents=["b"]).details["pending_agents"] == ["b"]
+
+
+def test_who_waits_for_its_turn_is_accepted_while_the_rollout_goes_on_and_waited_for_after_it(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    report(other, paths, "a", "waiting", generation, commit_id=f"{1:040x}")
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, True)
+    asked: dict[str, Any] = {"wait_for_release": "desired", "agents": ["a"], "accept_waiting": True}
+    assert gather(zk, paths, **asked)["converged"]
+    root = RolloutPaths(paths.rollout(generation)).root
+    zk.set(root, replace(RolloutRecord.from_node(zk.get(root)[0]), phase=DONE).to_node())
+    assert refused(zk, paths, **asked).details["pending_agents"] == ["a"]
+    report(other, paths, "a", "active", generation)
+    assert gather(zk, paths, **asked)["converged"]
