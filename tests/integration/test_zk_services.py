@@ -397,6 +397,8 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
         ({"filters": [{"exclude": "zk_id = 'a'"}]}, "filters: zk_id = 'a': expected token"),
         ({"filters": ["{{ zk_id == 'a' }"]}, "filters: {{ zk_id == 'a' }: unexpected '}'"),
         ({"hostnames": ["zk_service.name |"]}, "hostnames: zk_service.name |: expected token"),
+        ({"filters": [{"exclude": "zk_id is mtach('a')"}]}, "filters: zk_id is mtach('a'): no test named mtach"),
+        ({"hostnames": ["zk_id | lwoer"]}, "hostnames: zk_id | lwoer: no filter named lwoer"),
     ],
 )
 def test_an_expression_that_no_entry_could_fit_is_refused(
