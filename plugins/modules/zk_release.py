@@ -61,6 +61,7 @@ options:
     description:
       - The repository's address as the servers reach it, without a password.
       - Where it is not given, it is that of the release which is published now.
+      - It counts with O(state=published).
     type: str
   ref:
     description:
@@ -68,12 +69,14 @@ options:
       - V(HEAD) is the repository's default branch.
       - Where it is not given, it is that of the release which is published now. It has to be given where that release
         has none, or is of another repository. The first release of an application is V(HEAD) then.
-      - Not with O(state=rolled_back), where O(to) names the release.
+      - Only with O(state=published). With O(state=rolled_back), O(to) names the release; in any state, O(only_if) says
+        which one has to be the desired one.
     type: str
   relative_path:
     description:
       - Where the release appears below the base of each server.
       - Where it is not given, it is that of the release which is published now.
+      - It counts with O(state=published).
     type: str
   state:
     description:
@@ -729,7 +732,7 @@ elapsed:
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -871,6 +874,21 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
+def check_state(options: Mapping[str, Any]) -> None:
+    """Raise an `InvalidRecord` where an option says what the state has no use for."""
+    state = options["state"]
+    if options["to"] and state != "rolled_back":
+        raise InvalidRecord("to: only with the state rolled_back")
+    if options["ref"] and state == "rolled_back":
+        raise InvalidRecord(
+            "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
+        )
+    if options["ref"] and state != "published":
+        raise InvalidRecord(f"ref: not with the state {state}; the commit that has to be the desired one is only_if")
+    if options["rollout"] is not None and state != "published":
+        raise InvalidRecord("rollout: only with the state published")
+
+
 def wanted_release(
     client: Any, paths: AppPaths, options: dict[str, Any], published: Published
 ) -> tuple[Release, str | None]:
@@ -879,14 +897,6 @@ def wanted_release(
     Raises `InvalidRecord`, `CommitError`.
     """
     default_plan = None
-    if options["to"] and options["state"] != "rolled_back":
-        raise InvalidRecord("to: only with the state rolled_back")
-    if options["ref"] and options["state"] == "rolled_back":
-        raise InvalidRecord(
-            "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
-        )
-    if options["rollout"] is not None and options["state"] != "published":
-        raise InvalidRecord("rollout: only with the state published")
     if options["state"] == "rolled_back":
         earlier = earlier_release(client, paths, options, published)
         release, default_plan = with_plan_back(client, paths, earlier)
@@ -1249,6 +1259,7 @@ def main() -> None:
     try:
         check_amounts(options, "lock_timeout")
         check_reason(options["reason"])
+        check_state(options)
         with connect(options, outage(options, waits=options["wait"])) as client:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
