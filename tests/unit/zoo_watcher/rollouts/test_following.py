@@ -173,28 +173,6 @@ def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_it
     assert {host.has for host in away} == {NEW}
 
 
-def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(begin: Begin) -> None:
-    fleet = begin(1, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
-    away = fleet.hosts[1:]
-    done_without(fleet, away)
-    for host in away:
-        host.deploys_for = 20.0
-        host.start()
-    first = away[-1]
-    fleet.run(LONG, until=lambda: begun(away) == 1 and first.goal != NEW)
-    for _pass in range(4):
-        first.is_sick = not first.is_sick
-        first.wake()
-        fleet.run(4)
-    fleet.run(10)
-    assert first.has == NEW
-    assert sum(host.has == NEW for host in away) <= 2
-    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
-    assert {host.has for host in away} == {NEW}
-    fleet.run(60)
-    assert not fleet.ensemble.children(LINE)
-
-
 def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]

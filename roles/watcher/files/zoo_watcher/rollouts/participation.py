@@ -105,7 +105,6 @@ class Participation:
         self._blind_since: float | None = None
         self._head_since: float | None = None
         self._may_not_wait = False
-        self._has_no_time = False
         self._takes_part = False
         self._gave_way = False
         self._may_be_proving = resumes
@@ -207,10 +206,6 @@ class Participation:
         is_halted = view.state.phase == HALTED and view.entry == ADMITTED
         gives = not self._takes_part and gives_way(view.state, host)
         self._gave_way = is_halted and (self._gave_way or gives)
-        # What is begun because the host does not serve is not given up where it does for a moment.
-        may_follow = not (host.is_switched or host.ended or host.is_held or view.is_given_up)
-        is_owed_it = view.state.phase == DONE and view.state.is_rollback and may_follow
-        self._has_no_time = is_owed_it and bool(self._has_no_time or host.sickness)
         return replace(
             host,
             is_given_up=view.is_given_up,
@@ -221,7 +216,7 @@ class Participation:
     @property
     def _is_at_head(self) -> bool:
         line = self._lines.get(Wait.IN_LINE)
-        return self._may_not_wait or self._has_no_time or (line is not None and line.is_at_head)
+        return self._may_not_wait or (line is not None and line.is_at_head)
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
