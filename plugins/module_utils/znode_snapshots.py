@@ -135,7 +135,8 @@ def _read_key(given: Any) -> tuple[str, ...]:
     """The names that lead to a key: those of a list, or those between the dots of a text, which may begin with one."""
     if given is None:
         return ()
-    given = str(given) if type(given) is int else given  # a place in a list, which YAML makes a number of
+    # A place in a list, which YAML makes a number of.
+    given = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     names = given.removeprefix(".").split(".") if isinstance(given, str) else given
     if isinstance(names, list):
         names = [str(name) if isinstance(name, int) else name for name in names]
