@@ -553,8 +553,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     try:
         # Who waits once the rollout is done follows it by itself: what it serves meanwhile may be of long ago.
         is_done = rollout.get("rollout", {}).get("phase") == DONE
-        asked = {**options, "accept_waiting": options["accept_waiting"] and not is_done}
-        wanted.extend(proofs(client, paths, published, asked))
+        wanted.extend(proofs(client, paths, published, {**options, "accept_waiting": False} if is_done else options))
         result = wait(client, paths, wanted, options)
     except ZooKeeperError as exc:
         exc.details = {
