@@ -320,9 +320,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
-            raise AnsibleParserError(
-                _line(f"{path}: {exc}")
-            ) from None  # Ansible would print each cause's text once more
+            # Ansible would print each cause's text once more.
+            raise AnsibleParserError(_line(f"{path}: {exc}")) from None
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
         registries = [Registry.from_option(entry) for entry in self.get_option("registries")]

@@ -36,10 +36,8 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str], gi
 
     `given` is its input. Where it takes too long, and where Ansible is told to end, all that it has started ends too.
     """
-    with (
-        tempfile.TemporaryFile() as told,
-        _ending_with_ansible() as started,
-    ):  # a pipe would hold up who doesn't read it
+    # A pipe would hold up who does not read it.
+    with tempfile.TemporaryFile() as told, _ending_with_ansible() as started:
         told.write(given.encode())
         told.seek(0)
         try:
