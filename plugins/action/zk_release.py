@@ -109,7 +109,8 @@ class ActionModule(ActionBase):
             given = {**published, **known, "agents": turn.agents, "left": turn.left}
             again = {"wait_timeout": turn.seconds, "_published": given, "_told": turn.told}
             attended = {"_attended": attendant.attends, "_locked_out": attendant.is_locked_out}
-            return attendant.saw(run({**again, **attended, "_command": attendant.next_command()}))
+            asked = {"_proving": attendant.proving, "_command": attendant.next_command()}
+            return attendant.saw(run({**again, **attended, **asked}))
 
         by_rollout = options.get("wait_timeout") is None
         return attendant.at_end(wait_on(first, limit, wait_again, show=show, by_rollout=by_rollout))

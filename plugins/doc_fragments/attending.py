@@ -21,6 +21,8 @@ options:
         step has it already. Such a step is paused after its soak until its gates were asked, also where this task has
         ended meanwhile. With C(unattended=true) in O(rollout), no step waits; the gates are asked while a step soaks,
         and only one that fails stops the rollout.
+      - With O(state=promoted), they are asked at the steps after that too where the release was published with gates.
+        Where it was not, these open without them, and the module warns of it.
       - The answer for one step never opens another, nor what a person has paused or halted meanwhile.
       - In check mode no gate is asked. A list in JSON is taken too.
     type: list

@@ -5,7 +5,8 @@
 
 Only what differs from `zoo.deploy.zookeeper` is here: Ansible merges the keys of an option that two fragments name, so
 a plugin extends both, this one first: of a key that both have, the first one's value counts. What is true or false is
-`raw`, because Ansible would take any word but a few for false; `plugin_utils.own_options` is strict.
+`raw`, because Ansible would take any word but a few for false, and so is a path, which may be a template or empty;
+`plugin_utils.own_options` is strict.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ class ModuleDocFragment:
     """`zoo.deploy.zookeeper_plugin`."""
 
     DOCUMENTATION = r"""
+notes:
+  - A relative path in an option, such as O(tls_ca), is one from the current directory.
 options:
   hosts:
     env:
@@ -68,16 +71,19 @@ options:
     vars:
       - name: zk_tls
   tls_ca:
+    type: raw
     env:
       - name: ZK_TLS_CA
     vars:
       - name: zk_tls_ca
   tls_cert:
+    type: raw
     env:
       - name: ZK_TLS_CERT
     vars:
       - name: zk_tls_cert
   tls_key:
+    type: raw
     env:
       - name: ZK_TLS_KEY
     vars:

@@ -104,7 +104,8 @@ options:
       - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
         only, all must be true.
       - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
-      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise.
+      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise. One
+        that is no valid Jinja2 is always an error.
       - One that is something else than true or false for every entry is an error. Where it is that for some entries
         only, these are left out with a warning, also by C(include) and C(exclude).
     type: list
@@ -115,6 +116,7 @@ options:
       - The znode of an application that is deployed by the agent of this collection, such as V(/app/business).
       - A host with an agent of its name, or of the name of its entry, gets C(zk_release), a mapping with C(commit),
         C(generation), C(state) and C(drift), which is true where the host has not proved what is published.
+      - An application that has no agents yet is a warning.
     type: str
   shrink_limit:
     description:
@@ -253,7 +255,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.hosts import 
     unused_group_name,
     with_services_of,
 )
-from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import forget_empty_variables, with_booleans
+from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import converted, forget_empty_variables
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import (
     InvalidRegistry,
     Reading,
@@ -311,11 +313,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """
         super().parse(inventory, loader, path, cache)
         forget_empty_variables()
-        self._read_config_data(path)
+        given = self._read_config_data(path)
+        self._given_hosts = given.get("hosts")
+        unknown = sorted(map(str, given.keys() - self.option_definitions.keys()))
+        self._warn([f"{path}: there is no option {name}, so it does nothing" for name in unknown])
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
-            raise AnsibleParserError(_line(f"{path}: {exc}")) from exc
+            # Ansible would print each cause's text once more.
+            raise AnsibleParserError(_line(f"{path}: {exc}")) from None
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
         registries = [Registry.from_option(entry) for entry in self.get_option("registries")]
@@ -374,7 +380,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
-        return with_booleans({name: self.templar.template(self.get_option(name)) for name in CONNECTION_OPTIONS})
+        options = {name: self.get_option(name) for name in CONNECTION_OPTIONS}
+        # As a list, Ansible has cut a template at its commas.
+        options["hosts"] = self._given_hosts or options["hosts"]
+        return converted({name: self.templar.template(value) for name, value in options.items()})
 
     def _warn(self, problems: Sequence[str]) -> None:
         for problem in problems:
@@ -499,6 +508,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
         decisions: dict[int, bool] = {}
         for each in [Filter.from_option(one) for one in given]:
+            self._check_syntax("filters", each.condition)
             left = [place for place in range(len(live)) if place not in decisions]
             entries = [live[place] for place in left]
             paths = [entry.variables["zk_path"] for entry in entries]
@@ -512,12 +522,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
         names = [""] * len(live)
         for preference in self.get_option("hostnames"):
+            self._check_syntax("hostnames", preference)
             results = self._evaluated(preference, live)
             names = [
                 name or (result if is_host_name(result, registration.variables["zk_address"]) else "")
                 for name, result, registration in zip(names, results, live)
             ]
         return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
+
+    def _check_syntax(self, option: str, expression: object) -> None:
+        """Refuse, by a `ZooKeeperError`, what fails for every entry; one that fails for some may be meant so."""
+        from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import syntax_mistake
+
+        mistake = syntax_mistake(expression)
+        if mistake:
+            raise ZooKeeperError(f"{option}: {expression}: {mistake}")
 
     def _other_hosts(self, named: Sequence[tuple[str, Registration]]) -> Mapping[str, str | None]:
         """The addresses of the hosts that other sources know, by name; the controller is one of them.

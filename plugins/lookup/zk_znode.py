@@ -118,7 +118,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import (
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import parse_json
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, checked, read_many
 from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
-from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import forget_empty_variables, with_booleans
+from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import converted, forget_empty_variables
 
 with contextlib.suppress(ImportError):  # `ask` says so
     from kazoo.exceptions import NoNodeError
@@ -135,7 +135,7 @@ class LookupModule(LookupBase):
             self._check_options()
             paths = [_path(term) for term in self._flatten(terms)]
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
-            return ask(with_booleans(self.get_options()), lambda client: self._read(client, paths, default))
+            return ask(converted(self.get_options()), lambda client: self._read(client, paths, default))
         except (ZooKeeperError, InvalidRecord) as exc:
             raise AnsibleLookupError(printable(str(exc))) from None  # Ansible would print each cause's text once more
 

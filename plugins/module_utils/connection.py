@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import socket
 import ssl
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -120,7 +122,7 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
     for mistake in mistakes(options):
         raise mistake
     try:
-        return KazooClient(
+        client = KazooClient(
             hosts=host_string(options["hosts"]),
             auth_data=_auth_data(options),
             sasl_options=_sasl_options(options),
@@ -129,6 +131,49 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
         )
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
         raise ConnectError(f"hosts: {exc}") from exc
+    client.handler.create_socket_pair = lambda: (Wakes(),) * 2
+    return client
+
+
+class Wakes:
+    """Both ends of what wakes kazoo's thread of the connection: kazoo sends a byte for each request, and takes one out.
+
+    kazoo's own is a pair of sockets that holds some 280 bytes. Without a connection nobody takes any out, so that who
+    asks for more at once would wait until a server is back, whatever its timeout. Here one byte stands for them all.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def fileno(self) -> int:
+        """What can be read from while there is a byte."""
+        return self._reader.fileno()
+
+    def send(self, data: bytes) -> int:
+        """Add bytes, without waiting. Raises `OSError` once closed."""
+        with self._lock:
+            if not self._count:
+                self._writer.send(data[:1])
+            self._count += len(data)
+        return len(data)
+
+    def recv(self, _size: int) -> bytes:
+        """Take one byte out."""
+        with self._lock:
+            if self._count > 1:
+                self._count -= 1
+                return b"\0"
+            self._count = 0
+            return self._reader.recv(1)
+
+    def close(self) -> None:
+        """End it; kazoo closes each of the ends."""
+        with self._lock:
+            self._count = 0
+            self._reader.close()
+            self._writer.close()
 
 
 def forget_transactions(client: KazooClient) -> None:
@@ -144,7 +189,7 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
     if KAZOO_IMPORT_ERROR is not None:
         yield MissingLibraryError("kazoo", exception=KAZOO_IMPORT_ERROR)
         return
-    checks = (_check_hosts, _check_digest, _check_sasl, check_tls_is_on)
+    checks = (_check_hosts, _check_encoding, _check_digest, _check_sasl, check_tls_is_on)
     for check in (*checks, _check_ca, _check_certificate, _check_hostname_check):
         try:
             check(options)
@@ -193,6 +238,15 @@ def host_string(hosts: str | Sequence[str] | None) -> str:
 def _check_digest(options: Mapping[str, Any]) -> None:
     if bool(options.get("digest_username")) != bool(options.get("digest_password")):
         raise ConnectError("digest_username and digest_password: give both or neither")
+
+
+def _check_encoding(options: Mapping[str, Any]) -> None:
+    """Refuse half a character, as Python has it for a byte of the environment that is no text."""
+    for name in (name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "str"):
+        try:
+            (options.get(name) or "").encode()
+        except UnicodeError:
+            raise ConnectError(f"{name}: expected text in UTF-8") from None
 
 
 def _auth_data(options: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, translated
+from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, is_outage, translated
 from .fleet_outcome import (
     ANY_NUMBER,
     NO_EARLIER_WAIT,
@@ -120,6 +120,11 @@ def wait_for_proof(
     if result.problem:
         raise ZooKeeperError(f"{proof.subject}: {result.problem}", **result.to_result())
     return result.to_result()
+
+
+def is_unanswered(exc: ZooKeeperError) -> bool:
+    """Whether a wait has ended with an outage: who asks for more would wait for that once more."""
+    return is_outage(exc) or UNANSWERED in str(exc)
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:

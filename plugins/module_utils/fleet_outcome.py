@@ -30,6 +30,7 @@ MANY = 200
 QUIET = 2.0
 """Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
+FOLLOW = "who is not held follows by itself: wait for that (wait_timeout), or roll back (rollback.yml)"
 
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
@@ -93,6 +94,7 @@ class Stand(NamedTuple):
 
     `goes_on` says what it does by itself, also with failures; `ended` and `rests` how it has stopped, and that it waits
     for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other.
+    Where it `is_done`, hosts may follow that it was done without.
     """
 
     goes_on: str | None = None
@@ -100,6 +102,7 @@ class Stand(NamedTuple):
     rests: str | None = None
     accepted: int = 0
     moves: int | None = None
+    is_done: bool = False
 
 
 NO_ROLLOUT = Stand()
@@ -301,7 +304,7 @@ class FleetWait:
         end = self._end(result, stand, now)
         if end is None:
             self._over_at = None
-            return self._overdue(result, stand.goes_on) if now >= self._deadline else None
+            return self._overdue(result, stand) if now >= self._deadline else None
         if not result.verdict.pending:
             return end
         if self._over_at is None:
@@ -326,7 +329,7 @@ class FleetWait:
                     f"not proved by {len(pending)} of {len(result.verdict.names)}, none of which could go on{patience}"
                 )
                 return self._problem(result, what, pending)
-        return self._overdue(result, stand.goes_on) if self._has_news(result, stand, now) else None
+        return self._overdue(result, stand) if self._has_news(result, stand, now) else None
 
     def _has_news(self, result: WaitResult, stand: Stand, now: float) -> bool:
         """Whether there is anything to show that has not been shown."""
@@ -371,7 +374,7 @@ class FleetWait:
     def _descriptions(self, result: WaitResult, names: Iterable[str]) -> list[Description]:
         return list(describe_all(self._proof, result.agents, names).values())
 
-    def _overdue(self, result: WaitResult, goes_on: str | None = None) -> WaitResult:
+    def _overdue(self, result: WaitResult, stand: Stand = NO_ROLLOUT) -> WaitResult:
         live, pending = len(result.agents), result.verdict.pending
         if self._lacks_agents(result):
             what = f"published, but {live} {self._proof.kind} are live in time, expected at least {self._least(result)}"
@@ -379,12 +382,20 @@ class FleetWait:
             return result._replace(problem=_joined(what, describe_missing(result.missing)), timed_out=True)
         if not pending and self._misses_too_many(result):
             return result._replace(problem=self._too_many_missing(result), timed_out=True)
-        if goes_on:
-            far = f"{goes_on}: {len(result.verdict.proved)} of {len(result.verdict.names)} have proved it"
+        if stand.goes_on:
+            far = f"{stand.goes_on}: {len(result.verdict.proved)} of {len(result.verdict.names)} have proved it"
             said = grouped(describe_all(self._proof, result.agents, [*result.verdict.failed, *pending]))
             return result._replace(problem=_joined(far, said), timed_out=True)
         what = f"not proved in time by {len(pending)} of {len(result.verdict.names)}"
+        if stand.is_done and not result.verdict.failed and self._follow(result):
+            said = grouped(describe_all(self._proof, result.agents, pending))
+            return result._replace(problem=_joined(f"{what}: {said}", FOLLOW), timed_out=True)
         return self._problem(result, what, pending)._replace(timed_out=True)
+
+    def _follow(self, result: WaitResult) -> bool:
+        """Whether there are hosts whose turn comes by itself; that of one that is held does not."""
+        waiting = [status for name, status in result.agents.items() if name in result.verdict.pending]
+        return any(self._proof.describe(status).waits_its_turn and not status.held for status in waiting)
 
     def _too_many_missing(self, result: WaitResult) -> str:
         share, fleet = self._limits.max_missing, self._whole_fleet(result)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
@@ -69,8 +71,9 @@ def resolve(url: str, ref: str) -> str:
 def _advertised(url: str, ref: str) -> str | None:
     """What the server says a branch or tag is; an annotated tag is followed to its commit."""
     with _questions(url):
-        answer = in_directory(None).ls_remote("--", url, ref, f"{ref}^{{}}", kill_after_timeout=PATIENCE)
-    refs = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
+        answer = _answer(None, "ls-remote", "--", url, ref, f"{ref}^{{}}")
+    # Not by `splitlines`: a name may have characters in it that end a line only for Python.
+    refs = {name: commit for commit, name in (line.split("\t") for line in answer.split("\n") if line)}
     candidates = {
         name: refs.get(f"{name}^{{}}", refs[name])
         for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}")
@@ -84,28 +87,82 @@ def _advertised(url: str, ref: str) -> str | None:
 def _resolve_in_copy(url: str, commit_id: str) -> str:
     """Only a fetch shows that a commit exists: of the commit alone, else of the history without its files."""
     with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
-        copy = in_directory(directory)
         with _questions(url):
-            copy.init("--bare", "--quiet", "--template=")
-            if not COMMIT_ID.fullmatch(commit_id) or not _fetch(copy, url, "--depth=1", commit_id):
-                _fetch(copy, url, "--force", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+            _answer(directory, "init", "--bare", "--quiet", "--template=")
+            if not COMMIT_ID.fullmatch(commit_id) or not _fetch(directory, url, "--depth=1", commit_id):
+                _fetch(directory, url, "--force", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
         try:
-            return str(copy.rev_parse("--verify", "--quiet", f"{commit_id}^{{commit}}"))
+            return str(in_directory(directory).rev_parse("--verify", "--quiet", f"{commit_id}^{{commit}}"))
         except gitpython().GitCommandError as exc:
             raise CommitError(f"ref: {url} has no commit {commit_id}, or more than one that begins so") from exc
 
 
-def _fetch(copy: Git, url: str, *words: str) -> bool:
+def _fetch(directory: str, url: str, *words: str) -> bool:
     """Fetch without files; whether the server gave what was asked for."""
     try:
-        copy.fetch(
-            "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:], kill_after_timeout=PATIENCE
-        )
-    except gitpython().GitCommandError as exc:
+        _answer(directory, "fetch", "--quiet", "--filter=tree:0", "--no-tags", words[0], "--", url, *words[1:])
+    except _Failed as exc:
         if says(exc.stderr, (*ABSENT, *REFUSED)):
             return False
         raise
     return True
+
+
+class _Failed(Exception):
+    """Git did not end well."""
+
+    def __init__(self, stderr: str) -> None:
+        super().__init__(stderr)
+        self.stderr = stderr
+
+
+def _answer(directory: str | None, *words: str) -> str:
+    """What git prints. Raises `_Failed`, and `OSError` where there is no git."""
+    done = run(directory, PATIENCE, *words)
+    if done.status is None:
+        raise _Failed(f"no answer within {PATIENCE:g} s")
+    if done.status:
+        raise _Failed(done.stderr)
+    return done.stdout
+
+
+class GitEnd(NamedTuple):
+    """How git has ended: `status` is None where it had to be killed."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+def run(directory: str | None, seconds: float, *words: str, **variables: str) -> GitEnd:
+    """Run git in a directory, as `in_directory`. After so many seconds it is killed with all that it has started.
+
+    GitPython's own `kill_after_timeout` does not kill all of that: git's child has a child that speaks to the server.
+    Files take what is written, as what git leaves running may keep a pipe open. Raises `OSError` where there is no git.
+    """
+    command = in_directory(directory)
+    status: int | None = None
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [command.GIT_PYTHON_GIT_EXECUTABLE or "git", *words],
+            cwd=directory,
+            env={**os.environ, **command.environment(), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(max(0.0, seconds))
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        stdout.seek(0)
+        stderr.seek(0)
+        said = stdout.read().decode("utf-8", "surrogateescape")
+        return GitEnd(status, said, stderr.read().decode("utf-8", "replace"))
 
 
 def in_directory(directory: str | None) -> Git:
@@ -133,7 +190,9 @@ def _questions(url: str) -> Iterator[None]:
     """Turn git's errors inside the block into a `CommitError` that names the repository."""
     try:
         yield
-    except gitpython().GitCommandNotFound as exc:
+    except FileNotFoundError as exc:
         raise CommitError("git is not installed where the module runs") from exc
-    except gitpython().GitCommandError as exc:
+    except OSError as exc:
+        raise CommitError(f"git can't be run: {exc}") from exc
+    except _Failed as exc:
         raise CommitError(f"url: can't read {url}: {reason(exc.stderr)}") from exc

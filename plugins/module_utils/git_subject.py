@@ -12,12 +12,10 @@ import contextlib
 import functools
 import os
 import re
-import signal
-import subprocess
 import tempfile
 import time
 
-from .git_refs import gitpython, in_directory
+from .git_refs import gitpython, in_directory, run
 from .znode_names import printable
 
 PATIENCE = 5
@@ -51,7 +49,7 @@ def _log(repository: str, commit_id: str) -> str:
         return str(
             in_directory(repository).log("-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id)
         )
-    except (gitpython().GitCommandError, gitpython().GitCommandNotFound):
+    except (gitpython().GitCommandError, gitpython().GitCommandNotFound, OSError):  # a bundle is no directory
         return ""
 
 
@@ -77,25 +75,9 @@ def _filters(trace: str) -> bool:
 
 
 def _ends_well(directory: str, deadline: float, *words: str, **variables: str) -> bool:
-    """Whether git has done it before the deadline. What it has started ends with it, and leaves the directory alone."""
-    command = in_directory(directory)
+    """Whether git has done it before the deadline."""
+    seconds = deadline - time.monotonic()
     try:
-        process = subprocess.Popen(
-            [command.GIT_PYTHON_GIT_EXECUTABLE or "git", "-c", "protocol.version=2", *words],
-            cwd=directory,
-            env={**os.environ, **command.environment(), **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        return run(directory, seconds, "-c", "protocol.version=2", *words, **variables).status == 0
     except OSError:
         return False
-    try:
-        return process.wait(max(0.0, deadline - time.monotonic())) == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, is_outage, translated
 from .records import AppPaths, InvalidRecord, _key, _Record, quote
 from .znode_names import printable
+from .zookeeper import outlasting
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -247,7 +248,9 @@ def when_unlocked(client: KazooClient, paths: AppPaths, seconds: float, attempt:
             if not seconds:
                 raise
             lock, advice = exc.lock, exc.advice
-        if not wait_until_free(client, paths, deadline):
+        with outlasting(client, deadline - time.monotonic()):
+            is_free = wait_until_free(client, paths, deadline)
+        if not is_free:
             raise Locked(lock, right_now(), f"still so after {seconds:g} s; {advice}")
 
 

@@ -137,7 +137,8 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
             return attempt()
         except Overtaken as exc:
             overtaken = exc
-    raise ZooKeeperError(f"{overtaken}, and others before that in each of {TRIES} tries; run it again")
+    text = f"{overtaken}, and others before that in each of {TRIES} tries; run it again"
+    raise ZooKeeperError(text, **overtaken.details)
 
 
 def is_desired(published: Published, name: str) -> bool:
@@ -287,6 +288,9 @@ def rollback_target(
 ) -> Release:
     """The release to go back to, from the history (the newest first): the current one where that is a rollback itself.
 
+    Where somebody has deleted that, it is gone back from what was published last, or this is published anew where it
+    was proved.
+
     `to` is an entry's name, or a commit's id or its first 7 digits or more, at the place of the current one where it
     was published there. Without it, it is the last release that a whole fleet had proved at that place, and that is
     another: a second rollback must not bring the bad release back, nor go back further than anybody has asked for, and
@@ -295,12 +299,13 @@ def rollback_target(
     is gone back to without its name. Raises `InvalidRecord` where there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
-    place = current.relative_path if current else None
+    left = current or next((_unmarked(release) for _name, release in known), None)
+    place = left.relative_path if left else None
     if to is not None:
         named = _named(known, to, place)
-        return current if current and named.same_as(current) else _rolled_back(named, current)
-    if current is not None and ROLLED_BACK_FROM in current.extra:
-        return current
+        return left if left and named.same_as(left) else _rolled_back(named, left)
+    if left is not None and ROLLED_BACK_FROM in left.extra:
+        return left
     others = [release for _name, release in known if not release.same_as(current) and release.commit_id not in bad]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
@@ -313,7 +318,7 @@ def rollback_target(
         raise InvalidRecord(
             f"no other release in the history has been proved by a whole fleet and kept since{where}; name one with to"
         )
-    return _rolled_back(proved[0], current)
+    return _rolled_back(proved[0], left)
 
 
 def _kept(releases: Iterable[Release]) -> Iterator[Release]:
@@ -341,14 +346,20 @@ def _named(known: list[tuple[str, Release]], to: str, place: str | None) -> Rele
     return next((release for release in named if release.relative_path == place), named[0])
 
 
-def _rolled_back(release: Release, current: Release | None) -> Release:
-    """A release as it was before it was proved, to be published in the place of the current one."""
-    extra = {key: value for key, value in release.extra.items() if key not in {PROVED_AT, ROLLED_BACK_FROM, ROLLOUT}}
-    if current is not None:
-        extra[ROLLED_BACK_FROM] = current.commit_id
+def _rolled_back(release: Release, left: Release | None) -> Release:
+    """A release as it was before it was proved, to be published in the place of the one that is `left`."""
+    extra = {key: value for key, value in _unmarked(release).extra.items() if key not in {ROLLED_BACK_FROM, ROLLOUT}}
+    if left is not None:
+        # Nobody goes back from a release to itself, where that was deleted.
+        extra.update({} if release.same_as(left) else {ROLLED_BACK_FROM: left.commit_id})
         # As many at a time as in what is gone back from.
-        extra.update({ROLLOUT: current.extra[ROLLOUT]} if ROLLOUT in current.extra else {})
+        extra.update({ROLLOUT: left.extra[ROLLOUT]} if ROLLOUT in left.extra else {})
     return replace(release, extra=extra)
+
+
+def _unmarked(release: Release) -> Release:
+    """A release as it was before it was proved."""
+    return replace(release, extra={key: value for key, value in release.extra.items() if key != PROVED_AT})
 
 
 class ReleaseProof:
@@ -424,6 +435,7 @@ class ReleaseProof:
             # A rollback that was not stopped by its failures has them as its reason.
             accepted=failures if phase == DONE and (by or not said) else 0,
             moves=moves if isinstance(moves, int) else None,
+            is_done=phase == DONE,
         )
 
     def obstacle(self, config: Node | None) -> str | None:

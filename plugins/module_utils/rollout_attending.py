@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .rollout_plan import InvalidRollout, read_plan
+from .rollout_records import RolloutRecord
 
 GATE_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -42,6 +43,7 @@ ATTENDING_OPTIONS: dict[str, dict[str, Any]] = {
     "_attended": {"type": "bool", "default": False},
     "_asks": {"type": "bool", "default": False},
     "_locked_out": {"type": "bool", "default": False},
+    "_proving": {"type": "list", "elements": "str", "default": []},
     "_command": {
         "type": "dict",
         "options": {
@@ -79,3 +81,15 @@ def gated(content: Any) -> Any:
         return content
     own = content["steps"][: len(plan.steps) - 1]
     return {**content, "steps": [*({**step, "gate": True} for step in own), *content["steps"][len(own) :]]}
+
+
+def why_ungated(state: RolloutRecord) -> str | None:
+    """That a rollout which was promoted with gates asks none of them any more; None where it does, or is at its end."""
+    plan = state.parsed_plan()
+    later = plan.steps[state.step : -1]
+    if not later or plan.unattended or any(step.gate for step in later):
+        return None
+    return (
+        "the rollout asks no gates any more: they were asked before this promotion, and its later steps open "
+        "without them; to have them asked once more, pause it before (pause.yml), and promote it with the gates"
+    )

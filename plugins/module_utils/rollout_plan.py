@@ -149,16 +149,27 @@ def read_plan(content: object) -> Plan | None:
     return plan
 
 
-def check_keys(content: object) -> None:
-    """Refuse keys that nobody knows in a plan that is to be published: a limit that is misspelt would be none.
+def check_publishable(content: object) -> None:
+    """Refuse a plan that can't be meant, before it is published: a limit that is misspelt would be none.
 
-    `content` is one that `read_plan` has read. Raises `InvalidRollout`.
+    `content` is one that `read_plan` has read, which agents follow all the same. Raises `InvalidRollout`.
     """
     if not isinstance(content, Mapping):
         return
     _check_known("rollout", content, KEYS)
     for number, step in enumerate(content.get("steps", [])):
         _check_known(f"rollout.steps[{number}]", step, STEP_KEYS)
+    _check_proof(read_plan(content) or Plan())
+
+
+def _check_proof(plan: Plan) -> None:
+    """Refuse a plan whose deadline runs down before a host can have proved anything."""
+    if plan.min_healthy >= plan.progress_deadline:
+        raise InvalidRollout(
+            f"rollout: no host could prove a release: it would have to be healthy for {plan.min_healthy:g} s "
+            f"(minHealthy), and where none comes further for {plan.progress_deadline:g} s (progressDeadline), the "
+            "rollout stops; expected a progressDeadline that is longer than a deployment and minHealthy together"
+        )
 
 
 def _check_known(where: str, content: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -253,8 +253,11 @@ class RolloutRecord(_Record):
 
     @property
     def is_marred(self) -> bool:
-        """Whether it is a rollback, which goes on whatever fails, and more has failed than its plan accepts."""
-        return self.is_rollback and not self.parsed_plan().accepts(self.failures, self.fleet)
+        """Whether it is a rollback, which goes on whatever fails, and any host has failed.
+
+        What its plan accepts is what the release that it goes back from was allowed to cost.
+        """
+        return self.is_rollback and self.failures > 0
 
     @property
     def has_proved(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,8 +18,8 @@ from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
 from .releases import Published, begin_anew, now, read_history
 from .rollout_events import Command, Decision, unchanged
-from .rollout_phases import GOING_ON, RUNNING
-from .rollout_records import RolloutRecord, begin, choose_stable, describe
+from .rollout_phases import DONE, GOING_ON, RUNNING
+from .rollout_records import RolloutPaths, RolloutRecord, begin, choose_stable, describe
 from .rollout_rules import decide
 from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
 from .rollouts import (
@@ -41,12 +42,16 @@ OPENING = frozenset({"promote", "pass"})
 AT_ONCE = 50
 """How often it is tried to write to a state that many hosts change too, before that counts as one try."""
 PAUSE = 0.5
-"""Seconds between two tries to open a step while proved hosts prove the release once more."""
+"""Seconds between two looks whether proved hosts prove the release once more."""
 NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
 
 
 class Proving(ZooKeeperError):
-    """No further step is opened while hosts prove the release once more, as after a boot: that ends by itself."""
+    """No further step is opened while `hosts` prove the release once more, as after a boot: that ends by itself."""
+
+    def __init__(self, message: str, hosts: Sequence[str], **details: Any) -> None:
+        super().__init__(message, **details)
+        self.hosts = hosts
 
 
 class Steered(NamedTuple):
@@ -63,9 +68,9 @@ def command(
 ) -> Steered:
     """Do with the rollout of what is published what a person asks.
 
-    Where no host has begun it, it begins with that. Raises `ZooKeeperError` where nothing is rolled out, or its next
-    step would be opened though proved hosts are gone, `Proving` where they prove it once more, `Locked` where it would
-    while somebody holds the lock. Unless it `writes`, it only says what would come of it.
+    Where no host has begun it, it begins with that, unless there is nothing to do. Raises `ZooKeeperError` where
+    nothing is rolled out, or its next step would be opened though proved hosts are gone, `Proving` where they prove it
+    once more, `Locked` where it would while somebody holds the lock. Unless it `writes`, it only says what would come.
 
     Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
     """
@@ -75,14 +80,16 @@ def command(
 
     def look_and_write() -> Steered:
         lock = read_lock(client, paths) if asked.verb in OPENING else None
-        rollout = _begun_rollout(client, paths, published, writes=writes)
+        rollout, content = _rollout(client, paths, published)
         decision = _decide(rollout.state, asked)
         if decision.state is rollout.state:
-            return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, None)
+            told = _told_of_followers(client, paths, rollout, decision)
+            return Steered(rollout, replace(rollout, state=decision.state.dated(now())), told, None)
         if lock is not None:
             check_free(lock, NOT_PROMOTED, force=asked.force)
         _check_proved(paths, rollout, decision.state, gone, proving)
         if writes:
+            _begin_first(client, paths, published, content)
             try:
                 _commit(client, _writes(client, paths, rollout, decision), guard_of(lock))
             except Overtaken:
@@ -90,13 +97,7 @@ def command(
                 raise
         return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, lock)
 
-    def attempt() -> Steered:
-        for _number in range(AT_ONCE - 1):
-            with contextlib.suppress(Overtaken):
-                return look_and_write()
-        return look_and_write()
-
-    before, after, decision, lock = begin_anew(attempt)
+    before, after, decision, lock = begin_anew(lambda: _many_times(look_and_write))
     with contextlib.suppress(ZooKeeperError):  # what was to be done is done
         if writes:
             _complete(client, paths, after)
@@ -104,18 +105,25 @@ def command(
     return Steered(before, replace(after, entries=before.entries, proving=before.proving), decision, lock)
 
 
-def command_in_time(
-    client: KazooClient, paths: AppPaths, published: Published, asked: Command, deadline: float
-) -> Steered:
-    """As `command`; who proves the release once more is waited for, until `deadline` of the monotonic clock."""
-    while True:
-        try:
-            return command(client, paths, published, asked)
-        except Proving:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise
-            time.sleep(min(left, PAUSE))
+def _many_times(attempt: Callable[[], Steered]) -> Steered:
+    """Try what may be overtaken, at once again where it is. Raises `Overtaken` in the end, and what it raises."""
+    for _number in range(AT_ONCE - 1):
+        with contextlib.suppress(Overtaken):
+            return attempt()
+    return attempt()
+
+
+def still_prove(client: KazooClient, paths: AppPaths, generation: int, hosts: Collection[str], deadline: float) -> bool:
+    """Wait while all of these hosts prove a generation once more, until `deadline` of the monotonic clock.
+
+    Whether they do then.
+    """
+    while set(hosts) <= set(proving_hosts(client, paths, generation)):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return True
+        time.sleep(min(left, PAUSE))
+    return False
 
 
 def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone: list[str], proving: list[str]) -> None:
@@ -132,7 +140,7 @@ def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone:
     where, details = paths.rollout(rollout.generation), {"rollout": rollout.to_object()}
     if not away or plan.accepts(state.failures + len(away), state.fleet):
         advice = "promote it after that, or in spite of that (force)"
-        raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", **details)
+        raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", proving, **details)
     proved = "has proved the release and is" if len(away) == 1 else "have proved the release and are"
     removal = "take who does not come back out of the roster (zk_fleet)"
     advice = f"{removal}, roll it back, or promote it in spite of that (force)"
@@ -155,6 +163,19 @@ def _decide(state: RolloutRecord, asked: Command) -> Decision:
     return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
 
 
+def _told_of_followers(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> Decision:
+    """The decision that nothing is done with what is done; it says where hosts follow, whom no command stops."""
+    if rollout.state.phase != DONE:
+        return decision
+    line = RolloutPaths(paths.rollout(rollout.generation)).line
+    with translated(line):
+        stat = client.exists(line)
+    number = stat.numChildren if stat else 0
+    follow = f"{number} {'host follows' if number == 1 else 'hosts follow'} it in line"
+    why = f"{decision.why}; {follow}, which only another release stops (rollback.yml)"
+    return decision._replace(why=why) if number else decision
+
+
 def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:
     """What carries a decision out; where the whole fleet has proved the commit by it, its mark as bad is taken back."""
     writes = change_writes(paths.rollout(rollout.generation), rollout.state, rollout.version, decision, now())
@@ -165,8 +186,8 @@ def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: De
     return writes
 
 
-def _begun_rollout(client: KazooClient, paths: AppPaths, published: Published, *, writes: bool) -> Rollout:
-    """The rollout of what is published, which begins with that where no host has begun it, if it `writes`.
+def _rollout(client: KazooClient, paths: AppPaths, published: Published) -> tuple[Rollout, Any]:
+    """The rollout of what is published; and where no host has begun it, as it would begin, what it is to begin with.
 
     Raises `ZooKeeperError` where nothing is rolled out.
     """
@@ -174,17 +195,18 @@ def _begun_rollout(client: KazooClient, paths: AppPaths, published: Published, *
         raise ZooKeeperError(f"{paths.config}: {published}: there is no rollout")
     rollout = read_state(client, paths, published.generation)
     if rollout is not None:
-        return rollout
+        return rollout, None
     content = published_plan(client, paths, published.release, published.generation)
     if content is None:
         raise ZooKeeperError(f"{paths.config}: {published}; it is not rolled out in steps, but at once")
-    if not writes:
-        return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {})
-    begin_rollout(client, paths, published.generation, published.release, content)
-    begun = read_state(client, paths, published.generation)
-    if begun is None:
-        raise Overtaken(f"{paths.rollout(published.generation)}: deleted meanwhile")
-    return begun
+    return Rollout(published.generation, beginning(client, paths, published.release, content), 0, {}), content
+
+
+def _begin_first(client: KazooClient, paths: AppPaths, published: Published, content: Any) -> None:
+    """Begin a rollout with `content` where there is any. Raises `Overtaken`: a host may have begun it otherwise."""
+    if content is not None and published.release is not None and published.generation is not None:
+        begin_rollout(client, paths, published.generation, published.release, content)
+        raise Overtaken(f"{paths.rollout(published.generation)}: has begun")
 
 
 def _complete(client: KazooClient, paths: AppPaths, rollout: Rollout) -> None:

@@ -24,7 +24,7 @@ from .records import (
 )
 from .releases import ROLLOUT, read_history
 from .rollout_phases import STOPPED
-from .rollout_plan import check_keys, read_plan
+from .rollout_plan import check_publishable, read_plan
 from .rollout_records import (
     PROVED,
     HostEntry,
@@ -198,7 +198,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
     content = policy.get(ROLLOUT)
     try:
         read_plan(content)
-        check_keys(content)
+        check_publishable(content)
         _check_from(content)
     except InvalidRecord as exc:
         raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc

@@ -8,7 +8,7 @@ An agent makes its own entry; `fleet.py` tells who of the roster is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
@@ -25,6 +25,10 @@ if KAZOO_IMPORT_ERROR is None:
         RolledBackError,
         RuntimeInconsistency,
     )
+
+MOST_AT_ONCE = 500
+"""How many hosts one transaction takes in or out: with names of 255 characters it is still well below the 1 MB that a
+server takes."""
 
 
 class RosterChange(NamedTuple):
@@ -54,24 +58,39 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
         verb = "is" if len(live) == 1 else "are"
         raise ZooKeeperError(
             f"{paths.roster}: {listed(live)} {verb} live, and would be in the roster again with the next session; stop "
-            "the agent first; nothing is changed"
+            "the agent first"
         )
     return RosterChange(before, sorted(set(before) - wanted))
 
 
 def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str) -> None:
-    """Make the change, all of it or nothing. Raises `Overtaken` where somebody else changed one of the entries."""
+    """Make the change: `MOST_AT_ONCE` hosts in a transaction, all of them or none.
+
+    Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
+    some were taken in or out before.
+    """
     if change.added:
         with translated(paths.roster):
             client.ensure_path(paths.roster)
     names = [*change.added, *change.removed]
+    for start in range(0, len(names), MOST_AT_ONCE):
+        try:
+            _apply(client, paths, names[start : start + MOST_AT_ONCE], set(change.added), since)
+        except ZooKeeperError as exc:
+            exc.details["changed"] = start > 0
+            raise
+
+
+def _apply(client: KazooClient, paths: AppPaths, names: Sequence[str], added: Collection[str], since: str) -> None:
+    """Take those into the roster that are to be added, the others out of it, in one transaction."""
     with translated(paths.roster):
         transaction = client.transaction()
-        for name in change.added:
-            transaction.create(paths.roster_entry(name), RosterEntry(name=name, since=since).to_node())
-        for name in change.removed:
-            transaction.delete(paths.roster_entry(name))
-        results: list[Any] = transaction.commit() if names else []
+        for name in names:
+            if name in added:
+                transaction.create(paths.roster_entry(name), RosterEntry(name=name, since=since).to_node())
+            else:
+                transaction.delete(paths.roster_entry(name))
+        results: list[Any] = transaction.commit()
     for name, result in zip(names, results):
         if isinstance(result, (NodeExistsError, NoNodeError)):
             raise Overtaken(f"{paths.roster_entry(name)}: changed meanwhile")

@@ -40,6 +40,8 @@ except ImportError:  # `connect` says so before anything here needs it
 
 SHORTEST_READ = 0.5
 """Seconds that a read may take in any case, also one at the end of a wait."""
+LOOKS = 9
+"""How often a znode is looked at that others keep changing meanwhile."""
 
 
 class ZnodeSnapshot(NamedTuple):
@@ -133,6 +135,8 @@ def _read_key(given: Any) -> tuple[str, ...]:
     """The names that lead to a key: those of a list, or those between the dots of a text, which may begin with one."""
     if given is None:
         return ()
+    # A place in a list, which YAML makes a number of.
+    given = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     names = given.removeprefix(".").split(".") if isinstance(given, str) else given
     if isinstance(names, list):
         names = [str(name) if isinstance(name, int) else name for name in names]
@@ -174,22 +178,32 @@ def take(
     Raises `ZooKeeperError`.
     """
     client.sync_async("/")
-    requests = []
-    for path in paths:
-        if watch:  # leaves a watch also where there is no znode yet
-            client.exists_async(path, watch=watch)
-        node = client.get_async(path) if values else client.get_children_async(path, include_data=True)
-        requests.append((path, (node, client.get_children_async(path, watch=watch), client.get_acls_async(path))))
-    return [_snapshot(path, reads, timeout, values) for path, reads in requests]
+    requests = [(path, _ask(client, path, values, watch)) for path in paths]
+    return [_snapshot(client, path, reads, timeout, values) for path, reads in requests]
 
 
-def _snapshot(path: str, reads: Sequence[Any], timeout: float, values: bool) -> ZnodeSnapshot:
-    with translated(path):
-        try:
-            (data, stat), children, (acl, _stat) = (read.get(timeout=timeout) for read in reads)
-        except kazoo_errors.NoNodeError:
-            return ZnodeSnapshot(path)
-    return ZnodeSnapshot(path, stat, (values and data) or b"", tuple(children), tuple(acl))
+def _ask(client: Any, path: str, values: bool, watch: Any = None) -> list[Any]:
+    """The requests that make a snapshot; with `watch`, one is left also where there is no znode yet."""
+    if watch:
+        client.exists_async(path, watch=watch)
+    node = [client.get_async(path)] if values else []
+    return [*node, client.get_children_async(path, watch=watch, include_data=True), client.get_acls_async(path)]
+
+
+def _snapshot(client: Any, path: str, reads: Sequence[Any], timeout: float, values: bool) -> ZnodeSnapshot:
+    """The answers, as they were together when the children were read: else the znode is looked at once more."""
+    for _look in range(LOOKS):
+        with translated(path):
+            try:
+                *node, (names, stat), (acl, acl_stat) = (read.get(timeout=timeout) for read in reads)
+            except kazoo_errors.NoNodeError:
+                return ZnodeSnapshot(path)
+        data = node[0][0] if node else b""
+        stats = [*(one for _data, one in node), acl_stat]
+        if all((one.czxid, one.mzxid, one.aversion) == (stat.czxid, stat.mzxid, stat.aversion) for one in stats):
+            break
+        reads = _ask(client, path, values)
+    return ZnodeSnapshot(path, stat, data or b"", tuple(names), tuple(acl))
 
 
 def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[ZnodeSnapshot]:

@@ -314,7 +314,11 @@ def _digest_id(name: str | None, password: str | None, where: str) -> str:
 
 def _hashed(name: str, password: str, algorithm: str) -> str:
     """ZooKeeper's own form of a digest id; FIPS mode lets it pass when it is told what it is for."""
-    digest = hashlib.new(algorithm, f"{name}:{password}".encode(), usedforsecurity=False).digest()
+    try:
+        credentials = f"{name}:{password}".encode()
+    except UnicodeError:  # half a character, as Python has it for a byte of the environment that is no text
+        raise ZooKeeperError("acl: the name and the password of a digest id: expected text in UTF-8") from None
+    digest = hashlib.new(algorithm, credentials, usedforsecurity=False).digest()
     return f"{name}:{base64.b64encode(digest).decode('ascii')}"
 
 

@@ -69,7 +69,7 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
             planned = plan(wanted, read(client, wanted, timeout))
             idle = check or not any(one.changed for one in planned)
             if check:
-                _batches(planned)  # refuses what no transaction holds
+                _batches(planned, client.chroot)  # refuses what no transaction holds
             results = predict_results(planned) if idle else commit(client, planned, timeout)
         except ZooKeeperError as exc:
             begun = begun or (planned if exc.details.get("changed") else [])
@@ -158,7 +158,7 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
     """
     begun = False
     try:
-        *thinned, steps = _batches(planned)
+        *thinned, steps = _batches(planned, client.chroot)
         for batch in thinned:
             _commit_steps(client, batch, timeout)
             begun = True
@@ -175,31 +175,34 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
     return [{**result, "zxid": zxid} if one.written else result for one, result in zip(planned, results)]
 
 
-def _batches(planned: Sequence[ZnodePlan]) -> list[list[Step]]:
+def _batches(planned: Sequence[ZnodePlan], chroot: str) -> list[list[Step]]:
     """The transactions: one where it can be; else the thinning in several, and then all the rest in one."""
     thinning = [step for one in planned for step in one.thinning]
     steps = [step for one in planned for step in one.steps]
-    if len(thinning) <= MAX_THINNING and _size(thinning) + _size(steps) <= MAX_TRANSACTION_BYTES:
+    size = _size(steps, chroot)
+    if len(thinning) <= MAX_THINNING and _size(thinning, chroot) + size <= MAX_TRANSACTION_BYTES:
         return [thinning + steps]
-    if _size(steps) > MAX_TRANSACTION_BYTES:
-        what = f"znodes: {len(steps)} changes of {_size(steps)} bytes together"
+    if size > MAX_TRANSACTION_BYTES:
+        what = f"znodes: {len(steps)} changes of {size} bytes together"
         raise ZooKeeperError(f"{what}; one transaction holds {MAX_TRANSACTION_BYTES}, so use several tasks")
-    return [*_cut(thinning), steps]
+    return [*_cut(thinning, chroot), steps]
 
 
-def _size(steps: Sequence[Step]) -> int:
-    return sum(step.size for step in steps)
+def _size(steps: Sequence[Step], chroot: str) -> int:
+    """Bytes of the steps in a request, which has the chroot before each path."""
+    return sum(step.size for step in steps) + len(steps) * len(chroot.encode())
 
 
-def _cut(steps: Sequence[Step]) -> Iterator[list[Step]]:
+def _cut(steps: Sequence[Step], chroot: str) -> Iterator[list[Step]]:
     batch: list[Step] = []
     size = 0
     for step in steps:
-        if len(batch) == MAX_THINNING or size + step.size > MAX_TRANSACTION_BYTES:
+        more = _size([step], chroot)
+        if len(batch) == MAX_THINNING or size + more > MAX_TRANSACTION_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(step)
-        size += step.size
+        size += more
     yield batch
 
 
@@ -260,8 +263,11 @@ def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iter
         else:
             yield path
     for path, why in refused:
-        if alone and isinstance(why.__cause__, kazoo_errors.BadVersionError):
-            raise Overtaken(f"{path}: another client was faster (BadVersion)", path=path) from why
+        overtaken = isinstance(why.__cause__, (kazoo_errors.BadVersionError, kazoo_errors.NoNodeError))
+        if alone and overtaken:
+            raise Overtaken(
+                f"{path}: another client was faster ({type(why.__cause__).__name__[:-5]})", path=path
+            ) from why
         raise ZooKeeperError(f"{why}{_acl_then(why)}", path=path) from why
 
 

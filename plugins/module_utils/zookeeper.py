@@ -106,7 +106,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             "max_tries": -1,
             "delay": 0.05,
             "max_delay": 1.0,
-            "deadline": outage or options["connect_timeout"],
+            "deadline": _Patience(outage or options["connect_timeout"]),
         },
     )
     login = _Login(client, options["connect_timeout"]) if options.get("sasl_mechanism") else None
@@ -117,6 +117,30 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
             yield client
     finally:
         _stop(client)
+
+
+class _Patience:
+    """The seconds that an outage may last, which kazoo adds to the time when one begins; they may change meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __radd__(self, begin: float) -> float:
+        return begin + self.seconds
+
+
+@contextlib.contextmanager
+def outlasting(client: KazooClient, seconds: float) -> Iterator[None]:
+    """Inside, an outage that begins may last so many seconds, where a client by `connect` has less for it."""
+    patience = client._connection.retry_sleeper.deadline
+    if not isinstance(patience, _Patience):  # a client that somebody else has made
+        yield
+        return
+    before, patience.seconds = patience.seconds, max(patience.seconds, seconds)
+    try:
+        yield
+    finally:
+        patience.seconds = before
 
 
 @contextlib.contextmanager

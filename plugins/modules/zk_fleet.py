@@ -46,6 +46,8 @@ options:
     description:
       - V(absent) takes them out of the roster. It fails, and changes nothing, where one of them is live, because its
         agent would make the entry again with its next session.
+      - Of more than 500 names, 500 at a time are taken in or out, all of them or none. Where it fails in between, the
+        result says so as RV(ignore:changed), and the next run does the rest.
       - V(present) takes them into the roster. Until their agents are live, they are missing.
     type: str
     choices: [present, absent]
@@ -135,13 +137,23 @@ def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any
     for name in options["names"]:
         check_node_name(name, "names")
 
+    begun: list[RosterChange] = []
+
     def attempt() -> RosterChange:
         change = plan_change(client, paths, options["names"], present=options["state"] == "present")
-        if not check:
-            apply_change(client, paths, change, now())
-        return change
+        try:
+            if not check:
+                apply_change(client, paths, change, now())
+        except ZooKeeperError as exc:
+            begun.extend([change] if exc.details.get("changed") else [])
+            raise
+        return change._replace(before=begun[0].before) if begun else change
 
-    change = begin_anew(attempt)
+    try:
+        change = begin_anew(attempt)
+    except ZooKeeperError as exc:
+        exc.details.update({"changed": True} if begun else {})
+        raise
     return {
         "changed": change.before != change.after,
         "added": change.added,

@@ -64,7 +64,8 @@ options:
   accept_waiting:
     description:
       - Whether one of O(agents) counts too that is to prove O(wait_for_release), and serves the release of before until
-        it is its turn in the rollout, as a new host does.
+        it is its turn in the rollout, as a new host does. Once the rollout is done, one that still waits for its turn
+        is waited for.
     type: bool
     default: false
   wait_for_files:
@@ -469,6 +470,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import (
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import (
     NO_EARLIER_WAIT,
     NOTHING_PROVED,
+    UNANSWERED,
     EarlierWait,
     Proof,
     WaitResult,
@@ -489,6 +491,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     is_desired,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import rollout_result
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import check_path
@@ -554,7 +557,9 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         return {**describe(seen, published, missing), **rollout}
     wanted: list[Proof] = []
     try:
-        wanted.extend(proofs(client, paths, published, options))
+        # Who waits once the rollout is done follows it by itself: what it serves meanwhile may be of long ago.
+        is_done = rollout.get("rollout", {}).get("phase") == DONE
+        wanted.extend(proofs(client, paths, published, {**options, "accept_waiting": False} if is_done else options))
         result = wait(client, paths, wanted, options)
     except ZooKeeperError as exc:
         exc.details = {
@@ -576,7 +581,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     found = {
         **result.to_result(),
         **describe(result.agents, published, result.missing),
-        **rollout_result(client, paths, published.generation),
+        **({} if UNANSWERED in (result.problem or "") else rollout_result(client, paths, published.generation)),
         **for_the_next_turn(wanted, options),
     }
     if result.problem:

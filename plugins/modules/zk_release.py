@@ -61,6 +61,7 @@ options:
     description:
       - The repository's address as the servers reach it, without a password.
       - Where it is not given, it is that of the release which is published now.
+      - It counts with O(state=published).
     type: str
   ref:
     description:
@@ -68,12 +69,14 @@ options:
       - V(HEAD) is the repository's default branch.
       - Where it is not given, it is that of the release which is published now. It has to be given where that release
         has none, or is of another repository. The first release of an application is V(HEAD) then.
-      - Not with O(state=rolled_back), where O(to) names the release.
+      - Only with O(state=published). With O(state=rolled_back), O(to) names the release; in any state, O(only_if) says
+        which one has to be the desired one.
     type: str
   relative_path:
     description:
       - Where the release appears below the base of each server.
       - Where it is not given, it is that of the release which is published now.
+      - It counts with O(state=published).
     type: str
   state:
     description:
@@ -103,9 +106,9 @@ options:
       - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
         C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
         disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
-        further. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
-        release go back by themselves. The commit of one that failures have stopped is not published again, but with
-        O(force).
+        further, which has to be longer than a deployment and C(minHealthy) together. With C(onFailure=halt) it stays as
+        it is then, with C(onFailure=rollback) the servers that have the release go back by themselves. The commit of
+        one that failures have stopped is not published again, but with O(force).
       - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
         branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
       - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)
@@ -115,7 +118,9 @@ options:
     type: raw
     version_added: 0.1.0
   reason:
-    description: Why the rollout is promoted, paused or halted, as the servers and others are to be told.
+    description:
+      - Why the rollout is promoted, paused or halted, as the servers and others are to be told, in 500 characters at
+        the most.
     type: str
     version_added: 0.1.0
   to:
@@ -246,6 +251,11 @@ options:
     description: Whether gates are not asked because of a lock, which is waited for then. Of no use in a task.
     type: bool
     default: false
+  _proving:
+    description: Hosts that prove the release once more, before which no gate is asked. Of no use in a task.
+    type: list
+    elements: str
+    default: []
   _command:
     description: What the gates have come to. Of no use in a task.
     type: dict
@@ -755,7 +765,7 @@ elapsed:
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -772,12 +782,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     is_outage,
     unless_refused,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import WAITING_OPTIONS, begun, live_names, outage
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
+    WAITING_OPTIONS,
+    begun,
+    is_unanswered,
+    live_names,
+    outage,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.git_subject import subject_of
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
+    LONGEST_SHOWN,
     Lock,
     Locked,
     guard_of,
@@ -811,11 +828,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import ATTENDING_OPTIONS, gated
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_attending import (
+    ATTENDING_OPTIONS,
+    gated,
+    why_ungated,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     InvalidRollout,
-    check_keys,
+    check_publishable,
     parsed_rollout,
     read_plan,
 )
@@ -824,7 +845,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
     Proving,
     Steered,
     command,
-    command_in_time,
+    still_prove,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
@@ -889,6 +910,21 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
+def check_state(options: Mapping[str, Any]) -> None:
+    """Raise an `InvalidRecord` where an option says what the state has no use for."""
+    state = options["state"]
+    if options["to"] and state != "rolled_back":
+        raise InvalidRecord("to: only with the state rolled_back")
+    if options["ref"] and state == "rolled_back":
+        raise InvalidRecord(
+            "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
+        )
+    if options["ref"] and state != "published":
+        raise InvalidRecord(f"ref: not with the state {state}; the commit that has to be the desired one is only_if")
+    if options["rollout"] is not None and state != "published":
+        raise InvalidRecord("rollout: only with the state published")
+
+
 def wanted_release(
     client: Any, paths: AppPaths, options: dict[str, Any], published: Published
 ) -> tuple[Release, str | None]:
@@ -897,14 +933,6 @@ def wanted_release(
     Raises `InvalidRecord`, `CommitError`.
     """
     default_plan = None
-    if options["to"] and options["state"] != "rolled_back":
-        raise InvalidRecord("to: only with the state rolled_back")
-    if options["ref"] and options["state"] == "rolled_back":
-        raise InvalidRecord(
-            "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"
-        )
-    if options["rollout"] is not None and options["state"] != "published":
-        raise InvalidRecord("rollout: only with the state published")
     if options["state"] == "rolled_back":
         earlier = earlier_release(client, paths, options, published)
         release, default_plan = with_plan_back(client, paths, earlier)
@@ -932,7 +960,7 @@ def with_rollout(release: Release, rollout: Any) -> Release:
         return release
     content = parsed_rollout(rollout)
     read_plan(content)
-    check_keys(content)
+    check_publishable(content)
     if isinstance(content, dict) and content.get("from") is not None:
         content = {**content, "from": commit_meanwhile(release.url, content["from"])}
     return replace(release, extra={**release.extra, ROLLOUT: content})
@@ -1101,6 +1129,9 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     result.update(
         {"rollout": rollout.to_object(), **({"msg": decision.why} if decision.why else {}), **overridden(lock)}
     )
+    if changed and options["_command"] and wanted.verb == VERBS["promoted"]:
+        ungated = why_ungated(rollout.state)
+        result.update({"ungated": ungated} if ungated else {})
     if check and changed:
         result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
     if options["state"] == "promoted" and options["wait"] and not check and not asks:
@@ -1118,6 +1149,12 @@ def moves_of_rollout(client: Any, paths: AppPaths, generation: int | None) -> in
     """
     rollout = None if generation is None else read_state(client, paths, generation)
     return rollout.state.moves if rollout else None
+
+
+def check_reason(reason: str | None) -> None:
+    """Raise `InvalidRecord` where a reason is longer than anybody reads: each server is told it."""
+    if len(reason or "") > LONGEST_SHOWN:
+        raise InvalidRecord(f"reason: expected at most {LONGEST_SHOWN} characters, got {len(reason or '')}")
 
 
 def lock_seconds(options: dict[str, Any], check: bool) -> float:
@@ -1154,13 +1191,11 @@ def wait(
         waited = prove(client, paths, proof, options, earlier)
     except ZooKeeperError as exc:
         known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
-        exc.details = {
-            **result,
-            **known,
-            **rollout_result(client, paths, result["generation"]),
-            **({} if is_outage(exc) else overtaken(client, paths, result["generation"])),
-            "elapsed": elapsed(begin),
-        }
+        exc.details = {**result, **known}
+        if not is_unanswered(exc):
+            exc.details.update(rollout_result(client, paths, result["generation"]))
+            exc.details.update(overtaken(client, paths, result["generation"]))
+        exc.details["elapsed"] = elapsed(begin)
         raise
     rollout = rollout_result(client, paths, result["generation"])
     lock = lock_at_gates(client, paths, options, rollout)
@@ -1204,8 +1239,11 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """
     published, paths = options["_published"], AppPaths(options["app"])
     result = {name: published[name] for name in ("generation", "commit_id")}
+    deadline = time.monotonic() + options["wait_timeout"]
     if options["_locked_out"]:
-        wait_until_free(client, paths, time.monotonic() + options["wait_timeout"])
+        wait_until_free(client, paths, deadline)
+    if options["_proving"] and still_prove(client, paths, published["generation"], options["_proving"], deadline):
+        result["_proving"] = options["_proving"]
     if options["_command"]:
         now_published = read_published(client, paths)
         if now_published.generation != published["generation"]:
@@ -1214,8 +1252,7 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
                 **overtaken(client, paths, published["generation"]),
             )
         with contextlib.suppress(Locked):
-            note = carry_out(client, paths, now_published, options)
-            result.update({"_note": note} if note else {"_obeyed": True})
+            result.update(carry_out(client, paths, now_published, options))
     elif published["moves"] is not None and read_published(client, paths).generation is None:
         # Its agents have left the rollout, which comes to no end.
         raise ZooKeeperError(
@@ -1225,15 +1262,16 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     return wait(client, options, result, published["agents"], time.monotonic())
 
 
-def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> str:
-    """Do what gates have come to; why nothing came of that, if so. Raises `Locked`, `ZooKeeperError`."""
+def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
+    """Do what gates have come to; what who attends the rollout is told of that. Raises `Locked`, `ZooKeeperError`."""
     try:
-        done = command_in_time(client, paths, published, wish(options), time.monotonic() + options["wait_timeout"])
+        done = command(client, paths, published, wish(options))
     except Proving as exc:
-        return f"{str(exc).partition(': ')[2].partition(';')[0]} meanwhile"
+        why = str(exc).partition(": ")[2].partition(";")[0]
+        return {"_note": f"{why} meanwhile; the gates are asked again after that", "_proving": exc.hosts}
     # Another controller may have asked its gates too, or a person was quicker.
     late = done.decision.why.removeprefix(REFUSED)
-    return f"that comes too late: {late}" if late else ""
+    return {"_note": f"that comes too late: {late}"} if late else {"_obeyed": True}
 
 
 def describe(published: Published, release: Release, *, changed: bool) -> dict[str, Any]:
@@ -1263,8 +1301,10 @@ def main() -> None:
     began = time.monotonic()
     try:
         check_amounts(options, "lock_timeout")
-        patience = max(outage(options, waits=options["wait"]), lock_seconds(options, module.check_mode))
+        check_reason(options["reason"])
+        check_state(options)
         acl, app = given_acl(options), AppPaths(options["app"])
+        patience = outage(options, waits=options["wait"])
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
@@ -1296,7 +1336,7 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    for what in ("kept_plan", "not_promoted"):
+    for what in ("kept_plan", "not_promoted", "ungated"):
         if what in result:
             module.warn(result.pop(what))
 

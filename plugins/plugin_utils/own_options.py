@@ -4,16 +4,18 @@
 """The connection options of lookup and inventory, as strict as those of a module.
 
 Ansible itself takes whatever it does not know as a boolean for false, and an empty environment variable for a value:
-TLS, or what it checks, would be off.
+TLS, or what it checks, would be off. An empty path it takes for the current directory, and a template for the name of a
+file in that.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.utils.path import unfrackpath
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     CONNECTION_OPTIONS,
@@ -22,6 +24,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 )
 
 BOOLEANS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "bool"]
+TEXTS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "str"]
+PATHS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "path"]
 
 
 def forget_empty_variables() -> None:
@@ -31,9 +35,15 @@ def forget_empty_variables() -> None:
             del os.environ[variable]
 
 
-def with_booleans(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, those that are true or false as booleans. Raises `ZooKeeperError` where one is neither."""
-    return {**options, **{name: _boolean(name, options[name]) for name in BOOLEANS}}
+def converted(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, those that are true or false as booleans, numbers as texts, paths absolute, None where one is empty.
+
+    Raises `ZooKeeperError` where one is nothing of its kind, as what a template gave may be.
+    """
+    if not isinstance(options["hosts"], (str, Sequence, type(None))):
+        raise ZooKeeperError(f"hosts: expected host:port, or a list of such, got {options['hosts']!r}")
+    kinds = ((BOOLEANS, _boolean), (TEXTS, _text), (PATHS, _path))
+    return {**options, **{name: convert(name, options[name]) for names, convert in kinds for name in names}}
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -41,3 +51,20 @@ def _boolean(name: str, value: Any) -> bool:
         return bool(boolean(value))
     except TypeError:
         raise ZooKeeperError(f"{name}: expected true or false, got {value!r}") from None
+
+
+def _text(name: str, value: Any) -> str | None:
+    """A number too, as a template may give of a password; what else it gave is not told, for it may be a secret."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ZooKeeperError(f"{name}: expected a text")
+    return str(value)
+
+
+def _path(name: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ZooKeeperError(f"{name}: expected the path of a file, got {value!r}")
+    return str(unfrackpath(value, follow=False))

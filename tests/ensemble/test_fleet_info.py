@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     RosterEntry,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import RolloutPaths, RolloutRecord
 from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info
 from support.agent_status import report
 from support.waiting import wait_for
@@ -375,6 +378,28 @@ def test_a_rollout_is_told_and_what_it_waits_for_is_why_the_fleet_has_not_proved
     assert halted.details["rollout"]["by"] == "ann"
 
 
+@pytest.mark.parametrize("verb", ["pause", "halt", "promote"])
+def test_who_steers_a_rollout_that_is_done_hears_of_hosts_that_follow_it(
+    zk: KazooClient, paths: AppPaths, verb: str
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, True)
+    root = RolloutPaths(paths.rollout(generation))
+    done = replace(RolloutRecord.from_node(zk.get(root.root)[0]), phase=DONE)
+    zk.set(root.root, done.to_node())
+
+    def answer() -> str:
+        return rollout_steering.command(zk, paths, published, Command(verb, "ann")).decision.why
+
+    assert answer() == "the rollout is done"
+    follow = "which only another release stops (rollback.yml)"
+    for said in ("1 host follows", "2 hosts follow"):
+        zk.create(f"{root.line}/n-", ephemeral=True, sequence=True)
+        assert answer() == f"the rollout is done; {said} it in line, {follow}"
+
+
 def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
@@ -387,3 +412,20 @@ def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to
     rollout_steering.command(zk, paths, published, Command("pause", "ann"))
     assert gather(zk, paths, wait_for_release="desired", agents=["a"])["converged"]
     assert refused(zk, paths, wait_for_release="desired", agents=["b"]).details["pending_agents"] == ["b"]
+
+
+def test_who_waits_for_its_turn_is_accepted_while_the_rollout_goes_on_and_waited_for_after_it(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths)
+    published = releases.read_published(zk, paths)
+    assert published.release
+    report(other, paths, "a", "waiting", generation, commit_id=f"{1:040x}")
+    rollout_steering.begin_rollout(zk, paths, generation, published.release, True)
+    asked: dict[str, Any] = {"wait_for_release": "desired", "agents": ["a"], "accept_waiting": True}
+    assert gather(zk, paths, **asked)["converged"]
+    root = RolloutPaths(paths.rollout(generation)).root
+    zk.set(root, replace(RolloutRecord.from_node(zk.get(root)[0]), phase=DONE).to_node())
+    assert refused(zk, paths, **asked).details["pending_agents"] == ["a"]
+    report(other, paths, "a", "active", generation)
+    assert gather(zk, paths, **asked)["converged"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -85,6 +86,61 @@ def test_what_somebody_else_does_meanwhile_is_seen(
     monkeypatch.setattr(zk_fleet, "plan_change", overtaken)
     gone = fleet(zk, paths, "a", "b", state="absent")
     assert (gone["removed"], roster_names(zk, paths)) == (["b"], [])
+
+
+def test_a_fleet_of_any_size_is_taken_in_and_out(zk: KazooClient, paths: AppPaths) -> None:
+    names = [f"ip-10-0-{number // 256}-{number % 256}.eu-west-1.compute.internal" for number in range(6000)]
+    assert len(fleet(zk, paths, *names)["added"]) == len(roster_names(zk, paths)) == 6000
+    assert len(fleet(zk, paths, *names, state="absent")["removed"]) == 6000
+    assert roster_names(zk, paths) == []
+
+
+class Busy:
+    """A client whose second transaction of several is one too late, or refused."""
+
+    def __init__(self, client: KazooClient, act: Callable[[], object]) -> None:
+        self._client = client
+        self._act = act
+        self._transactions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def transaction(self) -> Any:
+        """The client's own, the second one after somebody else has acted."""
+        self._transactions += 1
+        if self._transactions == 2:
+            self._act()
+        return self._client.transaction()
+
+
+def test_of_a_large_change_it_is_told_what_was_done_before_it_failed_or_began_anew(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "MOST_AT_ONCE", 2)
+    done = fleet(Busy(zk, lambda: other.create(paths.roster_entry("d"))), paths, "a", "b", "c", "d")
+    assert (done["changed"], done["added"], done["roster"]) == (True, ["a", "b", "c", "d"], ["a", "b", "c", "d"])
+    closed = [make_acl("world", "anyone", read=True)]
+    with pytest.raises(ZooKeeperError, match="permission denied") as caught:
+        fleet(Busy(zk, lambda: other.set_acls(paths.roster, closed)), paths, *"abcd", state="absent")
+    assert caught.value.details["changed"]
+    assert roster_names(zk, paths) == ["c", "d"]
+
+
+def test_a_host_that_becomes_live_in_the_middle_of_a_large_change_ends_it_there(
+    zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "MOST_AT_ONCE", 2)
+    fleet(zk, paths, *"abcd")
+
+    def act() -> None:
+        other.delete(paths.roster_entry("d"))
+        report(other, paths, "a", "idle", None)
+
+    with pytest.raises(ZooKeeperError, match=r"a is live, .*; stop the agent first$") as caught:
+        fleet(Busy(zk, act), paths, *"abcd", state="absent")
+    assert caught.value.details["changed"]
+    assert roster_names(zk, paths) == ["c"]
 
 
 def test_a_roster_that_may_not_be_changed_is_named_and_stays(zk: KazooClient, paths: AppPaths) -> None:

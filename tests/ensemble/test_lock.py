@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from kazoo.security import make_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import lock as locks
 from ansible_collections.zoo.deploy.plugins.module_utils import rollout_steering
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import FREE, Locked, LockRecord, read_lock
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
@@ -29,6 +31,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_history,
     read_published,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 from ansible_collections.zoo.deploy.plugins.modules import zk_lock, zk_release, zk_release_info
 from support.client import connected
 from support.ensemble import Ensemble
@@ -337,6 +340,24 @@ def test_a_rollback_a_pause_and_a_halt_are_never_locked_out_and_promoting_is(
     assert commits(zk, paths) == [1, 2, 1]
 
 
+def test_a_rollout_that_nobody_has_begun_does_not_begin_with_a_command_that_changes_nothing(
+    zk: KazooClient, paths: AppPaths, server: list[int]
+) -> None:
+    deploy(zk, paths)
+    server[0] = 2
+    deploy(zk, paths, rollout=True)
+    idle = steer(zk, paths, "promoted")
+    assert (idle["changed"], idle["msg"], zk.exists(paths.rollouts)) == (False, "the last step is open already", None)
+    paused = steer(zk, paths, "paused")
+    assert (paused["changed"], zk.get_children(paths.rollouts)) == (True, [str(paused["generation"])])
+
+
+def test_a_reason_longer_than_anybody_reads_is_refused(ensemble: Ensemble, paths: AppPaths) -> None:
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "state": "paused", "reason": "x" * 501}
+    said = run_module(ROOT / "plugins/modules/zk_release.py", **given)["msg"]
+    assert said == "reason: expected at most 500 characters, got 501"
+
+
 def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +529,29 @@ def test_a_lost_connection_does_not_end_the_wait_for_a_lock(
             wait_for(lambda: client.connected, "the client is connected again")
         unlock(other, paths)
         assert waiting.end()["changed"]
+
+
+@pytest.mark.usefixtures("server")
+def test_an_ensemble_may_be_away_while_a_lock_is_waited_for_and_later_only_as_long_as_ever(
+    tmp_path: Path, paths: AppPaths
+) -> None:
+    defaults = {name: spec.get("default") for name, spec in ARGSPEC.items()}
+    with Ensemble(tmp_path / "zk", size=1) as servers:
+        member = servers.members[0]
+        with connect({**defaults, "hosts": servers.hosts, "connect_timeout": 2.0}) as client:
+            set_lock(client, paths)
+            waiting = Doing(lambda: deploy(client, paths, lock_timeout=600.0))
+            watching(client, paths.lock)
+            member.kill()
+            cut = time.monotonic()
+            wait_for(lambda: time.monotonic() - cut > 5, "the outage lasts for five seconds")
+            member.start()
+            wait_for(lambda: member.serves, "the member serves again")
+            with connected(servers.hosts) as other:
+                unlock(other, paths)
+            assert waiting.end()["changed"]
+            member.kill()
+            assert "connection was" in str(Doing(lambda: read_lock(client, paths)).end())
 
 
 def test_nothing_is_ever_published_between_a_lock_and_its_end(

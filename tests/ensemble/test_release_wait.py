@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from kazoo.client import KazooClient
@@ -15,9 +16,10 @@ from kazoo.client import KazooClient
 from ansible_collections.zoo.deploy.plugins.module_utils import ansible_module, fleet, releases
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import outage
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import UNANSWERED
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
-from ansible_collections.zoo.deploy.plugins.modules import zk_release
+from ansible_collections.zoo.deploy.plugins.modules import zk_fleet_info, zk_release
 from support.agent_status import report
 from support.client import connected
 from support.ensemble import Ensemble
@@ -138,3 +140,52 @@ def test_an_outage_longer_than_a_connection_may_take_is_outlasted(tmp_path: Path
             report(agent, paths, "web1", "active", made["generation"])
             thread.join(120)
     assert found[0]["converged"]
+
+
+def wait_in_zk_release(client: KazooClient, options: dict[str, Any], made: dict[str, Any]) -> None:
+    """Wait for what was published, as the module does."""
+    with pytest.raises(ZooKeeperError, match=UNANSWERED):
+        zk_release.wait(client, options, made, [], time.monotonic())
+
+
+def wait_in_zk_fleet_info(client: KazooClient, options: dict[str, Any], _made: dict[str, Any]) -> None:
+    """Wait for what was published, as the module does."""
+    with pytest.raises(ZooKeeperError, match=UNANSWERED):
+        zk_fleet_info.gather(client, options)
+
+
+def wait_in_git_hook(client: KazooClient, options: dict[str, Any], made: dict[str, Any]) -> None:
+    """Wait for what was published, as the hook does."""
+    hook, config = importlib.import_module("zoo_git_hook.hook"), importlib.import_module("zoo_git_hook.config")
+    target = config.Target("main", AppPaths(options["app"]), "site")
+    release = Release("https://example.org/x.git", made["commit_id"], "site")
+    assert not hook.wait_for(client, hook.Publication(target, release, made["generation"], []), options)
+
+
+@pytest.mark.parametrize("wait", [wait_in_zk_release, wait_in_zk_fleet_info, wait_in_git_hook])
+def test_an_outage_at_the_end_of_a_wait_is_not_waited_for_once_more(
+    tmp_path: Path,
+    paths: AppPaths,
+    monkeypatch: pytest.MonkeyPatch,
+    wait: Callable[[KazooClient, dict[str, Any], dict[str, Any]], None],
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "roles/git_hook/files/program"))
+    defaults = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
+    options = {**defaults, **options_of(paths, wait_timeout=5.0), "wait_for_release": "desired"}
+    ended = threading.Event()
+    with (
+        Ensemble(tmp_path / "zk", size=1) as servers,
+        # It would be waited for until long after the wait.
+        connect({**options, "hosts": servers.hosts}, outage=600.0) as client,
+    ):
+        report(client, paths, "web1", "fetching", 0)
+        made = zk_release.converge(client, {**options, "wait": False}, check=False)
+
+        def wait_to_its_end() -> None:
+            wait(client, options, made)
+            ended.set()
+
+        threading.Thread(target=wait_to_its_end, daemon=True).start()
+        wait_for(lambda: paths.agent("web1") in servers.members[0].ask("wchp"), "it waits")
+        servers.members[0].kill()
+        assert ended.wait(30)

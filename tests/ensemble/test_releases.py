@@ -36,6 +36,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     Release,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
+    ROLLOUT,
     Published,
     ReleaseProof,
     begin_anew,
@@ -935,6 +936,33 @@ def test_what_is_desired_already_is_no_rollback_from_itself(zk: KazooClient, pat
     current = read_published(zk, paths).release
     assert rollback_target(read_history(zk, paths), current, f"{2:040x}") == current
     assert roll_back(zk, paths).same_as(release(1))
+
+
+def test_where_the_desired_release_is_deleted_a_rollback_is_one_from_what_was_published_last(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    """It goes back without steps, as any other, and a second one goes back no further."""
+    proved(zk, paths, 1, 2)
+    publish(zk, paths, replace(release(3), extra={ROLLOUT: {"maxInFlight": 5}}))
+    zk.delete(paths.config)
+    found = roll_back(zk, paths)
+    assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{2:040x}", f"{3:040x}")
+    assert found.extra[ROLLOUT] == {"maxInFlight": 5}
+    for _time in range(2):
+        assert roll_back(zk, paths) == found
+        zk.delete(paths.config)
+    assert roll_back(zk, paths) == found, "the rollback itself is published anew"
+    assert roll_back(zk, paths, to=f"{1:040x}").extra[ROLLED_BACK_FROM] == f"{2:040x}"
+
+
+def test_where_the_desired_release_is_deleted_and_was_proved_it_is_published_anew(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    proved(zk, paths, 1, 2)
+    zk.delete(paths.config)
+    found = roll_back(zk, paths)
+    assert found.same_as(release(2))
+    assert not {ROLLED_BACK_FROM, PROVED_AT} & set(found.extra)
 
 
 def test_a_commit_is_named_in_capitals_too(zk: KazooClient, paths: AppPaths) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,51 @@ def test_a_key_is_waited_for_by_watch(zk: KazooClient, other: KazooClient, app: 
     assert [one.data for one in found] == [b'{"state": {"ready": true}}']
 
 
-@pytest.mark.parametrize("key", ["", ".", "a..b", [], [""], 7, {"a": 1}, ["a", None]])
+@pytest.mark.parametrize("key", ["", ".", "a..b", [], [""], 1.5, True, {"a": 1}, ["a", None]])
 def test_what_names_no_key_is_refused(key: Any) -> None:
     with pytest.raises(ZooKeeperError, match=r"^wait_for: key: expected names with dots between them, or a list of "):
         condition(key=key)
+
+
+def test_a_number_is_a_place_in_a_list(zk: KazooClient, app: str) -> None:
+    zk.create(app, b'["a", "b"]', makepath=True)
+    (znode,) = take(zk, [app], TIMEOUT)
+    assert condition(key=0, value="a").unmet(znode) == ""
+    assert condition(key=2).unmet(znode) == "has no key 2"
+
+
+class Between:
+    """A client after whose first read of a value somebody else acts."""
+
+    def __init__(self, client: KazooClient, act: Callable[[], object]) -> None:
+        self._client = client
+        self._acts = [act]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_async(self, path: str) -> Any:
+        """The client's own, answered before the other one acts."""
+        answer = self._client.get_async(path)
+        answer.wait()
+        while self._acts:
+            self._acts.pop()()
+        return answer
+
+
+def test_what_is_seen_of_a_znode_was_so_at_one_moment(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"ready", makepath=True)
+
+    def change() -> None:
+        transaction = zk.transaction()
+        transaction.set_data(app, b"broken")
+        transaction.create(f"{app}/c")
+        transaction.commit()
+
+    (seen,) = take(Between(zk, change), [app], TIMEOUT)
+    assert (seen.data, seen.children, seen.stat.numChildren) == (b"broken", ("c",), 1)
+    (added,) = take(Between(zk, lambda: zk.create(f"{app}/d")), [app], TIMEOUT)
+    assert (added.data, sorted(added.children), added.stat.numChildren) == (b"broken", ["c", "d"], 2)
 
 
 def test_a_znode_that_is_not_there_meets_absent_only() -> None:
@@ -281,10 +323,10 @@ class Silent:
         assert watch
         return self._client.exists_async(path)
 
-    def get_children_async(self, path: str, watch: Any) -> Any:
+    def get_children_async(self, path: str, watch: Any, **words: Any) -> Any:
         """The client's own, without the watch."""
         assert watch
-        return self._client.get_children_async(path)
+        return self._client.get_children_async(path, **words)
 
     def get_acls_async(self, path: str) -> Any:
         """The client's own, which is the last request of a look."""

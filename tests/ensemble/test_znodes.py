@@ -515,6 +515,18 @@ def test_more_than_a_transaction_holds_is_refused_by_its_size(zk: KazooClient, a
     assert zk.exists(app) is None
 
 
+def test_a_chroot_is_a_part_of_what_a_transaction_holds(zk: KazooClient, ensemble: Ensemble, app: str) -> None:
+    chroot = f"{app}/{'c' * 200}"
+    zk.ensure_path(chroot)
+    entries = [{"path": f"/{number}"} for number in range(5000)]
+    with connected(f"{ensemble.hosts}{chroot}") as client:
+        for check in (True, False):
+            said = refusal(client, check=check, znodes=entries)
+            assert said.startswith("znodes: 5000 changes of ")
+            assert said.endswith("one transaction holds 1040000, so use several tasks")
+        assert converge(client, znodes=entries[:3000])["changed"]
+
+
 def test_a_sequence_beside_a_znode_of_its_name_is_not_that_one(zk: KazooClient, app: str) -> None:
     done = converge(zk, znodes=[{"path": f"{app}/a", "sequence": True}, {"path": f"{app}/a/b"}, {"path": f"{app}/a"}])
     assert [one["path"] for one in done["znodes"]] == [f"{app}/a0000000000", f"{app}/a/b", f"{app}/a"]
@@ -602,6 +614,14 @@ def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient
     said = refusal(AclRival(zk, lambda: zk.set_acls(app, theirs)), path=app, acl=ours, value="y")
     assert f"{app}: the znode has changed since (BadVersion)" in said
     assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.1"]
+
+
+def test_a_znode_that_goes_before_its_acl_is_set_is_looked_at_once_more(zk: KazooClient, app: str) -> None:
+    zk.create(app, b"x", makepath=True)
+    ours = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
+    done = converge(AclRival(zk, lambda: zk.delete(app)), path=app, acl=ours)
+    assert (done["changed"], zk.get(app)[0]) == (True, b"")
+    assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.2"]
 
 
 class LateRival(Rival):

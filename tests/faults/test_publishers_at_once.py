@@ -22,6 +22,7 @@ from faults.support.ledger import COMMANDS, WINNERS, Ledger
 from support.client import connected
 from support.ensemble import Ensemble
 
+pytestmark = pytest.mark.storm
 ROUNDS = 200
 PEOPLE = ("ann", "bob")
 DEFAULTS = {name: option.get("default") for name, option in zk_release.argument_spec().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import 
     RolloutPaths,
     RolloutRecord,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Proving, command
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import Proving, command, still_prove
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_writes import begin_writes
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Rollout, read_rollout, read_state
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node
@@ -49,6 +50,7 @@ from faults.support.ledger import COMMANDS, Ledger
 from support.client import connected
 from support.ensemble import Ensemble
 
+pytestmark = pytest.mark.storm
 OLD = {"url": "https://example.org/x.git", "commitId": "1" * 40, "relativePath": "site"}
 NEW = {**OLD, "commitId": "2" * 40}
 PLAN = {"steps": [{"hosts": 1, "soak": 60, "pause": True}, {"hosts": 2}]}
@@ -329,16 +331,19 @@ def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: Kazo
     published = read_published(zk, paths)
     given = {"verb": "pass", "by": "the gates", "reason": "", "moves": waits.moves}
     options = {"publisher": "ann", "force": False, "_command": given}
-    said = zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 0})
-    assert said == "web1 proves the release once more, as after a boot: no further step is opened meanwhile"
+    refused = zk_release.carry_out(zk, paths, published, options)
+    why = "web1 proves the release once more, as after a boot: no further step is opened meanwhile"
+    assert refused == {"_note": f"{why}; the gates are asked again after that", "_proving": ["web1"]}
+    assert still_prove(zk, paths, before.generation, ["web1"], time.monotonic())
     with ThreadPoolExecutor(1) as pool:
-        passed = pool.submit(zk_release.carry_out, zk, paths, published, {**options, "wait_timeout": 60})
+        proof = pool.submit(still_prove, zk, paths, before.generation, ["web1"], time.monotonic() + 60)
         zk.delete(proving)
-        assert passed.result(60) == ""
+        assert not proof.result(60)
+    assert zk_release.carry_out(zk, paths, published, options) == {"_obeyed": True}
     opened = read_state(zk, paths, before.generation)
     assert opened
     assert opened.state.step == 1
-    assert zk_release.carry_out(zk, paths, published, {**options, "wait_timeout": 60}).startswith("that comes too late")
+    assert zk_release.carry_out(zk, paths, published, options)["_note"].startswith("that comes too late")
 
 
 def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:

@@ -77,6 +77,9 @@ def wanted(root: Path, health: str) -> dict[str, dict[str, Any]]:
         "still_unknown": {"state": "promoted", "gates": [UNKNOWN]},
         "known": {"state": "promoted", "gates": [PASSING]},
         "limit": {"rollout": json.dumps(ONE_STEP), "gates": [limit]},
+        "ungated": {"rollout": {**TWO_STEPS, "steps": [{"hosts": 1, "pause": True}, {"hosts": 2, "pause": True}]}},
+        "late": {"state": "promoted", "gates": [PASSING]},
+        "latest": {"state": "promoted", "gates": [PASSING]},
         "person": {"rollout": pauses, "gates": [PASSING]},
         "promoted": {"state": "promoted", "notify": {"command": ["/bin/false"]}},
         "unattended": {
@@ -172,6 +175,17 @@ def test_a_step_that_pauses_waits_for_its_gates_and_then_for_a_person(story: tup
     assert not run["promoted"]["failed"], run["promoted"]
     assert run["promoted"]["rollout"]["phase"] == "done"
     assert "notify: the command ended with 1; nobody may know that the rollout is done" in run.output
+
+
+def test_who_promotes_with_gates_what_was_published_without_is_told_that_later_steps_open_without_them(
+    story: tuple[Run, Path],
+) -> None:
+    run, _root = story
+    warned = "the rollout asks no gates any more"
+    for name, phase, warns in (("late", "paused", True), ("latest", "done", False), ("known", "done", False)):
+        result = run[name]
+        assert (result["failed"], result["rollout"]["phase"], len(result["gates"])) == (False, phase, 1), result
+        assert any(warned in line for line in result.get("warnings", [])) == warns, result
 
 
 def test_an_unattended_rollout_is_halted_by_a_gate_that_fails_while_it_soaks(story: tuple[Run, Path]) -> None:

@@ -7,13 +7,15 @@ import json
 import platform
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
 
-from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import HostEntry, RolloutPaths, begin
 from support.agent_status import report
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
@@ -34,11 +36,11 @@ def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
     hosts = {"web1": web1, "store": {"registry": f"{app}/service", "drain": 0}}
     (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
 
-    def run(*words: str) -> str:
+    def run(*words: str, fails: bool = False) -> str:
         given = ["-e", json.dumps({"zoo_target": "web1", "zoo_min_servers": 0, "_zoo_uname": {}}), *words]
         start = ["-i", str(tmp_path / "hosts.yml"), "--start-at-task", "Note what each server is called and offers"]
         done = run_playbook(ROOT / "playbooks" / "scale_in.yml", *start, *given)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert bool(done.returncode) == fails, done.stdout + done.stderr
         return done.stdout
 
     return run
@@ -171,3 +173,26 @@ def test_an_empty_name_is_that_of_the_host_as_for_the_role(
     services = [{"path": f"{app}/service", "port": 80}]
     said = refuse(web1={"watcher_name": name, "watcher_services": services})
     assert f"{app}/service would be left with fewer than 1 servers; nothing is removed" in said
+
+
+@pytest.mark.parametrize("entry", ["admitted", "proved"])
+def test_a_server_that_is_on_its_way_in_a_rollout_is_stopped_by_force_only(
+    play: Play, zk: KazooClient, app: str, entry: str
+) -> None:
+    """Whoever disappears on its way is a failure of the release: a healthy fleet would be halted, or go back."""
+    paths = AppPaths(app)
+    release = Release("https://git.example.org/shop", "b" * 40, "site", extra={"rollout": True})
+    zk.create(paths.config, release.to_node(), makepath=True)
+    generation = zk.get(paths.config)[1].mzxid
+    root, state = RolloutPaths(paths.rollout(generation)), begin(release, True, None, 3)
+    state = replace(state, counts={entry: 1})
+    zk.create(root.root, state.to_node(), makepath=True)
+    zk.create(root.gate, state.gate.to_node())
+    zk.create(root.entry("web1", entry), HostEntry(entry).to_node(), makepath=True)
+    on_its_way = f"on their way in the rollout of {'b' * 40}: web1; whoever disappears"
+    if entry == "admitted":
+        for words in ((), ("--check",)):
+            assert on_its_way in " ".join(play(*words, fails=True).split())
+        play("-e", "zoo_force=true")
+    else:
+        play()

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kazoo.client import KazooClient
 
 from support.ensemble import Ensemble
 from support.playbook import ROOT, run_playbook
 
 Play = Callable[..., tuple[int, str]]
+PLAYBOOK = ROOT / "playbooks" / "scale_in.yml"
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def play(ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path) -> Play:
         known = {"zoo_target": "all", "_zoo_sessions": ["web1", "web2"]}
         given = ["-e", json.dumps({**known, **variables})]
         words = ["-i", str(tmp_path / "hosts.yml"), "--start-at-task", "Take the servers out of the roster"]
-        done = run_playbook(ROOT / "playbooks" / "scale_in.yml", *words, *given, *more)
+        done = run_playbook(PLAYBOOK, *words, *given, *more)
         return done.returncode, done.stdout + done.stderr
 
     return run
@@ -47,3 +49,10 @@ def test_servers_that_are_removed_leave_the_roster_and_others_stay(play: Play, z
     assert code == 0, said
     assert "the host is unreachable; its registrations are withdrawn; out of the roster" in said
     assert zk.get_children(f"{app}/roster") == ["web3"]
+
+
+def test_servers_leave_the_roster_before_anything_that_takes_long() -> None:
+    """While a rollout soaks, one that has proved the release and is in the roster without an agent is a failure."""
+    (tasks,) = [play["tasks"] for play in yaml.safe_load(PLAYBOOK.read_text()) if play["name"] == "Remove the servers"]
+    names = [task["name"] for task in tasks]
+    assert names.index("Take the servers out of the roster") == names.index("Wait until each has left discovery") + 1

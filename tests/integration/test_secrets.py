@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -126,6 +128,19 @@ def client(flow: Flow) -> Iterator[KazooClient]:
         yield zk
 
 
+@pytest.fixture
+def gits(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command lines and environments of git, and of who runs it: most of them end too soon to be seen otherwise."""
+    seen, programs = flow.directory / "gits", flow.directory / "programs"
+    programs.mkdir()
+    program = programs / "git"
+    note = f"cat /proc/$PPID/cmdline /proc/$$/cmdline /proc/$$/environ >> {seen}"
+    program.write_text(f'#!/bin/sh\n{note}\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return seen
+
+
 def start_agent(flow: Flow, client: KazooClient, bare: Path) -> Agent:
     """An agent that systemd has handed its secrets, with a hook that shows what it has of its own."""
     options = flow.sasl("agent")
@@ -185,7 +200,9 @@ def push(flow: Flow, repository: GitRepository) -> None:
         assert (done.returncode != 0) is bool(further), flow.said[name]
 
 
-def test_no_secret_is_where_it_does_not_belong(flow: Flow, client: KazooClient, repository: GitRepository) -> None:
+def test_no_secret_is_where_it_does_not_belong(
+    flow: Flow, client: KazooClient, repository: GitRepository, gits: Path
+) -> None:
     bare = flow.directory / "host"
     bare.mkdir()
     agent = start_agent(flow, client, bare)
@@ -214,5 +231,7 @@ def test_no_secret_is_where_it_does_not_belong(flow: Flow, client: KazooClient, 
     assert (bare / "hook.env").exists()
     assert list((flow.directory / "cache").iterdir())
     assert (flow.directory / "ansible.log").stat().st_size > 0
-    for word in ("ansible-playbook", "zoo_watcher run", "zoo_watcher apply", "git "):
+    for word in ("ansible-playbook", "zoo_watcher run"):
         assert any(word in line for line in processes.seen), word
+    for words in (b"zoo_watcher\0apply\0", b"fetch\0", b"ls-remote\0"):
+        assert words in gits.read_bytes(), words

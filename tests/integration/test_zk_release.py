@@ -116,6 +116,9 @@ def bad_tasks(book: Book, directory: str) -> None:
         "bad_no_hosts": {"hosts": None},
         "bad_number": {"min_agents": "many"},
         "bad_rollback": {"state": "rolled_back", "ref": "v1"},
+        "bad_promotion": {"state": "promoted", "ref": "v1"},
+        "bad_pause": {"state": "paused", "ref": None, "rollout": True},
+        "bad_halt": {"state": "halted", "ref": None, "to": "1234567"},
     }
     for register, options in wrong.items():
         book.release(register, **{"app": "live", "ref": "main", **options})
@@ -297,6 +300,9 @@ def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: S
         ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ("bad_number", 'min_agents: expected a whole number of agents or a percentage such as "80%", got "many"'),
         ("bad_rollback", "ref: not with the state rolled_back; name the commit, or the entry of the history, with to"),
+        ("bad_promotion", "ref: not with the state promoted; the commit that has to be the desired one is only_if"),
+        ("bad_pause", "rollout: only with the state published"),
+        ("bad_halt", "to: only with the state rolled_back"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_was_wrong(story: Story, name: str, said: str) -> None:

@@ -392,6 +392,25 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"filters": [{"exclude": "zk_id = 'a'"}]}, "filters: zk_id = 'a': expected token"),
+        ({"filters": ["{{ zk_id == 'a' }"]}, "filters: {{ zk_id == 'a' }: unexpected '}'"),
+        ({"hostnames": ["zk_service.name |"]}, "hostnames: zk_service.name |: expected token"),
+        ({"filters": [{"exclude": "zk_id is mtach('a')"}]}, "filters: zk_id is mtach('a'): no test named mtach"),
+        ({"hostnames": ["zk_id | lwoer"]}, "hostnames: zk_id | lwoer: no filter named lwoer"),
+    ],
+)
+def test_an_expression_that_no_entry_could_fit_is_refused(
+    inventory: Inventory, zk: KazooClient, root: str, options: dict[str, Any], said: str
+) -> None:
+    register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
+    found = inventory.read(registries=[root], **options)
+    assert found.hosts == {}
+    assert said in found.said
+
+
+@pytest.mark.parametrize(
     ("filters", "hosts"),
     [
         # The first that matches decides, and what none matches is a host.
@@ -643,6 +662,17 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
     for name, why in {"web3": "state", "web4": "generation", "web5": "commitId"}.items():
         assert f"{app}/agents/{name}: no agent's status, {why}: expected" in found.said
     assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
+
+
+def test_an_option_that_does_nothing_and_an_application_that_is_not_there_are_warned_of(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/web/web1", "10.0.0.1")
+    found = inventory.read(registries=[f"{root}/web"], app=f"{root}/ap", filter=["false"], strict=False)
+    assert set(found.hosts) == {"web1"}
+    assert "test.zk_services.yml: there is no option filter, so it does nothing" in found.said
+    assert found.said.count("there is no option") == 1
+    assert f"{root}/ap/agents: no such znode, so no host has zk_release" in found.said
 
 
 def test_agents_that_may_not_be_read_cost_no_host_where_the_last_good_answer_would_do(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import json
 import os
 import re
@@ -20,8 +21,10 @@ import psutil
 import pytest
 import yaml
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from support.agent import Agent
 from support.ensemble import Ensemble
 from support.lonely import lonely_ensemble
@@ -519,6 +522,33 @@ def test_what_a_push_creates_has_the_acl_that_the_configuration_says(server: Ser
     wanted = {make_acl("world", "anyone", read=True), make_acl("digest", "hook:x", all=True)}
     for path in (server.app, f"{server.app}/config", f"{server.app}/history"):
         assert set(zk.get_acls(path)[0]) == wanted, path
+
+
+class Newer:
+    """A client of a server from ZooKeeper 3.9 on, which says nothing of a znode to who may not read it."""
+
+    def __init__(self, client: KazooClient, hidden: str) -> None:
+        self._client = client
+        self._hidden = hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def exists(self, path: str) -> Any:
+        """The client's own."""
+        if path == self._hidden:
+            raise NoAuthError
+        return self._client.exists(path)
+
+
+def test_what_is_above_an_application_need_not_be_readable(
+    zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROLE / "files" / "program"))
+    rehearse = importlib.import_module("zoo_git_hook.rehearsal").rehearse
+    zk.ensure_path(app)
+    rehearse(Newer(zk, app.rsplit("/", 1)[0]), AppPaths(app))
+    assert zk.get_children(app) == []
 
 
 def test_a_policy_that_nobody_can_follow_is_found_before_the_push_is_done(server: Server, zk: KazooClient) -> None:

@@ -268,10 +268,38 @@ def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(applied
     applied.current.symlink_to("0.0.9")
     run = applied.apply(watcher_keep_releases=1)
     assert run.failed == 1
-    *_earlier, last = run.output.split("TASK [")
-    assert last.startswith("zoo.deploy.watcher : Check the existing configuration with a new version]")
-    assert "keep_releases: expected a whole number from 2 to" in last
+    *_earlier, check, _put_back, last = run.output.split("TASK [")
+    assert check.startswith("zoo.deploy.watcher : Check the existing configuration with a new version]")
+    assert last.startswith("zoo.deploy.watcher : Report the failure]")
+    for text in (check, last):
+        assert "keep_releases: expected a whole number from 2 to" in text
     assert os.readlink(applied.current) == "0.0.9"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are credentials")
+def test_with_a_configuration_that_the_agent_refuses_the_credentials_of_before_stay(applied: Host) -> None:
+    secret = applied.config.parent / "business.credentials" / "digest_password"
+    report = {"running": True, "secret": False, "there": [], "current": VERSION, "user": {"exists": True}}
+    # What configures alone: the whole role takes credentials only where systemd runs.
+    configure = {"roles": [], "tasks": [{"import_role": {"name": "zoo.deploy.watcher", "tasks_from": "configure"}}]}
+    # An earlier play of the same run has replaced the unit, and removed the backup.
+    unit = "/etc/systemd/system/zoo-watcher@business.service"
+    written = {"changed": True, "dest": unit, "backup_file": f"{unit}.17~"}
+    words = ("-e", json.dumps({"_watcher_report": report, "_watcher_unit_written": written}))
+    given: dict[str, Any] = {"watcher_manage_service": True, "watcher_create_user": False}
+    given |= {"watcher_user": "root", "watcher_group": "root", "watcher_credentials": ["digest_password"]}
+    given |= {"watcher_digest_username": "agent", "watcher_digest_password": "of-before"}
+    assert applied.apply(*words, play=configure, **given).failed == 0
+    before = applied.config.read_bytes()
+    given |= {"watcher_digest_password": "of-later"}
+    run = applied.apply(*words, play=configure, **given, watcher_keep_releases=1)
+    assert run.failed == 1
+    assert (
+        "keep_releases: expected a whole number"
+        in run.output.partition("TASK [zoo.deploy.watcher : Report the failure]")[2]
+    )
+    assert (secret.read_text(), applied.config.read_bytes()) == ("of-before", before)
+    assert os.listdir(secret.parent) == [secret.name]
 
 
 def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(host: Host) -> None:

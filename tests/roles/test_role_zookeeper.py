@@ -125,14 +125,16 @@ FROM_PACKAGES: dict[str, tuple[dict[str, Any], bool]] = {
 """Hosts by how they get ZooKeeper, and whether that is one that is too old."""
 
 
-def package_index(directory: Path, installed: str = "") -> str:
-    """The configuration of an apt that has two versions of ZooKeeper, of which the old one is preferred."""
+def package_index(directory: Path, installed: str = "", preferred: str = OLD) -> str:
+    """The configuration of an apt that has two versions of ZooKeeper, of which one is preferred."""
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True)
     stanza = "Architecture: all\nMaintainer: example\nFilename: x.deb\nSize: 1\nSHA256: " + "0" * 64 + "\nVersion:"
     (directory / "Packages").write_text(PACKAGES.replace("Version:", stanza))
     (directory / "sources").write_text(f"deb [trusted=yes] file:{directory} ./\n")
-    (directory / "preferences").write_text(f"Package: libzookeeper-java\nPin: version {OLD}\nPin-Priority: 1001\n")
+    (directory / "preferences").write_text(
+        f"Package: libzookeeper-java\nPin: version {preferred}\nPin-Priority: 1001\n"
+    )
     status = "Status: install ok installed\nArchitecture: all\nMaintainer: example\nVersion:"
     (directory / "status").write_text(installed.replace("Version:", status))
     places = {"Etc::sourcelist": "sources", "Etc::preferences": "preferences", "State::status": "status"}
@@ -146,20 +148,26 @@ def package_index(directory: Path, installed: str = "") -> str:
 
 
 def test_a_package_that_is_too_old_is_refused_before_anything_is_installed_however_it_would_be(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    installed = package_index(tmp_path / "there", PACKAGES.partition("\n\n")[0] + "\n")
+    there = PACKAGES.partition("\n\n")[0] + "\n"
+    installed = package_index(tmp_path / "there", there)
+    outdated = package_index(tmp_path / "outdated", there, NEW)
     absent = package_index(tmp_path / "absent")
     hosts = {name: {**variables, "apt": absent} for name, (variables, _is_refused) in FROM_PACKAGES.items()}
     hosts["installed"] = {"apt": installed}
+    # What is installed already stays as it is, unless another version is asked for.
+    hosts["outdated"] = {"apt": outdated}
+    hosts["upgraded"] = {"apt": outdated, "zookeeper_packages": ["libzookeeper-java=3.9.*"]}
     # As if its files were missing; check mode, so that nothing is installed here.
     role = {"name": "zoo.deploy.zookeeper", "tasks_from": "install"}
     state = {"_zookeeper_state": {"lacking": ["/usr/share/java/zookeeper.jar"], "unpacked": True}}
     tasks = [{"ansible.builtin.include_role": role, "vars": state}]
     play = {"tasks": tasks, "check_mode": True, "environment": {"APT_CONFIG": "{{ apt }}"}}
     done = run_on_hosts(tmp_path, play, hosts)
-    refusal = f"ZooKeeper 3.5 or later, got libzookeeper-java {OLD} from the packages of this host; set zookeeper_tar"
+    refusal = f"ZooKeeper 3.5 or later, got libzookeeper-java {OLD} from the packages of this host; "
     refused = {name for name, (_variables, is_refused) in FROM_PACKAGES.items() if is_refused} | {"installed"}
-    assert {name for name, run in done.items() if refusal in run.output} == refused, done
+    assert {name for name, run in done.items() if f"{refusal}set zookeeper_tar" in run.output} == refused, done
+    upgrade = f"{refusal}upgrade it to {NEW}, or set zookeeper_tarball to "
+    assert {name for name, run in done.items() if upgrade in run.output} == {"outdated"}, done
 
 
 SASL_LINES = ("enableSasl", "learnerRequireSasl", "serverRequireSasl")

@@ -59,6 +59,7 @@ class Ensemble:
         self.check: Callable[[], None] = lambda: None
         self.zxid = 0
         self.forbidden: set[str] = set()
+        self.locked: set[str] = set()
         self.clock: Callable[[], float] = lambda: 0.0
         self.latency = 0.0
         self.changed_at = 0.0
@@ -205,6 +206,8 @@ class FakeSession:
         """As in `Session`, but that it makes no parents."""
         self._fail_perhaps()
         parent = path.rpartition("/")[0]
+        if parent in self._ensemble.locked:
+            raise RefusedError(path, f"{path}: its parent's ACL does not let this agent create it")
         if not parents and parent not in self._ensemble.nodes:
             raise SessionTroubleError(f"{parent} is not there")
         if sequence:
@@ -488,12 +491,19 @@ class Fleet:
         return decision.why
 
     def lose_ensemble(self, seconds: float) -> None:
-        """No server answers for so long; then all have their connections again, and every session has lasted."""
+        """No server answers for so long; then all have their connections again, and every session has lasted.
+
+        Every watch is told, and gone.
+        """
         lost_at, self.now = self.now, self.now + seconds
+        watches = set[Watch]().union(*self.ensemble.watches.values())
+        self.ensemble.watches.clear()
         for host in self.hosts:
             if host.is_up and host.session and host.part:
                 host.session.connections += 1
                 host.session.lost_at = lost_at
+                for watch in watches & host.session.watches:
+                    watch(SimpleNamespace(path=None))
                 host.part.mark_stale()
                 host.wake()
 

@@ -192,7 +192,7 @@ class Walkthrough:
         tasks = yaml.safe_load(step.tasks.replace(HOSTS, self.ensemble.hosts))
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
         playbook.write_text(json.dumps([play]))
-        done = run_playbook(playbook, "--diff", env={"ANSIBLE_PIPELINING": "true", "COLUMNS": "80"})
+        done = run_playbook(playbook, "--diff", env={"COLUMNS": "80"})
         assert done.returncode == 0, done.stdout + done.stderr + self.agent.log
         output = done.stdout[done.stdout.index("TASK [") : done.stdout.index("PLAY RECAP")]
         self.parts.append(_block("console", output))

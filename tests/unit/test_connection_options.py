@@ -27,8 +27,8 @@ AGENT = {"session_timeout", *CONNECTION_OPTIONS} - {"connect_timeout"}
 """An agent waits for its ensemble for ever; instead it says how long a session lasts."""
 ROLE_TYPES = {"list": "raw"}
 """A role takes the members as a text too."""
-PLUGIN_TYPES = {"bool": "raw"}
-"""A plugin is strict itself with what is true or false; Ansible would take a mistake for false."""
+PLUGIN_TYPES = {"bool": "raw", "path": "raw"}
+"""A plugin is strict itself with what is true or false, and with paths; Ansible would take a mistake for false."""
 
 
 @functools.cache

@@ -45,6 +45,8 @@ class Attendant:
         self.answers: list[dict[str, Any]] = []
         self.has_moved_it = False
         """Whether the rollout has been moved by what gates have come to during the wait."""
+        self.proving: list[str] = []
+        """Hosts that prove the release once more; no gate is asked as long as all of them do."""
         self._silent = silent
         self._lock: str | None = None
         self._app = app
@@ -77,6 +79,7 @@ class Attendant:
         ended, as where another release is published: nobody asks for that rollout any more.
         """
         lock, note = result.pop("_lock", None), result.pop("_note", None)
+        self.proving = result.pop("_proving", [])
         self.has_moved_it = result.pop("_obeyed", False) or self.has_moved_it
         if note:
             self._tell(note)
@@ -100,7 +103,7 @@ class Attendant:
     def next_command(self) -> dict[str, Any] | None:
         """What is to be done with the rollout as it was seen last, by what its gates say; None for nothing."""
         rollout = self._latest.get("rollout") or {}
-        if not rollout or not self.has_gates or self._lock:
+        if not rollout or not self.has_gates or self._lock or self.proving:
             return None
         if self._waits_for_gates(rollout):
             return self.command_for(self._latest, "pass")

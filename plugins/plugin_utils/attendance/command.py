@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -36,7 +36,8 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str], gi
 
     `given` is its input. Where it takes too long, and where Ansible is told to end, all that it has started ends too.
     """
-    with tempfile.TemporaryFile() as told:  # a pipe would hold up who does not read it
+    # A pipe would hold up who does not read it.
+    with tempfile.TemporaryFile() as told, _ending_with_ansible() as started:
         told.write(given.encode())
         told.seek(0)
         try:
@@ -50,7 +51,7 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str], gi
             )
         except (OSError, ValueError) as exc:
             return CommandEnd(None, problem=f"can't be started: {getattr(exc, 'strerror', None) or type(exc).__name__}")
-    with _ends_with_ansible(process):
+        started(process)
         return _wait(process, seconds)
 
 
@@ -80,22 +81,36 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _ends_with_ansible(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """The command is in a session of its own, where no signal for Ansible reaches it: it is passed on."""
+def _ending_with_ansible() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """The command is in a session of its own, where no signal for Ansible reaches it: it is passed on.
+
+    What this gives is told of the command once it has started. A signal that comes before waits for that.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda _process: None
         return
     before = {number: signal.getsignal(number) for number in ENDING}
+    running: list[subprocess.Popen[bytes]] = []
+    told: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        _kill(process)
-        signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        told.append(number)
+        for process in running:
+            _kill(process)
+            signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def started(process: subprocess.Popen[bytes]) -> None:
+        running.append(process)
+        if told:
+            end(told[0], None)
 
     for number in ENDING:
         signal.signal(number, end)
     try:
-        yield
+        yield started
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        if told and not running:
+            os.kill(os.getpid(), told[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping
@@ -27,8 +28,9 @@ OF_URLS = (
     *("validate_certs", "ca_path", "client_cert", "client_key"),
 )
 OF_VALUES = ("path", "equals", "at_least", "at_most")
-PASSED_ON = ("validate_certs", "ca_path", "client_cert", "client_key", "url_username", "url_password")
-"""The keys of a gate that are options of the request as they are."""
+PATHS = ("ca_path", "client_cert", "client_key")
+PASSED_ON = ("validate_certs", *PATHS, "url_username", "url_password")
+"""The keys of a gate that are options of the request."""
 
 
 class InvalidOption(ValueError):
@@ -107,6 +109,7 @@ def _url_gate(where: str, content: Mapping[str, Any], name: str, seconds: float)
     for key, value in options.items():
         if not isinstance(value, bool if key == "validate_certs" else str):
             raise InvalidOption(f"{where}.{key}: expected {'true or false' if key == 'validate_certs' else 'a text'}")
+    options.update({key: os.path.expanduser(os.path.expandvars(options[key])) for key in PATHS if key in options})
     if "url_username" in options:
         options["force_basic_auth"] = True
     parts = urlsplit(url)

@@ -36,7 +36,7 @@ def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]
         raise config
     generation = config.stat.mzxid if config else None
     releases: dict[str, dict[str, Any]] = {}
-    problems: list[str] = []
+    problems = [] if agents else [f"{paths.agents}: no such znode, so no host has zk_release"]
     for name, node in zip(names, nodes):
         try:
             if isinstance(node, Node):

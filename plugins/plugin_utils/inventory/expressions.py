@@ -15,9 +15,12 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleError
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar
 from jinja2 import Environment, TemplateError, nodes
+from jinja2.filters import FILTERS
 from jinja2.parser import Parser
+from jinja2.tests import TESTS
 
 try:
     from ansible.template import is_trusted_as_template, trust_as_template
@@ -39,6 +42,7 @@ class NoValue(Enum):
 
 ASK, FAILS = NoValue.ASK, NoValue.FAILS
 
+_BUILTIN = "ansible.builtin."
 _ROWS, _VALUES, _VALUE, _UNUSED = "zk_rows__", "zk_values__", "zk_value__", "zk_unused__"
 _OWN = frozenset({_ROWS, _VALUES, _VALUE, _UNUSED})
 _DELIMITERS = ("{{", "{%", "{#", "#jinja2:")
@@ -88,6 +92,45 @@ def _parse(expression: str) -> nodes.Template | None:
     return tree
 
 
+def syntax_mistake(expression: object) -> str:
+    """What is wrong with an expression, or a template, whatever it is about; empty where nothing is, for all we know.
+
+    Of statements nothing is known: there are extensions that bring further ones.
+    """
+    if not isinstance(expression, str) or "{%" in expression or expression.startswith("#jinja2:"):
+        return ""
+    is_template = any(mark in expression for mark in _DELIMITERS)
+    source = expression if is_template else f"{{{{ {expression} }}}}"
+    try:
+        tree = Environment().parse(source)  # noqa: S701 - nothing is rendered with it
+    except TemplateError as exc:
+        return str(exc.message)
+    unknown = [f"no {kind} named {node.name}" for kind, node in _asked(tree) if not _is_known(kind, node.name)]
+    return ", ".join(dict.fromkeys(unknown))
+
+
+def _asked(tree: nodes.Node) -> Iterator[tuple[str, Any]]:
+    """The filters and tests that are asked for each host: not those of a branch, which may never be taken."""
+    if isinstance(tree, nodes.CondExpr):
+        return
+    if isinstance(tree, (nodes.Filter, nodes.Test)):
+        yield "filter" if isinstance(tree, nodes.Filter) else "test", tree
+    for child in tree.iter_child_nodes():
+        yield from _asked(child)
+
+
+def _is_known(kind: str, name: str) -> bool:
+    """Whether Ansible or Jinja2 has a filter or test of this name, as far as can be told."""
+    loader, own = (filter_loader, FILTERS) if kind == "filter" else (test_loader, TESTS)
+    plain = name.removeprefix(_BUILTIN)
+    try:
+        return plain in own or loader.get_with_context(name).object is not None
+    except KeyError:  # there is no such collection
+        return False
+    except AnsibleError:  # it is there, and was removed, or can't be loaded
+        return True
+
+
 def _plugins(tree: nodes.Template) -> Iterator[Any]:
     """The filters and tests in a syntax tree."""
     return tree.find_all((nodes.Filter, nodes.Test))
@@ -95,7 +138,7 @@ def _plugins(tree: nodes.Template) -> Iterator[Any]:
 
 def _is_foreign(plugin: str) -> bool:
     """Whether a filter or test is of another collection, and so may look at the host's variables by itself."""
-    return "." in plugin and not plugin.startswith("ansible.builtin.")
+    return "." in plugin and not plugin.startswith(_BUILTIN)
 
 
 def evaluate(templar: Templar, bulk: BulkExpression | None, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

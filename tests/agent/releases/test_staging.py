@@ -127,6 +127,54 @@ def test_a_release_that_can_not_be_replaced_stays_where_it_is(
     assert layout.in_staging() == []
 
 
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_release_in_the_lower_layer_of_an_overlay_is_replaced_unless_it_is_live(
+    layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, is_live: bool
+) -> None:
+    """As one that came with the image of a container: its directory can be emptied and removed, not renamed."""
+
+    def refuse(first: Path, second: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
+
+    def replace(first: Path, second: Path) -> None:
+        (refuse if first == release else rename)(first, second)
+
+    rename, release = os.replace, make(layout, repository.url, two[1])
+    (release / "stranger").write_text("x\n")
+    if is_live:
+        (layout.base / "site").symlink_to(os.path.relpath(release, layout.base))
+    monkeypatch.setattr("zoo_watcher.releases.staging.exchange", refuse)
+    monkeypatch.setattr("zoo_watcher.releases.staging.os.replace", replace)
+    if is_live:
+        with pytest.raises(DeployError, match="Invalid cross-device link"):
+            make(layout, repository.url, two[1])
+        assert texts(release) == {**SECOND, "stranger": "x\n"}
+    else:
+        assert texts(make(layout, repository.url, two[1])) == SECOND
+    assert layout.in_staging() == []
+
+
+def test_a_release_that_nothing_can_be_renamed_to_is_not_removed(
+    layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where something is mounted over the staging directory since the release was made."""
+
+    def refuse(first: Path, second: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
+
+    def replace(first: Path, second: Path) -> None:
+        (refuse if release in (first, second) else rename)(first, second)
+
+    rename, release = os.replace, make(layout, repository.url, two[1])
+    (release / "stranger").write_text("x\n")
+    monkeypatch.setattr("zoo_watcher.releases.staging.exchange", refuse)
+    monkeypatch.setattr("zoo_watcher.releases.staging.os.replace", replace)
+    with pytest.raises(DeployError, match="Invalid cross-device link"):
+        make(layout, repository.url, two[1])
+    assert texts(release) == {**SECOND, "stranger": "x\n"}
+    assert layout.in_staging() == []
+
+
 def test_a_release_with_a_file_too_many_is_not_linked_from(
     layout: Layout, repository: GitRepository, two: tuple[str, str]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_acl
 
 from support.agent import Agent
 from support.ensemble import Ensemble
@@ -78,3 +79,20 @@ def test_a_part_of_a_rollout_that_somebody_has_deleted_is_told(
     wait_trouble(agent, f"{made.root}/in_flight/{agent.name}", "has somebody deleted it?")
     zk.create(f"{made.root}/in_flight")
     assert agent.wait_outcome(made.generation)["state"] == "active"
+
+
+def test_a_host_without_which_all_is_done_and_that_may_not_stand_in_line_follows_at_once(
+    agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
+) -> None:
+    here, away = agents("web1").start(), agents("web2").start()
+    first = release(rollout={"minHealthy": 0})
+    for agent in (here, away):
+        agent.wait_outcome(first)
+    away.end()
+    repository.commit({"index.html": "two\n"})
+    made = Rollout(zk, here.app, release(rollout={"minHealthy": 0}))
+    made.wait("done")
+    zk.set_acls(f"{made.root}/line", [make_acl("world", "anyone", read=True, admin=True)])
+    away.start()
+    assert away.wait_outcome(made.generation)["state"] == "active"
+    assert f"may not wait in line, and follows at once: {made.root}/line/n-: permission denied" in away.log

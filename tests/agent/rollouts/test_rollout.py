@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -588,6 +589,29 @@ def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
     assert next(iter(problem)) in status["message"]
     assert agent.live() == first
     assert "Traceback" not in agent.log
+
+
+def test_a_release_whose_rollout_no_znode_could_hold_is_told_and_reaches_no_host(
+    fleet: Callable[..., list[Agent]], repository: GitRepository, zk: KazooClient
+) -> None:
+    """Any program may publish it; the record of its rollout is written as ASCII, and has the release of before too."""
+    agent = fleet(1)[0]
+    first = repository.head
+    release = json.loads(zk.get(f"{agent.app}/config")[0])
+    record = {
+        **release,
+        "commitId": repository.commit({"index.html": "second\n"}),
+        "rollout": True,
+        "why": "\u044e" * 170_000,
+    }
+    published = zk.set(f"{agent.app}/config", json.dumps(record, ensure_ascii=False).encode())
+    status = agent.wait_outcome(published.mzxid)
+    assert status["state"] == "failed"
+    assert re.fullmatch(
+        r"rollout: 1\d{6} bytes with the release and the one of before: expected at most 990000", status["message"]
+    )
+    assert agent.live() == first
+    assert zk.exists(f"{agent.app}/rollouts/{published.mzxid}") is None
 
 
 def test_a_rollout_of_its_own_counts_whatever_the_policy_is(

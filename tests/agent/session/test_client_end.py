@@ -149,3 +149,28 @@ def test_where_no_thread_can_be_started_it_is_tried_again(ensemble: Ensemble, mo
     assert not loop.session.usable
     wait_for(loop.usable, "it is connected")
     loop.session.stop()
+
+
+def test_who_asks_for_many_znodes_without_a_connection_does_not_wait_for_one(
+    way: Proxy, zk: KazooClient, app: str
+) -> None:
+    zk.create(f"{app}/host", b"here", makepath=True)
+    session = Session(Connection(f"127.0.0.1:{way.port}", session_timeout=20), None, lambda: None)
+    session.start()
+    wait_for(lambda: session.usable, "it is connected")
+    way.refuse()
+    wait_for(lambda: not session.usable, "the connection is lost")
+    reads: list[Callable[[], Any]] = []
+
+    def ask() -> None:
+        reads.extend([session.begin_read(f"{app}/host") for _host in range(3000)])
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(10)
+    assert not asking.is_alive()
+    way.behave()
+    wait_for(lambda: session.usable, "it is connected again")
+    ask()
+    assert all(read().data == b"here" for read in reads[3000:])
+    session.stop()

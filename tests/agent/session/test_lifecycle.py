@@ -26,7 +26,10 @@ from support.playbook import ROOT
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
+from zoo_watcher.errors import AgentError
+from zoo_watcher.host.base_lock import agent_pid, lock_base
 from zoo_watcher.host.filesystem import open_directory
+from zoo_watcher.host.layout import Layout
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
@@ -199,6 +202,27 @@ def test_a_signal_while_a_reload_executes_the_agent_anew_ends_it_all_the_same(
     assert agent.process.wait(20) == 0
     zk.sync(app)
     assert bool(registrations()) == (number == signal.SIGUSR2)
+
+
+def test_an_agent_that_begins_anew_keeps_the_lock_of_its_base(agents: Agents, tmp_path: Path) -> None:
+    agent = agents()
+    asked, go = tmp_path / "asked", tmp_path / "go"
+    agent.program = ("-c", SLOW_EXEC.format(asked=str(asked), go=str(go)) + AS_MODULE)
+    agent.start().wait_live()
+    assert agent.process
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(asked.exists, "it is about to execute itself anew")
+    with pytest.raises(AgentError, match="another agent works in"):
+        lock_base(Layout(agent.base))
+    go.touch()
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    with pytest.raises(AgentError, match="another agent works in"):
+        lock_base(Layout(agent.base))
+    files = [os.readlink(path) for path in Path(f"/proc/{agent.process.pid}/fd").iterdir() if path.is_symlink()]
+    assert files.count(str(Layout(agent.base).lock)) == 1
+    assert agent_pid(Layout(agent.base)) == agent.process.pid
+    assert agent.end(signal.SIGTERM) == 0
+    os.close(lock_base(Layout(agent.base)))
 
 
 def test_sigterm_in_the_middle_of_a_deployment_leaves_the_old_release_live(

@@ -125,6 +125,23 @@ def test_while_somebody_holds_the_lock_no_gate_is_asked_and_that_is_told_once(
     assert "_lock" not in result
 
 
+def test_while_hosts_prove_the_release_once_more_no_gate_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """And what it has said before that opens nothing: it is asked anew, after that."""
+    refused = {**WAITS, "_note": "web1 proves the release once more", "_proving": ["web1"]}
+    still = {**WAITS, "_proving": ["web1"]}
+    result, calls = attended([WAITS, refused, still, still, WAITS, DONE], gates=[PASSES])
+    assert [(call["_proving"], bool(call["_command"])) for call in calls[1:]] == [
+        ([], True),
+        (["web1"], False),
+        (["web1"], False),
+        (["web1"], False),
+        ([], True),
+    ]
+    said = capsys.readouterr().out
+    assert (said.count("gate smoke passed"), said.count("web1 proves the release once more")) == (2, 1)
+    assert "_proving" not in result
+
+
 def test_what_gates_have_said_before_somebody_locked_promotes_nothing_after_that() -> None:
     result, calls = attended([WAITS, LOCKED, WAITS, DONE], state="promoted", lock_timeout=60, gates=[PASSES])
     assert not result.get("failed")

@@ -37,6 +37,13 @@ def test_an_outage_is_an_ensemble_that_does_not_answer_and_no_refusal(
     assert is_outage(raised.value) is passing
 
 
+@pytest.mark.parametrize("name", ["digest_password", "sasl_username"])
+def test_bytes_of_the_environment_that_are_no_text_are_refused_and_not_shown(name: str) -> None:
+    others = {"digest_username": "ann", "digest_password": "secret"}
+    options = {"hosts": "zk1:2181", "connect_timeout": 10.0, **others, name: "s\udcff"}
+    assert [str(mistake) for mistake in connection.mistakes(options)] == [f"{name}: expected text in UTF-8"]
+
+
 class OlderKazoo(KazooClient):
     """One of before 2.11, which knows no `check_hostname`."""
 

@@ -412,6 +412,26 @@ def test_a_host_that_has_failed_since_its_rollout_was_done_is_one_that_failed(ac
     assert str(result.problem).startswith(f"not deployed on {accepted + 1} of {accepted + 2}: ")
 
 
+def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do() -> None:
+    fleet = {**agent("a", "active"), **agent("b", "waiting", message="waits for its turn")}
+    result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
+    assert result
+    assert result.problem == (
+        "not proved in time by 1 of 2: b is waiting (waits for its turn); who is not held follows by itself: "
+        "wait for that (wait_timeout), or roll back (rollback.yml)"
+    )
+
+
+@pytest.mark.parametrize(("state", "held"), [("checking", None), ("waiting", {"by": "ann"})])
+def test_of_one_that_is_held_or_on_its_way_when_all_is_done_it_is_not_said_that_it_follows(
+    state: str, held: dict[str, str] | None
+) -> None:
+    fleet = {**agent("a", "active"), **agent("b", state, held=held)}
+    result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
+    assert result
+    assert str(result.problem).endswith(": roll back (rollback.yml), or deploy a fix")
+
+
 def test_a_release_that_no_host_has_proved_is_not_deployed_whatever_failures_its_rollout_accepted() -> None:
     fleet = {**agent("a", "failed", message="disk full"), **agent("b", "rolled_back", message="disk full")}
     result = course().look(fleet, None, 5.0, gate=gate("done", failures=2))

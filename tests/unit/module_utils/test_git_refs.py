@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils import git_refs
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import MissingLibraryError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRelease
 from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
 from support.repository import GitRepository
+from support.waiting import wait_for
 
 ABSENT = "0123456789" * 4
 
@@ -60,6 +65,14 @@ def test_a_branch_is_not_mistaken_for_one_that_ends_alike(repository: GitReposit
     head = repository.commit({"index.html": "two\n"})
     assert resolve(repository.url, "main") == head
     assert "no branch, tag or commit x" in refusal(repository.url, "x")
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
+def test_a_branch_with_a_character_that_ends_a_line_for_python_is_in_nobodys_way(
+    repository: GitRepository, character: str
+) -> None:
+    repository.git("branch", f"x{character}y/main")
+    assert resolve(repository.url, "main") == repository.head
 
 
 def test_a_tag_is_its_commit_whether_annotated_or_not(repository: GitRepository) -> None:
@@ -143,6 +156,24 @@ def test_a_git_daemon_answers_and_one_that_is_down_is_named(repository: GitRepos
     with git_daemon(repository, port):
         assert resolve(url, "main") == repository.head
         assert resolve(url, repository.head) == repository.head
+
+
+@pytest.mark.parametrize("ref", ["main", ABSENT])
+def test_a_server_that_says_nothing_is_asked_no_longer_than_it_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: str
+) -> None:
+    # Without the tools that list processes, as in a small image.
+    (tmp_path / "bin").mkdir()
+    for tool in ("git", "sh"):
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(git_refs, "PATIENCE", 0.5)
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/site.git"
+        threading.Thread(target=lambda: said.append(refusal(url, ref)), daemon=True).start()
+        wait_for(lambda: said, "the question has ended", 20)
+    assert said == [f"url: can't read {url}: no answer within 0.5 s"]
 
 
 @pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x", "main\nno line"])

@@ -77,5 +77,9 @@ def test_a_server_that_says_nothing_has_no_subject(monkeypatch: pytest.MonkeyPat
 def test_a_subject_that_git_does_not_give_is_none_and_no_error(repository: GitRepository, tmp_path: Path) -> None:
     assert subject_of(repository.url, ABSENT) is None
     assert subject_of(f"file://{tmp_path}/nowhere", repository.head) is None
+    bundle = tmp_path / "site.bundle"
+    repository.git("bundle", "create", "-q", str(bundle), "HEAD")
+    bundle.chmod(0o755)
+    assert subject_of(str(bundle), repository.head) is None
     repository.git("commit", "--allow-empty", "--allow-empty-message", "-qm", "")
     assert subject_of(repository.url, repository.head) is None

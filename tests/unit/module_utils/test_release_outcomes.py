@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import Release
@@ -63,6 +65,8 @@ def test_a_rollback_that_is_done_in_spite_of_its_failures_has_not_been_proved() 
     assert back.release
     marred = RolloutRecord(release=back.release.to_object(), phase="done", fleet=3, counts={LOST: 3})
     assert outcomes([back], 2, {2: marred}, ()) == [["done with failures"]]
+    accepting = replace(marred, plan={"maxFailures": 1}, counts={LOST: 1, PROVED: 2})
+    assert outcomes([back], 2, {2: accepting}, ()) == [["done with failures"]]
 
 
 def test_a_rollout_that_is_done_without_a_host_that_proved_the_release_has_not_proved_it() -> None:

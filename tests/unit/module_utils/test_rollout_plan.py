@@ -12,7 +12,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import (
     InvalidRollout,
     Plan,
     RolloutStep,
-    check_keys,
+    check_publishable,
     parsed_rollout,
     read_plan,
 )
@@ -184,10 +184,35 @@ def test_what_is_no_json_is_refused(text: Any) -> None:
 def test_who_publishes_a_plan_misspells_no_key(content: Any, message: str) -> None:
     read_plan(content)
     with pytest.raises(InvalidRollout) as refused:
-        check_keys(content)
+        check_publishable(content)
     assert str(refused.value).startswith(message)
 
 
-@pytest.mark.parametrize("content", [None, True, False, {"from": "main", "steps": [{"hosts": 1, "soak": 3}]}])
+@pytest.mark.parametrize(
+    ("content", "healthy", "deadline"),
+    [
+        ({"minHealthy": 900}, 900, 600),
+        ({"progressDeadline": 10}, 10, 10),
+        ({"minHealthy": 60, "progressDeadline": 59.5}, 60, 59.5),
+    ],
+)
+def test_who_publishes_a_plan_leaves_hosts_the_time_to_prove_the_release(
+    content: Any, healthy: float, deadline: float
+) -> None:
+    """A healthy release would be halted, or taken back. Agents follow it as they always have."""
+    read_plan(content)
+    with pytest.raises(InvalidRollout) as refused:
+        check_publishable(content)
+    said = f"healthy for {healthy:g} s (minHealthy), and where none comes further for {deadline:g} s (progressDeadline)"
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, True, False, {"from": "main", "steps": [{"hosts": 1, "soak": 3}]}),
+        *({"minHealthy": 599}, {"progressDeadline": 11}, {"minHealthy": 0, "progressDeadline": 1}),
+    ],
+)
 def test_a_plan_of_known_keys_may_be_published(content: Any) -> None:
-    check_keys(content)
+    check_publishable(content)

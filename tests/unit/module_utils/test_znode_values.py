@@ -113,6 +113,12 @@ OWN: list[dict[str, Any]] = [
 ]
 
 
+def test_a_password_whose_bytes_are_no_text_is_refused_and_not_shown() -> None:
+    login = {"digest_username": "user", "digest_password": "secret\udcff"}
+    with pytest.raises(ZooKeeperError, match=r"^acl: .*: expected text in UTF-8$"):
+        read_acl([{"scheme": "auth", "perms": ["all"]}], login, "/a")
+
+
 @pytest.mark.parametrize("entry", OWN)
 def test_the_user_of_the_connection_is_hashed_by_the_server(entry: dict[str, Any]) -> None:
     assert read_acl([entry], LOGIN, "/a") == ((31, ("auth", "user")),)

@@ -32,6 +32,8 @@ class Answer:
 class Client:
     """An ensemble where another client has set some ACLs since they were read; it accepts every transaction."""
 
+    chroot = ""
+
     last_zxid = 1
 
     def __init__(self, *set_meanwhile: str) -> None:
@@ -62,6 +64,8 @@ class Client:
 
 class Refusing(Client):
     """An ensemble that refuses every ACL with this, or loses it."""
+
+    chroot = ""
 
     def __init__(self, refusal: Exception) -> None:
         super().__init__()

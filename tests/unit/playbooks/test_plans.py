@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import check_keys, read_plan
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import check_publishable, read_plan
 from support.playbook import ROOT
 
 PLANS = yaml.safe_load((ROOT / "playbooks/vars/rollouts.yml").read_text())["_zoo_built_in_plans"]
@@ -16,7 +16,7 @@ GUIDE = (ROOT / "docs/guides/rollouts.md").read_text()
 
 @pytest.mark.parametrize("name", PLANS)
 def test_each_is_one_that_hosts_can_follow_and_is_in_the_guide(name: str) -> None:
-    check_keys(PLANS[name])
+    check_publishable(PLANS[name])
     assert bool(read_plan(PLANS[name])) == (name != "at_once")
     assert f"\n| `{name}` |" in GUIDE
 

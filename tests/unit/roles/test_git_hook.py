@@ -227,3 +227,24 @@ print(ascii(subject("HEAD")))
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=repository.path, capture_output=True, text=True, check=True)
     assert done.stdout == "'gr\\xf6\\xdfer'\n"
+
+
+def test_git_is_not_asked_about_each_of_a_thousand_new_branches(tmp_path: Path) -> None:
+    bare = tmp_path / "site.git"
+    subprocess.run(["git", "init", "--bare", "--quiet", str(bare)], check=True)
+    for name in (b"prod", b"caf\xe9/prod"):
+        command = [b"git", b"symbolic-ref", b"refs/heads/" + name, b"refs/heads/main"]
+        subprocess.run(command, cwd=bare, check=True)
+    script = f"""
+import sys
+sys.path.insert(0, {str(PROGRAM)!r})
+from zoo_git_hook import push
+
+asked = []
+said = push._said
+push._said = lambda command: asked.append(command) or said(command)
+new = ["main", "prod", "caf\\udce9/prod", *(f"new/{{number}}" for number in range(1000))]
+print(ascii(push.real_names(new)), len(asked))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=bare, capture_output=True, text=True, check=True)
+    assert done.stdout == "{'prod': 'main', 'caf\\udce9/prod': 'main'} 3\n"

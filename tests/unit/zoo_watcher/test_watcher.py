@@ -647,6 +647,23 @@ def test_a_host_that_can_not_take_part_in_a_rollout_stays_as_it_is(loop: Loop, m
     assert loop.follow_in_vain(Desired(7, 1, release)) is None
 
 
+def test_a_rollout_that_could_not_be_looked_at_keeps_no_later_release_from_being_deployed(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_parts: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("zoo_watcher.rollouts.facts.HostFacts", fail)
+    release = Release("https://git.example/a.git", "a" * 40, "site", extra={"rollout": True})
+    watcher.desired.current = Desired(7, 1, release)
+    with pytest.raises(OSError, match="Too many open files"):
+        watcher._follow_rollout()
+    assert watcher.convergence._assigned is None
+    watcher.desired.current = Desired(8, 1, Release("https://git.example/a.git", "b" * 40, "site"))
+    watcher._follow_rollout()
+    assert watcher.convergence._assigned == watcher.desired.current
+
+
 @pytest.mark.parametrize("is_stopping", [True, False], ids=["a reload waits for a hook", "no status can be written"])
 def test_a_rollout_that_is_not_followed_keeps_no_processor_busy(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, is_stopping: bool

@@ -266,6 +266,7 @@ def _begin_anew(watcher: Watcher) -> int:
     Returns only where that is not possible, with an exit status: then the service manager starts the agent.
     """
     from .config.document import pass_on  # noqa: PLC0415
+    from .host import base_lock  # noqa: PLC0415
 
     command = getattr(sys, "orig_argv", None) or [sys.executable, "-m", __package__ or "zoo_watcher", *sys.argv[1:]]
     for stream in (sys.stdout, sys.stderr):
@@ -274,6 +275,7 @@ def _begin_anew(watcher: Watcher) -> int:
     with contextlib.suppress(OSError):
         pass_on(watcher.checked)
     signals.pass_on(watcher.inbox.descriptor)
+    base_lock.pass_on(watcher.lock)
     try:
         os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606
     except OSError as exc:

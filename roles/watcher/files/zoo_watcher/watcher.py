@@ -129,7 +129,8 @@ class Watcher:
         """
         # Before the lock, which tells whom to send them to.
         self._listen()
-        self._lock = lock_base(self.layout)
+        self.lock = lock_base(self.layout)
+        """The descriptor; who begins anew passes it on."""
         with contextlib.suppress(OSError):
             # For a full disk, on which nobody could make it.
             make_directory(self.layout.controls, READABLE)
@@ -151,7 +152,8 @@ class Watcher:
                 pause = self._wait_and_look(pause)
         finally:
             self._end()
-            os.close(self._lock)
+            if self.ended != "reloading":
+                os.close(self.lock)
 
     def _remove_leftovers(self) -> None:
         """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
@@ -294,13 +296,13 @@ class Watcher:
         return min(pause, systemd.watchdog_interval() or IDLE)
 
     def _keep_lock(self) -> None:
-        before = self._lock
+        before = self.lock
         is_removed = was_removed(before, self.layout)
         try:
-            self._lock = keep_lock(self.layout, before)
+            self.lock = keep_lock(self.layout, before)
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
-        if self._lock != before and not is_removed:
+        if self.lock != before and not is_removed:
             # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
             # is live there.
             self.convergence.journal.drop()
@@ -386,7 +388,11 @@ class Watcher:
         if self.rollout and (desired is None or not desired.asks_the_same(self.rollout.desired)):
             self.rollout.end()
             self.rollout = self.convergence.assignment = None
-        if desired is None or not desired.may_roll_out or self.convergence.is_stopping:
+        if desired is None or not desired.may_roll_out:
+            if self.rollout is None:  # also where one of before could not be looked at
+                self.convergence.assignment = None
+            return
+        if self.convergence.is_stopping:
             return
         # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
         self.convergence.assignment = Assignment()

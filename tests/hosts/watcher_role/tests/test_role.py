@@ -235,7 +235,7 @@ def test_an_upgrade_keeps_the_registration_without_an_event_and_the_version_befo
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("        self._lock = lock_base(self.layout)\n", "        raise SystemExit(7)\n", "Unable to restart service"),
+        ("        self.lock = lock_base(self.layout)\n", "        raise SystemExit(7)\n", "Unable to restart service"),
         ("        self.session.start()\n", "", f"{NO_SESSION}; it tries role1:2181"),
         ("import os\n", "import os, nowhere\n", "No module named 'nowhere'"),
         ("            pause = 0.0\n", "            os.abort()\n", "the unit is"),

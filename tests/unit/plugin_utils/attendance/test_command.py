@@ -83,3 +83,23 @@ def test_a_command_ends_with_the_worker_of_ansible_that_is_told_to_end(tmp_path:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == -signal.SIGTERM
     wait_for(lambda: gone(int(pid.read_text())), "it has ended")
+
+
+def test_a_worker_that_is_told_to_end_while_it_starts_a_command_leaves_none_behind(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, subprocess, sys
+sys.path[:0] = {sys.path!r}
+from ansible_collections.zoo.deploy.plugins.plugin_utils.attendance import command
+
+class Popen(subprocess.Popen):
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        open({str(tmp_path / "pid")!r}, "w").write(str(self.pid))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+command.subprocess.Popen = Popen
+command.run(["sleep", "600"], 600, {{}}, "")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGTERM
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())), "it has ended", 5)

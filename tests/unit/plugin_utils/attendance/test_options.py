@@ -165,6 +165,15 @@ def test_a_mistake_is_one_line_that_says_where_and_shows_no_secret(option: Any, 
     assert "tr0ub4dor" not in str(caught.value)
 
 
+def test_a_file_of_a_gate_may_be_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of any option that is a path."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    files = {"ca_path": "~/ca.pem", "client_cert": "$HOME/ann.pem", "client_key": "keys/ann.pem"}
+    (gate,) = read_gates([{**URL, **files}])
+    found = {key: (gate.options or {})[key] for key in files}
+    assert found == {"ca_path": "/home/ann/ca.pem", "client_cert": "/home/ann/ann.pem", "client_key": "keys/ann.pem"}
+
+
 def test_a_notification_is_a_command_or_an_object_with_one() -> None:
     assert read_notification("tell 'the team'") == Notification(("tell", "the team"), {}, 30.0)
     assert read_notification(["tell", "a b"]) == Notification(("tell", "a b"), {}, 30.0)

@@ -397,6 +397,31 @@ def test_an_expression_that_nobody_vouches_for_is_left_to_ansible() -> None:
     assert bulk_expression("zk_port + 1") is None
 
 
+@pytest.mark.parametrize(
+    ("expression", "mistake"),
+    [
+        ("zk_id == 'web1'", ""),
+        ("zk_port, zk_id", ""),
+        ("zk_id | ansible.builtin.regex_search('a}')", ""),
+        ("{{ zk_id }}-{{ zk_port }}", ""),
+        ("{% do zk_id %}", ""),
+        (True, ""),
+        ("zk_id | upper is match('WEB')", ""),
+        ("zk_id | ansible.builtin.upper is ansible.builtin.defined", ""),
+        ("(zk_id | nowhere) if zk_port is nothing else 1", ""),
+        ("zk_id is mtach('web1')", "no test named mtach"),
+        ("{{ zk_id | lwoer }}-{{ zk_port | lwoer }}", "no filter named lwoer"),
+        ("zk_id | no.such.filter", "no filter named no.such.filter"),
+        ("zk_service.dc = 'fra'", "expected token 'end of print statement', got '='"),
+        ("zk_id ==", "unexpected 'end of print statement'"),
+        ("{{ zk_id }", "unexpected '}'"),
+        ("", "Expected an expression, got 'end of print statement'"),
+    ],
+)
+def test_what_fails_for_every_host_is_known_beforehand(expression: Any, mistake: str) -> None:
+    assert expressions.syntax_mistake(expression) == mistake
+
+
 def test_one_host_that_fails_does_not_slow_down_the_others() -> None:
     rows = [{"zk_port": number} for number in range(1000)]
     found = evaluate(Templar(), bulk_expression(trust_as_template("1 // (zk_port - 700)")), rows)

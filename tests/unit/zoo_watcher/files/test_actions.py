@@ -202,6 +202,19 @@ def test_an_action_that_ends_counts_no_end_of_an_agent(run: Run, tmp_path: Path)
         actions.join(20)
 
 
+def test_an_action_that_is_configured_no_more_is_pending_no_more(run: Run, tmp_path: Path) -> None:
+    """Neither is it forgotten what is still to follow."""
+    kept = ManagedFile("/b", "/etc/b", on_change=("sh", "-c", "exit 7"))
+    actions = run(ManagedFile("/a", "/etc/a", on_change=("sh", "-c", "exit 7")), kept)
+    change(actions, "/etc/a", "/etc/b")
+    wait_for(partial(actions.problem, "/etc/a"), "it has failed")
+    actions.end()
+    actions.join(20)
+    assert pending(tmp_path) == ["/etc/a", "/etc/b"]
+    run(ManagedFile("/a", "/etc/a"), kept).resume()
+    assert pending(tmp_path) == ["/etc/b"]
+
+
 def test_what_is_begun_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     script = f"cp {tmp_path}/journal.json {notes}.new; mv {notes}.new {notes}"

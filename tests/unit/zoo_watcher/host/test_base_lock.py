@@ -17,7 +17,16 @@ from support.agent import SOURCE
 from support.immutable import immutable
 from support.other_user import NOBODY
 from zoo_watcher.errors import AgentError
-from zoo_watcher.host.base_lock import FLOCK, agent_pid, check_base, is_locked, keep_lock, lock_base, try_base
+from zoo_watcher.host.base_lock import (
+    FLOCK,
+    agent_pid,
+    check_base,
+    is_locked,
+    keep_lock,
+    lock_base,
+    pass_on,
+    try_base,
+)
 from zoo_watcher.host.layout import Layout
 
 
@@ -32,6 +41,29 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     os.close(lock)
     assert not is_locked(layout)
     os.close(lock_base(layout))
+
+
+def test_a_lock_that_is_passed_on_is_taken_up_for_its_own_base_and_let_go_for_another(tmp_path: Path) -> None:
+    layout, other = Layout(tmp_path / "base"), Layout(tmp_path / "other")
+    lock = lock_base(layout)
+    pass_on(lock)
+    assert os.get_inheritable(lock)
+    assert lock_base(layout) == lock
+    assert not os.get_inheritable(lock)
+    pass_on(lock)
+    os.close(lock_base(other))
+    assert not is_locked(layout)
+    assert not is_locked(other)
+
+
+def test_a_lock_that_is_passed_on_and_was_removed_meanwhile_is_not_taken_for_the_one_that_is_there(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path / "base")
+    pass_on(lock_base(layout))
+    layout.lock.unlink()
+    os.close(lock_base(layout))
+    assert not is_locked(layout)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -149,6 +181,19 @@ def test_an_agent_serves_though_something_else_is_in_the_place_of_a_directory(tm
 def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
     with pytest.raises(AgentError, match=r"^base: "):
         check_base(Layout(Path(base)))
+
+
+@pytest.mark.parametrize("part", ["own", "releases", "staging"])
+def test_a_base_in_which_no_release_could_be_renamed_is_refused(tmp_path: Path, part: str) -> None:
+    layout = Layout(tmp_path / "base")
+    elsewhere: Path = getattr(layout, part)
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.symlink_to("/proc")
+    with pytest.raises(AgentError, match=f"^base: {elsewhere} is in another file system than {layout.base}, so that"):
+        check_base(layout)
+    elsewhere.unlink()
+    layout.make()
+    check_base(layout)
 
 
 def test_to_check_a_base_makes_nothing_and_asks_for_no_right(tmp_path: Path) -> None:

@@ -167,6 +167,16 @@ def test_a_web_server_with_nothing_but_files_will_do(store: Repository, reposito
             store.fetch(release(url, ABSENT))
 
 
+def test_a_server_that_answers_with_nothing_may_be_no_git_server(store: Repository, tmp_path: Path) -> None:
+    """As a proxy that swallows everything."""
+    (tmp_path / "web" / "info").mkdir(parents=True)
+    for name in ("HEAD", "info/refs"):
+        (tmp_path / "web" / name).touch()
+    with web_server(tmp_path / "web") as url, pytest.raises(PassingError, match="is a git repository there") as told:
+        store.fetch(release(url, ABSENT))
+    assert told.value.reason == "commit"
+
+
 def test_a_branch_that_has_become_a_directory_of_branches_keeps_nothing_from_being_fetched(
     store: Repository, repository: GitRepository
 ) -> None:

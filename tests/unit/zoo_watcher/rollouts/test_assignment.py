@@ -77,7 +77,7 @@ def test_a_host_that_was_lost_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "entry", "at_once"),
-    [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("done", None, 50)],
+    [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("done", PROVED, 50)],
 )
 def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
     phase: str, entry: str | None, at_once: int
@@ -89,10 +89,11 @@ def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
     assert made.desired.fleet == at_once
 
 
-def test_who_follows_a_rollback_waits_for_no_more_hosts_than_there_are_places() -> None:
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_who_follows_waits_for_no_more_hosts_than_there_are_places(is_given_up: bool) -> None:
     """It gives up its turn at the progress deadline, which the wait of a whole fleet may be longer than."""
     state = replace(HALTED, phase="done", places=2, release={**HALTED.release, "rolledBackFrom": OLD})
-    host = HostView("web1", has=OLD, is_given_up=True, is_at_head=True)
+    host = HostView("web1", has=OLD, is_given_up=is_given_up, is_at_head=True)
     made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), LOST, host)
     assert made.desired
     assert made.desired.fleet == 2

@@ -29,7 +29,8 @@ def move() -> Move:
     state = begin(release, {"maxInFlight": 2}, stable, 3)
     part = object.__new__(Participation)
     part._facts = SimpleNamespace(gather=lambda *_words: HostView(name="web1", **facts))  # type: ignore[assignment]
-    part.desired, part._lines, part._gave_way = Desired(7, 3, release), {}, False
+    part.desired, part._lines = Desired(7, 3, release), {}
+    part._gave_way = part._may_not_wait = False
 
     def move(phase: str, entry: str, *, takes_part: bool, **now: Any) -> Event | Wait:
         part._takes_part = takes_part

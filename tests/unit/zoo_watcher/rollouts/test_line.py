@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from support.simulated_fleet import Ensemble, FakeSession, Watch
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.line import Line
 from zoo_watcher.zookeeper.session import Znode
 
@@ -17,6 +18,16 @@ LANES = "/lanes"
 def line_of(session: FakeSession, host: str) -> Line:
     """A line of one lane, as a host sees it."""
     return Line(session, "/line", LANES, 1, host, lambda: None)  # type: ignore[arg-type]
+
+
+def two_in_line() -> tuple[Ensemble, FakeSession, Line, Line]:
+    """Two hosts in a line, the first one's session, and the lines as they see them, the first one's first."""
+    ensemble, chance = Ensemble(), random.Random(1)
+    session, other = (FakeSession(ensemble, chance, 0) for _number in range(2))
+    first, second = line_of(session, "web1"), line_of(other, "web2")
+    first.join()
+    second.join()
+    return ensemble, session, first, second
 
 
 def test_a_host_leaves_a_lane_whose_first_has_left_while_it_looked_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +64,45 @@ def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes)
     line.join()
     assert line.is_at_head
     assert session.requests < 10
+
+
+@pytest.mark.parametrize("is_done", [True, False], ids=["only the answer is lost", "the request is lost"])
+def test_a_host_whose_request_to_leave_is_not_answered_has_no_place_until_it_is_in_line_anew(
+    monkeypatch: pytest.MonkeyPatch, *, is_done: bool
+) -> None:
+    ensemble, session, first, second = two_in_line()
+    delete = session.delete
+
+    def lose(path: str) -> None:
+        if is_done:
+            delete(path)
+        raise SessionTroubleError("connection loss")
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(session, "delete", lose)
+        with pytest.raises(SessionTroubleError):
+            first.leave()
+    assert not first.is_at_head
+    first.join()
+    second.join()
+    assert (first.is_at_head, second.is_at_head) == (False, True)
+    assert len(ensemble.children("/line")) == 2
+
+
+def test_a_host_whose_session_has_ended_does_not_take_the_place_of_before_for_one_that_it_could_not_make(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _ensemble, session, first, second = two_in_line()
+    session.expire()
+
+    def lose(*_words: object, **_options: object) -> None:
+        raise SessionTroubleError("connection loss")
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(session, "create", lose)
+        with pytest.raises(SessionTroubleError):
+            first.join()
+    assert not first.is_at_head
+    first.join()
+    second.join()
+    assert (first.is_at_head, second.is_at_head) == (False, True)

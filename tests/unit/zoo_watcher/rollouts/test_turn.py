@@ -56,6 +56,23 @@ def test_a_host_that_had_the_release_and_does_not_become_healthy_stands_in_line(
     assert next_move(STATE, STATE.parsed_plan(), ADMITTED, host) == failed
 
 
+@pytest.mark.parametrize("rolled_back_from", [{}, {"rolledBackFrom": OLD}], ids=["rollout", "rollback"])
+def test_a_host_that_follows_and_was_not_healthy_in_time_frees_its_turn(rolled_back_from: dict[str, str]) -> None:
+    """It may stay like that for ever, where there is nothing that it could go back to."""
+    state = replace(STATE, phase="done", release={**STATE.release, **rolled_back_from})
+    host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", is_at_head=True)
+    assert next_move(state, state.parsed_plan(), None, host) is Wait.IN_LINE
+    assert next_move(state, state.parsed_plan(), None, replace(host, awaits_health=True)) is Wait.ASIDE
+
+
+def test_a_host_that_is_held_as_it_follows_keeps_its_turn_while_what_is_live_is_brought_to_its_outcome() -> None:
+    state = replace(STATE, phase="done")
+    host = HostView("web1", has=NEW, is_switched=True, is_held=True, is_busy=True, is_at_head=True)
+    assert next_move(state, state.parsed_plan(), None, host) is Wait.IN_LINE
+    assert next_move(state, state.parsed_plan(), None, replace(host, is_busy=False)) is Wait.ASIDE
+    assert next_move(state, state.parsed_plan(), None, replace(host, has=OLD, is_switched=False)) is Wait.ASIDE
+
+
 def test_a_host_frees_its_place_when_it_has_been_healthy_for_as_long_as_the_plan_says() -> None:
     host = HostView("web1", has=NEW, is_switched=True, ended=("active", None), healthy_for=9.9)
     plan = STATE.parsed_plan()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
+import threading
 from dataclasses import replace
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from kazoo.handlers.threading import KazooTimeoutError
 
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.services.health import Health
 from zoo_watcher.services.registration import Registrations, service_path, service_value
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import Session
+from zoo_watcher.zookeeper.session_memory import SessionMemory
 
 
 def service(kind: str, identity: str = "web1", path: str = "/service/business/what") -> Service:
@@ -38,7 +44,7 @@ def test_a_serverset_member_is_alive_at_an_endpoint() -> None:
         "additionalEndpoints": {},
         "status": "ALIVE",
     }
-    assert re.fullmatch("/service/business/what/member_[0-9]{10}", service_path(service("serverset")))
+    assert re.fullmatch("/service/business/what/member_[1-9][0-9]{17}", service_path(service("serverset")))
 
 
 def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> None:
@@ -60,6 +66,12 @@ def test_a_restart_writes_the_same_name_and_another_id_another_one(kind: str) ->
     assert service_path(service(kind)) != service_path(service(kind, identity="web2"))
 
 
+def test_two_members_of_a_serverset_whose_ids_have_one_checksum_have_two_names() -> None:
+    first, second = "i-09dd553017b8e9593", "i-f0ce77d6d5818077b"
+    assert binascii.crc32(first.encode()) == binascii.crc32(second.encode())
+    assert service_path(service("serverset", first)) != service_path(service("serverset", second))
+
+
 def test_a_registry_at_the_root_needs_no_second_slash() -> None:
     assert service_path(service("seed", path="/")) == "/web1"
 
@@ -68,6 +80,11 @@ class Held(set[str]):
     """Ephemerals of which only the paths count; `configured` is what nothing else may be held than."""
 
     configured: set[str]
+
+    @property
+    def held(self) -> set[str]:
+        """As in `Ephemerals`."""
+        return set(self)
 
     def hold(self, path: str, _value: bytes) -> None:
         """As in `Ephemerals`."""
@@ -80,6 +97,7 @@ class Held(set[str]):
     def withdraw_others(self, configured: set[str]) -> None:
         """As in `Ephemerals`."""
         self.configured = configured
+        self.intersection_update(configured)
 
 
 CONFIG = Config.from_object(
@@ -133,6 +151,44 @@ def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_
         rounds.append(sorted(held))
     assert rounds == [[], ["/service/a"], ["/service/a"], [], ["/service/a"], []]
     assert held.configured == {"/service/a", "/service/b", CONFIG.app.agent("web1")}
+
+
+@pytest.mark.parametrize(
+    ("serving", "healthy", "stays"),
+    [(True, None, True), (None, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_new_one(
+    serving: bool | None, healthy: bool | None, stays: bool
+) -> None:
+    member = service("serverset")
+    former = "/service/business/what/member_2678409197"
+    health, held = Health([member.check], lambda: None), Held({former, "/service/business/what/no_more"})
+    config = replace(CONFIG, services=(replace(member, address="192.0.2.8"),))
+    registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
+    health.checkers[0].healthy = healthy
+    assert registrations.update(serving=serving) == []
+    assert held == ({former} if stays else set())
+    health.checkers[0].healthy = True
+    registrations.update(serving=True)
+    assert held == {service_path(member)}
+
+
+def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_from_its_place_of_before_as_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)
+    member = service("serverset")
+    paths = {"/service/business/what/member_2678409197"}
+    memory = SimpleNamespace(client_id=SilentSession.client_id, paths=paths, save=print)
+    held = Ephemerals(cast(Session, SilentSession()), cast(SessionMemory, memory))
+    held.follow_session()
+    health = Health([member.check], lambda: None)
+    registrations = Registrations(replace(CONFIG, services=(member,)), health, held, lambda: None)
+    assert not registrations.is_withdrawal_due
+    health.checkers[0].healthy = False
+    assert registrations.is_withdrawal_due
+    with pytest.raises(NoAnswerError):
+        registrations.withdraw_ill()
 
 
 class Refusing(Held):
@@ -198,3 +254,40 @@ def test_while_nobody_can_tell_what_a_host_serves_only_what_is_not_healthy_is_wi
     health.checkers[0].healthy = True
     registrations.update(serving=None)
     assert held == {"/service/b"}, "nothing new is registered"
+
+
+class SilentSession:
+    """One whose server does not answer: `waits` is for how many seconds each answer was waited for."""
+
+    client_id = (1, b"")
+    connections = 1
+    answer = staticmethod(Session.answer)
+
+    def __init__(self) -> None:
+        self.client = self
+        self.waits: list[float] = []
+
+    def exists_async(self, _path: str) -> Any:
+        """A request that is never answered."""
+        return SimpleNamespace(ready=lambda: False, get=self._wait)
+
+    def _wait(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        threading.Event().wait(timeout)
+        raise KazooTimeoutError
+
+
+def test_of_several_that_are_ill_each_is_asked_for_and_all_together_waited_for_no_longer_than_for_one(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)
+    memory = SimpleNamespace(client_id=SilentSession.client_id, paths={"/service/a", "/service/b"}, save=print)
+    session = SilentSession()
+    held = Ephemerals(cast(Session, session), cast(SessionMemory, memory))
+    registrations = Registrations(CONFIG, health, held, lambda: None)
+    for checker in health.checkers:
+        checker.healthy = False
+    with pytest.raises(NoAnswerError):
+        registrations.withdraw_ill()
+    assert len(session.waits) == 2
+    assert sum(session.waits) < 0.15

@@ -50,7 +50,7 @@ class Ensemble:
         return request(path, *arguments, **options)
 
     @staticmethod
-    def answer(results: Any) -> Any:
+    def answer(results: Any, _deadline: float | None = None) -> Any:
         """As in `Session`."""
         return results
 
@@ -444,7 +444,7 @@ def test_an_answer_that_came_too_late_counts_the_next_time_unless_something_has_
         asked.append(path)
         return exists(path, **options)
 
-    def silence(_pending: Any) -> None:
+    def silence(_pending: Any, _deadline: float | None) -> None:
         raise NoAnswerError("no answer within 10 s")
 
     ephemerals.hold("/a", b"1")

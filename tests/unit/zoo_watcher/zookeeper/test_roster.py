@@ -149,6 +149,14 @@ def test_what_differs_is_written_and_since_when_it_is_there_stays(host: Host, ch
     assert after == {**{key: before[key] for key in ("name", "since")}, "version": change.get("version", "1")}
 
 
+def test_what_others_have_written_stays_only_where_there_is_room_for_it(host: Host) -> None:
+    host.start().enroll(STATUS)
+    entry = {**json.loads(host.ensemble.znodes[ENTRY]), "others": "\u044e" * 170_000}
+    host.ensemble.znodes[ENTRY] = json.dumps(entry, ensure_ascii=False).encode()
+    assert host.asked(host.start(labels={"zone": "a"})) == [f"get {ENTRY}", f"set {ENTRY}"]
+    assert json.loads(host.ensemble.znodes[ENTRY]).keys() == {"name", "since", "version", "labels"}
+
+
 def test_what_is_refused_is_told_and_asked_again(host: Host) -> None:
     host.ensemble.refused = "create"
     membership = host.start()

@@ -24,7 +24,7 @@ from typing import Any, Callable, NamedTuple
 from .access_rule import kept_closed, warning
 from .config import HookConfig, HookConfigError, Target
 from .connection import MissingLibraryError, ZooKeeperError, make_client
-from .fleet import live_names, outage
+from .fleet import is_unanswered, live_names, outage
 from .fleet_outcome import EarlierWait, absences
 from .lock import unlocked
 from .push import Update, pusher, read_updates, real_names, subject, tip
@@ -225,6 +225,8 @@ def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: st
         try:
             return prove(client, app, proof, {**options, "wait_timeout": left}, earlier)
         except ZooKeeperError as exc:
+            if is_unanswered(exc):
+                raise
             rollout = read_rollout(client, app, made.generation)
             has_moved = rollout is not None and rollout.state.moves != moves
             if rollout is None or not has_moved or not exc.details.get("timed_out"):

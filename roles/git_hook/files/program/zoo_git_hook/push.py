@@ -74,9 +74,18 @@ def real_names(wanted: Iterable[str]) -> dict[str, str]:
     command = ["git", "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
     refs = dict(line.split(" ") for line in _said(command).split("\n") if line)
     for ref in (f"{BRANCHES}{branch}" for branch in wanted):
-        if ref not in refs:
+        if ref not in refs and _may_be_there(ref):
             refs[ref] = _said(["git", "symbolic-ref", "--quiet", ref]).strip()
     return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs.items() if real}
+
+
+def _may_be_there(ref: str) -> bool:
+    """Whether there may be a ref that git doesn't list, without asking git for each of a thousand new branches.
+
+    A symbolic ref is a file of its own in the repository, in which git runs a hook, but where that is a linked work
+    tree, or keeps its refs in another format than files: such a one has no directory of branches.
+    """
+    return not os.path.isdir(BRANCHES) or os.path.lexists(ref.encode("utf-8", "surrogateescape"))
 
 
 def _said(command: list[str]) -> str:

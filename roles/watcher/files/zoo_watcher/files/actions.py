@@ -172,7 +172,11 @@ class Actions(Thread):
 
     def resume(self) -> None:
         """Have the actions run that are still to follow a change which an earlier agent has made."""
-        self._request(sorted(self.journal.pending))
+        pending = sorted(self.journal.pending)
+        self._request(pending)
+        with self._condition:
+            # What failed may have been taken out of the configuration: nothing follows then.
+            self._complete(pending, {})
 
     def _request(self, dests: Iterable[str]) -> None:
         due = time.monotonic() + SETTLE

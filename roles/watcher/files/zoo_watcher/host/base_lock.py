@@ -31,20 +31,30 @@ KERNEL = ("/proc", "/sys")
 """Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
 LOCKS = Path("/proc/locks")
 """Everybody's locks, for everybody to read."""
+PASSED_ON = "ZOO_WATCHER_LOCK"
+"""The variable with the descriptor of the lock that `pass_on` has left."""
 
 
 def check_base(layout: Layout) -> None:
-    """Raise an `AgentError` where the base can be no user's; nothing is made, and no right of this process counts."""
+    """Raise an `AgentError` where the base can be no user's, or releases can't be renamed in it.
+
+    Nothing is made, and no right of this process counts.
+    """
     place = next(path for path in (layout.base, *layout.base.parents) if os.path.lexists(path))
     try:
         device = os.stat(os.path.join(place, "")).st_dev
         kernels = {os.stat(path).st_dev for path in KERNEL if os.path.ismount(path)}
+        own = {path: path.stat().st_dev for path in (layout.own, layout.releases, layout.staging) if path.exists()}
     except OSError as exc:
         if isinstance(exc, PermissionError):
             return
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
     if device in kernels:
         raise AgentError(f"base: {layout.base}: no directory can be made in this file system")
+    for directory, other in own.items():
+        if other != device:
+            why = f"is in another file system than {layout.base}, so that no release could be renamed into its place"
+            raise AgentError(f"base: {directory} {why}; mount that file system at the base")
 
 
 def try_base(layout: Layout, running: Layout) -> None:
@@ -62,7 +72,25 @@ def lock_base(layout: Layout) -> int:
         descriptor = _open_lock(layout)
     except OSError as exc:
         raise AgentError(f"base: {exc.filename}: {exc.strerror}") from exc
-    return _hold(descriptor, layout)
+    return _hold(_take_up(descriptor), layout)
+
+
+def pass_on(descriptor: int) -> None:
+    """Leave a lock to the program that this process is about to execute: at no instant may another agent have it."""
+    os.set_inheritable(descriptor, True)
+    os.environ[PASSED_ON] = str(descriptor)
+
+
+def _take_up(descriptor: int) -> int:
+    """The lock that was left to this program; the one that is open where that is of another file, or there is none."""
+    left = os.environ.pop(PASSED_ON, None)
+    if left is None:
+        return descriptor
+    held = int(left)
+    os.set_inheritable(held, False)
+    kept, other = (held, descriptor) if identify(held) == identify(descriptor) else (descriptor, held)
+    os.close(other)
+    return kept
 
 
 def keep_lock(layout: Layout, descriptor: int) -> int:

@@ -26,8 +26,9 @@ NO_AMBIENT = b"\nCapAmb:\t0000000000000000\n"
 NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
 """What `reflink` fails with where the file system has no reflinks, or none between these two files."""
 
-NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What `exchange` fails with where the file system, such as NFS or ZFS before 2.2, or the C library has it not."""
+NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
+"""What `exchange` fails with where the file system, such as NFS or ZFS before 2.2, or the C library has it not, or
+where a directory is in the lower layer of an overlay."""
 
 
 def drop_ambient_capabilities() -> None:

@@ -349,6 +349,9 @@ class Repository:
             # A branch `a` that has become `a/b` is in the way of that.
             refspecs = (f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
             self._fetch(url, ["--force", "--prune"], *refspecs)
+            if not self.git.for_each_ref("--count=1", ALL):
+                why = f"{url} has no branch or tag; is a git repository there, and was {commit_id} pushed?"
+                raise PassingError(why, "commit")
             self.git.update_ref(f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
         except CommandError as exc:
             raise self._trouble(url, commit_id, exc) from exc

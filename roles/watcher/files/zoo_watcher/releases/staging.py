@@ -10,6 +10,7 @@ verified to be unmodified is linked from.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -21,6 +22,7 @@ from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree, s
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_EXCHANGE, NO_REFLINK, exchange, reflink
 
+from .activation import linked_commits
 from .manifest import Manifest, walk
 from .outside_links import check_links
 from .release_directory import is_unmodified
@@ -236,10 +238,30 @@ def _change_places(layout: Layout, tree: Path, release: Path) -> None:
         if exc.errno not in NO_EXCHANGE:
             raise
         replaced = layout.unused(tree.name)
-        os.replace(release, replaced)
+        try:
+            os.replace(release, replaced)
+        except OSError as other:
+            if other.errno != errno.EXDEV or release.name in linked_commits(layout):
+                raise
+            _remove_and_replace(tree, release)
+            return
         try:
             os.replace(tree, release)
         except OSError:
             os.replace(replaced, release)
             raise
         remove_tree(replaced)
+
+
+def _remove_and_replace(tree: Path, release: Path) -> None:
+    """For a release in the lower layer of an overlay, which can be removed, but not renamed.
+
+    Raises `OSError`; where the tree can't be renamed either, as across a mount, nothing has been removed.
+    """
+    try:
+        os.replace(tree, release)
+    except OSError as exc:
+        if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        remove_tree(release)
+        os.replace(tree, release)

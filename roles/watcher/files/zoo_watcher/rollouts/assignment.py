@@ -34,9 +34,7 @@ def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None
         message = f"{CUT_OFF}; {describe(plan, state)}"
         return Assignment(stable_of(desired, state), Standstill(desired.generation, "halted", message))
     if has_turn(state, entry, host):
-        return Assignment(
-            desired, retry_waits=describe(plan, state) if entry == FAILED and state.phase != DONE else None
-        )
+        return Assignment(desired, retry_waits=_retry_waits(state, plan, entry, host))
     stable = stable_of(desired, state)
     goes_back = state.phase in GOING_BACK and entry is not None
     if goes_back:
@@ -62,6 +60,14 @@ def has_turn(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
     return entry not in {None, LOST, RETURNING} or host.is_switched
 
 
+def _retry_waits(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> str | None:
+    """What a retry of the release waits for on a host where it has failed; None for nothing."""
+    if state.phase == DONE:
+        is_next = host.is_at_head or not is_owed(state, entry, host)
+        return None if is_next else "it is done without it, which waits for its turn"
+    return describe(plan, state) if entry == FAILED else None
+
+
 def stable_of(desired: Desired, state: RolloutRecord) -> Desired | None:
     """The stable release, to be deployed like one that is desired.
 
@@ -77,6 +83,8 @@ def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bo
         return "halted", f"{lost}{describe(plan, state)}"
     if is_given_up and state.phase == DONE:
         return "waiting", "came to nothing in time, twice: waits for its turn"
+    if state.phase == DONE:
+        return "waiting", "the rollout is done without this host: waits for its turn"
     if is_given_up:
         return "waiting", "came to nothing in time, twice: waits until the rollout is done"
     return "waiting", "waits for its turn in the rollout"

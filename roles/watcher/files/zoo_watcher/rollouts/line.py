@@ -65,6 +65,8 @@ class Line:
         """Who is ahead, as far as is known."""
         self.gone: str | None = None
         """The host that was ahead last, and is not in the line any more."""
+        self.is_leaving = False
+        """Whether this host has asked to leave, and has no answer: it may have its place, or not."""
 
     @property
     def path(self) -> str | None:
@@ -74,11 +76,14 @@ class Line:
     @property
     def is_at_head(self) -> bool:
         """Whether nobody is ahead."""
-        return self.path is not None and not self._is_stale and self.ahead is None
+        return self.path is not None and not self.is_leaving and not self._is_stale and self.ahead is None
 
     def join(self) -> None:
         """Have a place, the last one where there was none, and find who is ahead. Raises `SessionTroubleError`."""
+        if self.is_leaving:
+            self.leave()
         if self.path is None:
+            self.forget()
             self.remove_others()
             client_id, self._may_have_more = self._session.client_id, True
             if client_id is None:
@@ -89,7 +94,6 @@ class Line:
             )
             self._may_have_more = self._session.client_id != client_id
             self._is_stale = True
-            self.ahead = self.gone = None
         if self._is_stale and self._path is not None:
             self._is_stale = False
             try:
@@ -164,6 +168,8 @@ class Line:
     def leave(self) -> None:
         """Give the place up, where there is one. Raises `SessionTroubleError`."""
         if self.path is not None:
+            # Where the answer is lost, it may be another's turn already.
+            self.is_leaving = True
             self._session.delete(self.path)
         else:
             self.remove_others()
@@ -172,6 +178,7 @@ class Line:
     def forget(self) -> None:
         """This host has no place any more."""
         self._path = self.ahead = self.gone = None
+        self.is_leaving = False
 
 
 def _left(lane: Znode | None) -> int:

@@ -9,6 +9,7 @@ Used by the loop alone, once a turn. `turn.py` decides what to do, `rollout_rule
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from dataclasses import replace
 from typing import Any, Callable
@@ -29,6 +30,7 @@ from zoo_watcher.wire.rollout_records import (
     NOT_BACK,
     PROVED,
     RETURNING,
+    RolloutRecord,
     rollout_of,
 )
 from zoo_watcher.zookeeper.session import Session, session_trouble
@@ -57,6 +59,8 @@ REFUSED, LONGEST_REFUSED = 5.0, 60.0
 """Seconds at the most before a host at the head of its lane asks again that was refused: in a large fleet others do."""
 HOPE = 0.5
 """The part of the deadline for which a host that is on its way, and can't tell what is live on it, may hope to."""
+
+log = logging.getLogger(__name__)
 
 
 def published_rollout(release: Release, policy: bytes | None) -> Any:
@@ -102,6 +106,7 @@ class Participation:
         self._bad: tuple[str, bool] | None = None
         self._blind_since: float | None = None
         self._head_since: float | None = None
+        self._may_not_wait = False
         self._takes_part = False
         self._gave_way = False
         self._may_be_proving = resumes
@@ -213,7 +218,7 @@ class Participation:
     @property
     def _is_at_head(self) -> bool:
         line = self._lines.get(Wait.IN_LINE)
-        return line is not None and line.is_at_head
+        return self._may_not_wait or (line is not None and line.is_at_head)
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
@@ -223,6 +228,10 @@ class Participation:
         # It has no outcome, and is waited for until a deadline; no deadline stops a rollback.
         is_waited_for = state.phase == RUNNING and view.entry in {None, LOST} and not host.is_held
         if view.entry not in IN_FLIGHT:
+            line = self._lines.get(Wait.IN_LINE)
+            if state.phase == DONE and line is not None and line.path is not None:
+                # The next one has its turn: what this host has begun in its own may not go on beside that.
+                self.assignment = Assignment()
             self._leave_lines(None)
             if not is_waited_for or view.is_given_up:
                 return
@@ -359,7 +368,8 @@ class Participation:
         if wait is Wait.ASIDE or view.entry in IN_FLIGHT:
             return None
         line = self._line(wait, view)
-        line.join()
+        if not self._join(line, view.state):
+            return None
         if line.gone is not None:
             self._lookout.look_for(line.gone)
             line.gone = None
@@ -375,6 +385,24 @@ class Participation:
             return None
         return Ask(host.name, host.labels, view.entry, leaves=leaves)
 
+    def _join(self, line: Line, state: RolloutRecord) -> bool:
+        """Have a place in the line, and whether there is one: once all is done, nobody waits for what it may not have.
+
+        Raises `SessionTroubleError`.
+        """
+        try:
+            line.join()
+        except RefusedError as exc:
+            if state.phase != DONE:
+                raise
+            if not self._may_not_wait:
+                what = "this host, without which it is done, may not wait in line, and follows at once"
+                log.warning("rollout, generation=%s: %s: %s", self._znodes.generation, what, exc)
+            self._may_not_wait = True
+            return False
+        self._may_not_wait = False
+        return True
+
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
         if not line.is_at_head:
@@ -389,8 +417,8 @@ class Participation:
         self._head_since = None
         try:
             has_left = self._session.commit(line.exits())
-        except RefusedError:
-            line.check()
+        except SessionTroubleError:
+            line.is_leaving = True
             raise
         if has_left:
             line.forget()

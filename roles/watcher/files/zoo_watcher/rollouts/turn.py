@@ -94,16 +94,27 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 
 
 def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
-    """Whether a rollback was done without the host, which follows in its turn: what kept it may have kept all."""
-    return state.phase == DONE and state.is_rollback and entry == LOST and host.is_given_up
+    """Whether the rollout was done without the host, which follows in its turn: what kept it may have kept many.
+
+    It was away, held, or given up in a rollback. A new host, and in a rollback one that does not serve, has no time.
+    One whose turn it is keeps that while its service begins anew.
+    """
+    if state.phase != DONE or entry not in {None, LOST}:
+        return False
+    if state.is_rollback and entry == LOST and host.is_given_up:
+        return True
+    # One that has the release already keeps only the turn in which it has got it.
+    is_behind = host.has is not None and (not host.is_switched or host.is_at_head)
+    return is_behind and (host.is_at_head or not (state.is_rollback and host.sickness))
 
 
 def _may_follow(plan: Plan, host: HostView) -> bool:
-    """Whether a host that follows a rollback has come to nothing yet, or is healthy, and not for long enough."""
-    state, _message = host.ended or (None, None)
-    if state == "active":
+    """Whether a host that follows a rollout has come to nothing yet, or is healthy, and not for long enough."""
+    if host.ended and host.ended[0] == "active":
         return host.healthy_for is not None and host.healthy_for < plan.min_healthy
-    return state not in GAVE_UP and not host.is_held
+    # While a person holds the host, what is live already is brought to its outcome.
+    is_able = not host.is_held or (host.is_switched and host.is_busy)
+    return _failure(host) is None and is_able
 
 
 def gives_way(state: RolloutRecord, host: HostView) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.host.controls import now
-from zoo_watcher.wire.records import AgentStatus, AppPaths, InvalidRecord, Release
+from zoo_watcher.wire.records import MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
 from zoo_watcher.wire.rollout_plan import Plan
@@ -31,6 +31,8 @@ KEPT = 10
 """How many rollouts are kept."""
 COUNTED = 10.0
 """Seconds for which it counts how many were found to have had the release."""
+LARGEST = MAX_NODE_BYTES - 10_000
+"""Bytes of a rollout's record as it begins: there has to be room for what is said of it later."""
 _GENERATION = re.compile(r"[0-9]{1,19}")
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,9 @@ class RolloutZnodes:
             # Those who are missing belong to the fleet too.
             fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
         state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
+        size = len(state.to_node())
+        if size > LARGEST:
+            raise InvalidRecord(f"{size} bytes with the release and the one of before: expected at most {LARGEST}")
         for parent in (self._app.rollouts, self._app.bad_commits):
             self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, Callable
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
 from zoo_watcher.zookeeper.ephemerals import Ephemerals, TakenError
+from zoo_watcher.zookeeper.session import answer_deadline
 
 from .health import Checker, Health
 from .own_address import OwnAddress
@@ -38,14 +40,15 @@ class Registrations:
 
     def withdraw_ill(self) -> None:
         """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
-        ill = [service_path(service) for service, checker in self._services if checker.healthy is False]
-        # All at once: of many, none has to wait for the late answers about others.
+        ill = sorted(self._ill)
+        # All at once: of many, none has to wait for late answers about others, nor the loop for one after the other.
+        deadline = answer_deadline()
         for path in ill:
             self._ephemerals.begin_withdrawal(path)
         late: NoAnswerError | None = None
         for path in ill:
             try:
-                self._ephemerals.withdraw(path)
+                self._ephemerals.withdraw(path, deadline)
             except NoAnswerError as exc:
                 late = exc
             except SessionTroubleError:
@@ -60,7 +63,8 @@ class Registrations:
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
-        for path, step in (*self._withdrawals(serving=serving), *self._holds(serving=serving)):
+        others: tuple[str, Callable[[], None]] = "others", partial(self._withdraw_others, serving=serving)
+        for path, step in (*self._withdrawals(serving=serving), others, *self._holds(serving=serving), others):
             try:
                 step()
             except NoAnswerError:
@@ -74,8 +78,13 @@ class Registrations:
     @property
     def is_withdrawal_due(self) -> bool:
         """Whether the session holds the registration of a service that is not healthy."""
-        ill = (service_path(service) for service, checker in self._services if checker.healthy is False)
-        return any(map(self._ephemerals.may_hold, ill))
+        return any(map(self._ephemerals.may_hold, self._ill))
+
+    @property
+    def _ill(self) -> set[str]:
+        """Where what is not healthy may be registered, also as an earlier version has it."""
+        ill = [service for service, checker in self._services if checker.healthy is False]
+        return {place(service) for place in (service_path, _former_path) for service in ill}
 
     def _waits(self, service: Service, checker: Checker) -> bool:
         """Whether a service can't be registered before this host's address is known."""
@@ -86,7 +95,14 @@ class Registrations:
             if serving is False or checker.healthy is False:
                 path = service_path(service)
                 yield path, partial(self._ephemerals.withdraw, path)
-        yield "others", partial(self._ephemerals.withdraw_others, self._configured)
+
+    def _withdraw_others(self, *, serving: bool | None) -> None:
+        """Withdraw what is not configured any more; a place of before only once there is the new one: none blinks."""
+        services = self._services if serving is not False else ()
+        stay = [service for service, checker in services if checker.healthy is not False]
+        held = self._ephemerals.held
+        moving = {_former_path(service) for service in stay if service_path(service) not in held}
+        self._ephemerals.withdraw_others(self._configured | moving)
 
     def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
@@ -100,14 +116,29 @@ def service_path(service: Service) -> str:
     """The znode of a registration, named as its format's readers expect."""
     names = {
         "nerve": f"{service.id}_{_sequence(service)}",
-        "serverset": f"member_{_sequence(service)}",
+        "serverset": f"member_{_member_number(service)}",
     }
     return f"{service.path.rstrip('/')}/{names.get(service.format, service.id)}"
 
 
+def _former_path(service: Service) -> str:
+    """Where version 0.1.0 has it: a member of a serverset had ten digits."""
+    former = f"{service.path.rstrip('/')}/member_{_sequence(service)}"
+    return former if service.format == "serverset" else service_path(service)
+
+
 def _sequence(service: Service) -> str:
-    """Ten digits where these formats have a sequence number; from the id, so that a restart writes the same name."""
+    """Ten digits where Nerve has a sequence number; from the id, so that a restart writes the same name."""
     return f"{binascii.crc32(service.id.encode()):010d}"
+
+
+def _member_number(service: Service) -> int:
+    """What tells a serverset's members apart, likewise from the id: 18 digits, so that no two of a fleet have the same.
+
+    Readers take a number that begins with no 0; one in Java may hold it in 64 bits.
+    """
+    digest = hashlib.sha256(service.id.encode()).digest()
+    return 10**17 + int.from_bytes(digest, "big") % (9 * 10**17)
 
 
 def service_value(service: Service, address: str) -> bytes:

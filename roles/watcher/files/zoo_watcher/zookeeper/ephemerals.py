@@ -119,14 +119,17 @@ class Ephemerals:
             elif stat.version != self._versions.get(path) or stat.ephemeralOwner not in self._held:
                 self._unwatched.add(path)
 
-    def withdraw(self, path: str) -> None:
-        """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`."""
+    def withdraw(self, path: str, deadline: float | None = None) -> None:
+        """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`.
+
+        After a `deadline`, what there is to ask is asked, and not waited for.
+        """
         if path not in self._paths:
             return
         with session_trouble(path), contextlib.suppress(NoNodeError):
-            stat = self._look(path)
+            stat = self._look(path, deadline)
             if stat is not None and stat.ephemeralOwner in self._held:
-                self._delete(path, stat.version)
+                self._delete(path, stat.version, deadline)
         self._forget(path)
         self._save()
 
@@ -136,22 +139,22 @@ class Ephemerals:
         if path in self._paths and number != self._session.connections:
             self._late[path] = self._session.connections, self._session.client.exists_async(path)
 
-    def _look(self, path: str) -> Any:
+    def _look(self, path: str, deadline: float | None) -> Any:
         """What is at a path. An answer that comes too late is there the next time: else a slow server lets none be."""
         self.begin_withdrawal(path)
         number, pending = self._late.pop(path)
         try:
-            return self._session.answer(pending)
+            return self._session.answer(pending, deadline)
         except NoAnswerError:
             self._late[path] = number, pending
             raise
 
-    def _delete(self, path: str, version: int) -> None:
+    def _delete(self, path: str, version: int, deadline: float | None) -> None:
         before = self._present.get(path)
         if path in self._present:
             self._present[path] = None
         try:
-            self._session.ask(self._session.client.delete_async, path, version)
+            self._session.answer(self._session.client.delete_async(path, version), deadline)
         except NoAuthError:
             # It stays, so it is held.
             if path in self._present:

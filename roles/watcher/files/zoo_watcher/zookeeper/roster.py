@@ -12,7 +12,7 @@ from kazoo.exceptions import NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.host.controls import now
-from zoo_watcher.wire.records import AppPaths, InvalidRecord, RosterEntry
+from zoo_watcher.wire.records import MAX_NODE_BYTES, AppPaths, InvalidRecord, RosterEntry
 
 from .roster_memory import OwnEntry, RosterMemory
 from .session import Session, session_trouble
@@ -71,6 +71,8 @@ class RosterMembership:
             return int(self._session.ask(client.get_async, path)[1].mzxid)
         before = _entry(data)
         entry = self._true(before)
+        if len(entry.to_node()) > MAX_NODE_BYTES:
+            entry = self._true(RosterEntry())  # what others have written into it leaves no room
         if entry != before or self._own != OwnEntry(path, stat.mzxid):
             stat = self._session.ask(client.set_async, path, entry.to_node(), stat.version)
         return int(stat.mzxid)

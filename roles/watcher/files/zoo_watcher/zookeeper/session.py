@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from kazoo import exceptions
 from kazoo.exceptions import (
     BadVersionError,
     KazooException,
@@ -59,6 +60,8 @@ ANY_VERSION = -1
 OVERTAKEN = (BadVersionError, NodeExistsError, NoNodeError, RolledBackError, RuntimeInconsistency)
 """What the writes of a transaction end with where somebody was quicker. All else is a refusal, and so is that there is
 no znode for a write that asks for no version: the one that does comes first, and would have failed instead."""
+REFUSALS: tuple[type[Exception], ...] = (NoAuthError, *filter(None, [getattr(exceptions, "QuotaExceededError", None)]))
+"""What says of a znode that is to be created that it may not be; kazoo has not always had each."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,11 @@ NOT_CONNECTED = {
 }
 """ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has taken the
 credentials."""
+
+
+def answer_deadline() -> float:
+    """Until when the loop waits for what is asked now, by `time.monotonic`."""
+    return time.monotonic() + ANSWER_TIMEOUT
 
 
 class Znode(NamedTuple):
@@ -248,13 +256,17 @@ class Session:
         return self.answer(request(*arguments, **options))
 
     @staticmethod
-    def answer(pending: Any) -> Any:
-        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own."""
+    def answer(pending: Any, deadline: float | None = None) -> Any:
+        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own.
+
+        A `deadline` that is for several of them is one of `answer_deadline`, got before the first.
+        """
+        seconds = (answer_deadline() if deadline is None else deadline) - time.monotonic()
         if not pending.ready():
             # An ensemble that is slow with each of many answers is no reason to have this agent killed.
             systemd.live_on()
         try:
-            return pending.get(timeout=ANSWER_TIMEOUT)
+            return pending.get(timeout=max(0.0, seconds))
         except KazooTimeoutError as exc:
             raise NoAnswerError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
 
@@ -292,18 +304,23 @@ class Session:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
     ) -> str | None:
-        """Create a znode, and its `parents`; its path, None where there was one. Raises `SessionTroubleError`."""
+        """Create a znode, and its `parents`; its path, None where there was one.
+
+        Raises `SessionTroubleError`, `RefusedError`.
+        """
         with session_trouble(path):
             try:
                 options = {"ephemeral": ephemeral, "sequence": sequence, "makepath": parents}
                 return str(self.ask(self.client.create_async, path, value, **options))
             except NodeExistsError:
                 return None
-            except NoAuthError:
+            except NoAuthError as exc:
                 # A server looks at the parent's ACL first: who may not create it need not, where it is there.
                 if self.ask(self.client.exists_async, path) is None:
-                    raise
+                    raise RefusedError(path, f"{path}: {explain(exc)}") from exc
                 return None
+            except REFUSALS as exc:
+                raise RefusedError(path, f"{path}: {explain(exc)}") from exc
 
     def delete(self, path: str) -> None:
         """Delete a znode, where there is one. Raises `SessionTroubleError`."""

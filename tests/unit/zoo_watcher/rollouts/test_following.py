@@ -1,0 +1,207 @@
+"""Hosts that a rollout was done without follow in line, so many at a time as it has places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from support.simulated_fleet import FOR_EVER, GENERATION, NEW, OLD, Fleet, SimulatedHost
+from zoo_watcher.wire.rollout_records import RolloutPaths
+
+Begin = Callable[..., Fleet]
+LONG = 3600
+LINE = RolloutPaths(f"/app/rollouts/{GENERATION}").line
+
+
+def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
+    """Have the rollout done while these hosts are down."""
+    for host in away:
+        host.stop()
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    assert fleet.state
+    assert fleet.state.phase == "done"
+    assert all(host.has == OLD for host in away)
+
+
+def begun(hosts: list[SimulatedHost]) -> int:
+    """How many have begun with the release, and have it not yet."""
+    return sum(host.is_up and host.goal == NEW and NEW not in host.ended for host in hosts)
+
+
+def most_begun(fleet: Fleet, hosts: list[SimulatedHost]) -> int:
+    """Let time pass until each of these hosts has come to something; how many were on their way at once."""
+    most = 0
+
+    def all_have_ended() -> bool:
+        nonlocal most
+        most = max(most, begun(hosts))
+        return all(NEW in host.ended for host in hosts)
+
+    fleet.run(LONG, until=all_have_ended)
+    assert all_have_ended()
+    return most
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_hosts_that_were_away_follow_so_many_at_a_time(begin: Begin, seed: int, places: int) -> None:
+    fleet = begin(seed, 12, {"from": OLD, "minHealthy": 10, "maxInFlight": places})
+    away = fleet.hosts[4:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    assert most_begun(fleet, away) == places
+    assert {host.has for host in fleet.hosts} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE), "who has followed is in nobody's way"
+    assert [host.part and host.part.pause for host in fleet.hosts] == [None] * 12
+
+
+def test_who_follows_keeps_its_turn_until_it_has_been_healthy_for_long_enough(begin: Begin) -> None:
+    fleet = begin(1, 3, {"from": OLD, "minHealthy": 100})
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: any(host.has == NEW for host in away))
+    fleet.run(90)
+    assert sorted(str(host.has) for host in away) == [OLD, NEW]
+    fleet.run(60)
+    assert {host.has for host in away} == {NEW}
+
+
+def test_hosts_that_were_held_follow_so_many_at_a_time(begin: Begin) -> None:
+    fleet = begin(1, 12, {"from": OLD, "minHealthy": 10})
+    held = fleet.hosts[6:]
+    for host in held:
+        host.hold(True)
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE), "who is held is in nobody's way"
+    for host in held:
+        host.hold(False)
+    assert most_begun(fleet, held) == 1
+    assert {host.has for host in fleet.hosts} == {NEW}
+
+
+def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begin) -> None:
+    fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for = FOR_EVER
+        host.start()
+    fleet.join()
+    fleet.run(20)
+    assert fleet.hosts[-1].has == NEW
+    said = [host.part and host.part.assignment.standstill for host in away]
+    messages = [(one.state, one.message) for one in said if one]
+    assert messages == [("waiting", "the rollout is done without this host: waits for its turn")] * 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, seed: int) -> None:
+    """As each time a member of the ensemble is restarted."""
+    fleet = begin(seed, 8, {"from": OLD, "minHealthy": 60})
+    away = fleet.hosts[2:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: any(host.has == NEW for host in away))
+    fleet.lose_ensemble(1)
+    fleet.run(40)
+    assert sum(host.goal == NEW for host in away) == 1
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+
+
+def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(begin: Begin) -> None:
+    fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
+    fails, dies, hangs, *others = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    before = fleet.state
+    fails.fails, dies.dies, hangs.deploys_for = True, True, FOR_EVER
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in others))
+    assert {host.has for host in others} == {NEW}
+    assert (fails.has, dies.is_up, hangs.has) == (OLD, False, OLD)
+    assert fleet.state == before, "what is done is written no more"
+    hangs.deploys_for, hangs.ends_at = 5.0, fleet.now
+    hangs.wake()
+    fleet.run(60)
+    assert hangs.has == NEW
+
+
+def test_an_agent_that_begins_anew_with_the_release_stands_in_no_line(begin: Begin) -> None:
+    """As all do at once whose agents are upgraded, of a fleet whose hosts have all joined since."""
+    fleet = begin(1, 3, {"from": OLD, "minHealthy": 10})
+    done_without(fleet, [])
+    fleet.join()
+    fleet.run(60)
+    fleet.hosts[-1].restart()
+    fleet.run(2)
+    assert fleet.hosts[-1].has == NEW
+    assert not fleet.ensemble.children(LINE)
+
+
+@pytest.mark.parametrize("is_sick", [False, True])
+def test_after_a_rollback_one_that_does_not_serve_does_not_wait(begin: Begin, is_sick: bool) -> None:
+    fleet = begin(1, 4, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.is_sick = is_sick
+        host.start()
+    assert most_begun(fleet, away) == (3 if is_sick else 1)
+
+
+def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_its_turn(begin: Begin) -> None:
+    fleet = begin(1, 4, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: begun(away) == 1)
+    first = next(host for host in away if host.goal == NEW)
+    first.deploys_for, first.ends_at, first.is_sick = 60.0, fleet.now + 60, True
+    first.wake()
+    fleet.run(30)
+    assert [host for host in away if host.goal == NEW] == [first]
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+
+
+def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
+    fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for = 60.0
+        host.start()
+    fleet.run(LONG, until=lambda: begun(away) == 1)
+    blind = next(host for host in away if host.goal == NEW)
+    blind.is_blind = True
+    blind.wake()
+    fleet.run(LONG, until=lambda: any(host.goal == NEW for host in away if host is not blind))
+    assert begun(away) == 1
+    blind.is_blind = False
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
+def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    fleet.ensemble.locked.add(LINE)
+    for host in away:
+        host.start()
+    assert most_begun(fleet, away) == 3
+    assert {host.has for host in away} == {NEW}
+    said = [one.getMessage() for one in caplog.records if "follows at once" in one.getMessage()]
+    assert len(said) == 3
+    assert f"may not wait in line, and follows at once: {LINE}/n-: " in said[0]
