@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils import znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
@@ -410,6 +411,80 @@ def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
     assert {paths.lock, paths.roster_entry("web1"), gate} <= set(everything(publisher, paths.root))
     # Nothing is left to do: all was created as the walk would have set it.
     assert not set_access(publisher, paths, check=True)["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_nobody_may_put_a_value_into_a_directory_that_a_publisher_has_made(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    set_access(login("publisher"), paths, **ROLES)
+    base = paths.root.replace("/app/", "/config-")
+    names = ["shop/nginx/site.conf", "shop/app.conf"]
+    done = run_module(
+        ROOT / "plugins/modules/zk_znode.py",
+        **{"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")},
+        znodes=[{"path": f"{base}/{name}", "value": "ours"} for name in names],
+    )
+    assert done["changed"]
+    nobody, agent = login(""), login("agent")
+    assert may(nobody, base) == {*READS, "create"}
+    for name in ("shop", "shop/nginx", *names):
+        assert (may(nobody, f"{base}/{name}"), may(agent, f"{base}/{name}")) == (set(), READS)
+
+
+def test_agents_register_in_a_registry_that_is_in_a_tree_of_values(login: Login, paths: AppPaths) -> None:
+    base = paths.root.replace("/app/", "/prod-")
+    set_access(login("publisher"), paths, **ROLES, registries=[f"{base}/service"], values=[base])
+    agent = login("agent")
+    agent.create(f"{base}/service/web1", b"{}", ephemeral=True)
+    agent.delete(f"{base}/service/web1")
+    assert may(agent, base) == READS
+
+
+MANY_HOSTS = [
+    {"name": name, "scheme": "digest", "id": name, "password": "word"}
+    for name in (f"web{number:04}.shop.example.org" for number in range(300))
+]
+"""So many that a transaction holds some fifty creations."""
+
+
+def test_a_transaction_that_is_too_large_by_its_acls_is_refused_by_its_size(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    base = paths.root.replace("/app/", "/config-")
+    given = {"publishers": ROLES["publishers"], "host_agents": MANY_HOSTS, "values": [base]}
+    set_access(login("publisher"), paths, **given)
+
+    def publish_values(count: int, check: bool = False) -> dict[str, Any]:
+        return run_module(
+            ROOT / "plugins/modules/zk_znode.py",
+            **{"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")},
+            znodes=[{"path": f"{base}/{count}-{number}", "value": "x"} for number in range(count)],
+            check=check,
+        )
+
+    for check in (True, False):
+        refused = publish_values(60, check)
+        assert refused["msg"].startswith("znodes: 60 changes of ")
+        assert refused["msg"].endswith(" of them ACLs; one transaction holds 1040000, so use several tasks")
+    size = int(refused["msg"].partition(" of ")[2].partition(" bytes")[0])
+    most = znodes.MAX_TRANSACTION_BYTES * 60 // size
+    assert most > 40
+    assert publish_values(most)["changed"]
+    assert publish_values(most + 1)["failed"]
+
+
+def test_hosts_are_taken_into_the_roster_however_many_identities_each_entry_names(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, publishers=ROLES["publishers"], host_agents=MANY_HOSTS)
+    names = [f"new{number}" for number in range(120)]
+    for state in ("present", "absent"):
+        options = {"hosts": ensemble.hosts, "app": paths.root, "names": names, "state": state}
+        done = run_module(ROOT / "plugins/modules/zk_fleet.py", **options, **log_in_as("publisher"))
+        assert sorted({*done["added"], *done["removed"]}) == sorted(names)
+        assert len(publisher.get_children(paths.roster)) == (120 if state == "present" else 0)
 
 
 def close_as(options: dict[str, Any], paths: AppPaths, agent: dict[str, str]) -> dict[str, Any]:

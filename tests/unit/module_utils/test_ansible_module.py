@@ -77,9 +77,7 @@ def test_an_option_that_is_refused_shows_no_secret_of_another(
 ) -> None:
     user = {"type": "list", "elements": "dict", "options": {"password": {"type": "str", "no_log": True}}}
     with patch_module_args({"key": "sesame", **given}), pytest.raises(SystemExit):
-        ZnodeModule(
-            argument_spec={"key": {"type": "str", "no_log": True}, "users": user, "seconds": {"type": "float"}}
-        )
+        ZnodeModule(argument_spec={"key": {"type": "str", "no_log": True}, "users": user, "seconds": {"type": "float"}})
     said = capsys.readouterr().out
     assert json.loads(said)["failed"]
     assert not {"sesame", "barley"} & set(re.findall(r"\w+", said))

@@ -85,6 +85,12 @@ def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, pat
     assert wanted(recorded, state="open").state == "open"
 
 
+@pytest.mark.parametrize("path", ["/service/shop", "/service/shop/settings"])
+def test_values_in_a_registry_are_refused(path: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"values: {path} is in the registry /service/shop, where agents may delete"):
+        wanted(registries=["/service/shop"], values=[path])
+
+
 def test_a_tree_beside_or_below_the_applications_own_znodes_is_taken() -> None:
     assert wanted(registries=["/app/shop/service", "/app/shopping"]).registries == (
         "/app/shop/service",
