@@ -108,6 +108,12 @@ class AccessRecord:
             for path in getattr(self, name):
                 if _is_within(app.root, path) or any(_is_within(path, f"{app.root}/{own}") for own in OWN):
                     raise InvalidRecord(f"{name}: {path} is the application's own znode, or one above it; name another")
+        for path in self.values:
+            for registry in self.registries:
+                if _is_within(path, registry):
+                    raise InvalidRecord(
+                        f"values: {path} is in the registry {registry}, where agents may delete; name another"
+                    )
 
     @property
     def all_agents(self) -> tuple[Principal, ...]:
@@ -147,6 +153,10 @@ class AccessRecord:
         places = [*self.registries, *(f"{app.root}/{name}" for name in OWN)]
         return any(_is_within(registration, place) for place in places)
 
+    def has_in_registry(self, path: str) -> bool:
+        """Whether it is one of the registries, or in one."""
+        return any(_is_within(path, registry) for registry in self.registries)
+
     def _is_above(self, app: AppPaths, path: str) -> bool:
         """Whether something of the application is below it, but it is not the application's itself."""
         roots = (app.root, *self.registries, *self.values)
@@ -156,8 +166,7 @@ class AccessRecord:
         """What every agent may do with a znode, and whether readers may read it."""
         if not ephemeral and any(_is_within(path, f"{app.root}/{name}") for name in OWN):
             return _rights_of_place(app, path)
-        is_value = any(_is_within(path, value) for value in self.values)
-        if ephemeral or is_value or not any(_is_within(path, registry) for registry in self.registries):
+        if ephemeral or not self.has_in_registry(path):
             return READ, True
         # An agent takes the registration of what is not healthy away.
         return READ | CREATE | DELETE, True
@@ -193,6 +202,18 @@ def merged(acl: Iterable[Any]) -> Acl:
         who = Principal(entry.id.scheme, entry.id.id)
         perms[who] = perms.get(who, 0) | entry.perms
     return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items()))
+
+
+def acl_bytes(acl: Iterable[Any]) -> int:
+    """How long an ACL is in a request, or a little longer."""
+    # For the scheme auth the server puts an id there, which ends with a hash.
+    return sum(
+        12
+        + len(entry.id.scheme)
+        + len(entry.id.id.encode("utf-8", "surrogatepass"))
+        + (128 if entry.id.scheme == "auth" else 0)
+        for entry in acl
+    )
 
 
 def is_open(acl: Iterable[Any]) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials,
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
+from .znode_names import parent
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -21,18 +23,13 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 @contextlib.contextmanager
-def kept_closed(
-    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None, values: Sequence[str] = ()
-) -> Iterator[Rule]:
+def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
-    Without a record it is `acl`, where that is given. Where `values` are given, they are what is created, and without a
-    record they stay open. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
+    Without a record it is `acl`, where that is given. In a block inside the block that one's rule counts: it is newer.
+    Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
-    if values:
-        access = rule.access and replace(rule.access, values=(*rule.access.values, *values))
-        rule = Rule(app, access=access)
     if acl is not None and rule.access is None:
         rule = rule._replace(fixed=acl)
     outer = client._call
@@ -47,6 +44,20 @@ def kept_closed(
         yield rule
     finally:
         client._call = outer
+
+
+def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any], paths: Sequence[str]) -> Rule:
+    """By which rule these values are created; without a record they stay open. Raises `ZooKeeperError`.
+
+    Their common directory is closed as they are: nobody else may put a value into it. Above it others have theirs, and
+    so they have in a directory right below the root.
+    """
+    access = _find_rule(client, app, options).access
+    if access is None:
+        return Rule(app)
+    common = posixpath.commonpath([parent(path) for path in paths])
+    own = [path for path in (paths if common.count("/") == 1 else [common]) if not access.has_in_registry(path)]
+    return Rule(app, access=replace(access, values=(*access.values, *own)))
 
 
 def warning(rule: Rule) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .access import Rule, acl_bytes
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
 from .fleet_outcome import listed
@@ -29,6 +30,8 @@ if KAZOO_IMPORT_ERROR is None:
 MOST_AT_ONCE = 500
 """How many hosts one transaction takes in or out: with names of 255 characters it is still well below the 1 MB that a
 server takes."""
+MOST_BYTES, ENTRY_BYTES = 1_000_000, 2_000
+"""How long a transaction is at the most, and what an entry takes of it, without its ACL."""
 
 
 class RosterChange(NamedTuple):
@@ -63,8 +66,16 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
     return RosterChange(before, sorted(set(before) - wanted))
 
 
-def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str) -> None:
-    """Make the change: `MOST_AT_ONCE` hosts in a transaction, all of them or none.
+def most_at_once(rule: Rule) -> int:
+    """How many hosts one transaction takes in, whose entries each have an ACL by this rule."""
+    acl = rule.acl(rule.app.roster_entry("any"), ephemeral=False)
+    return min(MOST_AT_ONCE, MOST_BYTES // (ENTRY_BYTES + acl_bytes(acl or ())))
+
+
+def apply_change(
+    client: KazooClient, paths: AppPaths, change: RosterChange, since: str, at_once: int = MOST_AT_ONCE
+) -> None:
+    """Make the change: `at_once` hosts are taken in, or `MOST_AT_ONCE` out, in a transaction, all of them or none.
 
     Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
     some were taken in or out before.
@@ -73,9 +84,10 @@ def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, sin
         with translated(paths.roster):
             client.ensure_path(paths.roster)
     names = [*change.added, *change.removed]
-    for start in range(0, len(names), MOST_AT_ONCE):
+    size = at_once if change.added else MOST_AT_ONCE
+    for start in range(0, len(names), size):
         try:
-            _apply(client, paths, names[start : start + MOST_AT_ONCE], set(change.added), since)
+            _apply(client, paths, names[start : start + size], set(change.added), since)
         except ZooKeeperError as exc:
             exc.details["changed"] = start > 0
             raise

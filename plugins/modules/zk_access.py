@@ -151,7 +151,9 @@ options:
     type: float
     default: 90
   values:
-    description: The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+    description:
+      - The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+      - A registry may be in such a tree, but no such tree in a registry, where agents may delete.
     type: list
     elements: str
 seealso:

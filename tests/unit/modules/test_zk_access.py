@@ -87,7 +87,7 @@ def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, pat
 
 @pytest.mark.parametrize("path", ["/service/shop", "/service/shop/settings"])
 def test_values_in_a_registry_are_refused(path: str) -> None:
-    with pytest.raises(InvalidRecord, match=f"values: {path} is in the registry /service/shop, where agents may delete"):
+    with pytest.raises(InvalidRecord, match=f"values: {path} is in the registry /service/shop, where agents"):
         wanted(registries=["/service/shop"], values=[path])
 
 
