@@ -133,6 +133,72 @@ def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
         wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # noqa: B023  # called at once
 
 
+def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_closed_then(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    registry = f"/service-{app.rpartition('/')[2]}/shop"
+    options = {"services": [{**registered["services"][0], "path": registry}]}
+    hosts = [{"name": name, "scheme": "digest", "id": name, "password": "word"} for name in ("server1", "server2")]
+    roles = {"publishers": ROLES["publishers"], "host_agents": hosts, "registries": [registry]}
+    set_access(**roles)
+    service.open()
+    names = [host["name"] for host in hosts]
+    fleet = [agents(name, **options, digest_username=name, digest_password="word") for name in names]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    generation = publish()
+    assert [agent.wait_outcome(generation)["state"] for agent in fleet] == ["active", "active"]
+    for agent in fleet:
+        agent.end()
+    # The ensemble is a new one.
+    for path in (registry, registry.rpartition("/")[0], app):
+        publisher.delete(path, recursive=True)
+    for agent in fleet:
+        agent.start()
+    wait_for(lambda: publisher.exists(registry) and sorted(publisher.get_children(registry)) == names, "both register")
+    before = [publisher.exists(f"{registry}/{name}").czxid for name in names]
+    assert publisher.exists(app) is None
+    set_access(**roles)
+    wait_for(lambda: publisher.get_children(f"{app}/agents") and not set_access(check=True)["changed"], "it is closed")
+    assert [publisher.exists(f"{registry}/{name}").czxid for name in names] == before
+
+
+def test_a_registry_may_be_called_agents(
+    agents: Agents,
+    repository: GitRepository,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    registry = f"/service-{app.rpartition('/')[2]}/agents"
+    set_access(**ROLES, registries=[registry])
+    service.open()
+    agent = agents(services=[{**registered["services"][0], "path": registry}], **log_in_as("agent"))
+    agent.zk = publisher
+    agent.start()
+    assert agent.wait_outcome(publish())["state"] == "active"
+    registration = f"{registry}/{agent.name}"
+    wait_for(lambda: publisher.exists(registration), "it is registered")
+    before = publisher.exists(registration).czxid
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    wait_for(lambda: publisher.exists(registration), "it is registered")
+    assert publisher.exists(registration).czxid == before
+    assert "former session" not in agent.log
+
+
 def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
     serving: Agents,
     zk: KazooClient,

@@ -144,6 +144,19 @@ def test_an_agent_with_credentials_creates_no_application(credentials: dict[str,
         session.acl_of(APP.root, False)
 
 
+def test_where_there_is_no_application_yet_every_host_registers() -> None:
+    session = Session()
+    service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
+    creation = refreshed(session, (service,), **CERTIFICATE)
+    # What the first host would have to itself, the next one could not register in, and no publisher close.
+    assert session.acl_of("/service/prod", False) is session.acl_of("/service/prod/shop", False) is None
+    assert session.acl_of("/service/prod/shop/web1", True) is None
+    session.root = PUBLISHERS_ONLY
+    creation.mark_stale()
+    creation.refresh()
+    assert session.acl_of("/service/prod/shop", False) == CREATOR
+
+
 @pytest.mark.parametrize(
     ("root", "says_open"),
     [(None, True), (OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)],
