@@ -481,7 +481,7 @@ def test_hosts_are_taken_into_the_roster_however_many_identities_each_entry_name
     set_access(publisher, paths, publishers=ROLES["publishers"], host_agents=MANY_HOSTS)
     names = [f"new{number}" for number in range(120)]
     for state in ("present", "absent"):
-        options = {"hosts": ensemble.hosts, "app": paths.root, "names": names, "state": state}
+        options: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "names": names, "state": state}
         done = run_module(ROOT / "plugins/modules/zk_fleet.py", **options, **log_in_as("publisher"))
         assert sorted({*done["added"], *done["removed"]}) == sorted(names)
         assert len(publisher.get_children(paths.roster)) == (120 if state == "present" else 0)

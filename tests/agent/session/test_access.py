@@ -190,6 +190,7 @@ def test_a_registry_may_be_called_agents(
     registration = f"{registry}/{agent.name}"
     wait_for(lambda: publisher.exists(registration), "it is registered")
     before = publisher.exists(registration).czxid
+    assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
     wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
     repository.commit({"index.html": "two\n"})
