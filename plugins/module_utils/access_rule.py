@@ -50,14 +50,15 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
     """By which rule these values are created; without a record they stay open. Raises `ZooKeeperError`.
 
     Their common directory is closed as they are: nobody else may put a value into it. Above it others have theirs, and
-    so they have in a directory right below the root.
+    so they have in a directory right below the root; then each directory in that is closed.
     """
     access = _find_rule(client, app, options).access
     if access is None:
         return Rule(app)
     common = posixpath.commonpath([parent(path) for path in paths])
-    own = [path for path in (paths if common.count("/") == 1 else [common]) if not access.has_in_registry(path)]
-    return Rule(app, access=replace(access, values=(*access.values, *own)))
+    own = {"/".join(path.split("/")[:3]) for path in paths} if common.count("/") == 1 else {common}
+    values = (*access.values, *sorted(path for path in own if not access.has_in_registry(path)))
+    return Rule(app, access=replace(access, values=values))
 
 
 def warning(rule: Rule) -> str | None:

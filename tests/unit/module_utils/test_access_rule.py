@@ -107,7 +107,7 @@ def test_values_are_for_publishers_and_for_all_others_to_read_also_where_no_role
     [
         (["/config/shop/conf.d/a"], ["/config/shop/conf.d"], ["/config", "/config/shop"]),
         (["/config/shop/a/b", "/config/shop/c"], ["/config/shop", "/config/shop/a"], ["/config"]),
-        (["/config/shop/a", "/config/shopping/b"], ["/config/shop/a"], ["/config", "/config/shop"]),
+        (["/config/shop/a", "/config/shopping/b"], ["/config/shop", "/config/shopping"], ["/config"]),
         (["/config/a", "/motd"], ["/config/a", "/motd"], ["/config"]),
     ],
 )
