@@ -253,15 +253,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
+    Look,
+    Recorded,
     accesses,
     await_agents,
     check_is_publisher,
-    create_directories,
+    close,
     delete_record,
     find_changes,
     older_agents,
     open_above,
-    prove_publisher,
+    prove_roles,
     read_access,
     settle,
     take_back,
@@ -269,7 +271,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     write_record,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, check_amounts
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     DEFAULT_APP,
     AppPaths,
@@ -355,61 +357,87 @@ def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str
 
 def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Close the application, or open it; the module's result."""
+    check_amounts(options, "wait_timeout")
     app = AppPaths(options["app"])
-    before, version = read_access(client, app)
+    found = read_access(client, app)
+    before = found.access
     wanted = wanted_access(options, before or AccessRecord())
     if wanted.state == SECURED:
         check_is_publisher(client, wanted, options)
     is_opened = wanted.state == OPEN
-    changes = find_changes(client, app, wanted)
-    changed = bool(changes) or (version >= 0 if is_opened else before != wanted)
+    look = find_changes(client, app, wanted)
+    is_new = found.version >= 0 if is_opened else before != wanted
+    changed = is_new or bool(look.changes)
     if changed and not is_opened and not options["force"]:
         refuse_without(agents=[name for name, record in accesses(client, app).items() if record is None], app=app)
     if changed and not check:
-        if before != wanted:
-            if not is_opened:
-                prove_publisher(client, app, wanted)
-            write_record(client, app, wanted, version)
-        if is_opened:
-            changes = settle(client, app, wanted)
-            delete_record(client, app)
-        else:
-            if not options["force"]:
-                await_all(client, app, before, wanted, options["wait_timeout"])
-            create_directories(client, app, wanted)
-            changes = settle(client, app, wanted)
+        look = carry_out(client, app, found, wanted, options)
+        changed = is_new or bool(look.changes)
     return {
         "changed": changed,
         "access": None if is_opened else described(wanted),
-        "changed_acls": len({change.seen.path for change in changes}),
+        "changed_acls": len({change.seen.path for change in look.changes}),
+        "refused": look.refused,
+        "others": look.others,
         "open_above": [] if is_opened else open_above(client, app, wanted),
         "older_agents": [] if is_opened else older_agents(client, app),
-        "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
+        "diff": {"before": as_lines(before, look.changes, "before"), "after": as_lines(wanted, look.changes, "after")},
     }
 
 
-def refuse_without(*, agents: Sequence[str], app: AppPaths) -> None:
+def carry_out(
+    client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]
+) -> Look:
+    """Record the roles, and set what is there; what was changed. Raises `ZooKeeperError`."""
+    czxid = found.czxid
+    if found.access != wanted:
+        if wanted.state == SECURED:
+            prove_roles(client, app, wanted)
+        czxid = write_record(client, app, wanted, found)
+    if wanted.state == OPEN:
+        look = settle(client, app, wanted)
+        delete_record(client, app)
+        return look
+    if not options["force"]:
+        await_all(client, app, found.access, wanted, options["wait_timeout"])
+    return close(client, app, wanted, czxid)
+
+
+def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool = False) -> None:
     """Raise a `ZooKeeperError` where there are live agents that could do nothing afterwards."""
     if agents:
+        so_far = "; an earlier run has recorded these roles: give the former ones to go back" if are_recorded else ""
         raise ZooKeeperError(
             f"{app.agents}: {named(agents)}: without credentials of a role, or of a version before 0.2.0; the "
-            "application would be closed to them; give them those, or set force (zoo_force); nothing is closed",
+            "application would be closed to them; give them those, or set force (zoo_force); nothing is closed"
+            f"{so_far}",
             path=app.agents,
         )
 
 
 def await_all(client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float) -> None:
     """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
-    late = await_agents(client, app, patience)
-    if late and before != wanted:
-        take_back(client, app, before)
-    refuse_without(agents=late, app=app)
+    try:
+        refuse_without(agents=await_agents(client, app, patience), app=app, are_recorded=before == wanted)
+    except BaseException:  # also where somebody has lost patience
+        if before != wanted:
+            take_back(client, app, before)
+        raise
 
 
 def named(agents: Sequence[str]) -> str:
     """Some of the agents, for a message."""
     more = f" and {len(agents) - MOST_NAMED} more" if len(agents) > MOST_NAMED else ""
     return f"{', '.join(agents[:MOST_NAMED])}{more}"
+
+
+def refusal(result: Mapping[str, Any], state: str, *, check: bool) -> str:
+    """What is said where publishers may not change everything, though all else is done."""
+    return (
+        f"{named(result['refused'])}: permission denied (NoAuth): whoever created this keeps it for himself; all else "
+        f"{'would be' if check else 'is'} {state}; look for what else his credential could do, and delete this, or "
+        "where it isn't empty have the ensemble's superuser delete it"
+    )
 
 
 def described(access: AccessRecord) -> dict[str, Any]:
@@ -462,6 +490,10 @@ def main() -> None:
             f"{AppPaths(module.params['app']).agents}: {named(older)}: of a version that knows "
             "no roles; what such an agent creates is open to everybody; upgrade it, and run this again"
         )
+    for path in result["others"]:
+        module.warn(f"{path}: an application of its own, left as it is; run this for it too")
+    if result["refused"]:
+        module.fail_json(msg=refusal(result, module.params["state"], check=module.check_mode), **result)
     module.exit_json(**result)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,10 @@ def set_access(client: KazooClient, paths: AppPaths, check: bool = False, **give
     return zk_access.converge(client, {**options, "force": True, "app": paths.root, **given}, check)
 
 
-def everything(zk: KazooClient, root: str) -> list[str]:
-    """Every znode of a tree."""
-    below = [path for name in zk.get_children(root) for path in everything(zk, f"{root}/{name}")]
-    return [root, *below]
+def everything(zk: KazooClient, root: str, but: Sequence[str] = ()) -> list[str]:
+    """Every znode of a tree, without those of `but`."""
+    children = [f"{root}/{name}" for name in zk.get_children(root)]
+    return [root, *(path for child in children if child not in but for path in everything(zk, child, but))]
 
 
 def attempts(client: KazooClient, path: str) -> dict[str, bool]:
@@ -265,12 +265,12 @@ def test_what_was_cut_off_is_finished_the_next_time(
     def fail(*_arguments: Any) -> None:
         raise ZooKeeperError("the power has gone")
 
-    for given, name in (({**ROLES}, "settle"), ({"state": "open"}, "settle"), ({"state": "open"}, "delete_record")):
+    for given, name in (({**ROLES}, "close"), ({"state": "open"}, "settle"), ({"state": "open"}, "delete_record")):
         with monkeypatch.context() as patched:
             patched.setattr(zk_access, name, fail)
             with pytest.raises(ZooKeeperError, match="power"):
                 set_access(publisher, paths, **given)
-        if name == "settle":
+        if name != "delete_record":
             assert set_access(publisher, paths, check=True, **given)["changed"]
         assert set_access(publisher, paths, **given)["changed"]
         assert not set_access(publisher, paths, **given)["changed"]
@@ -323,6 +323,42 @@ def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, e
         result = set_access(renewed, paths, publishers=[new])
         assert result["access"]["agents"] == ["digest agent"]  # what is not given stays
         assert may(publisher, paths.root) == set()
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_thief_who_keeps_znodes_for_himself_is_shut_out_of_all_else(
+    login: Login, paths: AppPaths, registry: str, ensemble: Ensemble
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    thief = login("agent")
+    own = make_digest_acl("thief", "no password", all=True)
+    parents = (paths.agents, paths.roster, paths.rollouts, paths.bad_commits, registry)
+    kept = sorted(f"{parent}/999" for parent in parents)
+    for path in kept:
+        # What is in it keeps publishers from deleting it, too.
+        thief.create(path, acl=[own])
+        thief.add_auth("digest", "thief:no password")
+        thief.create(f"{path}/more", acl=[own])
+    shown = f"{paths.roster}/shown"
+    thief.create(shown, acl=[*make_ids("agent"), make_digest_acl("publisher", PASSWORDS["publisher"], read=True)])
+    refused = sorted([*kept, shown])
+    agents = [{"scheme": "digest", "id": "agent", "password": "another word"}]
+    for _number in range(2):
+        result = set_access(publisher, paths, agents=agents)
+        assert result["refused"] == refused
+        assert result["access"]["agents"] == ["digest agent"]
+    znodes = {path for root in (paths.root, registry) for path in everything(publisher, root, but=refused)}
+    assert paths.config in znodes
+    assert {path for path in znodes if may(login("agent"), path)} == set()
+    assert all("admin" in may(publisher, path) for path in znodes)
+    told = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **log_in_as("publisher"), state="open")
+    assert told["failed"]
+    assert told["refused"] == refused
+    assert f"{refused[0]}, {refused[1]}, " in told["msg"]
+    assert "the ensemble's superuser" in told["msg"]
+    assert all(publisher.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in znodes - {paths.access})
+    assert publisher.exists(paths.access) is None
 
 
 def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:

@@ -105,6 +105,36 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     assert readable(zk, everything(publisher, app)) == []
 
 
+def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    ensemble: Ensemble,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    set_access(**ROLES)
+    fleet = [agents(name, **log_in_as("agent")) for name in ("server1", "server2")]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    first = publish()
+    for agent in fleet:
+        assert agent.wait_outcome(first)["state"] == "active"
+    own = make_digest_acl("thief", "word", all=True)
+    known = [("digest", f"agent:{WORDS['agent']}"), ("digest", "thief:word")]
+    commit = fleet[0].status["commitId"]
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        for path in ("agents/thief", "roster/thief", "rollouts/999", f"rollouts/{10**18}", f"bad/{commit}"):
+            thief.create(f"{app}/{path}", acl=[own])
+            thief.create(f"{app}/{path}/more", acl=[own])
+    waited = {"force": True, "wait": True, "wait_timeout": 60}
+    second = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}]}, **waited)
+    for agent in fleet:
+        assert agent.wait_outcome(second)["state"] == "active"
+    assert json.loads(publisher.get(f"{app}/rollouts/{second}")[0])["phase"] == "done"
+
+
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
     agents: Agents,
     publisher: KazooClient,

@@ -21,6 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
+    Recorded,
     Seen,
     accesses,
     check_is_publisher,
@@ -28,9 +29,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     knows_roles,
     older_agents,
     open_above,
-    prove_publisher,
+    prove_roles,
     read_access,
-    write_record,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
@@ -104,7 +104,7 @@ class Client:
     def get(self, _path: str) -> Any:  # noqa: D102
         return AccessRecord((ann(),), (Principal("digest", "stranger:hash"),)).to_node(), self
 
-    version = 7
+    version, czxid = 7, 5
 
     def get_acls(self, _path: str) -> Any:  # noqa: D102
         if isinstance(self.acl, Exception):
@@ -149,28 +149,27 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
 def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_is_closed() -> None:
     client = Client(RolledBackError(), NoAuthError(), RuntimeInconsistency())
     with pytest.raises(ZooKeeperError, match="the server takes this connection for none of them"):
-        prove_publisher(client, APP, wanted())
+        prove_roles(client, APP, wanted())
     (create, path, acl), *others = client.done
     assert (create, acl) == ("create", [(31, ann())])
     assert path.startswith("/app/access-")
-    assert others == [("set_data", path), ("delete", path)]
+    fleet = wanted().agents[0]
+    probe = ("create", path, [(31, ann()), (1, fleet)])
+    assert others == [("set_data", path), ("delete", path), probe, ("delete", path)]
 
 
-@pytest.mark.parametrize("results", [("/app/probe", None, True), (NodeExistsError(), None, None)])
+@pytest.mark.parametrize("results", [("/app/probe", None, True, "/app/probe", True), (NodeExistsError(), *[None] * 4)])
 def test_a_publisher_that_the_server_matches_goes_on(results: Any) -> None:
-    prove_publisher(Client(*results), APP, wanted())
+    prove_roles(Client(*results), APP, wanted())
 
 
-def test_a_record_that_anybody_may_write_says_nothing_and_is_closed_before_it_is_written() -> None:
+def test_a_record_that_anybody_may_write_says_nothing() -> None:
     client = Client()
-    assert read_access(client, APP) == (None, 7)
+    assert read_access(client, APP) == (None, 7, 5)
     closed = Client(acl=[make_digest_acl("ann", "word", all=True)])
-    record, version = read_access(closed, APP)
-    assert record is not None
-    assert version == 7
-    client.there = ()
-    write_record(client, APP, wanted(), 7)
-    assert client.done[-2:] == [("set_acls", APP.access), ("set", APP.access, 7)]
+    found = read_access(closed, APP)
+    assert found.access is not None
+    assert found.version == 7
 
 
 @pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [ACL(READ | CREATE, Id("world", "anyone"))], NoAuthError()])
