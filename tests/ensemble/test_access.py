@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils import access_walk
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
@@ -122,6 +123,11 @@ def attempts(client: KazooClient, path: str) -> dict[str, bool]:
         "replace": in_vain(lambda transaction: (transaction.delete(path), transaction.create(path))),
         "admin": allowed(lambda: client.set_acls(path, OPEN_ACL_UNSAFE, 10**6)),
     }
+
+
+def make_ids(*users: str) -> list[Any]:
+    """The entries of these users, as the server has them."""
+    return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
 
 
 READS = {"read", "list"}
@@ -251,11 +257,6 @@ def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) ->
         assert who.id.split(":", 1)[1] not in diff["after"]
 
 
-def make_ids(*users: str) -> list[Any]:
-    """The entries of these users, as the server has them."""
-    return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
-
-
 @pytest.mark.usefixtures("tree")
 def test_what_was_cut_off_is_finished_the_next_time(
     monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths
@@ -359,6 +360,115 @@ def test_a_thief_who_keeps_znodes_for_himself_is_shut_out_of_all_else(
     assert "the ensemble's superuser" in told["msg"]
     assert all(publisher.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in znodes - {paths.access})
     assert publisher.exists(paths.access) is None
+
+
+def test_an_identity_that_no_server_takes_is_refused_before_anything_is_recorded(
+    zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    unknown = {"scheme": "sasl", "id": "prometheus", "password": None}
+    for given in ({"readers": [unknown]}, {"agents": [*ROLES["agents"], unknown]}):
+        with pytest.raises(ZooKeeperError, match="^sasl: the servers take no identity of this scheme"):
+            set_access(login("publisher"), paths, **{**ROLES, **given})
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    assert zk.exists(paths.access) is None
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_record_that_a_stranger_replaces_before_the_root_is_closed_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, is_deleted: bool
+) -> None:
+    stranger = make_ids("reader")[0].id
+    create_directories = access_walk.create_directories
+
+    def replace(*arguments: Any) -> None:
+        create_directories(*arguments)
+        zk.delete(paths.access)
+        if not is_deleted:
+            zk.create(paths.access, AccessRecord((stranger,), (stranger,)).to_node())
+
+    monkeypatch.setattr(access_walk, "create_directories", replace)
+    publisher = login("publisher")
+    set_access(publisher, paths, **{**ROLES, "readers": []})
+    monkeypatch.undo()
+    recorded = AccessRecord.from_node(publisher.get(paths.access)[0])
+    assert recorded.publishers == (make_ids("publisher")[0].id,)
+    assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+    assert not set_access(publisher, paths, **{**ROLES, "readers": []})["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [*make_ids("reader"), *make_ids("publisher")]])
+def test_a_record_of_a_stranger_gives_nobody_a_role_however_it_came_about(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, acl: Any
+) -> None:
+    stranger = make_ids("reader")[0].id
+    evil = AccessRecord((stranger,), (stranger,), (stranger,), {"web9": (stranger,)}).to_node()
+    read_access = zk_access.read_access
+
+    def written_behind_it(*arguments: Any) -> Any:
+        found = read_access(*arguments)
+        zk.set(paths.access, evil)
+        return found
+
+    zk.create(paths.access, evil, acl=acl)
+    publisher = login("publisher")
+    with monkeypatch.context() as patched:
+        if acl == OPEN_ACL_UNSAFE:
+            patched.setattr(zk_access, "read_access", written_behind_it)
+        set_access(publisher, paths, **{**ROLES, "readers": None})
+    result = set_access(publisher, paths)
+    assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
+    assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+
+
+def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
+    publisher = login("publisher")
+
+    def fail(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(zk_access, "await_agents", fail)
+        set_access(publisher, paths, **ROLES, force=False)
+    assert zk.exists(paths.access) is None
+    # Where it was killed, the next run takes it back.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(zk_access, "await_all", fail)
+        set_access(publisher, paths, **ROLES, force=False)
+    assert zk.exists(paths.access)
+    with pytest.raises(ZooKeeperError, match="web1: without credentials of a role, .* nothing is closed$"):
+        set_access(publisher, paths, **ROLES, force=False, wait_timeout=0.5)
+    assert zk.exists(paths.access) is None
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    # Roles that were changed are known no more.
+    set_access(publisher, paths, **ROLES)
+    new = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}], "force": False}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(zk_access, "await_all", fail)
+        set_access(publisher, paths, **new)
+    with pytest.raises(ZooKeeperError, match="an earlier run has recorded these roles: give the former ones to go"):
+        set_access(publisher, paths, **new, wait_timeout=0.5)
+
+
+@pytest.mark.usefixtures("tree")
+def test_an_application_below_another_one_is_left_as_it_is(zk: KazooClient, login: Login, paths: AppPaths) -> None:
+    inner = AppPaths(f"{paths.root}/staging")
+    for path in (inner.agent("web1"), inner.roster_entry("web1"), f"{inner.root}/service/web1"):
+        zk.create(path, b"{}", ephemeral=path != inner.roster_entry("web1"), makepath=True)
+    publisher = login("publisher")
+    for given in ({**ROLES}, {"state": "open"}):
+        result = set_access(publisher, paths, **given)
+        assert result["others"] == [inner.root]
+        assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, inner.root))
+    # What agents could have made up is closed.
+    for path in (f"{paths.rollouts}/999/agents", f"{paths.rollouts}/999/roster"):
+        zk.create(path, makepath=True)
+    set_access(publisher, paths, **ROLES)
+    assert may(login(""), f"{paths.rollouts}/999") == set()
 
 
 def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
