@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated
+from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated, is_open
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -22,12 +22,17 @@ if KAZOO_IMPORT_ERROR is None:
 
 @contextlib.contextmanager
 def kept_closed(
-    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None, values: Sequence[str] = ()
+    client: KazooClient,
+    app: AppPaths,
+    options: Mapping[str, Any],
+    acl: Any = None,
+    values: Sequence[str] = (),
+    but: Collection[str] = (),
 ) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
     Without a record it is `acl`, where that is given. Where `values` are given, they are what is created, and without a
-    record they stay open. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
+    record they stay open. What is at one of the paths of `but` has the ACL that it is asked for with. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
     if values:
@@ -38,8 +43,11 @@ def kept_closed(
     outer = client._call
     ask = getattr(outer, "ask", outer)
 
+    def acl_of(path: str, ephemeral: bool) -> Any:
+        return None if path in but else rule.acl(path, ephemeral=ephemeral)
+
     def call(request: Any, answer: Any) -> Any:
-        return ask(closed(request, client.chroot, lambda path, ephemeral: rule.acl(path, ephemeral=ephemeral)), answer)
+        return ask(closed(request, client.chroot, acl_of), answer)
 
     call.ask = ask  # type: ignore[attr-defined]
     client._call = call
@@ -61,7 +69,7 @@ def warning(rule: Rule) -> str | None:
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
-        return Rule(app)
+        return Rule(app, is_shut_out=_is_shut_out(client, app))
     record = root = None
     with translated(app.access):
         client.sync(app.root)
@@ -76,6 +84,13 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         return choose_rule(app, record, root, authenticated=authenticated)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
+
+
+def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:
+    """Whether there is an application that is closed to a connection without an identity."""
+    with translated(app.root), contextlib.suppress(NoNodeError):
+        return not is_open(_acl(client, app.root))
+    return False
 
 
 def _acl(client: KazooClient, path: str) -> Any:

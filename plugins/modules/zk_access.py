@@ -286,6 +286,8 @@ MOST_NAMED = 5
 """How many hosts a warning names."""
 MOST_SHOWN = 20_000
 """How many entries of ACLs a diff shows: each znode may have hundreds, and an application thousands of znodes."""
+NEEDLESS = {"sasl": "password", "x509": "password", "world": "id"}
+"""What an identity of a scheme does not have."""
 NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
 """What is never in the subject of a certificate as the server compares it."""
 
@@ -346,6 +348,9 @@ def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
 
 def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> Principal:
     """Who an entry of a role names. Raises `InvalidRecord`, `ZooKeeperError`."""
+    needless = NEEDLESS.get(entry["scheme"])
+    if needless and entry.get(needless):
+        raise InvalidRecord(f"{where}: {needless}: scheme {entry['scheme']} has none; leave it out")
     who = Principal(*acl_id(entry, options, where))
     if who.scheme == "x509" and NO_RFC_2253.search(who.id):
         raise InvalidRecord(

@@ -530,7 +530,7 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
     return {**whole, "diff": differing} if diff else whole
 
 
-def closed_by_roles(client: Any, options: Mapping[str, Any], paths: Sequence[str]) -> AbstractContextManager[Any]:
+def closed_by_roles(client: Any, options: Mapping[str, Any], wanted: Sequence[Any]) -> AbstractContextManager[Any]:
     """Has what is created without an ACL have the one that follows from the roles of `app`. Raises `ZooKeeperError`."""
     if options["app"] is None:
         return nullcontext()
@@ -538,7 +538,8 @@ def closed_by_roles(client: Any, options: Mapping[str, Any], paths: Sequence[str
         app = AppPaths(options["app"])
     except InvalidRecord as exc:
         raise ZooKeeperError(str(exc)) from exc
-    return kept_closed(client, app, options, values=paths)
+    given = {one.path for one in wanted if one.acl is not None}
+    return kept_closed(client, app, options, values=[one.path for one in wanted], but=given)
 
 
 def main() -> None:
@@ -552,7 +553,7 @@ def main() -> None:
     options = module.params
     try:
         wanted = desired_znodes(options)
-        with connect(options) as client, closed_by_roles(client, options, [one.path for one in wanted]):
+        with connect(options) as client, closed_by_roles(client, options, wanted):
             results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
     except ZooKeeperError as exc:
         module.fail(exc)

@@ -536,6 +536,20 @@ def test_where_anybody_can_deploy_a_publisher_says_so(
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, paths.root))
 
 
+@pytest.mark.parametrize("name", ["config", "history", "rollouts", "policy"])
+def test_where_what_steers_hosts_is_open_anybody_can_deploy(
+    ensemble: Ensemble, login: Login, paths: AppPaths, tree: list[str], name: str
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES)
+    assert f"{paths.root}/{name}" in {*tree, paths.history, paths.rollouts}
+    file = ROOT / "plugins/modules/zk_release_info.py"
+    options = {"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")}
+    assert run_module(file, **options)["open"] is False
+    publisher.set_acls(f"{paths.root}/{name}", OPEN_ACL_UNSAFE)
+    assert run_module(file, **options)["open"] is True
+
+
 def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:

@@ -102,6 +102,30 @@ def test_values_are_for_publishers_and_for_all_others_to_read_also_where_no_role
         assert client.create("/config/shop/nginx", given) == given
 
 
+def test_what_is_asked_for_with_an_acl_of_its_own_has_that_though_it_is_the_open_one() -> None:
+    client = Client(ACCESS.to_node(), CLOSED)
+    with kept_closed(client, APP, CERTIFICATE, values=["/config/own", "/config/shop"], but={"/config/own"}):
+        assert client.create("/config/own") == OPEN_ACL_UNSAFE
+        assert client.create("/config/shop") != OPEN_ACL_UNSAFE
+
+
+@pytest.mark.parametrize(
+    ("root", "warns"), [(CLOSED, False), (NoAuthError(), False), (OPEN_ACL_UNSAFE, True), (None, True)]
+)
+def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
+    with kept_closed(Client(None, root), APP, {}) as rule:
+        assert bool(warning(rule)) is warns
+
+
+@pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])
+def test_who_creates_an_application_for_everybody_is_warned(
+    monkeypatch: pytest.MonkeyPatch, acl: Any, warns: bool
+) -> None:
+    monkeypatch.setattr(access_rule, "identities", lambda _client: ["x509 CN=publisher"])
+    with kept_closed(Client(None, None), APP, CERTIFICATE, acl) as rule:
+        assert bool(warning(rule)) is warns
+
+
 def test_values_of_an_application_without_roles_stay_open() -> None:
     client = Client(None, CLOSED)
     with kept_closed(client, APP, CERTIFICATE, values=["/config/shop"]):

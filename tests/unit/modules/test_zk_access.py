@@ -31,12 +31,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     open_above,
     prove_roles,
     read_access,
+    set_acls,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.modules.zk_access import (
     argument_spec,
     as_lines,
+    converge,
     refuse_without,
     wanted_access,
 )
@@ -142,6 +144,8 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
     check_is_publisher(None, wanted(), login)
     with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, .*, with another password"):
         check_is_publisher(None, wanted(publishers=[{**ANN, "password": "wrod"}]), login)
+    with pytest.raises(ZooKeeperError, match="which to the server is digest ann, ip 127.0.0.1: it could change"):
+        check_is_publisher(None, wanted(publishers=[FLEET]), login)
     # Two passwords at once: one of them is this connection's.
     check_is_publisher(None, wanted(publishers=[{**ANN, "password": "new"}, ANN]), login)
 
@@ -156,6 +160,49 @@ def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_i
     fleet = wanted().agents[0]
     probe = ("create", path, [(31, ann()), (1, fleet)])
     assert others == [("set_data", path), ("delete", path), probe, ("delete", path)]
+
+
+@pytest.mark.parametrize(("hosts", "expected"), [(1, 500), (89, 500), (200, 100), (600, 11), (3_000, 1)])
+def test_the_longer_the_acls_are_the_fewer_are_set_at_once(hosts: int, expected: int) -> None:
+    acl = tuple(Grant(READ, Principal("x509", f"CN=web{number}")) for number in range(hosts))
+    under_way: list[int] = []
+
+    def set_acls_async(_path: str, _acl: Any, _version: int) -> Any:
+        under_way.append(under_way[-1] + 1 if under_way else 1)
+        return SimpleNamespace(get=lambda timeout: timeout and under_way.append(under_way[-1] - 1))
+
+    client = SimpleNamespace(set_acls_async=set_acls_async)
+    set_acls(client, [AclChange(Seen(f"/app/shop/{number}", ANYBODY, 0, 0), acl) for number in range(1_000)])
+    assert max(under_way) == expected
+    assert under_way[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"readers": [{"scheme": "world", "id": "web1", "password": None}]},
+        {"agents": [{"scheme": "sasl", "id": "fleet", "password": "word"}]},
+        {"agents": [{"scheme": "x509", "id": "CN=fleet", "password": "word"}]},
+    ],
+)
+def test_what_an_identity_of_a_scheme_does_not_have_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidRecord, match=r"(agents: password|readers: id): scheme [a-z0-9]+ has none; leave it out"):
+        wanted(**given)
+
+
+@pytest.mark.parametrize("option", ["registries", "values"])
+@pytest.mark.parametrize("path", ["/zookeeper", "/zookeeper/shop"])
+def test_what_is_zookeepers_own_is_refused(option: str, path: str) -> None:
+    given: dict[str, Any] = {option: [path]}
+    with pytest.raises(InvalidRecord, match=f"{option}: {path} is ZooKeeper's own"):
+        wanted(**given)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_a_wait_that_none_can_be_is_refused(seconds: float) -> None:
+    options = {name: spec.get("default") for name, spec in argument_spec().items()}
+    with pytest.raises(ZooKeeperError, match=r"^wait_timeout: expected 0 or more, got "):
+        converge(None, {**options, "wait_timeout": seconds}, check=True)
 
 
 @pytest.mark.parametrize("results", [("/app/probe", None, True, "/app/probe", True), (NodeExistsError(), *[None] * 4)])
