@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
-from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -129,10 +129,19 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
             thief.create(f"{app}/{path}", acl=[own])
             thief.create(f"{app}/{path}/more", acl=[own])
     waited = {"force": True, "wait": True, "wait_timeout": 60}
-    second = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}]}, **waited)
+    rollout = {"steps": [{"hosts": 1}, {"percent": 100}]}
+    second = publish(rollout=rollout, **waited)
+    # A host that never has the release, and that no publisher can delete.
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        seen = [own, make_acl("world", "anyone", read=True)]
+        thief.create(f"{app}/agents/shown", b'{"name": "shown", "state": "idle"}', acl=seen)
+        thief.create(f"{app}/agents/shown/more", acl=[own])
+    third = publish(rollout=rollout, force=True)
+    for generation in (second, third):
+        root = f"{app}/rollouts/{generation}"
+        wait_for(lambda root=root: json.loads(publisher.get(root)[0])["phase"] == "done", "the rollout is done")
     for agent in fleet:
-        assert agent.wait_outcome(second)["state"] == "active"
-    assert json.loads(publisher.get(f"{app}/rollouts/{second}")[0])["phase"] == "done"
+        assert agent.wait_outcome(third)["state"] == "active"
 
 
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(

@@ -372,9 +372,10 @@ class RolloutZnodes:
         return {name: _labels_of(read()) for name, read in reads.items()}
 
     def _statuses(self, names: Sequence[str]) -> dict[str, Znode | None]:
-        """The statuses of these hosts; None for one that is gone, or may not be read, which is no host's."""
+        """The statuses of these hosts; None for one that is gone, or no host's: not to be read, or to outlast it."""
         reads = {name: self._session.begin_look(self._app.agent(name)) for name in names}
-        return {name: read() for name, read in reads.items()}
+        found = {name: read() for name, read in reads.items()}
+        return {name: znode if znode and znode.stat.ephemeralOwner else None for name, znode in found.items()}
 
     def _unable(
         self, view: View, statuses: Mapping[str, Znode | None], entries: Mapping[str, HostEntry]
