@@ -32,7 +32,8 @@ def kept_closed(
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
     Without a record it is `acl`, where that is given. Where `values` are given, they are what is created, and without a
-    record they stay open. What is at one of the paths of `but` has the ACL that it is asked for with. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
+    record they stay open. What is at one of the paths of `but` has the ACL that it is asked for with. In a block inside
+    the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
     if values:

@@ -28,7 +28,14 @@ from .zookeeper import READ_TIMEOUT
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
-    from kazoo.exceptions import BadVersionError, InvalidACLError, KazooException, NoAuthError, NodeExistsError, NoNodeError
+    from kazoo.exceptions import (
+        BadVersionError,
+        InvalidACLError,
+        KazooException,
+        NoAuthError,
+        NodeExistsError,
+        NoNodeError,
+    )
 
 AT_ONCE = 500
 """How many znodes are asked for at once."""
@@ -132,7 +139,7 @@ def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mappi
 
 
 def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
-    """Have the server show that it takes this connection for a publisher, and all identities, before anything is closed.
+    """Have the server show that it takes this connection for a publisher, and all identities, before it is closed.
 
     An id may be written in a way that never matches, as with the hash of another algorithm. Raises `ZooKeeperError`.
     """
@@ -162,8 +169,8 @@ def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> Non
     for tried, result in zip([of_publishers, *schemes], [results[0], *results[3::2]]):
         if isinstance(result, InvalidACLError):
             raise ZooKeeperError(
-                f"{tried}: the servers take no identity of this scheme, or none as one is written here (InvalidACL); set "
-                "them up for it, or name others; nothing is closed",
+                f"{tried}: the servers take no identity of this scheme, or none as one is written here (InvalidACL); "
+                "set them up for it, or name others; nothing is closed",
                 path=app.root,
             )
 

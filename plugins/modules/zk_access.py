@@ -20,6 +20,8 @@ description:
   - Live agents have to have theirs before anything is closed, unless O(force).
   - Only the ACLs change. No registration and no status is lost, and no watch sees anything.
   - It may be cut off anywhere; run again, it goes on.
+  - Who was let in may have created znodes for himself alone. All else is secured, or opened, all the same; then the
+    module fails, and names those in RV(refused).
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -66,7 +68,8 @@ options:
         required: true
       id:
         description:
-          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without.
+          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without, which
+            Ansible shows with C(-vvv); a password it does not.
           - For V(x509) the subject as C(openssl x509 -noout -subject -nameopt RFC2253) prints it, to the letter.
         type: str
       password:
@@ -124,7 +127,7 @@ options:
         choices: [digest, sasl, x509, auth, world]
         required: true
       id:
-        description: As O(publishers[].id). V(world) needs none.
+        description: As O(publishers[].id). V(world) has none.
         type: str
       password:
         description: As O(publishers[].password).
@@ -134,6 +137,7 @@ options:
       - The registries of this application, as C(/service/shop). They are created where they are missing.
       - A registry elsewhere that is not named here stays as open as it is. One below O(app) has to be named.
       - What other applications register below the same path would be closed to their agents; give each its own.
+      - An application whose znode is below O(app) is left as it is, and a warning names it; it has roles of its own.
     type: list
     elements: str
   force:
@@ -151,7 +155,11 @@ options:
     type: float
     default: 90
   values:
-    description: The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+    description:
+      - The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+      - What is not named stays as open as it is, and whoever may write it chooses what hosts render.
+      - What agents of another application render as well would be closed to them; give each application its own.
+      - Readers may read these too, passwords in them included, and with V(world) among O(readers) everybody may.
     type: list
     elements: str
 seealso:
@@ -168,7 +176,7 @@ EXAMPLES = r"""
     app: /app/shop
     publishers: [{scheme: auth}]
     agents: [{scheme: digest, id: agent, password: "{{ agent_password }}"}]
-    readers: [{scheme: world}]
+    readers: [{scheme: digest, id: reader, password: "{{ reader_password }}"}]
     registries: [/service/shop]
 
 - name: Each host has a certificate of its own
@@ -211,7 +219,7 @@ access:
     state: secured
     publishers: ["digest publisher"]
     agents: ["digest agent"]
-    readers: ["world anyone"]
+    readers: ["digest reader"]
     hosts: {}
     registries: [/service/shop]
     values: []
@@ -219,6 +227,21 @@ changed_acls:
   description: How many znodes have another ACL than before.
   returned: success
   type: int
+refused:
+  description:
+    - The znodes whose ACL does not let publishers see or change it, as one that a stolen credential has left. The
+      module fails where there are any, and all else has the ACL that it is to have.
+    - A publisher can delete one that is empty; the ensemble's superuser can delete each. What is below is not listed.
+  returned: always, where the walk came to its end
+  type: list
+  elements: str
+  sample: []
+others:
+  description: The applications below O(app), which this leaves as they are.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 open_above:
   description:
     - The parents of O(registries) and O(values) in which anybody may delete, which this leaves as they are; a warning
@@ -390,9 +413,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     }
 
 
-def carry_out(
-    client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]
-) -> Look:
+def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]) -> Look:
     """Record the roles, and set what is there; what was changed. Raises `ZooKeeperError`."""
     czxid = found.czxid
     if found.access != wanted:

@@ -367,7 +367,7 @@ def test_an_identity_that_no_server_takes_is_refused_before_anything_is_recorded
 ) -> None:
     unknown = {"scheme": "sasl", "id": "prometheus", "password": None}
     for given in ({"readers": [unknown]}, {"agents": [*ROLES["agents"], unknown]}):
-        with pytest.raises(ZooKeeperError, match="^sasl: the servers take no identity of this scheme"):
+        with pytest.raises(ZooKeeperError, match=r"^sasl: the servers take no identity of this scheme"):
             set_access(login("publisher"), paths, **{**ROLES, **given})
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
     assert zk.exists(paths.access) is None
@@ -428,30 +428,30 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
     zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
     publisher = login("publisher")
 
-    def fail(*_arguments: Any) -> None:
-        raise KeyboardInterrupt
+    def cut_off(name: str, **given: Any) -> None:
+        def fail(*_arguments: Any) -> None:
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(zk_access, "await_agents", fail)
-        set_access(publisher, paths, **ROLES, force=False)
+        monkeypatch.setattr(zk_access, name, fail)
+        with pytest.raises(KeyboardInterrupt):
+            set_access(publisher, paths, **given, force=False)
+        monkeypatch.undo()
+
+    cut_off("await_agents", **ROLES)
     assert zk.exists(paths.access) is None
     # Where it was killed, the next run takes it back.
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(zk_access, "await_all", fail)
-        set_access(publisher, paths, **ROLES, force=False)
+    cut_off("await_all", **ROLES)
     assert zk.exists(paths.access)
-    with pytest.raises(ZooKeeperError, match="web1: without credentials of a role, .* nothing is closed$"):
+    with pytest.raises(ZooKeeperError, match=r"web1: without credentials of a role, .* nothing is closed$"):
         set_access(publisher, paths, **ROLES, force=False, wait_timeout=0.5)
     assert zk.exists(paths.access) is None
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
     # Roles that were changed are known no more.
     set_access(publisher, paths, **ROLES)
-    new = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}], "force": False}
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(zk_access, "await_all", fail)
-        set_access(publisher, paths, **new)
+    new = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}]}
+    cut_off("await_all", **new)
     with pytest.raises(ZooKeeperError, match="an earlier run has recorded these roles: give the former ones to go"):
-        set_access(publisher, paths, **new, wait_timeout=0.5)
+        set_access(publisher, paths, **new, force=False, wait_timeout=0.5)
 
 
 @pytest.mark.usefixtures("tree")

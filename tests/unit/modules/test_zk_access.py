@@ -21,7 +21,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
-    Recorded,
     Seen,
     accesses,
     check_is_publisher,
@@ -144,7 +143,7 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
     check_is_publisher(None, wanted(), login)
     with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, .*, with another password"):
         check_is_publisher(None, wanted(publishers=[{**ANN, "password": "wrod"}]), login)
-    with pytest.raises(ZooKeeperError, match="which to the server is digest ann, ip 127.0.0.1: it could change"):
+    with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, ip 127\.0\.0\.1: it could change"):
         check_is_publisher(None, wanted(publishers=[FLEET]), login)
     # Two passwords at once: one of them is this connection's.
     check_is_publisher(None, wanted(publishers=[{**ANN, "password": "new"}, ANN]), login)
