@@ -404,7 +404,7 @@ def test_a_record_of_a_stranger_gives_nobody_a_role_however_it_came_about(
 ) -> None:
     stranger = make_ids("reader")[0].id
     evil = AccessRecord((stranger,), (stranger,), (stranger,), {"web9": (stranger,)}).to_node()
-    read_access = zk_access.read_access
+    read_access = access_walk.read_access
 
     def written_behind_it(*arguments: Any) -> Any:
         found = read_access(*arguments)
@@ -448,7 +448,7 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
     # Roles that were changed are known no more.
     set_access(publisher, paths, **ROLES)
-    new = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}]}
+    new: dict[str, Any] = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}]}
     cut_off("await_all", **new)
     with pytest.raises(ZooKeeperError, match="an earlier run has recorded these roles: give the former ones to go"):
         set_access(publisher, paths, **new, force=False, wait_timeout=0.5)

@@ -137,9 +137,8 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
         thief.create(f"{app}/agents/shown", b'{"name": "shown", "state": "idle"}', acl=seen)
         thief.create(f"{app}/agents/shown/more", acl=[own])
     third = publish(rollout=rollout, force=True)
-    for generation in (second, third):
-        root = f"{app}/rollouts/{generation}"
-        wait_for(lambda root=root: json.loads(publisher.get(root)[0])["phase"] == "done", "the rollout is done")
+    begun = [f"{app}/rollouts/{generation}" for generation in (second, third)]
+    wait_for(lambda: {json.loads(publisher.get(path)[0])["phase"] for path in begun} == {"done"}, "both are done")
     for agent in fleet:
         assert agent.wait_outcome(third)["state"] == "active"
 

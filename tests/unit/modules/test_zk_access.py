@@ -164,11 +164,15 @@ def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_i
 @pytest.mark.parametrize(("hosts", "expected"), [(1, 500), (89, 500), (200, 100), (600, 11), (3_000, 1)])
 def test_the_longer_the_acls_are_the_fewer_are_set_at_once(hosts: int, expected: int) -> None:
     acl = tuple(Grant(READ, Principal("x509", f"CN=web{number}")) for number in range(hosts))
-    under_way: list[int] = []
+    under_way = [0]
 
     def set_acls_async(_path: str, _acl: Any, _version: int) -> Any:
-        under_way.append(under_way[-1] + 1 if under_way else 1)
-        return SimpleNamespace(get=lambda timeout: timeout and under_way.append(under_way[-1] - 1))
+        under_way.append(under_way[-1] + 1)
+        return SimpleNamespace(get=answer)
+
+    def answer(timeout: float) -> None:
+        assert timeout
+        under_way.append(under_way[-1] - 1)
 
     client = SimpleNamespace(set_acls_async=set_acls_async)
     set_acls(client, [AclChange(Seen(f"/app/shop/{number}", ANYBODY, 0, 0), acl) for number in range(1_000)])

@@ -77,8 +77,8 @@ def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_those_of_bef
     creation = refreshed(session, **CERTIFICATE)
     assert session.acl_of(APP.rollouts, False) is None
     session.changed(None)
-    for trouble in (NoAnswerError("no answer"), {"publishers": []}):
-        session.record = trouble
+    troubles: list[Any] = [NoAnswerError("no answer"), {"publishers": []}]
+    for session.record in troubles:
         with pytest.raises(SessionTroubleError):
             creation.refresh()
         with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
