@@ -106,6 +106,8 @@ class AccessRecord:
         """Raise `InvalidRecord` for a tree whose rights would count for what is the application's own."""
         for name in PLACES:
             for path in getattr(self, name):
+                if _is_within(path, "/zookeeper"):
+                    raise InvalidRecord(f"{name}: {path} is ZooKeeper's own; name another")
                 if _is_within(app.root, path) or any(_is_within(path, f"{app.root}/{own}") for own in OWN):
                     raise InvalidRecord(f"{name}: {path} is the application's own znode, or one above it; name another")
         for path in self.values:
@@ -247,7 +249,8 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
 class Rule(NamedTuple):
     """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None.
 
-    Above the application and the `registries`, others have theirs.
+    Above the application and the `registries`, others have theirs. `is_shut_out` is a connection that has no identity
+    and that the application is closed to.
     """
 
     app: AppPaths
@@ -255,13 +258,14 @@ class Rule(NamedTuple):
     fixed: Acl | None = None
     host: str | None = None
     registries: tuple[str, ...] = ()
+    is_shut_out: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether anybody may have what is created."""
         if self.access is not None:
             return self.access.state == OPEN
-        return self.fixed is None
+        return not self.is_shut_out and (self.fixed is None or is_open(self.fixed))
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""

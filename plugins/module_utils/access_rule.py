@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated
+from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated, is_open
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -73,7 +73,7 @@ def warning(rule: Rule) -> str | None:
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
-        return Rule(app)
+        return Rule(app, is_shut_out=_is_shut_out(client, app))
     record = root = None
     with translated(app.access):
         client.sync(app.root)
@@ -88,6 +88,13 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         return choose_rule(app, record, root, authenticated=authenticated)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
+
+
+def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:
+    """Whether there is an application that is closed to a connection without an identity."""
+    with translated(app.root), contextlib.suppress(NoNodeError):
+        return not is_open(_acl(client, app.root))
+    return False
 
 
 def _acl(client: KazooClient, path: str) -> Any:

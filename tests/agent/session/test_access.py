@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
-from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -103,6 +103,44 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     assert agent.wait_outcome(generation)["state"] == "active"
     wait_for(lambda: publisher.exists(f"{app}/roster/{agent.name}"), "it is in the roster")
     assert readable(zk, everything(publisher, app)) == []
+
+
+def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    ensemble: Ensemble,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    set_access(**ROLES)
+    fleet = [agents(name, **log_in_as("agent")) for name in ("server1", "server2")]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    first = publish()
+    for agent in fleet:
+        assert agent.wait_outcome(first)["state"] == "active"
+    own = make_digest_acl("thief", "word", all=True)
+    known = [("digest", f"agent:{WORDS['agent']}"), ("digest", "thief:word")]
+    commit = fleet[0].status["commitId"]
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        for path in ("agents/thief", "roster/thief", "rollouts/999", f"rollouts/{10**18}", f"bad/{commit}"):
+            thief.create(f"{app}/{path}", acl=[own])
+            thief.create(f"{app}/{path}/more", acl=[own])
+    waited = {"force": True, "wait": True, "wait_timeout": 60}
+    rollout = {"steps": [{"hosts": 1}, {"percent": 100}]}
+    second = publish(rollout=rollout, **waited)
+    # A host that never has the release, and that no publisher can delete.
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        seen = [own, make_acl("world", "anyone", read=True)]
+        thief.create(f"{app}/agents/shown", b'{"name": "shown", "state": "idle"}', acl=seen)
+        thief.create(f"{app}/agents/shown/more", acl=[own])
+    third = publish(rollout=rollout, force=True)
+    begun = [f"{app}/rollouts/{generation}" for generation in (second, third)]
+    wait_for(lambda: {json.loads(publisher.get(path)[0])["phase"] for path in begun} == {"done"}, "both are done")
+    for agent in fleet:
+        assert agent.wait_outcome(third)["state"] == "active"
 
 
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(

@@ -125,6 +125,23 @@ def test_a_registry_stays_one_where_values_are_beside_registrations() -> None:
     assert Grant(READ | CREATE | DELETE, *ACCESS.agents) in (rule.acl("/service/shop/web", ephemeral=False) or ())
 
 
+@pytest.mark.parametrize(
+    ("root", "warns"), [(CLOSED, False), (NoAuthError(), False), (OPEN_ACL_UNSAFE, True), (None, True)]
+)
+def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
+    with kept_closed(Client(None, root), APP, {}) as rule:
+        assert bool(warning(rule)) is warns
+
+
+@pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])
+def test_who_creates_an_application_for_everybody_is_warned(
+    monkeypatch: pytest.MonkeyPatch, acl: Any, warns: bool
+) -> None:
+    monkeypatch.setattr(access_rule, "identities", lambda _client: ["x509 CN=publisher"])
+    with kept_closed(Client(None, None), APP, CERTIFICATE, acl) as rule:
+        assert bool(warning(rule)) is warns
+
+
 def test_values_of_an_application_without_roles_stay_open() -> None:
     rule = rule_of_values(Client(None, CLOSED), APP, CERTIFICATE, ["/config/shop"])
     assert rule.acl("/config/shop", ephemeral=False) is None

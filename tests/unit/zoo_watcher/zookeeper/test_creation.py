@@ -72,6 +72,22 @@ def configured(services: tuple[Service, ...] = (), **connection: Any) -> Config:
     return Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
 
 
+def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_those_of_before() -> None:
+    session = Session(root=OPEN_ACL_UNSAFE)
+    creation = refreshed(session, **CERTIFICATE)
+    assert session.acl_of(APP.rollouts, False) is None
+    session.changed(None)
+    troubles: list[Any] = [NoAnswerError("no answer"), {"publishers": []}]
+    for session.record in troubles:
+        with pytest.raises(SessionTroubleError):
+            creation.refresh()
+        with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
+            session.acl_of(APP.rollouts, False)
+    session.record = ROLES
+    creation.refresh()
+    assert session.acl_of(APP.rollouts, False)
+
+
 def refreshed(session: Session, services: tuple[Service, ...] = (), **connection: Any) -> Creation:
     creation = Creation(configured(services, **connection), session)  # type: ignore[arg-type]
     creation.refresh()

@@ -56,6 +56,7 @@ class Creation:
         connections = self._session.connections
         if self._asked == connections:
             return
+        was_overtaken = self._is_overtaken
         # Before it is asked: what changes meanwhile is asked for once more.
         self._asked, self._is_overtaken = connections, False
         try:
@@ -64,6 +65,7 @@ class Creation:
                 self._session.has_roles = self._rule.access is not None and not self._rule.is_open
         except Exception:
             self._asked = 0
+            self._is_overtaken |= was_overtaken
             raise
 
     def _read(self) -> Rule:
