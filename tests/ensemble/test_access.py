@@ -591,6 +591,15 @@ def test_nobody_may_put_a_value_into_a_directory_that_a_publisher_has_made(
         assert (may(nobody, f"{base}/{name}"), may(agent, f"{base}/{name}")) == (set(), READS)
 
 
+def test_a_value_that_is_to_be_open_is_so_from_the_start(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
+    set_access(login("publisher"), paths, **ROLES)
+    options = {"path": f"{paths.root}/note", "value": "x", "acl": [{"scheme": "world", "perms": ["all"]}]}
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, **options, **log_in_as("publisher")}
+    for changed in (True, False):
+        assert run_module(ROOT / "plugins/modules/zk_znode.py", **given)["changed"] is changed
+        assert login("").get_acls(f"{paths.root}/note")[0] == OPEN_ACL_UNSAFE
+
+
 def test_agents_register_in_a_registry_that_is_in_a_tree_of_values(login: Login, paths: AppPaths) -> None:
     base = paths.root.replace("/app/", "/prod-")
     set_access(login("publisher"), paths, **ROLES, registries=[f"{base}/service"], values=[base])
