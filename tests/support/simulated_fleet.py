@@ -344,7 +344,14 @@ class SimulatedHost:
             is_healthy=not self.is_sick,
             awaits_health=self.awaits_health and self.goal == NEW,
             is_held=self.is_held,
+            is_busy=self._goes_on,
         )
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether something is deployed or proved, which comes to something by itself."""
+        is_kept = self.is_held and self.goal != self.has
+        return self.goal is not None and self.goal not in self.ended and not (self.awaits_health or is_kept)
 
     def _outcome(self, desired: Desired) -> tuple[str, str | None] | None:
         commit = desired.release.commit_id if desired.release else None

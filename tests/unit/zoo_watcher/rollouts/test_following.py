@@ -173,6 +173,79 @@ def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_it
     assert {host.has for host in away} == {NEW}
 
 
+def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(begin: Begin) -> None:
+    fleet = begin(1, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for = 20.0
+        host.start()
+    comes_and_goes = away[-1]
+    fleet.run(LONG, until=lambda: begun(away) == 1 and comes_and_goes.goal != NEW)
+    for _pass in range(4):
+        comes_and_goes.is_sick = not comes_and_goes.is_sick
+        comes_and_goes.wake()
+        fleet.run(4)
+    fleet.run(10)
+    assert comes_and_goes.has == NEW
+    assert sum(host.has == NEW for host in away) <= 2
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE)
+
+
+def test_after_a_rollback_hosts_that_were_ill_for_a_moment_follow_in_line(begin: Begin) -> None:
+    """As those whose services start after their agents."""
+    fleet = begin(1, 10, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for, host.is_sick = 60.0, True
+        host.start()
+    fleet.run(5)
+    assert begun(away) == len(away)
+    for host in away:
+        host.is_sick = False
+        host.wake()
+    fleet.run(11)
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
+def test_after_a_rollback_hosts_that_were_ill_and_have_begun_nothing_follow_in_line(begin: Begin) -> None:
+    fleet = begin(1, 6, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for, host.is_sick = 20.0, True
+        host.start()
+        assert host.part
+        host.part.keep()
+        host.is_sick = False
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_others(
+    begin: Begin, places: int
+) -> None:
+    fleet = begin(1, 10, {"minHealthy": 10, "maxInFlight": places}, rolledBackFrom=OLD)
+    hang, others = fleet.hosts[1:4], fleet.hosts[4:]
+    done_without(fleet, hang + others)
+    for host in hang:
+        host.is_sick, host.deploys_for = True, FOR_EVER
+        host.start()
+    fleet.run(2)
+    assert begun(hang) == 3
+    for host in others:
+        host.start()
+    fleet.run(300, until=lambda: all(host.has == NEW for host in others))
+    assert {host.has for host in others} == {NEW}
+    assert begun(hang) == 3
+
+
 def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]

@@ -105,6 +105,7 @@ class Participation:
         self._blind_since: float | None = None
         self._head_since: float | None = None
         self._may_not_wait = False
+        self._ill_at: float | None = None
         self._takes_part = False
         self._gave_way = False
         self._may_be_proving = resumes
@@ -206,6 +207,7 @@ class Participation:
         is_halted = view.state.phase == HALTED and view.entry == ADMITTED
         gives = not self._takes_part and gives_way(view.state, host)
         self._gave_way = is_halted and (self._gave_way or gives)
+        self._note_illness(view, host)
         return replace(
             host,
             is_given_up=view.is_given_up,
@@ -213,10 +215,31 @@ class Participation:
             is_at_head=self._is_at_head,
         )
 
+    def _note_illness(self, view: View, host: HostView) -> None:
+        """Note whether the host follows a rollback out of its turn, as it does not serve.
+
+        What it has begun so goes on where it serves again, until it has done so for as long as one that is proved.
+        """
+        may_follow = not (host.is_switched or host.ended or host.is_held or view.is_given_up)
+        if view.state.phase != DONE or not view.state.is_rollback or not may_follow:
+            self._ill_at = None
+        elif host.sickness:
+            self._ill_at = time.monotonic()
+        elif self._ill_at is not None:
+            end = self._ill_at + view.plan.min_healthy
+            if host.is_busy and time.monotonic() < end:
+                self._timers.wake_at(end)
+            else:
+                self._ill_at = None
+
+    @property
+    def _has_no_time(self) -> bool:
+        return self._ill_at is not None
+
     @property
     def _is_at_head(self) -> bool:
         line = self._lines.get(Wait.IN_LINE)
-        return self._may_not_wait or (line is not None and line.is_at_head)
+        return self._may_not_wait or self._has_no_time or (line is not None and line.is_at_head)
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
@@ -372,6 +395,8 @@ class Participation:
 
         Raises `SessionTroubleError`.
         """
+        if self._has_no_time and line.path is None:
+            return False  # it goes on beside those in line, and may hang: it takes no place of theirs
         try:
             line.join()
         except RefusedError as exc:
