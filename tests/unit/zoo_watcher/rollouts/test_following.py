@@ -134,6 +134,25 @@ def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(beg
     assert hangs.has == NEW
 
 
+def test_one_that_follows_once_more_has_all_of_its_turn_again(begin: Begin) -> None:
+    fleet = begin(1, 3, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
+    again, other = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    again.fails = True
+    again.start()
+    fleet.run(40)
+    assert again.ended[NEW][0] == "rolled_back"
+    del again.ended[NEW]
+    again.goal, again.fails, again.deploys_for = None, False, 45.0
+    again.wake()
+    fleet.run(1)
+    other.start()
+    fleet.run(LONG, until=lambda: NEW in {again.has, other.goal})
+    assert (again.has, other.goal) == (NEW, None)
+    fleet.run(LONG, until=lambda: other.has == NEW)
+    assert other.has == NEW
+
+
 def test_an_agent_that_begins_anew_with_the_release_stands_in_no_line(begin: Begin) -> None:
     """As all do at once whose agents are upgraded, of a fleet whose hosts have all joined since."""
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10})

@@ -103,7 +103,8 @@ class Participation:
         self._pause = FIRST_PAUSE
         self._bad: tuple[str, bool] | None = None
         self._blind_since: float | None = None
-        self._head_since: float | None = None
+        self._head_of: str | None = None
+        self._head_since = 0.0
         self._may_not_wait = False
         self._ill_at: float | None = None
         self._takes_part = False
@@ -413,15 +414,14 @@ class Participation:
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
         if not line.is_at_head:
-            self._head_since = None
             return
-        now = time.monotonic()
-        self._head_since = self._head_since or now
+        if self._head_of != line.path:
+            self._head_of, self._head_since = line.path, time.monotonic()
         end = self._head_since + view.plan.progress_deadline
-        if now < end:
+        if time.monotonic() < end:
             self._timers.wake_at(end)
             return
-        self._head_since = None
+        self._head_of = None
         try:
             has_left = self._session.commit(line.exits())
         except SessionTroubleError:
