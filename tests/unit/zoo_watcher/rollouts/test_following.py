@@ -192,8 +192,11 @@ def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_it
     assert {host.has for host in away} == {NEW}
 
 
-def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(begin: Begin) -> None:
-    fleet = begin(1, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
+@pytest.mark.parametrize("seed", range(4))
+def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(
+    begin: Begin, seed: int
+) -> None:
+    fleet = begin(seed, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
     for host in away:

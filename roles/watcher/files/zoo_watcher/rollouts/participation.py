@@ -106,7 +106,8 @@ class Participation:
         self._head_of: str | None = None
         self._head_since = 0.0
         self._may_not_wait = False
-        self._ill_at: float | None = None
+        self._has_no_time = False
+        self._serves_since: float | None = None
         self._takes_part = False
         self._gave_way = False
         self._may_be_proving = resumes
@@ -223,19 +224,16 @@ class Participation:
         """
         may_follow = not (host.is_switched or host.ended or host.is_held or view.is_given_up)
         if view.state.phase != DONE or not view.state.is_rollback or not may_follow:
-            self._ill_at = None
+            self._has_no_time = False
         elif host.sickness:
-            self._ill_at = time.monotonic()
-        elif self._ill_at is not None:
-            end = self._ill_at + view.plan.min_healthy
-            if host.is_busy and time.monotonic() < end:
+            self._has_no_time, self._serves_since = True, None
+        elif self._has_no_time:
+            now = time.monotonic()
+            self._serves_since = self._serves_since or now
+            end = self._serves_since + view.plan.min_healthy
+            self._has_no_time = host.is_busy and now < end
+            if self._has_no_time:
                 self._timers.wake_at(end)
-            else:
-                self._ill_at = None
-
-    @property
-    def _has_no_time(self) -> bool:
-        return self._ill_at is not None
 
     @property
     def _is_at_head(self) -> bool:
