@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from zoo_watcher.desired import Assignment, Desired
-from zoo_watcher.errors import RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import AppPaths, Release
@@ -207,8 +207,8 @@ class FakeSession:
         parent = path.rpartition("/")[0]
         if parent in self._ensemble.locked:
             raise RefusedError(path, f"{path}: its parent's ACL does not let this agent create it")
-        if not parents and parent not in self._ensemble.nodes:
-            raise SessionTroubleError(f"{parent} is not there")
+        if not parents and parent and parent not in self._ensemble.nodes:
+            raise NoParentError(f"{parent} is not there")
         if sequence:
             number = self._ensemble.sequences.get(path, 0)
             self._ensemble.sequences[path] = number + 1

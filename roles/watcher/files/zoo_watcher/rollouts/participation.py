@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from zoo_watcher.desired import Assignment, Desired, Standstill
-from zoo_watcher.errors import RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
@@ -398,6 +398,9 @@ class Participation:
             return False  # it goes on beside those in line, and may hang: it takes no place of theirs
         try:
             line.join()
+        except NoParentError:
+            self._look_anew()
+            return False
         except RefusedError as exc:
             if state.phase != DONE:
                 raise
@@ -409,8 +412,16 @@ class Participation:
         self._may_not_wait = False
         return True
 
+    def _look_anew(self) -> None:
+        """Have the rollout read in the next turn: somebody deletes what is below it, such as its watched gate."""
+        self._sight.is_stale = True
+        self._changed()
+
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
+        if not line.has_lasted():
+            self._look_anew()
+            return
         if not line.is_at_head:
             return
         if self._head_of != line.path:

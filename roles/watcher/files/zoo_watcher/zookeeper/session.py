@@ -31,7 +31,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
-from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
 from zoo_watcher.host.thread import Thread
 
@@ -295,7 +295,7 @@ class Session:
     ) -> str | None:
         """Create a znode, and its `parents`; its path, None where there was one.
 
-        Raises `SessionTroubleError`, `RefusedError`.
+        Raises `SessionTroubleError`, `RefusedError`, and without its `parents` `NoParentError`.
         """
         with session_trouble(path):
             try:
@@ -303,6 +303,8 @@ class Session:
                 return str(self.ask(self.client.create_async, path, value, **options))
             except NodeExistsError:
                 return None
+            except NoNodeError as exc:
+                raise NoParentError(f"{path}: {explain(exc)}") from exc
             except REFUSALS as exc:
                 raise RefusedError(path, f"{path}: {explain(exc)}") from exc
 
