@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from support.lonely import lonely_ensemble
 from support.relay import Relay
 from support.repository import GitRepository
 from support.service import Service
+from support.silent import SilentMember
 from support.waiting import wait_for
 
 IMPATIENT = """
@@ -185,3 +187,20 @@ def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with
     assert (told[0], told[1][:24], len(told)) == ("Disconnected", "still Disconnected after", 2)
     # It tries to connect many times a second; what it did in that instant may be told too.
     assert len(outage) <= 4, outage
+
+
+def test_members_whose_hosts_are_off_cost_no_session(
+    serving: Callable[..., Agent], zk: KazooClient, ensemble: Ensemble, app: str
+) -> None:
+    off = [SilentMember(), SilentMember()]
+    ports = [*(member.port for member in off), ensemble.members[0].client_port]
+    agent = serving(hosts=",".join(f"127.0.0.1:{port}" for port in ports), session_timeout=10)
+    registration = f"{app}/service/server1"
+    first = zk.exists(registration)
+    for times in (2, 3, 4):
+        assert agent.process
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(lambda times=times: agent.log.count("session SyncConnected") == times, "it has begun anew")
+    assert zk.exists(registration).czxid == first.czxid
+    for member in off:
+        member.close()
