@@ -62,6 +62,14 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
         allowed_signers("/nowhere")
 
 
+def test_a_fifo_in_the_place_of_the_allowed_signers_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "signers")
+    (tmp_path / "link").symlink_to("signers")
+    for path in (tmp_path / "signers", tmp_path / "link"):
+        with pytest.raises(PassingError, match=f"^require_signature: {path} not a regular file$"):
+            allowed_signers(str(path))
+
+
 def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
     assert prune(layout, frozenset({NEW})) == {}
     assert layout.staged() == [NEW]

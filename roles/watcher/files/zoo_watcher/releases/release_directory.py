@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo_watcher.config.document import read_named
 from zoo_watcher.errors import PassingError
 from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree
 from zoo_watcher.host.layout import Layout
@@ -48,7 +49,7 @@ def allowed_signers(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(read_named(path)).hexdigest()
     except OSError as exc:
         raise PassingError(f"require_signature: {path} {exc.strerror}", "disk") from exc
 
