@@ -99,6 +99,22 @@ def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
     assert layout.manifest(OLD).exists()
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_release_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    def fail(*_paths: Path, **_options: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "replace", fail)
+    if stays:
+        monkeypatch.setattr(os, "rmdir", fail)
+    removed = [layout.release(commit_id) for commit_id in (OLD, OTHER)]
+    assert prune(layout, frozenset({NEW})) == (dict.fromkeys(removed, "Invalid cross-device link") if stays else {})
+    assert [path.exists() for path in removed] == [stays, stays]
+    assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
+
+
 @pytest.mark.parametrize("error", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
 def test_where_a_mount_below_the_base_is_dead_nothing_is_removed_and_that_is_told(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, error: int

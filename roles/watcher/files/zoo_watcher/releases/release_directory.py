@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -81,6 +82,16 @@ def _remove(layout: Layout, commit_id: str) -> None:
     leaving = layout.unused(f"leaving-{commit_id}")
     # A hook may have made it read-only; who moves a directory has to be allowed to write into it.
     allow_owner(layout.release(commit_id))
-    os.replace(layout.release(commit_id), leaving)
+    try:
+        os.replace(layout.release(commit_id), leaving)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        # One in the lower layer of an overlay can only be removed where it is; without its manifest, it is not complete.
+        remove_tree(layout.manifest(commit_id))
+        remove_tree(layout.release(commit_id))
+        if os.path.lexists(layout.release(commit_id)):
+            raise
+        return
     remove_tree(layout.manifest(commit_id))
     remove_tree(leaving)
