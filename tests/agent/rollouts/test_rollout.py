@@ -588,7 +588,7 @@ def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
     status = agent.wait_outcome(generation)
     assert status["state"] == "failed"
     assert next(iter(problem)) in status["message"]
-    agent.control("drain")
+    assert agent.control("drain", "--reason", "disk swap").returncode == 0
     assert agent.log.count(f"not deployed, generation={generation}: {status['message']}") == 1
     assert agent.live() == first
     assert "Traceback" not in agent.log
