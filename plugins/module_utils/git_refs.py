@@ -171,7 +171,7 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
 
 @contextlib.contextmanager
 def _ended_with_this(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """What ends this process ends git too, which is in a session of its own, where no signal for this one reaches it."""
+    """What ends this process ends git too, which is in a session of its own, out of reach of its signals."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(OSError):

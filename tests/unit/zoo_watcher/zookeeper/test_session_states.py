@@ -63,7 +63,7 @@ def test_after_a_change_it_begins_anew(clock: Clock, caplog: pytest.LogCaptureFi
 
 
 def lose(states: SessionStates, clock: Clock, times: int, seconds: float = 0.1) -> None:
-    """Lose each of so many connections after these seconds, and look at the state after each as the agent's loop does."""
+    """Lose each of so many connections after these seconds, and look at the state after each, as the agent does."""
     for _time in range(times):
         for state in (SYNC_CONNECTED, DISCONNECTED):
             states.enter(state, "server=zk1:2181" if state == SYNC_CONNECTED else "")

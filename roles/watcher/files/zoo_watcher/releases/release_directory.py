@@ -87,7 +87,7 @@ def _remove(layout: Layout, commit_id: str) -> None:
     except OSError as exc:
         if exc.errno != errno.EXDEV:
             raise
-        # One in the lower layer of an overlay can only be removed where it is; without its manifest, it is not complete.
+        # One in the lower layer of an overlay can only be removed where it is; without a manifest, it is not complete.
         remove_tree(layout.manifest(commit_id))
         remove_tree(layout.release(commit_id))
         if os.path.lexists(layout.release(commit_id)):
