@@ -330,7 +330,10 @@ class Participation:
                 return
             self._begin_or_wait(release, content)
         except InvalidRecord as exc:
-            self.assignment = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            refused = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            if refused != self.assignment:
+                log.warning("not deployed, generation=%s: rollout: %s", self.desired.generation, exc)
+            self.assignment = refused
 
     def _begin_or_wait(self, release: Release, content: Any) -> None:
         """Begin it where it is this host's turn to try. Raises `InvalidRecord`."""
