@@ -235,7 +235,11 @@ def test_members_whose_hosts_are_off_cost_no_session(
     for times in (2, 3, 4):
         assert agent.process
         agent.process.send_signal(signal.SIGHUP)
-        wait_for(lambda times=times: agent.log.count("session SyncConnected") == times, "it has begun anew")
+
+        def has_begun(times: int = times) -> bool:
+            return agent.log.count("session SyncConnected") == times
+
+        wait_for(has_begun, "it has begun anew")
     assert zk.exists(registration).czxid == first.czxid
     for member in off:
         member.close()

@@ -46,7 +46,7 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     """What the name servers say."""
     made = Names(zk1=["10.0.0.1"], zk2=["10.0.0.2"], zk3=["10.0.0.3"])
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", made)
+    monkeypatch.setattr(socket, "getaddrinfo", made)
     monkeypatch.setattr(addresses, "KNOWN_COUNTS_AFTER", 0.05)
     yield made
     for waiting in made.waits.values():
