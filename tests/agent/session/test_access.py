@@ -342,6 +342,47 @@ def forge(thief: KazooClient, root: str, commit: str) -> None:
     thief.set(f"{root}/gate", json.dumps({**gate, "phase": "rolling_back", "moves": state["moves"]}).encode())
 
 
+def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_is_deployed(
+    ensemble: Ensemble,
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    set_access(**ROLES)
+    agent, newcomer = (agents(name, **log_in_as("agent")) for name in ("server1", "server2"))
+    agent.zk = newcomer.zk = publisher
+    agent.start().wait_live()
+    first, good = publish(rollout=True), repository.head
+    assert agent.wait_outcome(first)["state"] == "active"
+    evil = repository.commit({"index.html": "evil\n"})
+    repository.commit({"index.html": "two\n"})
+    with connected(ensemble.hosts, auth_data=[("digest", f"agent:{WORDS['agent']}")]) as thief:
+        prepare(thief, f"{app}/rollouts", first, evil)
+    second = publish(rollout=True)
+    assert publisher.exists(f"{app}/rollouts/{second}").czxid < second
+    newcomer.start().wait_live()
+    wait_for(lambda: "no publisher has published it" in str(newcomer.status.get("troubles")), "it is refused")
+    wait_for(lambda: agent.status["state"] == "halted", "the other one sees the rollout that was prepared")
+    assert (newcomer.live(), agent.live()) == (None, good)
+
+
+def prepare(thief: KazooClient, rollouts: str, real: int, commit: str) -> None:
+    """Create the rollouts of the next releases as copies of a real one that go back to a commit."""
+    state, gate = (json.loads(thief.get(f"{rollouts}/{path}")[0]) for path in (f"{real}", f"{real}/gate"))
+    state = {**state, "phase": "rolling_back", "from": {**state["release"], "commitId": commit}}
+    values = {"gate": json.dumps({**gate, "phase": "rolling_back"}).encode()}
+    names = thief.get_children(f"{rollouts}/{real}")
+    transaction = thief.transaction()
+    for coming in range(thief.last_zxid + 1, thief.last_zxid + 100):
+        transaction.create(f"{rollouts}/{coming}", json.dumps(state).encode())
+        for name in names:
+            transaction.create(f"{rollouts}/{coming}/{name}", values.get(name, b""))
+    assert not [result for result in transaction.commit() if isinstance(result, Exception)]
+
+
 def test_the_host_of_an_agent_that_is_removed_stays_in_a_roster_that_only_publishers_clear(
     agents: Agents, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
 ) -> None:
