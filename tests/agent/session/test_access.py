@@ -200,6 +200,73 @@ def test_an_agent_gets_another_password_and_keeps_its_registration(
     ]
 
 
+def log_in_again(agent: Agent, user: str | None) -> None:
+    """Have a running agent take the credentials of a user, or none."""
+    for key in ("digest_username", "digest_password"):
+        agent.config.pop(key, None)
+    agent.config.update({"digest_username": user, "digest_password": f"word of {user}"} if user else {})
+    agent.configure()
+    begun = agent.log.count("watching, app=")
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
+    wait_for(lambda: ("access" in agent.status) == bool(user), "it says whether it has credentials")
+
+
+def users(*names: str) -> list[dict[str, str]]:
+    """Identities of users, each with a password by its name."""
+    return [{"scheme": "digest", "id": name, "password": f"word of {name}"} for name in names]
+
+
+def own(hosts: list[str], *shared: str) -> list[dict[str, str]]:
+    """Each host with an identity of its own, and with those that it shares."""
+    return [{"name": host, **who} for host in hosts for who in users(host, *shared)]
+
+
+def test_no_watch_of_a_registration_sees_a_fleet_be_closed_change_its_credentials_and_be_opened(
+    agents: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    zk.ensure_path(app)
+    service.open()
+    fleet = [agents(name, session_timeout=LONG, **registered).start() for name in ("server1", "server2", "server3")]
+    hosts, registry = [agent.name for agent in fleet], f"{app}/service"
+    for agent in fleet:
+        agent.zk = publisher
+        agent.wait_outcome(publish())
+    wait_for(lambda: sorted(publisher.get_children(registry)) == hosts, "all are registered")
+    before, events = [publisher.exists(f"{registry}/{host}").czxid for host in hosts], []  # type: ignore[var-annotated]
+    publisher.get_children(registry, watch=events.append)
+    for host in hosts:
+        publisher.get(f"{registry}/{host}", watch=events.append)
+    by_all = {"publishers": ROLES["publishers"], "agents": users("agent"), "registries": [registry]}
+    steps: list[tuple[Callable[[str], str | None], dict[str, Any]]] = [
+        (lambda _host: "agent", by_all),
+        (lambda _host: "agent", {"agents": users("agent", "renewed")}),
+        (lambda _host: "renewed", {"agents": users("renewed"), "host_agents": own(hosts, "renewed")}),
+        (lambda host: host, {"agents": [], "host_agents": own(hosts)}),
+        (lambda host: host, {"state": "open"}),
+        (lambda _host: None, {}),
+    ]
+    for user_of, given in steps:
+        for agent in fleet:
+            if agent.config.get("digest_username") != user_of(agent.name):
+                log_in_again(agent, user_of(agent.name))
+        if given:
+            set_access(**given)
+        repository.commit({"index.html": f"{given}\n"})
+        generation = publish(rollout={"minHealthy": 0, "maxInFlight": 3})
+        assert [agent.wait_outcome(generation)["state"] for agent in fleet] == ["active"] * len(fleet)
+        assert ([publisher.exists(f"{registry}/{host}").czxid for host in hosts], events) == (before, [])
+
+
 def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
     agents: Agents, zk: KazooClient, app: str
 ) -> None:
