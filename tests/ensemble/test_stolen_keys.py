@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NoAuthError
+from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
@@ -23,6 +23,7 @@ WHO = ("publisher", "host", "agent", "reader", "stranger", "nobody")
 HOSTS = {"host": "web1", "web2": "web2", "agent": "web3"}
 """Which host each agent's identity is of: two have one of their own, the third shares it."""
 GENERATION, COMMIT = 7, "a" * 40
+HIDDEN = [make_digest_acl("thief", "word of the thief", all=True)]
 
 
 class Tree:
@@ -51,12 +52,15 @@ class Tree:
         return [self.app.agent(host), f"{self.registry}/{host}", f"{self.line}/{host}-0000000000"]
 
     def everything(self, client: KazooClient) -> dict[str, Any]:
-        """Each znode with its value, its stat and its ACL."""
-        found, waiting = {}, [self.app.root, self.above]
+        """Each znode with its value and its stat, which counts changes of the ACL; None where it may not be read."""
+        found: dict[str, Any] = {}
+        waiting = [self.app.root, self.above]
         while waiting:
             path = waiting.pop()
-            found[path] = (*client.get(path), client.get_acls(path)[0])
-            waiting += [f"{path}/{name}" for name in client.get_children(path)]
+            found[path] = None
+            with contextlib.suppress(NoAuthError):
+                _value, stat = found[path] = client.get(path)
+                waiting += [f"{path}/{name}" for name in (client.get_children(path) if stat.numChildren else ())]
         return found
 
 
@@ -151,6 +155,7 @@ ATTEMPTS: Mapping[str, Attempt] = {
     "change a value": write(lambda tree: f"{tree.values}/color"),
     "add a value": create(lambda tree: f"{tree.values}/size"),
     "delete a value": delete(lambda tree: f"{tree.values}/color"),
+    "create what publishers can't read": create(lambda tree: tree.app.rollout(8), acl=HIDDEN),
     "change who may do what with any of these": open_anything,
     "change the roles": write(lambda tree: tree.app.access),
     "delete the roles": delete(lambda tree: tree.app.access),
@@ -221,6 +226,8 @@ def closed(clients: dict[str, KazooClient], root: str) -> Iterator[Tree]:
     given = {**options, **roles, "host_agents": own, **places, "app": root, "force": True}
     zk_access.converge(publisher, given, check=False)
     yield made
+    with contextlib.suppress(NoNodeError):
+        publisher.delete(made.app.rollout(8))  # what is in it can't be asked for
     for path in (root, made.above):
         publisher.delete(path, recursive=True)
 
