@@ -8,7 +8,8 @@ An agent makes its own entry; `fleet.py` tells who of the roster is missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .access import Rule, acl_bytes
@@ -28,10 +29,8 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 MOST_AT_ONCE = 500
-"""How many hosts one transaction takes in or out: with names of 255 characters it is still well below the 1 MB that a
-server takes."""
-MOST_BYTES, ENTRY_BYTES = 1_000_000, 2_000
-"""How long a transaction is at the most, and what an entry takes of it, without its ACL."""
+MOST_BYTES = 900_000
+"""How many hosts one transaction takes in or out, and how many bytes they may have: a server takes 1 MB."""
 
 
 class RosterChange(NamedTuple):
@@ -66,31 +65,45 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
     return RosterChange(before, sorted(set(before) - wanted))
 
 
-def most_at_once(rule: Rule) -> int:
-    """How many hosts one transaction takes in, whose entries each have an ACL by this rule."""
-    acl = rule.acl(rule.app.roster_entry("any"), ephemeral=False)
-    return min(MOST_AT_ONCE, MOST_BYTES // (ENTRY_BYTES + acl_bytes(acl or ())))
+def entry_acl_bytes(rule: Rule) -> int:
+    """How long the ACL of an entry is that is created by this rule."""
+    return acl_bytes(rule.acl(rule.app.roster_entry("any"), ephemeral=False) or ())
 
 
-def apply_change(
-    client: KazooClient, paths: AppPaths, change: RosterChange, since: str, at_once: int = MOST_AT_ONCE
-) -> None:
-    """Make the change: `at_once` hosts are taken in, or `MOST_AT_ONCE` out, in a transaction, all of them or none.
+def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str, acl_size: int = 0) -> None:
+    """Make the change: up to `MOST_AT_ONCE` hosts in a transaction, all of them or none.
 
-    Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
+    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
     some were taken in or out before.
     """
     if change.added:
         with translated(paths.roster):
             client.ensure_path(paths.roster)
-    names = [*change.added, *change.removed]
-    size = at_once if change.added else MOST_AT_ONCE
-    for start in range(0, len(names), size):
+    begun = False
+    each = 200 + 4 * len(client.chroot + paths.roster) + (acl_size if change.added else 0)
+    for names in _cut([*change.added, *change.removed], each):
         try:
-            _apply(client, paths, names[start : start + size], set(change.added), since)
+            _apply(client, paths, names, set(change.added), since)
         except ZooKeeperError as exc:
-            exc.details["changed"] = start > 0
+            exc.details["changed"] = begun
             raise
+        begun = True
+
+
+def _cut(names: Sequence[str], each: int) -> Iterator[list[str]]:
+    """The hosts of each transaction; each has so many bytes beside its name."""
+    batch: list[str] = []
+    size = 0
+    for name in names:
+        # A character has at most 4 bytes in a path, and 12 in an entry.
+        more = each + len(name.encode()) + len(json.dumps(name))
+        if batch and (len(batch) == MOST_AT_ONCE or size + more > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(name)
+        size += more
+    if batch:
+        yield batch
 
 
 def _apply(client: KazooClient, paths: AppPaths, names: Sequence[str], added: Collection[str], since: str) -> None:

@@ -119,10 +119,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import begin_anew, now
 from ansible_collections.zoo.deploy.plugins.module_utils.roster import (
-    MOST_AT_ONCE,
     RosterChange,
     apply_change,
-    most_at_once,
+    entry_acl_bytes,
     plan_change,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
@@ -138,7 +137,7 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def converge(client: Any, options: dict[str, Any], check: bool, at_once: int = MOST_AT_ONCE) -> dict[str, Any]:
+def converge(client: Any, options: dict[str, Any], check: bool, acl_size: int = 0) -> dict[str, Any]:
     """Have the hosts in the roster, or not; the module's result."""
     paths = AppPaths(options["app"])
     for name in options["names"]:
@@ -150,7 +149,7 @@ def converge(client: Any, options: dict[str, Any], check: bool, at_once: int = M
         change = plan_change(client, paths, options["names"], present=options["state"] == "present")
         try:
             if not check:
-                apply_change(client, paths, change, now(), at_once)
+                apply_change(client, paths, change, now(), acl_size)
         except ZooKeeperError as exc:
             begun.extend([change] if exc.details.get("changed") else [])
             raise
@@ -181,7 +180,7 @@ def main() -> None:
     try:
         app = AppPaths(module.params["app"])
         with connect(module.params) as client, kept_closed(client, app, module.params) as rule:
-            result = converge(client, module.params, module.check_mode, most_at_once(rule))
+            result = converge(client, module.params, module.check_mode, entry_acl_bytes(rule))
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
     module.exit_json(**result)
