@@ -73,8 +73,8 @@ def entry_acl_bytes(rule: Rule) -> int:
 def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str, acl_size: int = 0) -> None:
     """Make the change: up to `MOST_AT_ONCE` hosts in a transaction, all of them or none.
 
-    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
-    some were taken in or out before.
+    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` where somebody else changed one of
+    the entries. The detail `changed` of an error says whether some were taken in or out before.
     """
     if change.added:
         with translated(paths.roster):
