@@ -36,6 +36,7 @@ if KAZOO_IMPORT_ERROR is None:
         NodeExistsError,
         NoNodeError,
     )
+    from kazoo.protocol.states import ZnodeStat
 
 AT_ONCE = 500
 """How many znodes are asked for at once."""
@@ -85,11 +86,10 @@ class Look(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The record of access as it was found, None for none; its version, -1 for none, and the transaction it is of."""
+    """The record of access as it was found, None for none; its version, -1 for none."""
 
     access: AccessRecord | None
     version: int = -1
-    czxid: int = 0
 
 
 def directories(app: AppPaths, access: AccessRecord) -> list[str]:
@@ -115,11 +115,11 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
         try:
             data, stat = client.get(app.access)
             if any(is_open(client.get_acls(path)[0]) for path in (app.access, app.root)):
-                return Recorded(None, stat.version, stat.czxid)
+                return Recorded(None, stat.version)
         except NoNodeError:
             return Recorded(None)
     try:
-        return Recorded(AccessRecord.from_node(data), stat.version, stat.czxid)
+        return Recorded(AccessRecord.from_node(data), stat.version)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
 
@@ -249,8 +249,8 @@ def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen | str]:
         level = names
 
 
-def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found: Recorded) -> int:
-    """Tell whoever creates something; the transaction that created its znode. Raises `ZooKeeperError`."""
+def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found: Recorded) -> ZnodeStat:
+    """Tell whoever creates something; the stat of the record that this has written. Raises `ZooKeeperError`."""
     acls = replace(access, state=SECURED) if access.publishers else access
     acl = acls.acl(app, app.access)
     _create(client, app, acls, [*ancestors(app.root)[1:], app.root])
@@ -258,27 +258,37 @@ def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found
         try:
             if found.version < 0:
                 client.create(app.access, access.to_node(), acl=list(acl))
+                version = 0
             else:
                 # From then on nobody else writes it. Another publisher's change is told by the version; what anybody
                 # could write until now says nothing.
                 client.set_acls(app.access, list(acl))
-                client.set(app.access, access.to_node(), found.version if found.access else -1)
+                version = client.set(app.access, access.to_node(), found.version if found.access else -1).version
             # While the root is open, anybody may replace it.
             data, stat = client.get(app.access)
-            if data == access.to_node() and merged(client.get_acls(app.access)[0]) == merged(acl):
-                return int(stat.czxid)
+            if (data, stat.version) == (access.to_node(), version):
+                recorded, stat = client.get_acls(app.access)
+                if merged(recorded) == merged(acl) and stat.version == version:
+                    return stat
         except (NodeExistsError, BadVersionError, NoNodeError) as exc:
-            raise Overtaken(f"{app.access}: changed meanwhile; run it again") from exc
-    raise Overtaken(f"{app.access}: changed meanwhile; run it again")
+            raise overtaken(app) from exc
+    raise overtaken(app)
 
 
-def close(client: KazooClient, app: AppPaths, access: AccessRecord, czxid: int) -> Look:
-    """Close what is there; `czxid` is that of the record. Raises `ZooKeeperError`."""
+def overtaken(app: AppPaths) -> Overtaken:
+    """What is said where another run has recorded other roles, or the same ones anew: it is that one's turn."""
+    return Overtaken(f"{app.access}: changed meanwhile, as by another run; run it again")
+
+
+def close(client: KazooClient, app: AppPaths, access: AccessRecord, written: ZnodeStat) -> Look:
+    """Close what is there; `written` is the stat of the record. Raises `ZooKeeperError`."""
     create_directories(client, app, access)
     done = settle(client, app, access)
     with translated(app.access):
         stat = client.exists(app.access)
-        if stat is not None and stat.czxid == czxid:
+        if stat is not None and stat.czxid == written.czxid:
+            if stat.mzxid != written.mzxid:
+                raise overtaken(app)
             return done
         # Somebody has replaced it while the root was open. By now nobody can.
         transaction = client.transaction()
@@ -286,7 +296,7 @@ def close(client: KazooClient, app: AppPaths, access: AccessRecord, czxid: int) 
             transaction.delete(app.access)
         transaction.create(app.access, access.to_node(), acl=list(access.acl(app, app.access)))
         if any(isinstance(result, KazooException) for result in transaction.commit()):
-            raise Overtaken(f"{app.access}: changed meanwhile; run it again")
+            raise overtaken(app)
     again = settle(client, app, access)
     return again._replace(changes=[*done.changes, *again.changes])
 
@@ -303,27 +313,36 @@ def _create(client: KazooClient, app: AppPaths, access: AccessRecord, paths: Seq
                 client.create(path, acl=list(access.acl(app, path)))
 
 
-def take_back(client: KazooClient, app: AppPaths, before: AccessRecord | None) -> None:
-    """Record again what was recorded before. Raises `ZooKeeperError`."""
-    if before is None:
-        delete_record(client, app)
-        return
+def take_back(client: KazooClient, app: AppPaths, before: AccessRecord | None, written: ZnodeStat) -> None:
+    """Record again what was recorded before, unless another run has recorded its own since. Raises `ZooKeeperError`."""
+    with contextlib.suppress(Overtaken):
+        check_is_recorded(client, app, written)
+        if before is None:
+            delete_record(client, app, written)
+            return
+        with translated(app.access), contextlib.suppress(NoNodeError, BadVersionError):
+            client.set(app.access, before.to_node(), written.version)
+            acl = replace(before, state=SECURED).acl(app, app.access)
+            client.set_acls(app.access, list(acl), written.aversion)
+
+
+def check_is_recorded(client: KazooClient, app: AppPaths, written: ZnodeStat) -> None:
+    """Raise `Overtaken` where the record is no more the one that this run has written."""
     with translated(app.access):
-        client.set(app.access, before.to_node())
-        client.set_acls(app.access, list(replace(before, state=SECURED).acl(app, app.access)))
+        stat = client.exists(app.access)
+    if stat is None or stat.mzxid != written.mzxid:
+        raise overtaken(app)
 
 
-def await_agents(client: KazooClient, app: AppPaths, patience: float) -> list[str]:
+def await_agents(client: KazooClient, app: AppPaths, written: ZnodeStat, patience: float) -> list[str]:
     """Wait until each live agent has read the record; those that have not in time. Raises `ZooKeeperError`.
 
     So it is known that they have credentials, and those of a role: nobody else may read it.
     """
-    with translated(app.access):
-        stat = client.exists(app.access)
     deadline = time.monotonic() + patience
     while True:
-        read = accesses(client, app)
-        late = [name for name, record in read.items() if stat is None or record != stat.mzxid]
+        check_is_recorded(client, app, written)
+        late = [name for name, record in accesses(client, app).items() if record != written.mzxid]
         if not late or time.monotonic() >= deadline:
             return late
         time.sleep(PAUSE)
@@ -342,13 +361,16 @@ def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | Non
         for start in range(0, len(names), AT_ONCE):
             pending = [(name, client.get_async(app.agent(name))) for name in names[start : start + AT_ONCE]]
             for name, request in pending:
-                # One that whoever made it keeps for himself is no agent's.
-                with contextlib.suppress(NoNodeError, NoAuthError):
-                    data = request.get(timeout=READ_TIMEOUT)[0]
+                with contextlib.suppress(NoNodeError):
                     try:
-                        found[name] = AgentStatus.from_node(data)
+                        found[name] = AgentStatus.from_node(request.get(timeout=READ_TIMEOUT)[0])
                     except InvalidRecord:
                         found[name] = None
+                    except NoAuthError:
+                        # A persistent one that whoever made it keeps for himself is no agent's.
+                        stat = client.exists(app.agent(name))
+                        if stat is not None and stat.ephemeralOwner:
+                            found[name] = None
     return found
 
 
@@ -417,7 +439,10 @@ def knows_roles(version: object) -> bool:
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= SINCE
 
 
-def delete_record(client: KazooClient, app: AppPaths) -> None:
-    """Forget the roles of an application that is open now."""
+def delete_record(client: KazooClient, app: AppPaths, written: ZnodeStat) -> None:
+    """Forget the roles that this run has recorded. Raises `ZooKeeperError`, `Overtaken` where they are another's."""
     with translated(app.access), contextlib.suppress(NoNodeError):
-        client.delete(app.access)
+        try:
+            client.delete(app.access, written.version)
+        except BadVersionError as exc:
+            raise overtaken(app) from exc

@@ -416,18 +416,17 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
 
 def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]) -> Look:
     """Record the roles, and set what is there; what was changed. Raises `ZooKeeperError`."""
-    czxid = found.czxid
-    if found.access != wanted:
-        if wanted.state == SECURED:
-            prove_roles(client, app, wanted)
-        czxid = write_record(client, app, wanted, found)
+    if wanted.state == SECURED and found.access != wanted:
+        prove_roles(client, app, wanted)
+    # Also where the roles are the same: another run that waits with these is told that they are this one's now.
+    written = write_record(client, app, wanted, found)
     if wanted.state == OPEN:
         look = settle(client, app, wanted)
-        delete_record(client, app)
+        delete_record(client, app, written)
         return look
     if not options["force"]:
-        await_all(client, app, found.access, wanted, options["wait_timeout"])
-    return close(client, app, wanted, czxid)
+        await_all(client, app, found.access, wanted, written, options["wait_timeout"])
+    return close(client, app, wanted, written)
 
 
 def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool = False) -> None:
@@ -442,13 +441,16 @@ def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool =
         )
 
 
-def await_all(client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float) -> None:
+def await_all(
+    client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, written: Any, patience: float
+) -> None:
     """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
     try:
-        refuse_without(agents=await_agents(client, app, patience), app=app, are_recorded=before == wanted)
+        late = await_agents(client, app, written, patience)
+        refuse_without(agents=late, app=app, are_recorded=before == wanted)
     except BaseException:  # also where somebody has lost patience
         if before != wanted:
-            take_back(client, app, before)
+            take_back(client, app, before, written)
         raise
 
 

@@ -454,6 +454,102 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
         set_access(publisher, paths, **new, force=False, wait_timeout=0.5)
 
 
+RENEWED = {"scheme": "digest", "id": "agent", "password": "another word"}
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("ends", [None, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("before", "first", "second"),
+    [
+        ({}, ROLES, {**ROLES, "readers": []}),
+        (ROLES, {"agents": [*ROLES["agents"], RENEWED]}, {"agents": [RENEWED]}),
+        (ROLES, {"agents": [*ROLES["agents"], RENEWED]}, {"agents": [*ROLES["agents"], RENEWED]}),
+    ],
+)
+def test_a_run_that_gives_up_leaves_what_another_one_has_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+    zk: KazooClient,
+    login: Login,
+    paths: AppPaths,
+    before: dict[str, Any],
+    first: dict[str, Any],
+    second: dict[str, Any],
+    ends: type[BaseException] | None,
+) -> None:
+    zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
+    publisher, other = login("publisher"), login("publisher")
+    if before:
+        set_access(publisher, paths, **before)
+    await_agents, recorded = access_walk.await_agents, []
+
+    def close_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        set_access(other, paths, **second)
+        recorded.append(other.get(paths.access))
+        if ends:
+            raise ends
+        return await_agents(*arguments)
+
+    monkeypatch.setattr(zk_access, "await_agents", close_meanwhile)
+    with pytest.raises(ends or ZooKeeperError) as given_up:
+        set_access(publisher, paths, **first, force=False, wait_timeout=0.5)
+    assert publisher.sync(paths.root)
+    assert [publisher.get(paths.access)] == recorded
+    assert ends or "access: changed meanwhile, as by another run" in str(given_up.value)
+    assert not set_access(publisher, paths, check=True)["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("before", "first", "second"),
+    [({}, ROLES, {**ROLES, "agents": [RENEWED]}), (ROLES, {"state": "open"}, {**ROLES, "agents": [RENEWED]})],
+)
+def test_a_run_that_another_one_has_overtaken_says_so_and_leaves_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+    login: Login,
+    paths: AppPaths,
+    before: dict[str, Any],
+    first: dict[str, Any],
+    second: dict[str, Any],
+) -> None:
+    publisher, other = login("publisher"), login("publisher")
+    if before:
+        set_access(publisher, paths, **before)
+    settle, recorded = access_walk.settle, []
+
+    def settle_and_be_overtaken(*arguments: Any) -> Any:
+        done = settle(*arguments)
+        monkeypatch.undo()
+        set_access(other, paths, **second)
+        recorded.append(other.get(paths.access))
+        return done
+
+    for module in (access_walk, zk_access):
+        monkeypatch.setattr(module, "settle", settle_and_be_overtaken)
+    with pytest.raises(ZooKeeperError, match="access: changed meanwhile, as by another run"):
+        set_access(publisher, paths, **first)
+    publisher.sync(paths.root)
+    assert [publisher.get(paths.access)] == recorded
+    assert not set_access(publisher, paths, check=True)["changed"]
+
+
+def test_a_live_agent_whose_status_no_publisher_may_read_is_named_and_nothing_is_closed_to_it(
+    zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    own = make_digest_acl("agent", PASSWORDS["agent"], all=True)
+    agent = login("agent")
+    agent.create(paths.agent("web8"), acl=[own])  # no agent's: it outlives the session
+    agent.create(paths.agent("web9"), acl=[own], ephemeral=True)
+    zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
+    for check in (True, False):
+        with pytest.raises(ZooKeeperError, match=f"^{paths.agents}: web9: without credentials of a role"):
+            set_access(login("publisher"), paths, check, **ROLES, force=False)
+    assert zk.exists(paths.access) is None
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    assert set_access(login("publisher"), paths, **ROLES)["refused"] == [paths.agent("web8"), paths.agent("web9")]
+
+
 @pytest.mark.usefixtures("tree")
 def test_an_application_below_another_one_is_left_as_it_is(zk: KazooClient, login: Login, paths: AppPaths) -> None:
     inner = AppPaths(f"{paths.root}/staging")
@@ -502,7 +598,9 @@ def test_what_a_publisher_with_credentials_creates_is_only_its_own(
 ) -> None:
     result = publish(ensemble, paths, repository, **log_in_as("publisher"))
     assert result["changed"]
-    assert "warnings" not in result
+    (warning,) = result["warnings"]
+    assert f"{paths.root}: only the credentials of this connection may use it" in str(warning)
+    assert "warnings" not in publish(ensemble, paths, repository, force=True, **log_in_as("publisher"))
     run_module(
         ROOT / "plugins/modules/zk_fleet.py",
         hosts=ensemble.hosts,
