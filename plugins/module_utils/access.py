@@ -250,7 +250,8 @@ class Rule(NamedTuple):
     """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None.
 
     Above the application and the `registries`, others have theirs. `is_shut_out` is a connection that has no identity
-    and that the application is closed to.
+    and that the application is closed to. `by_hand` is an application whose ACLs somebody has given: the ACL of what is
+    put into its history, empty where that is left as it is asked for. `is_new` is one that this connection creates.
     """
 
     app: AppPaths
@@ -259,35 +260,71 @@ class Rule(NamedTuple):
     host: str | None = None
     registries: tuple[str, ...] = ()
     is_shut_out: bool = False
+    by_hand: Acl | None = None
+    is_new: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether anybody may have what is created."""
         if self.access is not None:
             return self.access.state == OPEN
-        return not self.is_shut_out and (self.fixed is None or is_open(self.fixed))
+        if self.fixed is not None:
+            return is_open(self.fixed)
+        return not self.is_shut_out and self.by_hand is None
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
         if self.access is not None:
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
+        if self.fixed is None and self.by_hand and path.startswith(f"{self.app.history}/"):
+            return self.by_hand
         is_shared = any(_is_within(root, path) and path != root for root in (self.app.root, *self.registries))
         is_top = path.count("/") == 1 and path != self.app.root
         return (*self.fixed, BESIDE) if self.fixed is not None and (is_shared or is_top) else self.fixed
 
 
-def choose_rule(app: AppPaths, record: bytes | None, root: Sequence[Any] | None, *, authenticated: bool) -> Rule:
+def directories_of(app: AppPaths) -> list[str]:
+    """By whose ACLs it is told whether somebody has given these by hand."""
+    return [app.config, app.history, app.agents, app.roster, app.rollouts, app.bad_commits]
+
+
+def choose_rule(
+    app: AppPaths,
+    record: bytes | None,
+    root: Sequence[Any] | None,
+    *,
+    authenticated: bool,
+    others: Mapping[str, Sequence[Any]] | None = None,
+) -> Rule:
     """By which rule something is created: `record` is the application's, `root` the ACL of its znode; None for none.
 
-    Where anybody may write the root, anybody could replace what is below it: nothing there is closed by itself. Where
-    anybody may only read it, so they may what is below. Raises `InvalidRecord` where the record is none.
+    `others` are the ACLs of those of its `directories_of` that are there; what may not be read has an empty one. Where
+    anybody may write the root, anybody could replace what is below it: nothing there is closed by itself. Where anybody
+    may only read it, so they may what is below. Raises `InvalidRecord` where the record is none.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
     if not authenticated or (root is not None and is_open(root)):
         return Rule(app)
+    if root is not None and not _are_of_their_creator([root, *(others or {}).values()]):
+        # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
+        history = (others or {}).get(app.history, ())
+        return Rule(app, by_hand=() if _is_hidden(history) or is_open(history) else (*merged(history), *CREATOR))
     public = any(entry.id.scheme == "world" and entry.perms & READ for entry in root or ())
-    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR)
+    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR, is_new=root is None)
+
+
+def _are_of_their_creator(acls: Sequence[Iterable[Any]]) -> bool:
+    """Whether these ACLs are all as a connection gives them by itself, and it may be this one."""
+    first, *others = {merged(acl) for acl in acls}
+    known = [entry for entry in first if entry.id.scheme != "world"]
+    return not (others or _is_hidden(first) or is_open(first)) and {entry.perms for entry in known} == {ALL}
+
+
+def _is_hidden(acl: Iterable[Any]) -> bool:
+    """Whether this connection may not see, and so not change, an ACL: it may not read it, or is told no hashes."""
+    entries = list(acl)
+    return not entries or any(entry.id.scheme == "digest" and entry.id.id.endswith(":x") for entry in entries)
 
 
 def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated, is_open
+from .access import (
+    ANYBODY_DEPLOYS,
+    CREATOR,
+    Rule,
+    choose_rule,
+    closed,
+    directories_of,
+    has_credentials,
+    is_authenticated,
+    is_open,
+)
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
@@ -31,7 +41,7 @@ def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], 
     """
     rule = _find_rule(client, app, options)
     if acl is not None and rule.access is None:
-        rule = rule._replace(fixed=acl)
+        rule = rule._replace(fixed=acl, by_hand=None, is_new=False)
     outer = client._call
     ask = getattr(outer, "ask", outer)
 
@@ -62,30 +72,48 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
 
 
 def warning(rule: Rule) -> str | None:
-    """What is to be said where anybody can deploy; None where that is not so."""
-    if not rule.is_open:
-        return None
-    return (
-        f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
-        "playbooks/secure.yml (zk_access)"
-    )
+    """What is to be said of who may use the application; None for nothing."""
+    if rule.is_open:
+        return (
+            f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
+            "playbooks/secure.yml (zk_access)"
+        )
+    if rule.by_hand is not None:
+        return (
+            f"{rule.app.root}: its ACLs were given by hand, and what agents create in it is open to everybody; "
+            "close it with playbooks/secure.yml (zk_access)"
+        )
+    if rule.is_new:
+        return (
+            f"{rule.app.root}: only the credentials of this connection may use it; where agents have others, close it "
+            "with playbooks/secure.yml (zk_access), which names these too"
+        )
+    return None
 
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
         return Rule(app, is_shut_out=_is_shut_out(client, app))
     record = root = None
+    others = {}
     with translated(app.access):
         client.sync(app.root)
-        with contextlib.suppress(NoNodeError, NoAuthError):
-            record = client.get(app.access)[0]
+        with contextlib.suppress(NoNodeError):
+            try:
+                record = client.get(app.access)[0]
+            except NoAuthError:  # it has no role
+                return Rule(app, fixed=CREATOR)
         with contextlib.suppress(NoNodeError):
             root = _acl(client, app.root)
+        if record is None and root is not None and not is_open(root):
+            for path in directories_of(app):
+                with contextlib.suppress(NoNodeError):
+                    others[path] = _acl(client, path)
     # Asked only where nothing else tells: a server before 3.7 hangs up, and another may not answer in time.
     # Below a znode that is closed, nobody creates anything whom no ACL names.
     authenticated = root is not None or is_authenticated(options, lambda: identities(client))
     try:
-        return choose_rule(app, record, root, authenticated=authenticated)
+        return choose_rule(app, record, root, authenticated=authenticated, others=others)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
 

@@ -97,7 +97,7 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     agent = agents(**log_in_as("publisher"))
     agent.zk = publisher
     agent.start()
-    wait_for(lambda: "is not there yet; a publisher makes it" in agent.log, "it waits for the application")
+    wait_for(lambda: "is not there yet, or not for this agent; a publisher makes it" in agent.log, "it waits for the application")
     assert zk.exists(app) is None
     generation = publish()
     assert agent.wait_outcome(generation)["state"] == "active"
@@ -141,6 +141,65 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
     wait_for(lambda: {json.loads(publisher.get(path)[0])["phase"] for path in begun} == {"done"}, "both are done")
     for agent in fleet:
         assert agent.wait_outcome(third)["state"] == "active"
+
+
+def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], on_root: bool) -> None:
+    """Close an application as who knows no roles does: publishers all, readers read, and agents what they need.
+
+    Where it is not `on_root`, whoever creates the application's znode has it to himself.
+    """
+    everything = make_digest_acl("publisher", WORDS["publisher"], all=True)
+    reads = [everything, make_digest_acl("reader", WORDS["reader"], read=True)]
+    agents = [make_digest_acl(user, f"word of {user}", read=True) for user in users]
+    creates = [make_digest_acl(user, f"word of {user}", read=True, create=True, delete=True) for user in users]
+    publisher.create(app, acl=[*reads, *agents] if on_root else [everything])
+    publisher.create(f"{app}/lock", acl=[everything, make_acl("world", "anyone", read=True)])
+    for name in ("config", "history"):
+        publisher.create(f"{app}/{name}", acl=[*reads, *agents])
+    for path in (*(f"{app}/{name}" for name in ("agents", "roster", "rollouts", "bad")), registry):
+        publisher.create(path, acl=[*reads, *creates])
+
+
+@pytest.mark.parametrize("on_root", [True, False])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
+    agents: Agents,
+    publisher: KazooClient,
+    zk: KazooClient,
+    app: str,
+    ensemble: Ensemble,
+    registered: dict[str, Any],
+    service: Service,
+    publish: Callable[..., int],
+    is_shared: bool,
+    on_root: bool,
+) -> None:
+    names, registry = ["server1", "server2"], f"{app}-service"
+    known = dict.fromkeys(names, "agent") if is_shared else dict(zip(names, names))
+    give_acls_by_hand(publisher, app, registry, sorted(set(known.values())), on_root)
+    service.open()
+    options = {"services": [{**registered["services"][0], "path": registry}]}
+    fleet = [
+        agents(name, **options, digest_username=user, digest_password=f"word of {user}") for name, user in known.items()
+    ]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    for agent in fleet:
+        agent.wait_live()
+    # A wait that counts them, and a rollout that each of them moves on.
+    waits = {"wait": True, "wait_timeout": 60, "force": True}
+    publish(**waits)
+    second = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1}, **waits)
+    assert json.loads(publisher.get(f"{app}/rollouts/{second}")[0])["phase"] == "done"
+    wait_for(lambda: sorted(publisher.get_children(registry)) == names, "both are registered")
+    seen = [f"{parent}/{name}" for parent in (f"{app}/agents", f"{app}/roster", registry) for name in names]
+    with connected(ensemble.hosts, auth_data=[("digest", f"reader:{WORDS['reader']}")]) as reader:
+        assert [readable(client, seen) for client in (publisher, reader)] == [seen, seen]
+    assert [agent.status.get("troubles") for agent in fleet] == [None, None]
+    # What a rollback publishes is for those who may read the history.
+    entries = [f"{app}/history/{name}" for name in publisher.get_children(f"{app}/history")]
+    assert (len(entries), readable(zk, entries)) == (2, [])
 
 
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(

@@ -207,8 +207,8 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
     [
         (None, None, False, None),
         (None, None, True, CREATOR),
-        (None, (), True, CREATOR),
-        (None, READ_ACL_UNSAFE, True, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
+        (None, [Grant(ALL, PUBLISHER)], True, CREATOR),
+        (None, [Grant(ALL, PUBLISHER), *READ_ACL_UNSAFE], True, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
         (None, OPEN_ACL_UNSAFE, True, None),
         (ACCESS.to_node(), None, True, ACCESS.acl(APP, APP.config)),
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, True, ACCESS.acl(APP, APP.config)),
@@ -220,6 +220,52 @@ def test_what_is_created_is_closed_where_anybody_is_known(
     rule = choose_rule(APP, record, root, authenticated=authenticated)
     assert rule.acl(APP.config, ephemeral=False) == expected
     assert rule.is_open == (expected is None)
+
+
+OWN = [Grant(ALL, PUBLISHER)]
+SHOWN = [*OWN, Grant(READ, Principal("world", "anyone"))]
+SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
+
+
+@pytest.mark.parametrize(
+    ("root", "others", "by_hand"),
+    [
+        (OWN, {}, False),
+        (OWN, {APP.config: OWN, APP.agents: OWN}, False),
+        (SHOWN, {APP.config: SHOWN}, False),
+        ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, False),  # one connection may be both
+        (SHARED, {}, True),
+        (OWN, {APP.agents: SHARED}, True),
+        (OWN, {APP.agents: OPEN_ACL_UNSAFE}, True),
+        (OWN, {APP.agents: SHOWN}, True),
+        (OWN, {APP.rollouts: ()}, True),
+        (READ_ACL_UNSAFE, {}, True),
+        ((), {}, True),
+        ([Grant(ALL, Principal("digest", "ann:x"))], {}, True),  # another's: who may change it sees the hash
+    ],
+)
+def test_where_somebody_has_given_acls_by_hand_all_but_the_history_stays_as_it_is_asked_for(
+    root: Any, others: Any, by_hand: bool
+) -> None:
+    rule = choose_rule(APP, None, root, authenticated=True, others=others)
+    assert not rule.is_open
+    paths = (APP.agent("web1"), APP.rollout(7), APP.roster, "/service/shop", f"{APP.history_prefix}1")
+    assert [rule.acl(path, ephemeral=False) is None for path in paths] == [by_hand] * len(paths)
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        (SHARED, (*merged(SHARED), *CREATOR)),
+        (OPEN_ACL_UNSAFE, None),
+        ((), None),
+        ([Grant(ALL, Principal("digest", "ann:x")), Grant(READ, AGENT)], None),
+    ],
+)
+def test_an_entry_of_a_history_that_was_closed_by_hand_is_for_whom_that_is(history: Any, expected: Any) -> None:
+    rule = choose_rule(APP, None, OWN, authenticated=True, others={APP.history: history, APP.agents: SHARED})
+    assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == expected
+    assert rule.acl(APP.history, ephemeral=False) is None
 
 
 def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:

@@ -21,6 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     AccessRecord,
     Grant,
     Principal,
+    merged,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, rule_of_values, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
@@ -36,8 +37,8 @@ class Client:
 
     chroot = ""
 
-    def __init__(self, record: bytes | None, root: Any) -> None:
-        self.record, self.root = record, root
+    def __init__(self, record: Any, root: Any, others: Any = None) -> None:
+        self.record, self.root, self.others = record, root, others or {}
         self.sent: list[Any] = []
 
     def sync(self, _path: str) -> None: ...  # noqa: D102
@@ -45,14 +46,17 @@ class Client:
     def get(self, _path: str) -> tuple[bytes, None]:  # noqa: D102
         if self.record is None:
             raise NoNodeError
+        if isinstance(self.record, Exception):
+            raise self.record
         return self.record, None
 
-    def get_acls(self, _path: str) -> tuple[Any, None]:  # noqa: D102
-        if self.root is None:
+    def get_acls(self, path: str) -> tuple[Any, None]:  # noqa: D102
+        acl = self.root if path == APP.root else self.others.get(path)
+        if acl is None:
             raise NoNodeError
-        if isinstance(self.root, Exception):
-            raise self.root
-        return self.root, None
+        if isinstance(acl, Exception):
+            raise acl
+        return acl, None
 
     def _call(self, request: Any, _answer: Any) -> None:
         self.sent.append(request)
@@ -68,7 +72,7 @@ class Client:
         (ACCESS.to_node(), CLOSED, ACCESS.acl(APP, APP.config)),
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, ACCESS.acl(APP, APP.config)),
         (None, CLOSED, CREATOR),
-        (None, NoAuthError(), CREATOR),
+        (None, NoAuthError(), OPEN_ACL_UNSAFE),
         (None, OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE),
     ],
 )
@@ -89,7 +93,27 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
     client = Client(None, None)
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert client.create(APP.root) == expected
-    assert (warning(rule) is None) == (expected == CREATOR)
+    assert ("only the credentials of this connection may use it" in str(warning(rule))) == (expected == CREATOR)
+
+
+def test_who_may_not_read_the_roles_leaves_nothing_open() -> None:
+    client = Client(NoAuthError(), NoAuthError())
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(APP.config) == CREATOR
+    assert warning(rule) is None
+
+
+def test_a_history_that_was_closed_by_hand_stays_closed_and_the_publisher_is_told_how_to_close_all() -> None:
+    by_hand = [*CLOSED, ACL(1, Id("x509", "CN=agent"))]
+    client = Client(None, CLOSED, {APP.history: by_hand})
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(f"{APP.history_prefix}0000000001") == (*merged(by_hand), *CREATOR)
+        assert client.create(APP.roster_entry("web1")) == OPEN_ACL_UNSAFE
+    assert "given by hand, and what agents create in it is open to everybody; close it with" in str(warning(rule))
+    # Who says it himself is not told.
+    with kept_closed(client, APP, CERTIFICATE, CLOSED) as rule:
+        assert client.create(APP.config) == CLOSED
+    assert warning(rule) is None
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -33,6 +33,7 @@ class Session:
 
     def __init__(self, record: Any = None, root: Any = None) -> None:
         self.record, self.root = record, root
+        self.others: dict[str, Any] = {}
         self.connections = 1
         self.has_roles = False
         self.asked: list[str] = []
@@ -56,12 +57,13 @@ class Session:
             raise self.record
         return None if self.record is None else Znode(json.dumps(self.record).encode(), SimpleNamespace(mzxid=7))
 
-    def get_acls_async(self, _path: str) -> Any:  # noqa: D102
-        if self.root is None:
+    def get_acls_async(self, path: str) -> Any:  # noqa: D102
+        acl = self.root if path == APP.root else self.others.get(path)
+        if acl is None:
             raise NoNodeError
-        if isinstance(self.root, Exception):
-            raise self.root
-        return self.root, None
+        if isinstance(acl, Exception):
+            raise acl
+        return acl, None
 
     def exists_async(self, _path: str, watch: Any = None) -> Any:  # noqa: D102
         assert watch is not None
@@ -106,13 +108,22 @@ def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server
 
 
 @pytest.mark.parametrize(
-    ("root", "is_open"), [(OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)]
+    ("root", "others", "is_open", "is_left"),
+    [
+        (OPEN_ACL_UNSAFE, {}, True, True),
+        (PUBLISHERS_ONLY, {}, False, False),
+        # Somebody has given ACLs by hand: others need what only he knows.
+        (PUBLISHERS_ONLY, {APP.agents: [*PUBLISHERS_ONLY, ACL(13, Id("x509", "CN=agent"))]}, False, True),
+        (PUBLISHERS_ONLY, {APP.agents: NoAuthError()}, False, True),
+        (NoAuthError(), {}, False, True),
+    ],
 )
-def test_without_roles_it_is_as_open_as_the_application(root: Any, is_open: bool) -> None:
+def test_without_roles_it_is_as_open_as_the_application(root: Any, others: Any, is_open: bool, is_left: bool) -> None:
     session = Session(None, root)
+    session.others = others
     creation = refreshed(session, **CERTIFICATE)
     assert (creation.is_open, session.has_roles) == (is_open, False)
-    assert (session.acl_of(APP.agent("web1"), True) is None) == is_open
+    assert (session.acl_of(APP.agent("web1"), True) is None) == is_left
 
 
 def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
@@ -149,7 +160,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
 def test_an_agent_with_credentials_creates_no_application(credentials: dict[str, Any]) -> None:
     session = Session()
     creation = refreshed(session, **credentials)
-    with pytest.raises(SessionTroubleError, match="/app/shop is not there yet; a publisher makes it"):
+    with pytest.raises(SessionTroubleError, match="/app/shop is not there yet, or not for this agent; a publisher makes it"):
         session.acl_of(APP.agent("web1"), True)
     session.root = OPEN_ACL_UNSAFE
     creation.mark_stale()

@@ -12,7 +12,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, has_credentials, is_open
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, has_credentials, is_open
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -74,7 +74,7 @@ class Creation:
         if self._may_create_root:
             self._has_root = True
             # One that has lost its credentials is no sign that anybody can deploy.
-            root = self._root_acl()
+            root = self._acl(app.root)
             self._is_shut_out = root is not None and not is_open(root)
             return Rule(app)
         try:
@@ -84,12 +84,13 @@ class Creation:
             self._rule = self.record = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
-        root = self._root_acl()
+        root = self._acl(app.root)
         self._has_root = root is not None
         if not self._has_root:
             self._await_root()
         try:
-            rule = choose_rule(app, record.data if record else None, root, authenticated=True)
+            data = record.data if record else None
+            rule = choose_rule(app, data, root, authenticated=True, others={} if record else self._others(root))
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
         # The record need not name them, and above them others have theirs.
@@ -97,10 +98,17 @@ class Creation:
         access = rule.access and replace(rule.access, registries=(*rule.access.registries, *own))
         return rule._replace(access=access, host=self._config.name, registries=own)
 
-    def _root_acl(self) -> Any:
-        """The ACL of the application's znode, closed where it may not be read; None where there is no znode."""
+    def _others(self, root: Any) -> dict[str, Any]:
+        """The ACLs of what is in the application, where they matter."""
+        if root is None or is_open(root):
+            return {}
+        found = {path: self._acl(path) for path in directories_of(self._config.app)}
+        return {path: acl for path, acl in found.items() if acl is not None}
+
+    def _acl(self, path: str) -> Any:
+        """The ACL of a znode, closed where it may not be read; None where there is no znode."""
         try:
-            return self._session.ask(self._session.client.get_acls_async, self._config.app.root)[0]
+            return self._session.ask(self._session.client.get_acls_async, path)[0]
         except NoAuthError:
             return ()
         except NoNodeError:
@@ -124,7 +132,7 @@ class Creation:
         if self._is_overtaken:
             raise SessionTroubleError(f"{path} not created yet: who may have it has just changed")
         if not self._has_root and f"{path}/".startswith(f"{root}/"):
-            raise SessionTroubleError(f"{path} not created: {root} is not there yet; a publisher makes it")
+            raise SessionTroubleError(f"{path} not created: {root} is not there yet, or not for this agent; a publisher makes it")
         if path == root and not self._may_create_root:
             # It was there when that was looked for.
             raise SessionTroubleError(f"{path} not created: a publisher makes it")
