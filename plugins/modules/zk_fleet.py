@@ -108,7 +108,7 @@ roster:
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
@@ -183,6 +183,8 @@ def main() -> None:
             result = converge(client, module.params, module.check_mode, entry_acl_bytes(rule))
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
+    if rule.is_new and result["changed"]:
+        module.warn(str(warning(rule)))
     module.exit_json(**result)
 
 

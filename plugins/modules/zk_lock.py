@@ -130,7 +130,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule, user_and_host
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import (
@@ -233,12 +233,14 @@ def main() -> None:
     )
     try:
         app = AppPaths(module.params["app"])
-        with connect(module.params) as client, kept_closed(client, app, module.params):
+        with connect(module.params) as client, kept_closed(client, app, module.params) as rule:
             result = converge(client, module.params, module.check_mode)
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
     if "broken" in result:
         module.warn(f"{AppPaths(module.params['app']).lock}: {result['broken']['says']}; broken by force")
+    if rule.is_new and result["changed"]:
+        module.warn(str(warning(rule)))
     module.exit_json(**result)
 
 

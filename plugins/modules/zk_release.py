@@ -150,6 +150,8 @@ options:
       - It has no effect where M(zoo.deploy.zk_access) has recorded the application's roles; they decide.
       - Without it, what a connection with credentials creates is only for those credentials; for everybody to read
         where everybody may read the application's znode, and open where everybody may write that.
+      - In an application that was closed by ACLs given by hand, it is open, but for entries of the history, which have
+        the ACL of that; a warning says so.
       - What a connection without credentials creates is open to everybody, and a warning says so.
     type: list
     elements: dict

@@ -97,7 +97,10 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     agent = agents(**log_in_as("publisher"))
     agent.zk = publisher
     agent.start()
-    wait_for(lambda: "is not there yet, or not for this agent; a publisher makes it" in agent.log, "it waits for the application")
+    wait_for(
+        lambda: "is not there yet, or not for this agent; a publisher makes it" in agent.log,
+        "it waits for the application",
+    )
     assert zk.exists(app) is None
     generation = publish()
     assert agent.wait_outcome(generation)["state"] == "active"

@@ -160,7 +160,9 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
 def test_an_agent_with_credentials_creates_no_application(credentials: dict[str, Any]) -> None:
     session = Session()
     creation = refreshed(session, **credentials)
-    with pytest.raises(SessionTroubleError, match="/app/shop is not there yet, or not for this agent; a publisher makes it"):
+    with pytest.raises(
+        SessionTroubleError, match="/app/shop is not there yet, or not for this agent; a publisher makes it"
+    ):
         session.acl_of(APP.agent("web1"), True)
     session.root = OPEN_ACL_UNSAFE
     creation.mark_stale()

@@ -132,7 +132,9 @@ class Creation:
         if self._is_overtaken:
             raise SessionTroubleError(f"{path} not created yet: who may have it has just changed")
         if not self._has_root and f"{path}/".startswith(f"{root}/"):
-            raise SessionTroubleError(f"{path} not created: {root} is not there yet, or not for this agent; a publisher makes it")
+            raise SessionTroubleError(
+                f"{path} not created: {root} is not there yet, or not for this agent; a publisher makes it"
+            )
         if path == root and not self._may_create_root:
             # It was there when that was looked for.
             raise SessionTroubleError(f"{path} not created: a publisher makes it")
