@@ -141,6 +141,7 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
         thief.create(f"{app}/agents/shown/more", acl=[own])
     third = publish(rollout=rollout, force=True)
     begun = [f"{app}/rollouts/{generation}" for generation in (second, third)]
+    wait_for(lambda: all(publisher.exists(path) for path in begun), "both have begun")
     wait_for(lambda: {json.loads(publisher.get(path)[0])["phase"] for path in begun} == {"done"}, "both are done")
     for agent in fleet:
         assert agent.wait_outcome(third)["state"] == "active"
