@@ -1303,6 +1303,7 @@ def main() -> None:
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     options = in_time(module.params)
     began = time.monotonic()
+    said = None
     try:
         check_amounts(options, "lock_timeout")
         check_reason(options["reason"])
@@ -1310,6 +1311,7 @@ def main() -> None:
         acl, app = given_acl(options), AppPaths(options["app"])
         patience = outage(options, waits=options["wait"])
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
+            said = None if options["state"] in VERBS else warning(rule)
             waits_on = options["_published"] and not module.check_mode
             if waits_on:  # the connection to the ensemble is a part of this wait
                 result = wait_on(client, begun(options, time.monotonic() - began))
@@ -1318,13 +1320,14 @@ def main() -> None:
                 result = does(client, options, module.check_mode)
     except ZooKeeperError as exc:
         warn(module, exc.details)
+        if said and rule.is_new:
+            module.warn(said)  # it may be why no agent has come
         module.fail(exc, **({"timed_out": is_outage(exc)} if options["_published"] else {}))
     except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
     warn(module, result)
     for absence in absences(result):
         module.warn(absence)
-    said = None if options["state"] in VERBS else warning(rule)
     if said:
         module.warn(said)
     module.exit_json(**result)

@@ -614,6 +614,28 @@ def test_what_a_publisher_with_credentials_creates_is_only_its_own(
     assert {path for path in znodes if may(nobody, path)} == set()
 
 
+def test_a_publisher_whose_new_application_no_agent_can_use_is_told_why(
+    ensemble: Ensemble, paths: AppPaths, repository: GitRepository
+) -> None:
+    waits = {"wait": True, "wait_timeout": 1}
+    result = publish(ensemble, paths, repository, **waits, **log_in_as("publisher"))
+    assert result["failed"]
+    assert "0 agents are live in time" in result["msg"]
+    (warning,) = result["warnings"]
+    assert f"{paths.root}: only the credentials of this connection may use it; where agents have others" in str(warning)
+
+
+@pytest.mark.parametrize(("module", "given"), [("zk_lock", {"reason": "holidays"}), ("zk_fleet", {"names": ["web1"]})])
+def test_whoever_creates_an_application_is_told_who_may_use_it(
+    ensemble: Ensemble, paths: AppPaths, module: str, given: dict[str, Any]
+) -> None:
+    file, options = ROOT / f"plugins/modules/{module}.py", {"hosts": ensemble.hosts, "app": paths.root, **given}
+    results = [run_module(file, **options, **log_in_as("publisher")) for _time in range(2)]
+    (warning,) = results[0]["warnings"]
+    assert "only the credentials of this connection may use it" in str(warning)
+    assert (results[0]["changed"], "warnings" in results[1]) == (True, False)
+
+
 def test_a_publisher_says_whom_else_it_lets_do_what(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:
