@@ -397,9 +397,10 @@ class Participation:
 
         Raises `SessionTroubleError`.
         """
-        if self._has_no_time and line.path is None:
-            return False  # it goes on beside those in line, and may hang: it takes no place of theirs
         try:
+            if self._has_no_time and line.path is None:
+                line.leave()  # it goes on beside those in line, and may hang: it takes no place of theirs
+                return False
             line.join()
         except NoParentError:
             self._look_anew()
@@ -423,6 +424,7 @@ class Participation:
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
         if not line.has_lasted():
+            self._head_of = None
             self._look_anew()
             return
         if not line.is_at_head:
@@ -441,7 +443,7 @@ class Participation:
             raise
         if has_left:
             line.forget()
-            line.join()
+            self._join(line, view.state)
         else:
             line.check()
         self._changed()
