@@ -141,7 +141,8 @@ def test_a_place_that_is_gone_or_is_anothers_now_is_no_place_of_this_host() -> N
 
 def lag(monkeypatch: pytest.MonkeyPatch, session: FakeSession) -> None:
     """Have the server know of no place until it has come level with its leader, as that of a new client may."""
-    begin_read, begin_list, level = session.begin_read, session.begin_list, []
+    begin_read, begin_list = session.begin_read, session.begin_list
+    level: list[bool] = []
     monkeypatch.setattr(session, "begin_read", lambda *words: begin_read(*words) if level else lambda: None)
     monkeypatch.setattr(session, "begin_list", lambda path: begin_list(path) if level else list)
     monkeypatch.setattr(session, "catch_up", lambda: level.append(True))
