@@ -108,7 +108,7 @@ class Registrations:
         self._ephemerals.withdraw_others(self._configured | moving)
 
     def _is_moving(self, service: Service, checker: Checker, *, serving: bool | None, holds_follow: bool) -> bool:
-        """Whether a service is not registered yet and may be soon: what is configured no more may be its place of before.
+        """Whether a service is not registered yet and may be soon: what is not configured may be its place of before.
 
         One whose registration was refused, after the holds, moves no more.
         """
