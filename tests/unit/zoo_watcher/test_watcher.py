@@ -161,10 +161,6 @@ class Loop:
         """What the status says keeps it from its work."""
         return list(self._watcher.board.status.troubles or ())
 
-    def stand_still(self, standstill: Standstill) -> None:
-        """Have its rollout say that nothing is to be deployed, and why."""
-        self._watcher.convergence.assignment = Assignment(None, standstill)
-
     def hold(self) -> None:
         """Have a person hold it."""
         write_mark(self.layout, HELD, "disk swap", "ann")
@@ -691,17 +687,6 @@ def test_a_rollout_that_is_not_followed_keeps_no_processor_busy(
     watcher.convergence.is_stopping = is_stopping
     watcher.troubles.begin_turn()
     assert watcher._reconcile() > 0
-
-
-@pytest.mark.parametrize(("state", "lines"), [("failed", 1), ("waiting", 0)])
-def test_a_release_that_is_refused_for_its_rollout_has_one_line_in_the_log_and_one_that_waits_has_none(
-    loop: Loop, caplog: pytest.LogCaptureFixture, state: str, lines: int
-) -> None:
-    loop.stand_still(Standstill(7, state, "rollout: expected an object"))
-    assert loop.converge(7, "a") == state
-    assert loop.converge(7, "a") == state
-    said = "not deployed, generation=7: rollout: expected an object"
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [said] * lines
 
 
 def test_a_rollout_that_no_znode_can_hold_is_begun_anew_after_a_while_only(

@@ -381,8 +381,6 @@ class Convergence:
         failure = outcome[1] if outcome and outcome[0] in GAVE_UP else None
         message = "; ".join(filter(None, [standstill.message, failure, self._goal.aside]))
         live, generation = self.known_live(), standstill.generation
-        if standstill.state == "failed":
-            log.warning("not deployed, generation=%s: %s", generation, message)
         self._board.enter(standstill.state, live, generation=generation, message=message, timings=None)
 
     def _enter(self, state: str, desired: Desired, **changes: Any) -> None:

@@ -25,7 +25,7 @@ class _RepeatedKeyError(ValueError):
 def read_document(path: str) -> dict[str, Any]:
     """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` where the file can't be read."""
     try:
-        document = json.loads(_read(path).decode("utf-8"), object_pairs_hook=_without_repeated)
+        document = json.loads(read_named(path).decode("utf-8"), object_pairs_hook=_without_repeated)
     except OSError as exc:
         raise ConfigError([f"{path}: {exc.strerror}"]) from exc
     except _RepeatedKeyError as exc:
@@ -46,8 +46,9 @@ def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _read(path: str) -> bytes:
-    # To wait for who writes into a FIFO would stop the agent's loop, which reads its configuration again at a reload.
+def read_named(path: str) -> bytes:
+    """What is in a regular file that a person has named: a symlink may lead to it. Raises `OSError`."""
+    # To wait for who writes into a FIFO would stop the agent's loop, or a deployment, without a word.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)

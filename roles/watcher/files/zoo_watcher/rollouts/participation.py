@@ -334,7 +334,10 @@ class Participation:
         except InvalidRecord as exc:
             # To find that out again, all of the history is read.
             self._begin_at = time.monotonic() + REFUSED_PLAN
-            self.assignment = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            refused = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            if refused != self.assignment:
+                log.warning("not deployed, generation=%s: rollout: %s", self.desired.generation, exc)
+            self.assignment = refused
 
     def _begin_or_wait(self, release: Release, content: Any) -> None:
         """Begin it where it is this host's turn to try. Raises `InvalidRecord`."""

@@ -143,6 +143,10 @@ class Session:
         """
         return min(self._replace_broken(), self.states.remind(self._log.last))
 
+    def look_at_losses(self) -> float:
+        """Tell of a session that lasts once more; to be called while it is `usable`, and again after these seconds."""
+        return self.states.remind(self._log.last)
+
     def _replace_broken(self) -> float:
         """The session itself lasts: the new client takes it up again, and every watch is told that it is lost."""
         now = time.monotonic()
