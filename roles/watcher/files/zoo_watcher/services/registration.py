@@ -63,9 +63,13 @@ class Registrations:
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
-        first, last = (partial(self._withdraw_others, serving=serving, holds_follow=follow) for follow in (True, False))
-        withdrawals, holds = self._withdrawals(serving=serving), self._holds(serving=serving)
-        for path, step in (*withdrawals, ("others", first), *holds, ("others", last)):
+        # What is not configured may be the place of before of a service that is not registered yet: none blinks.
+        new = [service for service in self._services if serving is not False and self._is_new(*service)]
+        # In this order: one that becomes healthy meanwhile is held before anything is withdrawn.
+        is_awaited = any(not (serving and checker.healthy) or self._waits(one, checker) for one, checker in new)
+        others: tuple[str, Callable[[], None]] = "others", partial(self._withdraw_others, serving=serving)
+        steps = [*self._withdrawals(serving=serving), *([] if new else [others]), *self._holds(serving=serving)]
+        for path, step in [*steps, *([] if is_awaited else [others])]:
             try:
                 step()
             except NoAnswerError:
@@ -97,25 +101,17 @@ class Registrations:
                 path = service_path(service)
                 yield path, partial(self._ephemerals.withdraw, path)
 
-    def _withdraw_others(self, *, serving: bool | None, holds_follow: bool) -> None:
+    def _withdraw_others(self, *, serving: bool | None) -> None:
         """Withdraw what is not configured any more; a place of before only once there is the new one: none blinks."""
         services = self._services if serving is not False else ()
-        if any(self._is_moving(*service, serving=serving, holds_follow=holds_follow) for service in services):
-            return
         stay = [service for service, checker in services if checker.healthy is not False]
         held = self._ephemerals.held
         moving = {_former_path(service) for service in stay if service_path(service) not in held}
         self._ephemerals.withdraw_others(self._configured | moving)
 
-    def _is_moving(self, service: Service, checker: Checker, *, serving: bool | None, holds_follow: bool) -> bool:
-        """Whether a service is not registered yet and may be soon: what is not configured may be its place of before.
-
-        One whose registration was refused, after the holds, moves no more.
-        """
-        if checker.healthy is False or self._ephemerals.may_hold(service_path(service)):
-            return False
-        may_be_held = serving and checker.healthy and not self._waits(service, checker)
-        return holds_follow or not may_be_held
+    def _is_new(self, service: Service, checker: Checker) -> bool:
+        """Whether a service is not registered, and its check has not failed: it may be soon."""
+        return checker.healthy is not False and not self._ephemerals.may_hold(service_path(service))
 
     def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:
