@@ -76,13 +76,14 @@ class Addresses:
     def _patience(self, address: tuple[str, int], session: float) -> float:
         """The seconds that one address has to connect.
 
-        All together have a session timeout where there is a handshake too, else half of one. While none connects, each
-        second time round has twice as long, each fourth four times, and so on: they may be slow, or off for long. Who
-        took longer once may again.
+        As many members as an ensemble can be without, or at least two, leave time for one more; where there is no
+        handshake, half of the time at least. While none connects, each second time round has twice as long, each
+        fourth four times, and so on: they may be slow, or off for long. Who took longer once may again.
         """
-        count = max(len(self._client.hosts), len(self._all_known()), 1)
+        count = len(self._client.hosts)
+        parts = min(count, max(3, count // 2 + 1))
+        share = session / (parts if self._client.use_ssl else 2 * parts)
         time_round = self._silent // count + 1
-        share = session / (count if self._client.use_ssl else 2 * count)
         return max(share * (time_round & -time_round), 2 * self._took.get(address, 0))
 
     def _all_known(self) -> list[Address]:

@@ -171,9 +171,10 @@ SILENT_MEMBER = socket.timeout()
 class Tries:
     """Tries to connect, each of which comes to what is said here, and the seconds that each had."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **tls: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, members: int = 3, **tls: bool) -> None:
         self._clock = 0.0
-        self._client = KazooClient("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181", timeout=12.0, **tls)
+        hosts = ",".join(f"10.0.0.{number + 1}:2181" for number in range(members))
+        self._client = KazooClient(hosts, timeout=12.0, **tls)
         self._outcome: Any = None
         self._allowed: list[float] = []
         monkeypatch.setattr(
@@ -208,15 +209,27 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Tries:
     return Tries(monkeypatch)
 
 
-def test_all_members_together_have_half_of_a_session_s_time_and_more_at_times_while_none_connects(tries: Tries) -> None:
+def test_members_leave_time_for_each_other_and_have_more_at_times_while_none_connects(tries: Tries) -> None:
     once, twice, four_times = [2.0] * 3, [4.0] * 3, [8.0] * 3
     eight_times = [12.0] * 3
     wanted = [*once, *twice, *once, *four_times, *once, *twice, *once, *eight_times, *once]
     assert tries(*[SILENT_MEMBER] * 27) == wanted
 
 
-def test_where_there_is_a_handshake_they_have_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Tries(monkeypatch, use_ssl=True)(*[SILENT_MEMBER] * 6) == [4.0] * 3 + [8.0] * 3
+@pytest.mark.parametrize(("members", "share"), [(1, 12.0), (2, 6.0), (3, 4.0), (5, 4.0), (7, 3.0)])
+def test_where_there_is_a_handshake_each_has_longer(
+    monkeypatch: pytest.MonkeyPatch, members: int, share: float
+) -> None:
+    assert Tries(monkeypatch, members)(SILENT_MEMBER) == [share / 2]
+    monkeypatch.undo()
+    assert Tries(monkeypatch, members, use_ssl=True)(SILENT_MEMBER) == [share]
+
+
+def test_a_second_family_of_addresses_takes_no_time_from_the_first(
+    monkeypatch: pytest.MonkeyPatch, names: Names
+) -> None:
+    names.known.update({f"10.0.0.{number}": [f"10.0.0.{number}", f"2001:db8::{number}"] for number in (1, 2, 3)})
+    assert Tries(monkeypatch)(SILENT_MEMBER) == [2.0]
 
 
 def test_one_that_connects_is_a_sign_that_the_others_are_off(tries: Tries) -> None:
