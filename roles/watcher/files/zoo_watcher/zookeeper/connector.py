@@ -172,6 +172,7 @@ class Connector:
             return
         # What kazoo calls read timeout is two thirds of the negotiated one.
         self.timeout = read_timeout * 1.5 / 1000
+        client._session_timeout = round(self.timeout * 1000)  # what is left of the session is not more than was granted
         session = (client._session_id or 0) & 0xFFFFFFFFFFFFFFFF  # as ZooKeeper writes it
         self._enter(SYNC_CONNECTED, f"server={host}:{port} session=0x{session:x} timeout={self.timeout:g} s")
 
