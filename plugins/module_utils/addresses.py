@@ -92,15 +92,16 @@ class Addresses:
         return connection
 
     def _patience(self, address: tuple[str, int], session: float) -> float:
-        """The seconds that one address has to connect.
+        """The seconds that one address has to connect, and again for the handshake where there is one.
 
-        As many members as an ensemble can be without leave time for one more; where there is no handshake, for twice as
-        many. While none connects, each second time round has twice as long, each fourth four times, and so on: they may
-        be slow, or off for long. Who took longer once may again.
+        As many members as an ensemble can be without leave time for one more, or for as many again. While none
+        connects, each second time round has twice as long, each fourth four times, and so on: they may be slow, or off
+        for long. Who took longer once may again.
         """
         count = len(self._client.hosts)
-        parts = min(count, max(2, count // 2 + 1))
-        share = session / (parts if self._client.use_ssl or count == 1 else 2 * parts)
+        most_off = count // 2
+        parts = max(3, most_off + 1) if self._client.use_ssl else 2 * most_off + 2
+        share = session / (parts if count > 1 else 1)
         time_round = self._silent // count + 1
         return max(share * (time_round & -time_round), 2 * self._took.get(address, 0))
 

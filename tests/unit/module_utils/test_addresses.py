@@ -249,13 +249,17 @@ def test_a_single_member_leaves_time_for_nobody(monkeypatch: pytest.MonkeyPatch)
     assert Tries(monkeypatch, 1)(SILENT_MEMBER) == [12.0]
 
 
-@pytest.mark.parametrize(("members", "share"), [(2, 6.0), (3, 6.0), (5, 4.0), (7, 3.0)])
+@pytest.mark.parametrize(
+    ("members", "tls", "share"),
+    [
+        *[(2, False, 3.0), (3, False, 3.0), (5, False, 2.0), (7, False, 1.5)],
+        *[(1, True, 12.0), (2, True, 4.0), (3, True, 4.0), (5, True, 4.0), (7, True, 3.0)],
+    ],
+)
 def test_where_there_is_a_handshake_each_has_longer(
-    monkeypatch: pytest.MonkeyPatch, members: int, share: float
+    monkeypatch: pytest.MonkeyPatch, members: int, tls: bool, share: float
 ) -> None:
-    assert Tries(monkeypatch, members)(SILENT_MEMBER) == [share / 2]
-    monkeypatch.undo()
-    assert Tries(monkeypatch, members, use_ssl=True)(SILENT_MEMBER) == [share]
+    assert Tries(monkeypatch, members, use_ssl=tls)(SILENT_MEMBER) == [share]
 
 
 def test_a_second_family_of_addresses_takes_no_time_from_the_first(
