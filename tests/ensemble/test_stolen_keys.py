@@ -225,11 +225,13 @@ def closed(clients: dict[str, KazooClient], root: str) -> Iterator[Tree]:
     options = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
     given = {**options, **roles, "host_agents": own, **places, "app": root, "force": True}
     zk_access.converge(publisher, given, check=False)
-    yield made
-    with contextlib.suppress(NoNodeError):
-        publisher.delete(made.app.rollout(8))  # what is in it can't be asked for
-    for path in (root, made.above):
-        publisher.delete(path, recursive=True)
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(NoNodeError):
+            publisher.delete(made.app.rollout(8))  # what is in it can't be asked for
+        for path in (root, made.above):
+            publisher.delete(path, recursive=True)
 
 
 @pytest.fixture

@@ -192,6 +192,11 @@ class FakeSession:
         found = self._read_or_trouble(path)
         return lambda: found if isinstance(found, Znode) else None
 
+    def catch_up(self) -> int:
+        """As in `Session`; nobody lags behind here."""
+        self._fail_perhaps()
+        return self._ensemble.zxid
+
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""
         self._fail_perhaps(path)
