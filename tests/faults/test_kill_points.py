@@ -25,7 +25,6 @@ from zoo_watcher.config.config import Config
 from zoo_watcher.releases.apply_process import stage_job
 from zoo_watcher.wire.records import Release
 
-pytestmark = pytest.mark.storm
 Hosts = Callable[..., Host]
 PYTHON = [sys.executable, "-m", "zoo_watcher"]
 AGENT_CALLS = (
@@ -141,6 +140,7 @@ def step_through(
     return reached
 
 
+@pytest.mark.storm
 def test_an_apply_process_killed_at_any_call_leaves_the_old_release_live_and_the_agent_converges(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=True)
     stage.reset()
@@ -149,6 +149,7 @@ def test_an_apply_process_killed_at_any_call_leaves_the_old_release_live_and_the
     assert step_through(stage, stepper, stage.reset, points, stage.old) >= 25
 
 
+@pytest.mark.storm
 def test_an_apply_process_killed_while_it_makes_the_first_release_leaves_nothing_half_made(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=True)
     stage.empty()
@@ -158,6 +159,7 @@ def test_an_apply_process_killed_while_it_makes_the_first_release_leaves_nothing
     assert step_through(stage, stepper, stage.empty, spread(points, {"fsync": 1, "chmod": 1, "mkdir": 4}), None) >= 8
 
 
+@pytest.mark.storm
 def test_a_git_killed_at_any_call_is_tried_again(stage: Stage) -> None:
     stepper = Stepper([*PYTHON, "apply"], stage.log, ENVIRONMENT, alone=False)
     stage.reset()
@@ -167,6 +169,7 @@ def test_a_git_killed_at_any_call_is_tried_again(stage: Stage) -> None:
     assert step_through(stage, stepper, stage.reset, points, stage.old) >= 8
 
 
+@pytest.mark.storm
 def test_an_agent_killed_at_any_call_leaves_the_old_or_the_new_release_live_and_converges(stage: Stage) -> None:
     stepper = agent_stepper(stage)
     stage.reset()
