@@ -40,7 +40,7 @@ class Addresses:
         self._client = client
         self._members = list(client.hosts)
         self._known: dict[tuple[str, int], list[Address]] = {}
-        self._asked: set[tuple[str, int]] = set()
+        self._asked: dict[tuple[str, int], float] = {}
         self._answers = threading.Condition()
         self._silent = 0
         self._took: dict[tuple[str, int], float] = {}
@@ -72,10 +72,8 @@ class Addresses:
             "No answer about the address of %s", ", ".join(sorted(host for host, _ in self._asked))
         )
         end = time.monotonic() + LONGEST_LOOKUP
-        while self._asked and not self._all_known() and not self._client._stopped.is_set():
+        while self._asked and not self._all_known() and time.monotonic() < end and not self._client._stopped.is_set():
             self._answers.wait(LOOK_AGAIN)
-            if time.monotonic() > end:
-                self._asked.clear()  # such a thread may have ended for want of memory
 
     def connect(self, address: tuple[str, int], timeout: float, **options: Any) -> Any:
         """A connection, where kazoo allows a whole session timeout in its own share of that. Raises `OSError`."""
@@ -87,6 +85,7 @@ class Addresses:
             connection = self._connect(address=address, timeout=patience, **options)
         except (TimeoutError, socket.timeout):  # the same from Python 3.10 on
             self._silent += 1
+            self._took.pop(address, None)
             raise
         self._silent, self._took[address] = 0, time.monotonic() - began
         return connection
@@ -110,9 +109,11 @@ class Addresses:
 
     def _ask(self, member: tuple[str, int]) -> None:
         with self._answers:
-            if member in self._asked:
+            now = time.monotonic()
+            # A thread that never answers may have ended for want of memory.
+            if now - self._asked.get(member, -LONGEST_LOOKUP) < LONGEST_LOOKUP:
                 return
-            self._asked.add(member)
+            self._asked[member] = now
         if not _is_address(member[0]):
             # `Thread.start` would wait for ever for one that gets no memory. Where none can be started, this one asks.
             with contextlib.suppress(RuntimeError):
@@ -133,7 +134,7 @@ class Addresses:
         finally:
             with self._answers:
                 self._known[member] = known
-                self._asked.discard(member)
+                self._asked.pop(member, None)
                 self._answers.notify_all()
 
 

@@ -245,6 +245,16 @@ def test_a_service_with_another_id_that_is_not_healthy_or_not_served_is_withdraw
     assert held == set()
 
 
+def test_a_service_whose_check_comes_to_nothing_is_not_waited_for_longer_than_the_health_timeout() -> None:
+    web2 = service("seed", "web2")
+    held = Held({"/service/business/what/web1"})
+    health = Health([web2.check], lambda: None)
+    config = replace(CONFIG, services=(web2,), health_timeout=0.0)
+    registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
+    registrations.update(serving=True)
+    assert held == set()
+
+
 def test_what_is_configured_no_more_is_withdrawn_at_once_where_all_others_have_their_place(health: Health) -> None:
     held = Held({"/service/a", "/service/b", "/service/c"})
     registrations_of(health, held).update(serving=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable
@@ -29,6 +30,7 @@ class Registrations:
         self._services = tuple(zip(config.services, health.checkers))
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
+        self._awaits_until = time.monotonic() + config.health_timeout
         self._address = OwnAddress(config.connection.hosts, changed)
         self.refused: frozenset[str] = frozenset()
         """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
@@ -65,8 +67,10 @@ class Registrations:
         refused = {}
         # What is not configured may be the place of before of a service that is not registered yet: none blinks.
         new = [service for service in self._services if serving is not False and self._is_new(*service)]
-        # In this order: one that becomes healthy meanwhile is held before anything is withdrawn.
-        is_awaited = any(not (serving and checker.healthy) or self._waits(one, checker) for one, checker in new)
+        # In this order: one that becomes healthy meanwhile is held before anything is withdrawn. A check may never end.
+        is_awaited = time.monotonic() < self._awaits_until and any(
+            not (serving and checker.healthy) or self._waits(one, checker) for one, checker in new
+        )
         others: tuple[str, Callable[[], None]] = "others", partial(self._withdraw_others, serving=serving)
         steps = [*self._withdrawals(serving=serving), *([] if new else [others]), *self._holds(serving=serving)]
         for path, step in [*steps, *([] if is_awaited else [others])]:
