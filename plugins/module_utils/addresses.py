@@ -69,7 +69,7 @@ class Addresses:
         if not self._asked or self._all_known():
             return
         self._client.logger.warning(
-            "No answer about the address of %s", ", ".join(sorted(host for host, _ in self._asked))
+            "No answer about the address of %s", ", ".join(sorted(host for host, _port in self._asked))
         )
         end = time.monotonic() + LONGEST_LOOKUP
         while self._asked and not self._all_known() and time.monotonic() < end and not self._client._stopped.is_set():
