@@ -81,7 +81,7 @@ def test_kazoo_is_given_each_address_of_each_name(names: Names) -> None:
 def test_the_order_is_another_each_time_where_the_client_wants_that(names: Names) -> None:
     client = KazooClient(hosts="zk1:2181,zk2:2181,zk3:2181")
     Addresses(client)
-    orders = {tuple(found(client)) for _ in range(200)}
+    orders = {tuple(found(client)) for _unused in range(200)}
     assert len(orders) == 6
     assert set(names.asked) == {"zk1", "zk2", "zk3"}
 
