@@ -277,7 +277,7 @@ def _error(text: str, kind: str) -> DeployError:
 @cache
 def _note_unconfined(why: str) -> None:
     """Log, once in the life of this agent, what rights its apply processes keep."""
-    log.warning("the apply process keeps more rights than it needs: %s", why)
+    log.info("the apply process keeps more rights than it needs: %s", why)
 
 
 def _start() -> subprocess.Popen[str]:

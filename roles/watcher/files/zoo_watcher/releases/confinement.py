@@ -29,9 +29,7 @@ def confine(layout: Layout, hidden: Collection[str], files: Iterable[str | None]
     """
     present = landlock.version()
     if not present:
-        return (
-            "the kernel has no Landlock (from 5.19 on, and not turned off), so git could read what this agent may read"
-        )
+        return "the kernel has no Landlock (from 5.19 on, where it is on), so git could read what the agent may read"
     own = (layout.base, layout.own, layout.repository, layout.releases, layout.manifests, layout.staging, layout.shared)
     needed = [os.path.realpath(path) for path in (os.path.expanduser("~"), *files) if path]
     landlock.confine(map(str, own), hidden, needed, ports)
