@@ -36,6 +36,12 @@ def test_all_but_a_path_is_beside_it_and_no_symlink_which_may_lead_to_it(place: 
     assert set(landlock.beside(["/proc"])) >= {"/usr", "/dev"}
 
 
+def test_what_is_hidden_twice_is_hidden_as_a_whole(place: Path) -> None:
+    """As a key among the credentials that systemd hands over."""
+    (place / "secret/password").touch()
+    assert beside(place / "secret", place / "secret/key") == {f"{place}/open"}
+
+
 def test_a_path_that_is_not_there_has_those_beside_it_that_are(place: Path) -> None:
     assert beside(place / "none", place / "open/none") == {f"{place}/secret", f"{place}/open/file"}
 

@@ -37,7 +37,7 @@ Tree = dict[str, Any]
 """Names, each with the tree of those below it."""
 ABSENT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 """What a kernel without it answers, or a filter of system calls."""
-REMOTE = {"9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3"}
+REMOTE = {"9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3"}
 """File systems whose server may be down: whoever only opens a path of theirs may wait for it for ever."""
 
 
@@ -106,10 +106,13 @@ def _allow(ruleset: int, path: str, allowed: int) -> None:
 
 def beside(paths: Iterable[str]) -> Iterator[str]:
     """All but these paths: what lies beside them on the way down. Symlinks are left out, for they lead elsewhere."""
+    resolved = {os.path.realpath(path) for path in paths}
     tree: Tree = {}
-    for path in paths:
+    for path in resolved:
+        if any(_is_above(other, [path]) for other in resolved):
+            continue
         level = tree
-        for name in os.path.realpath(path).strip("/").split("/"):
+        for name in path.strip("/").split("/"):
             level = level.setdefault(name, {})
     yield from _beside("/", tree, _remote_mounts())
 

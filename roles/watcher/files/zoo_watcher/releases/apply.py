@@ -29,7 +29,7 @@ from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.logs import print_warning
-from zoo_watcher.wire.records import Release, without_userinfo
+from zoo_watcher.wire.records import Release, url_scheme, without_userinfo
 
 from .confinement import confine, connected_ports
 from .release_directory import allowed_signers, prune
@@ -174,8 +174,10 @@ def _confined(job: Mapping[str, Any], release: Release | None = None) -> Iterato
     """Hold the lock of the job's base, with no more rights than fetching this release takes. Raises `DeployError`."""
     layout, access = Layout(Path(job["base"])), _access(job)
     with hold_apply_lock(layout):
-        ports = connected_ports(access.addresses(release.url) if release else (), access.ssh, os.environ)
-        files = (access.ssh_key, access.ssh_known_hosts, access.credentials, access.signers)
+        addresses = access.addresses(release.url) if release else []
+        ports = connected_ports(addresses, access.ssh, os.environ)
+        local = [address.removeprefix("file://") for address in addresses if url_scheme(address) == "file"]
+        files = (access.ssh_key, access.ssh_known_hosts, access.credentials, access.signers, *local)
         with disk_errors("giving up rights"):
             unconfined = confine(layout, job["hidden"], files, ports)
         if unconfined:

@@ -25,7 +25,7 @@ PROXY = 1080
 def confine(layout: Layout, hidden: Collection[str], files: Iterable[str | None], ports: Collection[int] | None) -> str:
     """Give up all other rights for good; what this kernel can't take, empty where it can take all of them.
 
-    `hidden` are the agent's secrets, `files` those of them that git needs all the same. Raises `OSError`.
+    `hidden` are the agent's secrets, `files` what git has to read wherever it is. Raises `OSError`.
     """
     present = landlock.version()
     if not present:
