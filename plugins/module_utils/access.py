@@ -106,8 +106,16 @@ class AccessRecord:
         """Raise `InvalidRecord` for a tree whose rights would count for what is the application's own."""
         for name in PLACES:
             for path in getattr(self, name):
+                if _is_within(path, "/zookeeper"):
+                    raise InvalidRecord(f"{name}: {path} is ZooKeeper's own; name another")
                 if _is_within(app.root, path) or any(_is_within(path, f"{app.root}/{own}") for own in OWN):
                     raise InvalidRecord(f"{name}: {path} is the application's own znode, or one above it; name another")
+        for path in self.values:
+            for registry in self.registries:
+                if _is_within(path, registry):
+                    raise InvalidRecord(
+                        f"values: {path} is in the registry {registry}, where agents may delete; name another"
+                    )
 
     @property
     def all_agents(self) -> tuple[Principal, ...]:
@@ -147,6 +155,10 @@ class AccessRecord:
         places = [*self.registries, *(f"{app.root}/{name}" for name in OWN)]
         return any(_is_within(registration, place) for place in places)
 
+    def has_in_registry(self, path: str) -> bool:
+        """Whether it is one of the registries, or in one."""
+        return any(_is_within(path, registry) for registry in self.registries)
+
     def _is_above(self, app: AppPaths, path: str) -> bool:
         """Whether something of the application is below it, but it is not the application's itself."""
         roots = (app.root, *self.registries, *self.values)
@@ -156,8 +168,7 @@ class AccessRecord:
         """What every agent may do with a znode, and whether readers may read it."""
         if not ephemeral and any(_is_within(path, f"{app.root}/{name}") for name in OWN):
             return _rights_of_place(app, path)
-        is_value = any(_is_within(path, value) for value in self.values)
-        if ephemeral or is_value or not any(_is_within(path, registry) for registry in self.registries):
+        if ephemeral or not self.has_in_registry(path):
             return READ, True
         # An agent takes the registration of what is not healthy away.
         return READ | CREATE | DELETE, True
@@ -195,6 +206,18 @@ def merged(acl: Iterable[Any]) -> Acl:
     return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items()))
 
 
+def acl_bytes(acl: Iterable[Any]) -> int:
+    """How long an ACL is in a request, or a little longer."""
+    # For the scheme auth the server puts an id there, which ends with a hash.
+    return sum(
+        12
+        + len(entry.id.scheme)
+        + len(entry.id.id.encode("utf-8", "surrogatepass"))
+        + (128 if entry.id.scheme == "auth" else 0)
+        for entry in acl
+    )
+
+
 def is_open(acl: Iterable[Any]) -> bool:
     """Whether anybody may write a znode, or create or delete what is below it."""
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
@@ -226,7 +249,8 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
 class Rule(NamedTuple):
     """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None.
 
-    Above the application and the `registries`, others have theirs.
+    Above the application and the `registries`, others have theirs. `is_shut_out` is a connection that has no identity
+    and that the application is closed to.
     """
 
     app: AppPaths
@@ -234,13 +258,14 @@ class Rule(NamedTuple):
     fixed: Acl | None = None
     host: str | None = None
     registries: tuple[str, ...] = ()
+    is_shut_out: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether anybody may have what is created."""
         if self.access is not None:
             return self.access.state == OPEN
-        return self.fixed is None
+        return not self.is_shut_out and (self.fixed is None or is_open(self.fixed))
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""

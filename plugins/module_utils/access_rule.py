@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated
+from .access import ANYBODY_DEPLOYS, Rule, choose_rule, closed, has_credentials, is_authenticated, is_open
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
 from .records import AppPaths, InvalidRecord
+from .znode_names import parent
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
@@ -21,18 +23,13 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 @contextlib.contextmanager
-def kept_closed(
-    client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None, values: Sequence[str] = ()
-) -> Iterator[Rule]:
+def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
     """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
 
-    Without a record it is `acl`, where that is given. Where `values` are given, they are what is created, and without a
-    record they stay open. In a block inside the block that one's rule counts: it is newer. Raises `ZooKeeperError`.
+    Without a record it is `acl`, where that is given. In a block inside the block that one's rule counts: it is newer.
+    Raises `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
-    if values:
-        access = rule.access and replace(rule.access, values=(*rule.access.values, *values))
-        rule = Rule(app, access=access)
     if acl is not None and rule.access is None:
         rule = rule._replace(fixed=acl)
     outer = client._call
@@ -49,6 +46,21 @@ def kept_closed(
         client._call = outer
 
 
+def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any], paths: Sequence[str]) -> Rule:
+    """By which rule these values are created; without a record they stay open. Raises `ZooKeeperError`.
+
+    Their common directory is closed as they are: nobody else may put a value into it. Above it others have theirs, and
+    so they have in a directory right below the root; then each directory in that is closed.
+    """
+    access = _find_rule(client, app, options).access
+    if access is None:
+        return Rule(app)
+    common = posixpath.commonpath([parent(path) for path in paths])
+    own = {"/".join(path.split("/")[:3]) for path in paths} if common.count("/") == 1 else {common}
+    values = (*access.values, *sorted(path for path in own if not access.has_in_registry(path)))
+    return Rule(app, access=replace(access, values=values))
+
+
 def warning(rule: Rule) -> str | None:
     """What is to be said where anybody can deploy; None where that is not so."""
     if not rule.is_open:
@@ -61,7 +73,7 @@ def warning(rule: Rule) -> str | None:
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
-        return Rule(app)
+        return Rule(app, is_shut_out=_is_shut_out(client, app))
     record = root = None
     with translated(app.access):
         client.sync(app.root)
@@ -76,6 +88,13 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         return choose_rule(app, record, root, authenticated=authenticated)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
+
+
+def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:
+    """Whether there is an application that is closed to a connection without an identity."""
+    with translated(app.root), contextlib.suppress(NoNodeError):
+        return not is_open(_acl(client, app.root))
+    return False
 
 
 def _acl(client: KazooClient, path: str) -> Any:

@@ -14,24 +14,34 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .access import ALL, DELETE, OPEN, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
+from .access import ALL, DELETE, OPEN, READ, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
-from .records import AgentStatus, AppPaths, InvalidRecord
+from .records import OWN, AgentStatus, AppPaths, InvalidRecord
 from .znode_names import ancestors, child
 from .znode_values import own_ids
 from .zookeeper import READ_TIMEOUT
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
-    from kazoo.exceptions import BadVersionError, NoAuthError, NodeExistsError, NoNodeError
+    from kazoo.exceptions import (
+        BadVersionError,
+        InvalidACLError,
+        KazooException,
+        NoAuthError,
+        NodeExistsError,
+        NoNodeError,
+    )
 
 AT_ONCE = 500
 """How many znodes are asked for at once."""
+MOST_COMPARED = 4_000_000
+"""How many entries of ACLs a server compares for all that is set at once: with each entry it compares each other one,
+and until it has done so nobody's heartbeat is answered."""
 PAUSE = 0.25
 """Seconds between two looks at what agents have read."""
 PASSES = 10
@@ -40,6 +50,10 @@ PASSES = 10
 
 SINCE = (0, 2)
 """The version whose agents keep to the roles, and later ones."""
+
+
+MARKS = ("agents", "roster", "history")
+"""What each application in use has of: the first one, and another."""
 
 
 class Seen(NamedTuple):
@@ -58,6 +72,26 @@ class AclChange(NamedTuple):
     acl: Acl
 
 
+class Look(NamedTuple):
+    """What a walk has found, or changed.
+
+    `refused` are the znodes that publishers may not look at, or not change: whoever made them keeps them for himself.
+    `others` are applications below this one, which are left as they are.
+    """
+
+    changes: list[AclChange]
+    refused: list[str]
+    others: list[str]
+
+
+class Recorded(NamedTuple):
+    """The record of access as it was found, None for none; its version, -1 for none, and the transaction it is of."""
+
+    access: AccessRecord | None
+    version: int = -1
+    czxid: int = 0
+
+
 def directories(app: AppPaths, access: AccessRecord) -> list[str]:
     """What is there from the start, so that nobody else makes it: parents first."""
     own = [app.root, app.agents, app.roster, app.history, app.rollouts, app.bad_commits]
@@ -70,21 +104,22 @@ def trees(app: AppPaths, access: AccessRecord) -> list[str]:
     return [root for root in roots if not any(root.startswith(f"{other}/") for other in roots)]
 
 
-def read_access(client: KazooClient, app: AppPaths) -> tuple[AccessRecord | None, int]:
-    """The record of access, None where there is none, and its version. Raises `ZooKeeperError`.
+def read_access(client: KazooClient, app: AppPaths) -> Recorded:
+    """The record of access. Raises `ZooKeeperError`.
 
-    One that anybody may write says nothing: somebody has left it there while the application was open.
+    One that anybody may write or replace says nothing: somebody has left it there while the application was open, or it
+    was not closed to the end.
     """
     with translated(app.access):
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
-            if is_open(client.get_acls(app.access)[0]):
-                return None, stat.version
+            if any(is_open(client.get_acls(path)[0]) for path in (app.access, app.root)):
+                return Recorded(None, stat.version, stat.czxid)
         except NoNodeError:
-            return None, -1
+            return Recorded(None)
     try:
-        return AccessRecord.from_node(data), stat.version
+        return Recorded(AccessRecord.from_node(data), stat.version, stat.czxid)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
 
@@ -94,28 +129,34 @@ def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mappi
     own, hashed = identities(client), {Principal(*who) for who in own_ids(options)}
     # The server tells no hash: the user of a publisher may have another password.
     exact = [who for who in access.publishers if not hashed or who.scheme != "digest" or who in hashed]
-    known = {f"{who.scheme} {user_of(who)}" for who in exact}
+    known, named = ({f"{who.scheme} {user_of(who)}" for who in some} for some in (exact, access.publishers))
     if own and not known.intersection(own) and not any(who.startswith("super") for who in own):
         raise ZooKeeperError(
             f"publishers: none of them is this connection, which to the server is {', '.join(own)}"
-            f"{', with another password' if len(exact) < len(access.publishers) else ''}: it could change nothing "
+            f"{', with another password' if named.intersection(own) else ''}: it could change nothing "
             "afterwards; connect as a publisher"
         )
 
 
-def prove_publisher(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
-    """Have the server show that it takes this connection for a publisher, before anything is closed.
+def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
+    """Have the server show that it takes this connection for a publisher, and all identities, before it is closed.
 
     An id may be written in a way that never matches, as with the hash of another algorithm. Raises `ZooKeeperError`.
     """
+    publishers = [Grant(ALL, who) for who in access.publishers]
+    others = [Grant(READ, who) for who in (*access.all_agents, *access.readers)]
+    schemes = sorted({entry.id.scheme for entry in others})
     with translated(app.root):
         above = [app.root, *reversed(ancestors(app.root))]
         parent = next((path for path in above if client.exists(path)), "/")
         probe = child(parent, f"access-{uuid.uuid4().hex}")
         transaction = client.transaction()
-        transaction.create(probe, acl=[Grant(ALL, who) for who in access.publishers])
+        transaction.create(probe, acl=publishers)
         transaction.set_data(probe, b"")
         transaction.delete(probe)
+        for scheme in schemes:
+            transaction.create(probe, acl=[*publishers, *(entry for entry in others if entry.id.scheme == scheme)])
+            transaction.delete(probe)
         results = transaction.commit()
     # What else it is refused for is told by what is really to be done.
     if isinstance(results[1], NoAuthError):
@@ -124,6 +165,14 @@ def prove_publisher(client: KazooClient, app: AppPaths, access: AccessRecord) ->
             "where servers hash digest users by another algorithm than SHA-1, give user:hash",
             path=app.root,
         )
+    of_publishers = " or ".join(sorted({who.scheme for who in access.publishers}))
+    for tried, result in zip([of_publishers, *schemes], [results[0], *results[3::2]]):
+        if isinstance(result, InvalidACLError):
+            raise ZooKeeperError(
+                f"{tried}: the servers take no identity of this scheme, or none as one is written here (InvalidACL); "
+                "set them up for it, or name others; nothing is closed",
+                path=app.root,
+            )
 
 
 def user_of(who: Principal) -> str:
@@ -131,9 +180,17 @@ def user_of(who: Principal) -> str:
     return who.id.split(":", 1)[0] if who.scheme == "digest" else who.id
 
 
-def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[AclChange]:
+def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
     """Whose ACL is not as it is to be, parents first. Raises `ZooKeeperError`."""
-    seen = list(_walk(client, trees(app, access)))
+    found: list[Seen] = []
+    refused: list[str] = []
+    for one in _walk(client, trees(app, access)):
+        if isinstance(one, Seen):
+            found.append(one)
+        else:
+            refused.append(one)
+    others = applications_below(app, access, (one.path for one in found))
+    seen = [one for one in found if not is_below_any(one.path, others)]
     for one in seen:
         if one.owner and access.state == SECURED and not access.names_registry_of(app, one.path):
             raise ZooKeeperError(
@@ -148,7 +205,24 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> li
         return access.acl(app, one.path, ephemeral=bool(one.owner), host=names.get(one.owner))
 
     changes = (AclChange(one, wanted(one)) for one in seen if one.path not in kept)
-    return [change for change in changes if change.seen.acl != merged(change.acl)]
+    differing = [change for change in changes if change.seen.acl != merged(change.acl)]
+    return Look(differing, [path for path in refused if not is_below_any(path, others)], others)
+
+
+def applications_below(app: AppPaths, access: AccessRecord, paths: Iterable[str]) -> list[str]:
+    """The applications below this one, which has these `paths`; none where an agent could have made one up."""
+    own = [*(f"{app.root}/{name}" for name in OWN), *access.registries, *access.values]
+    names: dict[str, set[str]] = {}
+    for path in paths:
+        parent, _slash, name = path.rpartition("/")
+        if name in MARKS and parent.startswith(f"{app.root}/") and not is_below_any(parent, own):
+            names.setdefault(parent, set()).add(name)
+    return sorted(parent for parent, marks in names.items() if "agents" in marks and len(marks) > 1)
+
+
+def is_below_any(path: str, roots: Iterable[str]) -> bool:
+    """Whether it is one of the roots, or below one."""
+    return any(f"{path}/".startswith(f"{root}/") for root in roots)
 
 
 def last_name(path: str) -> str:
@@ -156,8 +230,8 @@ def last_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen]:
-    """Every znode of these trees, parents first."""
+def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen | str]:
+    """Every znode of these trees, parents first; its path alone where it may not be looked at, or into."""
     level = list(roots)
     while level:
         names: list[str] = []
@@ -166,26 +240,55 @@ def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen]:
             pending = [(path, client.get_acls_async(path), client.get_children_async(path)) for path in paths]
             for path, acl, children in pending:
                 with translated(path), contextlib.suppress(NoNodeError):
-                    entries, stat = acl.get(timeout=READ_TIMEOUT)
-                    names += [child(path, name) for name in children.get(timeout=READ_TIMEOUT)]
-                    yield Seen(path, merged(entries), stat.aversion, stat.ephemeralOwner)
+                    try:
+                        entries, stat = acl.get(timeout=READ_TIMEOUT)
+                        yield Seen(path, merged(entries), stat.aversion, stat.ephemeralOwner)
+                        names += [child(path, name) for name in children.get(timeout=READ_TIMEOUT)]
+                    except NoAuthError:
+                        yield path
         level = names
 
 
-def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, version: int) -> None:
-    """Tell whoever creates something. Raises `ZooKeeperError`."""
+def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found: Recorded) -> int:
+    """Tell whoever creates something; the transaction that created its znode. Raises `ZooKeeperError`."""
     acls = replace(access, state=SECURED) if access.publishers else access
+    acl = acls.acl(app, app.access)
     _create(client, app, acls, [*ancestors(app.root)[1:], app.root])
     with translated(app.access):
         try:
-            if version < 0:
-                client.create(app.access, access.to_node(), acl=list(acls.acl(app, app.access)))
+            if found.version < 0:
+                client.create(app.access, access.to_node(), acl=list(acl))
             else:
-                # From then on nobody else writes it, and what was written before is told by the version.
-                client.set_acls(app.access, list(acls.acl(app, app.access)))
-                client.set(app.access, access.to_node(), version)
+                # From then on nobody else writes it. Another publisher's change is told by the version; what anybody
+                # could write until now says nothing.
+                client.set_acls(app.access, list(acl))
+                client.set(app.access, access.to_node(), found.version if found.access else -1)
+            # While the root is open, anybody may replace it.
+            data, stat = client.get(app.access)
+            if data == access.to_node() and merged(client.get_acls(app.access)[0]) == merged(acl):
+                return int(stat.czxid)
         except (NodeExistsError, BadVersionError, NoNodeError) as exc:
             raise Overtaken(f"{app.access}: changed meanwhile; run it again") from exc
+    raise Overtaken(f"{app.access}: changed meanwhile; run it again")
+
+
+def close(client: KazooClient, app: AppPaths, access: AccessRecord, czxid: int) -> Look:
+    """Close what is there; `czxid` is that of the record. Raises `ZooKeeperError`."""
+    create_directories(client, app, access)
+    done = settle(client, app, access)
+    with translated(app.access):
+        stat = client.exists(app.access)
+        if stat is not None and stat.czxid == czxid:
+            return done
+        # Somebody has replaced it while the root was open. By now nobody can.
+        transaction = client.transaction()
+        if stat is not None:
+            transaction.delete(app.access)
+        transaction.create(app.access, access.to_node(), acl=list(access.acl(app, app.access)))
+        if any(isinstance(result, KazooException) for result in transaction.commit()):
+            raise Overtaken(f"{app.access}: changed meanwhile; run it again")
+    again = settle(client, app, access)
+    return again._replace(changes=[*done.changes, *again.changes])
 
 
 def create_directories(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
@@ -239,7 +342,8 @@ def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | Non
         for start in range(0, len(names), AT_ONCE):
             pending = [(name, client.get_async(app.agent(name))) for name in names[start : start + AT_ONCE]]
             for name, request in pending:
-                with contextlib.suppress(NoNodeError):
+                # One that whoever made it keeps for himself is no agent's.
+                with contextlib.suppress(NoNodeError, NoAuthError):
                     data = request.get(timeout=READ_TIMEOUT)[0]
                     try:
                         found[name] = AgentStatus.from_node(data)
@@ -248,26 +352,35 @@ def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | Non
     return found
 
 
-def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> None:
-    """Set them, in this order. What was changed or deleted meanwhile is left to the next walk."""
-    for start in range(0, len(changes), AT_ONCE):
-        chunk = changes[start : start + AT_ONCE]
+def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> set[str]:
+    """Set them, in this order; which znodes refuse that. What was changed or deleted meanwhile is the next walk's."""
+    longest = max([1, *(len(one.acl) for one in changes)])
+    at_once = max(1, min(AT_ONCE, MOST_COMPARED // longest**2))
+    refused = set()
+    for start in range(0, len(changes), at_once):
+        chunk = changes[start : start + at_once]
         pending = [client.set_acls_async(one.seen.path, list(one.acl), one.seen.aversion) for one in chunk]
         for change, request in zip(chunk, pending):
             with translated(change.seen.path), contextlib.suppress(NoNodeError, BadVersionError):
-                request.get(timeout=READ_TIMEOUT)
+                try:
+                    request.get(timeout=READ_TIMEOUT)
+                except NoAuthError:
+                    refused.add(change.seen.path)
+    return refused
 
 
-def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[AclChange]:
-    """Walk and set until nothing differs; what was changed. Raises `ZooKeeperError`."""
+def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
+    """Walk and set until nothing differs but what may not be changed. Raises `ZooKeeperError`."""
     done: list[AclChange] = []
+    refused: set[str] = set()
     for _number in range(PASSES):
-        changes = find_changes(client, app, access)
+        look = find_changes(client, app, access)
+        changes = [change for change in look.changes if change.seen.path not in refused]
         if not changes:
-            return done
+            return look._replace(changes=done, refused=sorted(refused.union(look.refused)))
         # Closed from the top, opened from below: at no time is something open in what is closed.
-        set_acls(client, changes if access.state == SECURED else changes[::-1])
-        done += changes
+        refused |= set_acls(client, changes if access.state == SECURED else changes[::-1])
+        done += [change for change in changes if change.seen.path not in refused]
     raise ZooKeeperError(
         f"{changes[0].seen.path}: {len(changes)} znodes still have another ACL after {PASSES} walks, as where agents "
         "or publishers of an older version go on; what is done stays; upgrade them, and run it again"

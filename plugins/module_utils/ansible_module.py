@@ -69,6 +69,13 @@ class ZnodeModule(AnsibleModule):
     it says as it is.
     """
 
+    _is_read = False
+    """Whether the options are known, and which of them are secret; Ansible forgets that where it refuses one."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        self._is_read = True
+
     def exit_json(self, **result: Any) -> None:
         """End well, with this result, of which what is for people can do nothing to a terminal."""
         said = {name: _harmless(result[name]) for name in FOR_PEOPLE.intersection(result)}
@@ -80,6 +87,8 @@ class ZnodeModule(AnsibleModule):
 
     def fail_json(self, msg: str, **result: Any) -> None:
         """End with a message, which can do nothing to a terminal."""
+        if not self._is_read:
+            result["invocation"] = {}
         super().fail_json(msg=_one_line(msg), **returnable(result))
 
     def warn(self, warning: str, **options: Any) -> None:

@@ -28,7 +28,7 @@ from .zookeeper import READ_AGAIN, Node, checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
-    from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
+    from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError, SessionExpiredError
     from kazoo.handlers.threading import KazooTimeoutError
 
 LONGEST_LAST_READ = 2.0
@@ -66,8 +66,8 @@ def begun(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
-    """The live agents' statuses by name."""
-    return {node.path.rsplit("/", 1)[1]: _status(node) for node in read_children(client, paths.agents)}
+    """The live agents' statuses by name; without those that may not be read."""
+    return {node.path.rsplit("/", 1)[1]: _status(node) for node in readable_children(client, paths.agents)}
 
 
 def live_names(client: KazooClient, paths: AppPaths) -> list[str]:
@@ -93,6 +93,13 @@ def read_children(client: KazooClient, parent: str) -> list[Node]:
     """The znodes right below `parent`, by name; none where it is not there. Raises `ZooKeeperError`."""
     answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
     return [node for node in map(checked, answers) if node is not None]
+
+
+def readable_children(client: KazooClient, parent: str) -> list[Node]:
+    """As `read_children`, of where agents create: what one of them keeps for itself alone is none of the fleet's."""
+    answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
+    allowed = (one for one in answers if not isinstance(getattr(one, "__cause__", None), NoAuthError))
+    return [node for node in map(checked, allowed) if node is not None]
 
 
 def _status(node: Node) -> AgentStatus:
@@ -304,7 +311,7 @@ class Fleet:
         for name, request in pending:
             try:
                 data, stat = self._answer(request)
-            except NoNodeError:
+            except (NoNodeError, NoAuthError):
                 self.agents.pop(name, None)
             else:
                 self.agents[name] = _status(Node(self._paths.agent(name), data, stat))

@@ -113,6 +113,8 @@ class Lock:
 
     def describe(self, now: datetime) -> str:
         """Who holds it, since when, until when and why, in one line."""
+        if not self.readable:
+            return f"whether somebody holds the lock can't be read: {self.problem}"
         if self.problem is not None:
             return f"locked, but who holds the lock and why can't be read: {self.problem}"
         if self.record is None:

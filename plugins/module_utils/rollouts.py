@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated, unless_refused
-from .fleet import live_names, names_below, read_children, roster_names
+from .fleet import live_names, names_below, readable_children, roster_names
 from .records import (
     COMMIT_ID,
     ROLLED_BACK_FROM,
@@ -38,7 +38,7 @@ from .zookeeper import checked, read_many
 
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
-    from kazoo.exceptions import NoNodeError
+    from kazoo.exceptions import NoAuthError, NoNodeError
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def with_entries(client: KazooClient, paths: AppPaths, rollout: Rollout) -> Roll
     """A rollout with the entries of its hosts as they are now. Raises `ZooKeeperError`."""
     root = paths.rollout(rollout.generation)
     below = RolloutPaths(root)
-    nodes = [*read_children(client, below.hosts), *read_children(client, below.in_flight)]
+    nodes = [*readable_children(client, below.hosts), *readable_children(client, below.in_flight)]
     try:
         entries = {node.path.rpartition("/")[2]: HostEntry.from_node(node.data) for node in nodes}
     except InvalidRecord as exc:
@@ -261,7 +261,7 @@ def _unknown_hosts(client: KazooClient, paths: AppPaths, release: Release) -> Un
 
 def roster_labels(client: KazooClient, paths: AppPaths) -> dict[str, Mapping[str, str]]:
     """The labels of each host in the roster; none of one whose agent has never said them."""
-    return {node.path.rpartition("/")[2]: _labels(node.data) for node in read_children(client, paths.roster)}
+    return {node.path.rpartition("/")[2]: _labels(node.data) for node in readable_children(client, paths.roster)}
 
 
 def _labels(data: bytes) -> Mapping[str, str]:
@@ -309,7 +309,7 @@ def _is_one_known(client: KazooClient, paths: AppPaths, relative_path: str) -> b
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
     """The states of the rollouts that are kept, by generation; without those that can't be read."""
     states = {}
-    for node in read_children(client, paths.rollouts):
+    for node in readable_children(client, paths.rollouts):
         name = node.path.rpartition("/")[2]
         try:
             states[int(name)] = RolloutRecord.from_node(node.data)
@@ -324,11 +324,11 @@ def bad_commits(client: KazooClient, paths: AppPaths) -> list[str]:
 
 
 def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
-    """Why a commit is known to be bad, for a message; None where it is not."""
+    """Why a commit is known to be bad, for a message; None where it is not, or where its mark may not be read."""
     with translated(paths.bad(commit_id)):
         try:
             data = client.get(paths.bad(commit_id))[0]
-        except NoNodeError:
+        except (NoNodeError, NoAuthError):
             return None
     try:
         mark = json.loads(data)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .access import Rule, acl_bytes
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
 from .fleet_outcome import listed
@@ -64,17 +65,23 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
     return RosterChange(before, sorted(set(before) - wanted))
 
 
-def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str) -> None:
+def entry_acl_bytes(rule: Rule) -> int:
+    """How long the ACL of an entry is that is created by this rule."""
+    return acl_bytes(rule.acl(rule.app.roster_entry("any"), ephemeral=False) or ())
+
+
+def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str, acl_size: int = 0) -> None:
     """Make the change: up to `MOST_AT_ONCE` hosts in a transaction, all of them or none.
 
-    Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
-    some were taken in or out before.
+    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` where somebody else changed one of
+    the entries. The detail `changed` of an error says whether some were taken in or out before.
     """
     if change.added:
         with translated(paths.roster):
             client.ensure_path(paths.roster)
     begun = False
-    for names in _cut([*change.added, *change.removed], len(client.chroot + paths.roster)):
+    each = 200 + 4 * len(client.chroot + paths.roster) + (acl_size if change.added else 0)
+    for names in _cut([*change.added, *change.removed], each):
         try:
             _apply(client, paths, names, set(change.added), since)
         except ZooKeeperError as exc:
@@ -83,13 +90,13 @@ def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, sin
         begun = True
 
 
-def _cut(names: Sequence[str], parent: int) -> Iterator[list[str]]:
-    """The hosts of each transaction; below a path of so many characters."""
+def _cut(names: Sequence[str], each: int) -> Iterator[list[str]]:
+    """The hosts of each transaction; each has so many bytes beside its name."""
     batch: list[str] = []
     size = 0
     for name in names:
         # A character has at most 4 bytes in a path, and 12 in an entry.
-        more = 200 + 4 * parent + len(name.encode()) + len(json.dumps(name))
+        more = each + len(name.encode()) + len(json.dumps(name))
         if batch and (len(batch) == MOST_AT_ONCE or size + more > MOST_BYTES):
             yield batch
             batch, size = [], 0

@@ -8,9 +8,10 @@ Pure: a plan knows only what was read, and finds out what ZooKeeper would refuse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access import acl_bytes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
@@ -69,15 +70,14 @@ class Step(NamedTuple):
     path: str
     data: bytes = b""
     version: int = -1
-    acl: tuple[AclEntry, ...] | None = None
+    acl: tuple[Any, ...] | None = None
     sequence: bool = False
     unseen: bool = False
 
     @property
     def size(self) -> int:
         """Its bytes in a request, or a little more."""
-        names = sum(64 + len(entry.id.scheme) + 4 * len(entry.id.id) for entry in self.acl or ())
-        return 100 + len(self.path.encode()) + len(self.data) + names
+        return 100 + len(self.path.encode()) + len(self.data) + acl_bytes(self.acl or ())
 
 
 class ZnodePlan(NamedTuple):
@@ -110,6 +110,16 @@ def plan(wanted: Sequence[DesiredZnode], tree: Tree) -> list[ZnodePlan]:
     """What is to be done for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""
     in_turn = sorted(enumerate(wanted), key=lambda entry: entry[1].turn)
     return [_plan_one(place, one, tree) for place, one in in_turn]
+
+
+def with_acls(planned: ZnodePlan, acl_of: Callable[[str], tuple[Any, ...] | None]) -> ZnodePlan:
+    """The plan, where what is created without an ACL gets that which `acl_of` says for its path."""
+    return planned._replace(
+        steps=tuple(
+            step._replace(acl=acl_of(step.path)) if step.verb == "create" and step.acl is None else step
+            for step in planned.steps
+        )
+    )
 
 
 def _plan_one(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access import acl_bytes
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     Overtaken,
     ZooKeeperError,
@@ -24,7 +25,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import ancestors, parent, walk
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import CurrentZnode, Step, Tree, ZnodePlan, plan
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import (
+    CurrentZnode,
+    Step,
+    Tree,
+    ZnodePlan,
+    plan,
+    with_acls,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
     acl_in_diff,
     stat_fields,
@@ -55,8 +63,17 @@ MAX_THINNING = 1000
 """A subtree of more znodes is thinned out first, so many in a transaction."""
 
 
-def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeout: float) -> list[dict[str, Any]]:
+def converge(
+    client: Any,
+    wanted: Sequence[DesiredZnode],
+    *,
+    check: bool,
+    timeout: float,
+    acl_of: Callable[[str], tuple[Any, ...] | None] = lambda _path: None,
+) -> list[dict[str, Any]]:
     """Bring the znodes to what is wanted, all or none; with `check`, only say what would be done.
+
+    What is created without an ACL gets that which `acl_of` says for its path; None is the server's open one.
 
     The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, of a znode that is there
     `value`, `encoding` and `stat`, and of one that a transaction changed its `zxid`. `timeout` is in seconds, for one
@@ -67,7 +84,7 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
         time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** (attempt - 1)) if attempt else 0)  # noqa: S311  # no secret
         planned: list[ZnodePlan] = []
         try:
-            planned = plan(wanted, read(client, wanted, timeout))
+            planned = [with_acls(one, acl_of) for one in plan(wanted, read(client, wanted, timeout))]
             idle = check or not any(one.changed for one in planned)
             if check:
                 _batches(planned, client.chroot)  # refuses what no transaction holds
@@ -196,7 +213,9 @@ def _batches(planned: Sequence[ZnodePlan], chroot: str) -> list[list[Step]]:
     if len(thinning) <= MAX_THINNING and _size(thinning, chroot) + size <= MAX_TRANSACTION_BYTES:
         return [thinning + steps]
     if size > MAX_TRANSACTION_BYTES:
-        what = f"znodes: {len(steps)} changes of {size} bytes together"
+        acls = sum(acl_bytes(step.acl or ()) for step in steps)
+        of_them = f", {acls} of them ACLs" if acls else ""
+        what = f"znodes: {len(steps)} changes of {size} bytes together{of_them}"
         raise ZooKeeperError(f"{what}; one transaction holds {MAX_TRANSACTION_BYTES}, so use several tasks")
     return [*_cut(thinning, chroot), steps]
 

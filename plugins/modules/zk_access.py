@@ -20,6 +20,8 @@ description:
   - Live agents have to have theirs before anything is closed, unless O(force).
   - Only the ACLs change. No registration and no status is lost, and no watch sees anything.
   - It may be cut off anywhere; run again, it goes on.
+  - Who was let in may have created znodes for himself alone. All else is secured, or opened, all the same; then the
+    module fails, and names those in RV(refused).
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -66,7 +68,8 @@ options:
         required: true
       id:
         description:
-          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without.
+          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without, which
+            Ansible shows with C(-vvv); a password it does not.
           - For V(x509) the subject as C(openssl x509 -noout -subject -nameopt RFC2253) prints it, to the letter.
         type: str
       password:
@@ -124,7 +127,7 @@ options:
         choices: [digest, sasl, x509, auth, world]
         required: true
       id:
-        description: As O(publishers[].id). V(world) needs none.
+        description: As O(publishers[].id). V(world) has none.
         type: str
       password:
         description: As O(publishers[].password).
@@ -134,6 +137,7 @@ options:
       - The registries of this application, as C(/service/shop). They are created where they are missing.
       - A registry elsewhere that is not named here stays as open as it is. One below O(app) has to be named.
       - What other applications register below the same path would be closed to their agents; give each its own.
+      - An application whose znode is below O(app) is left as it is, and a warning names it; it has roles of its own.
     type: list
     elements: str
   force:
@@ -151,7 +155,12 @@ options:
     type: float
     default: 90
   values:
-    description: The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+    description:
+      - The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
+      - A registry may be in such a tree, but no such tree in a registry, where agents may delete.
+      - What is not named stays as open as it is, and whoever may write it chooses what hosts render.
+      - What agents of another application render as well would be closed to them; give each application its own.
+      - Readers may read these too, passwords in them included, and with V(world) among O(readers) everybody may.
     type: list
     elements: str
 seealso:
@@ -168,7 +177,7 @@ EXAMPLES = r"""
     app: /app/shop
     publishers: [{scheme: auth}]
     agents: [{scheme: digest, id: agent, password: "{{ agent_password }}"}]
-    readers: [{scheme: world}]
+    readers: [{scheme: digest, id: reader, password: "{{ reader_password }}"}]
     registries: [/service/shop]
 
 - name: Each host has a certificate of its own
@@ -211,7 +220,7 @@ access:
     state: secured
     publishers: ["digest publisher"]
     agents: ["digest agent"]
-    readers: ["world anyone"]
+    readers: ["digest reader"]
     hosts: {}
     registries: [/service/shop]
     values: []
@@ -219,6 +228,21 @@ changed_acls:
   description: How many znodes have another ACL than before.
   returned: success
   type: int
+refused:
+  description:
+    - The znodes whose ACL does not let publishers see or change it, as one that a stolen credential has left. The
+      module fails where there are any, and all else has the ACL that it is to have.
+    - A publisher can delete one that is empty; the ensemble's superuser can delete each. What is below is not listed.
+  returned: always, where the walk came to its end
+  type: list
+  elements: str
+  sample: []
+others:
+  description: The applications below O(app), which this leaves as they are.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 open_above:
   description:
     - The parents of O(registries) and O(values) in which anybody may delete, which this leaves as they are; a warning
@@ -253,15 +277,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     AclChange,
+    Look,
+    Recorded,
     accesses,
     await_agents,
     check_is_publisher,
-    create_directories,
+    close,
     delete_record,
     find_changes,
     older_agents,
     open_above,
-    prove_publisher,
+    prove_roles,
     read_access,
     settle,
     take_back,
@@ -269,7 +295,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     write_record,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError, check_amounts
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     DEFAULT_APP,
     AppPaths,
@@ -284,6 +310,8 @@ MOST_NAMED = 5
 """How many hosts a warning names."""
 MOST_SHOWN = 20_000
 """How many entries of ACLs a diff shows: each znode may have hundreds, and an application thousands of znodes."""
+NEEDLESS = {"sasl": "password", "x509": "password", "world": "id"}
+"""What an identity of a scheme does not have."""
 NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
 """What is never in the subject of a certificate as the server compares it."""
 
@@ -344,6 +372,9 @@ def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
 
 def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> Principal:
     """Who an entry of a role names. Raises `InvalidRecord`, `ZooKeeperError`."""
+    needless = NEEDLESS.get(entry["scheme"])
+    if needless and entry.get(needless):
+        raise InvalidRecord(f"{where}: {needless}: scheme {entry['scheme']} has none; leave it out")
     who = Principal(*acl_id(entry, options, where))
     if who.scheme == "x509" and NO_RFC_2253.search(who.id):
         raise InvalidRecord(
@@ -355,61 +386,85 @@ def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str
 
 def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Close the application, or open it; the module's result."""
+    check_amounts(options, "wait_timeout")
     app = AppPaths(options["app"])
-    before, version = read_access(client, app)
+    found = read_access(client, app)
+    before = found.access
     wanted = wanted_access(options, before or AccessRecord())
     if wanted.state == SECURED:
         check_is_publisher(client, wanted, options)
     is_opened = wanted.state == OPEN
-    changes = find_changes(client, app, wanted)
-    changed = bool(changes) or (version >= 0 if is_opened else before != wanted)
+    look = find_changes(client, app, wanted)
+    is_new = found.version >= 0 if is_opened else before != wanted
+    changed = is_new or bool(look.changes)
     if changed and not is_opened and not options["force"]:
         refuse_without(agents=[name for name, record in accesses(client, app).items() if record is None], app=app)
     if changed and not check:
-        if before != wanted:
-            if not is_opened:
-                prove_publisher(client, app, wanted)
-            write_record(client, app, wanted, version)
-        if is_opened:
-            changes = settle(client, app, wanted)
-            delete_record(client, app)
-        else:
-            if not options["force"]:
-                await_all(client, app, before, wanted, options["wait_timeout"])
-            create_directories(client, app, wanted)
-            changes = settle(client, app, wanted)
+        look = carry_out(client, app, found, wanted, options)
+        changed = is_new or bool(look.changes)
     return {
         "changed": changed,
         "access": None if is_opened else described(wanted),
-        "changed_acls": len({change.seen.path for change in changes}),
+        "changed_acls": len({change.seen.path for change in look.changes}),
+        "refused": look.refused,
+        "others": look.others,
         "open_above": [] if is_opened else open_above(client, app, wanted),
         "older_agents": [] if is_opened else older_agents(client, app),
-        "diff": {"before": as_lines(before, changes, "before"), "after": as_lines(wanted, changes, "after")},
+        "diff": {"before": as_lines(before, look.changes, "before"), "after": as_lines(wanted, look.changes, "after")},
     }
 
 
-def refuse_without(*, agents: Sequence[str], app: AppPaths) -> None:
+def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]) -> Look:
+    """Record the roles, and set what is there; what was changed. Raises `ZooKeeperError`."""
+    czxid = found.czxid
+    if found.access != wanted:
+        if wanted.state == SECURED:
+            prove_roles(client, app, wanted)
+        czxid = write_record(client, app, wanted, found)
+    if wanted.state == OPEN:
+        look = settle(client, app, wanted)
+        delete_record(client, app)
+        return look
+    if not options["force"]:
+        await_all(client, app, found.access, wanted, options["wait_timeout"])
+    return close(client, app, wanted, czxid)
+
+
+def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool = False) -> None:
     """Raise a `ZooKeeperError` where there are live agents that could do nothing afterwards."""
     if agents:
+        so_far = "; an earlier run has recorded these roles: give the former ones to go back" if are_recorded else ""
         raise ZooKeeperError(
             f"{app.agents}: {named(agents)}: without credentials of a role, or of a version before 0.2.0; the "
-            "application would be closed to them; give them those, or set force (zoo_force); nothing is closed",
+            "application would be closed to them; give them those, or set force (zoo_force); nothing is closed"
+            f"{so_far}",
             path=app.agents,
         )
 
 
 def await_all(client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, patience: float) -> None:
     """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
-    late = await_agents(client, app, patience)
-    if late and before != wanted:
-        take_back(client, app, before)
-    refuse_without(agents=late, app=app)
+    try:
+        refuse_without(agents=await_agents(client, app, patience), app=app, are_recorded=before == wanted)
+    except BaseException:  # also where somebody has lost patience
+        if before != wanted:
+            take_back(client, app, before)
+        raise
 
 
 def named(agents: Sequence[str]) -> str:
     """Some of the agents, for a message."""
     more = f" and {len(agents) - MOST_NAMED} more" if len(agents) > MOST_NAMED else ""
     return f"{', '.join(agents[:MOST_NAMED])}{more}"
+
+
+def refusal(result: Mapping[str, Any], state: str, *, check: bool) -> str:
+    """What is said where publishers may not change everything, though all else is done."""
+    return (
+        f"{named(result['refused'])}: permission denied (NoAuth): whoever created this keeps it for himself; all else "
+        f"{'would be' if check else 'is'} {state}; look for what else his credential could do, and delete this, or "
+        "where it isn't empty have the ensemble's superuser delete it"
+    )
 
 
 def described(access: AccessRecord) -> dict[str, Any]:
@@ -462,6 +517,10 @@ def main() -> None:
             f"{AppPaths(module.params['app']).agents}: {named(older)}: of a version that knows "
             "no roles; what such an agent creates is open to everybody; upgrade it, and run this again"
         )
+    for path in result["others"]:
+        module.warn(f"{path}: an application of its own, left as it is; run this for it too")
+    if result["refused"]:
+        module.fail_json(msg=refusal(result, module.params["state"], check=module.check_mode), **result)
     module.exit_json(**result)
 
 

@@ -46,8 +46,9 @@ options:
     description:
       - V(absent) takes them out of the roster. It fails, and changes nothing, where one of them is live, because its
         agent would make the entry again with its next session.
-      - Of more than 500 names, 500 at a time are taken in or out, all of them or none. Where it fails in between, the
-        result says so as RV(ignore:changed), and the next run does the rest.
+      - Of more than 500 names, 500 at a time are taken in or out, all of them or none; fewer are taken in where
+        M(zoo.deploy.zk_access) has given hundreds of identities a role, as each entry's ACL has all of them. Where it
+        fails in between, the result says so as RV(ignore:changed), and the next run does the rest.
       - V(present) takes them into the roster. Until their agents are live, they are missing.
     type: str
     choices: [present, absent]
@@ -117,7 +118,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     check_node_name,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import begin_anew, now
-from ansible_collections.zoo.deploy.plugins.module_utils.roster import RosterChange, apply_change, plan_change
+from ansible_collections.zoo.deploy.plugins.module_utils.roster import (
+    RosterChange,
+    apply_change,
+    entry_acl_bytes,
+    plan_change,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 
@@ -131,7 +137,7 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
+def converge(client: Any, options: dict[str, Any], check: bool, acl_size: int = 0) -> dict[str, Any]:
     """Have the hosts in the roster, or not; the module's result."""
     paths = AppPaths(options["app"])
     for name in options["names"]:
@@ -143,7 +149,7 @@ def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any
         change = plan_change(client, paths, options["names"], present=options["state"] == "present")
         try:
             if not check:
-                apply_change(client, paths, change, now())
+                apply_change(client, paths, change, now(), acl_size)
         except ZooKeeperError as exc:
             begun.extend([change] if exc.details.get("changed") else [])
             raise
@@ -173,8 +179,8 @@ def main() -> None:
     module = ZnodeModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         app = AppPaths(module.params["app"])
-        with connect(module.params) as client, kept_closed(client, app, module.params):
-            result = converge(client, module.params, module.check_mode)
+        with connect(module.params) as client, kept_closed(client, app, module.params) as rule:
+            result = converge(client, module.params, module.check_mode, entry_acl_bytes(rule))
     except (ZooKeeperError, InvalidRecord) as exc:
         module.fail(exc)
     module.exit_json(**result)

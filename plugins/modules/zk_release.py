@@ -788,8 +788,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.fleet import (
     WAITING_OPTIONS,
     begun,
     is_unanswered,
-    live_names,
     outage,
+    read_agents,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import EarlierWait, absences
 from ansible_collections.zoo.deploy.plugins.module_utils.foresight import foresee, foresee_command
@@ -1076,7 +1076,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     if not same and check:
         result.update(foreseen(lambda: foresee(client, paths, release, published.release).to_result()))
         result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
-    agents = live_names(client, paths) if options["wait"] and not check else []
+    agents = sorted(read_agents(client, paths)) if options["wait"] and not check else []
     begin = time.monotonic()
     if not same and not check:
         # By now the application may have been closed: a lock, or a git server, may have been waited for.
@@ -1140,7 +1140,7 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
         if decision.why:
             # Its own message is that of the wait.
             result["not_promoted"] = f"nothing was promoted: {decision.why}"
-        return wait(client, options, result, live_names(client, paths), begin)
+        return wait(client, options, result, sorted(read_agents(client, paths)), begin)
     return result
 
 

@@ -264,7 +264,9 @@ def can_anybody_deploy(client: Any, app: AppPaths) -> bool | None:
     Raises `ZooKeeperError`.
     """
     found = []
-    pending = {path: client.get_acls_async(path) for path in (app.root, app.config)}
+    # The root is closed first: where that was cut off, what steers hosts may be open yet.
+    deciding = (app.root, app.config, app.history, app.rollouts, app.policy)
+    pending = {path: client.get_acls_async(path) for path in deciding}
     for path, request in pending.items():
         with translated(path), contextlib.suppress(NoNodeError):
             try:

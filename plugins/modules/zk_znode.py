@@ -162,6 +162,9 @@ options:
     description:
       - The application that the znodes are for. Where M(zoo.deploy.zk_access) has recorded its roles, what is created
         without O(acl) is closed to all but these - publishers may do everything, agents and readers read it.
+      - So is the directory that all of them are in, where it is created with them. In what is created above that, and
+        right below the root, others may create theirs; name there what agents render as a directory to
+        M(zoo.deploy.zk_access) as C(values).
       - The connection has to be that of a publisher.
     type: str
     version_added: 0.2.0
@@ -171,7 +174,7 @@ options:
         their children.
       - What an entry leaves open of C(state), C(encoding), C(merge), C(recursive), C(parents), C(sequence) and C(acl)
         is as in the task's own options.
-      - All together may have about 1 MB.
+      - All together may have about 1 MB, ACLs included; by O(app) each created znode has all identities of the roles.
     type: list
     elements: dict
     suboptions:
@@ -467,15 +470,15 @@ znodes:
       zxid: 4294967320
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import rule_of_values
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
-from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import desired_znodes
+from ansible_collections.zoo.deploy.plugins.module_utils.znode_options import DesiredZnode, desired_znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import ACL_SPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.znodes import converge
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
@@ -530,15 +533,18 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
     return {**whole, "diff": differing} if diff else whole
 
 
-def closed_by_roles(client: Any, options: Mapping[str, Any], paths: Sequence[str]) -> AbstractContextManager[Any]:
-    """Has what is created without an ACL have the one that follows from the roles of `app`. Raises `ZooKeeperError`."""
-    if options["app"] is None:
-        return nullcontext()
+def acl_by_roles(
+    client: Any, options: Mapping[str, Any], wanted: Sequence[DesiredZnode]
+) -> Callable[[str], tuple[Any, ...] | None]:
+    """Gives the ACL that follows from the roles of `app` for what is created without one. Raises `ZooKeeperError`."""
+    paths = [one.path for one in wanted if one.present]
+    if options["app"] is None or not paths:
+        return lambda _path: None
     try:
         app = AppPaths(options["app"])
     except InvalidRecord as exc:
         raise ZooKeeperError(str(exc)) from exc
-    return kept_closed(client, app, options, values=paths)
+    return partial(rule_of_values(client, app, options, paths).acl, ephemeral=False)
 
 
 def main() -> None:
@@ -552,8 +558,11 @@ def main() -> None:
     options = module.params
     try:
         wanted = desired_znodes(options)
-        with connect(options) as client, closed_by_roles(client, options, [one.path for one in wanted]):
-            results = converge(client, wanted, check=module.check_mode, timeout=options["connect_timeout"])
+        with connect(options) as client:
+            acl_of = acl_by_roles(client, options, wanted)
+            results = converge(
+                client, wanted, check=module.check_mode, timeout=options["connect_timeout"], acl_of=acl_of
+            )
     except ZooKeeperError as exc:
         module.fail(exc)
     module.exit_json(**report(results, several=options["znodes"] is not None, diff=module._diff))

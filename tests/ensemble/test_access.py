@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils import access_walk, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
@@ -88,10 +89,10 @@ def set_access(client: KazooClient, paths: AppPaths, check: bool = False, **give
     return zk_access.converge(client, {**options, "force": True, "app": paths.root, **given}, check)
 
 
-def everything(zk: KazooClient, root: str) -> list[str]:
-    """Every znode of a tree."""
-    below = [path for name in zk.get_children(root) for path in everything(zk, f"{root}/{name}")]
-    return [root, *below]
+def everything(zk: KazooClient, root: str, but: Sequence[str] = ()) -> list[str]:
+    """Every znode of a tree, without those of `but`."""
+    children = [f"{root}/{name}" for name in zk.get_children(root)]
+    return [root, *(path for child in children if child not in but for path in everything(zk, child, but))]
 
 
 def attempts(client: KazooClient, path: str) -> dict[str, bool]:
@@ -122,6 +123,11 @@ def attempts(client: KazooClient, path: str) -> dict[str, bool]:
         "replace": in_vain(lambda transaction: (transaction.delete(path), transaction.create(path))),
         "admin": allowed(lambda: client.set_acls(path, OPEN_ACL_UNSAFE, 10**6)),
     }
+
+
+def make_ids(*users: str) -> list[Any]:
+    """The entries of these users, as the server has them."""
+    return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
 
 
 READS = {"read", "list"}
@@ -251,11 +257,6 @@ def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) ->
         assert who.id.split(":", 1)[1] not in diff["after"]
 
 
-def make_ids(*users: str) -> list[Any]:
-    """The entries of these users, as the server has them."""
-    return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
-
-
 @pytest.mark.usefixtures("tree")
 def test_what_was_cut_off_is_finished_the_next_time(
     monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths
@@ -265,12 +266,12 @@ def test_what_was_cut_off_is_finished_the_next_time(
     def fail(*_arguments: Any) -> None:
         raise ZooKeeperError("the power has gone")
 
-    for given, name in (({**ROLES}, "settle"), ({"state": "open"}, "settle"), ({"state": "open"}, "delete_record")):
+    for given, name in (({**ROLES}, "close"), ({"state": "open"}, "settle"), ({"state": "open"}, "delete_record")):
         with monkeypatch.context() as patched:
             patched.setattr(zk_access, name, fail)
             with pytest.raises(ZooKeeperError, match="power"):
                 set_access(publisher, paths, **given)
-        if name == "settle":
+        if name != "delete_record":
             assert set_access(publisher, paths, check=True, **given)["changed"]
         assert set_access(publisher, paths, **given)["changed"]
         assert not set_access(publisher, paths, **given)["changed"]
@@ -323,6 +324,151 @@ def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, e
         result = set_access(renewed, paths, publishers=[new])
         assert result["access"]["agents"] == ["digest agent"]  # what is not given stays
         assert may(publisher, paths.root) == set()
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_thief_who_keeps_znodes_for_himself_is_shut_out_of_all_else(
+    login: Login, paths: AppPaths, registry: str, ensemble: Ensemble
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    thief = login("agent")
+    own = make_digest_acl("thief", "no password", all=True)
+    parents = (paths.agents, paths.roster, paths.rollouts, paths.bad_commits, registry)
+    kept = sorted(f"{parent}/999" for parent in parents)
+    for path in kept:
+        # What is in it keeps publishers from deleting it, too.
+        thief.create(path, acl=[own])
+        thief.add_auth("digest", "thief:no password")
+        thief.create(f"{path}/more", acl=[own])
+    shown = f"{paths.roster}/shown"
+    thief.create(shown, acl=[*make_ids("agent"), make_digest_acl("publisher", PASSWORDS["publisher"], read=True)])
+    refused = sorted([*kept, shown])
+    agents = [{"scheme": "digest", "id": "agent", "password": "another word"}]
+    for _number in range(2):
+        result = set_access(publisher, paths, agents=agents)
+        assert result["refused"] == refused
+        assert result["access"]["agents"] == ["digest agent"]
+    znodes = {path for root in (paths.root, registry) for path in everything(publisher, root, but=refused)}
+    assert paths.config in znodes
+    assert {path for path in znodes if may(login("agent"), path)} == set()
+    assert all("admin" in may(publisher, path) for path in znodes)
+    told = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **log_in_as("publisher"), state="open")
+    assert told["failed"]
+    assert told["refused"] == refused
+    assert f"{refused[0]}, {refused[1]}, " in told["msg"]
+    assert "the ensemble's superuser" in told["msg"]
+    assert all(publisher.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in znodes - {paths.access})
+    assert publisher.exists(paths.access) is None
+
+
+def test_an_identity_that_no_server_takes_is_refused_before_anything_is_recorded(
+    zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    unknown = {"scheme": "sasl", "id": "prometheus", "password": None}
+    for given in ({"readers": [unknown]}, {"agents": [*ROLES["agents"], unknown]}):
+        with pytest.raises(ZooKeeperError, match=r"^sasl: the servers take no identity of this scheme"):
+            set_access(login("publisher"), paths, **{**ROLES, **given})
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    assert zk.exists(paths.access) is None
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_record_that_a_stranger_replaces_before_the_root_is_closed_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, is_deleted: bool
+) -> None:
+    stranger = make_ids("reader")[0].id
+    create_directories = access_walk.create_directories
+
+    def replace(*arguments: Any) -> None:
+        create_directories(*arguments)
+        zk.delete(paths.access)
+        if not is_deleted:
+            zk.create(paths.access, AccessRecord((stranger,), (stranger,)).to_node())
+
+    monkeypatch.setattr(access_walk, "create_directories", replace)
+    publisher = login("publisher")
+    set_access(publisher, paths, **{**ROLES, "readers": []})
+    monkeypatch.undo()
+    recorded = AccessRecord.from_node(publisher.get(paths.access)[0])
+    assert recorded.publishers == (make_ids("publisher")[0].id,)
+    assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+    assert not set_access(publisher, paths, **{**ROLES, "readers": []})["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [*make_ids("reader"), *make_ids("publisher")]])
+def test_a_record_of_a_stranger_gives_nobody_a_role_however_it_came_about(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, acl: Any
+) -> None:
+    stranger = make_ids("reader")[0].id
+    evil = AccessRecord((stranger,), (stranger,), (stranger,), {"web9": (stranger,)}).to_node()
+    read_access = access_walk.read_access
+
+    def written_behind_it(*arguments: Any) -> Any:
+        found = read_access(*arguments)
+        zk.set(paths.access, evil)
+        return found
+
+    zk.create(paths.access, evil, acl=acl)
+    publisher = login("publisher")
+    with monkeypatch.context() as patched:
+        if acl == OPEN_ACL_UNSAFE:
+            patched.setattr(zk_access, "read_access", written_behind_it)
+        set_access(publisher, paths, **{**ROLES, "readers": None})
+    result = set_access(publisher, paths)
+    assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
+    assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+
+
+def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
+    monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
+) -> None:
+    zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
+    publisher = login("publisher")
+
+    def cut_off(name: str, **given: Any) -> None:
+        def fail(*_arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(zk_access, name, fail)
+        with pytest.raises(KeyboardInterrupt):
+            set_access(publisher, paths, **given, force=False)
+        monkeypatch.undo()
+
+    cut_off("await_agents", **ROLES)
+    assert zk.exists(paths.access) is None
+    # Where it was killed, the next run takes it back.
+    cut_off("await_all", **ROLES)
+    assert zk.exists(paths.access)
+    with pytest.raises(ZooKeeperError, match=r"web1: without credentials of a role, .* nothing is closed$"):
+        set_access(publisher, paths, **ROLES, force=False, wait_timeout=0.5)
+    assert zk.exists(paths.access) is None
+    assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
+    # Roles that were changed are known no more.
+    set_access(publisher, paths, **ROLES)
+    new: dict[str, Any] = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}]}
+    cut_off("await_all", **new)
+    with pytest.raises(ZooKeeperError, match="an earlier run has recorded these roles: give the former ones to go"):
+        set_access(publisher, paths, **new, force=False, wait_timeout=0.5)
+
+
+@pytest.mark.usefixtures("tree")
+def test_an_application_below_another_one_is_left_as_it_is(zk: KazooClient, login: Login, paths: AppPaths) -> None:
+    inner = AppPaths(f"{paths.root}/staging")
+    for path in (inner.agent("web1"), inner.roster_entry("web1"), f"{inner.root}/service/web1"):
+        zk.create(path, b"{}", ephemeral=path != inner.roster_entry("web1"), makepath=True)
+    publisher = login("publisher")
+    for given in ({**ROLES}, {"state": "open"}):
+        result = set_access(publisher, paths, **given)
+        assert result["others"] == [inner.root]
+        assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, inner.root))
+    # What agents could have made up is closed.
+    for path in (f"{paths.rollouts}/999/agents", f"{paths.rollouts}/999/roster"):
+        zk.create(path, makepath=True)
+    set_access(publisher, paths, **ROLES)
+    assert may(login(""), f"{paths.rollouts}/999") == set()
 
 
 def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
@@ -390,6 +536,20 @@ def test_where_anybody_can_deploy_a_publisher_says_so(
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, paths.root))
 
 
+@pytest.mark.parametrize("name", ["config", "history", "rollouts", "policy"])
+def test_where_what_steers_hosts_is_open_anybody_can_deploy(
+    ensemble: Ensemble, login: Login, paths: AppPaths, tree: list[str], name: str
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES)
+    assert f"{paths.root}/{name}" in {*tree, paths.history, paths.rollouts}
+    file = ROOT / "plugins/modules/zk_release_info.py"
+    options = {"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")}
+    assert run_module(file, **options)["open"] is False
+    publisher.set_acls(f"{paths.root}/{name}", OPEN_ACL_UNSAFE)
+    assert run_module(file, **options)["open"] is True
+
+
 def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:
@@ -410,6 +570,89 @@ def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
     assert {paths.lock, paths.roster_entry("web1"), gate} <= set(everything(publisher, paths.root))
     # Nothing is left to do: all was created as the walk would have set it.
     assert not set_access(publisher, paths, check=True)["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_nobody_may_put_a_value_into_a_directory_that_a_publisher_has_made(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    set_access(login("publisher"), paths, **ROLES)
+    base = paths.root.replace("/app/", "/config-")
+    names = ["shop/nginx/site.conf", "shop/app.conf"]
+    done = run_module(
+        ROOT / "plugins/modules/zk_znode.py",
+        **{"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")},
+        znodes=[{"path": f"{base}/{name}", "value": "ours"} for name in names],
+    )
+    assert done["changed"]
+    nobody, agent = login(""), login("agent")
+    assert may(nobody, base) == {*READS, "create"}
+    for name in ("shop", "shop/nginx", *names):
+        assert (may(nobody, f"{base}/{name}"), may(agent, f"{base}/{name}")) == (set(), READS)
+
+
+def test_a_value_that_is_to_be_open_is_so_from_the_start(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
+    set_access(login("publisher"), paths, **ROLES)
+    options = {"path": f"{paths.root}/note", "value": "x", "acl": [{"scheme": "world", "perms": ["all"]}]}
+    given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, **options, **log_in_as("publisher")}
+    for changed in (True, False):
+        assert run_module(ROOT / "plugins/modules/zk_znode.py", **given)["changed"] is changed
+        assert login("").get_acls(f"{paths.root}/note")[0] == OPEN_ACL_UNSAFE
+
+
+def test_agents_register_in_a_registry_that_is_in_a_tree_of_values(login: Login, paths: AppPaths) -> None:
+    base = paths.root.replace("/app/", "/prod-")
+    set_access(login("publisher"), paths, **ROLES, registries=[f"{base}/service"], values=[base])
+    agent = login("agent")
+    agent.create(f"{base}/service/web1", b"{}", ephemeral=True)
+    agent.delete(f"{base}/service/web1")
+    assert may(agent, base) == READS
+
+
+MANY_HOSTS = [
+    {"name": name, "scheme": "digest", "id": name, "password": "word"}
+    for name in (f"web{number:04}.shop.example.org" for number in range(300))
+]
+"""So many that a transaction holds some fifty creations."""
+
+
+def test_a_transaction_that_is_too_large_by_its_acls_is_refused_by_its_size(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    base = paths.root.replace("/app/", "/config-")
+    given = {"publishers": ROLES["publishers"], "host_agents": MANY_HOSTS, "values": [base]}
+    set_access(login("publisher"), paths, **given)
+
+    def publish_values(count: int, check: bool = False) -> dict[str, Any]:
+        return run_module(
+            ROOT / "plugins/modules/zk_znode.py",
+            **{"hosts": ensemble.hosts, "app": paths.root, **log_in_as("publisher")},
+            znodes=[{"path": f"{base}/{count}-{number}", "value": "x"} for number in range(count)],
+            check=check,
+        )
+
+    for check in (True, False):
+        refused = publish_values(60, check)
+        assert refused["msg"].startswith("znodes: 60 changes of ")
+        assert refused["msg"].endswith(" of them ACLs; one transaction holds 1040000, so use several tasks")
+    size = int(refused["msg"].partition(" of ")[2].partition(" bytes")[0])
+    most = znodes.MAX_TRANSACTION_BYTES * 60 // size
+    assert most > 40
+    assert publish_values(most)["changed"]
+    assert publish_values(most + 1)["failed"]
+
+
+def test_hosts_are_taken_into_the_roster_however_many_identities_each_entry_names(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, publishers=ROLES["publishers"], host_agents=MANY_HOSTS)
+    names = [f"new{number}" for number in range(120)]
+    for state in ("present", "absent"):
+        options: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "names": names, "state": state}
+        done = run_module(ROOT / "plugins/modules/zk_fleet.py", **options, **log_in_as("publisher"))
+        assert sorted({*done["added"], *done["removed"]}) == sorted(names)
+        assert len(publisher.get_children(paths.roster)) == (120 if state == "present" else 0)
 
 
 def close_as(options: dict[str, Any], paths: AppPaths, agent: dict[str, str]) -> dict[str, Any]:

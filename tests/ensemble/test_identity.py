@@ -133,7 +133,7 @@ def test_at_a_lock_that_may_not_be_read_it_is_said_who_was_refused_and_what_to_d
     refused = run_module(ROOT / f"plugins/modules/{module}.py", hosts=ensemble.hosts, app=app, **given, **USER)
     assert refused["failed"]
     assert refused["msg"].startswith(
-        f"{app}/lock: locked, but who holds the lock and why can't be read: permission denied (NoAuth); the ACL does "
+        f"{app}/lock: whether somebody holds the lock can't be read: permission denied (NoAuth); the ACL does "
         "not allow this to the given credentials; give those of somebody whom it allows; "
     )
     assert refused["msg"].endswith(TOLD)

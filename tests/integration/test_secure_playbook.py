@@ -67,3 +67,24 @@ def test_an_application_is_closed_used_and_opened(ensemble: Ensemble, app: str, 
         assert "anybody who reaches the ensemble can deploy" in opened.stdout
         assert nobody.get_acls(f"{app}/config")[0] == OPEN_ACL_UNSAFE
         nobody.delete(app, recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given"),
+    [
+        ("secure", {"zoo_publishers": "auth"}),
+        ("secure", {"zoo_readers": ["world"]}),
+        ("secure", {"zoo_agents": [*ROLES["zoo_agents"], {"scheme": "digest", "id": "agent", "pasword": "sesame"}]}),
+        ("deploy", {"zoo_acl": "auth", "zoo_ref": "main"}),
+        ("rollback", {"zoo_acl": "auth"}),
+    ],
+)
+def test_a_mistake_in_a_list_that_has_passwords_shows_none(
+    ensemble: Ensemble, app: str, playbook: str, given: dict[str, Any]
+) -> None:
+    done = play(ensemble, app, playbook, **({**ROLES, **given} if playbook == "secure" else given))
+    assert done.returncode == 2
+    name = next(iter(given))
+    expected = "Unsupported parameters" if name == "zoo_agents" else f"{name}: expected a list of dictionaries"
+    assert expected in done.stdout
+    assert "sesame" not in done.stdout + done.stderr

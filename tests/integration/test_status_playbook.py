@@ -48,7 +48,7 @@ class Fleet:
 
     def close(self) -> None:
         """Let everybody read what hosts deploy, and nobody write it."""
-        for path in (self.paths.config, self.paths.root):
+        for path in (self.paths.config, self.paths.history, self.paths.root):
             self._client.set_acls(path, READ_ACL_UNSAFE)
 
     def status(self, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -187,6 +187,11 @@ class FakeSession:
             return SessionTroubleError(f"{path}: its ACL does not let this agent read it")
         return self.begin_read(path)()
 
+    def begin_look(self, path: str) -> Callable[[], Znode | None]:
+        """As in `Session`."""
+        found = self._read_or_trouble(path)
+        return lambda: found if isinstance(found, Znode) else None
+
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""
         self._fail_perhaps(path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
-from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -105,6 +105,44 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     assert readable(zk, everything(publisher, app)) == []
 
 
+def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    ensemble: Ensemble,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    set_access(**ROLES)
+    fleet = [agents(name, **log_in_as("agent")) for name in ("server1", "server2")]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    first = publish()
+    for agent in fleet:
+        assert agent.wait_outcome(first)["state"] == "active"
+    own = make_digest_acl("thief", "word", all=True)
+    known = [("digest", f"agent:{WORDS['agent']}"), ("digest", "thief:word")]
+    commit = fleet[0].status["commitId"]
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        for path in ("agents/thief", "roster/thief", "rollouts/999", f"rollouts/{10**18}", f"bad/{commit}"):
+            thief.create(f"{app}/{path}", acl=[own])
+            thief.create(f"{app}/{path}/more", acl=[own])
+    waited = {"force": True, "wait": True, "wait_timeout": 60}
+    rollout = {"steps": [{"hosts": 1}, {"percent": 100}]}
+    second = publish(rollout=rollout, **waited)
+    # A host that never has the release, and that no publisher can delete.
+    with connected(ensemble.hosts, auth_data=known) as thief:
+        seen = [own, make_acl("world", "anyone", read=True)]
+        thief.create(f"{app}/agents/shown", b'{"name": "shown", "state": "idle"}', acl=seen)
+        thief.create(f"{app}/agents/shown/more", acl=[own])
+    third = publish(rollout=rollout, force=True)
+    begun = [f"{app}/rollouts/{generation}" for generation in (second, third)]
+    wait_for(lambda: {json.loads(publisher.get(path)[0])["phase"] for path in begun} == {"done"}, "both are done")
+    for agent in fleet:
+        assert agent.wait_outcome(third)["state"] == "active"
+
+
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
     agents: Agents,
     publisher: KazooClient,
@@ -131,6 +169,73 @@ def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
     service.close()
     for agent in fleet:
         wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # noqa: B023  # called at once
+
+
+def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_closed_then(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    registry = f"/service-{app.rpartition('/')[2]}/shop"
+    options = {"services": [{**registered["services"][0], "path": registry}]}
+    hosts = [{"name": name, "scheme": "digest", "id": name, "password": "word"} for name in ("server1", "server2")]
+    roles = {"publishers": ROLES["publishers"], "host_agents": hosts, "registries": [registry]}
+    set_access(**roles)
+    service.open()
+    names = [host["name"] for host in hosts]
+    fleet = [agents(name, **options, digest_username=name, digest_password="word") for name in names]
+    for agent in fleet:
+        agent.zk = publisher
+        agent.start()
+    generation = publish()
+    assert [agent.wait_outcome(generation)["state"] for agent in fleet] == ["active", "active"]
+    for agent in fleet:
+        agent.end()
+    # The ensemble is a new one.
+    for path in (registry, registry.rpartition("/")[0], app):
+        publisher.delete(path, recursive=True)
+    for agent in fleet:
+        agent.start()
+    wait_for(lambda: publisher.exists(registry) and sorted(publisher.get_children(registry)) == names, "both register")
+    before = [publisher.exists(f"{registry}/{name}").czxid for name in names]
+    assert publisher.exists(app) is None
+    set_access(**roles)
+    wait_for(lambda: publisher.get_children(f"{app}/agents") and not set_access(check=True)["changed"], "it is closed")
+    assert [publisher.exists(f"{registry}/{name}").czxid for name in names] == before
+
+
+def test_a_registry_may_be_called_agents(
+    agents: Agents,
+    repository: GitRepository,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+) -> None:
+    registry = f"/service-{app.rpartition('/')[2]}/agents"
+    set_access(**ROLES, registries=[registry])
+    service.open()
+    agent = agents(services=[{**registered["services"][0], "path": registry}], **log_in_as("agent"))
+    agent.zk = publisher
+    agent.start()
+    assert agent.wait_outcome(publish())["state"] == "active"
+    registration = f"{registry}/{agent.name}"
+    wait_for(lambda: publisher.exists(registration), "it is registered")
+    before = publisher.exists(registration).czxid
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    repository.commit({"index.html": "two\n"})
+    assert agent.wait_outcome(publish())["state"] == "active"
+    wait_for(lambda: publisher.exists(registration), "it is registered")
+    assert publisher.exists(registration).czxid == before
+    assert "former session" not in agent.log
 
 
 def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(

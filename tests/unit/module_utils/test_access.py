@@ -140,6 +140,12 @@ def test_a_registry_of_the_application_may_be_below_its_own_znode() -> None:
     assert rights("/app/shop", AGENT, below) == READ
 
 
+def test_agents_register_also_in_a_registry_that_is_in_a_tree_of_values() -> None:
+    within = AccessRecord((PUBLISHER,), (AGENT,), registries=("/prod/service",), values=("/prod",))
+    assert rights("/prod/service", AGENT, within) == READ | CREATE | DELETE
+    assert rights("/prod/config", AGENT, within) == READ
+
+
 def test_agents_withdraw_from_a_registry_and_change_nothing_that_is_the_applications_own_there() -> None:
     above = AccessRecord((PUBLISHER,), (AGENT,), registries=("/service/shop", "/app"))
     assert rights("/service/shop/web", AGENT, above) == READ | CREATE | DELETE

@@ -14,13 +14,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils import access_rule
 from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     ALL,
     BESIDE,
+    CREATE,
     CREATOR,
+    DELETE,
     READ,
     AccessRecord,
     Grant,
     Principal,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, warning
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed, rule_of_values, warning
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 
 APP = AppPaths("/app/shop")
@@ -93,19 +95,56 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
 @pytest.mark.parametrize("named", [True, False])
 def test_values_are_for_publishers_and_for_all_others_to_read_also_where_no_role_names_their_tree(named: bool) -> None:
     access = replace(ACCESS, values=("/config/shop",)) if named else ACCESS
-    client, publisher, agent = Client(access.to_node(), CLOSED), *ACCESS.publishers, *ACCESS.agents
-    with kept_closed(client, APP, CERTIFICATE, values=["/config/shop/nginx"]):
-        assert client.create("/config/shop/nginx") == (Grant(READ, agent), Grant(ALL, publisher))
-        # Others may have theirs beside it.
-        assert client.create("/config") == (Grant(ALL, publisher), BESIDE)
-        given = [ACL(1, Id("world", "anyone")), *CLOSED]
-        assert client.create("/config/shop/nginx", given) == given
+    publisher, agent = *ACCESS.publishers, *ACCESS.agents
+    rule = rule_of_values(Client(access.to_node(), CLOSED), APP, CERTIFICATE, ["/config/shop/nginx"])
+    assert rule.acl("/config/shop/nginx", ephemeral=False) == (Grant(READ, agent), Grant(ALL, publisher))
+    # Others may have theirs beside it.
+    assert rule.acl("/config", ephemeral=False) == (Grant(ALL, publisher), BESIDE)
+
+
+@pytest.mark.parametrize(
+    ("paths", "closed", "shared"),
+    [
+        (["/config/shop/conf.d/a"], ["/config/shop/conf.d"], ["/config", "/config/shop"]),
+        (["/config/shop/a/b", "/config/shop/c"], ["/config/shop", "/config/shop/a"], ["/config"]),
+        (["/config/shop/a", "/config/shopping/b"], ["/config/shop", "/config/shopping"], ["/config"]),
+        (["/config/a", "/motd"], ["/config/a", "/motd"], ["/config"]),
+    ],
+)
+def test_nobody_may_put_something_into_a_directory_of_values(
+    paths: list[str], closed: list[str], shared: list[str]
+) -> None:
+    rule = rule_of_values(Client(ACCESS.to_node(), CLOSED), APP, CERTIFICATE, paths)
+    acls = {path: rule.acl(path, ephemeral=False) or () for path in (*closed, *shared, *paths)}
+    assert {path for path, acl in acls.items() if BESIDE in acl} == set(shared)
+
+
+def test_a_registry_stays_one_where_values_are_beside_registrations() -> None:
+    record = replace(ACCESS, registries=("/service/shop",)).to_node()
+    rule = rule_of_values(Client(record, CLOSED), APP, CERTIFICATE, ["/service/shop/web/note"])
+    assert Grant(READ | CREATE | DELETE, *ACCESS.agents) in (rule.acl("/service/shop/web", ephemeral=False) or ())
+
+
+@pytest.mark.parametrize(
+    ("root", "warns"), [(CLOSED, False), (NoAuthError(), False), (OPEN_ACL_UNSAFE, True), (None, True)]
+)
+def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
+    with kept_closed(Client(None, root), APP, {}) as rule:
+        assert bool(warning(rule)) is warns
+
+
+@pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])
+def test_who_creates_an_application_for_everybody_is_warned(
+    monkeypatch: pytest.MonkeyPatch, acl: Any, warns: bool
+) -> None:
+    monkeypatch.setattr(access_rule, "identities", lambda _client: ["x509 CN=publisher"])
+    with kept_closed(Client(None, None), APP, CERTIFICATE, acl) as rule:
+        assert bool(warning(rule)) is warns
 
 
 def test_values_of_an_application_without_roles_stay_open() -> None:
-    client = Client(None, CLOSED)
-    with kept_closed(client, APP, CERTIFICATE, values=["/config/shop"]):
-        assert client.create("/config/shop") == OPEN_ACL_UNSAFE
+    rule = rule_of_values(Client(None, CLOSED), APP, CERTIFICATE, ["/config/shop"])
+    assert rule.acl("/config/shop", ephemeral=False) is None
 
 
 def test_what_was_closed_meanwhile_counts_for_what_is_created_then() -> None:

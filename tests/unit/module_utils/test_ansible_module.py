@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,36 @@ def test_an_option_that_is_refused_does_nothing_to_a_terminal(capsys: pytest.Cap
         ZnodeModule(argument_spec={"state": {"type": "str", "choices": ["present"]}})
     said = json.loads(capsys.readouterr().out)["msg"]
     assert said.endswith("got: ?2J")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"users": "ann"},
+        {"users": ["ann"]},
+        {"users": [{"pasword": "barley"}]},
+        {"users": [{"password": "barley"}, "ann"]},
+        {"users": {"password": "barley"}, "seconds": "soon"},
+        {"seconds": "soon"},
+    ],
+)
+def test_an_option_that_is_refused_shows_no_secret_of_another(
+    given: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = {"type": "list", "elements": "dict", "options": {"password": {"type": "str", "no_log": True}}}
+    with patch_module_args({"key": "sesame", **given}), pytest.raises(SystemExit):
+        ZnodeModule(argument_spec={"key": {"type": "str", "no_log": True}, "users": user, "seconds": {"type": "float"}})
+    said = capsys.readouterr().out
+    assert json.loads(said)["failed"]
+    assert not {"sesame", "barley"} & set(re.findall(r"\w+", said))
+
+
+def test_a_module_that_fails_later_shows_what_it_was_given_but_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    with patch_module_args({"key": "sesame", "path": "/x"}), pytest.raises(SystemExit):
+        ZnodeModule(argument_spec={"key": {"type": "str", "no_log": True}, "path": {"type": "str"}}).fail_json("no")
+    said = capsys.readouterr().out
+    assert json.loads(said)["invocation"]["module_args"]["path"] == "/x"
+    assert "sesame" not in said
 
 
 def test_a_warning_does_nothing_to_a_terminal(module: ZnodeModule, monkeypatch: pytest.MonkeyPatch) -> None:

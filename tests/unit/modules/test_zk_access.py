@@ -28,15 +28,16 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import (
     knows_roles,
     older_agents,
     open_above,
-    prove_publisher,
+    prove_roles,
     read_access,
-    write_record,
+    set_acls,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.modules.zk_access import (
     argument_spec,
     as_lines,
+    converge,
     refuse_without,
     wanted_access,
 )
@@ -85,6 +86,12 @@ def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, pat
     assert wanted(recorded, state="open").state == "open"
 
 
+@pytest.mark.parametrize("path", ["/service/shop", "/service/shop/settings"])
+def test_values_in_a_registry_are_refused(path: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"values: {path} is in the registry /service/shop, where agents"):
+        wanted(registries=["/service/shop"], values=[path])
+
+
 def test_a_tree_beside_or_below_the_applications_own_znodes_is_taken() -> None:
     assert wanted(registries=["/app/shop/service", "/app/shopping"]).registries == (
         "/app/shop/service",
@@ -104,7 +111,7 @@ class Client:
     def get(self, _path: str) -> Any:  # noqa: D102
         return AccessRecord((ann(),), (Principal("digest", "stranger:hash"),)).to_node(), self
 
-    version = 7
+    version, czxid = 7, 5
 
     def get_acls(self, _path: str) -> Any:  # noqa: D102
         if isinstance(self.acl, Exception):
@@ -142,6 +149,8 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
     check_is_publisher(None, wanted(), login)
     with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, .*, with another password"):
         check_is_publisher(None, wanted(publishers=[{**ANN, "password": "wrod"}]), login)
+    with pytest.raises(ZooKeeperError, match=r"which to the server is digest ann, ip 127\.0\.0\.1: it could change"):
+        check_is_publisher(None, wanted(publishers=[FLEET]), login)
     # Two passwords at once: one of them is this connection's.
     check_is_publisher(None, wanted(publishers=[{**ANN, "password": "new"}, ANN]), login)
 
@@ -149,28 +158,74 @@ def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pyt
 def test_a_publisher_that_the_server_does_not_match_is_refused_before_anything_is_closed() -> None:
     client = Client(RolledBackError(), NoAuthError(), RuntimeInconsistency())
     with pytest.raises(ZooKeeperError, match="the server takes this connection for none of them"):
-        prove_publisher(client, APP, wanted())
+        prove_roles(client, APP, wanted())
     (create, path, acl), *others = client.done
     assert (create, acl) == ("create", [(31, ann())])
     assert path.startswith("/app/access-")
-    assert others == [("set_data", path), ("delete", path)]
+    fleet = wanted().agents[0]
+    probe = ("create", path, [(31, ann()), (1, fleet)])
+    assert others == [("set_data", path), ("delete", path), probe, ("delete", path)]
 
 
-@pytest.mark.parametrize("results", [("/app/probe", None, True), (NodeExistsError(), None, None)])
+@pytest.mark.parametrize(("hosts", "expected"), [(1, 500), (89, 500), (200, 100), (600, 11), (3_000, 1)])
+def test_the_longer_the_acls_are_the_fewer_are_set_at_once(hosts: int, expected: int) -> None:
+    acl = tuple(Grant(READ, Principal("x509", f"CN=web{number}")) for number in range(hosts))
+    under_way = [0]
+
+    def set_acls_async(_path: str, _acl: Any, _version: int) -> Any:
+        under_way.append(under_way[-1] + 1)
+        return SimpleNamespace(get=answer)
+
+    def answer(timeout: float) -> None:
+        assert timeout
+        under_way.append(under_way[-1] - 1)
+
+    client = SimpleNamespace(set_acls_async=set_acls_async)
+    set_acls(client, [AclChange(Seen(f"/app/shop/{number}", ANYBODY, 0, 0), acl) for number in range(1_000)])
+    assert max(under_way) == expected
+    assert under_way[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"readers": [{"scheme": "world", "id": "web1", "password": None}]},
+        {"agents": [{"scheme": "sasl", "id": "fleet", "password": "word"}]},
+        {"agents": [{"scheme": "x509", "id": "CN=fleet", "password": "word"}]},
+    ],
+)
+def test_what_an_identity_of_a_scheme_does_not_have_is_refused(given: Any) -> None:
+    with pytest.raises(InvalidRecord, match=r"(agents: password|readers: id): scheme [a-z0-9]+ has none; leave it out"):
+        wanted(**given)
+
+
+@pytest.mark.parametrize("option", ["registries", "values"])
+@pytest.mark.parametrize("path", ["/zookeeper", "/zookeeper/shop"])
+def test_what_is_zookeepers_own_is_refused(option: str, path: str) -> None:
+    given: dict[str, Any] = {option: [path]}
+    with pytest.raises(InvalidRecord, match=f"{option}: {path} is ZooKeeper's own"):
+        wanted(**given)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_a_wait_that_none_can_be_is_refused(seconds: float) -> None:
+    options = {name: spec.get("default") for name, spec in argument_spec().items()}
+    with pytest.raises(ZooKeeperError, match=r"^wait_timeout: expected 0 or more, got "):
+        converge(None, {**options, "wait_timeout": seconds}, check=True)
+
+
+@pytest.mark.parametrize("results", [("/app/probe", None, True, "/app/probe", True), (NodeExistsError(), *[None] * 4)])
 def test_a_publisher_that_the_server_matches_goes_on(results: Any) -> None:
-    prove_publisher(Client(*results), APP, wanted())
+    prove_roles(Client(*results), APP, wanted())
 
 
-def test_a_record_that_anybody_may_write_says_nothing_and_is_closed_before_it_is_written() -> None:
+def test_a_record_that_anybody_may_write_says_nothing() -> None:
     client = Client()
-    assert read_access(client, APP) == (None, 7)
+    assert read_access(client, APP) == (None, 7, 5)
     closed = Client(acl=[make_digest_acl("ann", "word", all=True)])
-    record, version = read_access(closed, APP)
-    assert record is not None
-    assert version == 7
-    client.there = ()
-    write_record(client, APP, wanted(), 7)
-    assert client.done[-2:] == [("set_acls", APP.access), ("set", APP.access, 7)]
+    found = read_access(closed, APP)
+    assert found.access is not None
+    assert found.version == 7
 
 
 @pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [ACL(READ | CREATE, Id("world", "anyone"))], NoAuthError()])

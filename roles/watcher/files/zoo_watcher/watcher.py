@@ -75,7 +75,8 @@ class Watcher:
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
         chroot = chroot_of(config.connection.hosts)
         own_status = config.app.agent(config.name) if has_credentials(vars(config.connection)) else None
-        self.memory = SessionMemory(memory, chroot, own_status)
+        registries = {service.path.rstrip("/") for service in config.services}
+        self.memory = SessionMemory(memory, chroot, own_status, registries)
         self.session = Session(config.connection, self.memory.client_id, self.wake)
         self.creation = Creation(config, self.session)
         self.ephemerals = Ephemerals(self.session, self.memory)

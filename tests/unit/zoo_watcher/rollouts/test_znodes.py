@@ -33,13 +33,16 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
     plan = {"steps": [{"labels": {"zone": "a"}}]}
     state = begin(Release(URL, NEW, "shop"), plan, Release(URL, OLD, "shop"), 3)
     ensemble.apply(begin_writes(ROOT, state, ""))
+    session = FakeSession(ensemble, random.Random(0), 0.0)
     for name, zone in {"web0": "a", "web1": "b", "web2": "a"}.items():
-        entry = RosterEntry(name=name, labels={"zone": zone}).to_node()
-        ensemble.apply([Write(CREATE, PATHS.agent(name), b"{}"), Write(CREATE, PATHS.roster_entry(name), entry)])
-    ensemble.apply(
-        [Write(CREATE, PATHS.agent("web3"), b"{}"), Write(CREATE, PATHS.roster_entry("web3"), b"[" * 100_000)]
-    )
-    znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 7, "web0")  # type: ignore[arg-type]
+        session.create(PATHS.agent(name), b"{}", ephemeral=True)
+        session.create(PATHS.roster_entry(name), RosterEntry(name=name, labels={"zone": zone}).to_node())
+    session.create(PATHS.agent("web3"), b"{}", ephemeral=True)
+    session.create(PATHS.roster_entry("web3"), b"[" * 100_000)
+    # What outlasts a session is no host's.
+    session.create(PATHS.agent("web4"), b"{}")
+    session.create(PATHS.roster_entry("web4"), RosterEntry(name="web4", labels={"zone": "a"}).to_node())
+    znodes = RolloutZnodes(session, PATHS, 7, "web0")  # type: ignore[arg-type]
     view = znodes.read("web0")
     assert view is not None
     assert znodes.count(view).left == 2

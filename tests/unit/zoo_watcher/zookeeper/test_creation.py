@@ -72,6 +72,22 @@ def configured(services: tuple[Service, ...] = (), **connection: Any) -> Config:
     return Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
 
 
+def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_those_of_before() -> None:
+    session = Session(root=OPEN_ACL_UNSAFE)
+    creation = refreshed(session, **CERTIFICATE)
+    assert session.acl_of(APP.rollouts, False) is None
+    session.changed(None)
+    troubles: list[Any] = [NoAnswerError("no answer"), {"publishers": []}]
+    for session.record in troubles:
+        with pytest.raises(SessionTroubleError):
+            creation.refresh()
+        with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
+            session.acl_of(APP.rollouts, False)
+    session.record = ROLES
+    creation.refresh()
+    assert session.acl_of(APP.rollouts, False)
+
+
 def refreshed(session: Session, services: tuple[Service, ...] = (), **connection: Any) -> Creation:
     creation = Creation(configured(services, **connection), session)  # type: ignore[arg-type]
     creation.refresh()
@@ -142,6 +158,19 @@ def test_an_agent_with_credentials_creates_no_application(credentials: dict[str,
     # Deleted since: what is to be created below it would have it made again.
     with pytest.raises(SessionTroubleError, match="/app/shop not created: a publisher makes it"):
         session.acl_of(APP.root, False)
+
+
+def test_where_there_is_no_application_yet_every_host_registers() -> None:
+    session = Session()
+    service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
+    creation = refreshed(session, (service,), **CERTIFICATE)
+    # What the first host would have to itself, the next one could not register in, and no publisher close.
+    assert session.acl_of("/service/prod", False) is session.acl_of("/service/prod/shop", False) is None
+    assert session.acl_of("/service/prod/shop/web1", True) is None
+    session.root = PUBLISHERS_ONLY
+    creation.mark_stale()
+    creation.refresh()
+    assert session.acl_of("/service/prod/shop", False) == CREATOR
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,16 @@ OWN, OTHER = "/app/shop/agents/web1", "/app/shop/agents/web2"
         ({"/x"}, OWN, False),
         (set(), OWN, False),
         ({OTHER}, None, False),
+        ({OWN, "/service/agents/web1"}, OWN, False),
+        ({OWN, "/service/agents/web1", OTHER}, OWN, True),
+        ({"x", "/agents"}, OWN, False),
     ],
 )
 def test_a_session_with_a_status_that_the_agent_may_not_delete_is_a_former_one(
     file: Path, held: set[str], own: str | None, is_former: bool
 ) -> None:
     SessionMemory(file).save(CLIENT_ID, held)
-    memory = SessionMemory(file, "", own)
+    memory = SessionMemory(file, "", own, ["/service/agents", "/service"])
     assert (memory.client_id, memory.former) == ((None, CLIENT_ID) if is_former else (CLIENT_ID, None))
 
 

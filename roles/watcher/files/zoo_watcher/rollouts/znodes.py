@@ -167,7 +167,7 @@ class RolloutZnodes:
     def _rollouts(self) -> dict[int, RolloutRecord]:
         found = {}
         names = self._generations()
-        reads = {name: self._session.begin_read(f"{self._app.rollouts}/{name}") for name in names}
+        reads = {name: self._session.begin_look(f"{self._app.rollouts}/{name}") for name in names}
         for name, read in reads.items():
             znode = read()
             try:
@@ -210,7 +210,7 @@ class RolloutZnodes:
             entries = [self._session.begin_list(path) for path in (self.paths.hosts, self.paths.in_flight)]
             agents = self._session.begin_list(self._app.agents)
             znode, entered = state(), {name for names in entries for name in names()}
-            reads = [self._session.begin_read(self._app.agent(name)) for name in agents() if name not in entered]
+            reads = [self._session.begin_look(self._app.agent(name)) for name in agents() if name not in entered]
             having = sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
         said = self._record(self.root, RolloutRecord, znode) if znode else view.state
         return int(said.had) + having
@@ -247,14 +247,14 @@ class RolloutZnodes:
         """What takes the mark of a commit back that the whole fleet has proved after all."""
         path = self._app.bad(str(state.release["commitId"]))
         with session_trouble(path):
-            return [Write(DELETE, path)] if self._session.begin_read(path)() else []
+            return [Write(DELETE, path)] if self._session.begin_look(path)() else []
 
     def _mark(self, state: RolloutRecord) -> list[Write]:
         write, parent = bad_write(self._app, state, self.generation, self._name, now()), self._app.bad_commits
         with session_trouble(write.path):
-            there = [self._session.begin_read(path) for path in (parent, write.path)]
-            # Somebody may have deleted all marks.
-            has_parent, is_marked = (read() is not None for read in there)
+            # Somebody may have deleted all marks. One that may not be read is there.
+            there = self._session.read_all([parent, write.path])
+        has_parent, is_marked = (there[path] is not None for path in (parent, write.path))
         return [] if is_marked else [*([] if has_parent else [Write(CREATE, parent)]), write]
 
     def trim(self) -> None:
@@ -266,13 +266,15 @@ class RolloutZnodes:
             proved = max((number for number, state in self._rollouts().items() if state.has_proved), default=None)
             for number in numbers[: -(KEPT - 1)]:
                 if number != proved:
-                    self._session.delete_below(self._app.rollout(number))
+                    # One that may not be deleted keeps no other.
+                    with contextlib.suppress(SessionTroubleError):
+                        self._session.delete_below(self._app.rollout(number))
 
     def is_bad(self, commit_id: str) -> bool:
         """Whether a commit is known to be bad."""
         path = self._app.bad(commit_id)
         with session_trouble(path):
-            return self._session.begin_read(path)() is not None
+            return self._session.begin_look(path)() is not None
 
     def in_flight(self) -> list[str]:
         """The hosts that are on their way."""
@@ -289,7 +291,7 @@ class RolloutZnodes:
         """The hosts that are on their way, and have disappeared."""
         names = self.in_flight()
         with session_trouble(self.paths.in_flight):
-            reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
+            reads = {name: self._session.begin_look(self._app.agent(name)) for name in names}
             return [name for name, read in reads.items() if read() is None]
 
     def gone(self) -> list[str]:
@@ -311,13 +313,13 @@ class RolloutZnodes:
     def is_live(self, name: str) -> bool:
         """Whether this host is live."""
         with session_trouble(self._app.agents):
-            return self._session.begin_read(self._app.agent(name))() is not None
+            return self._session.begin_look(self._app.agent(name))() is not None
 
     def is_missing(self, name: str) -> bool:
         """Whether this host is on its way, and has disappeared."""
         with session_trouble(self.paths.in_flight):
             entry = self._session.begin_read(f"{self.paths.in_flight}/{name}")
-            status = self._session.begin_read(self._app.agent(name))
+            status = self._session.begin_look(self._app.agent(name))
             return entry() is not None and status() is None
 
     def count(self, view: View) -> Count:
@@ -328,7 +330,9 @@ class RolloutZnodes:
             states = {name: entry.state for name, entry in entries.items()}
             asked = [name for name in names if view.state.phase in GOING_BACK or states.get(name) in {None, LOST}]
             labels = self._labels(view, asked)
-            unable = self._unable(view, asked, entries)
+            statuses = self._statuses(asked)
+            names = [name for name in names if statuses.get(name, True) is not None]
+            unable = self._unable(view, statuses, entries)
             roster = self._size(self._app.roster)
         found = count(view.plan, view.state, {name: labels.get(name, {}) for name in names}, states, unable)
         # Those who are missing belong to the fleet, as when it began.
@@ -364,13 +368,20 @@ class RolloutZnodes:
         """The labels of hosts, where the open step is for some."""
         if view.state.phase in GOING_BACK or not view.plan.steps[view.state.step].labels:
             return {}
-        reads = {name: self._session.begin_read(self._app.roster_entry(name)) for name in names}
+        reads = {name: self._session.begin_look(self._app.roster_entry(name)) for name in names}
         return {name: _labels_of(read()) for name, read in reads.items()}
 
-    def _unable(self, view: View, names: Sequence[str], entries: Mapping[str, HostEntry]) -> dict[str, str]:
+    def _statuses(self, names: Sequence[str]) -> dict[str, Znode | None]:
+        """The statuses of these hosts; None for one that is gone, or no host's: not to be read, or to outlast it."""
+        reads = {name: self._session.begin_look(self._app.agent(name)) for name in names}
+        found = {name: read() for name, read in reads.items()}
+        return {name: znode if znode and znode.stat.ephemeralOwner else None for name, znode in found.items()}
+
+    def _unable(
+        self, view: View, statuses: Mapping[str, Znode | None], entries: Mapping[str, HostEntry]
+    ) -> dict[str, str]:
         """Who can't go on by itself, and why: it is held, refuses the release, gave up, or has it and says nothing."""
-        reads = {name: self._session.begin_read(self._app.agent(name)) for name in names}
-        found = {name: _obstacle(read(), self.generation, entries.get(name)) for name, read in reads.items()}
+        found = {name: _obstacle(znode, self.generation, entries.get(name)) for name, znode in statuses.items()}
         is_back = view.state.phase in GOING_BACK
         unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
         said = "did not return" if is_back else "was given up"

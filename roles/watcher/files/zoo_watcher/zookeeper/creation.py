@@ -22,7 +22,8 @@ class Creation:
     """Knows which ACL what is created gets; it is asked of the ensemble for each connection, and when that changes.
 
     An agent with credentials never creates the application's own znode: the publishers, whom it does not know, would be
-    locked out. One without goes on as everybody does in an open ensemble.
+    locked out. Until that is there, its registrations are open. One without goes on as everybody does in an open
+    ensemble.
     """
 
     def __init__(self, config: Config, session: Session) -> None:
@@ -55,6 +56,7 @@ class Creation:
         connections = self._session.connections
         if self._asked == connections:
             return
+        was_overtaken = self._is_overtaken
         # Before it is asked: what changes meanwhile is asked for once more.
         self._asked, self._is_overtaken = connections, False
         try:
@@ -63,6 +65,7 @@ class Creation:
                 self._session.has_roles = self._rule.access is not None and not self._rule.is_open
         except Exception:
             self._asked = 0
+            self._is_overtaken |= was_overtaken
             raise
 
     def _read(self) -> Rule:
@@ -125,4 +128,7 @@ class Creation:
         if path == root and not self._may_create_root:
             # It was there when that was looked for.
             raise SessionTroubleError(f"{path} not created: a publisher makes it")
+        if not self._has_root:
+            # A registry: in one that only this host may use, no other could register, and no publisher could close it.
+            return None
         return self._rule.acl(path, ephemeral=ephemeral)

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,16 +47,20 @@ class SessionMemory:
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
     `former` is the session instead where it was below another chroot: this agent can't reach what that holds; nor may
-    it delete its status of another name, or in another application, where it has roles (`own_status`). That of a file
-    which was written in another place, or before the host was booted, is left to the agent there.
+    it delete its status of another name, or in another application, where it has roles (`own_status`); what is in one
+    of the `registries` is no status. That of a file which was written in another place, or before the host was booted,
+    is left to the agent there.
     """
 
-    def __init__(self, file: Path, chroot: str = "", own_status: str | None = None) -> None:
+    def __init__(
+        self, file: Path, chroot: str = "", own_status: str | None = None, registries: Collection[str] = ()
+    ) -> None:
         self._saved = load_json(file, _from_object, Remembered())
         if self._saved.place not in {None, place_of(file)}:
             log.warning("session not taken up, path=%s: written before a boot, or copied from elsewhere", file)
             self._saved = Remembered()
-        is_former = self._saved.chroot not in {None, chroot} or has_other_status(self._saved.paths, own_status)
+        statuses = [path for path in self._saved.paths if path.rpartition("/")[0] not in registries]
+        is_former = self._saved.chroot not in {None, chroot} or has_other_status(statuses, own_status)
         self.former = self._saved.client_id if is_former else None
         self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
         self._chroot = chroot
@@ -99,7 +103,7 @@ class SessionMemory:
 
 def has_other_status(paths: Iterable[str], own: str | None) -> bool:
     """Whether a status is held that is not the agent's `own`; without that, it may delete any."""
-    return own is not None and any(path.split("/")[-2] == "agents" and path != own for path in paths)
+    return own is not None and any(path.split("/")[-2:-1] == ["agents"] and path != own for path in paths)
 
 
 def place_of(file: Path) -> str | None:
