@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -97,7 +98,7 @@ def _allow(ruleset: int, path: str, allowed: int) -> None:
     except OSError:
         return
     try:
-        of_kind = allowed if os.path.isdir(f"/proc/self/fd/{descriptor}") else allowed & OF_FILE
+        of_kind = allowed if stat.S_ISDIR(os.fstat(descriptor).st_mode) else allowed & OF_FILE
         if of_kind:
             linux.system_call(ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", of_kind, descriptor), 0)
     finally:
