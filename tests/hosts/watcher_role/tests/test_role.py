@@ -201,13 +201,11 @@ def test_a_file_in_a_directory_of_roots_is_roots_and_no_command_of_the_agent_may
 
 def test_git_can_read_no_secret_of_the_agents_and_write_only_below_the_base(zk: KazooClient) -> None:
     for host in BOTH:
-        on(
-            host,
-            f"rm -f /srv/business/attempts; cat >/usr/local/bin/git <<'END'\n{GIT}END\nchmod +x /usr/local/bin/git",
-        )
+        on(host, "rm -f /srv/business/attempts")
+        on(host, f"cat >/usr/local/bin/git <<'END'\n{GIT}END\nchmod +x /usr/local/bin/git")
     try:
-        change = "cd /srv/git/site && echo more >>index.html && git -c user.name=x -c user.email=x@example.org"
-        on("role1", change, "commit --quiet --all --message second")
+        identity = "-c user.name=x -c user.email=x@example.org"
+        on("role1", f"cd /srv/git/site && echo >>more && git add more && git {identity} commit --quiet --message more")
         commit_id = on("role1", "/usr/bin/git -C /srv/git/site rev-parse HEAD")
         record = {**json.loads(zk.get("/app/business/config")[0]), "commitId": commit_id}
         generation = zk.set("/app/business/config", json.dumps(record).encode()).mzxid
