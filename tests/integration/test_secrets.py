@@ -131,7 +131,9 @@ def client(flow: Flow) -> Iterator[KazooClient]:
 @pytest.fixture
 def gits(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The command lines and environments of git, and of who runs it: most of them end too soon to be seen otherwise."""
-    seen, programs = flow.directory / "gits", flow.directory / "programs"
+    # Below the base of the agent, for the git of that may write nowhere else.
+    seen, programs = flow.directory / "host/agent/base/gits", flow.directory / "programs"
+    seen.parent.mkdir(parents=True)
     programs.mkdir()
     program = programs / "git"
     note = f"cat /proc/$PPID/cmdline /proc/$$/cmdline /proc/$$/environ >> {seen}"
@@ -204,7 +206,6 @@ def test_no_secret_is_where_it_does_not_belong(
     flow: Flow, client: KazooClient, repository: GitRepository, gits: Path
 ) -> None:
     bare = flow.directory / "host"
-    bare.mkdir()
     agent = start_agent(flow, client, bare)
     assert agent.process
     try:

@@ -56,12 +56,14 @@ def test_many_packs_become_one_with_the_live_commit_in_it(
 def test_a_rollout_does_not_wait_until_packs_are_made_one(
     agents: Agents, repository: GitRepository, release: Publish, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
-    packing, go, programs = (tmp_path / name for name in ("packing", "go", "programs"))
+    go, programs = tmp_path / "go", tmp_path / "programs"
     programs.mkdir()
+    agent = agents()
+    # Git may write below the base only.
+    packing = agent.base / "packing"
     slow = f'[ "$1" != repack ] || {{ touch {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
     (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
     (programs / "git").chmod(0o755)
-    agent = agents()
     untidy(agent, repository)
     agent.start(PATH=f"{programs}:{os.environ['PATH']}")
     repository.commit({"index.html": "last\n"})

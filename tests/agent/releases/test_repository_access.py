@@ -21,8 +21,10 @@ from support.git_server import git_daemon
 from support.repository import GitRepository
 from support.ssh_server import SshServer
 from support.waiting import wait_for
+from zoo_watcher.config.config import Config
 from zoo_watcher.errors import PassingError
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
 from zoo_watcher.releases.repository import Access, CorruptError, Repository
 from zoo_watcher.wire.records import Release
 
@@ -215,3 +217,25 @@ def test_a_mirror_that_uses_up_all_the_time_is_passed_over_at_the_next_try(
         agent = agents(allowed_schemes=["git"], git_mirrors=mirrors, fetch_timeout=2).start()
         assert agent.wait_outcome(release(url=url))["state"] == "active"
     assert "the next try passes the mirror over" in agent.log
+
+
+def deploy(base: Path, url: str, repository: GitRepository, **keys: Any) -> dict[str, Any]:
+    """Have an apply process fetch and stage the head of the repository; its last message. Raises `DeployError`."""
+    config = Config.from_object({"hosts": "zk1", "base": str(base), **keys})
+    release = Release(url=url, commit_id=repository.head, relative_path="site")
+    return ApplyProcess(config).run(stage_job(config, release, []))
+
+
+def test_an_apply_process_that_connects_to_git_servers_only_reaches_them_at_any_port(
+    tmp_path: Path, sshd: SshServer, web: int, repository: GitRepository
+) -> None:
+    key = {"ssh_key": str(sshd.directory / "key"), "ssh_known_hosts": str(sshd.directory / "known_hosts")}
+    assert "done" in deploy(tmp_path / "ssh-base", sshd.url(repository.path), repository, **key)
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"http://deploy:{PASSWORD}@127.0.0.1:{web}\n")
+    credentials.chmod(0o600)
+    url = f"http://127.0.0.1:{web}/{repository.path.name}"
+    opened = {"allowed_schemes": ["http"], "git_credentials": str(credentials)}
+    assert "done" in deploy(tmp_path / "web-base", url, repository, **opened)
+    with git_daemon(repository) as url:
+        assert "done" in deploy(tmp_path / "git-base", url, repository, allowed_schemes=["git"])

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -250,7 +251,7 @@ def _config_to_run(path: str) -> Config:
         if checked is None:
             raise
         problem = exc
-        config = Config.from_object(checked)
+        config = replace(Config.from_object(checked), file=os.path.abspath(path))
     set_up_log(config.log_level)
     if problem:
         log.warning("reloaded with the configuration that was checked, which has changed since: %s", problem)

@@ -35,6 +35,21 @@ AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 NO_SESSION = "it has no session with the ensemble"
 WATCHER = "roles/watcher/files/zoo_watcher/watcher.py"
 
+GIT = r"""#!/bin/sh
+case " $* " in *" fetch "*)
+    agent=$(systemctl show --property=MainPID --value zoo-watcher@business)
+    session=/run/zoo-watcher/business/session.json
+    for file in /etc/zoo-watcher/business.json $session "/proc/$agent/mem" /etc/hostname; do
+        (exec 3<"$file") 2>/dev/null && echo "opened ${file##*/}"
+    done >/srv/business/attempts
+    for file in /tmp/new /etc/app.d/new /srv/business/new; do
+        (exec 3>"$file") 2>/dev/null && echo "wrote $file"
+    done >>/srv/business/attempts
+esac
+exec /usr/bin/git "$@"
+"""
+"""A git that tries what it must not, as one would that a server has taken over."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -182,6 +197,26 @@ def test_a_file_in_a_directory_of_roots_is_roots_and_no_command_of_the_agent_may
     wait_for(lambda: on("role1", "systemctl", "is-active", "app") == "active", "its unit has been restarted")
     wait_for(lambda: on("role1", "cat", "/etc/app.d/limits") == "limit=1", "the directory is filled")
     assert "CapEff:\t0000000000000000" in on("role1", "cat", "/srv/business/caps")
+
+
+def test_git_can_read_no_secret_of_the_agents_and_write_only_below_the_base(zk: KazooClient) -> None:
+    for host in BOTH:
+        on(host, "rm -f /srv/business/attempts")
+        on(host, f"cat >/usr/local/bin/git <<'END'\n{GIT}END\nchmod +x /usr/local/bin/git")
+    try:
+        identity = "-c user.name=x -c user.email=x@example.org"
+        on("role1", f"cd /srv/git/site && echo >>more && git add more && git {identity} commit --quiet --message more")
+        commit_id = on("role1", "/usr/bin/git -C /srv/git/site rev-parse HEAD")
+        record = {**json.loads(zk.get("/app/business/config")[0]), "commitId": commit_id}
+        generation = zk.set("/app/business/config", json.dumps(record).encode()).mzxid
+        for host in BOTH:
+            shown = partial(status, zk, "/app/business", host)
+            wait_for(lambda: (shown()["generation"], shown()["state"]) == (generation, "active"), host)  # noqa: B023
+            assert on(host, "cat /srv/business/attempts").splitlines() == ["opened hostname", "wrote /srv/business/new"]
+            assert "more rights" not in on(host, "journalctl --output=cat --unit=zoo-watcher@business")
+    finally:
+        for host in BOTH:
+            on(host, "rm /usr/local/bin/git")
 
 
 def test_check_mode_on_hosts_that_have_it_changes_nothing_and_names_what_would_be() -> None:

@@ -33,7 +33,7 @@ def test_making_the_directories_again_changes_nothing(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o777])
-def test_whatever_the_umask_an_application_of_another_user_can_reach_a_release(tmp_path: Path, umask: int) -> None:
+def test_whatever_the_umask_others_can_reach_a_release_and_nothing_else(tmp_path: Path, umask: int) -> None:
     layout = Layout(tmp_path / "deep" / "base")
     before = os.umask(umask)
     try:
@@ -42,6 +42,8 @@ def test_whatever_the_umask_an_application_of_another_user_can_reach_a_release(t
         os.umask(before)
     for directory in (layout.base.parent, layout.base, layout.own, layout.releases):
         assert directory.stat().st_mode & 0o777 == 0o755, directory
+    for directory in (layout.manifests, layout.staging):
+        assert directory.stat().st_mode & 0o777 == 0o700, directory
 
 
 def test_only_a_commit_is_counted_as_a_release(layout: Layout) -> None:

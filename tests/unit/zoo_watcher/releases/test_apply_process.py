@@ -184,6 +184,30 @@ def test_git_ends_with_the_agent_also_where_that_is_killed() -> None:
     wait_for(lambda: not _runs(pid), "git, as it were, has ended too")
 
 
+FETCHING = """
+import sys
+from zoo_watcher.config.config import Config
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
+from zoo_watcher.wire.records import Release
+config = Config.from_object({"hosts": "zk1", "base": sys.argv[1], "allowed_schemes": ["git"], "min_free_bytes": 0})
+ApplyProcess(config).run(stage_job(config, Release(url=sys.argv[2], commit_id="a" * 40, relative_path="site"), []))
+"""
+
+
+def test_what_has_given_up_its_rights_ends_with_the_agent_too(tmp_path: Path) -> None:
+    """A process that may send no signal to the agent's gets the one for the agent's end all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"git://127.0.0.1:{silent.getsockname()[1]}/site.git"
+        words = [sys.executable, "-c", FETCHING, str(tmp_path / "base"), url]
+        with subprocess.Popen(words, env=apply_process._environment()) as agent:
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                pids = _tree(agent.pid)[1:]
+                agent.kill()
+                assert len(pids) > 1
+                wait_for(lambda: not any(map(_runs, pids)), "it and git have ended")
+
+
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -156,11 +156,13 @@ class Config:
     files: tuple[ManagedFile, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     log_level: str = "info"
+    file: str | None = None
+    """Where it was read."""
 
     @classmethod
     def from_file(cls, path: str) -> Config:
         """The configuration in a file. Raises `ConfigError` with every mistake in it."""
-        return cls.from_object(read_document(path))
+        return replace(cls.from_object(read_document(path)), file=os.path.abspath(path))
 
     @classmethod
     def from_object(cls, document: Mapping[str, Any]) -> Config:

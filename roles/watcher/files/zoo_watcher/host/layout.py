@@ -15,6 +15,8 @@ from .filesystem import make_directory, remove_tree
 
 READABLE = 0o755
 """Mode of the directories on the way to a release: the application's own user reads them."""
+PRIVATE = 0o700
+"""Mode of those that nobody but the agent has to read."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,10 @@ class Layout:
     def make(self) -> None:
         """Make the directories. Raises `OSError`."""
         make_directory(self.base, READABLE, parents=True)
-        for directory in (self.own, self.releases, self.manifests, self.staging):
+        for directory in (self.own, self.releases):
             make_directory(directory, READABLE)
+        for directory in (self.manifests, self.staging):
+            make_directory(directory, PRIVATE)
 
     def clean_staging(self) -> None:
         """Remove what an interrupted deployment left; what can't be removed stays. Raises `OSError`."""

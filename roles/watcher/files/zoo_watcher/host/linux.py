@@ -10,9 +10,12 @@ import errno
 import fcntl
 import os
 import signal
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 """prctl(2)."""
@@ -40,6 +43,11 @@ def drop_ambient_capabilities() -> None:
         if NO_AMBIENT in Path("/proc/self/status").read_bytes():
             return
     _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that is started from now on have more rights than this process. Raises `OSError`."""
+    _check(_call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), None)
 
 
 def die_with_parent() -> None:
@@ -76,6 +84,16 @@ def reflink(source: str, target: str) -> None:
         os.fchmod(copy.fileno(), os.fstat(origin.fileno()).st_mode & 0o777)
 
 
+def system_call(number: int, *words: int | bytes | None) -> int:
+    """Make a system call that the C library has no function for; what it returns. Raises `OSError`."""
+    import ctypes  # noqa: PLC0415
+
+    # A number is passed as an int otherwise, which is half of what the kernel reads.
+    answer = _library().syscall(number, *(ctypes.c_long(word) if isinstance(word, int) else word for word in words))
+    _check(ctypes.get_errno() if answer < 0 else 0, None)
+    return int(answer)
+
+
 def _call(function: str, *words: int | bytes) -> int:
     """Call a function of the C library; the number of the error that it has met, 0 where there is none."""
     # Imported here: an agent at rest has nothing of it in its memory.
@@ -87,6 +105,14 @@ def _call(function: str, *words: int | bytes) -> int:
     return ctypes.get_errno() if getattr(library, function)(*words) else 0
 
 
-def _check(number: int, path: Path) -> None:
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    """The C library, for who has many calls to make."""
+    import ctypes  # noqa: PLC0415
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(number: int, path: Path | None) -> None:
     if number != 0:
-        raise OSError(number, os.strerror(number), str(path))
+        raise OSError(number, os.strerror(number), *([str(path)] if path else []))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.filesystem import MAY_PASS, REFUSED, disk_errors, make_directory, remove_tree, sync_directory
-from zoo_watcher.host.layout import READABLE, Layout
+from zoo_watcher.host.layout import PRIVATE, READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
 
 MOST_ENTRIES = 100_000
@@ -149,7 +149,7 @@ def _make_link(layout: Layout, link: str) -> Path:
     """The symlink that is to be renamed to a place, made where it is not there yet."""
     made = layout.staging / "live"
     # A hook may have removed it since the release was staged.
-    make_directory(layout.staging, READABLE)
+    make_directory(layout.staging, PRIVATE)
     if not made.is_symlink() or os.readlink(made) != link:
         remove_tree(made)
         os.symlink(link, made)

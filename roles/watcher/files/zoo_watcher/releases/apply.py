@@ -4,10 +4,11 @@
 """The apply process: fetches and stages one release, and may be killed at any instant.
 
 It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
-line: `{"left": [...paths]}` where it has cleaned the staging directory, with what could not be removed,
-`{"step": "fetching"}` as a step begins, and last `{"done": {...seconds by step}, "untidy": true or false}` or
-`{"error": "...", "kind": "final"}`; the kind of a `PassingError` is its reason. A job with `"tidy": true` packs the
-object store instead, one with `"verify": "<commit>"` only verifies a signature.
+line: `{"unconfined": "..."}` where the kernel leaves it more rights than it needs, `{"left": [...paths]}` where it has
+cleaned the staging directory, with what could not be removed, `{"step": "fetching"}` as a step begins, and last
+`{"done": {...seconds by step}, "untidy": true or false}` or `{"error": "...", "kind": "final"}`; the kind of a
+`PassingError` is its reason. A job with `"tidy": true` packs the object store instead, one with
+`"verify": "<commit>"` only verifies a signature.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.logs import print_warning
-from zoo_watcher.wire.records import Release, without_userinfo
+from zoo_watcher.wire.records import Release, url_scheme, without_userinfo
 
+from .confinement import confine, connected_ports
 from .release_directory import allowed_signers, prune
 from .repository import Access, CorruptError, Repository
 from .room import Floor
@@ -89,10 +91,9 @@ def limit(what: int, amount: int) -> None:
 
 def stage(job: Mapping[str, Any]) -> dict[str, Any]:
     """Make the job's release directory; the last message. Raises `DeployError`."""
-    layout = Layout(Path(job["base"]))
     release = Release.from_object(job["release"])
     clock = _Clock()
-    with hold_apply_lock(layout):
+    with _confined(job, release) as layout:
         # First of all, to have room.
         with disk_errors("cleaning"):
             layout.clean_staging()
@@ -146,8 +147,7 @@ def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> s
 
 def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
-    layout = Layout(Path(job["base"]))
-    with hold_apply_lock(layout):
+    with _confined(job) as layout:
         repository = _repository(job, layout)
         repository.open()
         _verify(job, job["verify"], repository)
@@ -156,9 +156,8 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     """Pack the object store, or make a broken one anew; the last message. Raises `DeployError`."""
-    layout = Layout(Path(job["base"]))
     os.nice(10)
-    with hold_apply_lock(layout):
+    with _confined(job) as layout:
         repository = _repository(job, layout)
         repository.open()
         try:
@@ -170,11 +169,30 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"done": {}, "untidy": False}
 
 
-def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
+@contextmanager
+def _confined(job: Mapping[str, Any], release: Release | None = None) -> Iterator[Layout]:
+    """Hold the lock of the job's base, with no more rights than fetching this release takes. Raises `DeployError`."""
+    layout, access = Layout(Path(job["base"])), _access(job)
+    with hold_apply_lock(layout):
+        addresses = access.addresses(release.url) if release else []
+        ports = connected_ports(addresses, access.ssh, os.environ)
+        local = [address.removeprefix("file://") for address in addresses if url_scheme(address) == "file"]
+        files = (access.ssh_key, access.ssh_known_hosts, access.credentials, access.signers, *local)
+        with disk_errors("giving up rights"):
+            unconfined = confine(layout, job["hidden"], files, ports)
+        if unconfined:
+            send({"unconfined": unconfined})
+        yield layout
+
+
+def _access(job: Mapping[str, Any]) -> Access:
     access = job["access"]
     mirrors = tuple((beginning, mirror) for beginning, mirror in access["mirrors"])
-    how = Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
-    return Repository(layout, how, Floor(*job["floor"]))
+    return Access(**{**access, "schemes": tuple(access["schemes"]), "mirrors": mirrors})
+
+
+def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
+    return Repository(layout, _access(job), Floor(*job["floor"]))
 
 
 class _Clock:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
+import logging
 import os
 import queue
 import signal
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -29,8 +32,12 @@ if TYPE_CHECKING:
 Job = dict[str, Any]
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
+NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY")
+"""Variables of the agent's environment that say where its credentials and its session are."""
 END = ""
 """Where a line belongs: there is none any more."""
+
+log = logging.getLogger(__name__)
 
 
 def stage_job(config: Config, release: Release, keep: Sequence[str], *, outside_symlinks: bool = False) -> Job:
@@ -77,7 +84,19 @@ def tidy_job(config: Config) -> Job:
         "mirrors": config.git_mirrors,
     }
     floor = [config.min_free_bytes, config.min_free_inodes]
-    return {"tidy": True, "base": str(config.base), "access": access, "floor": floor}
+    return {"tidy": True, "base": str(config.base), "access": access, "floor": floor, "hidden": secrets(config)}
+
+
+def secrets(config: Config) -> list[str]:
+    """The files and directories with the credentials for the ensemble, and with the session that these have opened."""
+    connection = config.connection
+    directories = [os.environ.get(name, "") for name in NOT_FOR_GIT]
+    own = [config.file, *glob.glob(f"{glob.escape(config.file)}.*")] if config.file else []
+    tickets = []
+    if connection.sasl_mechanism == "GSSAPI":
+        named = [os.environ.get(name, "").partition(":") for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")]
+        tickets = [*(path or whole for whole, _colon, path in named), f"/tmp/krb5cc_{os.getuid()}"]  # noqa: S108
+    return [path for path in (*directories, *own, *tickets, connection.tls_cert, connection.tls_key) if path]
 
 
 class ApplyProcess:
@@ -149,6 +168,9 @@ class ApplyProcess:
                 message = json.loads(line) if line.endswith("\n") else {}
                 if "step" in message:
                     step(message["step"])
+                    message = {}
+                elif "unconfined" in message:
+                    _note_unconfined(message["unconfined"])
                     message = {}
                 elif "left" in message:
                     self.left[:] = message["left"]
@@ -252,6 +274,12 @@ def _error(text: str, kind: str) -> DeployError:
     return DeployError(text) if kind == "final" else PassingError(text, kind)
 
 
+@cache
+def _note_unconfined(why: str) -> None:
+    """Log, once in the life of this agent, what rights its apply processes keep."""
+    log.info("the apply process keeps more rights than it needs: %s", why)
+
+
 def _start() -> subprocess.Popen[str]:
     """The process, in a group of its own, so that git is killed with it. Raises `PassingError`."""
     try:
@@ -276,4 +304,5 @@ def _environment() -> dict[str, str]:
     # Links in it stay: one of them may be what gives the package its name.
     directory = str(Path(__file__).absolute().parents[2])
     paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**inherited(), "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {name: value for name, value in inherited().items() if name not in NOT_FOR_GIT}
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

@@ -230,6 +230,8 @@ class Repository:
             "GIT_ASKPASS": "/bin/false",
             "SSH_ASKPASS": "/bin/false",
             "GIT_DIR": str(repository),
+            # What git writes elsewhere than in it: this process may not write outside of the base.
+            "TMPDIR": str(self.layout.staging),
             "LC_ALL": "C",
         }
 

@@ -1,0 +1,139 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes rights from this process, and from all that it starts, for good: Landlock, see landlock(7).
+
+Landlock allows what is below a path, and forbids nothing by name. So that some paths can't be read, all that is beside
+them on the way down from the root directory is allowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from . import linux
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+"""Numbers of the system calls."""
+ASK_VERSION = 1
+PATH_BENEATH, NET_PORT = 1, 2
+EXECUTE, WRITE, READ = 1 << 0, 1 << 1, 1 << 2
+ENTRIES = sum(1 << bit for bit in range(4, 14))
+"""Make, remove and move entries of a directory. To list one is left to its mode."""
+TRUNCATE = 1 << 14
+CONNECT_TCP = 1 << 1
+SCOPES = 0b11
+"""Abstract sockets and signals."""
+OF_FILE = EXECUTE | WRITE | READ | TRUNCATE
+"""What a rule for a file that is no directory may have."""
+MOVES, TRUNCATES, CONNECTS, SCOPED = 2, 3, 4, 6
+"""From which version on the kernel knows moves between directories, without which none is possible, and the others."""
+Tree = dict[str, Any]
+"""Names, each with the tree of those below it."""
+ABSENT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
+"""What a kernel without it answers, or a filter of system calls."""
+REMOTE = {"9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3"}
+"""File systems whose server may be down: whoever only opens a path of theirs may wait for it for ever."""
+
+
+def version() -> int:
+    """What the kernel has of Landlock; 0: nothing that is of use."""
+    try:
+        found = linux.system_call(CREATE_RULESET, None, 0, ASK_VERSION)
+    except OSError as exc:
+        if exc.errno in ABSENT:
+            return 0
+        raise
+    return found if found >= MOVES else 0
+
+
+def confine(
+    writable: Iterable[str], hidden: Collection[str], needed: Iterable[str], ports: Collection[int] | None
+) -> None:
+    """From now on, write only below `writable`, and read nothing below `hidden` that is not `needed`, or below that.
+
+    What is below `writable` can be read too, but not executed. TCP connections lead only to `ports`, None: to any. No
+    process outside can be traced or signalled. `version` says whether, and how much of it. Raises `OSError`.
+    """
+    present = version()
+    written = {os.path.realpath(path) for path in writable}
+    everything = WRITE | READ | ENTRIES | (TRUNCATE if present >= TRUNCATES else 0)
+    rights: dict[str, int] = {"/dev": WRITE}
+    secrets = [os.path.realpath(path) for path in hidden]
+    for path in [*beside(secrets), *(path for path in needed if not _is_above(path, secrets))]:
+        rights[path] = rights.get(path, 0) | READ
+    for path in beside(written):
+        rights[path] = rights.get(path, 0) | EXECUTE
+    for path in written:
+        rights[path] = everything
+    restricts_ports = ports is not None and present >= CONNECTS
+    attributes = [everything | EXECUTE, CONNECT_TCP if restricts_ports else 0, SCOPES if present >= SCOPED else 0]
+    size = 8 * (3 if present >= SCOPED else 2 if present >= CONNECTS else 1)
+    ruleset = linux.system_call(CREATE_RULESET, struct.pack("=3Q", *attributes), size, 0)
+    try:
+        for path, allowed in rights.items():
+            _allow(ruleset, path, allowed)
+        for port in ports or () if restricts_ports else ():
+            linux.system_call(ADD_RULE, ruleset, NET_PORT, struct.pack("=2Q", CONNECT_TCP, port), 0)
+        linux.forbid_new_privileges()
+        linux.system_call(RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _is_above(path: str, others: Iterable[str]) -> bool:
+    return any(other.startswith(f"{path.rstrip('/')}/") for other in others)
+
+
+def _allow(ruleset: int, path: str, allowed: int) -> None:
+    """Allow this below a path; what is not there, or can't be looked at, is left out."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        of_kind = allowed if stat.S_ISDIR(os.fstat(descriptor).st_mode) else allowed & OF_FILE
+        if of_kind:
+            linux.system_call(ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", of_kind, descriptor), 0)
+    finally:
+        os.close(descriptor)
+
+
+def beside(paths: Iterable[str]) -> Iterator[str]:
+    """All but these paths: what lies beside them on the way down. Symlinks are left out, for they lead elsewhere."""
+    resolved = {os.path.realpath(path) for path in paths}
+    tree: Tree = {}
+    for path in resolved:
+        if any(_is_above(other, [path]) for other in resolved):
+            continue
+        level = tree
+        for name in path.strip("/").split("/"):
+            level = level.setdefault(name, {})
+    yield from _beside("/", tree, _remote_mounts())
+
+
+def _beside(directory: str, tree: Tree, remote: Collection[str]) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        # Who can't list a directory may enter it, and what is needed there has a rule of its own.
+        return
+    for entry in entries:
+        if entry.name not in tree:
+            if entry.path not in remote and not entry.is_symlink():
+                yield entry.path
+        elif tree[entry.name]:
+            yield from _beside(entry.path, tree[entry.name], remote)
+
+
+def _remote_mounts() -> set[str]:
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        fields = [line.split() for line in file]
+        return {line[4] for line in fields if line[line.index("-") + 1].partition(".")[0] in REMOTE}
+    return set()
