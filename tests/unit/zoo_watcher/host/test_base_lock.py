@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,20 @@ from zoo_watcher.host.base_lock import (
 )
 from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
+
+
+@contextlib.contextmanager
+def locking(script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, by a script that says `locked` once it holds a base."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"locked\n"
+        yield agent
 
 
 def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
@@ -100,14 +116,7 @@ def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
     assert agent_pid(layout) is None
     script = "import sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
     script += f"lock_base(Layout(Path({str(layout.base)!r}))); print('locked', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as agent:
-        assert agent.stdout is not None
-        assert agent.stdout.readline() == b"locked\n"
+    with locking(script) as agent:
         assert agent_pid(layout) == agent.pid
         agent.kill()
     assert agent_pid(layout) is None
@@ -165,14 +174,7 @@ def test_a_lock_that_could_only_be_read_tells_who_holds_it_once_a_reload_could_w
     script += f"layout = Layout(Path({str(layout.base)!r})); layout.make(); layout.lock.touch()\n"
     script += "held = os.open(layout.lock, os.O_RDONLY); fcntl.flock(held, fcntl.LOCK_EX); pass_on(held)\n"
     script += "assert lock_base(layout) == held; print('locked', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as agent:
-        assert agent.stdout is not None
-        assert agent.stdout.readline() == b"locked\n"
+    with locking(script) as agent:
         assert agent_pid(layout) == agent.pid
         assert is_locked(layout)
         agent.kill()

@@ -27,6 +27,13 @@ def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
     assert all(host.has == OLD for host in away)
 
 
+def come_back_ill(hosts: list[SimulatedHost], deploys_for: float) -> None:
+    """Have these hosts back, none of which serves; a deployment takes so many seconds."""
+    for host in hosts:
+        host.deploys_for, host.is_sick = deploys_for, True
+        host.start()
+
+
 def delete(fleet: Fleet, top: str) -> None:
     """Delete a znode by hand, what is below it first, one znode after the other."""
     ensemble, check = fleet.ensemble, fleet.ensemble.check
@@ -237,9 +244,7 @@ def test_after_a_rollback_hosts_that_were_ill_for_a_moment_follow_in_line(begin:
     fleet = begin(1, 10, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
-    for host in away:
-        host.deploys_for, host.is_sick = 60.0, True
-        host.start()
+    come_back_ill(away, 60.0)
     fleet.run(5)
     assert begun(away) == len(away)
     for host in away:
@@ -254,9 +259,8 @@ def test_after_a_rollback_hosts_that_were_ill_and_have_begun_nothing_follow_in_l
     fleet = begin(1, 6, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
+    come_back_ill(away, 20.0)
     for host in away:
-        host.deploys_for, host.is_sick = 20.0, True
-        host.start()
         assert host.part
         host.part.keep()
         host.is_sick = False
@@ -271,9 +275,7 @@ def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_
     fleet = begin(1, 10, {"minHealthy": 10, "maxInFlight": places}, rolledBackFrom=OLD)
     hang, others = fleet.hosts[1:4], fleet.hosts[4:]
     done_without(fleet, hang + others)
-    for host in hang:
-        host.is_sick, host.deploys_for = True, FOR_EVER
-        host.start()
+    come_back_ill(hang, FOR_EVER)
     fleet.run(2)
     assert begun(hang) == 3
     for host in others:
