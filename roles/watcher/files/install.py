@@ -31,6 +31,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -77,7 +78,7 @@ def main(order_text: str) -> None:
         check_privilege(order["managed"])
         report.update(survey(order))
         if order["state"] == "present":
-            report["missing"], report["problems"] = missing(order), problems(order["managed"])
+            report["missing"], report["problems"] = missing(order), problems(order)
             report["changed"] = not report["missing"] and not report["problems"] and install(order)
     except InstallError as exc:
         report["problems"] = [str(exc)]
@@ -230,15 +231,40 @@ def _is_connected(base: Path) -> bool:
         return False
 
 
-def problems(managed: bool) -> list[str]:
-    """What keeps this host from running an agent, and no package fixes; `managed` by systemd or not."""
+def problems(order: dict[str, Any]) -> list[str]:
+    """What keeps this host from running the agent, and no package fixes."""
     found = []
     if sys.version_info[:2] < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
         found.append(f"Python {sys.version.split()[0]} is too old; set watcher_python to one of {wanted} or later")
-    if managed and not os.path.isdir("/run/systemd/system"):
+    if order["managed"] and not os.path.isdir("/run/systemd/system"):
         found.append("systemd does not run here; set watcher_manage_service to false and start the agent yourself")
-    return found
+    return found + [base_problem(order)] * bool(order["managed"] and base_problem(order))
+
+
+def base_problem(order: dict[str, Any]) -> str:
+    """What keeps the agent's user from going on with the base of another one; nothing where all is well."""
+    base, user = order["base"], order["user"]
+    try:
+        uid = os.stat(os.path.join(base, ".zoo")).st_uid
+    except OSError:
+        return ""
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = ""
+    try:
+        is_its_own = pwd.getpwnam(user).pw_uid == uid
+    except KeyError:
+        # Made anew, it gets the number again that the one which was removed has left.
+        is_its_own = not owner
+    if is_its_own:
+        return ""
+    owner = owner or str(uid)
+    return (
+        f"{base}/.zoo is {owner}'s, and watcher_user is {user}; set it to {owner}, or make that user, stop "
+        f"{order['unit']}, run find {shlex.quote(base)} -user {owner} -exec chown -h {user}: {{}} +, and apply the role again"
+    )
 
 
 def missing(order: dict[str, Any]) -> dict[str, str]:

@@ -123,3 +123,32 @@ def test_an_environment_of_another_python_has_what_all_instances_need_and_the_mo
     assert installed == [["kazoo", "pure-sasl"], ["kazoo", "GitPython"]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
     assert not install(other_python, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+@pytest.mark.parametrize("user", ["root", "daemon", "is-made-later"])
+def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_path: Path, user: str) -> None:
+    found = runpy.run_path(str(INSTALL))["base_problem"]
+    order = {"base": str(tmp_path), "user": user, "unit": "zoo-watcher@shop.service"}
+    assert found(order) == ""
+    (tmp_path / ".zoo").mkdir()
+    os.chown(tmp_path / ".zoo", 1, -1)
+    if user == "daemon":
+        assert found(order) == ""
+    else:
+        assert found(order) == (
+            f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, stop "
+            f"zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, and apply the role "
+            "again"
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+@pytest.mark.parametrize(("user", "is_refused"), [("root", True), ("is-made-later", False)])
+def test_a_base_that_is_nobodys_any_more_may_be_that_of_the_user_that_is_made_anew(
+    tmp_path: Path, user: str, is_refused: bool
+) -> None:
+    (tmp_path / ".zoo").mkdir()
+    os.chown(tmp_path / ".zoo", 3_999_999, -1)
+    order = {"base": str(tmp_path), "user": user, "unit": "zoo-watcher@shop.service"}
+    assert ("is 3999999's" in runpy.run_path(str(INSTALL))["base_problem"](order)) is is_refused
