@@ -137,9 +137,9 @@ def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_
         assert found(order) == ""
     else:
         assert found(order) == (
-            f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, stop "
-            f"zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, and apply the role "
-            "again"
+            f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, "
+            f"stop zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, "
+            "and apply the role again"
         )
 
 
