@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -56,6 +56,22 @@ def most_begun(fleet: Fleet, hosts: list[SimulatedHost]) -> int:
     fleet.run(LONG, until=all_have_ended)
     assert all_have_ended()
     return most
+
+
+def lose_first_exit(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the host get no answer to the first transaction in which it leaves the line."""
+    assert host.session
+    session, commit = host.session, host.session.commit
+
+    def lose(writes: Iterable[Write]) -> bool:
+        writes = list(writes)
+        is_done = commit(writes)
+        if any(write.kind == DELETE and write.path.startswith(LINE) for write in writes):
+            monkeypatch.setattr(session, "commit", commit)
+            raise SessionTroubleError("connection loss")
+        return is_done
+
+    monkeypatch.setattr(session, "commit", lose)
 
 
 @pytest.mark.parametrize("places", [1, 3])
@@ -310,13 +326,19 @@ def test_after_a_rollback_one_that_falls_ill_once_it_has_joined_without_an_answe
     assert {host.has for host in others} == {NEW}
 
 
-def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(begin: Begin) -> None:
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, *, is_answered: bool
+) -> None:
+    """Also where the first answer to its request to leave is lost."""
     fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
     hang = away = fleet.hosts[1:]
     done_without(fleet, away)
     for host in hang:
         host.deploys_for = FOR_EVER
         host.start()
+        if not is_answered:
+            lose_first_exit(host, monkeypatch)
     fleet.run(3)
     assert len(fleet.ensemble.children(LINE)) == len(hang)
     for host in hang:

@@ -402,7 +402,7 @@ class Participation:
         Raises `SessionTroubleError`.
         """
         try:
-            if self._has_no_time and line.path is None:
+            if self._has_no_time and (line.path is None or line.is_leaving):
                 line.leave()  # it goes on beside those in line, and may hang: it takes no place of theirs
                 return False
             line.join()
