@@ -79,9 +79,7 @@ def test_a_session_of_which_less_was_granted_asks_for_all_of_it_the_next_time() 
             held[connection].shutdown(socket.SHUT_RDWR)
 
 
-def test_the_pause_that_ends_a_session_goes_by_what_was_granted_before_the_credentials_were_refused() -> (
-    None
-):
+def test_the_pause_that_ends_a_session_goes_by_what_was_granted_before_the_credentials_were_refused() -> None:
     refused = struct.pack("!iiqi", 16, -4, 0, -115)
     with (
         answering(answer(timeout=7000) + refused) as hosts,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
-from zoo_watcher.host.filesystem import load_json, write_durably
+from zoo_watcher.host.filesystem import read_json, write_durably
 
 EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}, "begun": {}}
 
@@ -31,7 +31,13 @@ class FileJournal:
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
         self.path = path
-        saved = load_json(path, _from_object, _from_object(EMPTY))
+        saved = _from_object(EMPTY)
+        try:
+            saved = read_json(path, _from_object, saved)
+        except OSError as exc:
+            log.warning(
+                "journal of files not read, path=%s: %s; actions that were to follow are forgotten", path, exc.strerror
+            )
         configured = set(dests)
         self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
         self.pending = saved["owed"] & configured
