@@ -239,7 +239,9 @@ def problems(order: dict[str, Any]) -> list[str]:
         found.append(f"Python {sys.version.split()[0]} is too old; set watcher_python to one of {wanted} or later")
     if order["managed"] and not os.path.isdir("/run/systemd/system"):
         found.append("systemd does not run here; set watcher_manage_service to false and start the agent yourself")
-    return found + [base_problem(order)] * bool(order["managed"] and base_problem(order))
+    if order["managed"] and base_problem(order):
+        found.append(base_problem(order))
+    return found
 
 
 def base_problem(order: dict[str, Any]) -> str:
