@@ -236,11 +236,23 @@ def test_an_action_runs_without_the_names_of_more_files_than_can_be_named(run: R
     assert noted(notes) == [["1"], *[["/z"]] * 1000]
 
 
-def test_a_journal_that_can_not_be_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_file_changes_before_a_journal_could_be_read_that_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "journal.json"
-    assert FileJournal(path, []).pending == set()
+    before = FileJournal(path, ["/etc/a", "/etc/b"])
+    before.record_intent({"/etc/a": [""]}, ["/etc/a"])
     assert not caplog.records
-    path.touch(mode=0o000)
+    saved = path.read_text()
+    path.chmod(0o000)
     with other_user(tmp_path):
-        assert FileJournal(path, []).pending == set()
+        journal = FileJournal(path, ["/etc/a", "/etc/b"])
+        journal.adopt({"/etc/b": [""]})
+        with pytest.raises(PermissionError):
+            journal.record_intent({}, ["/etc/b"])
+        path.chmod(0o600)
+        assert path.read_text() == saved
+        journal.record_intent({}, ["/etc/b"])
+    for found in (journal, FileJournal(path, ["/etc/a", "/etc/b"])):
+        assert (found.created, found.pending) == ({"/etc/a": {""}, "/etc/b": {""}}, {"/etc/a", "/etc/b"})
     assert f"journal of files not read, path={path}: Permission denied; " in caplog.text
