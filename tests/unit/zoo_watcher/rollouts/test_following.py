@@ -100,6 +100,22 @@ def test_hosts_that_were_held_follow_so_many_at_a_time(begin: Begin) -> None:
     assert {host.has for host in fleet.hosts} == {NEW}
 
 
+@pytest.mark.parametrize("places", [1, 2])
+def test_proved_hosts_that_come_back_with_another_release_follow_so_many_at_a_time(begin: Begin, places: int) -> None:
+    """As those that were made anew from an older image, or set back to a snapshot, and have kept their names."""
+    fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "maxInFlight": places})
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    set_back = fleet.hosts[2:]
+    for host in set_back:
+        host.stop()
+        host.has, host.ended, host.goal = OLD, {}, None
+        host.start()
+    assert most_begun(fleet, set_back) == places
+    assert {host.has for host in fleet.hosts} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE), "who has followed is in nobody's way"
+
+
 def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]
