@@ -292,12 +292,16 @@ def rollout_of(release: Release, policy: Mapping[str, Any]) -> Any:
     return policy.get("rollout") if own is None else own
 
 
-def begin(release: Release, content: Any, stable: Release | None, fleet: int) -> RolloutRecord:
-    """How a rollout of `release` begins; `content` is what `rollout_of` gives. Raises `InvalidRollout`."""
+def begin(release: Release, content: Any, stable: Release | None, fleet: int, live: int | None = None) -> RolloutRecord:
+    """How a rollout of `release` begins; `content` is what `rollout_of` gives. Raises `InvalidRollout`.
+
+    So many hosts of the fleet are `live`, all of them where that is not given: of those that serve no larger share may
+    switch at once because others are down.
+    """
     record = RolloutRecord(
         plan=content, release=_without_plan(release), stable=_without_plan(stable) if stable else None, fleet=fleet
     )
-    return replace(record, places=record.parsed_plan().places(fleet))
+    return replace(record, places=record.parsed_plan().places(fleet if live is None else live))
 
 
 def _without_plan(release: Release) -> dict[str, Any]:

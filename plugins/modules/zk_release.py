@@ -103,12 +103,13 @@ options:
         After a step C(soak) seconds pass, or a person has to promote it (C(pause)). The last step is always the whole
         fleet. With C(gate), O(gates) are asked before the next step opens; with C(unattended) beside C(steps), no step
         waits for them.
-      - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
-        C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
-        disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
-        further, which has to be longer than a deployment and C(minHealthy) together. With C(onFailure=halt) it stays as
-        it is then, with C(onFailure=rollback) the servers that have the release go back by themselves. The commit of
-        one that failures have stopped is not published again, but with O(force).
+      - C(maxInFlight) servers may be on their way at once (a number, or a percentage of those that are live when it
+        begins, 1 by default); one is for C(minHealthy) seconds (10) healthy before another takes its place. More than
+        C(maxFailures) (0) that fail, or disappear on their way, stop it, and so does a C(progressDeadline) (600
+        seconds) within which no server has come further, which has to be longer than a deployment and C(minHealthy)
+        together. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
+        release go back by themselves. The commit of one that failures have stopped is not published again, but with
+        O(force).
       - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
         branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
       - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)

@@ -78,6 +78,13 @@ def test_a_rollout_begins_with_the_places_of_the_fleet_as_it_is_then() -> None:
     }
 
 
+def test_places_are_a_share_of_the_live_hosts_and_steps_of_the_whole_fleet() -> None:
+    """While half of a fleet is down, as with a zone, no more of those that serve may switch at once."""
+    state = begin(release_of("b"), CANARY, release_of("a"), 40, 20)
+    assert (state.places, state.fleet) == (4, 40)
+    assert begin(release_of("b"), CANARY, release_of("a"), 40, 0).places == 1
+
+
 def test_without_a_release_for_those_that_wait_there_are_no_steps_but_places() -> None:
     state = begin(release_of("b"), CANARY, None, 24)
     assert [step.hosts for step in state.parsed_plan().steps] == ["100%"]

@@ -38,6 +38,17 @@ def expect(fleet: Fleet, phase: str, seconds: float = SOON) -> None:
     assert fleet.state.phase == phase, fleet.state
 
 
+def test_of_a_fleet_that_is_half_down_no_more_hosts_than_the_share_of_those_that_serve_switch_at_once(
+    begin: Begin,
+) -> None:
+    fleet = begin(1, 8, {**QUICK, "maxInFlight": "25%"})
+    for number in range(8):
+        fleet.ensemble.nodes[APP.roster_entry(f"down{number}")] = Node(b"{}")
+    expect(fleet, "done")
+    assert fleet.state
+    assert (fleet.most, fleet.state.fleet) == (2, 16)
+
+
 @pytest.mark.parametrize("places", [1, 3])
 def test_a_step_by_names_after_one_by_number_is_not_held_up_by_hosts_that_it_does_not_take(
     begin: Begin, places: int

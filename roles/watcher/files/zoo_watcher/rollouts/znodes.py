@@ -117,9 +117,10 @@ class RolloutZnodes:
         with session_trouble(self._app.root):
             history = self._releases(self._app.history)
             earlier = self._rollouts()
-            # Those who are missing belong to the fleet too.
-            fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
-        state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
+            live, expected = (self._size(path) for path in (self._app.agents, self._app.roster))
+        stable = choose_stable(release, content, history, earlier)
+        # Those who are missing belong to the fleet too.
+        state = begin(release, content, stable, max(1, live, expected), live)
         size = len(state.to_node())
         if size > LARGEST:
             raise InvalidRecord(f"{size} bytes with the release and the one of before: expected at most {LARGEST}")
