@@ -114,7 +114,7 @@ class Participation:
         self._gave_way = False
         self._may_be_proving = resumes
         self._timers = Timers()
-        self._lookout = Lookout(self._sight, self._timers)
+        self._lookout = Lookout(self._sight, self._timers, desired.fleet)
 
     @property
     def pause(self) -> float | None:
