@@ -309,6 +309,14 @@ def _without_plan(release: Release) -> dict[str, Any]:
     return {key: value for key, value in release.to_object().items() if key != "rollout"}
 
 
+def is_of_this_ensemble(generation: int, czxid: int) -> bool:
+    """Whether a rollout, whose znode was made by the transaction `czxid`, belongs to what was published here.
+
+    It begins after its release was published. One that was copied from another ensemble has that one's generation.
+    """
+    return generation < czxid
+
+
 def choose_stable(
     release: Release, content: Any, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]
 ) -> Release | None:

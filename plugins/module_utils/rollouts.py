@@ -31,6 +31,7 @@ from .rollout_records import (
     RolloutPaths,
     RolloutRecord,
     describe,
+    is_of_this_ensemble,
     newest_known,
     rollout_of,
 )
@@ -307,12 +308,16 @@ def _is_one_known(client: KazooClient, paths: AppPaths, relative_path: str) -> b
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
-    """The states of the rollouts that are kept, by generation; without those that can't be read."""
+    """The states of the rollouts that are kept, by generation.
+
+    Without those that can't be read, or were copied from another ensemble.
+    """
     states = {}
     for node in read_children(client, paths.rollouts):
         name = node.path.rpartition("/")[2]
         try:
-            states[int(name)] = RolloutRecord.from_node(node.data)
+            if is_of_this_ensemble(int(name), node.stat.czxid):
+                states[int(name)] = RolloutRecord.from_node(node.data)
         except ValueError:
             continue
     return states

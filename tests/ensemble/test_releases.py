@@ -45,9 +45,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    read_rollouts,
     with_plan_back,
     with_policy,
 )
@@ -878,6 +880,16 @@ def test_a_second_rollback_never_brings_the_bad_release_back(zk: KazooClient, pa
     proved(zk, paths, 4, mark=False)
     found = roll_back(zk, paths)
     assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{1:040x}", f"{4:040x}")
+
+
+def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_published_here(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    begin_rollout(zk, paths, generation, release(1), True)
+    record = zk.get(paths.rollout(generation))[0]
+    zk.create(paths.rollout(2**60), record)
+    assert list(read_rollouts(zk, paths)) == [generation]
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
