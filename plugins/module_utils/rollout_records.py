@@ -343,14 +343,24 @@ def newest_known(
 ) -> Release | None:
     """The newest release at a place that is known to work, as `choose_stable` has it."""
     left = {str(past.extra.get(ROLLED_BACK_FROM)): number for number, past in sorted(history.items())}
+    proved = _proved(relative_path, history, rollouts)
+    stays = {number: past for number, past in proved.items() if left.get(past.commit_id, 0) < number}
+    return stays[max(stays)] if stays else None
+
+
+def was_proved(release: Release, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]) -> bool:
+    """Whether a commit is known to work at its place, or was until a person has gone back from it."""
+    proved = _proved(release.relative_path, history, rollouts)
+    return any(past.commit_id == release.commit_id for past in proved.values())
+
+
+def _proved(
+    relative_path: str, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]
+) -> dict[int, Release]:
+    """What a whole fleet, or a rollout, has proved at a place."""
     works = {number: past for number, past in history.items() if PROVED_AT in past.extra}
     works.update({number: Release.from_object(past.release) for number, past in rollouts.items() if past.has_proved})
-    stays = {
-        number: past
-        for number, past in works.items()
-        if past.relative_path == relative_path and left.get(past.commit_id, 0) < number
-    }
-    return stays[max(stays)] if stays else None
+    return {number: past for number, past in works.items() if past.relative_path == relative_path}
 
 
 def _named(release: Release, commit_id: Any) -> Release:

@@ -134,6 +134,8 @@ options:
         was published and proved again. Where none is known to be proved, one has to be named.
       - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
         missing before the publication is no evidence against it.
+      - A rollback to a release that was never proved has no steps either, and failures do not stop it. The module warns
+        of that; O(state=published) rolls it out by its plan.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
   only_if:
@@ -612,7 +614,8 @@ unknown_labels:
   elements: str
 without_steps:
   description:
-    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait.
+    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait, or as
+      a rollback goes to a release that was never proved.
     - The module warns of it.
   returned: when that is so, and something is published
   type: str

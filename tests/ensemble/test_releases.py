@@ -463,6 +463,24 @@ def test_a_publisher_is_told_where_a_plan_has_no_steps_because_no_release_is_kno
     assert told() is None, "what is known to work is published again"
 
 
+def test_a_publisher_is_told_where_it_goes_back_to_what_was_never_proved(zk: KazooClient, paths: AppPaths) -> None:
+    """As to a release that somebody has gone back from when only its first host had it."""
+
+    def told(to: int | None, **plan: Any) -> str | None:
+        publish(zk, paths, release(3, extra=plan))
+        given = options_of(paths, state="rolled_back", ref=None, to=f"{to:040x}" if to else None)
+        return zk_release.converge(zk, given, check=True).get("without_steps")
+
+    mark_proved(zk, paths, publish(zk, paths, release(1)), "2026-11-24T10:15:30+00:00")
+    publish(zk, paths, release(2))
+    assert told(2, rollout={"maxInFlight": 2}) == (
+        f"rollout: {2:040x} is not known to work at site: a rollback to it has no steps, and only abort.yml stops it; "
+        "deploy.yml rolls it out by the plan"
+    )
+    assert told(2) is None, "all at once is what it was before"
+    assert (told(1, rollout={"maxInFlight": 2}), told(None, rollout={"maxInFlight": 2})) == (None, None)
+
+
 @pytest.mark.parametrize("which", ["history", "rollouts", "roster", "agents", "policy"])
 def test_who_may_publish_and_not_read_all_that_publishers_are_told_of_publishes(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, which: str
