@@ -16,7 +16,8 @@ description:
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
   - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
-    anew, so that C(changed) and the diff are true.
+    anew, so that C(changed) and the diff are true. A rollback fails then, as nobody has seen what it would go back
+    from, unless the other one has gone back too.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
   - It has the subject of the commit too, for people, where O(url) is a repository on the same machine, or an HTTP or
@@ -1000,19 +1001,23 @@ def ref_before(before: Release | None, url: str) -> str:
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
     waits, paths = options["wait"] and not check, AppPaths(options["app"])
+    # Who goes back does so from what is seen now: what is published later may be the fix.
+    seen = read_published(client, paths) if options["state"] == "rolled_back" else None
 
     def attempt() -> tuple[dict[str, Any], list[str], float]:
-        return begin_anew(lambda: publish_wanted(client, options, check))
+        return begin_anew(lambda: publish_wanted(client, options, check, seen))
 
     result, agents, begin = when_unlocked(client, paths, lock_seconds(options, check), attempt)
     return wait(client, options, result, agents, begin) if waits else result
 
 
-def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[str], float]:
+def publish_wanted(
+    client: Any, options: dict[str, Any], check: bool, seen: Published | None = None
+) -> tuple[dict[str, Any], list[str], float]:
     """Publish where something differs; the result, who was live before, and when it was.
 
-    Raises `Overtaken`: then all is to be read anew. Raises `Locked`, but not for a rollback: who goes back at night
-    need not find out first who has locked.
+    Only in the place of what was `seen`, where that is given. Raises `Overtaken`: then all is to be read anew. Raises
+    `Locked`, but not for a rollback: who goes back at night need not find out first who has locked.
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
@@ -1026,6 +1031,10 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     if same and keeps_another_plan(client, paths, published, release):
         known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
         result["kept_plan"] = f"{known}; force publishes it anew, with this one"
+    if not same and seen is not None and published.generation != seen.generation:
+        raise ZooKeeperError(
+            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
+        )
     if not same:
         node_of(paths, release)
         check_only_if(paths, published, options["only_if"])
