@@ -268,6 +268,7 @@ def test_what_a_person_would_have_go_on_is_said() -> None:
 class CountedName(str):
     """A name that counts how often it is looked up."""
 
+    __slots__ = ()
     lookups = 0
 
     def __hash__(self) -> int:
