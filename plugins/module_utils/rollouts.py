@@ -353,8 +353,18 @@ def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
         return "its mark can't be read"
 
 
-def check_not_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> None:
-    """Raise an `InvalidRecord` where a commit is known to be bad."""
-    why = why_bad(client, paths, commit_id)
+def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> None:
+    """Raise an `InvalidRecord` where a release's commit, or the one that hosts have meanwhile, is known to be bad."""
+    why = why_bad(client, paths, release.commit_id)
     if why:
-        raise InvalidRecord(f"{commit_id} is known to be bad: {why}; publish another one, or this with force")
+        raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
+    content = release.extra.get(ROLLOUT)
+    named = content.get("from") if isinstance(content, Mapping) else None
+    # In a rollback nobody waits.
+    if not isinstance(named, str) or ROLLED_BACK_FROM in release.extra:
+        return
+    why = why_bad(client, paths, named.lower())
+    if why:
+        raise InvalidRecord(
+            f"rollout.from: {named.lower()} is known to be bad: {why}; name another one, or publish this with force"
+        )

@@ -1039,7 +1039,7 @@ def publish_wanted(
         node_of(paths, release)
         check_only_if(paths, published, options["only_if"])
         if not options["force"]:
-            check_not_bad(client, paths, release.commit_id)
+            check_not_bad(client, paths, release)
         unknown = unknown_hosts(client, paths, release)
         result.update({"unknown_hosts": unknown.names} if unknown.names else {})
         result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
