@@ -281,7 +281,7 @@ class CountedName(str):
 
 def test_a_large_fleet_is_looked_through_once_for_each_step_by_labels() -> None:
     count = 200
-    fleet = {CountedName(f"web{n}"): LiveHost(labels={"zone": str(n % 2)}) for n in range(count)}
+    fleet: dict[str, LiveHost] = {CountedName(f"web{n}"): LiveHost(labels={"zone": str(n % 2)}) for n in range(count)}
     by_zone = read_plan({"steps": [{"labels": {"zone": zone}} for zone in "01"]})
     CountedName.lookups = 0
     found = preview(by_zone, fleet, [], size=count)
