@@ -1040,11 +1040,7 @@ def publish_wanted(
         check_only_if(paths, published, options["only_if"])
         if not options["force"]:
             check_not_bad(client, paths, release)
-        unknown = unknown_hosts(client, paths, release)
-        result.update({"unknown_hosts": unknown.names} if unknown.names else {})
-        result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
-        without_steps = why_without_steps(client, paths, release, published.release)
-        result.update({"without_steps": without_steps} if without_steps else {})
+        result.update(shortcomings(client, paths, release, published.release))
         result.update({"default_plan": default_plan} if default_plan else {})
     lock = None
     if not same and options["state"] == "published":
@@ -1058,6 +1054,17 @@ def publish_wanted(
     if not same and not check:
         result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def shortcomings(client: Any, paths: AppPaths, release: Release, before: Release | None) -> dict[str, Any]:
+    """What the result has of hosts, labels and steps of the plan that come to nothing."""
+    unknown = unknown_hosts(client, paths, release)
+    found = {
+        "unknown_hosts": unknown.names,
+        "unknown_labels": unknown.labels,
+        "without_steps": why_without_steps(client, paths, release, before),
+    }
+    return {name: what for name, what in found.items() if what}
 
 
 def foreseen(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
