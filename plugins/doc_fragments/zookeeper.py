@@ -31,7 +31,8 @@ options:
   connect_timeout:
     description:
       - Seconds within which a session must come up; an ensemble that is down is reported after them.
-      - It is also the session timeout that is requested.
+      - It is also the session timeout that is requested. With TLS, it should be over three times what a handshake with
+        a busy member takes.
     type: float
     default: 10.0
   digest_username:

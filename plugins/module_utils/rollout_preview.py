@@ -220,7 +220,8 @@ class _Foresight:
         others = len(self._left) - len(taken)
         fewest, most = self._drawn
         earlier = (max(0, fewest - others), min(most, len(taken)))
-        self._left = [name for name in self._left if name not in set(taken)]
+        gone = set(taken)
+        self._left = [name for name in self._left if name not in gone]
         self._drawn = (max(0, fewest - len(taken)), min(most, others))
         self._entered += len(taken)
         return taken, len(taken) - earlier[1], len(taken) - earlier[0]

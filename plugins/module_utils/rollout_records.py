@@ -292,17 +292,29 @@ def rollout_of(release: Release, policy: Mapping[str, Any]) -> Any:
     return policy.get("rollout") if own is None else own
 
 
-def begin(release: Release, content: Any, stable: Release | None, fleet: int) -> RolloutRecord:
-    """How a rollout of `release` begins; `content` is what `rollout_of` gives. Raises `InvalidRollout`."""
+def begin(release: Release, content: Any, stable: Release | None, fleet: int, live: int | None = None) -> RolloutRecord:
+    """How a rollout of `release` begins; `content` is what `rollout_of` gives. Raises `InvalidRollout`.
+
+    So many hosts of the fleet are `live`, all of them where that is not given: of those that serve no larger share may
+    switch at once because others are down.
+    """
     record = RolloutRecord(
         plan=content, release=_without_plan(release), stable=_without_plan(stable) if stable else None, fleet=fleet
     )
-    return replace(record, places=record.parsed_plan().places(fleet))
+    return replace(record, places=record.parsed_plan().places(fleet if live is None else live))
 
 
 def _without_plan(release: Release) -> dict[str, Any]:
     """The record of a release, without how it was rolled out: all that it says may be as long as a znode."""
     return {key: value for key, value in release.to_object().items() if key != "rollout"}
+
+
+def is_of_this_ensemble(generation: int, czxid: int) -> bool:
+    """Whether a rollout, whose znode was made by the transaction `czxid`, belongs to what was published here.
+
+    It begins after its release was published. One that was copied from another ensemble has that one's generation.
+    """
+    return generation < czxid
 
 
 def choose_stable(
@@ -331,14 +343,24 @@ def newest_known(
 ) -> Release | None:
     """The newest release at a place that is known to work, as `choose_stable` has it."""
     left = {str(past.extra.get(ROLLED_BACK_FROM)): number for number, past in sorted(history.items())}
+    proved = _proved(relative_path, history, rollouts)
+    stays = {number: past for number, past in proved.items() if left.get(past.commit_id, 0) < number}
+    return stays[max(stays)] if stays else None
+
+
+def was_proved(release: Release, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]) -> bool:
+    """Whether a commit is known to work at its place, or was until a person has gone back from it."""
+    proved = _proved(release.relative_path, history, rollouts)
+    return any(past.commit_id == release.commit_id for past in proved.values())
+
+
+def _proved(
+    relative_path: str, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]
+) -> dict[int, Release]:
+    """What a whole fleet, or a rollout, has proved at a place."""
     works = {number: past for number, past in history.items() if PROVED_AT in past.extra}
     works.update({number: Release.from_object(past.release) for number, past in rollouts.items() if past.has_proved})
-    stays = {
-        number: past
-        for number, past in works.items()
-        if past.relative_path == relative_path and left.get(past.commit_id, 0) < number
-    }
-    return stays[max(stays)] if stays else None
+    return {number: past for number, past in works.items() if past.relative_path == relative_path}
 
 
 def _named(release: Release, commit_id: Any) -> Release:

@@ -235,8 +235,8 @@ def beginning(client: KazooClient, paths: AppPaths, release: Release, content: A
     history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
     stable = choose_stable(release, content, history, read_rollouts(client, paths))
     # As the hosts reckon it, which do not list the fleet.
-    fleet = max(1, len(live_names(client, paths)), len(roster_names(client, paths)))
-    return begin(release, content, stable, fleet)
+    live, expected = len(live_names(client, paths)), len(roster_names(client, paths))
+    return begin(release, content, stable, max(1, live, expected), live)
 
 
 def _commit(client: KazooClient, writes: list[Write], lock: Lock | None = None) -> None:

@@ -31,8 +31,10 @@ from .rollout_records import (
     RolloutPaths,
     RolloutRecord,
     describe,
+    is_of_this_ensemble,
     newest_known,
     rollout_of,
+    was_proved,
 )
 from .zookeeper import checked, read_many
 
@@ -283,16 +285,26 @@ def describe_unknown(unknown: Unknown) -> str:
 def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, before: Release | None) -> str | None:
     """What a publisher is to warn of where a plan has no steps because no release is known to work; None for nothing.
 
-    Of the first release of an application, of which there is none `before`, and of a rollback nobody expects any.
+    Of the first release of an application, of which there is none `before`, and of a rollback nobody expects any; but
+    who goes back to what was never proved may expect that the plan stops it.
     """
     content = release.extra.get(ROLLOUT)
     plan = read_plan(content)
-    if plan is None or plan == plan.without_steps() or before is None or ROLLED_BACK_FROM in release.extra:
-        return None
-    if isinstance(content, Mapping) and content.get("from") is not None:
+    if plan is None:
         return None
     # Who publishes need not be able to read all that.
-    if unless_refused(lambda: _is_one_known(client, paths, release.relative_path), True):
+    if ROLLED_BACK_FROM in release.extra:
+        if unless_refused(lambda: was_proved(release, *_past(client, paths)), True):
+            return None
+        where = f"{release.commit_id} is not known to work at {release.relative_path}"
+        return (
+            f"rollout: {where}: a rollback to it has no steps, and only abort.yml stops it; deploy.yml rolls it out by "
+            "the plan"
+        )
+    is_named = isinstance(content, Mapping) and content.get("from") is not None
+    if plan == plan.without_steps() or before is None or is_named:
+        return None
+    if unless_refused(lambda: newest_known(release.relative_path, *_past(client, paths)) is not None, True):
         return None
     return (
         f"rollout.steps: no release is known to work at {release.relative_path}, so there are no steps, and all hosts "
@@ -300,19 +312,23 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
     )
 
 
-def _is_one_known(client: KazooClient, paths: AppPaths, relative_path: str) -> bool:
-    """Whether a release at this place is known to work."""
+def _past(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
+    """What was published, and how it was rolled out, by generation."""
     history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
-    return newest_known(relative_path, history, read_rollouts(client, paths)) is not None
+    return history, read_rollouts(client, paths)
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
-    """The states of the rollouts that are kept, by generation; without those that can't be read."""
+    """The states of the rollouts that are kept, by generation.
+
+    Without those that can't be read, or were copied from another ensemble.
+    """
     states = {}
     for node in readable_children(client, paths.rollouts):
         name = node.path.rpartition("/")[2]
         try:
-            states[int(name)] = RolloutRecord.from_node(node.data)
+            if is_of_this_ensemble(int(name), node.stat.czxid):
+                states[int(name)] = RolloutRecord.from_node(node.data)
         except ValueError:
             continue
     return states
@@ -337,8 +353,18 @@ def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
         return "its mark can't be read"
 
 
-def check_not_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> None:
-    """Raise an `InvalidRecord` where a commit is known to be bad."""
-    why = why_bad(client, paths, commit_id)
+def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> None:
+    """Raise an `InvalidRecord` where a release's commit, or the one that hosts have meanwhile, is known to be bad."""
+    why = why_bad(client, paths, release.commit_id)
     if why:
-        raise InvalidRecord(f"{commit_id} is known to be bad: {why}; publish another one, or this with force")
+        raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
+    content = release.extra.get(ROLLOUT)
+    named = content.get("from") if isinstance(content, Mapping) else None
+    # In a rollback nobody waits.
+    if not isinstance(named, str) or ROLLED_BACK_FROM in release.extra:
+        return
+    why = why_bad(client, paths, named.lower())
+    if why:
+        raise InvalidRecord(
+            f"rollout.from: {named.lower()} is known to be bad: {why}; name another one, or publish this with force"
+        )

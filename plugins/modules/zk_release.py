@@ -16,7 +16,8 @@ description:
   - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
   - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
-    anew, so that C(changed) and the diff are true.
+    anew, so that C(changed) and the diff are true. A rollback fails then, as nobody has seen what it would go back
+    from, unless the other one has gone back too.
   - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
     write it.
   - It has the subject of the commit too, for people, where O(url) is a repository on the same machine, or an HTTP or
@@ -103,12 +104,13 @@ options:
         After a step C(soak) seconds pass, or a person has to promote it (C(pause)). The last step is always the whole
         fleet. With C(gate), O(gates) are asked before the next step opens; with C(unattended) beside C(steps), no step
         waits for them.
-      - C(maxInFlight) servers may be on their way at once (a number or a percentage, 1 by default); one is for
-        C(minHealthy) seconds (10) healthy before another takes its place. More than C(maxFailures) (0) that fail, or
-        disappear on their way, stop it, and so does a C(progressDeadline) (600 seconds) within which no server has come
-        further, which has to be longer than a deployment and C(minHealthy) together. With C(onFailure=halt) it stays as
-        it is then, with C(onFailure=rollback) the servers that have the release go back by themselves. The commit of
-        one that failures have stopped is not published again, but with O(force).
+      - C(maxInFlight) servers may be on their way at once (a number, or a percentage of those that are live when it
+        begins, 1 by default); one is for C(minHealthy) seconds (10) healthy before another takes its place. More than
+        C(maxFailures) (0) that fail, or disappear on their way, stop it, and so does a C(progressDeadline) (600
+        seconds) within which no server has come further, which has to be longer than a deployment and C(minHealthy)
+        together. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
+        release go back by themselves. The commit of one that failures have stopped is not published again, but with
+        O(force).
       - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
         branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
       - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)
@@ -133,6 +135,8 @@ options:
         was published and proved again. Where none is known to be proved, one has to be named.
       - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
         missing before the publication is no evidence against it.
+      - A rollback to a release that was never proved has no steps either, and failures do not stop it. The module warns
+        of that; O(state=published) rolls it out by its plan.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
     type: str
   only_if:
@@ -646,7 +650,8 @@ unknown_labels:
   elements: str
 without_steps:
   description:
-    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait.
+    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait, or as
+      a rollback goes to a release that was never proved.
     - The module warns of it.
   returned: when that is so, and something is published
   type: str
@@ -1034,19 +1039,23 @@ def ref_before(before: Release | None, url: str) -> str:
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """Publish where something differs, wait where that is wanted; the module's result."""
     waits, paths = options["wait"] and not check, AppPaths(options["app"])
+    # Who goes back does so from what is seen now: what is published later may be the fix.
+    seen = read_published(client, paths) if options["state"] == "rolled_back" else None
 
     def attempt() -> tuple[dict[str, Any], list[str], float]:
-        return begin_anew(lambda: publish_wanted(client, options, check))
+        return begin_anew(lambda: publish_wanted(client, options, check, seen))
 
     result, agents, begin = when_unlocked(client, paths, lock_seconds(options, check), attempt)
     return wait(client, options, result, agents, begin) if waits else result
 
 
-def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[str], float]:
+def publish_wanted(
+    client: Any, options: dict[str, Any], check: bool, seen: Published | None = None
+) -> tuple[dict[str, Any], list[str], float]:
     """Publish where something differs; the result, who was live before, and when it was.
 
-    Raises `Overtaken`: then all is to be read anew. Raises `Locked`, but not for a rollback: who goes back at night
-    need not find out first who has locked.
+    Only in the place of what was `seen`, where that is given. Raises `Overtaken`: then all is to be read anew. Raises
+    `Locked`, but not for a rollback: who goes back at night need not find out first who has locked.
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
@@ -1060,16 +1069,16 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     if same and keeps_another_plan(client, paths, published, release):
         known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
         result["kept_plan"] = f"{known}; force publishes it anew, with this one"
+    if not same and seen is not None and published.generation != seen.generation:
+        raise ZooKeeperError(
+            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
+        )
     if not same:
         node_of(paths, release)
         check_only_if(paths, published, options["only_if"])
         if not options["force"]:
-            check_not_bad(client, paths, release.commit_id)
-        unknown = unknown_hosts(client, paths, release)
-        result.update({"unknown_hosts": unknown.names} if unknown.names else {})
-        result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
-        without_steps = why_without_steps(client, paths, release, published.release)
-        result.update({"without_steps": without_steps} if without_steps else {})
+            check_not_bad(client, paths, release)
+        result.update(shortcomings(client, paths, release, published.release))
         result.update({"default_plan": default_plan} if default_plan else {})
     lock = None
     if not same and options["state"] == "published":
@@ -1090,6 +1099,17 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
 def given_acl(options: dict[str, Any]) -> Any:
     """The ACL that the options give to what is created. Raises `ZooKeeperError`."""
     return None if options["acl"] is None else read_acl(options["acl"], options, options["app"])
+
+
+def shortcomings(client: Any, paths: AppPaths, release: Release, before: Release | None) -> dict[str, Any]:
+    """What the result has of hosts, labels and steps of the plan that come to nothing."""
+    unknown = unknown_hosts(client, paths, release)
+    found = {
+        "unknown_hosts": unknown.names,
+        "unknown_labels": unknown.labels,
+        "without_steps": why_without_steps(client, paths, release, before),
+    }
+    return {name: what for name, what in found.items() if what}
 
 
 def foreseen(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -90,6 +90,10 @@ def test_a_plan_says_who_would_change_in_which_step(zk: KazooClient, other: Kazo
     assert (result["unchanged_agents"], result["held_agents"]) == (["web4"], ["web2"])
 
 
+def test_the_share_that_changes_at_a_time_is_one_of_the_live_hosts(zk: KazooClient, paths: AppPaths) -> None:
+    assert foresee(zk, paths, rollout={"maxInFlight": "80%"})["foreseen"][0] == "4 hosts would change, 3 at a time"
+
+
 def test_the_policy_counts_as_it_is_now_unless_it_cannot_be_followed(zk: KazooClient, paths: AppPaths) -> None:
     zk.create(paths.policy, json.dumps({"rollout": {"steps": [{"names": ["web3"]}]}}).encode())
     assert foresee(zk, paths)["foreseen"][1:3] == [

@@ -45,9 +45,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    read_rollouts,
     with_plan_back,
     with_policy,
 )
@@ -459,6 +461,24 @@ def test_a_publisher_is_told_where_a_plan_has_no_steps_because_no_release_is_kno
     monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{1:040x}")
     publish(zk, paths, release(3))
     assert told() is None, "what is known to work is published again"
+
+
+def test_a_publisher_is_told_where_it_goes_back_to_what_was_never_proved(zk: KazooClient, paths: AppPaths) -> None:
+    """As to a release that somebody has gone back from when only its first host had it."""
+
+    def told(to: int | None, **plan: Any) -> str | None:
+        publish(zk, paths, release(3, extra=plan))
+        given = options_of(paths, state="rolled_back", ref=None, to=f"{to:040x}" if to else None)
+        return zk_release.converge(zk, given, check=True).get("without_steps")
+
+    mark_proved(zk, paths, publish(zk, paths, release(1)), "2026-11-24T10:15:30+00:00")
+    publish(zk, paths, release(2))
+    assert told(2, rollout={"maxInFlight": 2}) == (
+        f"rollout: {2:040x} is not known to work at site: a rollback to it has no steps, and only abort.yml stops it; "
+        "deploy.yml rolls it out by the plan"
+    )
+    assert told(2) is None, "all at once is what it was before"
+    assert (told(1, rollout={"maxInFlight": 2}), told(None, rollout={"maxInFlight": 2})) == (None, None)
 
 
 @pytest.mark.parametrize("which", ["history", "rollouts", "roster", "agents", "policy"])
@@ -878,6 +898,16 @@ def test_a_second_rollback_never_brings_the_bad_release_back(zk: KazooClient, pa
     proved(zk, paths, 4, mark=False)
     found = roll_back(zk, paths)
     assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{1:040x}", f"{4:040x}")
+
+
+def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_published_here(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    generation = publish(zk, paths, release(1))
+    begin_rollout(zk, paths, generation, release(1), True)
+    record = zk.get(paths.rollout(generation))[0]
+    zk.create(paths.rollout(2**60), record)
+    assert list(read_rollouts(zk, paths)) == [generation]
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(

@@ -423,6 +423,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"watcher_base": "/"}, "absolute and below /"),
     ({"watcher_base": "srv/business"}, "absolute and below /"),
     ({"watcher_instance": "../x"}, "watcher_instance of letters"),
+    ({"watcher_instance": ".."}, "watcher_instance of letters"),
+    (
+        {"watcher_state": "absent", "watcher_app": "/app/business/"},
+        'digits, _ . and -, not .. (got "", /app/business/); nothing is removed',
+    ),
     (
         {"watcher_python": "/no/such/python"},
         "/no/such/python does not run as Python on this host; set watcher_python",

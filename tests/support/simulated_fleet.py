@@ -57,7 +57,7 @@ class Ensemble:
         self.fired: Counter[Watch] = Counter()
         self.sequences: dict[str, int] = {}
         self.check: Callable[[], None] = lambda: None
-        self.zxid = 0
+        self.zxid = GENERATION
         self.forbidden: set[str] = set()
         self.locked: set[str] = set()
         self.clock: Callable[[], float] = lambda: 0.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,35 @@ def _make_environment(order: dict[str, Any]) -> bool:
         found = {}
     if found == wanted or order["check"]:
         return bool(found != wanted)
-    if found.get("python") != wanted["python"]:
-        _run([sys.executable, "-m", "venv", "--clear", str(directory)], "install python3-venv, or set git_hook_python")
+    if found.get("python") == wanted["python"]:
+        _fill_environment(order, directory)
+    elif found:
+        _replace_environment(order, directory)
+    else:
+        _new_environment(order, directory)
+    _write(directory / STAMP, json.dumps(wanted))
+    return True
+
+
+def _replace_environment(order: dict[str, Any], directory: Path) -> None:
+    """Make one beside the one that hooks run from, which they go on with where this fails."""
+    made, replaced = (directory.with_name(f"{directory.name}.{end}") for end in ("new", "old"))
+    try:
+        _new_environment(order, made)
+        shutil.rmtree(replaced, ignore_errors=True)
+        directory.rename(replaced)
+        made.rename(directory)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _new_environment(order: dict[str, Any], directory: Path) -> None:
+    _run([sys.executable, "-m", "venv", "--clear", str(directory)], "install python3-venv, or set git_hook_python")
+    _fill_environment(order, directory)
+
+
+def _fill_environment(order: dict[str, Any], directory: Path) -> None:
     pip = [
         str(directory / "bin/python"),
         "-m",
@@ -77,8 +105,6 @@ def _make_environment(order: dict[str, Any]) -> bool:
         "--quiet",
     ]
     _run([*pip, *order["pip_args"], *order["packages"]], "look at git_hook_packages and git_hook_pip_args")
-    _write(directory / STAMP, json.dumps(wanted))
-    return True
 
 
 def _place_files(order: dict[str, Any]) -> bool:

@@ -31,6 +31,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -77,7 +78,7 @@ def main(order_text: str) -> None:
         check_privilege(order["managed"])
         report.update(survey(order))
         if order["state"] == "present":
-            report["missing"], report["problems"] = missing(order), problems(order["managed"])
+            report["missing"], report["problems"] = missing(order), problems(order)
             report["changed"] = not report["missing"] and not report["problems"] and install(order)
     except InstallError as exc:
         report["problems"] = [str(exc)]
@@ -100,8 +101,7 @@ def survey(order: dict[str, Any]) -> dict[str, Any]:
     environments = [
         path for path in sorted(install_dir.glob("*")) if (path / "pyvenv.cfg").is_file() and not path.is_symlink()
     ]
-    links = [path for path in install_dir.glob("current-*") if path.is_symlink()]
-    instances = {path.name.replace("current-", "", 1): os.readlink(path) for path in links}
+    instances = _instances(install_dir)
     there = [path for place in order["places"] for path in _with_backups(place)]
     directories = [order["install_dir"], order["config_dir"], *["/run/zoo-watcher"] * order["managed"]]
     return {
@@ -119,6 +119,11 @@ def survey(order: dict[str, Any]) -> dict[str, Any]:
         "lacking": [path for path in order["directories"] if not os.path.isdir(path)],
         **_service(order),
     }
+
+
+def _instances(install_dir: Path) -> dict[str, str]:
+    links = [path for path in install_dir.glob("current-*") if path.is_symlink()]
+    return {path.name.replace("current-", "", 1): os.readlink(path) for path in links}
 
 
 def _with_backups(path: str) -> list[str]:
@@ -226,15 +231,43 @@ def _is_connected(base: Path) -> bool:
         return False
 
 
-def problems(managed: bool) -> list[str]:
-    """What keeps this host from running an agent, and no package fixes; `managed` by systemd or not."""
+def problems(order: dict[str, Any]) -> list[str]:
+    """What keeps this host from running the agent, and no package fixes."""
     found = []
     if sys.version_info[:2] < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
         found.append(f"Python {sys.version.split()[0]} is too old; set watcher_python to one of {wanted} or later")
-    if managed and not os.path.isdir("/run/systemd/system"):
+    if order["managed"] and not os.path.isdir("/run/systemd/system"):
         found.append("systemd does not run here; set watcher_manage_service to false and start the agent yourself")
+    if order["managed"] and base_problem(order):
+        found.append(base_problem(order))
     return found
+
+
+def base_problem(order: dict[str, Any]) -> str:
+    """What keeps the agent's user from going on with the base of another one; nothing where all is well."""
+    base, user = order["base"], order["user"]
+    try:
+        uid = os.stat(os.path.join(base, ".zoo")).st_uid
+    except OSError:
+        return ""
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = ""
+    try:
+        is_its_own = pwd.getpwnam(user).pw_uid == uid
+    except KeyError:
+        # Made anew, it gets the number again that the one which was removed has left.
+        is_its_own = not owner
+    if is_its_own:
+        return ""
+    owner = owner or str(uid)
+    command = f"find {shlex.quote(base)} -user {owner} -exec chown -h {user}: {{}} +"
+    return (
+        f"{base}/.zoo is {owner}'s, and watcher_user is {user}; set it to {owner}, or make that user, stop "
+        f"{order['unit']}, run {command}, and apply the role again"
+    )
 
 
 def missing(order: dict[str, Any]) -> dict[str, str]:
@@ -281,10 +314,16 @@ def install(order: dict[str, Any]) -> bool:
     for directory in lacking:
         os.makedirs(directory, 0o755, exist_ok=True)
     with contextlib.nullcontext() if order["check"] else _locked(order["install_dir"]):
-        environment = _environment(order)
-        package = _package(order)
+        directory = Path(order["install_dir"], order["name"])
+        asked, made = _asked(order, directory), directory
+        if not _has_this_python(directory) and order["name"] in _instances(directory.parent).values():
+            made = directory.with_name(f"{directory.name}.new")
+        environment = _environment(order, made, asked)
+        package = _package(order, made)
         if (environment or package) and not order["check"]:
-            _try(order)
+            _try(made)
+            if made != directory:
+                _change_places(made, directory)
     return bool(lacking) or environment or package
 
 
@@ -316,33 +355,61 @@ def _hold(path: str) -> int | None:
     return None
 
 
-def _environment(order: dict[str, Any]) -> bool:
-    directory = _directory(order)
-    python = list(sys.version_info[:2])
+def _stamp(directory: Path) -> dict[str, Any]:
     try:
-        found = dict(json.loads((directory / STAMP).read_text()))
+        return dict(json.loads((directory / STAMP).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        found = {}
+        return {}
+
+
+def _has_this_python(directory: Path) -> bool:
+    stamp = _stamp(directory)
+    return stamp.get("python") == list(sys.version_info[:2]) and "instances" in stamp
+
+
+def _asked(order: dict[str, Any], directory: Path) -> dict[str, list[str]]:
+    """The packages of each instance that the environment has, or that one of another Python is to have."""
     # Each instance has its own wishes: one with metrics must not make one without differ.
-    asked = dict(found["instances"]) if found.get("python") == python and "instances" in found else {}
-    differs = bool(asked.get(order["instance"]) != order["packages"])
+    asked = dict(_stamp(directory).get("instances", {}))
+    if _has_this_python(directory):
+        return asked
+    running = {instance for instance, name in _instances(directory.parent).items() if name == order["name"]}
+    return {instance: packages for instance, packages in asked.items() if instance in running - {order["instance"]}}
+
+
+def _environment(order: dict[str, Any], directory: Path, asked: dict[str, list[str]]) -> bool:
+    is_new = not _has_this_python(directory)
+    differs = is_new or asked.get(order["instance"]) != order["packages"]
     if not differs or order["check"]:
         return differs
-    if not asked:
+    if is_new:
         options = ["--system-site-packages", "--without-pip"] if order["source"] == "distribution" else []
         command = [sys.executable, "-m", "venv", "--clear", *options, str(directory)]
         _run(command, "install python3-venv, or set watcher_python")
     if order["source"] != "distribution":
         pip = [str(directory / "bin/python"), "-m", "pip", "install", *QUIETLY]
         advice = "look at watcher_packages, watcher_wheels and watcher_pip_args"
-        _run([*pip, *order["pip_args"], *order["packages"]], advice)
-    asked[order["instance"]] = order["packages"]
-    _write(directory / STAMP, json.dumps({"python": python, "instances": asked}))
+        # One call each: two instances may ask for versions that exclude each other, and the latest has its own.
+        for packages in [*(asked.values() if is_new else []), order["packages"]]:
+            _run([*pip, *order["pip_args"], *packages], advice)
+    asked = {**asked, order["instance"]: order["packages"]}
+    _write(directory / STAMP, json.dumps({"python": list(sys.version_info[:2]), "instances": asked}))
     return True
 
 
-def _package(order: dict[str, Any]) -> bool:
-    directory = _directory(order)
+def _change_places(made: Path, directory: Path) -> None:
+    """Put an environment in the place of one that instances run. Those find their modules until they are restarted."""
+    replaced = directory.with_name(f"{directory.name}.old")
+    shutil.rmtree(replaced, ignore_errors=True)
+    directory.rename(replaced)
+    made.rename(directory)
+    for path in (replaced / "lib").glob("python*"):
+        if not (directory / "lib" / path.name).exists():
+            path.rename(directory / "lib" / path.name)
+    shutil.rmtree(replaced)
+
+
+def _package(order: dict[str, Any], directory: Path) -> bool:
     site = directory / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
     wanted = {site / "zoo_watcher" / name: text for name, text in order["files"].items()}
     wanted[site / "zoo_watcher" / "VERSION"] = order["version"] + "\n"
@@ -359,19 +426,10 @@ def _package(order: dict[str, Any]) -> bool:
     return True
 
 
-def _try(order: dict[str, Any]) -> None:
+def _try(directory: Path) -> None:
     """Import all that the agent and its apply process import, before an instance is moved to it."""
-    command = [
-        str(_directory(order) / "bin/python"),
-        "-I",
-        "-c",
-        "import zoo_watcher.watcher, zoo_watcher.releases.apply",
-    ]
+    command = [str(directory / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.releases.apply"]
     _run(command, "look at where the Python packages come from, watcher_install_from; no instance was touched")
-
-
-def _directory(order: dict[str, Any]) -> Path:
-    return Path(order["install_dir"], order["name"])
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import reflink
 from zoo_watcher.releases.release_directory import is_deployable, is_unmodified
 from zoo_watcher.releases.repository import Access, Repository
-from zoo_watcher.releases.staging import Making, make_release
+from zoo_watcher.releases.staging import Making, hard_link, make_release
 from zoo_watcher.wire.records import Release
 
 
@@ -86,6 +86,29 @@ def test_a_release_that_somebody_has_touched_is_not_linked_from(
     after = make(layout, repository.url, two[1], (two[0],))
     assert texts(after) == SECOND
     assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK])
+def test_a_commit_is_checked_out_as_a_whole_where_a_file_of_the_release_before_can_not_be_linked(
+    layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As where the files were given to the application's user, or one has as many links as it can have."""
+
+    def link(source: str, target: str) -> None:
+        if source.endswith("/b/c"):
+            raise OSError(number, os.strerror(number), source, None, target)
+        hard_link(source, target)
+
+    def no_reflink(*_paths: str) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("zoo_watcher.releases.staging.reflink", no_reflink)
+    monkeypatch.setattr("zoo_watcher.releases.staging.hard_link", link)
+    before = make(layout, repository.url, two[0])
+    after = make(layout, repository.url, two[1], (two[0],))
+    assert texts(after) == SECOND
+    assert os.stat(before / "a").st_ino != os.stat(after / "a").st_ino
+    assert layout.in_staging() == []
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])

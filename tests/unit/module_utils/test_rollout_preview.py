@@ -263,3 +263,27 @@ def test_what_a_person_would_stop_is_said(phase: str, on_the_way: int, waiting: 
 def test_what_a_person_would_have_go_on_is_said() -> None:
     assert describe_command(RolloutRecord(phase=RUNNING), 2, 3) == "step 1 of 2 would be open"
     assert describe_command(RolloutRecord(phase=DONE), 2, 0) == "the rollout would be done"
+
+
+class CountedName(str):
+    """A name that counts how often it is looked up."""
+
+    __slots__ = ()
+    lookups = 0
+
+    def __hash__(self) -> int:
+        type(self).lookups += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
+def test_a_large_fleet_is_looked_through_once_for_each_step_by_labels() -> None:
+    count = 200
+    fleet: dict[str, LiveHost] = {CountedName(f"web{n}"): LiveHost(labels={"zone": str(n % 2)}) for n in range(count)}
+    by_zone = read_plan({"steps": [{"labels": {"zone": zone}} for zone in "01"]})
+    CountedName.lookups = 0
+    found = preview(by_zone, fleet, [], size=count)
+    assert [step.count for step in found.steps] == [100, 100, 0]
+    assert CountedName.lookups < 20 * count

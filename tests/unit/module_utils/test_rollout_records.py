@@ -34,6 +34,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import 
     begin,
     choose_stable,
     rollout_of,
+    was_proved,
 )
 
 URL = "https://git.example.org/shop"
@@ -76,6 +77,13 @@ def test_a_rollout_begins_with_the_places_of_the_fleet_as_it_is_then() -> None:
         "reason": "",
         "by": "",
     }
+
+
+def test_places_are_a_share_of_the_live_hosts_and_steps_of_the_whole_fleet() -> None:
+    """While half of a fleet is down, as with a zone, no more of those that serve may switch at once."""
+    state = begin(release_of("b"), CANARY, release_of("a"), 40, 20)
+    assert (state.places, state.fleet) == (4, 40)
+    assert begin(release_of("b"), CANARY, release_of("a"), 40, 0).places == 1
 
 
 def test_without_a_release_for_those_that_wait_there_are_no_steps_but_places() -> None:
@@ -188,6 +196,19 @@ def test_a_publisher_may_name_its_commit_in_the_history_or_not_in_it() -> None:
 
 def test_a_rollback_has_none() -> None:
     assert choose_stable(release_of("a", **{ROLLED_BACK_FROM: "b" * 40}), None, {}, {2: state_of("c", DONE)}) is None
+
+
+def test_a_release_was_proved_that_is_known_to_work_or_was_until_somebody_has_gone_back_from_it() -> None:
+    history = {
+        1: release_of("a", **{PROVED_AT: "2026-11-24T10:15:30+00:00"}),
+        2: release_of("b"),
+        3: release_of("c"),
+        4: release_of("a", **{ROLLED_BACK_FROM: "b" * 40}),
+    }
+    rollouts = {2: state_of("b", DONE), 3: state_of("c", HALTED)}
+    assert [was_proved(release_of(letter), history, rollouts) for letter in "abcd"] == [True, True, False, False]
+    elsewhere = {1: replace(history[1], relative_path="other")}
+    assert not was_proved(release_of("a"), elsewhere, {})
 
 
 # --- the znodes

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord, Release
-from ansible_collections.zoo.deploy.plugins.module_utils.releases import Published
+from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, Published
+from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Unknown
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
 from ansible_collections.zoo.deploy.plugins.modules.zk_release import (
     argument_spec,
+    converge,
     resolved_release,
     wait_on,
     with_rollout,
@@ -99,3 +101,60 @@ def test_a_rollout_whose_release_was_deleted_is_waited_for_no_more(
             wait_on(None, given)
     else:
         assert wait_on(None, given) == {"waited": True}
+
+
+class History:
+    """Publications in memory: `A`, which is proved, and `B`. Another publisher is quicker once, with the third."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, third: Release) -> None:
+        proved = {"provedAt": "2026-11-29T00:00:00Z"}
+        self.releases = [release_of("a", **proved), release_of("b")]
+        self._third = third
+        for name in ("check_not_bad", "why_without_steps"):
+            monkeypatch.setattr(zk_release, name, lambda *_given: None)
+        monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
+        monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
+        for name, empty in {"read_rollouts": dict, "bad_commits": list}.items():
+            monkeypatch.setattr(zk_release, name, lambda *_given, kind=empty: kind())
+        for name in ("read_published", "read_history", "publish"):
+            monkeypatch.setattr(zk_release, name, getattr(self, name))
+
+    def read_published(self, *_given: Any) -> Published:
+        """The newest one."""
+        return Published(len(self.releases), 0, self.releases[-1], None, "2026-11-30T00:00:00+00:00")
+
+    def read_history(self, *_given: Any) -> list[HistoryEntry]:
+        """The newest first."""
+        numbered = list(enumerate(self.releases, 1))
+        return [HistoryEntry(f"release-{number}", number, release, None) for number, release in reversed(numbered)]
+
+    def publish(self, _client: Any, _paths: Any, release: Release, before: Published, _lock: Any) -> int:
+        """Publish it, or be overtaken."""
+        if len(self.releases) == 2:
+            self.releases.append(self._third)
+        if before.generation != len(self.releases):
+            raise Overtaken("/app/shop/config: changed meanwhile")
+        self.releases.append(release)
+        return len(self.releases)
+
+
+def release_of(letter: str, **extra: Any) -> Release:
+    """A release, another one for each letter."""
+    return Release("https://git.example/site.git", letter * 40, "site", extra=extra)
+
+
+def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wanted it has not seen that: it may be the fix."""
+    history = History(monkeypatch, release_of("c"))
+    with pytest.raises(
+        ZooKeeperError,
+        match=r"^/app/shop/config: another release was published meanwhile, and not gone back from: c+ is published ",
+    ):
+        converge(None, options(app="/app/shop", state="rolled_back", wait=False), check=False)
+    assert len(history.releases) == 3
+
+
+def test_of_two_who_go_back_at_once_both_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(monkeypatch, release_of("a", rolledBackFrom="b" * 40))
+    done = converge(None, options(app="/app/shop", state="rolled_back", wait=False), check=False)
+    assert (done["changed"], done["generation"], len(history.releases)) == (False, 3, 3)

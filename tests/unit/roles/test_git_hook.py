@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,30 @@ print(ascii(push.real_names(new)), len(asked))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=bare, capture_output=True, text=True, check=True)
     assert done.stdout == "{'prod': 'main', 'caf\\udce9/prod': 'main'} 3\n"
+
+
+@pytest.mark.parametrize("failing", ["venv", "pip", "nothing"])
+def test_hooks_have_their_environment_until_one_of_another_python_is_complete(tmp_path: Path, failing: str) -> None:
+    directory = tmp_path / "environment"
+    directory.mkdir()
+    (directory / "pyvenv.cfg").write_text("old\n")
+    (directory / "zoo-git-hook.json").write_text('{"python": [3, 8], "packages": ["kazoo"]}')
+    functions = runpy.run_path(str(PROGRAM.with_name("install.py")))
+
+    def run(command: list[str], advice: str) -> None:
+        if command[2] == "venv":
+            Path(command[-1]).mkdir(exist_ok=True)
+            (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+        if failing in command:
+            raise functions["InstallError"](advice)
+
+    functions["main"].__globals__["_run"] = run
+    order = {"check": False, "environment": str(directory), "packages": ["kazoo"], "pip_args": []}
+    if failing == "nothing":
+        assert functions["_make_environment"](order)
+        assert not functions["_make_environment"](order)
+    else:
+        with pytest.raises(functions["InstallError"]):
+            functions["_make_environment"](order)
+    assert (directory / "pyvenv.cfg").read_text() == ("new\n" if failing == "nothing" else "old\n")
+    assert list(tmp_path.iterdir()) == [directory]

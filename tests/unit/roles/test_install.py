@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,107 @@ def test_without_root_a_managed_service_is_refused_before_anything_else(
     said = report(capsys, managed=True, state=state)
     assert said["problems"] == ["the service needs root on this host; apply the role with become: true"]
     assert not said["changed"]
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> dict[str, Any]:
+    """An order for the version that two instances run, in an environment of Python 3.8."""
+    directory = tmp_path / "1.0.0"
+    package = directory / "lib/python3.8/site-packages/zoo_watcher"
+    package.mkdir(parents=True)
+    (package / "watcher.py").write_text("")
+    (directory / "pyvenv.cfg").write_text("old\n")
+    stamp = {"python": [3, 8], "instances": {"shop": ["kazoo"], "blog": ["kazoo", "pure-sasl"], "gone": ["kerberos"]}}
+    (directory / "zoo-watcher.json").write_text(json.dumps(stamp))
+    for instance in ("shop", "blog"):
+        (tmp_path / f"current-{instance}").symlink_to("1.0.0")
+    order = {"check": False, "source": "index", "name": "1.0.0", "version": "1.0.0", "instance": "shop", "pip_args": []}
+    return {
+        **order,
+        "packages": ["kazoo", "GitPython"],
+        "install_dir": str(tmp_path),
+        "config_dir": str(tmp_path),
+        "files": {"watcher.py": ""},
+    }
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """The text of every file by its path."""
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing") -> bool:
+    """Carry the order out with commands that do nothing, but for the `failing` one, and note them."""
+    functions = runpy.run_path(str(INSTALL))
+
+    def run(command: list[str], advice: str) -> None:
+        ran.append(command)
+        if command[2] == "venv":
+            Path(command[-1]).mkdir(exist_ok=True)
+            (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+        if failing in command or failing in command[-1]:
+            raise functions["InstallError"](advice)
+
+    functions["install"].__globals__["_run"] = run
+    try:
+        return bool(functions["install"](order))
+    except functions["InstallError"]:
+        return False
+
+
+@pytest.mark.parametrize("failing", ["venv", "pip", "import zoo_watcher"])
+def test_an_environment_that_instances_run_stays_where_one_of_another_python_can_not_be_made(
+    tmp_path: Path, other_python: dict[str, Any], failing: str
+) -> None:
+    before = contents(tmp_path / "1.0.0")
+    assert not install(other_python, [], failing)
+    assert contents(tmp_path / "1.0.0") == before
+
+
+def test_an_environment_of_another_python_has_what_all_instances_need_and_the_modules_of_who_still_runs(
+    tmp_path: Path, other_python: dict[str, Any]
+) -> None:
+    ran: list[list[str]] = []
+    assert install(other_python, ran)
+    found = contents(tmp_path / "1.0.0")
+    python = list(sys.version_info[:2])
+    site = "lib/python{}.{}/site-packages/zoo_watcher".format(*python)
+    assert found["pyvenv.cfg"] == "new\n"
+    assert {"lib/python3.8/site-packages/zoo_watcher/watcher.py", f"{site}/watcher.py"} <= found.keys()
+    assert json.loads(found["zoo-watcher.json"]) == {
+        "python": python,
+        "instances": {"blog": ["kazoo", "pure-sasl"], "shop": ["kazoo", "GitPython"]},
+    }
+    installed = [command[command.index("--no-input") + 1 :] for command in ran if command[2] == "pip"]
+    assert installed == [["kazoo", "pure-sasl"], ["kazoo", "GitPython"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
+    assert not install(other_python, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+@pytest.mark.parametrize("user", ["root", "daemon", "is-made-later"])
+def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_path: Path, user: str) -> None:
+    found = runpy.run_path(str(INSTALL))["base_problem"]
+    order = {"base": str(tmp_path), "user": user, "unit": "zoo-watcher@shop.service"}
+    assert found(order) == ""
+    (tmp_path / ".zoo").mkdir()
+    os.chown(tmp_path / ".zoo", 1, -1)
+    if user == "daemon":
+        assert found(order) == ""
+    else:
+        assert found(order) == (
+            f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, "
+            f"stop zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, "
+            "and apply the role again"
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+@pytest.mark.parametrize(("user", "is_refused"), [("root", True), ("is-made-later", False)])
+def test_a_base_that_is_nobodys_any_more_may_be_that_of_the_user_that_is_made_anew(
+    tmp_path: Path, user: str, is_refused: bool
+) -> None:
+    (tmp_path / ".zoo").mkdir()
+    os.chown(tmp_path / ".zoo", 3_999_999, -1)
+    order = {"base": str(tmp_path), "user": user, "unit": "zoo-watcher@shop.service"}
+    assert ("is 3999999's" in runpy.run_path(str(INSTALL))["base_problem"](order)) is is_refused

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,3 +97,47 @@ def test_one_installation_at_a_time_works_in_a_directory(tmp_path: Path) -> None
         list(pool.map(work, range(4)))
     assert (len(most), max(most)) == (200, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("before", "link"), [("1.0.0", "1.0.0"), ("", None)])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_what_ran_is_started_again_also_where_another_directory_had_its_version(
+    tmp_path: Path, before: str, link: str | None, *, is_running: bool
+) -> None:
+    task = yaml.safe_load((ROLE / "tasks" / "roll_back.yml").read_text())[0]
+    for name in ("systemctl", "journalctl"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $*"\n')
+        (tmp_path / name).chmod(0o755)
+    unit, current = tmp_path / "unit", tmp_path / "current"
+    unit.write_text("new")
+    (tmp_path / "unit~").write_text("old")
+    words = {
+        "_watcher_unit": "web.service",
+        "_watcher_current": str(current),
+        "before": before if is_running else "",
+        "running": "running" if is_running else "",
+    }
+    first = [words.get(word, word) for word in _first_words(task)]
+    command = [task["vars"]["script"] if word == "script" else word for word in first]
+    done = subprocess.run(
+        [*command, f"{unit}~", str(unit)],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert unit.read_text() == "old"
+    assert ("systemctl restart web.service" in done.stdout) is is_running
+    assert (os.readlink(current) if current.is_symlink() else None) == (link if is_running else None)
+
+
+def _first_words(task: dict[str, Any]) -> list[str]:
+    """The words of the command before the files."""
+    argv = task["ansible.builtin.command"]["argv"]
+    return [word.strip("' ") for word in argv[argv.index("[") + 1 : argv.index("]")].split(",")]
+
+
+def test_all_is_done_before_the_first_session_is_waited_for_which_may_not_come() -> None:
+    """The command tells why there is none, and no backup with a password stays."""
+    tasks = yaml.safe_load((ROLE / "tasks" / "present.yml").read_text())
+    assert tasks[-1]["ansible.builtin.include_tasks"] == "session.yml"

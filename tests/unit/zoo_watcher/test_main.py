@@ -163,6 +163,25 @@ def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_pa
     assert "Too many open files" in done.stderr
 
 
+def test_a_release_waits_while_a_package_of_the_apply_process_is_being_replaced(tmp_path: Path) -> None:
+    """As while pip upgrades it."""
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / "__init__.py").write_text("import gitdb_that_is_not_there_yet\n")
+    source = Path(program.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo_watcher", "apply"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{source}"},
+        input="{}",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(done.stdout) == {
+        "error": "GitPython can't be imported: No module named 'gitdb_that_is_not_there_yet'",
+        "kind": "process",
+    }
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(("text", "status"), [(None, 0), ("{}", 2)])
 def test_a_command_with_standard_streams_that_are_closed_does_what_it_is_to_do(

@@ -33,7 +33,7 @@ OPEN = "step 1 of 1 is open; 0 are on their way, 1 may be"
     [
         ("halted", FAILED, {"ended": GAVE_UP}, (1000, NEW), f"{AGAIN}: the rollout is halted: web0 failed"),
         ("running", FAILED, {"ended": GAVE_UP}, (1000, NEW), f"{AGAIN}: {OPEN}: web0 failed"),
-        ("done", FAILED, {"ended": GAVE_UP}, (1000, NEW), "generation 1000 is tried again"),
+        ("done", FAILED, {"ended": GAVE_UP}, (1000, NEW), f"{AGAIN}: it is done without it, which waits for its turn"),
         ("done", None, {"ended": GAVE_UP}, (1000, NEW), f"{AGAIN}: it is done without it, which waits for its turn"),
         ("done", None, {"ended": GAVE_UP, "is_at_head": True}, (1000, NEW), "generation 1000 is tried again"),
         ("running", None, {}, None, "nothing to retry: waits for its turn in the rollout"),

@@ -88,9 +88,8 @@ def _apply() -> int:
     try:
         from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
     except ImportError as exc:
-        # GitPython is not there; or it is, and could not start the git that it looks at when it is imported.
-        kind = "final" if isinstance(exc, ModuleNotFoundError) else "process"
-        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": kind}) + "\n")
+        # As while it is upgraded, or where it can't start the git that it looks at: that says nothing of the release.
+        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": "process"}) + "\n")
         return EXIT_TROUBLE
     return apply()
 

@@ -200,6 +200,13 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"files": [{**KEPT, "dest": "/"}]}, "files[0].dest", "absolute"),
         ({"files": [{**KEPT, "dest": "/srv/.zoo/status.json"}]}, "files[0].dest", "agent's own directory"),
         ({"files": [{**KEPT, "dest": "/srv", "format": "directory"}]}, "files[0].dest", "agent's own directory"),
+        (
+            {"base": "/srv/./x//", "files": [{**KEPT, "dest": "/srv/x/.zoo/y"}]},
+            "files[0].dest",
+            "agent's own directory",
+        ),
+        ({"base": "//srv", "files": [{**KEPT, "dest": "/srv/.zoo/y"}]}, "files[0].dest", "agent's own directory"),
+        ({"files": [{**KEPT, "dest": "//srv/.zoo/y"}]}, "files[0].dest", "agent's own directory"),
         ({"files": [KEPT, KEPT]}, "files[1].dest", "of another file too"),
         ({"files": [{**KEPT, "format": "directory"}, {**KEPT, "dest": "/etc/a/b"}]}, "files[1].dest", "in the other"),
         ({"files": [{**KEPT, "format": "xml"}]}, "files[0].format", "directory"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from support.other_user import other_user
 from support.waiting import wait_for
 from zoo_watcher.config.managed_file import ManagedFile
 from zoo_watcher.files.actions import Actions
@@ -222,3 +223,36 @@ def test_what_is_begun_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path
     change(run(file), "/etc/a")
     wait_for(notes.exists, "it has run")
     assert list(json.loads(notes.read_text())["begun"].values()) == [1]
+
+
+def test_an_action_runs_without_the_names_of_more_files_than_can_be_named(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    command = ("sh", "-c", f'echo "${{ZOO_FILES-unset}}" | wc -l >> {notes}; echo "${{ZOO_ZNODES-unset}}" >> {notes}')
+    files = [ManagedFile("/z", f"/etc/{number:0140}", on_change=command) for number in range(1000)]
+    actions = run(*files)
+    change(actions, *(file.dest for file in files))
+    wait_for(lambda: pending(tmp_path) == [], "all is done")
+    assert [actions.problem(file.dest) for file in files] == [None] * 1000
+    assert noted(notes) == [["1"], *[["/z"]] * 1000]
+
+
+def test_no_file_changes_before_a_journal_could_be_read_that_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.json"
+    before = FileJournal(path, ["/etc/a", "/etc/b"])
+    before.record_intent({"/etc/a": [""]}, ["/etc/a"])
+    assert not caplog.records
+    saved = path.read_text()
+    path.chmod(0o000)
+    with other_user(tmp_path):
+        journal = FileJournal(path, ["/etc/a", "/etc/b"])
+        journal.adopt({"/etc/b": [""]})
+        with pytest.raises(PermissionError):
+            journal.record_intent({}, ["/etc/b"])
+        path.chmod(0o600)
+        assert path.read_text() == saved
+        journal.record_intent({}, ["/etc/b"])
+    for found in (journal, FileJournal(path, ["/etc/a", "/etc/b"])):
+        assert (found.created, found.pending) == ({"/etc/a": {""}, "/etc/b": {""}}, {"/etc/a", "/etc/b"})
+    assert f"journal of files not read, path={path}: Permission denied; " in caplog.text

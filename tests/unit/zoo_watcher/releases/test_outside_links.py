@@ -11,7 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zoo_watcher.releases.outside_links import find_outside
+from zoo_watcher.errors import DeployError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases.outside_links import check_links, find_outside
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,17 @@ def test_a_symlink_that_stays_in_the_release_or_leads_nowhere_is_none(links: dic
 def test_what_is_shared_is_in_the_release_and_its_parent_is_not(links: dict[str, str], found: str | None) -> None:
     """The parent of `data` in the file system is `.zoo/shared`."""
     assert find_outside(links, ("data", "var/up")) == found
+
+
+@pytest.mark.parametrize("levels", [200, 201])
+def test_a_symlink_whose_target_is_too_deep_to_follow_for_many_is_refused(tmp_path: Path, levels: int) -> None:
+    (tmp_path / "link").symlink_to("/".join(["a"] * (levels + 1)))
+    layout = Layout(tmp_path / "base")
+    if levels == 200:
+        check_links(layout, tmp_path, "a" * 40, ())
+    else:
+        with pytest.raises(DeployError, match='has the symlink "link" to a target of more than 200 directories'):
+            check_links(layout, tmp_path, "a" * 40, ())
 
 
 def test_many_symlinks_through_each_other_are_followed_once_each() -> None:

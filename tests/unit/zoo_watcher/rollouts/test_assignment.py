@@ -77,7 +77,7 @@ def test_a_host_that_was_lost_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "entry", "at_once"),
-    [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("done", PROVED, 50)],
+    [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("running", PROVED, 50)],
 )
 def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
     phase: str, entry: str | None, at_once: int
@@ -87,6 +87,15 @@ def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
     made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), entry, HostView("web1", has=OLD))
     assert made.desired
     assert made.desired.fleet == at_once
+
+
+@pytest.mark.parametrize("entry", [None, LOST, PROVED, FAILED])
+def test_who_has_another_release_once_the_rollout_is_done_waits_for_its_turn(entry: str | None) -> None:
+    state = replace(HALTED, phase="done")
+    made = assign(DESIRED, state, state.parsed_plan(), entry, HostView("web1", has=OLD))
+    assert made == Assignment(
+        None, Standstill(7, "waiting", "the rollout is done without this host: waits for its turn")
+    )
 
 
 @pytest.mark.parametrize("is_given_up", [False, True])

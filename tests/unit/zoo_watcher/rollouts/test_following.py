@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -65,6 +65,22 @@ def most_begun(fleet: Fleet, hosts: list[SimulatedHost]) -> int:
     return most
 
 
+def lose_first_exit(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the host get no answer to the first transaction in which it leaves the line."""
+    assert host.session
+    session, commit = host.session, host.session.commit
+
+    def lose(writes: Iterable[Write]) -> bool:
+        writes = list(writes)
+        is_done = commit(writes)
+        if any(write.kind == DELETE and write.path.startswith(LINE) for write in writes):
+            monkeypatch.setattr(session, "commit", commit)
+            raise SessionTroubleError("connection loss")
+        return is_done
+
+    monkeypatch.setattr(session, "commit", lose)
+
+
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
 def test_hosts_that_were_away_follow_so_many_at_a_time(begin: Begin, seed: int, places: int) -> None:
@@ -105,6 +121,22 @@ def test_hosts_that_were_held_follow_so_many_at_a_time(begin: Begin) -> None:
         host.hold(False)
     assert most_begun(fleet, held) == 1
     assert {host.has for host in fleet.hosts} == {NEW}
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_proved_hosts_that_come_back_with_another_release_follow_so_many_at_a_time(begin: Begin, places: int) -> None:
+    """As those that were made anew from an older image, or set back to a snapshot, and have kept their names."""
+    fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "maxInFlight": places})
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    set_back = fleet.hosts[2:]
+    for host in set_back:
+        host.stop()
+        host.has, host.ended, host.goal = OLD, {}, None
+        host.start()
+    assert most_begun(fleet, set_back) == places
+    assert {host.has for host in fleet.hosts} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE), "who has followed is in nobody's way"
 
 
 def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begin) -> None:
@@ -312,13 +344,19 @@ def test_after_a_rollback_one_that_falls_ill_once_it_has_joined_without_an_answe
     assert {host.has for host in others} == {NEW}
 
 
-def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(begin: Begin) -> None:
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, *, is_answered: bool
+) -> None:
+    """Also where the first answer to its request to leave is lost."""
     fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
     hang = away = fleet.hosts[1:]
     done_without(fleet, away)
     for host in hang:
         host.deploys_for = FOR_EVER
         host.start()
+        if not is_answered:
+            lose_first_exit(host, monkeypatch)
     fleet.run(3)
     assert len(fleet.ensemble.children(LINE)) == len(hang)
     for host in hang:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -164,6 +165,26 @@ def test_who_leaves_leaves_nothing_where_a_server_does_not_know_of_the_place_yet
     if not has_known:
         first = Line(session, "/line", LANES, 1, "web1", lambda: None, resumes=True)  # type: ignore[arg-type]
     first.leave()
+    assert [f"/line/{name}" for name in ensemble.children("/line")] == [second.path]
+
+
+def test_a_place_that_is_not_known_is_deleted_though_the_connection_is_lost_as_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ensemble, session, _first, second = two_in_line()
+    successor = Line(session, "/line", LANES, 1, "web1", lambda: None, resumes=True)  # type: ignore[arg-type]
+    begin_read, client_id = session.begin_read, session.client_id
+
+    def lose_connection(path: str, watch: Watch | None = None) -> Callable[[], Znode | None]:
+        session.client_id = None
+        return begin_read(path, watch)
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(session, "begin_read", lose_connection)
+        with contextlib.suppress(SessionTroubleError):
+            successor.leave()
+    session.client_id = client_id
+    successor.leave()
     assert [f"/line/{name}" for name in ensemble.children("/line")] == [second.path]
 
 

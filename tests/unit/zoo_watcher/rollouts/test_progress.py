@@ -38,6 +38,28 @@ def expect(fleet: Fleet, phase: str, seconds: float = SOON) -> None:
     assert fleet.state.phase == phase, fleet.state
 
 
+def test_of_a_fleet_that_is_half_down_no_more_hosts_than_the_share_of_those_that_serve_switch_at_once(
+    begin: Begin,
+) -> None:
+    fleet = begin(1, 8, {**QUICK, "maxInFlight": "25%"})
+    for number in range(8):
+        fleet.ensemble.nodes[APP.roster_entry(f"down{number}")] = Node(b"{}")
+    expect(fleet, "done")
+    assert fleet.state
+    assert (fleet.most, fleet.state.fleet) == (2, 16)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_left_over_in_the_roster_have_nobody_look_later_for_a_host_that_died(begin: Begin, seed: int) -> None:
+    """As those of a fleet that scales by itself. Nobody is behind the last host in the line, who would look at once."""
+    fleet = begin(seed, 4, {**QUICK, "maxFailures": 1, "onFailure": "rollback"})
+    for number in range(1000):
+        fleet.ensemble.nodes[APP.roster_entry(f"old{number}")] = Node(b"{}")
+    fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["proved"] == 3 and fleet.state.in_flight))
+    next(host for host in fleet.hosts if fleet.entry(host) == ADMITTED).stop()
+    expect(fleet, "done")
+
+
 @pytest.mark.parametrize("places", [1, 3])
 def test_a_step_by_names_after_one_by_number_is_not_held_up_by_hosts_that_it_does_not_take(
     begin: Begin, places: int

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from support.simulated_fleet import NEW, OLD, URL, Ensemble, FakeSession
+from support.simulated_fleet import BAD, NEW, OLD, URL, Ensemble, FakeSession
 from zoo_watcher.rollouts.znodes import RolloutZnodes
 from zoo_watcher.wire.records import AgentStatus, AppPaths, Release, RosterEntry
 from zoo_watcher.wire.rollout_events import Outcome
-from zoo_watcher.wire.rollout_phases import HALTED, ROLLING_BACK
+from zoo_watcher.wire.rollout_phases import DONE, HALTED, ROLLING_BACK
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, PROVED, HostEntry, RolloutRecord, begin
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write, begin_writes
 
@@ -125,3 +125,57 @@ def test_a_host_that_says_that_it_had_the_release_while_a_failure_is_written_is_
     assert [note() for _try in range(2)] == [False, True]
     assert RolloutRecord.from_node(ensemble.nodes[ROOT].data).phase == ROLLING_BACK
     assert PATHS.bad(NEW) in ensemble.nodes
+
+
+class TrimmingSession(FakeSession):
+    """A session that deletes what is below a znode too."""
+
+    def delete_below(self, path: str) -> None:
+        """As in `Session`."""
+        for name in self._ensemble.children(path):
+            self.delete_below(f"{path}/{name}")
+        self.delete(path)
+
+
+COPIED = [(30 + number) << 32 for number in range(10)]
+"""The generations of an ensemble that has had many leaders."""
+
+
+def add_proved(ensemble: Ensemble, generation: int, commit: str) -> None:
+    """Add a rollout that is done."""
+    state = begin(Release(URL, commit, "shop"), True, None, 3)
+    state = replace(state, phase=DONE, counts={**state.counts, PROVED: 3})
+    ensemble.apply([Write(CREATE, PATHS.rollout(generation), state.to_node())])
+
+
+def copied_application() -> tuple[Ensemble, RolloutZnodes]:
+    """An application that was copied to another ensemble, with its rollouts, and has had two of its own since.
+
+    The third is published.
+    """
+    ensemble = Ensemble()
+    for generation in COPIED:
+        add_proved(ensemble, generation, OLD)
+    for commit in (OLD, BAD):
+        add_proved(ensemble, ensemble.zxid, commit)
+    published = ensemble.zxid
+    session = TrimmingSession(ensemble, random.Random(0), 0.0)
+    return ensemble, RolloutZnodes(session, PATHS, published, "web0")  # type: ignore[arg-type]
+
+
+def test_rollouts_that_were_copied_from_another_ensemble_say_nothing_of_what_is_known_to_work() -> None:
+    """Whatever numbers they have: those of another ensemble are from before all that was published here."""
+    ensemble, znodes = copied_application()
+    assert znodes.begin(Release(URL, NEW, "shop"), True)
+    stable = RolloutRecord.from_node(ensemble.nodes[znodes.root].data).stable
+    assert stable
+    assert stable["commitId"] == BAD
+
+
+def test_rollouts_that_were_copied_from_another_ensemble_are_deleted_first() -> None:
+    ensemble, znodes = copied_application()
+    assert znodes.begin(Release(URL, NEW, "shop"), True)
+    znodes.trim()
+    kept = sorted(map(int, ensemble.children(PATHS.rollouts)))
+    assert len(kept) == 10
+    assert kept[:3] == [znodes.generation - 2, znodes.generation - 1, znodes.generation]

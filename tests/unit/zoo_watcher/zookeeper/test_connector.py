@@ -18,7 +18,7 @@ from support.certificates import Certificates
 from support.waiting import wait_for
 from zoo_watcher.config.config import Connection
 from zoo_watcher.zookeeper.session import Session
-from zoo_watcher.zookeeper.session_states import SYNC_CONNECTED
+from zoo_watcher.zookeeper.session_states import AUTH_FAILED, SYNC_CONNECTED
 
 KNOWN = (0x1234, b"\x01" * 16)
 """A session that the agent has before."""
@@ -50,9 +50,9 @@ def answering(words: bytes, held: list[socket.socket] | None = None) -> Iterator
 
 
 @contextmanager
-def connecting(hosts: str) -> Iterator[Session]:
+def connecting(hosts: str, **credentials: str) -> Iterator[Session]:
     """A session that is to be taken up by what is at `hosts`."""
-    session = Session(Connection(hosts), KNOWN, lambda: None)
+    session = Session(Connection(hosts, **credentials), KNOWN, lambda: None)  # type: ignore[arg-type]
     session.start()
     try:
         yield session
@@ -77,6 +77,16 @@ def test_a_session_of_which_less_was_granted_asks_for_all_of_it_the_next_time() 
             asked = struct.unpack_from("!iiqi", held[connection].recv(1024))[3]
             assert asked == Connection(hosts).session_timeout * 1000
             held[connection].shutdown(socket.SHUT_RDWR)
+
+
+def test_the_pause_that_ends_a_session_goes_by_what_was_granted_before_the_credentials_were_refused() -> None:
+    refused = struct.pack("!iiqi", 16, -4, 0, -115)
+    with (
+        answering(answer(timeout=7000) + refused) as hosts,
+        connecting(hosts, digest_username="u", digest_password="p") as session,
+    ):
+        wait_for(lambda: session.states.current == AUTH_FAILED, "the credentials are refused")
+        assert session.timeout == 7
 
 
 def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -90,10 +90,10 @@ def pre_receive(config: HookConfig) -> int:
             for _update, target in wanted:
                 rehearse(client, target.app)
             for update, target in wanted:
-                with_policy(client, target.app, release_of(config, update, target))
+                release = with_policy(client, target.app, release_of(config, update, target))
                 unlocked(client, target.app, NOT_PUBLISHED)
                 if not config.force:
-                    check_not_bad(client, target.app, update.commit_id)
+                    check_not_bad(client, target.app, release)
     return 0
 
 
@@ -159,9 +159,9 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation, [])
-    if not config.force:
-        check_not_bad(client, target.app, update.commit_id)
     release = with_policy(client, target.app, release)
+    if not config.force:
+        check_not_bad(client, target.app, release)
     unknown = describe_unknown(unknown_hosts(client, target.app, release))
     if unknown:
         say(f"{what}: {unknown}")

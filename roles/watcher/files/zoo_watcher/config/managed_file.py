@@ -101,11 +101,16 @@ def _check_place(reader: ObjectReader, file: ManagedFile, base: str, status: str
     dest = file.dest
     if dest and (not _is_place(dest) or not nameable(dest)):
         reader.wrong("dest", f"expected an absolute, normalised path with no control character, got {quote(dest)}")
-    own = os.path.join(base, AGENT_DIRECTORY)
-    if _is_within(dest, own) or (file.format == "directory" and dest and _is_within(own, dest)):
+    own, place = os.path.join(_normalised(base), AGENT_DIRECTORY), _normalised(dest)
+    if _is_within(place, own) or (file.format == "directory" and dest and _is_within(own, place)):
         reader.wrong("dest", f"{own} is the agent's own directory, got {quote(dest)}")
     if file.concerns(status):
         reader.wrong("znode", f"{quote(file.znode)} holds this agent's own status, which changes with each file")
+
+
+def _normalised(path: str) -> str:
+    """The path, with one slash at its beginning, where Python would leave two."""
+    return f"/{os.path.normpath(path).lstrip('/')}"
 
 
 def _is_place(dest: str) -> bool:

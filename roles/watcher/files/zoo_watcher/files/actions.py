@@ -10,6 +10,7 @@ are pending before a file changes, and until the actions have succeeded: a kille
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import threading
 import time
@@ -30,6 +31,8 @@ MOST_BEGUN = 3
 """How often in a row an agent may end while an action runs, before the action is held to be the cause."""
 SETTLE = 0.05
 """Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
+MOST_NAMED = 100_000
+"""Bytes of all names in one variable: with more than 131,071 a process can't be started (execve(2))."""
 
 GIVEN_UP = (
     f"is not run again until the file changes: the agent ended {MOST_BEGUN} times while it ran; "
@@ -250,10 +253,9 @@ class Actions(Thread):
 
     def _execute(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
         self.journal.record_run(action.key, time.time() if action.interval else None)
-        environment = {
-            "ZOO_FILES": "\n".join(dests),
-            "ZOO_ZNODES": "\n".join(self._znodes[dest] for dest in dests),
-        }
+        named = {"ZOO_FILES": dests, "ZOO_ZNODES": [self._znodes[dest] for dest in dests]}
+        texts = {name: "\n".join(paths) for name, paths in named.items()}
+        environment = {name: text for name, text in texts.items() if len(os.fsencode(text)) <= MOST_NAMED}
         ended = command.run(action.command, self.timeout, environment)
         if not ended.found_shortage:
             action.last_run = time.monotonic()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_watcher.config.managed_file import LONGEST_INTERVAL
-from zoo_watcher.host.filesystem import load_json, write_durably
+from zoo_watcher.host.filesystem import read_json, write_durably
 
 EMPTY: dict[str, Any] = {"made": {}, "owed": [], "runs": {}, "begun": {}}
 
@@ -31,14 +31,27 @@ class FileJournal:
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
         self.path = path
-        saved = load_json(path, _from_object, _from_object(EMPTY))
-        configured = set(dests)
-        self.created = {dest: paths for dest, paths in saved["made"].items() if dest in configured}
-        self.pending = saved["owed"] & configured
-        self.last_runs = saved["runs"]
-        self.begun = saved["begun"]
+        self.created: dict[str, set[str]] = {}
+        self.pending: set[str] = set()
+        self.last_runs: dict[str, float] = {}
+        self.begun: dict[str, int] = {}
+        self._dests = frozenset(dests)
+        self._is_read = False
         self._lock = threading.Lock()
+        try:
+            self._read()
+        except OSError as exc:
+            log.warning("journal of files not read, path=%s: %s; no file changes before it is", path, exc.strerror)
         self._saved = self._text()
+
+    def _read(self) -> None:
+        """Add what is saved, of the files that are configured. Raises `OSError`."""
+        saved = read_json(self.path, _from_object, _from_object(EMPTY))
+        self._add_created({dest: paths for dest, paths in saved["made"].items() if dest in self._dests})
+        self.pending.update(saved["owed"] & self._dests)
+        self.last_runs = {**saved["runs"], **self.last_runs}
+        self.begun = {**saved["begun"], **self.begun}
+        self._is_read = True
 
     def record_intent(self, created: Mapping[str, Iterable[str]], pending: Iterable[str]) -> None:
         """Before files change: what will have been created, and whose actions will be pending. Raises `OSError`."""
@@ -93,6 +106,8 @@ class FileJournal:
         return json.dumps({"made": created, "owed": owed, "runs": self.last_runs, "begun": self.begun})
 
     def _save(self) -> None:
+        if not self._is_read:
+            self._read()
         text = self._text()
         if text != self._saved:
             # A command in it is for nobody else to read.

@@ -15,6 +15,9 @@ from zoo_watcher.wire.records import quote
 
 from .manifest import walk
 
+DEEPEST = 200
+"""How many directories a target may lead through, as a path of a commit: many deep ones would take hours to follow."""
+
 
 def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequence[str]) -> None:
     """Raises `DeployError` where a symlink of the commit in `tree` leads out of it. Raises `OSError`.
@@ -28,6 +31,12 @@ def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequen
         for path, entry in walk(tree)
         if entry.is_symlink() and path not in shared_paths and not any(path.startswith(f"{one}/") for one in replaced)
     }
+    path = next((path for path, target in links.items() if target.count("/") > DEEPEST), None)
+    if path is not None:
+        raise DeployError(
+            f"{commit_id} has the symlink {quote(path, 300)} to a target of more than {DEEPEST} directories; publish a "
+            "commit without it, or set allow_outside_symlinks on this host"
+        )
     path = find_outside(links, frozenset(shared_paths))
     if path is not None:
         raise DeployError(

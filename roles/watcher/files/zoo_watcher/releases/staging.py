@@ -28,6 +28,10 @@ from .outside_links import check_links
 from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
 
+NOT_TAKEN = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
+"""What a file fails with that somebody has given to another user (proc_sys_fs(5), protected_hardlinks), that has as
+many links as it can have, or over which something is mounted."""
+
 
 @dataclass(frozen=True)
 class Making:
@@ -91,7 +95,14 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
     if len(fresh) * 2 > len(files):
         return False
     _check_room(repository, [files[path] for path in fresh])
-    _take(making.layout.release(before), tree, sorted(files.keys() - set(fresh)), take)
+    try:
+        _take(making.layout.release(before), tree, sorted(files.keys() - set(fresh)), take)
+    except OSError as exc:
+        if exc.errno not in NOT_TAKEN:
+            raise
+        remove_tree(tree)
+        tree.mkdir()
+        return False
     repository.check_out(making.commit_id, tree, fresh)
     _prove(tree, files)
     return True

@@ -142,13 +142,16 @@ class Line:
         """
         if not self._may_have_more:
             return
+        client_id = self._session.client_id
+        if client_id is None:
+            raise SessionTroubleError(f"{self._root}: there is no connection")
         with session_trouble(self._root):
             self._session.catch_up()
             paths = [f"{self._root}/{name}" for name in self._session.begin_list(self._root)()]
             reads = [(path, self._session.begin_read(path)) for path in paths]
             owners = [(path, read()) for path, read in reads]
         for path, znode in owners:
-            if znode and self._session.client_id and znode.stat.ephemeralOwner == self._session.client_id[0]:
+            if znode and znode.stat.ephemeralOwner == client_id[0]:
                 self._session.delete(path)
         self._may_have_more = False
 

@@ -45,11 +45,12 @@ def _is_over(state: RolloutRecord) -> bool:
 
 
 class Lookout:
-    """This host's look at the others. Used by the loop alone, once a turn."""
+    """This host's look at the others, of which so many were `live`. Used by the loop alone, once a turn."""
 
-    def __init__(self, sight: Sight, timers: Timers) -> None:
+    def __init__(self, sight: Sight, timers: Timers, live: int) -> None:
         self._sight = sight
         self._timers = timers
+        self._live = live
         self._owed: dict[str, Callable[[], None]] = {}
         """What is still to be noted, by the host that it is about; what failed last has its turn after all others."""
 
@@ -64,7 +65,8 @@ class Lookout:
             self._see_time(view, waited)
         if self._timers.is_time_to_count():
             self._count()
-        if self._timers.is_time_to_look(view.state.fleet):
+        # Who is missing does not look.
+        if self._timers.is_time_to_look(min(view.state.fleet, self._live)):
             self._look()
         self._note_some()
 

@@ -116,7 +116,7 @@ class Participation:
         self._gave_way = False
         self._may_be_proving = resumes
         self._timers = Timers()
-        self._lookout = Lookout(self._sight, self._timers)
+        self._lookout = Lookout(self._sight, self._timers, desired.fleet)
 
     @property
     def pause(self) -> float | None:
@@ -420,7 +420,7 @@ class Participation:
         Raises `SessionTroubleError`.
         """
         try:
-            if self._has_no_time and line.path is None:
+            if self._has_no_time and (line.path is None or line.is_leaving):
                 line.leave()  # it goes on beside those in line, and may hang: it takes no place of theirs
                 return False
             line.join()

@@ -96,10 +96,11 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
     """Whether the rollout was done without the host, which follows in its turn: what kept it may have kept many.
 
-    It was away, held, or given up in a rollback. A new host, and in a rollback one that does not serve, has no time.
-    One whose turn it is keeps that while its service begins anew.
+    It was away, held, given up in a rollback, or had another release again since, whatever it had come to before. A new
+    host, and in a rollback one that does not serve, has no time. One whose turn it is keeps that while its service
+    begins anew.
     """
-    if state.phase != DONE or entry not in {None, LOST}:
+    if state.phase != DONE:
         return False
     if state.is_rollback and entry == LOST and host.is_given_up:
         return True

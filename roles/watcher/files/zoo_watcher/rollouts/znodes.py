@@ -21,7 +21,16 @@ from zoo_watcher.wire.records import MAX_NODE_BYTES, AgentStatus, AppPaths, Inva
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
 from zoo_watcher.wire.rollout_plan import Plan
-from zoo_watcher.wire.rollout_records import LOST, PROVED, HostEntry, RolloutPaths, RolloutRecord, begin, choose_stable
+from zoo_watcher.wire.rollout_records import (
+    LOST,
+    PROVED,
+    HostEntry,
+    RolloutPaths,
+    RolloutRecord,
+    begin,
+    choose_stable,
+    is_of_this_ensemble,
+)
 from zoo_watcher.wire.rollout_rules import decide
 from zoo_watcher.wire.rollout_steps import count
 from zoo_watcher.wire.rollout_writes import CREATE, DELETE, Actor, Write, bad_write, begin_writes, change_writes
@@ -118,10 +127,11 @@ class RolloutZnodes:
         """
         with session_trouble(self._app.root):
             history = self._releases(self._app.history)
-            earlier = self._rollouts()
-            # Those who are missing belong to the fleet too.
-            fleet = max(1, *(self._size(path) for path in (self._app.agents, self._app.roster)))
-        state = begin(release, content, choose_stable(release, content, history, earlier), fleet)
+            earlier = _states(self._rollouts())
+            live, expected = (self._size(path) for path in (self._app.agents, self._app.roster))
+        stable = choose_stable(release, content, history, earlier)
+        # Those who are missing belong to the fleet too.
+        state = begin(release, content, stable, max(1, live, expected), live)
         size = len(state.to_node())
         if size > LARGEST:
             raise InvalidRecord(f"{size} bytes with the release and the one of before: expected at most {LARGEST}")
@@ -164,22 +174,12 @@ class RolloutZnodes:
                 continue
         return found
 
-    def _rollouts(self) -> dict[int, RolloutRecord]:
-        found = {}
-        names = self._generations()
-        reads = {name: self._session.begin_look(f"{self._app.rollouts}/{name}") for name in names}
-        for name, read in reads.items():
-            znode = read()
-            try:
-                if znode is not None:
-                    found[int(name)] = RolloutRecord.from_node(znode.data)
-            except InvalidRecord:
-                continue
-        return found
-
-    def _generations(self) -> list[str]:
-        """The names of the rollouts that are kept; anybody may have made others, which are no numbers."""
-        return list(filter(_GENERATION.fullmatch, self._session.begin_list(self._app.rollouts)()))
+    def _rollouts(self) -> dict[int, Znode]:
+        """The rollouts that are kept, by generation; anybody may have made others, whose names are no numbers."""
+        names = filter(_GENERATION.fullmatch, self._session.begin_list(self._app.rollouts)())
+        reads = {int(name): self._session.begin_look(f"{self._app.rollouts}/{name}") for name in names}
+        found = {number: read() for number, read in reads.items()}
+        return {number: znode for number, znode in found.items() if znode is not None}
 
     def _children(self, parent: str) -> list[Znode]:
         reads = [self._session.begin_read(f"{parent}/{name}") for name in self._session.begin_list(parent)()]
@@ -260,11 +260,12 @@ class RolloutZnodes:
     def trim(self) -> None:
         """Delete the oldest rollouts. What can't be deleted is left to whoever begins the next."""
         with contextlib.suppress(SessionTroubleError), session_trouble(self._app.rollouts):
-            # This one stays in any case: a rebuilt ensemble may count generations from the beginning.
-            numbers = sorted(number for number in map(int, self._generations()) if number != self.generation)
+            rollouts = self._rollouts()
+            # Those of another ensemble are older, whatever their numbers; this one stays in any case.
+            numbers = sorted(rollouts, key=lambda number: (_is_own(number, rollouts[number]), number))
             # The last one that has proved its release says what is known to work.
-            proved = max((number for number, state in self._rollouts().items() if state.has_proved), default=None)
-            for number in numbers[: -(KEPT - 1)]:
+            proved = max((number for number, state in _states(rollouts).items() if state.has_proved), default=None)
+            for number in [number for number in numbers if number != self.generation][: -(KEPT - 1)]:
                 if number != proved:
                     # One that may not be deleted keeps no other.
                     with contextlib.suppress(SessionTroubleError):
@@ -390,6 +391,20 @@ class RolloutZnodes:
 
 def _identity(release: Release) -> tuple[str, str, str]:
     return release.url, release.commit_id, release.relative_path
+
+
+def _is_own(generation: int, znode: Znode) -> bool:
+    return is_of_this_ensemble(generation, znode.stat.czxid)
+
+
+def _states(rollouts: Mapping[int, Znode]) -> dict[int, RolloutRecord]:
+    """The states of rollouts of this ensemble, without those that can't be read."""
+    found = {}
+    for generation, znode in rollouts.items():
+        with contextlib.suppress(InvalidRecord):
+            if _is_own(generation, znode):
+                found[generation] = RolloutRecord.from_node(znode.data)
+    return found
 
 
 def _labels_of(znode: Znode | None) -> dict[str, str]:

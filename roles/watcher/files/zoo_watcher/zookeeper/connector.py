@@ -125,6 +125,8 @@ class Connector:
                 raise ConnectionDropped(f"no answer of a ZooKeeper server: protocol version {version}")
             if granted > LONGEST_TIMEOUT:
                 raise ConnectionDropped(f"no answer of a ZooKeeper server: a session timeout of {granted:g} s")
+            if granted > 0 and not request.read_only:
+                self.timeout = granted  # also where the credentials are refused then
         return answer
 
     def _check_files(self) -> None:
