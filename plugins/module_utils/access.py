@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from .records import OWN, AppPaths, InvalidRecord, check_path, parse_object, quote
 
@@ -227,16 +227,28 @@ ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 
 
-def has_credentials(options: Mapping[str, Any]) -> bool:
-    """Whether a connection with these options may have an identity that an ACL can name.
+Own = Mapping[str, Optional[str]]
+"""The schemes in which a connection has an identity, each with the user where the options say who that is."""
+
+
+def own_schemes(options: Mapping[str, Any]) -> Own:
+    """In which schemes an ACL may name a connection with these options; it has one identity in each.
 
     A certificate may have gone to a proxy: then the server does not know it.
     """
-    return bool(
-        options.get("digest_username")
-        or options.get("sasl_mechanism")
-        or (options.get("tls") and options.get("tls_cert"))
-    )
+    own: dict[str, str | None] = {}
+    if options.get("digest_username"):
+        own["digest"] = str(options["digest_username"]).partition(":")[0]
+    if options.get("sasl_mechanism"):
+        own["sasl"] = None
+    if options.get("tls") and options.get("tls_cert"):
+        own["x509"] = None
+    return own
+
+
+def has_credentials(options: Mapping[str, Any]) -> bool:
+    """Whether a connection with these options may have an identity that an ACL can name."""
+    return bool(own_schemes(options))
 
 
 def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterable[str]]) -> bool:
@@ -293,20 +305,21 @@ def choose_rule(
     record: bytes | None,
     root: Sequence[Any] | None,
     *,
-    authenticated: bool,
+    own: Own,
     others: Mapping[str, Sequence[Any]] | None = None,
 ) -> Rule:
     """By which rule something is created: `record` is the application's, `root` the ACL of its znode; None for none.
 
-    `others` are the ACLs of those of its `directories_of` that are there; what may not be read has an empty one. Where
-    anybody may write the root, anybody could replace what is below it: nothing there is closed by itself. Where anybody
-    may only read it, so they may what is below. Raises `InvalidRecord` where the record is none.
+    `own` is of the connection, empty where it has no identity. `others` are the ACLs of those of its `directories_of`
+    that are there; what may not be read has an empty one. Where anybody may write the root, anybody could replace what
+    is below it: nothing there is closed by itself. Where anybody may only read it, so they may what is below. Raises
+    `InvalidRecord` where the record is none.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
-    if not authenticated or (root is not None and is_open(root)):
+    if not own or (root is not None and is_open(root)):
         return Rule(app)
-    if root is not None and not _are_of_their_creator([root, *(others or {}).values()]):
+    if root is not None and not _are_of_their_creator([root, *(others or {}).values()], own):
         # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
         history = (others or {}).get(app.history, ())
         return Rule(app, by_hand=() if _is_hidden(history) or is_open(history) else (*merged(history), *CREATOR))
@@ -314,11 +327,19 @@ def choose_rule(
     return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR, is_new=root is None)
 
 
-def _are_of_their_creator(acls: Sequence[Iterable[Any]]) -> bool:
+def _are_of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> bool:
     """Whether these ACLs are all as a connection gives them by itself, and it may be this one."""
     first, *others = {merged(acl) for acl in acls}
     known = [entry for entry in first if entry.id.scheme != "world"]
-    return not (others or _is_hidden(first) or is_open(first)) and {entry.perms for entry in known} == {ALL}
+    if others or _is_hidden(first) or is_open(first) or {entry.perms for entry in known} != {ALL}:
+        return False
+    schemes = {entry.id.scheme for entry in known}
+    return len(schemes) == len(known) and all(_may_be(entry.id, own) for entry in known)
+
+
+def _may_be(who: Principal, own: Own) -> bool:
+    """Whether a connection may have this identity."""
+    return who.scheme in own and own[who.scheme] in {None, who.id.partition(":")[0]}
 
 
 def _is_hidden(acl: Iterable[Any]) -> bool:

@@ -21,6 +21,7 @@ from .access import (
     has_credentials,
     is_authenticated,
     is_open,
+    own_schemes,
 )
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
 from .identity import identities
@@ -113,7 +114,7 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
     # Below a znode that is closed, nobody creates anything whom no ACL names.
     authenticated = root is not None or is_authenticated(options, lambda: identities(client))
     try:
-        return choose_rule(app, record, root, authenticated=authenticated, others=others)
+        return choose_rule(app, record, root, own=own_schemes(options) if authenticated else {}, others=others)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
 

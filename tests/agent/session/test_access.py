@@ -147,24 +147,33 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
         assert agent.wait_outcome(third)["state"] == "active"
 
 
-def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], on_root: bool) -> None:
+def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], way: str) -> None:
     """Close an application as who knows no roles does: publishers all, readers read, and agents what they need.
 
-    Where it is not `on_root`, whoever creates the application's znode has it to himself.
+    In one way everybody may read the application's znode, in another whoever creates it has it to himself; in the third
+    all of it, the registry but for readers, is for publishers and agents alike.
     """
+    own = [app, *(f"{app}/{name}" for name in ("config", "history", "agents", "roster", "rollouts", "bad"))]
+    if way == "alike":
+        words = {"publisher": WORDS["publisher"], **{user: f"word of {user}" for user in users}}
+        alike = [make_digest_acl(user, word, all=True) for user, word in words.items()]
+        for path in own:
+            publisher.create(path, acl=alike)
+        publisher.create(registry, acl=[*alike, make_digest_acl("reader", WORDS["reader"], read=True)])
+        return
     everything = make_digest_acl("publisher", WORDS["publisher"], all=True)
     reads = [everything, make_digest_acl("reader", WORDS["reader"], read=True)]
     agents = [make_digest_acl(user, f"word of {user}", read=True) for user in users]
     creates = [make_digest_acl(user, f"word of {user}", read=True, create=True, delete=True) for user in users]
-    publisher.create(app, acl=[*reads, *agents] if on_root else [everything])
+    publisher.create(app, acl=[*reads, *agents] if way == "on the root" else [everything])
     publisher.create(f"{app}/lock", acl=[everything, make_acl("world", "anyone", read=True)])
     for name in ("config", "history"):
         publisher.create(f"{app}/{name}", acl=[*reads, *agents])
-    for path in (*(f"{app}/{name}" for name in ("agents", "roster", "rollouts", "bad")), registry):
+    for path in (*own[3:], registry):
         publisher.create(path, acl=[*reads, *creates])
 
 
-@pytest.mark.parametrize("on_root", [True, False])
+@pytest.mark.parametrize("way", ["on the root", "below the root", "alike"])
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     agents: Agents,
@@ -176,11 +185,11 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     service: Service,
     publish: Callable[..., int],
     is_shared: bool,
-    on_root: bool,
+    way: str,
 ) -> None:
     names, registry = ["server1", "server2"], f"{app}-service"
     known = dict.fromkeys(names, "agent") if is_shared else dict(zip(names, names))
-    give_acls_by_hand(publisher, app, registry, sorted(set(known.values())), on_root)
+    give_acls_by_hand(publisher, app, registry, sorted(set(known.values())), way)
     service.open()
     options = {"services": [{**registered["services"][0], "path": registry}]}
     fleet = [

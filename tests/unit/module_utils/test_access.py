@@ -30,6 +30,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     has_credentials,
     is_authenticated,
     merged,
+    own_schemes,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
 
@@ -39,6 +40,8 @@ AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
 ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+KNOWN = {"digest": "ann", "x509": None}
+"""Of a connection: its schemes, with the user where that is known."""
 PER_HOST = AccessRecord((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
 
 
@@ -128,7 +131,7 @@ def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted(
         assert elsewhere.acl(APP, path) == (Grant(ALL, PUBLISHER), Grant(READ | CREATE, world))
     for path in ("/app/shop", "/service/shop", "/values/shop", "/values/shop/a", "/service/shop/a"):
         assert rights(path, world, elsewhere) == 0
-    rule = choose_rule(APP, None, None, authenticated=True)
+    rule = choose_rule(APP, None, None, own=KNOWN)
     for path in ("/app", "/service"):
         assert rule.acl(path, ephemeral=False) == (*CREATOR, Grant(READ | CREATE, world))
     assert rule.acl("/service/shop", ephemeral=False) == CREATOR
@@ -203,21 +206,21 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("record", "root", "authenticated", "expected"),
+    ("record", "root", "own", "expected"),
     [
-        (None, None, False, None),
-        (None, None, True, CREATOR),
-        (None, [Grant(ALL, PUBLISHER)], True, CREATOR),
-        (None, [Grant(ALL, PUBLISHER), *READ_ACL_UNSAFE], True, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
-        (None, OPEN_ACL_UNSAFE, True, None),
-        (ACCESS.to_node(), None, True, ACCESS.acl(APP, APP.config)),
-        (ACCESS.to_node(), OPEN_ACL_UNSAFE, True, ACCESS.acl(APP, APP.config)),
+        (None, None, {}, None),
+        (None, None, KNOWN, CREATOR),
+        (None, [Grant(ALL, PUBLISHER)], KNOWN, CREATOR),
+        (None, [Grant(ALL, PUBLISHER), *READ_ACL_UNSAFE], KNOWN, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
+        (None, OPEN_ACL_UNSAFE, KNOWN, None),
+        (ACCESS.to_node(), None, KNOWN, ACCESS.acl(APP, APP.config)),
+        (ACCESS.to_node(), OPEN_ACL_UNSAFE, KNOWN, ACCESS.acl(APP, APP.config)),
     ],
 )
 def test_what_is_created_is_closed_where_anybody_is_known(
-    record: bytes | None, root: Any, authenticated: bool, expected: Any
+    record: bytes | None, root: Any, own: Any, expected: Any
 ) -> None:
-    rule = choose_rule(APP, record, root, authenticated=authenticated)
+    rule = choose_rule(APP, record, root, own=own)
     assert rule.acl(APP.config, ephemeral=False) == expected
     assert rule.is_open == (expected is None)
 
@@ -233,7 +236,11 @@ SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
         (OWN, {}, False),
         (OWN, {APP.config: OWN, APP.agents: OWN}, False),
         (SHOWN, {APP.config: SHOWN}, False),
-        ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, False),  # one connection may be both
+        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, False),  # all of it this one's
+        ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, True),  # another user
+        ([Grant(ALL, OTHER_AGENT), Grant(ALL, Principal("x509", "CN=web1"))], {}, True),  # one of them is another's
+        ([*OWN, Grant(ALL, READER)], {}, True),
+        ([*OWN, Grant(ALL, Principal("ip", "192.0.2.0/24"))], {}, True),
         (SHARED, {}, True),
         (OWN, {APP.agents: SHARED}, True),
         (OWN, {APP.agents: OPEN_ACL_UNSAFE}, True),
@@ -247,7 +254,7 @@ SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
 def test_where_somebody_has_given_acls_by_hand_all_but_the_history_stays_as_it_is_asked_for(
     root: Any, others: Any, by_hand: bool
 ) -> None:
-    rule = choose_rule(APP, None, root, authenticated=True, others=others)
+    rule = choose_rule(APP, None, root, own=KNOWN, others=others)
     assert not rule.is_open
     paths = (APP.agent("web1"), APP.rollout(7), APP.roster, "/service/shop", f"{APP.history_prefix}1")
     assert [rule.acl(path, ephemeral=False) is None for path in paths] == [by_hand] * len(paths)
@@ -263,13 +270,13 @@ def test_where_somebody_has_given_acls_by_hand_all_but_the_history_stays_as_it_i
     ],
 )
 def test_an_entry_of_a_history_that_was_closed_by_hand_is_for_whom_that_is(history: Any, expected: Any) -> None:
-    rule = choose_rule(APP, None, OWN, authenticated=True, others={APP.history: history, APP.agents: SHARED})
+    rule = choose_rule(APP, None, OWN, own=KNOWN, others={APP.history: history, APP.agents: SHARED})
     assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == expected
     assert rule.acl(APP.history, ephemeral=False) is None
 
 
 def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:
-    rule = choose_rule(APP, ACCESS.to_node(), None, authenticated=True)._replace(host="web1")
+    rule = choose_rule(APP, ACCESS.to_node(), None, own=KNOWN)._replace(host="web1")
 
     def acl(path: str, ephemeral: bool) -> Any:
         return rule.acl(path, ephemeral=ephemeral)
@@ -304,6 +311,11 @@ def test_a_connection_is_authenticated_where_an_acl_can_name_it(
     options: dict[str, Any], known: list[str], expected: tuple[bool, bool]
 ) -> None:
     assert (has_credentials(options), is_authenticated(options, lambda: known)) == expected
+
+
+def test_what_a_connection_may_be_follows_from_its_options() -> None:
+    assert own_schemes({"digest_username": "ann:b", "sasl_mechanism": "GSSAPI"}) == {"digest": "ann", "sasl": None}
+    assert own_schemes({"tls": True, "tls_cert": "/c.pem"}) == {"x509": None}
 
 
 def test_two_acls_that_allow_the_same_are_the_same() -> None:

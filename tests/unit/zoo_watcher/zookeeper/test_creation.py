@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from kazoo.exceptions import NoAuthError, NoNodeError
-from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
+from kazoo.security import ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE, Id
 
 from zoo_watcher.config.config import Check, Config, Connection, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
-from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, Grant, Principal
+from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, READABLE, Grant, Principal
 from zoo_watcher.wire.records import AppPaths
 from zoo_watcher.zookeeper.creation import Creation
 from zoo_watcher.zookeeper.session import Znode
@@ -219,6 +219,27 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
         refreshed(session, **CERTIFICATE)
     with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
         session.acl_of(APP.agent("web1"), True)
+
+
+@pytest.mark.parametrize(
+    ("registry", "expected"),
+    [
+        (OPEN_ACL_UNSAFE, None),
+        (PUBLISHERS_ONLY, CREATOR),
+        ([*PUBLISHERS_ONLY, *READ_ACL_UNSAFE], (*CREATOR, READABLE)),
+        ([*PUBLISHERS_ONLY, ACL(1, Id("digest", "balancer:x"))], None),
+        (NoAuthError(), None),
+    ],
+)
+def test_who_reads_a_registry_reads_what_is_in_it_also_where_all_else_is_of_one_identity(
+    registry: Any, expected: Any
+) -> None:
+    session = Session(None, PUBLISHERS_ONLY)
+    session.others = {"/service/shop": registry}
+    service = Service("/service/shop/", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
+    refreshed(session, (service,), **CERTIFICATE)
+    assert session.acl_of("/service/shop/web1", True) == expected
+    assert session.acl_of(APP.agent("web1"), True) == CREATOR
 
 
 def test_above_a_registry_others_have_theirs_also_without_roles() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, has_credentials, is_open
+from zoo_watcher.wire.access import Acl, Own, Rule, choose_rule, directories_of, is_open, own_schemes
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -36,6 +37,8 @@ class Creation:
         self.record: int | None = None
         """In which transaction the roles were recorded that were read; 0 for none, None where this agent may not."""
         self._rule: Rule | None = None
+        self._registered: dict[str, Acl | None] = {}
+        """Without roles, the ACL of registrations by their registry, where that is there."""
         self._has_root = False
         self._may_create_root = False
         self._is_shut_out = False
@@ -69,8 +72,8 @@ class Creation:
             raise
 
     def _read(self) -> Rule:
-        app = self._config.app
-        self._may_create_root = not has_credentials(vars(self._config.connection))
+        app, own = self._config.app, own_schemes(vars(self._config.connection))
+        self._may_create_root = not own
         if self._may_create_root:
             self._has_root = True
             # One that has lost its credentials is no sign that anybody can deploy.
@@ -90,13 +93,23 @@ class Creation:
             self._await_root()
         try:
             data = record.data if record else None
-            rule = choose_rule(app, data, root, authenticated=True, others={} if record else self._others(root))
+            rule = choose_rule(app, data, root, own=own, others={} if record else self._others(root))
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
         # The record need not name them, and above them others have theirs.
-        own = tuple(service.path.rstrip("/") for service in self._config.services)
-        access = rule.access and replace(rule.access, registries=(*rule.access.registries, *own))
-        return rule._replace(access=access, host=self._config.name, registries=own)
+        registries = tuple(service.path.rstrip("/") for service in self._config.services)
+        self._registered = {} if rule.fixed is None else self._registrations(registries, own)
+        access = rule.access and replace(rule.access, registries=(*rule.access.registries, *registries))
+        return rule._replace(access=access, host=self._config.name, registries=registries)
+
+    def _registrations(self, registries: Iterable[str], own: Own) -> dict[str, Acl | None]:
+        """The ACL of registrations in those of the registries that are there: closed only as far as these are."""
+        found = {path: self._acl(path) for path in registries}
+        return {
+            path: choose_rule(self._config.app, None, acl, own=own).fixed
+            for path, acl in found.items()
+            if acl is not None
+        }
 
     def _others(self, root: Any) -> dict[str, Any]:
         """The ACLs of what is in the application, where they matter."""
@@ -141,4 +154,5 @@ class Creation:
         if not self._has_root:
             # A registry: in one that only this host may use, no other could register, and no publisher could close it.
             return None
-        return self._rule.acl(path, ephemeral=ephemeral)
+        registry = path.rpartition("/")[0]
+        return self._registered[registry] if registry in self._registered else self._rule.acl(path, ephemeral=ephemeral)
