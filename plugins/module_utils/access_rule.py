@@ -102,8 +102,9 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         with contextlib.suppress(NoNodeError):
             try:
                 record = client.get(app.access)[0]
-            except NoAuthError:  # it has no role
-                return Rule(app, fixed=CREATOR)
+            except NoAuthError:
+                # It has no role. While nothing is closed yet, what it kept for itself would be in everybody's way.
+                return Rule(app) if is_open(_acl(client, app.root)) else Rule(app, fixed=CREATOR)
         with contextlib.suppress(NoNodeError):
             root = _acl(client, app.root)
         if record is None and root is not None and not is_open(root):

@@ -103,6 +103,13 @@ def test_who_may_not_read_the_roles_leaves_nothing_open() -> None:
     assert warning(rule) is None
 
 
+def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_is_still_open() -> None:
+    client = Client(NoAuthError(), OPEN_ACL_UNSAFE)
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(f"{APP.history_prefix}0000000001") == OPEN_ACL_UNSAFE
+    assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
+
+
 def test_a_history_that_was_closed_by_hand_stays_closed_and_the_publisher_is_told_how_to_close_all() -> None:
     by_hand = [*CLOSED, ACL(1, Id("x509", "CN=agent"))]
     client = Client(None, CLOSED, {APP.history: by_hand})

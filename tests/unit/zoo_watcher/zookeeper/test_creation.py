@@ -126,6 +126,19 @@ def test_without_roles_it_is_as_open_as_the_application(root: Any, others: Any, 
     assert (session.acl_of(APP.agent("web1"), True) is None) == is_left
 
 
+def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
+    session = Session(NoAuthError(), OPEN_ACL_UNSAFE)
+    creation = refreshed(session, **CERTIFICATE)
+    assert session.acl_of(APP.agent("web1"), True) is session.acl_of("/service/shop/web1", True) is None
+    # Nothing else tells that it has no role any more, or that it is shut out: it asks again in each turn.
+    assert (creation.record, creation.is_open) == (None, True)
+    session.root = PUBLISHERS_ONLY
+    with pytest.raises(SessionTroubleError, match="no role in the application"):
+        creation.refresh()
+    with pytest.raises(SessionTroubleError, match="not known yet"):
+        session.acl_of(APP.agent("web1"), True)
+
+
 def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
     session = Session(NoAuthError(), PUBLISHERS_ONLY)
     creation = Creation(configured(**CERTIFICATE), session)  # type: ignore[arg-type]

@@ -83,8 +83,14 @@ class Creation:
         try:
             record = self._session.read(app.access, self._on_event)
         except NoAuthError as exc:
+            self.record = None
+            self.mark_stale()
+            if is_open(self._acl(app.root) or ()):
+                # Roles are recorded, and nothing is closed yet: until it is, this agent registers as before.
+                self._has_root, self._registered = True, {}
+                return Rule(app)
             # What it would create for itself alone, no publisher could read, and nobody else delete.
-            self._rule = self.record = None
+            self._rule = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
         root = self._acl(app.root)
