@@ -397,7 +397,8 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     look = find_changes(client, app, wanted)
     is_new = found.version >= 0 if is_opened else before != wanted
     changed = is_new or bool(look.changes)
-    if changed and not is_opened and not options["force"]:
+    if changed and not is_opened and not options["force"] and found.version < 0:
+        # Where roles are recorded, they may be why an agent has none: what it says of the new ones is waited for.
         refuse_without(agents=[name for name, record in accesses(client, app).items() if record is None], app=app)
     if changed and not check:
         look = carry_out(client, app, found, wanted, options)

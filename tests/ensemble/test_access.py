@@ -439,9 +439,10 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
 
     cut_off("await_agents", **ROLES)
     assert zk.exists(paths.access) is None
-    # Where it was killed, the next run takes it back.
+    # Where it was killed, the next run takes it back, though the agent has seen that it has no role.
     cut_off("await_all", **ROLES)
     assert zk.exists(paths.access)
+    zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active"}).encode())
     with pytest.raises(ZooKeeperError, match=r"web1: without credentials of a role, .* nothing is closed$"):
         set_access(publisher, paths, **ROLES, force=False, wait_timeout=0.5)
     assert zk.exists(paths.access) is None

@@ -505,6 +505,43 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
     assert not set_access(check=True)["changed"]
 
 
+def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_put_right(
+    monkeypatch: pytest.MonkeyPatch,
+    agents: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
+) -> None:
+    zk.ensure_path(app)
+    agent = agents(**log_in_as("agent")).start().wait_live()
+    await_agents = zk_access.await_agents
+
+    def wake() -> None:
+        # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGHUP)
+
+    def end(*_arguments: Any) -> None:
+        wake()
+        wait_for(lambda: "access" not in agent.status, "the agent has seen that it has no role")
+        raise KeyboardInterrupt
+
+    def go_on(*arguments: Any) -> Any:
+        wake()
+        return await_agents(*arguments)
+
+    wait_for(lambda: agent.status.get("access") == 0, "the agent has seen that there are no roles")
+    with monkeypatch.context() as patched:
+        patched.setattr(zk_access, "await_all", end)
+        with pytest.raises(KeyboardInterrupt):
+            set_access(**{**ROLES, "agents": [{"scheme": "digest", "id": "other", "password": "word"}]})
+    monkeypatch.setattr(zk_access, "await_agents", go_on)
+    agent.zk = publisher
+    assert set_access(**ROLES)["changed"]
+    assert agent.status["access"] == publisher.exists(f"{app}/access").mzxid
+
+
 def rename(agent: Agent) -> None:
     """Take another name."""
     agent.name = "server9"
