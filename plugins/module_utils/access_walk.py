@@ -190,7 +190,12 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Lo
         else:
             refused.append(one)
     others = applications_below(app, access, (one.path for one in found))
-    seen = [one for one in found if not is_below_any(one.path, others)]
+    named = [*access.registries, *access.values]
+
+    def is_left(path: str) -> bool:
+        return is_below_any(path, others) and not is_below_any(path, named)
+
+    seen = [one for one in found if not is_left(one.path)]
     for one in seen:
         if one.owner and access.state == SECURED and not access.names_registry_of(app, one.path):
             raise ZooKeeperError(
@@ -206,7 +211,7 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Lo
 
     changes = (AclChange(one, wanted(one)) for one in seen if one.path not in kept)
     differing = [change for change in changes if change.seen.acl != merged(change.acl)]
-    return Look(differing, [path for path in refused if not is_below_any(path, others)], others)
+    return Look(differing, [path for path in refused if not is_left(path)], others)
 
 
 def applications_below(app: AppPaths, access: AccessRecord, paths: Iterable[str]) -> list[str]:

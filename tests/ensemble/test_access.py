@@ -566,6 +566,10 @@ def test_an_application_below_another_one_is_left_as_it_is(zk: KazooClient, logi
         zk.create(path, makepath=True)
     set_access(publisher, paths, **ROLES)
     assert may(login(""), f"{paths.rollouts}/999") == set()
+    # A registry that is named is closed, whatever a stranger has put beside it.
+    registry = f"{inner.root}/service"
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    assert may(login(""), registry) == may(login(""), f"{registry}/web1") == set()
 
 
 def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
