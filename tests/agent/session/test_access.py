@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import await_agents
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
 from support.agent import Agent
@@ -515,7 +516,6 @@ def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_p
 ) -> None:
     zk.ensure_path(app)
     agent = agents(**log_in_as("agent")).start().wait_live()
-    await_agents = zk_access.await_agents
 
     def wake() -> None:
         # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
