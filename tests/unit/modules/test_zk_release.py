@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -110,6 +111,7 @@ class History:
         proved = {"provedAt": "2026-11-29T00:00:00Z"}
         self.releases = [release_of("a", **proved), release_of("b")]
         self._third = third
+        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         for name in ("check_not_bad", "why_without_steps"):
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
