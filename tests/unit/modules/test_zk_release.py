@@ -111,6 +111,7 @@ class History:
         proved = {"provedAt": "2026-11-29T00:00:00Z"}
         self.releases = [release_of("a", **proved), release_of("b")]
         self._third = third
+        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         for name in ("check_not_bad", "why_without_steps"):
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
         monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
