@@ -92,7 +92,7 @@ MOST_FILES = {
     "modules/zk_fleet": 14,
     "modules/zk_fleet_info": 18,
     "modules/zk_lock": 13,
-    "modules/zk_release": 30,
+    "modules/zk_release": 31,
     "modules/zk_release_info": 17,
     "modules/zk_znode": 10,
     "modules/zk_znode_info": 8,
