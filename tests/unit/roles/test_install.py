@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,9 @@ def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing
 def test_an_environment_that_instances_run_stays_where_one_of_another_python_can_not_be_made(
     tmp_path: Path, other_python: dict[str, Any], failing: str
 ) -> None:
-    before = contents(tmp_path / "1.0.0")
+    before = contents(tmp_path)
     assert not install(other_python, [], failing)
-    assert contents(tmp_path / "1.0.0") == before
+    assert contents(tmp_path) == before
 
 
 def test_an_environment_of_another_python_has_what_all_instances_need_and_the_modules_of_who_still_runs(
@@ -123,6 +124,33 @@ def test_an_environment_of_another_python_has_what_all_instances_need_and_the_mo
     assert installed == [["kazoo", "pure-sasl"], ["kazoo", "GitPython"]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
     assert not install(other_python, [])
+
+
+@pytest.mark.parametrize("was_cut_off", [False, True])
+def test_an_environment_that_instances_run_and_somebody_has_removed_is_made_anew(
+    tmp_path: Path, other_python: dict[str, Any], *, was_cut_off: bool
+) -> None:
+    """As is one that a run has moved away which was cut off before another one had its place."""
+    if was_cut_off:
+        (tmp_path / "1.0.0").rename(tmp_path / "1.0.0.old")
+    else:
+        shutil.rmtree(tmp_path / "1.0.0")
+    assert install(other_python, [])
+    assert contents(tmp_path / "1.0.0")["pyvenv.cfg"] == "new\n"
+    assert (tmp_path / "1.0.0/lib/python3.8").exists() is was_cut_off
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
+
+
+def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instance_asks_for_now(
+    tmp_path: Path, other_python: dict[str, Any]
+) -> None:
+    left = tmp_path / "1.0.0.new"
+    left.mkdir()
+    stamp = {"python": list(sys.version_info[:2]), "instances": {"blog": ["kazoo"], "shop": ["kazoo", "GitPython"]}}
+    (left / "zoo-watcher.json").write_text(json.dumps(stamp))
+    ran: list[list[str]] = []
+    assert install(other_python, ran)
+    assert ["kazoo", "pure-sasl"] in [command[-2:] for command in ran]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
