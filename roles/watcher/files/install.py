@@ -263,7 +263,8 @@ def base_problem(order: dict[str, Any]) -> str:
     if is_its_own:
         return ""
     owner = owner or str(uid)
-    command = f"find {shlex.quote(base)} -user {owner} -exec chown -h {user}: {{}} +"
+    # With the slash at its end, what a symlink leads to.
+    command = f"find {shlex.quote(os.path.join(base, ''))} -user {owner} -exec chown -h {user}: {{}} +"
     return (
         f"{base}/.zoo is {owner}'s, and watcher_user is {user}; set it to {owner}, or make that user, stop "
         f"{order['unit']}, run {command}, and apply the role again"

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,24 @@ def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_
     else:
         assert found(order) == (
             f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, "
-            f"stop zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, "
+            f"stop zoo-watcher@shop.service, run find {tmp_path}/ -user daemon -exec chown -h {user}: {{}} +, "
             "and apply the role again"
         )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+def test_the_command_gives_a_base_to_the_other_user_also_where_a_symlink_leads_to_it(tmp_path: Path) -> None:
+    found = runpy.run_path(str(INSTALL))["base_problem"]
+    base, disk = tmp_path / "base", tmp_path / "it's a disk"
+    (disk / ".zoo").mkdir(parents=True)
+    base.symlink_to(disk)
+    for path in (disk, disk / ".zoo"):
+        os.chown(path, 1, -1)
+    order = {"base": str(base), "user": "root", "unit": "zoo-watcher@shop.service"}
+    command = found(order).partition("run ")[2].partition(", and apply")[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert found(order) == ""
+    assert disk.stat().st_uid == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
