@@ -61,7 +61,7 @@ def _make_environment(order: dict[str, Any]) -> bool:
     directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:
-        found = dict(json.loads((directory / STAMP).read_text()))
+        found = dict(json.loads((directory / STAMP).read_text())) if (directory / "bin/python").exists() else {}
     except (FileNotFoundError, ValueError, TypeError):
         found = {}
     if found == wanted or order["check"]:

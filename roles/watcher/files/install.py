@@ -321,7 +321,7 @@ def install(order: dict[str, Any]) -> bool:
 
 
 def _is_to_replace(order: dict[str, Any]) -> bool:
-    """Whether instances run an environment that is not of this Python, or was removed."""
+    """Whether instances run an environment that is not of this Python, or whose own is gone, or that was removed."""
     directory = _directory(order)
     return order["name"] in _instances(directory.parent).values() and not _has_this_python(directory)
 
@@ -398,8 +398,8 @@ def _stamp(directory: Path) -> dict[str, Any]:
 
 
 def _has_this_python(directory: Path) -> bool:
-    stamp = _stamp(directory)
-    return stamp.get("python") == list(sys.version_info[:2]) and "instances" in stamp
+    stamp, is_there = _stamp(directory), (directory / "bin/python").exists()
+    return is_there and stamp.get("python") == list(sys.version_info[:2]) and "instances" in stamp
 
 
 def _asked(order: dict[str, Any]) -> dict[str, list[str]]:

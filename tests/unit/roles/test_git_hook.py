@@ -237,12 +237,17 @@ def test_hooks_have_their_environment_until_one_of_another_python_is_complete(
         if command[2] == "venv":
             Path(command[-1]).mkdir(exist_ok=True)
             (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+            (Path(command[-1]) / "bin").mkdir(exist_ok=True)
+            (Path(command[-1]) / "bin/python").symlink_to(sys.executable)
         if failing in command:
             raise functions["InstallError"](advice)
 
     functions["main"].__globals__["_run"] = run
     order = {"check": False, "environment": str(directory), "packages": ["kazoo"], "pip_args": []}
     if failing == "nothing":
+        assert functions["_make_environment"](order)
+        assert not functions["_make_environment"](order)
+        (directory / "bin/python").unlink()
         assert functions["_make_environment"](order)
         assert not functions["_make_environment"](order)
     else:

@@ -76,7 +76,8 @@ def other_python(tmp_path: Path) -> dict[str, Any]:
 
 def contents(directory: Path) -> dict[str, str]:
     """The text of every file by its path."""
-    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path.relative_to(directory)): path.read_text() for path in files}
 
 
 def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing") -> bool:
@@ -88,6 +89,8 @@ def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing
         if command[2] == "venv":
             Path(command[-1]).mkdir(exist_ok=True)
             (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+            (Path(command[-1]) / "bin").mkdir(exist_ok=True)
+            (Path(command[-1]) / "bin/python").symlink_to(sys.executable)
         if failing in command or failing in command[-1]:
             raise functions["InstallError"](advice)
 
@@ -140,6 +143,16 @@ def test_an_environment_that_instances_run_and_somebody_has_removed_is_made_anew
     assert contents(tmp_path / "1.0.0")["pyvenv.cfg"] == "new\n"
     assert (tmp_path / "1.0.0/lib/python3.8").exists() is was_cut_off
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path, other_python: dict[str, Any]) -> None:
+    """As where another one of the same version is in another place now."""
+    assert install(other_python, [])
+    (tmp_path / "1.0.0/bin/python").unlink()
+    (tmp_path / "1.0.0/bin/python").symlink_to(tmp_path / "gone")
+    assert install(other_python, [])
+    assert (tmp_path / "1.0.0/bin/python").exists()
+    assert not install(other_python, [])
 
 
 def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instance_asks_for_now(
