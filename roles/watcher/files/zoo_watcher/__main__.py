@@ -143,9 +143,17 @@ def _check_reload(path: str, running: Layout) -> dict[str, Any]:
 
     document = read_document(path)
     config = _usable_config(path, document)
+    _check_program()
     with _mistake():
         try_base(Layout(config.base), running)
     return document
+
+
+def _check_program() -> None:
+    """Raises `ConfigError` where what this process is to become is not there, as while another version is installed."""
+    for path, mode in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
+        if not os.access(path, mode):
+            raise ConfigError([f"{path}: not there, or this agent may not execute it; reload again once it is"])
 
 
 @contextlib.contextmanager
