@@ -158,9 +158,9 @@ class Access:
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={SSH_CONNECT}"]
         options += [f"ServerAliveInterval={SSH_ALIVE}", f"ServerAliveCountMax={SSH_SILENT}"]
         if self.ssh_known_hosts:
-            options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
+            options.append(f"UserKnownHostsFile={_for_ssh(self.ssh_known_hosts)}")
         if self.ssh_key:
-            options.extend([f"IdentityFile={self.ssh_key}", "IdentitiesOnly=yes"])
+            options.extend([f"IdentityFile={_for_ssh(self.ssh_key)}", "IdentitiesOnly=yes"])
         return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
 
 
@@ -175,8 +175,13 @@ def _reader(path: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text inside a quoted value of git's configuration."""
+    """A text inside a quoted value of git's configuration, or of ssh's."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _for_ssh(path: str) -> str:
+    """A path as a value of ssh's configuration."""
+    return f'"{_escaped(path.replace("%", "%%"))}"'
 
 
 @dataclass(frozen=True)
