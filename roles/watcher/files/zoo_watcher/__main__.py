@@ -150,10 +150,12 @@ def _check_reload(path: str, running: Layout) -> dict[str, Any]:
 
 
 def _check_program() -> None:
-    """Raises `ConfigError` where what this process is to become is not there, as while another version is installed."""
-    for path, mode in ((sys.executable, os.X_OK), (__file__, os.R_OK)):
-        if not os.access(path, mode):
-            raise ConfigError([f"{path}: not there, or this agent may not execute it; reload again once it is"])
+    """Raises `ConfigError` where this process could not become the same program again."""
+    from .host.program import find_missing  # noqa: PLC0415
+
+    missing = find_missing()
+    if missing:
+        raise ConfigError([f"{missing} is not there; is the agent being installed? Reload it again after that"])
 
 
 @contextlib.contextmanager
