@@ -210,8 +210,12 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 def _check_from(content: object) -> None:
     """Refuse a commit that has another name than its id: nobody looks it up. Raises `InvalidRecord`."""
     named = content.get("from") if isinstance(content, Mapping) else None
-    if named is not None and not (isinstance(named, str) and COMMIT_ID.fullmatch(named.lower())):
+    if named is not None and not _is_commit(named):
         raise InvalidRecord(f"rollout.from: expected 40 or 64 hex digits, got {quote(named)}")
+
+
+def _is_commit(named: object) -> bool:
+    return isinstance(named, str) and COMMIT_ID.fullmatch(named.lower()) is not None
 
 
 def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tuple[Release, str | None]:
@@ -360,8 +364,8 @@ def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> Non
         raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
     content = release.extra.get(ROLLOUT)
     named = content.get("from") if isinstance(content, Mapping) else None
-    # In a rollback nobody waits.
-    if not isinstance(named, str) or ROLLED_BACK_FROM in release.extra:
+    # In a rollback nobody waits, and another publisher may have written anything.
+    if ROLLED_BACK_FROM in release.extra or not _is_commit(named):
         return
     why = why_bad(client, paths, named.lower())
     if why:
