@@ -210,12 +210,8 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 def _check_from(content: object) -> None:
     """Refuse a commit that has another name than its id: nobody looks it up. Raises `InvalidRecord`."""
     named = content.get("from") if isinstance(content, Mapping) else None
-    if named is not None and not _is_commit(named):
+    if named is not None and not (isinstance(named, str) and COMMIT_ID.fullmatch(named.lower())):
         raise InvalidRecord(f"rollout.from: expected 40 or 64 hex digits, got {quote(named)}")
-
-
-def _is_commit(named: object) -> bool:
-    return isinstance(named, str) and COMMIT_ID.fullmatch(named.lower()) is not None
 
 
 def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tuple[Release, str | None]:
@@ -367,12 +363,12 @@ def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> Non
     if why:
         raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
     content = release.extra.get(ROLLOUT)
-    named = content.get("from") if isinstance(content, Mapping) else None
+    named = str(content.get("from")).lower() if isinstance(content, Mapping) else ""
     # In a rollback nobody waits, and another publisher may have written anything.
-    if ROLLED_BACK_FROM in release.extra or not _is_commit(named):
+    if ROLLED_BACK_FROM in release.extra or not COMMIT_ID.fullmatch(named):
         return
-    why = why_bad(client, paths, named.lower())
+    why = why_bad(client, paths, named)
     if why:
         raise InvalidRecord(
-            f"rollout.from: {named.lower()} is known to be bad: {why}; name another one, or publish this with force"
+            f"rollout.from: {named} is known to be bad: {why}; name another one, or publish this with force"
         )
