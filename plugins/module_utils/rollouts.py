@@ -294,7 +294,7 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
         return None
     # Who publishes need not be able to read all that.
     if ROLLED_BACK_FROM in release.extra:
-        if unless_refused(lambda: was_proved(release, *_past(client, paths)), True):
+        if unless_refused(lambda: was_proved(release, *past_of(client, paths)), True):
             return None
         where = f"{release.commit_id} is not known to work at {release.relative_path}"
         return (
@@ -304,7 +304,7 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
     is_named = isinstance(content, Mapping) and content.get("from") is not None
     if plan == plan.without_steps() or before is None or is_named:
         return None
-    if unless_refused(lambda: newest_known(release.relative_path, *_past(client, paths)) is not None, True):
+    if unless_refused(lambda: newest_known(release.relative_path, *past_of(client, paths)) is not None, True):
         return None
     return (
         f"rollout.steps: no release is known to work at {release.relative_path}, so there are no steps, and all hosts "
@@ -312,9 +312,13 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
     )
 
 
-def _past(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
-    """What was published, and how it was rolled out, by generation."""
-    history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
+def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
+    """What was published, and how it was rolled out, by generation.
+
+    Entries that were copied here in one transaction have one generation, which is that of the newest of them.
+    """
+    newest_last = reversed(read_history(client, paths))
+    history = {entry.generation: entry.release for entry in newest_last if entry.release}
     return history, read_rollouts(client, paths)
 
 
@@ -359,12 +363,12 @@ def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> Non
     if why:
         raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
     content = release.extra.get(ROLLOUT)
-    named = content.get("from") if isinstance(content, Mapping) else None
-    # In a rollback nobody waits.
-    if not isinstance(named, str) or ROLLED_BACK_FROM in release.extra:
+    named = str(content.get("from")).lower() if isinstance(content, Mapping) else ""
+    # In a rollback nobody waits, and another publisher may have written anything.
+    if ROLLED_BACK_FROM in release.extra or not COMMIT_ID.fullmatch(named):
         return
-    why = why_bad(client, paths, named.lower())
+    why = why_bad(client, paths, named)
     if why:
         raise InvalidRecord(
-            f"rollout.from: {named.lower()} is known to be bad: {why}; name another one, or publish this with force"
+            f"rollout.from: {named} is known to be bad: {why}; name another one, or publish this with force"
         )

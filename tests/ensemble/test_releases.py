@@ -45,7 +45,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout, beginning
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
@@ -908,6 +908,19 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     record = zk.get(paths.rollout(generation))[0]
     zk.create(paths.rollout(2**60), record)
     assert list(read_rollouts(zk, paths)) == [generation]
+
+
+def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    zk.ensure_path(paths.history)
+    copies = zk.transaction()
+    for number in range(1, 9):
+        copies.create(paths.history_prefix, release(number, extra={PROVED_AT: "now"}).to_node(), sequence=True)
+    copies.commit()
+    stable = beginning(zk, paths, release(9), True).stable
+    assert stable
+    assert stable["commitId"] == f"{8:040x}"
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
