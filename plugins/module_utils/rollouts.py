@@ -22,7 +22,7 @@ from .records import (
     parse_object,
     quote,
 )
-from .releases import ROLLOUT, read_history
+from .releases import ROLLOUT, HistoryEntry, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import check_publishable, read_plan
 from .rollout_records import (
@@ -316,6 +316,19 @@ def _past(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dic
     """What was published, and how it was rolled out, by generation."""
     history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
     return history, read_rollouts(client, paths)
+
+
+def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
+    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
+
+    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
+    """
+    history = read_history(client, paths)
+    proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
+    for number in sorted(proved.keys() - {entry.generation for entry in history}):
+        place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
+        history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
+    return history, sorted(proved)
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:

@@ -45,6 +45,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import PROVED, RolloutRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
@@ -908,6 +910,24 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     record = zk.get(paths.rollout(generation))[0]
     zk.create(paths.rollout(2**60), record)
     assert list(read_rollouts(zk, paths)) == [generation]
+
+
+@pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
+def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
+    zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
+) -> None:
+    """A script that only writes `config` writes no history; the policy counts for it all the same."""
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    if is_proved:
+        state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+        done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
+        zk.set(paths.rollout(generation), done.to_node())
+    publish(zk, paths, release(3))
+    target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths))
+    assert target.same_as(release(number))
+    assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
