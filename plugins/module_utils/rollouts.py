@@ -42,6 +42,9 @@ if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoNodeError
 
+POLICY_KEYS = frozenset({ROLLOUT, "signers"})
+"""What a policy says something by."""
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -199,12 +202,20 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
     policy = read_policy(client, paths, None)
     content = policy.get(ROLLOUT)
     try:
+        _check_has_plan(policy)
         read_plan(content)
         check_publishable(content)
         _check_from(content)
     except InvalidRecord as exc:
         raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
     return _planned(release, content)
+
+
+def _check_has_plan(policy: Mapping[str, Any]) -> None:
+    """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
+    strays = sorted(policy.keys() - POLICY_KEYS)
+    if strays and ROLLOUT not in policy:
+        raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 
 
 def _check_from(content: object) -> None:

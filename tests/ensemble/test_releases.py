@@ -365,6 +365,25 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
     assert zk_release.converge(zk, options_of(paths, rollout=False), check=False)["release"]["rollout"] is False
 
 
+@pytest.mark.parametrize("policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}])
+def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
+    zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
+) -> None:
+    """It would go to all hosts at once."""
+    zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    with pytest.raises(InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout)"; expected a plan'):
+        with_policy(zk, paths, release(1))
+    assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
+    back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
+    assert with_plan_back(zk, paths, back) == (back, None)
+
+
+@pytest.mark.parametrize("policy", [{}, {"signers": []}, {"rollout": None}])
+def test_a_policy_need_not_have_a_plan(zk: KazooClient, paths: AppPaths, policy: dict[str, Any]) -> None:
+    zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    assert with_policy(zk, paths, release(1)) == release(1)
+
+
 def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk: KazooClient, paths: AppPaths) -> None:
     policy = {"rollout": {"steps": [{"hosts": 1, "puase": True}]}}
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)

@@ -114,19 +114,18 @@ class History:
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
         monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
-        for name, empty in {"read_rollouts": dict, "bad_commits": list}.items():
-            monkeypatch.setattr(zk_release, name, lambda *_given, kind=empty: kind())
-        for name in ("read_published", "read_history", "publish"):
+        monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
+        for name in ("read_published", "known_releases", "publish"):
             monkeypatch.setattr(zk_release, name, getattr(self, name))
 
     def read_published(self, *_given: Any) -> Published:
         """The newest one."""
         return Published(len(self.releases), 0, self.releases[-1], None, "2026-11-30T00:00:00+00:00")
 
-    def read_history(self, *_given: Any) -> list[HistoryEntry]:
-        """The newest first."""
-        numbered = list(enumerate(self.releases, 1))
-        return [HistoryEntry(f"release-{number}", number, release, None) for number, release in reversed(numbered)]
+    def known_releases(self, *_given: Any) -> tuple[list[HistoryEntry], list[int]]:
+        """The newest first; no rollout has proved any."""
+        numbered = reversed(list(enumerate(self.releases, 1)))
+        return [HistoryEntry(f"release-{number}", number, release, None) for number, release in numbered], []
 
     def publish(self, _client: Any, _paths: Any, release: Release, before: Published, _lock: Any) -> int:
         """Publish it, or be overtaken."""
