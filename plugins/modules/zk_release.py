@@ -922,7 +922,10 @@ def wanted_release(
 def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
     """The release to go back to. Raises `InvalidRecord`."""
     history, done = known_releases(client, paths)
-    return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+    try:
+        return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+    except InvalidRecord as exc:
+        raise InvalidRecord(f"{paths.history}: {exc}") from exc
 
 
 def with_rollout(release: Release, rollout: Any) -> Release:
@@ -982,7 +985,8 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     relative_path = options["relative_path"] or (before.relative_path if before else None)
     if url is None or relative_path is None:
         option = "url" if url is None else "relative_path"
-        raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
+        config = AppPaths(options["app"]).config
+        raise InvalidRecord(f"{option}: give it; nothing is published at {config} that it could be taken from")
     ref = options["ref"] or ref_before(before, url)
     return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
 
