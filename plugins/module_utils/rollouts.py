@@ -22,7 +22,7 @@ from .records import (
     parse_object,
     quote,
 )
-from .releases import ROLLOUT, read_history
+from .releases import ROLLOUT, HistoryEntry, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import check_publishable, read_plan
 from .rollout_records import (
@@ -41,6 +41,9 @@ from .zookeeper import checked, read_many
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoNodeError
+
+POLICY_KEYS = frozenset({ROLLOUT, "signers"})
+"""What a policy says something by."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,20 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
     policy = read_policy(client, paths, None)
     content = policy.get(ROLLOUT)
     try:
+        _check_has_plan(policy)
         read_plan(content)
         check_publishable(content)
         _check_from(content)
     except InvalidRecord as exc:
         raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
     return _planned(release, content)
+
+
+def _check_has_plan(policy: Mapping[str, Any]) -> None:
+    """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
+    strays = sorted(policy.keys() - POLICY_KEYS)
+    if strays and ROLLOUT not in policy:
+        raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 
 
 def _check_from(content: object) -> None:
@@ -320,6 +331,19 @@ def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], d
     newest_last = reversed(read_history(client, paths))
     history = {entry.generation: entry.release for entry in newest_last if entry.release}
     return history, read_rollouts(client, paths)
+
+
+def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
+    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
+
+    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
+    """
+    history = read_history(client, paths)
+    proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
+    for number in sorted(proved.keys() - {entry.generation for entry in history}):
+        place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
+        history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
+    return history, sorted(proved)
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
