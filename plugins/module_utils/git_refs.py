@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import tempfile
-import threading
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .child_session import ended_with_this, kill
 from .connection import MissingLibraryError
 from .git_errors import ABSENT, REFUSED, reason, says
 from .records import COMMIT_ID, check_published_url
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
-ENDING = (signal.SIGHUP, signal.SIGTERM)
-"""What ends a process at once; Python makes an exception of SIGINT."""
 ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 THEIR_REPOSITORY = (
     *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"),
@@ -146,7 +142,7 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
     """
     command = in_directory(directory)
     status: int | None = None
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, ended_with_this() as started:
         process = subprocess.Popen(
             [command.GIT_PYTHON_GIT_EXECUTABLE or "git", *words],
             cwd=directory,
@@ -157,37 +153,17 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
             start_new_session=True,
         )
         try:
-            with _ended_with_this(process), contextlib.suppress(subprocess.TimeoutExpired):
+            started(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(max(0.0, seconds))
         finally:
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)
                 process.wait()
         stdout.seek(0)
         stderr.seek(0)
         said = stdout.read().decode("utf-8", "surrogateescape")
         return GitEnd(status, said, stderr.read().decode("utf-8", "replace"))
-
-
-@contextlib.contextmanager
-def _ended_with_this(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """What ends this process ends git too, which is in a session of its own, out of reach of its signals."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    ending = [number for number in ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
-    for number in ending:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ending:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def in_directory(directory: str | None) -> Git:

@@ -154,7 +154,7 @@ def is_desired(published: Published, name: str) -> bool:
 def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
     """Raise a `ZooKeeperError` unless `only_if`, where it is given, is the desired release."""
     if only_if is not None and not is_desired(published, only_if):
-        raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is published")
+        raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is done")
 
 
 def node_of(paths: AppPaths, release: Release) -> bytes:

@@ -16,7 +16,7 @@ from .fleet import live_names, roster_names
 from .fleet_outcome import describe_proving, listed
 from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
-from .releases import Published, begin_anew, now, read_history
+from .releases import Published, begin_anew, now
 from .rollout_events import Command, Decision, unchanged
 from .rollout_phases import DONE, GOING_ON, RUNNING
 from .rollout_records import RolloutPaths, RolloutRecord, begin, choose_stable, describe
@@ -25,9 +25,9 @@ from .rollout_writes import CREATE, DELETE, Write, begin_writes, change_writes
 from .rollouts import (
     Rollout,
     gone_hosts,
+    past_of,
     proving_hosts,
     published_plan,
-    read_rollouts,
     read_state,
     with_entries,
 )
@@ -232,8 +232,7 @@ def begin_rollout(client: KazooClient, paths: AppPaths, generation: int, release
 
 def beginning(client: KazooClient, paths: AppPaths, release: Release, content: Any) -> RolloutRecord:
     """How a rollout of the fleet as it is now begins."""
-    history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
-    stable = choose_stable(release, content, history, read_rollouts(client, paths))
+    stable = choose_stable(release, content, *past_of(client, paths))
     # As the hosts reckon it, which do not list the fleet.
     live, expected = len(live_names(client, paths)), len(roster_names(client, paths))
     return begin(release, content, stable, max(1, live, expected), live)

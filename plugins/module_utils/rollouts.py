@@ -22,7 +22,7 @@ from .records import (
     parse_object,
     quote,
 )
-from .releases import ROLLOUT, read_history
+from .releases import ROLLOUT, HistoryEntry, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import check_publishable, read_plan
 from .rollout_records import (
@@ -41,6 +41,9 @@ from .zookeeper import checked, read_many
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoAuthError, NoNodeError
+
+POLICY_KEYS = frozenset({ROLLOUT, "signers"})
+"""What a policy says something by."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,20 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
     policy = read_policy(client, paths, None)
     content = policy.get(ROLLOUT)
     try:
+        _check_has_plan(policy)
         read_plan(content)
         check_publishable(content)
         _check_from(content)
     except InvalidRecord as exc:
         raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
     return _planned(release, content)
+
+
+def _check_has_plan(policy: Mapping[str, Any]) -> None:
+    """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
+    strays = sorted(policy.keys() - POLICY_KEYS)
+    if strays and ROLLOUT not in policy:
+        raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 
 
 def _check_from(content: object) -> None:
@@ -294,7 +305,7 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
         return None
     # Who publishes need not be able to read all that.
     if ROLLED_BACK_FROM in release.extra:
-        if unless_refused(lambda: was_proved(release, *_past(client, paths)), True):
+        if unless_refused(lambda: was_proved(release, *past_of(client, paths)), True):
             return None
         where = f"{release.commit_id} is not known to work at {release.relative_path}"
         return (
@@ -304,7 +315,7 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
     is_named = isinstance(content, Mapping) and content.get("from") is not None
     if plan == plan.without_steps() or before is None or is_named:
         return None
-    if unless_refused(lambda: newest_known(release.relative_path, *_past(client, paths)) is not None, True):
+    if unless_refused(lambda: newest_known(release.relative_path, *past_of(client, paths)) is not None, True):
         return None
     return (
         f"rollout.steps: no release is known to work at {release.relative_path}, so there are no steps, and all hosts "
@@ -312,10 +323,27 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
     )
 
 
-def _past(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
-    """What was published, and how it was rolled out, by generation."""
-    history = {entry.generation: entry.release for entry in read_history(client, paths) if entry.release}
+def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
+    """What was published, and how it was rolled out, by generation.
+
+    Entries that were copied here in one transaction have one generation, which is that of the newest of them.
+    """
+    newest_last = reversed(read_history(client, paths))
+    history = {entry.generation: entry.release for entry in newest_last if entry.release}
     return history, read_rollouts(client, paths)
+
+
+def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
+    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
+
+    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
+    """
+    history = read_history(client, paths)
+    proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
+    for number in sorted(proved.keys() - {entry.generation for entry in history}):
+        place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
+        history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
+    return history, sorted(proved)
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
@@ -359,12 +387,12 @@ def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> Non
     if why:
         raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
     content = release.extra.get(ROLLOUT)
-    named = content.get("from") if isinstance(content, Mapping) else None
-    # In a rollback nobody waits.
-    if not isinstance(named, str) or ROLLED_BACK_FROM in release.extra:
+    named = str(content.get("from")).lower() if isinstance(content, Mapping) else ""
+    # In a rollback nobody waits, and another publisher may have written anything.
+    if ROLLED_BACK_FROM in release.extra or not COMMIT_ID.fullmatch(named):
         return
-    why = why_bad(client, paths, named.lower())
+    why = why_bad(client, paths, named)
     if why:
         raise InvalidRecord(
-            f"rollout.from: {named.lower()} is known to be bad: {why}; name another one, or publish this with force"
+            f"rollout.from: {named} is known to be bad: {why}; name another one, or publish this with force"
         )

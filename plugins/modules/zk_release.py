@@ -135,6 +135,8 @@ options:
         was published and proved again. Where none is known to be proved, one has to be named.
       - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
         missing before the publication is no evidence against it.
+      - What another program has published, which writes C(config) and no history, is known by its rollout only. Where
+        it had none, the rollback goes to what was proved before.
       - A rollback to a release that was never proved has no steps either, and failures do not stop it. The module warns
         of that; O(state=published) rolls it out by its plan.
       - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
@@ -833,7 +835,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     now,
     prove,
     publish,
-    read_history,
     read_published,
     rollback_target,
 )
@@ -862,9 +863,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     bad_commits,
     check_not_bad,
     describe_unknown,
+    known_releases,
     published_plan,
     read_policy,
-    read_rollouts,
     read_state,
     rollout_result,
     unknown_hosts,
@@ -958,9 +959,11 @@ def wanted_release(
 
 def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
     """The release to go back to. Raises `InvalidRecord`."""
-    history = read_history(client, paths)
-    done = [generation for generation, state in read_rollouts(client, paths).items() if state.has_proved]
-    return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+    history, done = known_releases(client, paths)
+    try:
+        return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+    except InvalidRecord as exc:
+        raise InvalidRecord(f"{paths.history}: {exc}") from exc
 
 
 def with_rollout(release: Release, rollout: Any) -> Release:
@@ -1020,7 +1023,8 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     relative_path = options["relative_path"] or (before.relative_path if before else None)
     if url is None or relative_path is None:
         option = "url" if url is None else "relative_path"
-        raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
+        config = AppPaths(options["app"]).config
+        raise InvalidRecord(f"{option}: give it; nothing is published at {config} that it could be taken from")
     ref = options["ref"] or ref_before(before, url)
     return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
 

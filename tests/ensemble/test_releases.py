@@ -45,7 +45,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     read_published,
     rollback_target,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import PROVED, RolloutRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout, beginning
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
@@ -363,6 +365,25 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
     assert zk_release.converge(zk, options_of(paths, rollout=False), check=False)["release"]["rollout"] is False
 
 
+@pytest.mark.parametrize("policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}])
+def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
+    zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
+) -> None:
+    """It would go to all hosts at once."""
+    zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    with pytest.raises(InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout)"; expected a plan'):
+        with_policy(zk, paths, release(1))
+    assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
+    back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
+    assert with_plan_back(zk, paths, back) == (back, None)
+
+
+@pytest.mark.parametrize("policy", [{}, {"signers": []}, {"rollout": None}])
+def test_a_policy_need_not_have_a_plan(zk: KazooClient, paths: AppPaths, policy: dict[str, Any]) -> None:
+    zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
+    assert with_policy(zk, paths, release(1)) == release(1)
+
+
 def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk: KazooClient, paths: AppPaths) -> None:
     policy = {"rollout": {"steps": [{"hosts": 1, "puase": True}]}}
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
@@ -506,7 +527,7 @@ def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooCl
 def test_who_expects_that_nothing_is_published_publishes_first_or_not_at_all(zk: KazooClient, paths: AppPaths) -> None:
     releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
     publish(zk, paths, release(1))
-    with pytest.raises(ZooKeeperError, match='only_if expects "none", but'):
+    with pytest.raises(ZooKeeperError, match=r'only_if expects "none", but .*; nothing is done$'):
         releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
 
 
@@ -908,6 +929,37 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     record = zk.get(paths.rollout(generation))[0]
     zk.create(paths.rollout(2**60), record)
     assert list(read_rollouts(zk, paths)) == [generation]
+
+
+def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    zk.ensure_path(paths.history)
+    copies = zk.transaction()
+    for number in range(1, 9):
+        copies.create(paths.history_prefix, release(number, extra={PROVED_AT: "now"}).to_node(), sequence=True)
+    copies.commit()
+    stable = beginning(zk, paths, release(9), True).stable
+    assert stable
+    assert stable["commitId"] == f"{8:040x}"
+
+
+@pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
+def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
+    zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
+) -> None:
+    """A script that only writes `config` writes no history; the policy counts for it all the same."""
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    if is_proved:
+        state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+        done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
+        zk.set(paths.rollout(generation), done.to_node())
+    publish(zk, paths, release(3))
+    target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths))
+    assert target.same_as(release(number))
+    assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(

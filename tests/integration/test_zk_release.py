@@ -295,7 +295,7 @@ def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: S
         ("bad_own", "relativePath: .zoo is the agent's own directory"),
         ("bad_app", "expected one that begins with /"),
         ("bad_root", "app: expected a znode path such as /app/business"),
-        ("bad_fresh", "url: give it; no release is published yet"),
+        ("bad_fresh", "url: give it; nothing is published at "),
         ("bad_hosts", "can't reach ZooKeeper at 127.0.0.1:"),
         ("bad_no_hosts", "hosts: none given; set the option, or ZK_HOSTS in the environment"),
         ("bad_number", 'min_agents: expected a whole number of agents or a percentage such as "80%", got "many"'),

@@ -61,26 +61,25 @@ def _make_environment(order: dict[str, Any]) -> bool:
     directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:
-        found = dict(json.loads((directory / STAMP).read_text()))
+        found = dict(json.loads((directory / STAMP).read_text())) if (directory / "bin/python").exists() else {}
     except (FileNotFoundError, ValueError, TypeError):
         found = {}
     if found == wanted or order["check"]:
         return bool(found != wanted)
     if found.get("python") == wanted["python"]:
-        _fill_environment(order, directory)
-    elif found:
-        _replace_environment(order, directory)
+        _fill_environment(order, directory, wanted)
+    elif directory.exists():
+        _replace_environment(order, directory, wanted)
     else:
-        _new_environment(order, directory)
-    _write(directory / STAMP, json.dumps(wanted))
+        _new_environment(order, directory, wanted)
     return True
 
 
-def _replace_environment(order: dict[str, Any], directory: Path) -> None:
+def _replace_environment(order: dict[str, Any], directory: Path, wanted: dict[str, Any]) -> None:
     """Make one beside the one that hooks run from, which they go on with where this fails."""
     made, replaced = (directory.with_name(f"{directory.name}.{end}") for end in ("new", "old"))
     try:
-        _new_environment(order, made)
+        _new_environment(order, made, wanted)
         shutil.rmtree(replaced, ignore_errors=True)
         directory.rename(replaced)
         made.rename(directory)
@@ -89,12 +88,12 @@ def _replace_environment(order: dict[str, Any], directory: Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _new_environment(order: dict[str, Any], directory: Path) -> None:
+def _new_environment(order: dict[str, Any], directory: Path, wanted: dict[str, Any]) -> None:
     _run([sys.executable, "-m", "venv", "--clear", str(directory)], "install python3-venv, or set git_hook_python")
-    _fill_environment(order, directory)
+    _fill_environment(order, directory, wanted)
 
 
-def _fill_environment(order: dict[str, Any], directory: Path) -> None:
+def _fill_environment(order: dict[str, Any], directory: Path, wanted: dict[str, Any]) -> None:
     pip = [
         str(directory / "bin/python"),
         "-m",
@@ -105,6 +104,7 @@ def _fill_environment(order: dict[str, Any], directory: Path) -> None:
         "--quiet",
     ]
     _run([*pip, *order["pip_args"], *order["packages"]], "look at git_hook_packages and git_hook_pip_args")
+    _write(directory / STAMP, json.dumps(wanted))
 
 
 def _place_files(order: dict[str, Any]) -> bool:

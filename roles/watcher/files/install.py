@@ -263,7 +263,8 @@ def base_problem(order: dict[str, Any]) -> str:
     if is_its_own:
         return ""
     owner = owner or str(uid)
-    command = f"find {shlex.quote(base)} -user {owner} -exec chown -h {user}: {{}} +"
+    # With the slash at its end, what a symlink leads to.
+    command = f"find {shlex.quote(os.path.join(base, ''))} -user {owner} -exec chown -h {user}: {{}} +"
     return (
         f"{base}/.zoo is {owner}'s, and watcher_user is {user}; set it to {owner}, or make that user, stop "
         f"{order['unit']}, run {command}, and apply the role again"
@@ -314,17 +315,47 @@ def install(order: dict[str, Any]) -> bool:
     for directory in lacking:
         os.makedirs(directory, 0o755, exist_ok=True)
     with contextlib.nullcontext() if order["check"] else _locked(order["install_dir"]):
-        directory = Path(order["install_dir"], order["name"])
-        asked, made = _asked(order, directory), directory
-        if not _has_this_python(directory) and order["name"] in _instances(directory.parent).values():
-            made = directory.with_name(f"{directory.name}.new")
-        environment = _environment(order, made, asked)
-        package = _package(order, made)
-        if (environment or package) and not order["check"]:
-            _try(made)
-            if made != directory:
-                _change_places(made, directory)
-    return bool(lacking) or environment or package
+        is_to_replace = not order["check"] and _is_to_replace(order)
+        made = _replace(order) if is_to_replace else _make(order, _directory(order))
+    return bool(lacking) or made
+
+
+def _is_to_replace(order: dict[str, Any]) -> bool:
+    """Whether instances run an environment that is not of this Python, or whose own is gone, or that was removed."""
+    directory = _directory(order)
+    return order["name"] in _instances(directory.parent).values() and not _has_this_python(directory)
+
+
+def _replace(order: dict[str, Any]) -> bool:
+    """Make an environment, and put it in the place of one that instances run.
+
+    They go on with that where this fails; where not, they find their modules until they are restarted.
+    """
+    directory = _directory(order)
+    made, replaced = (directory.with_name(f"{directory.name}.{end}") for end in ("new", "old"))
+    # What a run that was cut off has left need not have what the instances ask for now.
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        _make(order, made)
+        if directory.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            directory.rename(replaced)
+        made.rename(directory)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    for path in (replaced / "lib").glob("python*"):
+        if not (directory / "lib" / path.name).exists():
+            path.rename(directory / "lib" / path.name)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return True
+
+
+def _make(order: dict[str, Any], directory: Path) -> bool:
+    environment = _environment(order, directory)
+    package = _package(order, directory)
+    if (environment or package) and not order["check"]:
+        _try(directory)
+    return environment or package
 
 
 @contextlib.contextmanager
@@ -355,6 +386,10 @@ def _hold(path: str) -> int | None:
     return None
 
 
+def _directory(order: dict[str, Any]) -> Path:
+    return Path(order["install_dir"], order["name"])
+
+
 def _stamp(directory: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((directory / STAMP).read_text()))
@@ -363,12 +398,13 @@ def _stamp(directory: Path) -> dict[str, Any]:
 
 
 def _has_this_python(directory: Path) -> bool:
-    stamp = _stamp(directory)
-    return stamp.get("python") == list(sys.version_info[:2]) and "instances" in stamp
+    stamp, is_there = _stamp(directory), (directory / "bin/python").exists()
+    return is_there and stamp.get("python") == list(sys.version_info[:2]) and "instances" in stamp
 
 
-def _asked(order: dict[str, Any], directory: Path) -> dict[str, list[str]]:
+def _asked(order: dict[str, Any]) -> dict[str, list[str]]:
     """The packages of each instance that the environment has, or that one of another Python is to have."""
+    directory = _directory(order)
     # Each instance has its own wishes: one with metrics must not make one without differ.
     asked = dict(_stamp(directory).get("instances", {}))
     if _has_this_python(directory):
@@ -377,8 +413,8 @@ def _asked(order: dict[str, Any], directory: Path) -> dict[str, list[str]]:
     return {instance: packages for instance, packages in asked.items() if instance in running - {order["instance"]}}
 
 
-def _environment(order: dict[str, Any], directory: Path, asked: dict[str, list[str]]) -> bool:
-    is_new = not _has_this_python(directory)
+def _environment(order: dict[str, Any], directory: Path) -> bool:
+    asked, is_new = _asked(order), not _has_this_python(directory)
     differs = is_new or asked.get(order["instance"]) != order["packages"]
     if not differs or order["check"]:
         return differs
@@ -395,18 +431,6 @@ def _environment(order: dict[str, Any], directory: Path, asked: dict[str, list[s
     asked = {**asked, order["instance"]: order["packages"]}
     _write(directory / STAMP, json.dumps({"python": list(sys.version_info[:2]), "instances": asked}))
     return True
-
-
-def _change_places(made: Path, directory: Path) -> None:
-    """Put an environment in the place of one that instances run. Those find their modules until they are restarted."""
-    replaced = directory.with_name(f"{directory.name}.old")
-    shutil.rmtree(replaced, ignore_errors=True)
-    directory.rename(replaced)
-    made.rename(directory)
-    for path in (replaced / "lib").glob("python*"):
-        if not (directory / "lib" / path.name).exists():
-            path.rename(directory / "lib" / path.name)
-    shutil.rmtree(replaced)
 
 
 def _package(order: dict[str, Any], directory: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,6 +53,16 @@ def sshd(tmp_path: Path) -> Iterator[SshServer]:
 
 def test_a_key_and_a_known_host_are_what_ssh_needs(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
     access = Access(("ssh",), ssh_key=str(sshd.directory / "key"), ssh_known_hosts=str(sshd.directory / "known_hosts"))
+    assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
+@pytest.mark.parametrize("name", ["my keys", "100%host", 'the "new" one', "back\\slash"])
+def test_a_key_is_found_wherever_it_is(tmp_path: Path, sshd: SshServer, repository: GitRepository, name: str) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    for file in ("key", "known_hosts"):
+        shutil.copy(sshd.directory / file, place)
+    access = Access(("ssh",), ssh_key=str(place / "key"), ssh_known_hosts=str(place / "known_hosts"))
     assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 

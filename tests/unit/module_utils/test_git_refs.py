@@ -186,7 +186,9 @@ def test_what_ends_the_module_ends_git_though_the_server_says_nothing(number: si
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/site.git"
-        with subprocess.Popen([sys.executable, "-c", program, url, *sys.path], stderr=subprocess.DEVNULL) as module:
+        # What nohup(1) has whoever runs the tests ignore ends the module all the same.
+        words = ["env", "--default-signal", sys.executable, "-c", program, url, *sys.path]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as module:
             server.settimeout(20)
             connection, _address = server.accept()
             with connection:

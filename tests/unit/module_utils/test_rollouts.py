@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from kazoo.exceptions import NoNodeError
+from kazoo.protocol.paths import normpath
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     ROLLED_BACK_FROM,
@@ -24,7 +25,7 @@ class Marks:
 
     def get(self, path: str) -> tuple[bytes, Any]:
         """The mark."""
-        if path != PATHS.bad(BAD):
+        if normpath(path) != PATHS.bad(BAD):
             raise NoNodeError
         return b'{"reason": "web1 failed", "since": "2026-11-30T07:00:00+00:00", "by": "web1"}', None
 
@@ -41,9 +42,17 @@ def release_of(commit_id: str, **extra: Any) -> Release:
         release_of(GOOD, rollout=True),
         release_of(GOOD, rollout={"from": None}),
         release_of(GOOD, rollout={"from": "c" * 40}),
+        release_of(GOOD, rollout={"from": "../main"}),
         release_of(GOOD, rollout={"from": BAD}, **{ROLLED_BACK_FROM: BAD}),
     ],
-    ids=["no plan", "the default plan", "no commit", "a good one", "a rollback, in which nobody waits"],
+    ids=[
+        "no plan",
+        "the default plan",
+        "no commit",
+        "a good one",
+        "what is no commit",
+        "a rollback, in which nobody waits",
+    ],
 )
 def test_what_is_not_known_to_be_bad_may_be_published(release: Release) -> None:
     check_not_bad(Marks(), PATHS, release)

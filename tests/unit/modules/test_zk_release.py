@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
-from ansible_collections.zoo.deploy.plugins.module_utils.records import InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, Published
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Unknown
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
@@ -69,6 +69,14 @@ def test_the_first_release_is_the_default_branch_where_no_ref_is_given(tagged: G
     assert (release.ref, release.commit_id) == ("HEAD", tagged.head)
 
 
+@pytest.mark.parametrize(("given", "missing"), [({}, "url"), ({"url": "file:///site"}, "relative_path")])
+def test_what_can_not_be_left_open_is_demanded_and_the_application_named(given: dict[str, Any], missing: str) -> None:
+    """Its path may have a typing error."""
+    expected = f"^{missing}: give it; nothing is published at /app/shpo/config that it could be taken from$"
+    with pytest.raises(InvalidRecord, match=expected):
+        resolved_release(options(app="/app/shpo", **given), None)
+
+
 def test_what_servers_have_meanwhile_may_be_named_as_a_ref_is(tagged: GitRepository) -> None:
     release = published(tagged, "main")
     for name in ("v1", release.commit_id[:7], release.commit_id.upper()):
@@ -117,19 +125,18 @@ class History:
         monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
         monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
-        for name, empty in {"read_rollouts": dict, "bad_commits": list}.items():
-            monkeypatch.setattr(zk_release, name, lambda *_given, kind=empty: kind())
-        for name in ("read_published", "read_history", "publish"):
+        monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
+        for name in ("read_published", "known_releases", "publish"):
             monkeypatch.setattr(zk_release, name, getattr(self, name))
 
     def read_published(self, *_given: Any) -> Published:
         """The newest one."""
         return Published(len(self.releases), 0, self.releases[-1], None, "2026-11-30T00:00:00+00:00")
 
-    def read_history(self, *_given: Any) -> list[HistoryEntry]:
-        """The newest first."""
-        numbered = list(enumerate(self.releases, 1))
-        return [HistoryEntry(f"release-{number}", number, release, None) for number, release in reversed(numbered)]
+    def known_releases(self, *_given: Any) -> tuple[list[HistoryEntry], list[int]]:
+        """The newest first; no rollout has proved any."""
+        numbered = reversed(list(enumerate(self.releases, 1)))
+        return [HistoryEntry(f"release-{number}", number, release, None) for number, release in numbered], []
 
     def publish(self, _client: Any, _paths: Any, release: Release, before: Published, _lock: Any) -> int:
         """Publish it, or be overtaken."""
@@ -144,6 +151,16 @@ class History:
 def release_of(letter: str, **extra: Any) -> Release:
     """A release, another one for each letter."""
     return Release("https://git.example/site.git", letter * 40, "site", extra=extra)
+
+
+@pytest.mark.parametrize(("to", "said"), [(None, "there is no other release"), ("main", "to: no entry of the history")])
+def test_what_can_not_be_gone_back_to_is_refused_and_the_application_named(
+    monkeypatch: pytest.MonkeyPatch, to: str | None, said: str
+) -> None:
+    monkeypatch.setattr(zk_release, "known_releases", lambda *_given: ([], []))
+    monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
+    with pytest.raises(InvalidRecord, match=f"^/app/shpo/history: {said}"):
+        zk_release.earlier_release(None, AppPaths("/app/shpo"), {"to": to}, Published())
 
 
 def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

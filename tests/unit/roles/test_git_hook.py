@@ -251,24 +251,33 @@ print(ascii(push.real_names(new)), len(asked))
     assert done.stdout == "{'prod': 'main', 'caf\\udce9/prod': 'main'} 3\n"
 
 
+@pytest.mark.parametrize("stamp", ['{"python": [3, 8], "packages": ["kazoo"]}', ""])
 @pytest.mark.parametrize("failing", ["venv", "pip", "nothing"])
-def test_hooks_have_their_environment_until_one_of_another_python_is_complete(tmp_path: Path, failing: str) -> None:
+def test_hooks_have_their_environment_until_one_of_another_python_is_complete(
+    tmp_path: Path, failing: str, stamp: str
+) -> None:
+    """Also where nothing says what it was made of."""
     directory = tmp_path / "environment"
     directory.mkdir()
     (directory / "pyvenv.cfg").write_text("old\n")
-    (directory / "zoo-git-hook.json").write_text('{"python": [3, 8], "packages": ["kazoo"]}')
+    (directory / "zoo-git-hook.json").write_text(stamp)
     functions = runpy.run_path(str(PROGRAM.with_name("install.py")))
 
     def run(command: list[str], advice: str) -> None:
         if command[2] == "venv":
             Path(command[-1]).mkdir(exist_ok=True)
             (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+            (Path(command[-1]) / "bin").mkdir(exist_ok=True)
+            (Path(command[-1]) / "bin/python").symlink_to(sys.executable)
         if failing in command:
             raise functions["InstallError"](advice)
 
     functions["main"].__globals__["_run"] = run
     order = {"check": False, "environment": str(directory), "packages": ["kazoo"], "pip_args": []}
     if failing == "nothing":
+        assert functions["_make_environment"](order)
+        assert not functions["_make_environment"](order)
+        (directory / "bin/python").unlink()
         assert functions["_make_environment"](order)
         assert not functions["_make_environment"](order)
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ def other_python(tmp_path: Path) -> dict[str, Any]:
 
 def contents(directory: Path) -> dict[str, str]:
     """The text of every file by its path."""
-    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path.relative_to(directory)): path.read_text() for path in files}
 
 
 def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing") -> bool:
@@ -86,6 +89,8 @@ def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing
         if command[2] == "venv":
             Path(command[-1]).mkdir(exist_ok=True)
             (Path(command[-1]) / "pyvenv.cfg").write_text("new\n")
+            (Path(command[-1]) / "bin").mkdir(exist_ok=True)
+            (Path(command[-1]) / "bin/python").symlink_to(sys.executable)
         if failing in command or failing in command[-1]:
             raise functions["InstallError"](advice)
 
@@ -100,9 +105,9 @@ def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing
 def test_an_environment_that_instances_run_stays_where_one_of_another_python_can_not_be_made(
     tmp_path: Path, other_python: dict[str, Any], failing: str
 ) -> None:
-    before = contents(tmp_path / "1.0.0")
+    before = contents(tmp_path)
     assert not install(other_python, [], failing)
-    assert contents(tmp_path / "1.0.0") == before
+    assert contents(tmp_path) == before
 
 
 def test_an_environment_of_another_python_has_what_all_instances_need_and_the_modules_of_who_still_runs(
@@ -125,6 +130,43 @@ def test_an_environment_of_another_python_has_what_all_instances_need_and_the_mo
     assert not install(other_python, [])
 
 
+@pytest.mark.parametrize("was_cut_off", [False, True])
+def test_an_environment_that_instances_run_and_somebody_has_removed_is_made_anew(
+    tmp_path: Path, other_python: dict[str, Any], *, was_cut_off: bool
+) -> None:
+    """As is one that a run has moved away which was cut off before another one had its place."""
+    if was_cut_off:
+        (tmp_path / "1.0.0").rename(tmp_path / "1.0.0.old")
+    else:
+        shutil.rmtree(tmp_path / "1.0.0")
+    assert install(other_python, [])
+    assert contents(tmp_path / "1.0.0")["pyvenv.cfg"] == "new\n"
+    assert (tmp_path / "1.0.0/lib/python3.8").exists() is was_cut_off
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path, other_python: dict[str, Any]) -> None:
+    """As where another one of the same version is in another place now."""
+    assert install(other_python, [])
+    (tmp_path / "1.0.0/bin/python").unlink()
+    (tmp_path / "1.0.0/bin/python").symlink_to(tmp_path / "gone")
+    assert install(other_python, [])
+    assert (tmp_path / "1.0.0/bin/python").exists()
+    assert not install(other_python, [])
+
+
+def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instance_asks_for_now(
+    tmp_path: Path, other_python: dict[str, Any]
+) -> None:
+    left = tmp_path / "1.0.0.new"
+    left.mkdir()
+    stamp = {"python": list(sys.version_info[:2]), "instances": {"blog": ["kazoo"], "shop": ["kazoo", "GitPython"]}}
+    (left / "zoo-watcher.json").write_text(json.dumps(stamp))
+    ran: list[list[str]] = []
+    assert install(other_python, ran)
+    assert ["kazoo", "pure-sasl"] in [command[-2:] for command in ran]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
 @pytest.mark.parametrize("user", ["root", "daemon", "is-made-later"])
 def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_path: Path, user: str) -> None:
@@ -138,9 +180,24 @@ def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_
     else:
         assert found(order) == (
             f"{tmp_path}/.zoo is daemon's, and watcher_user is {user}; set it to daemon, or make that user, "
-            f"stop zoo-watcher@shop.service, run find {tmp_path} -user daemon -exec chown -h {user}: {{}} +, "
+            f"stop zoo-watcher@shop.service, run find {tmp_path}/ -user daemon -exec chown -h {user}: {{}} +, "
             "and apply the role again"
         )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
+def test_the_command_gives_a_base_to_the_other_user_also_where_a_symlink_leads_to_it(tmp_path: Path) -> None:
+    found = runpy.run_path(str(INSTALL))["base_problem"]
+    base, disk = tmp_path / "base", tmp_path / "it's a disk"
+    (disk / ".zoo").mkdir(parents=True)
+    base.symlink_to(disk)
+    for path in (disk, disk / ".zoo"):
+        os.chown(path, 1, -1)
+    order = {"base": str(base), "user": "root", "unit": "zoo-watcher@shop.service"}
+    command = found(order).partition("run ")[2].partition(", and apply")[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert found(order) == ""
+    assert disk.stat().st_uid == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import select
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -21,6 +25,17 @@ set_up_log("info")
 logging.getLogger("kazoo.client").warning("Connection dropped")
 logging.getLogger("kazoo.client").error("an error of kazoo's")
 logging.getLogger("zoo_watcher.x").info("watching")
+"""
+SAY_MUCH = """
+import logging, sys
+from zoo_watcher.logs import set_up_log
+set_up_log("info")
+log = logging.getLogger("zoo_watcher.x")
+for number in range(2000):
+    log.info("line %04d %s", number, "x" * 60)
+print("gone on", flush=True)
+sys.stdin.readline()
+log.info("the last")
 """
 WARN = """
 from zoo_watcher.logs import print_warning
@@ -79,4 +94,55 @@ def test_a_warning_that_can_not_be_written_is_lost_and_ends_nothing() -> None:
     program = f"{WARN}\nprint('gone on')"
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, stderr=full)
+    assert done.stdout == b"gone on\n"
+
+
+@pytest.mark.parametrize("ends", [os.pipe, lambda: [end.detach() for end in socket.socketpair()][::-1]])
+def test_whoever_reads_the_log_and_stands_still_stops_nothing_and_is_told_how_much_is_lost(
+    ends: Callable[[], Sequence[int]],
+) -> None:
+    """As journald that hangs, or what a container's log goes to."""
+    reader, writer = ends()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", SAY_MUCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer
+        ) as process,
+        os.fdopen(reader, "rb", buffering=0) as log,
+    ):
+        os.close(writer)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert select.select([process.stdout], [], [], 30)[0], "it waits for its reader"
+            os.set_blocking(reader, False)
+            text = b"".join(iter(lambda: log.read(65536) or b"", b""))
+            os.set_blocking(reader, True)
+            process.stdin.write(b"\n")
+            process.stdin.close()
+            for more in iter(lambda: log.read(65536), b""):
+                text += more
+        finally:
+            process.kill()
+    lines = [line.partition(" ")[2] for line in text.decode().splitlines()]
+    told = re.fullmatch(r"WARNING (\d+) records before this one are lost: .+", lines[-2])
+    assert told, lines[-3:]
+    assert lines[-1] == "INFO the last"
+    assert int(told.group(1)) + sum(line.endswith("x" * 60) for line in lines) == 2000
+
+
+def test_a_warning_that_nobody_takes_is_lost_and_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        program = f"{WARN}\nprint('gone on')"
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, stderr=writer, timeout=30
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
     assert done.stdout == b"gone on\n"

@@ -477,6 +477,30 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
     assert watcher.ending == "reloading"
 
 
+@pytest.mark.parametrize("what", ["python", "packages"])
+def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """As while it is being installed: it would end, and what it holds with it."""
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base")}))
+    config = Config.from_file(str(file))
+    watcher = Watcher(config, "1", partial(_check_reload, str(file), Layout(config.base)))
+    with monkeypatch.context() as patch:
+        if what == "python":
+            patch.setattr(sys, "executable", str(tmp_path / "python"))
+        else:
+            patch.setattr(sys, "path", [one for one in sys.path if not Path(one, "kazoo").is_dir()])
+        watcher._on_signal(signal.SIGHUP, None)
+        watcher._reload_where_asked()
+    assert watcher.ending is None
+    missing = f"{tmp_path}/python" if what == "python" else "the Python package kazoo"
+    assert f"{missing} is not there; is the agent being installed? Reload it again after that" in caplog.text
+    watcher._on_signal(signal.SIGHUP, None)
+    watcher._reload_where_asked()
+    assert watcher.ending == "reloading"
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR1])
 def test_sigterm_that_comes_while_another_signal_is_handled_ends_the_agent(tmp_path: Path, number: int) -> None:
     handler = Watcher._on_signal.__code__

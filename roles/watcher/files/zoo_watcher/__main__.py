@@ -144,9 +144,19 @@ def _check_reload(path: str, running: Layout) -> dict[str, Any]:
 
     document = read_document(path)
     config = _usable_config(path, document)
+    _check_program()
     with _mistake():
         try_base(Layout(config.base), running)
     return document
+
+
+def _check_program() -> None:
+    """Raises `ConfigError` where this process could not become the same program again."""
+    from .host.program import find_missing  # noqa: PLC0415
+
+    missing = find_missing()
+    if missing:
+        raise ConfigError([f"{missing} is not there; is the agent being installed? Reload it again after that"])
 
 
 @contextlib.contextmanager

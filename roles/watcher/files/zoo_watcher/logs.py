@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import sys
 from datetime import datetime, timezone
+from time import monotonic
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 """The priorities of sd-daemon(3), by the lowest level that has each."""
+PATIENCE = 0.5
+"""Seconds that a line waits for whom standard error goes to: journald, or what a container's log goes to, may hang."""
 
 
 class JournalFormatter(logging.Formatter):
@@ -33,6 +37,42 @@ class TimeFormatter(logging.Formatter):
         return f"{time} {super().format(record)}"
 
 
+class LogHandler(logging.Handler):
+    """Writes to standard error, and never waits for long: what nobody takes is lost."""
+
+    _lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, and before it how many were lost."""
+        try:
+            text = f"{self.format(record)}\n"
+            if self._lost:
+                lost = _warning(f"{self._lost} records before this one are lost: nobody took what is written here")
+                text = f"\n{self.format(lost)}\n{text}"
+            self._lost = 0 if write(text, 0.0 if self._lost else PATIENCE) else self._lost + 1
+        except Exception:  # noqa: BLE001  # as every handler of logging does
+            self.handleError(record)
+
+
+def write(text: str, patience: float = PATIENCE) -> bool:
+    """Write to standard error; whether all of it was taken in time. Raises `OSError`."""
+    descriptor = sys.stderr.fileno()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    deadline = monotonic() + patience
+    left = text.encode(sys.stderr.encoding, "backslashreplace")
+    while left:
+        if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
+            return False
+        # What is ready takes so much at once.
+        left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]
+    return True
+
+
+def _warning(text: str) -> logging.LogRecord:
+    return logging.LogRecord("", logging.WARNING, "", 0, text, None, None)
+
+
 def _formatter() -> logging.Formatter:
     formatter = JournalFormatter if is_journal(sys.stderr.fileno()) else TimeFormatter
     return formatter("%(levelname)s %(message)s")
@@ -40,7 +80,7 @@ def _formatter() -> logging.Formatter:
 
 def set_up_log(level: str) -> None:
     """Log to standard error from `level` on; of kazoo only errors, but at `debug`: `Session` tells the rest."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler()
     handler.setFormatter(_formatter())
     handler.setLevel(level.upper())
     if level != "debug":
@@ -49,10 +89,9 @@ def set_up_log(level: str) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Warn on standard error, as a line of the log, in a process that has none of its own; lost on a full disk."""
-    record = logging.LogRecord("", logging.WARNING, "", 0, text, None, None)
+    """Warn on standard error, as a line of the log, in a process that has none of its own; lost where none takes it."""
     with contextlib.suppress(OSError):
-        print(_formatter().format(record), file=sys.stderr)  # noqa: T201
+        write(f"{_formatter().format(_warning(text))}\n")
 
 
 def print_error(line: str) -> None:

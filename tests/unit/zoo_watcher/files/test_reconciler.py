@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +16,9 @@ from kazoo.exceptions import SystemErrorException
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.config.managed_file import ManagedFile
+from zoo_watcher.files import journal as journals
 from zoo_watcher.files import reconciler as reconcilers
+from zoo_watcher.files.journal import FileJournal
 from zoo_watcher.files.reconciler import FileReconciler
 from zoo_watcher.files.snapshot import Snapshot
 from zoo_watcher.host.layout import Layout
@@ -34,6 +38,36 @@ def reconciler(tmp_path: Path) -> FileReconciler:
     files = [{"znode": "/a", "dest": str(tmp_path / "a.conf")}]
     config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "files": files})
     return FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
+
+
+def test_what_an_earlier_agent_has_left_to_be_run_is_run_once_the_journal_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path / "base")
+    layout.make()
+    dest, notes = tmp_path / "a.conf", tmp_path / "notes"
+    dest.write_text("one")
+    files = [{"znode": "/a", "dest": str(dest), "on_change": ["touch", str(notes)]}]
+    FileJournal(layout.file_journal, [str(dest)]).record_intent({}, [str(dest)])
+    tries: list[None] = []
+
+    def fail(*_arguments: Any) -> Any:
+        tries.append(None)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(reconcilers, "take", answer)
+    config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "files": files})
+    with monkeypatch.context() as broken:
+        broken.setattr(journals, "read_json", fail)
+        reconciler = FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
+        reconciler.start()
+        wait_for(lambda: reconciler.statuses[str(dest)]["state"] == "current" and len(tries) > 1, "it has begun")
+    reconciler.wake()
+    try:
+        wait_for(notes.exists, "it is run")
+        wait_for(lambda: not reconciler.actions_pending, "that is noted")
+    finally:
+        reconciler.end(5)
 
 
 @pytest.fixture

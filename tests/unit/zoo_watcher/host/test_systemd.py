@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
 import pytest
 
 from zoo_watcher.host import systemd
@@ -15,3 +20,20 @@ def test_the_unit_is_the_one_that_the_unit_says(
     if said is not None:
         monkeypatch.setenv("ZOO_WATCHER_UNIT", said)
     assert systemd.unit() == unit
+
+
+def test_a_service_manager_that_takes_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As one that hangs, or has crashed and stands still: what it manages goes on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, contextlib.suppress(BlockingIOError):
+            other.setblocking(False)
+            while True:
+                other.sendto(b"READY=1", str(tmp_path / "notify"))
+        sender = threading.Thread(target=systemd.notify, args=("WATCHDOG=1",), daemon=True)
+        sender.start()
+        sender.join(10)
+        assert not sender.is_alive()

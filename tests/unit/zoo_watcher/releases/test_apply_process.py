@@ -215,6 +215,21 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def test_a_process_that_ends_because_the_agent_is_being_installed_says_nothing_of_the_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def start() -> subprocess.Popen[str]:
+        script = "import sys; sys.exit('No module named zoo_watcher')"
+        pipe = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    monkeypatch.setattr(apply_process, "_start", start)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if not Path(one, "zoo_watcher").is_dir()])
+    with pytest.raises(PassingError, match="the apply process lacks the Python package zoo_watcher; is the") as lacks:
+        ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path)})).run({})
+    assert lacks.value.reason == "process"
+
+
 def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_words: object, **_options: object) -> None:
         raise BlockingIOError(11, os.strerror(11))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases.outside_links import check_links, find_outside
+from zoo_watcher.releases.outside_links import TooDeepError, check_links, find_outside
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,17 @@ def test_a_symlink_whose_target_is_too_deep_to_follow_for_many_is_refused(tmp_pa
     if levels == 200:
         check_links(layout, tmp_path, "a" * 40, ())
     else:
-        with pytest.raises(DeployError, match='has the symlink "link" to a target of more than 200 directories'):
+        with pytest.raises(DeployError, match="which leads through more than 200 directories"):
             check_links(layout, tmp_path, "a" * 40, ())
+
+
+def test_symlinks_that_lead_ever_deeper_through_each_other_are_refused() -> None:
+    """To follow two thousand would take longer than a fetch may."""
+    steps = "/".join(["a"] * 199)
+    links = {"l0": steps, **{f"l{number}": f"l{number - 1}/{steps}" for number in range(1, 20)}}
+    assert find_outside({name: links[name] for name in ("l0", "l1", "l2", "l3", "l4", "l5", "l6")}, ()) is None
+    with pytest.raises(TooDeepError, match="l7"):
+        find_outside(links, ())
 
 
 def test_many_symlinks_through_each_other_are_followed_once_each() -> None:

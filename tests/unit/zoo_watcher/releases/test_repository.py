@@ -456,6 +456,44 @@ def test_a_git_that_is_killed_after_the_fetch_says_nothing_about_the_commit(
         store.fetch(wanted)
 
 
+@pytest.mark.parametrize("name", ["rev-parse", "fetch", "ls-tree", "diff-tree", "read-tree", "verify-commit", "repack"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["without a library", "gone"])
+def test_a_git_that_can_not_be_run_now_says_nothing_of_a_release_nor_of_the_object_store(
+    layout: Layout,
+    repository: GitRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    is_there: bool,
+) -> None:
+    """As while a package of the host is upgraded."""
+    (tmp_path / "signers").write_text("")
+    store = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
+    store.open()
+    wanted = release(repository.url, repository.head)
+    store.fetch(wanted)
+    tree = layout.staging / wanted.commit_id
+    tree.mkdir()
+    if is_there:
+        script = "echo 'git: error while loading shared libraries: libz.so.1: cannot open' >&2; exit 127"
+        git_that(monkeypatch, tmp_path, f"{name} -o $1 = fsck", script)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    ask: dict[str, Callable[[], object]] = {
+        "rev-parse": partial(store.has, wanted.commit_id),
+        "fetch": partial(store.fetch, wanted),
+        "ls-tree": partial(store.files, wanted.commit_id),
+        "diff-tree": partial(store.changed, wanted.commit_id, wanted.commit_id),
+        "read-tree": partial(store.check_out, wanted.commit_id, tree, None),
+        "verify-commit": partial(store.verify, wanted.commit_id),
+        "repack": store.tidy,
+    }
+    with pytest.raises(PassingError, match=r"git can't be run: .+; is it being upgraded\?") as told:
+        ask[name]()
+    assert told.value.reason == "process"
+    assert not store.is_broken()
+
+
 @pytest.mark.parametrize(
     ("said", "passes"),
     [

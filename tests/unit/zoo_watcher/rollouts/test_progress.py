@@ -60,6 +60,20 @@ def test_names_left_over_in_the_roster_have_nobody_look_later_for_a_host_that_di
     expect(fleet, "done")
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("boots", [False, True], ids=["nobody boots", "who has proved it boots"])
+def test_names_left_over_in_the_roster_have_no_soak_last_longer(begin: Begin, seed: int, *, boots: bool) -> None:
+    fleet = begin(seed, 4, {**QUICK, "steps": [{"names": ["web0"], "soak": 30}]})
+    for number in range(1000):
+        fleet.ensemble.nodes[APP.roster_entry(f"old{number}")] = Node(b"{}")
+    expect(fleet, "soaking")
+    fleet.run(29)
+    if boots:
+        fleet.hosts[0].restart()
+    fleet.run(11 if boots else 2)
+    assert not is_in(fleet, "soaking")()
+
+
 @pytest.mark.parametrize("places", [1, 3])
 def test_a_step_by_names_after_one_by_number_is_not_held_up_by_hosts_that_it_does_not_take(
     begin: Begin, places: int

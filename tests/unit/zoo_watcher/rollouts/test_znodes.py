@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from support.simulated_fleet import BAD, NEW, OLD, URL, Ensemble, FakeSession
+from support.simulated_fleet import BAD, NEW, OLD, URL, Ensemble, FakeSession, Node
 from zoo_watcher.rollouts.znodes import RolloutZnodes
-from zoo_watcher.wire.records import AgentStatus, AppPaths, Release, RosterEntry
+from zoo_watcher.wire.records import PROVED_AT, AgentStatus, AppPaths, Release, RosterEntry
 from zoo_watcher.wire.rollout_events import Outcome
 from zoo_watcher.wire.rollout_phases import DONE, HALTED, ROLLING_BACK
 from zoo_watcher.wire.rollout_records import ADMITTED, FAILED, PROVED, HostEntry, RolloutRecord, begin
@@ -179,3 +179,16 @@ def test_rollouts_that_were_copied_from_another_ensemble_are_deleted_first() -> 
     kept = sorted(map(int, ensemble.children(PATHS.rollouts)))
     assert len(kept) == 10
     assert kept[:3] == [znodes.generation - 2, znodes.generation - 1, znodes.generation]
+
+
+def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts() -> None:
+    """Its entries have one generation, and a server lists them in any order."""
+    ensemble = Ensemble()
+    for number, commit in ((2, BAD), (3, NEW), (1, OLD)):
+        entry = Release(URL, commit, "shop", extra={PROVED_AT: "2026-11-24T10:15:30+00:00"})
+        ensemble.nodes[f"{PATHS.history}/release-{number:010d}"] = Node(entry.to_node(), czxid=7)
+    znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), PATHS, 8, "web0")  # type: ignore[arg-type]
+    assert znodes.begin(Release(URL, "d" * 40, "shop"), True)
+    stable = RolloutRecord.from_node(ensemble.nodes[znodes.root].data).stable
+    assert stable
+    assert stable["commitId"] == NEW

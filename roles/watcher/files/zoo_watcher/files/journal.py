@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -52,6 +53,13 @@ class FileJournal:
         self.last_runs = {**saved["runs"], **self.last_runs}
         self.begun = {**saved["begun"], **self.begun}
         self._is_read = True
+
+    def try_to_read(self) -> bool:
+        """Read it, where it could not be read before; whether it has been."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._is_read:
+                self._read()
+        return self._is_read
 
     def record_intent(self, created: Mapping[str, Iterable[str]], pending: Iterable[str]) -> None:
         """Before files change: what will have been created, and whose actions will be pending. Raises `OSError`."""

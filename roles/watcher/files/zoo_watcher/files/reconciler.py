@@ -147,10 +147,11 @@ class FileReconciler(Thread):
         self._publish()
 
     def _resume_actions(self) -> None:
-        """Run what an earlier agent has left to be run, once."""
+        """Run what an earlier agent has left to be run, once that can be read."""
         if self._resume_at is not None and (self.session.usable or time.monotonic() >= self._resume_at):
-            self._resume_at = None
-            self._actions.resume()
+            self._resume_at = None if self._journal.try_to_read() else time.monotonic() + RESUME
+            if self._resume_at is None:
+                self._actions.resume()
 
     def _on_event(self, event: Any) -> None:
         """A watch has fired; with no path, the connection is lost and with it each watch."""

@@ -20,7 +20,8 @@ def notify(*words: str) -> None:
     if address.startswith("@"):
         address = f"\0{address[1:]}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto("\n".join(words).encode(), address)
+        # Never waits: a service manager that hangs must not stop the agent.
+        sender.sendto("\n".join(words).encode(), socket.MSG_DONTWAIT, address)
 
 
 def live_on() -> None:

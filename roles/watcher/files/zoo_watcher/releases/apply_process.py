@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.command import inherited
+from zoo_watcher.host.program import find_missing
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import Release
 
@@ -263,6 +264,9 @@ def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
         return dict(message)
     if "error" in message:
         raise _error(message["error"], message["kind"])
+    missing = find_missing() if status > 0 else None
+    if missing:
+        raise PassingError(f"the apply process lacks {missing}; is the agent being installed?", "process")
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     raise KilledError(f"the apply process {ended} without a result; is this host short of memory?")
 
@@ -296,7 +300,8 @@ def _start() -> subprocess.Popen[str]:
             env=_environment(),
         )
     except OSError as exc:
-        raise PassingError(f"the apply process can't be started: {exc.strerror}", "process") from exc
+        what = f": {exc.filename}" if exc.filename else ""
+        raise PassingError(f"the apply process can't be started: {exc.strerror}{what}", "process") from exc
 
 
 def _environment() -> dict[str, str]:

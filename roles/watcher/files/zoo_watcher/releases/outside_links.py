@@ -16,7 +16,13 @@ from zoo_watcher.wire.records import quote
 from .manifest import walk
 
 DEEPEST = 200
-"""How many directories a target may lead through, as a path of a commit: many deep ones would take hours to follow."""
+LONGEST = 3_000
+"""Directories that a target may lead through, and characters of a path that a symlink may lead to, as those of a
+commit's path: many deep ones, or ones that lead deeper through each other, would take hours to follow."""
+
+
+class TooDeepError(Exception):
+    """A symlink that leads deeper than a path of a commit may be; with its path."""
 
 
 def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequence[str]) -> None:
@@ -31,17 +37,15 @@ def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequen
         for path, entry in walk(tree)
         if entry.is_symlink() and path not in shared_paths and not any(path.startswith(f"{one}/") for one in replaced)
     }
-    path = next((path for path, target in links.items() if target.count("/") > DEEPEST), None)
+    where = "out of the release"
+    try:
+        path = find_outside(links, frozenset(shared_paths))
+    except TooDeepError as exc:
+        path, where = str(exc), f"through more than {DEEPEST} directories, or {LONGEST} bytes of their names"
     if path is not None:
         raise DeployError(
-            f"{commit_id} has the symlink {quote(path, 300)} to a target of more than {DEEPEST} directories; publish a "
-            "commit without it, or set allow_outside_symlinks on this host"
-        )
-    path = find_outside(links, frozenset(shared_paths))
-    if path is not None:
-        raise DeployError(
-            f"{commit_id} has the symlink {quote(path, 300)} to {quote(links[path], 300)}, which leads out of the "
-            "release; publish a commit without it, or set allow_outside_symlinks on this host"
+            f"{commit_id} has the symlink {quote(path, 300)} to {quote(links[path], 300)}, which leads {where}; "
+            "publish a commit without it, or set allow_outside_symlinks on this host"
         )
 
 
@@ -49,9 +53,9 @@ def find_outside(links: Mapping[str, str], shared_paths: Collection[str]) -> str
     """The first symlink that leads out of the tree with these `links`, targets by path, or out of a shared path in it.
 
     Each is followed as the kernel does it, through the others. What is not there is taken for a directory, as it may
-    be made; a symlink that leads to itself leads nowhere.
+    be made; a symlink that leads to itself leads nowhere. Raises `TooDeepError`.
     """
-    ends: dict[str, tuple[str, ...] | None] = {}
+    ends: dict[str, str | None] = {}
     for path in sorted(links):
         outside = _follow(path, links, shared_paths, ends)
         if outside is not None:
@@ -60,32 +64,39 @@ def find_outside(links: Mapping[str, str], shared_paths: Collection[str]) -> str
 
 
 def _follow(
-    start: str, links: Mapping[str, str], shared_paths: Collection[str], ends: dict[str, tuple[str, ...] | None]
+    start: str, links: Mapping[str, str], shared_paths: Collection[str], ends: dict[str, str | None]
 ) -> str | None:
     """The symlink on the way from `start` that leads out. `ends` has where each leads, None while it is followed."""
-    here: list[str] = []
+    here = ""
     left: list[str | None] = [*reversed(start.split("/"))]
     followed: list[str] = []
     while left:
         segment = left.pop()
         if segment is None:
-            ends[followed.pop()] = tuple(here)
+            ends[followed.pop()] = here
         elif segment == "..":
-            if not here or "/".join(here) in shared_paths:
+            if not here or here in shared_paths:
                 return followed[-1]
-            here.pop()
+            here = here.rpartition("/")[0]
         elif segment not in {"", "."}:
-            here.append(segment)
-            path = "/".join(here)
-            end = ends.get(path)
+            above, here = here, f"{here}/{segment}" if here else segment
+            if len(here) > LONGEST:
+                raise TooDeepError((followed or [start])[-1])
+            end = ends.get(here)
             if end is not None:
-                here = list(end)
-            elif path in links and path not in ends:
-                target = links[path]
+                here = end
+            elif here in links and here not in ends:
+                target = links[here]
                 if target.startswith("/"):
-                    return path
-                ends[path] = None
-                followed.append(path)
-                here.pop()
-                left += [None, *reversed(target.split("/"))]
+                    return here
+                left += [None, *reversed(_steps(here, target))]
+                ends[here] = None
+                followed.append(here)
+                here = above
     return None
+
+
+def _steps(path: str, target: str) -> list[str]:
+    if target.count("/") > DEEPEST:
+        raise TooDeepError(path)
+    return target.split("/")

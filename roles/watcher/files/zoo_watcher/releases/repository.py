@@ -35,7 +35,7 @@ from .room import CutOff, Floor, NoRoomError, files_up_to
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
-from git.exc import CommandError
+from git.exc import CommandError, GitCommandNotFound
 
 KEPT = "refs/zoo/releases"
 """A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
@@ -68,6 +68,8 @@ SSH_ALIVE = 10
 SSH_SILENT = 3
 """An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
 answer: the same time as by `lowSpeedTime` over HTTP."""
+NOT_RUN = (126, 127)
+"""The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
 ABSENT_REF = 1
 """The status of `git rev-parse --quiet --verify` where there is no such commit."""
 FILES = ("HEAD", "config", "packed-refs", "shallow")
@@ -156,9 +158,9 @@ class Access:
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={SSH_CONNECT}"]
         options += [f"ServerAliveInterval={SSH_ALIVE}", f"ServerAliveCountMax={SSH_SILENT}"]
         if self.ssh_known_hosts:
-            options.append(f"UserKnownHostsFile={self.ssh_known_hosts}")
+            options.append(f"UserKnownHostsFile={_for_ssh(self.ssh_known_hosts)}")
         if self.ssh_key:
-            options.extend([f"IdentityFile={self.ssh_key}", "IdentitiesOnly=yes"])
+            options.extend([f"IdentityFile={_for_ssh(self.ssh_key)}", "IdentitiesOnly=yes"])
         return shlex.join(["ssh", *(word for option in options for word in ("-o", option))])
 
 
@@ -173,8 +175,13 @@ def _reader(path: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text inside a quoted value of git's configuration."""
+    """A text inside a quoted value of git's configuration, or of ssh's."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _for_ssh(path: str) -> str:
+    """A path as a value of ssh's configuration."""
+    return f'"{_escaped(path.replace("%", "%%"))}"'
 
 
 @dataclass(frozen=True)
@@ -362,6 +369,8 @@ class Repository:
         cut_off = exc.status == -signal.SIGXFSZ or says(exc.stderr, ("file size limit", "file too large", "signal 25"))
         if cut_off or self._has_reached_limit():
             return self._too_large(url)
+        if _was_not_run(exc):
+            return _not_run("fetch", exc)
         if _lacked(exc):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if says(exc.stderr, ("fsck error in pack",)):
@@ -384,7 +393,8 @@ class Repository:
         try:
             self.git.fsck(*words)
         except CommandError as exc:
-            return not _lacked(exc) and not says(exc.stderr, (*MAY_PASS, *UNWRITTEN))
+            tells = not _lacked(exc) and not _was_not_run(exc)
+            return tells and not says(exc.stderr, (*MAY_PASS, *UNWRITTEN))
         return False
 
     def _has_reached_limit(self) -> bool:
@@ -399,6 +409,8 @@ class Repository:
         try:
             self.git.verify_commit(commit_id)
         except CommandError as exc:
+            if _was_not_run(exc):
+                raise _not_run("verify-commit", exc) from exc
             if _lacked(exc):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
             if says(exc.stderr, MAY_PASS):
@@ -425,7 +437,7 @@ class Repository:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""
         entries: dict[str, Entry] = {}
         total = directories = 0
-        listing = self.git.ls_tree("-r", "-t", "-l", "-z", commit_id, as_process=True)
+        listing = self._run("ls_tree", "-r", "-t", "-l", "-z", commit_id, as_process=True)
         try:
             for line in _parts(listing.stdout):
                 facts, _tab, path = line.partition("\t")
@@ -538,6 +550,17 @@ def _lacked(exc: CommandError) -> bool:
     return exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY)
 
 
+def _was_not_run(exc: CommandError) -> bool:
+    """Whether git did not even begin."""
+    return isinstance(exc, GitCommandNotFound) or exc.status in NOT_RUN
+
+
+def _not_run(name: str, exc: CommandError) -> PassingError:
+    """That it did not says nothing of the release, nor of what is here."""
+    why = "it is not there" if isinstance(exc, GitCommandNotFound) else reason(str(exc.stderr))
+    return PassingError(f"git {name}: git can't be run: {why}; is it being upgraded?", "process")
+
+
 def _unserved(url: str, commit_id: str, stderr: str) -> PassingError:
     """Why a server does not give the commit away now."""
     if says(stderr, ABSENT):
@@ -559,6 +582,8 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except CommandError as exc:
+        if _was_not_run(exc):
+            raise _not_run(name, exc) from exc
         why = reason(str(exc.stderr))
         if _lacked(exc):
             raise KilledError(f"git {name} was killed, or lacked memory: {why}; is this host short of it?") from exc

@@ -60,15 +60,19 @@ class Lookout:
         if view is None or _is_over(view.state):
             self._owed.clear()
             return
-        waited = self._timers.waited(timer(view.plan, view.state), view.state.fleet)
+        lookers = self._lookers(view)
+        waited = self._timers.waited(timer(view.plan, view.state), lookers)
         if waited is not None:
             self._see_time(view, waited)
         if self._timers.is_time_to_count():
             self._count()
-        # Who is missing does not look.
-        if self._timers.is_time_to_look(min(view.state.fleet, self._live)):
+        if self._timers.is_time_to_look(lookers):
             self._look()
         self._note_some()
+
+    def _lookers(self, view: View) -> int:
+        """How many hosts look: who is missing does not."""
+        return min(view.state.fleet, self._live)
 
     def _note_some(self) -> None:
         """Note some of what is owed; the rest in the next turns."""
@@ -179,7 +183,7 @@ class Lookout:
         longest = view.plan.steps[view.state.step].soak + view.plan.progress_deadline
         is_put_off = waited < longest and self._sight.znodes.is_any_proving()
         if is_put_off:
-            self._timers.put_off(view.state.fleet)
+            self._timers.put_off(self._lookers(view))
         return is_put_off
 
     def _still_due(self, due: Timer | None) -> View | None:

@@ -17,7 +17,7 @@ from zoo_watcher.wire.rollout_failures import Timer
 LOOKS = 5.0
 """Seconds between two looks at those who are on their way, by whoever it is."""
 TICKS, LATEST = 0.1, 60.0
-"""Seconds, for each host of a fleet and at the most, within which one after the other moves a rollout on."""
+"""Seconds, for each host that looks and at the most, within which one after the other moves a rollout on."""
 GRACE = 1.5
 """How many session timeouts it takes after an outage until all have a connection again, or are gone: ZooKeeper ends
 sessions in whole ticks, of which the shortest session timeout has two."""
@@ -70,7 +70,7 @@ class Timers:
         """Look again then, if not before."""
         self._wake_at = moment if self._wake_at is None else min(moment, self._wake_at)
 
-    def waited(self, timer: Timer | None, fleet: int) -> float | None:
+    def waited(self, timer: Timer | None, lookers: int) -> float | None:
         """The seconds that have passed, where that is what the timer asks for; None where it has not run down.
 
         So many hosts look.
@@ -81,16 +81,16 @@ class Timers:
         now = time.monotonic()
         if timer.of != self._of:
             self._of, self._since = timer.of, now
-            self._lateness = some(0, min(TICKS * fleet, LATEST))
+            self._lateness = some(0, min(TICKS * lookers, LATEST))
         end = max(self._since + timer.seconds, self._not_before) + self._lateness
         if now < end:
             self.wake_at(end)
             return None
         return now - self._since
 
-    def put_off(self, fleet: int) -> None:
+    def put_off(self, lookers: int) -> None:
         """Have nothing run down for a moment: there is something to wait for. So many hosts look."""
-        self._lateness = some(0, min(TICKS * fleet, LATEST))
+        self._lateness = some(0, min(TICKS * lookers, LATEST))
         self._not_before = time.monotonic() + AGAIN
         self.wake_at(self._not_before + self._lateness)
 

@@ -165,7 +165,7 @@ class RolloutZnodes:
         return int(znode.stat.numChildren) if znode else 0
 
     def _releases(self, parent: str) -> dict[int, Release]:
-        """What was published, by generation."""
+        """What was published, by generation: of entries that were copied here in one transaction, the newest."""
         found = {}
         for znode in self._children(parent):
             try:
@@ -182,7 +182,8 @@ class RolloutZnodes:
         return {number: znode for number, znode in found.items() if znode is not None}
 
     def _children(self, parent: str) -> list[Znode]:
-        reads = [self._session.begin_read(f"{parent}/{name}") for name in self._session.begin_list(parent)()]
+        names = sorted(self._session.begin_list(parent)())
+        reads = [self._session.begin_read(f"{parent}/{name}") for name in names]
         return [znode for znode in (read() for read in reads) if znode is not None]
 
     def decide(self, view: View, event: Event) -> Decision:

@@ -1,0 +1,23 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent is run from: somebody may take it away while it runs, as to install it anew."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.machinery import PathFinder
+
+PACKAGES = (str(__package__).partition(".")[0], "kazoo")
+
+
+def find_missing() -> str | None:
+    """What another process of this program would lack now; None where nothing is known to be missing."""
+    if not os.access(sys.executable, os.X_OK):
+        return sys.executable
+    importlib.invalidate_caches()
+    # Not by `importlib.util`, which is content with what this process has in its memory.
+    missing = next((name for name in PACKAGES if PathFinder.find_spec(name) is None), None)
+    return f"the Python package {missing}" if missing else None
