@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -340,10 +341,19 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
     """
     history = read_history(client, paths)
     proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
-    for number in sorted(proved.keys() - {entry.generation for entry in history}):
+    unknown = sorted(proved.keys() - {entry.generation for entry in history})
+    for number in unknown if unknown and _are_publishers(client, paths) else []:
         place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
         history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
     return history, sorted(proved)
+
+
+def _are_publishers(client: KazooClient, paths: AppPaths) -> bool:
+    """Whether who may begin a rollout may publish too, and so may say by it what was published."""
+    with contextlib.suppress(NoNodeError, NoAuthError):
+        rollouts, config = (set(client.get_acls(path)[0]) for path in (paths.rollouts, paths.config))
+        return rollouts == config
+    return False
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:

@@ -962,6 +962,20 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
 
+def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    publish(zk, paths, release(3))
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths)).same_as(release(2))
+    zk.set_acls(paths.config, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths)).same_as(release(1))
+    with pytest.raises(InvalidRecord, match="history"):
+        zk_release.earlier_release(zk, paths, {"to": f"{2:040x}"}, read_published(zk, paths))
+
+
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
     zk: KazooClient, paths: AppPaths
 ) -> None:
