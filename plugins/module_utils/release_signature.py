@@ -147,7 +147,9 @@ def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) ->
             raise UntrustedRecord(f"its record is replayed: serial {serial} was accepted here, and {last.serial} since")
         raise UntrustedRecord(f"serial {serial} is lower than {last.serial}, which was accepted here")
     if serial - last.serial > LEAP:
-        raise UntrustedRecord(f"serial {serial} is more than {LEAP} above {last.serial}, the last that was accepted here")
+        raise UntrustedRecord(
+            f"serial {serial} is more than {LEAP} above {last.serial}, the last that was accepted here"
+        )
     return False
 
 
@@ -176,7 +178,9 @@ def next_serial(published: Iterable[Release]) -> int:
     Where one is more than `LEAP` above the next lower one, neither it nor a higher one counts, as for hosts: it was
     made up by somebody who may write the znode, and not sign.
     """
-    serials = sorted({one.extra[SERIAL] for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))})
+    serials = sorted(
+        {one.extra[SERIAL] for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))}
+    )
     last = serials[0] if serials else 0
     for serial in serials:
         if serial - last > LEAP:

@@ -42,14 +42,16 @@ class SigningError(ZooKeeperError):
 
 def check_signing(options: Mapping[str, Any]) -> None:
     """Raise an `InvalidRecord` where the options can't be followed."""
-    days, serial = options["sign_days"], options.get("serial")
+    days, serial, key = options["sign_days"], options.get("serial"), options["sign_with"]
     for name, value in (("sign_days", days), ("serial", serial)):
-        if value is not None and not options["sign_with"]:
+        if value is not None and not key:
             raise InvalidRecord(f"{name}: only with sign_with, the key that signs the record")
     if days is not None and not 0 < days <= MOST_DAYS:
         raise InvalidRecord(f"sign_days: expected more than 0 and at most {MOST_DAYS}, got {days:g}")
     if serial is not None and not is_serial(serial):
         raise InvalidRecord(f"serial: expected a whole number from 1 to {HIGHEST_SERIAL}, got {serial}")
+    if key and not os.path.isfile(key):
+        raise InvalidRecord(f"sign_with: no file at {quote(key)}")
 
 
 def lacks_signature(options: Mapping[str, Any], published: Release | None) -> bool:
@@ -76,8 +78,6 @@ def signature_of(text: bytes, key: str) -> str:
 
     Raises `SigningError`.
     """
-    if not os.path.isfile(key):
-        raise SigningError(f"sign_with: no file at {quote(key)}")
     command = ["ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", key]
     try:
         # In a session of its own: nobody is asked for a passphrase on a terminal.

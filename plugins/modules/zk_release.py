@@ -29,6 +29,7 @@ author:
   - zoo.deploy contributors (@zoo-deploy)
 requirements:
   - GitPython >= 3.1.30 and git where the module runs
+  - C(ssh-keygen) of OpenSSH where the module runs, with O(sign_with)
 attributes:
   check_mode:
     support: full
@@ -194,6 +195,31 @@ options:
       - Who publishes, as the history is to say it.
       - Where it is not given, it is the user and the host where the module runs.
     type: str
+  sign_with:
+    description:
+      - The private key, a file of SSH where the module runs, by which C(ssh-keygen) signs the record of the release. Or
+        the public half of a key that an ssh-agent has, whose socket is in C(SSH_AUTH_SOCK); nobody is asked for a
+        passphrase.
+      - Hosts with C(watcher_require_signature) deploy no other. The signature is of the application, the repository,
+        the ref, the commit, the place, the rollout, O(serial) and the end that O(sign_days) gives.
+      - Also what is desired already is published anew, where its record is not signed, or its end has passed.
+      - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
+    type: path
+    version_added: 0.2.0
+  sign_days:
+    description:
+      - For how many days hosts accept the record. A host that has accepted it keeps the release, and says in its status
+        that its time is over. Without it, the record has no end.
+      - So that somebody who keeps new releases from the hosts does not go unnoticed, publish more often than that.
+    type: float
+    version_added: 0.2.0
+  serial:
+    description:
+      - The number of the record. Hosts accept a higher one than their last only, at most a million above it.
+      - Without it, it is one above the highest of the signed records that are published now and in the history. Give it
+        where these were lost, as with the ensemble's data; hosts say which one they have accepted.
+    type: int
+    version_added: 0.2.0
   wait:
     description:
       - Whether to wait until the live agents have proved the release.
@@ -385,6 +411,14 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.5.1
     lock_timeout: 600
+
+- name: Deploy to servers that take no release without the signature of a publisher, by a key in the ssh-agent
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.5.2
+    sign_with: ~/.ssh/publisher.pub
+    sign_days: 90
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -813,6 +847,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     Release,
     quote,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import SIGNATURE, unsigned
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signing import (
+    SIGNING_OPTIONS,
+    check_signing,
+    lacks_signature,
+    number,
+    sign,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLOUT,
     SUBJECT,
@@ -891,6 +933,8 @@ def argument_spec() -> dict[str, Any]:
         "lock_timeout": {"type": "float", "default": 0.0},
         "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
         "publisher": {"type": "str"},
+        **SIGNING_OPTIONS,
+        "serial": {"type": "int"},
         "wait": {"type": "bool", "default": True},
         "_published": {
             "type": "dict",
@@ -923,6 +967,8 @@ def check_state(options: Mapping[str, Any]) -> None:
         raise InvalidRecord(f"ref: not with the state {state}; the commit that has to be the desired one is only_if")
     if options["rollout"] is not None and state != "published":
         raise InvalidRecord("rollout: only with the state published")
+    if options["sign_with"] and state in VERBS:
+        raise InvalidRecord(f"sign_with: not with the state {state}, which publishes nothing")
 
 
 def wanted_release(
@@ -944,7 +990,7 @@ def wanted_release(
         resolved = with_rollout(resolved_release(options, published.release), rollout)
         release = with_policy(client, paths, resolved)
     publisher = options["publisher"] or user_and_host()
-    return replace(release, publisher=publisher, published_at=now()), default_plan
+    return unsigned(replace(release, publisher=publisher, published_at=now())), default_plan
 
 
 def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
@@ -1047,8 +1093,11 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     release, default_plan = wanted_release(client, paths, options, published)
-    same = release.same_as(published.release) and not options["force"]
+    renews = options["force"] or lacks_signature(options, published.release)
+    same = release.same_as(published.release) and not renews
     release = with_subject(release) if not same and options["state"] == "published" else release
+    signs = bool(options["sign_with"]) and not same
+    release = number(client, paths, options, release, published) if signs else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
@@ -1067,6 +1116,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         without_steps = why_without_steps(client, paths, release, published.release)
         result.update({"without_steps": without_steps} if without_steps else {})
         result.update({"default_plan": default_plan} if default_plan else {})
+        result.update(unsigned_after(published.release) if not signs else {})
     lock = None
     if not same and options["state"] == "published":
         lock = unlocked(client, paths, NOT_PUBLISHED, force=options["force"])
@@ -1076,11 +1126,22 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
+    if signs and not check:
+        # Last of all: a key in hardware has to be touched for it.
+        release = sign(paths, options["sign_with"], release)
+        result["release"] = release.to_object()
     if not same and not check:
         # By now the application may have been closed: a lock, or a git server, may have been waited for.
         with kept_closed(client, paths, options, given_acl(options)):
             result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def unsigned_after(before: Release | None) -> dict[str, Any]:
+    """What the result has of a release that is not signed, where the one `before` was."""
+    if before is None or SIGNATURE not in before.extra:
+        return {}
+    return {"unsigned": "the release of before was signed, and this one is not: a host that demands that refuses it"}
 
 
 def given_acl(options: dict[str, Any]) -> Any:
@@ -1303,6 +1364,7 @@ def main() -> None:
         check_amounts(options, "lock_timeout")
         check_reason(options["reason"])
         check_state(options)
+        check_signing(options)
         acl, app = given_acl(options), AppPaths(options["app"])
         patience = outage(options, waits=options["wait"])
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
@@ -1336,7 +1398,7 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    for what in ("kept_plan", "not_promoted", "ungated"):
+    for what in ("kept_plan", "not_promoted", "ungated", "unsigned"):
         if what in result:
             module.warn(result.pop(what))
 

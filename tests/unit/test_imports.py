@@ -93,7 +93,7 @@ MOST_FILES = {
     "modules/zk_fleet": 15,
     "modules/zk_fleet_info": 17,
     "modules/zk_lock": 14,
-    "modules/zk_release": 32,
+    "modules/zk_release": 34,
     "modules/zk_release_info": 17,
     "modules/zk_znode": 12,
     "modules/zk_znode_info": 7,

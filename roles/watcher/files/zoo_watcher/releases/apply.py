@@ -134,12 +134,12 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 
 def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> str | None:
     """Verify the signature of a commit; the digest of the allowed signers by which it is. Raises `DeployError`."""
-    path = job["access"]["signers"]
-    signers = allowed_signers(path)
+    path, revoked = job["access"]["signers"], job["access"]["revoked"]
+    signers = allowed_signers(path, revoked)
     try:
         repository.verify(commit_id)
     finally:
-        if signers != allowed_signers(path):
+        if signers != allowed_signers(path, revoked):
             raise PassingError(f"require_signature: {path} was changed while {commit_id} was verified", "disk")
     return signers
 

@@ -12,6 +12,7 @@ from functools import partial
 from zoo_watcher.errors import DeployError
 from zoo_watcher.host.filesystem import disk_errors
 
+from .accepted_releases import accepted_places
 from .activation import activate, live_commit, read_link, restore_link
 from .course import Course
 from .handshake import Phase
@@ -184,9 +185,9 @@ class GoingBack:
     def _choose(self, deadline: float) -> PlacedRelease:
         """What to go back to; after the deadline, also what can't be read. Raises `DeployError`."""
         config = self._course.config
-        signers = allowed_signers(config.require_signature)
-        waits = time.monotonic() < deadline
-        return self._way_back.choose(self._course.layout, config.shared_paths, signers, waits=waits)
+        signers = allowed_signers(config.require_signature, config.revoked_signers)
+        accepted, waits = accepted_places(config, self._course.layout), time.monotonic() < deadline
+        return self._way_back.choose(self._course.layout, config.shared_paths, signers, accepted, waits=waits)
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
         """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""

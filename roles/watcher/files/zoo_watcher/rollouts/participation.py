@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -62,6 +63,8 @@ HOPE = 0.5
 
 log = logging.getLogger(__name__)
 
+CheckStable = Callable[[Release, Release, Callable[[], Iterable[Release]]], None]
+
 
 def published_rollout(release: Release, policy: bytes | None) -> Any:
     """How a release is to be rolled out: as its record says, else the policy. Raises `InvalidRecord`."""
@@ -77,11 +80,19 @@ def published_rollout(release: Release, policy: bytes | None) -> Any:
 class Participation:
     """The part of this host in the rollout of `desired`. `changed` is called when there is something to look at.
 
-    `resumes`: an earlier process of this agent, of the same session, may have left a place in a line.
+    `check_stable` refuses a stable release for which no signature vouches, where this host demands that. `resumes`: an
+    earlier process of this agent, of the same session, may have left a place in a line.
     """
 
     def __init__(
-        self, facts: HostFacts, session: Session, desired: Desired, changed: Callable[[], None], *, resumes: bool
+        self,
+        facts: HostFacts,
+        session: Session,
+        desired: Desired,
+        changed: Callable[[], None],
+        check_stable: CheckStable | None = None,
+        *,
+        resumes: bool,
     ) -> None:
         self.desired = desired
         self.assignment = Assignment()
@@ -92,6 +103,7 @@ class Participation:
         self._name = facts.config.name
         self._session = session
         self._changed = changed
+        self._check_stable = check_stable
         self._resumes = resumes
         self._znodes = RolloutZnodes(session, facts.config.app, desired.generation, self._name)
         self._sight = Sight(self._znodes, self._name, changed, self._note_move)
@@ -297,6 +309,8 @@ class Participation:
         try:
             plan = published_rollout(self.desired.release, self.desired.policy)
             self._znodes.check_published(desired.release, self.desired.release, plan)
+            if self._check_stable:
+                self._check_stable(desired.release, self.desired.release, self._znodes.history)
         except NoAnswerError:
             raise
         except (SessionTroubleError, InvalidRecord) as exc:

@@ -149,6 +149,11 @@ class RolloutZnodes:
                 "but no publisher has published it"
             )
 
+    def history(self) -> list[Release]:
+        """What was published. Raises `SessionTroubleError`."""
+        with session_trouble(self._app.history):
+            return list(self._releases(self._app.history).values())
+
     def _size(self, parent: str) -> int:
         """How many children a znode has. Many hosts ask at once: they are not listed."""
         znode = self._session.begin_read(parent)()
