@@ -221,7 +221,7 @@ def _config(reader: ObjectReader) -> Config:
         ssh_known_hosts=reader.text("ssh_known_hosts"),
         git_credentials=_secret_file(reader, "git_credentials"),
         require_signature=_readable_file(reader, "require_signature"),
-        revoked_signers=_revoked_signers(reader),
+        revoked_signers=_readable_file(reader, "revoked_signers"),
         hard_links=reader.flag("hard_links", default=True),
         allow_outside_symlinks=reader.flag("allow_outside_symlinks", default=False),
         shared_paths=_shared_paths(reader),
@@ -236,6 +236,8 @@ def _config(reader: ObjectReader) -> Config:
         labels=_labels(reader),
         log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
+    if config.revoked_signers is not None and config.require_signature is None:
+        reader.wrong("revoked_signers", "only with require_signature, the file of those who may sign")
     reader.reject_unknown()
     return config
 
@@ -304,13 +306,6 @@ def _readable_file(reader: ObjectReader, key: str) -> str | None:
     path: str | None = reader.text(key)
     if path is not None and not (nameable(path) and os.path.isfile(path)):
         reader.wrong(key, f"no file at {quote(path)}")
-    return path
-
-
-def _revoked_signers(reader: ObjectReader) -> str | None:
-    path = _readable_file(reader, "revoked_signers")
-    if path is not None and reader.text("require_signature") is None:
-        reader.wrong("revoked_signers", "only with require_signature, the file of those who may sign")
     return path
 
 
