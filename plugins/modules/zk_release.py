@@ -1106,17 +1106,8 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
         result["kept_plan"] = f"{known}; force publishes it anew, with this one"
     if not same:
-        node_of(paths, release)
-        check_only_if(paths, published, options["only_if"])
-        if not options["force"]:
-            check_not_bad(client, paths, release.commit_id)
-        unknown = unknown_hosts(client, paths, release)
-        result.update({"unknown_hosts": unknown.names} if unknown.names else {})
-        result.update({"unknown_labels": unknown.labels} if unknown.labels else {})
-        without_steps = why_without_steps(client, paths, release, published.release)
-        result.update({"without_steps": without_steps} if without_steps else {})
+        result.update(checked(client, paths, options, release, published))
         result.update({"default_plan": default_plan} if default_plan else {})
-        result.update(unsigned_after(published.release) if not signs else {})
     lock = None
     if not same and options["state"] == "published":
         lock = unlocked(client, paths, NOT_PUBLISHED, force=options["force"])
@@ -1137,11 +1128,29 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     return result, agents, begin
 
 
-def unsigned_after(before: Release | None) -> dict[str, Any]:
-    """What the result has of a release that is not signed, where the one `before` was."""
+def checked(
+    client: Any, paths: AppPaths, options: dict[str, Any], release: Release, published: Published
+) -> dict[str, Any]:
+    """What the result has to warn of before the release is published; raises what keeps it from that."""
+    node_of(paths, release)
+    check_only_if(paths, published, options["only_if"])
+    if not options["force"]:
+        check_not_bad(client, paths, release.commit_id)
+    unknown = unknown_hosts(client, paths, release)
+    warnings = {
+        "unknown_hosts": unknown.names,
+        "unknown_labels": unknown.labels,
+        "without_steps": why_without_steps(client, paths, release, published.release),
+        "unsigned": None if options["sign_with"] else why_refused(published.release),
+    }
+    return {name: value for name, value in warnings.items() if value}
+
+
+def why_refused(before: Release | None) -> str | None:
+    """What there is to say of a release that is not signed, where the one `before` was."""
     if before is None or SIGNATURE not in before.extra:
-        return {}
-    return {"unsigned": "the release of before was signed, and this one is not: a host that demands that refuses it"}
+        return None
+    return "the release of before was signed, and this one is not: a host that demands a signature refuses it"
 
 
 def given_acl(options: dict[str, Any]) -> Any:

@@ -118,6 +118,44 @@ def refusal(agent: Agent, generation: int) -> str:
     return str(status["message"])[len(begin) :]
 
 
+Attempts = list[tuple[dict[str, Any], str]]
+"""Records that are refused, and what the reason begins with."""
+
+
+def forgeries(publisher: Publisher, bad: str, stranger: Signer, signers: Path) -> Attempts:
+    """Those of a commit that nobody who may has signed as they are; the serial 42 is the last that was accepted."""
+    good = publisher.signed(bad, serial=43)
+    elsewhere = publisher.signed(bad, serial=43, app="/app/other")
+    altered = "its signature does not count: Signature verification failed: incorrect signature"
+    return [
+        (publisher.record(bad), "its record is not signed"),
+        ({**good, "signature": "x"}, "signature: expected what begins with -----BEGIN SSH SIGNATURE-----"),
+        ({**good, "signature": good["signature"][:60]}, f"it is signed by nobody in {signers}: Couldn't parse"),
+        (publisher.signed(bad, serial=43, signer=stranger), f"it is signed by nobody in {signers}: No principal"),
+        (publisher.signed(bad, serial=43, signer=publisher.author), "its signature does not count: "),
+        (publisher.signed(bad, serial=43, namespace="git"), "its signature does not count: Couldn't verify"),
+        ({**good, "relativePath": "other"}, altered),
+        ({**good, "ref": "v1"}, altered),
+        ({**good, "rollout": True}, altered),
+        ({**good, "serial": 44}, altered),
+        ({**good, "notAfter": moment(HOUR)}, altered),
+        (elsewhere, 'its record was signed for the application "/app/other", not for '),
+        ({**elsewhere, "app": publisher.app}, altered),
+        (publisher.signed(bad, serial=43, not_after=moment(-HOUR)), "its record has expired: it counted until "),
+    ]
+
+
+def wrong_serials(publisher: Publisher, bad: str) -> Attempts:
+    """Those that are signed, and may not follow the serial 42."""
+    leap = 43 + 1_000_000
+    return [
+        (publisher.signed(bad, serial=40), "serial 40 is lower than 42, which was accepted here"),
+        (publisher.signed(bad, serial=leap), f"serial {leap} is more than 1000000 above 42, the last that was acc"),
+        (publisher.signed(bad, serial=2**53), "serial: expected a whole number from 1 to 9007199254740991"),
+        (publisher.signed(bad, serial=True), "serial: expected a whole number from 1 to 9007199254740991"),
+    ]
+
+
 def test_each_record_that_no_publisher_has_signed_for_this_is_refused_with_its_reason(
     agent: Agent, publisher: Publisher, signers: Path, tmp_path: Path
 ) -> None:
@@ -129,48 +167,12 @@ def test_each_record_that_no_publisher_has_signed_for_this_is_refused_with_its_r
     assert agent.wait_outcome(publisher.publish(accepted))["state"] == "active"
     bad = publisher.commit("bad")
     stranger = Signer(tmp_path, "stranger")
-    altered = {**publisher.signed(serial=43), "commitId": first}
-    million = 1_000_000
-    attempts: list[tuple[dict[str, Any], str]] = [
-        (publisher.record(bad), "its record is not signed"),
-        (
-            {**publisher.record(bad), "app": publisher.app, "serial": 43, "signature": "x"},
-            "signature: expected what beg",
-        ),
-        (
-            publisher.signed(bad, serial=43, signer=stranger),
-            f"it is signed by nobody in {signers}: No principal matche",
-        ),
-        (publisher.signed(bad, serial=43, signer=publisher.author), "its signature does not count: "),
-        (publisher.signed(bad, serial=43, namespace="git"), "its signature does not count: "),
-        (altered, "its signature does not count: Signature verification failed: incorrect signature"),
-        (
-            {**publisher.signed(bad, serial=43), "relativePath": "other"},
-            "its signature does not count: Signature verif",
-        ),
-        ({**publisher.signed(bad, serial=43), "rollout": True}, "its signature does not count: Signature verification"),
-        (
-            {**publisher.signed(bad, serial=43), "serial": 44},
-            "its signature does not count: Signature verification fai",
-        ),
-        (
-            {**publisher.signed(bad, serial=43), "notAfter": moment(HOUR)},
-            "its signature does not count: Signature verif",
-        ),
-        (publisher.signed(bad, serial=43, app="/app/other"), 'its record was signed for the application "/app/other"'),
-        (
-            {**publisher.signed(bad, serial=43, app="/app/other"), "app": publisher.app},
-            "its signature does not count: Signature verification failed: incorrect signature",
-        ),
-        (publisher.signed(bad, serial=43, not_after=moment(-HOUR)), "its record has expired: it counted until "),
-        (publisher.signed(bad, serial=40), "serial 40 is lower than 42, which was accepted here"),
+    attempts = [
+        *forgeries(publisher, bad, stranger, signers),
+        ({**publisher.signed(serial=43), "commitId": first}, "its signature does not count: Signature verification"),
+        *wrong_serials(publisher, bad),
         (publisher.signed(bad, serial=42), f"serial 42 was accepted here with another content, {good}"),
         (old, "its record is replayed: serial 41 was accepted here, and 42 since"),
-        (
-            publisher.signed(bad, serial=43 + million),
-            f"serial {43 + million} is more than {million} above 42, the last",
-        ),
-        (publisher.signed(bad, serial=2**53), "serial: expected a whole number from 1 to 9007199254740991"),
     ]
     for number, (record, reason) in enumerate(attempts):
         said = refusal(agent, publisher.publish(record))

@@ -24,6 +24,7 @@ from zoo_watcher.errors import CancelledError, DeployError, KilledError, Passing
 from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import deployment as deployment_module
+from zoo_watcher.releases.accepted_releases import AcceptedRelease, AcceptedReleases
 from zoo_watcher.releases.activation import activate, live_commit, prepare
 from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
@@ -468,6 +469,8 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
     for commit_id in (COMMIT, OLD):
         stage(deployment, commit_id, allowed_signers(str(signers)))
     activate(deployment.course.layout, "site", OLD)
+    accepted = AcceptedRelease(1, "", "", OLD, "site", signers=str(allowed_signers(str(signers))))
+    AcceptedReleases(deployment.course.layout.accepted, deployment.course.config.app.root).add(accepted)
     deployment.course.config = replace(deployment.course.config, require_signature=str(signers))
     aside = signers.with_name("aside")
 

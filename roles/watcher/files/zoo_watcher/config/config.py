@@ -220,8 +220,7 @@ def _config(reader: ObjectReader) -> Config:
         ssh_key=_secret_file(reader, "ssh_key"),
         ssh_known_hosts=reader.text("ssh_known_hosts"),
         git_credentials=_secret_file(reader, "git_credentials"),
-        require_signature=_readable_file(reader, "require_signature"),
-        revoked_signers=_readable_file(reader, "revoked_signers"),
+        **_signers(reader),
         hard_links=reader.flag("hard_links", default=True),
         allow_outside_symlinks=reader.flag("allow_outside_symlinks", default=False),
         shared_paths=_shared_paths(reader),
@@ -236,8 +235,6 @@ def _config(reader: ObjectReader) -> Config:
         labels=_labels(reader),
         log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
-    if config.revoked_signers is not None and config.require_signature is None:
-        reader.wrong("revoked_signers", "only with require_signature, the file of those who may sign")
     reader.reject_unknown()
     return config
 
@@ -307,6 +304,14 @@ def _readable_file(reader: ObjectReader, key: str) -> str | None:
     if path is not None and not (nameable(path) and os.path.isfile(path)):
         reader.wrong(key, f"no file at {quote(path)}")
     return path
+
+
+def _signers(reader: ObjectReader) -> dict[str, str | None]:
+    """The files of those who may sign, and of those who may no more."""
+    files = {key: _readable_file(reader, key) for key in ("require_signature", "revoked_signers")}
+    if files["revoked_signers"] is not None and files["require_signature"] is None:
+        reader.wrong("revoked_signers", "only with require_signature, the file of those who may sign")
+    return files
 
 
 def _hooks(reader: ObjectReader) -> Hooks:

@@ -74,10 +74,9 @@ class WayBack:
     ) -> PlacedRelease:
         """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
 
-        A hook may have built something in it, and it was healthy so. `accepted` has the commits and places whose
-        records were accepted by their signatures; it is None where none is demanded. Raises `DeployError` where none
-        may go live, a `PassingError` where one might that can't be read now, and the host still `waits` or a signature
-        is demanded.
+        A hook may have built something in it, and it was healthy so. `accepted` are the commits and places of records
+        with a good signature, where one is demanded. Raises `DeployError` where none may go live, a `PassingError`
+        where one might that can't be read now, and the host still `waits` or a signature is demanded.
         """
         if self.elsewhere:
             return self.elsewhere
@@ -86,10 +85,9 @@ class WayBack:
         unread = None
         others: list[PlacedRelease] = []
         unknown: list[PlacedRelease] = []
-        for target in self.earlier:
+        for target in (one for one in self.earlier if accepted is None or one.where in accepted):
             try:
-                is_accepted = accepted is None or target.where in accepted
-                if is_accepted and is_deployable(layout, target.commit_id, shared_paths, signers):
+                if is_deployable(layout, target.commit_id, shared_paths, signers):
                     return target
             except PassingError as exc:
                 # A bad sector in one keeps the host from no other.
