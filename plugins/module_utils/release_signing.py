@@ -59,7 +59,9 @@ def lacks_signature(options: Mapping[str, Any], published: Release | None) -> bo
     return bool(options["sign_with"]) and published is not None and needs_signature(published, _now())
 
 
-def number(client: Any, paths: AppPaths, options: Mapping[str, Any], release: Release, before: Published) -> Release:
+def with_serial(
+    client: Any, paths: AppPaths, options: Mapping[str, Any], release: Release, before: Published
+) -> Release:
     """The release with the serial that follows what is published `before` and in the history, and with its end."""
     known = [before.release, *(entry.release for entry in read_history(client, paths))]
     serial = options.get("serial") or next_serial(one for one in known if one is not None)

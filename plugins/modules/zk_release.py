@@ -852,8 +852,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.release_signing import 
     SIGNING_OPTIONS,
     check_signing,
     lacks_signature,
-    number,
     sign,
+    with_serial,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLOUT,
@@ -1097,7 +1097,7 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     same = release.same_as(published.release) and not renews
     release = with_subject(release) if not same and options["state"] == "published" else release
     signs = bool(options["sign_with"]) and not same
-    release = number(client, paths, options, release, published) if signs else release
+    release = with_serial(client, paths, options, release, published) if signs else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]

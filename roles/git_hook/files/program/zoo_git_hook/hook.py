@@ -30,7 +30,8 @@ from .lock import unlocked
 from .push import Update, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import SUBJECT, ReleaseProof, begin_anew, now, prove, publish, read_published
+from .release_signing import lacks_signature, sign, signature_of, with_serial
+from .releases import SUBJECT, Published, ReleaseProof, begin_anew, now, prove, publish, read_published
 from .rollout_records import RolloutPaths, describe
 from .rollouts import (
     check_not_bad,
@@ -46,6 +47,8 @@ from .zookeeper import connect
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
+REHEARSAL = b"rehearsal"
+"""What a key has to sign before a push: no record has this text."""
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 
@@ -94,6 +97,8 @@ def pre_receive(config: HookConfig) -> int:
                 unlocked(client, target.app, NOT_PUBLISHED)
                 if not config.force:
                     check_not_bad(client, target.app, update.commit_id)
+        if config.options["sign_with"]:
+            signature_of(REHEARSAL, config.options["sign_with"])
     return 0
 
 
@@ -155,7 +160,8 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         return None
     release = release_of(config, update, target)
     published = read_published(client, target.app)
-    same = release.same_as(published.release) and not config.force
+    renews = config.force or lacks_signature(config.options, published.release)
+    same = release.same_as(published.release) and not renews
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation, [])
@@ -171,12 +177,21 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
+    release = signed(client, config, target, release, published)
     with kept_closed(client, target.app, config.options, config.acl) as rule:
         made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
     if warning(rule):
         say(f"{what}: {warning(rule)}")
     return made
+
+
+def signed(client: Any, config: HookConfig, target: Target, release: Release, published: Published) -> Release:
+    """The release with the signature of its record, where the configuration has a key."""
+    key = config.options["sign_with"]
+    if not key:
+        return release
+    return sign(target.app, key, with_serial(client, target.app, config.options, release, published))
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:
