@@ -181,9 +181,9 @@ def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
     return (READ | WRITE | CREATE | DELETE if _is_within(path, app.rollouts) else READ), True
 
 
-def _is_within(path: str, root: str) -> bool:
+def _is_within(path: str, tree: str) -> bool:
     """Whether it is this znode, or one below it."""
-    return f"{path}/".startswith(f"{root}/")
+    return f"{path}/".startswith(f"{tree}/")
 
 
 def merged(acl: Iterable[Any]) -> Acl:

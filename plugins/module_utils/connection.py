@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from .addresses import Addresses
+
 try:
     from kazoo import exceptions as kazoo_errors
     from kazoo.client import KazooClient
@@ -132,6 +134,7 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
     except (ValueError, TypeError, kazoo_errors.KazooException) as exc:
         raise ConnectError(f"hosts: {exc}") from exc
     client.handler.create_socket_pair = lambda: (Wakes(),) * 2
+    Addresses(client)
     return client
 
 

@@ -11,8 +11,10 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .connection import MissingLibraryError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 120
 """Seconds that one question to a git server may take."""
+ENDING = (signal.SIGHUP, signal.SIGTERM)
+"""What ends a process at once; Python makes an exception of SIGINT."""
 ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 THEIR_REPOSITORY = (
     *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"),
@@ -153,7 +157,7 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
             start_new_session=True,
         )
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with _ended_with_this(process), contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(max(0.0, seconds))
         finally:
             if process.returncode is None:
@@ -163,6 +167,27 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
         stderr.seek(0)
         said = stdout.read().decode("utf-8", "surrogateescape")
         return GitEnd(status, said, stderr.read().decode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def _ended_with_this(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """What ends this process ends git too, which is in a session of its own, out of reach of its signals."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    ending = [number for number in ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def in_directory(directory: str | None) -> Git:

@@ -163,9 +163,9 @@ def parse_duration(name: str, text: str) -> timedelta:
 
 def end_of_lock(expires_after: str | None, expires_at: str | None, now: datetime) -> str | None:
     """When a lock that is taken `now` expires, RFC 3339, by one of the two options. Raises `InvalidRecord`."""
-    if expires_after:
+    if expires_after is not None:
         return (now + parse_duration("expires_after", expires_after)).isoformat(timespec="seconds")
-    if not expires_at:
+    if expires_at is None:
         return None
     end = parse_moment("expires_at", expires_at)
     if end <= now:

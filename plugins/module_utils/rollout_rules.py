@@ -45,7 +45,9 @@ Every change of an entry changes the state too. These are all the rules; `rollou
     count. Promoting what is halted has to be forced; the failures that there are then are forgiven. Who has asked the
     gates of a step that waits for them has it pass them. With `moves`, all that is so only while phase and step are
     those that the wish is about: an answer for one step opens no other.
-11. Done, it answers nobody: who has no entry deploys at once.
+11. Done, it answers nobody. Hosts that it was done without, as they were away, held or lost, follow in line, `places`
+    of them at a time, each until it has come to an outcome. A new host deploys at once, and so does one that does not
+    serve where the rollout is that of a rollback.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ An agent makes its own entry; `fleet.py` tells who of the roster is missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
@@ -27,8 +28,8 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 MOST_AT_ONCE = 500
-"""How many hosts one transaction takes in or out: with names of 255 characters it is still well below the 1 MB that a
-server takes."""
+MOST_BYTES = 900_000
+"""How many hosts one transaction takes in or out, and how many bytes they may have: a server takes 1 MB."""
 
 
 class RosterChange(NamedTuple):
@@ -64,7 +65,7 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
 
 
 def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str) -> None:
-    """Make the change: `MOST_AT_ONCE` hosts in a transaction, all of them or none.
+    """Make the change: up to `MOST_AT_ONCE` hosts in a transaction, all of them or none.
 
     Raises `Overtaken` where somebody else changed one of the entries. The detail `changed` of an error says whether
     some were taken in or out before.
@@ -72,13 +73,30 @@ def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, sin
     if change.added:
         with translated(paths.roster):
             client.ensure_path(paths.roster)
-    names = [*change.added, *change.removed]
-    for start in range(0, len(names), MOST_AT_ONCE):
+    begun = False
+    for names in _cut([*change.added, *change.removed], len(client.chroot + paths.roster)):
         try:
-            _apply(client, paths, names[start : start + MOST_AT_ONCE], set(change.added), since)
+            _apply(client, paths, names, set(change.added), since)
         except ZooKeeperError as exc:
-            exc.details["changed"] = start > 0
+            exc.details["changed"] = begun
             raise
+        begun = True
+
+
+def _cut(names: Sequence[str], parent: int) -> Iterator[list[str]]:
+    """The hosts of each transaction; below a path of so many characters."""
+    batch: list[str] = []
+    size = 0
+    for name in names:
+        # A character has at most 4 bytes in a path, and 12 in an entry.
+        more = 200 + 4 * parent + len(name.encode()) + len(json.dumps(name))
+        if batch and (len(batch) == MOST_AT_ONCE or size + more > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(name)
+        size += more
+    if batch:
+        yield batch
 
 
 def _apply(client: KazooClient, paths: AppPaths, names: Sequence[str], added: Collection[str], since: str) -> None:

@@ -9,6 +9,7 @@ else's transaction was faster, everything is read and planned again.
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
             idle = check or not any(one.changed for one in planned)
             if check:
                 _batches(planned, client.chroot)  # refuses what no transaction holds
+                _check_chroot(client, planned, timeout)
             results = predict_results(planned) if idle else commit(client, planned, timeout)
         except ZooKeeperError as exc:
             begun = begun or (planned if exc.details.get("changed") else [])
@@ -81,6 +83,17 @@ def converge(client: Any, wanted: Sequence[DesiredZnode], *, check: bool, timeou
         else:
             return format_results(_continued(begun, planned), results)
     raise ZooKeeperError(f"{overtaken}; tried {ATTEMPTS} times, run again when it is quiet there", **overtaken.details)
+
+
+def _check_chroot(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> None:
+    """Raise where the chroot is to be created, and nothing is above it: only its last segment can be."""
+    above = parent(client.chroot) if client.chroot else "/"
+    if above == "/" or not any(step.path == "/" and step.verb == "create" for one in planned for step in one.steps):
+        return
+    outside = copy.copy(client)
+    outside.chroot = ""
+    if _without_value(outside.exists_async(above), above, timeout) is None:
+        raise _chroot_refusal(client)
 
 
 def _continued(begun: Sequence[ZnodePlan], planned: Sequence[ZnodePlan]) -> Sequence[ZnodePlan]:
@@ -232,9 +245,13 @@ def _add(request: Any, step: Step) -> None:
         request.delete(step.path, step.version)
 
 
+def _chroot_refusal(client: Any) -> ZooKeeperError:
+    return ZooKeeperError(f"hosts: nothing is above the chroot {client.chroot}; make {parent(client.chroot)} first")
+
+
 def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
     if step.path == "/" and isinstance(exc, kazoo_errors.NoNodeError):
-        return ZooKeeperError(f"hosts: nothing is above the chroot {client.chroot}")
+        return _chroot_refusal(client)
     if step.unseen and isinstance(exc, kazoo_errors.NotEmptyError):
         return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
     passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")

@@ -51,7 +51,8 @@ options:
   expires_after:
     description:
       - After what time the lock expires, seconds, or a number with V(s), V(m), V(h) or V(d), as in V(30m).
-      - It begins anew with each task. Without it and without O(expires_at), the lock has no end.
+      - It begins anew with each task. Without it and without O(expires_at), the lock has no end; an empty value is
+        refused.
     type: str
   expires_at:
     description: When the lock expires, RFC 3339, as in V(2026-11-29T18:00:00+01:00).

@@ -225,6 +225,8 @@ options:
       - Whether to wait until the live agents have proved the release.
       - A rollout is waited for until it is done, halted or has gone back, without a limit where O(wait_timeout) is not
         given. Where it pauses for a person, the task ends well, RV(converged) is false and RV(msg) says what to do.
+      - Live hosts that a rollout was done without, and that follow it in line, are then waited for 300 seconds. Where
+        these are over, the task fails; the hosts follow all the same.
       - Without O(wait_timeout), the task fails where no agent has been live for the C(progressDeadline) of the rollout.
     type: bool
     default: true

@@ -105,8 +105,8 @@ options:
     default: false
   parents:
     description:
-      - With O(state=present), parents that are missing are created as well, empty and with O(acl); a chroot in O(hosts)
-        is one of them.
+      - With O(state=present), parents that are missing are created as well, empty and with O(acl); the last
+        segment of a chroot in O(hosts) is one of them, and what is above it has to be there.
       - With V(false), a znode whose parent is missing is refused.
     type: bool
     default: true

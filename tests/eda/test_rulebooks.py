@@ -143,10 +143,15 @@ def test_the_playbook_runs_when_a_rollout_moves_on(
     for write in begin_writes(root, state, "2026-11-29T05:29:20+00:00"):
         zk.create(write.path, write.value)
     rulebook.says(f"{root}/gate is running at step 1: ; by: ")
-    decision = decide(state.parsed_plan(), state, Command("halt", "ann", "checkout fails"))
-    for write in change_writes(root, state, -1, decision, "2026-11-29T05:30:00+00:00"):
-        zk.set(write.path, write.value)
-    rulebook.says(f"{root}/gate is halted at step 1: checkout fails; by: ann")
+    for verb, reason, said in (
+        ("pause", "<h1>{{ title }}</h1>", "paused at step 1: ; by: ann"),
+        ("halt", "checkout fails", "halted at step 1: checkout fails; by: ann"),
+    ):
+        decision = decide(state.parsed_plan(), state, Command(verb, "ann", reason))
+        for write in change_writes(root, state, -1, decision, "2026-11-29T05:30:00+00:00"):
+            zk.set(write.path, write.value)
+        state = decision.state
+        rulebook.says(f"{root}/gate is {said}")
 
 
 def test_what_is_in_a_znode_runs_nothing_on_the_controller(

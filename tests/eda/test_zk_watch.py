@@ -232,7 +232,9 @@ def test_no_event_holds_a_template(watch: Watch, zk: KazooClient, app: str, capl
         assert source.one(path=f"{app}/tree/{name}")["encoding"] == "base64"
     hidden = source.one(path=f"{app}/tree/hidden")
     assert hidden["encoding"] == "text"
-    assert "json" not in hidden
+    assert hidden["json"] == {"a": None}
+    assert source.one(path=f"{app}/tree/json")["json"] == {"a": [None]}
+    assert "json" not in source.one(path=f"{app}/tree/key")
     sent = json.dumps(source.events, ensure_ascii=False)
     assert not any(mark in sent for mark in ("{{", "{%", "{#", "#jinja2"))
     assert "their names are templates" in caplog.text

@@ -127,6 +127,17 @@ def test_of_a_large_change_it_is_told_what_was_done_before_it_failed_or_began_an
     assert roster_names(zk, paths) == ["c", "d"]
 
 
+@pytest.mark.parametrize("length", [255, 3000])
+def test_hosts_with_long_names_are_taken_in_and_out_as_many_at_once_as_a_request_holds(
+    zk: KazooClient, paths: AppPaths, length: int
+) -> None:
+    # Of 2 bytes each in the path, and 6 in the entry.
+    names = sorted(f"{number:03}{chr(0xFC) * length}" for number in range(600 if length < 1000 else 60))
+    assert fleet(zk, paths, *names)["added"] == names
+    assert fleet(zk, paths, *names, state="absent")["removed"] == names
+    assert roster_names(zk, paths) == []
+
+
 def test_a_host_that_becomes_live_in_the_middle_of_a_large_change_ends_it_there(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

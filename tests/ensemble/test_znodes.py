@@ -322,7 +322,21 @@ def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk:
 def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -> None:
     with connected(f"{ensemble.hosts}{app}-none/deep") as inside:
         assert "there is no chroot to be its parent" in refusal(inside, path="/a", parents=False)
-        assert f"nothing is above the chroot {app}-none/deep" in refusal(inside, path="/a")
+        for check in (True, False):
+            said = f"nothing is above the chroot {app}-none/deep; make {app}-none first"
+            assert said in refusal(inside, check=check, path="/a")
+
+
+@pytest.mark.filterwarnings("ignore:No chroot path exists")
+def test_a_chroot_of_which_only_the_last_segment_is_missing_is_made_as_check_mode_foretells(
+    ensemble: Ensemble, zk: KazooClient, app: str
+) -> None:
+    zk.ensure_path(app)
+    with connected(f"{ensemble.hosts}{app}/deep") as inside:
+        assert converge(inside, check=True, path="/a")["changed"]
+        assert converge(inside, path="/a")["changed"]
+        assert not converge(inside, check=True, path="/a")["changed"]
+    assert zk.exists(f"{app}/deep/a")
 
 
 def test_an_ephemeral_parent_is_a_clear_error(zk: KazooClient, app: str) -> None:

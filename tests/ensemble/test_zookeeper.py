@@ -34,6 +34,7 @@ from support.keeper import Keeper
 from support.module import run_module
 from support.playbook import ROOT
 from support.ports import free_ports
+from support.silent import SilentMember
 from support.waiting import wait_for
 
 SECONDS = 1.0
@@ -515,3 +516,13 @@ def test_a_time_to_connect_that_can_be_none_is_refused(seconds: float) -> None:
         pass
     said = f"connect_timeout: expected more than 0 seconds and at most 1000000, got {seconds:g}"
     assert str(raised.value) == said
+
+
+def test_a_member_whose_host_is_off_leaves_time_for_the_others(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = SilentMember()
+    monkeypatch.setattr("random.shuffle", lambda _servers: None)  # so that it is the first
+    with connect(options(f"127.0.0.1:{off.port},{ensemble.hosts}", connect_timeout=4.0)) as client:
+        assert client.exists("/")
+    off.close()

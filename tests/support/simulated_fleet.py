@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from zoo_watcher.desired import Assignment, Desired
-from zoo_watcher.errors import RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.turn import HostView
 from zoo_watcher.wire.records import AppPaths, Release
@@ -208,8 +208,8 @@ class FakeSession:
         parent = path.rpartition("/")[0]
         if parent in self._ensemble.locked:
             raise RefusedError(path, f"{path}: its parent's ACL does not let this agent create it")
-        if not parents and parent not in self._ensemble.nodes:
-            raise SessionTroubleError(f"{parent} is not there")
+        if not parents and parent and parent not in self._ensemble.nodes:
+            raise NoParentError(f"{parent} is not there")
         if sequence:
             number = self._ensemble.sequences.get(path, 0)
             self._ensemble.sequences[path] = number + 1
@@ -345,7 +345,14 @@ class SimulatedHost:
             is_healthy=not self.is_sick,
             awaits_health=self.awaits_health and self.goal == NEW,
             is_held=self.is_held,
+            is_busy=self._goes_on,
         )
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether something is deployed or proved, which comes to something by itself."""
+        is_kept = self.is_held and self.goal != self.has
+        return self.goal is not None and self.goal not in self.ended and not (self.awaits_health or is_kept)
 
     def _outcome(self, desired: Desired) -> tuple[str, str | None] | None:
         commit = desired.release.commit_id if desired.release else None

@@ -52,15 +52,29 @@ def service_event(change: str, registry: str, service: Registration) -> dict[str
 
 
 def event_value(data: bytes) -> dict[str, Any]:
-    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them; a template is sent in base64."""
+    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them.
+
+    A value with a template is sent in base64, and in `json` each text that is one is null.
+    """
     fields: dict[str, Any] = value_fields(data)
     if fields["encoding"] == "text" and is_template(fields["value"]):
-        return {"value": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
+        fields = {"value": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
     try:
-        value = parse_json(data)
+        value = _without_templates(parse_json(data))
     except ValueError:
         return fields
     return {**fields, "json": value} if _fits(value) else fields
+
+
+def _without_templates(value: Any, levels: int = MAX_DEPTH + 1) -> Any:
+    """`value` with null for each text that is a template, but for what is nested too deeply for an event."""
+    if isinstance(value, str):
+        return None if is_template(value) else value
+    if levels and isinstance(value, dict):
+        return {key: _without_templates(inner, levels - 1) for key, inner in value.items()}
+    if levels and isinstance(value, list):
+        return [_without_templates(inner, levels - 1) for inner in value]
+    return value
 
 
 def _fits(value: Any) -> bool:

@@ -96,3 +96,47 @@ def test_a_host_without_which_all_is_done_and_that_may_not_stand_in_line_follows
     away.start()
     assert away.wait_outcome(made.generation)["state"] == "active"
     assert f"may not wait in line, and follows at once: {made.root}/line/n-: permission denied" in away.log
+
+
+def test_hosts_whose_line_somebody_has_deleted_stand_in_line_anew(
+    agents: Callable[..., Agent],
+    zk: KazooClient,
+    repository: GitRepository,
+    release: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    blocked = tmp_path / "blocked"
+    hook = ["/bin/sh", "-c", f"while test -e {blocked}; do sleep 0.05; done"]
+    here, *away = fleet = [agents(f"web{number}", hooks={"after_activate": hook}).start() for number in range(4)]
+    first = release(rollout={"minHealthy": 0})
+    for agent in fleet:
+        agent.wait_outcome(first)
+    for agent in away:
+        agent.end()
+    second = repository.commit({"index.html": "two\n"})
+    made = Rollout(zk, here.app, release(rollout={"minHealthy": 0}))
+    made.wait("done")
+    blocked.touch()
+    for agent in away:
+        agent.start()
+    line, lanes = f"{made.root}/line", f"{made.root}/lanes"
+
+    def follow(switched: int, waiting: int) -> bool:
+        are_live = sum(agent.live() == second for agent in away) == switched
+        return are_live and len(below(zk, line)) == waiting
+
+    wait_for(lambda: follow(1, 3), "the first one follows")
+    deletion = zk.transaction()
+    for path in [*below(zk, line), line, *below(zk, lanes), lanes]:
+        deletion.delete(path)
+    assert set(deletion.commit()) == {True}
+    wait_for(lambda: follow(2, 2), "the next one follows")
+    assert [agent.status["state"] for agent in away if agent.live() != second] == ["waiting"]
+    blocked.unlink()
+    for agent in away:
+        assert agent.wait_outcome(made.generation)["state"] == "active"
+
+
+def below(zk: KazooClient, parent: str) -> list[str]:
+    """The znodes right below one; none where it is not there."""
+    return [f"{parent}/{name}" for name in zk.get_children(parent)] if zk.exists(parent) else []

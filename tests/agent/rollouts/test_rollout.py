@@ -584,9 +584,12 @@ def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
     agent = fleet(1)[0]
     first = repository.head
     repository.commit({"index.html": "second\n"})
-    status = agent.wait_outcome(rollout(**problem).generation)
+    generation = rollout(**problem).generation
+    status = agent.wait_outcome(generation)
     assert status["state"] == "failed"
     assert next(iter(problem)) in status["message"]
+    assert agent.control("drain", "--reason", "disk swap").returncode == 0
+    assert agent.log.count(f"not deployed, generation={generation}: {status['message']}") == 1
     assert agent.live() == first
     assert "Traceback" not in agent.log
 

@@ -200,6 +200,73 @@ def test_an_agent_gets_another_password_and_keeps_its_registration(
     ]
 
 
+def log_in_again(agent: Agent, user: str | None) -> None:
+    """Have a running agent take the credentials of a user, or none."""
+    for key in ("digest_username", "digest_password"):
+        agent.config.pop(key, None)
+    agent.config.update({"digest_username": user, "digest_password": f"word of {user}"} if user else {})
+    agent.configure()
+    begun = agent.log.count("watching, app=")
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
+    wait_for(lambda: ("access" in agent.status) == bool(user), "it says whether it has credentials")
+
+
+def users(*names: str) -> list[dict[str, str]]:
+    """Identities of users, each with a password by its name."""
+    return [{"scheme": "digest", "id": name, "password": f"word of {name}"} for name in names]
+
+
+def own(hosts: list[str], *shared: str) -> list[dict[str, str]]:
+    """Each host with an identity of its own, and with those that it shares."""
+    return [{"name": host, **who} for host in hosts for who in users(host, *shared)]
+
+
+def test_no_watch_of_a_registration_sees_a_fleet_be_closed_change_its_credentials_and_be_opened(
+    agents: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    zk.ensure_path(app)
+    service.open()
+    fleet = [agents(name, session_timeout=LONG, **registered).start() for name in ("server1", "server2", "server3")]
+    hosts, registry = [agent.name for agent in fleet], f"{app}/service"
+    for agent in fleet:
+        agent.zk = publisher
+        agent.wait_outcome(publish())
+    wait_for(lambda: sorted(publisher.get_children(registry)) == hosts, "all are registered")
+    before, events = [publisher.exists(f"{registry}/{host}").czxid for host in hosts], []  # type: ignore[var-annotated]
+    publisher.get_children(registry, watch=events.append)
+    for host in hosts:
+        publisher.get(f"{registry}/{host}", watch=events.append)
+    by_all = {"publishers": ROLES["publishers"], "agents": users("agent"), "registries": [registry]}
+    steps: list[tuple[Callable[[str], str | None], dict[str, Any]]] = [
+        (lambda _host: "agent", by_all),
+        (lambda _host: "agent", {"agents": users("agent", "renewed")}),
+        (lambda _host: "renewed", {"agents": users("renewed"), "host_agents": own(hosts, "renewed")}),
+        (lambda host: host, {"agents": [], "host_agents": own(hosts)}),
+        (lambda host: host, {"state": "open"}),
+        (lambda _host: None, {}),
+    ]
+    for user_of, given in steps:
+        for agent in fleet:
+            if agent.config.get("digest_username") != user_of(agent.name):
+                log_in_again(agent, user_of(agent.name))
+        if given:
+            set_access(**given)
+        repository.commit({"index.html": f"{given}\n"})
+        generation = publish(rollout={"minHealthy": 0, "maxInFlight": 3})
+        assert [agent.wait_outcome(generation)["state"] for agent in fleet] == ["active"] * len(fleet)
+        assert ([publisher.exists(f"{registry}/{host}").czxid for host in hosts], events) == (before, [])
+
+
 def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
     agents: Agents, zk: KazooClient, app: str
 ) -> None:
@@ -340,6 +407,47 @@ def forge(thief: KazooClient, root: str, commit: str) -> None:
     thief.set(root, json.dumps({**state, "from": {**state["release"], "commitId": commit}}).encode())
     gate = json.loads(thief.get(f"{root}/gate")[0])
     thief.set(f"{root}/gate", json.dumps({**gate, "phase": "rolling_back", "moves": state["moves"]}).encode())
+
+
+def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_is_deployed(
+    ensemble: Ensemble,
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    repository: GitRepository,
+) -> None:
+    set_access(**ROLES)
+    agent, newcomer = (agents(name, **log_in_as("agent")) for name in ("server1", "server2"))
+    agent.zk = newcomer.zk = publisher
+    agent.start().wait_live()
+    first, good = publish(rollout=True), repository.head
+    assert agent.wait_outcome(first)["state"] == "active"
+    evil = repository.commit({"index.html": "evil\n"})
+    repository.commit({"index.html": "two\n"})
+    with connected(ensemble.hosts, auth_data=[("digest", f"agent:{WORDS['agent']}")]) as thief:
+        prepare(thief, f"{app}/rollouts", first, evil)
+    second = publish(rollout=True)
+    assert publisher.exists(f"{app}/rollouts/{second}").czxid < second
+    newcomer.start().wait_live()
+    wait_for(lambda: "no publisher has published it" in str(newcomer.status.get("troubles")), "it is refused")
+    wait_for(lambda: agent.status["state"] == "halted", "the other one sees the rollout that was prepared")
+    assert (newcomer.live(), agent.live()) == (None, good)
+
+
+def prepare(thief: KazooClient, rollouts: str, real: int, commit: str) -> None:
+    """Create the rollouts of the next releases as copies of a real one that go back to a commit."""
+    state, gate = (json.loads(thief.get(f"{rollouts}/{path}")[0]) for path in (f"{real}", f"{real}/gate"))
+    state = {**state, "phase": "rolling_back", "from": {**state["release"], "commitId": commit}}
+    values = {"gate": json.dumps({**gate, "phase": "rolling_back"}).encode()}
+    names = thief.get_children(f"{rollouts}/{real}")
+    transaction = thief.transaction()
+    for coming in range(thief.last_zxid + 1, thief.last_zxid + 100):
+        transaction.create(f"{rollouts}/{coming}", json.dumps(state).encode())
+        for name in names:
+            transaction.create(f"{rollouts}/{coming}/{name}", values.get(name, b""))
+    assert not [result for result in transaction.commit() if isinstance(result, Exception)]
 
 
 def test_the_host_of_an_agent_that_is_removed_stays_in_a_roster_that_only_publishers_clear(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ from support.agent import Agent, publish
 from support.client import connected
 from support.ensemble import Ensemble
 from support.lonely import lonely_ensemble
-from support.relay import Relay
+from support.relay import Relay, send
 from support.repository import GitRepository
 from support.service import Service
+from support.silent import SilentMember
 from support.waiting import wait_for
 
 IMPATIENT = """
@@ -159,6 +162,40 @@ def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_wait
         relay.close()
 
 
+class HangingUp(Relay):
+    """Takes each client's session, and hangs up on the second of its requests while it `hangs_up`."""
+
+    hangs_up = False
+    times = 0
+
+    def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:
+        """Send the handshake and a request; the others where it does not hang up."""
+        for number, request in enumerate(requests):
+            if number == 2 and self.hangs_up:
+                self.times += 1
+                return
+            send(server, request)
+
+
+def test_a_server_that_hangs_up_on_each_connection_is_a_few_lines_of_the_log(
+    ensemble: Ensemble, agents: Callable[..., Agent]
+) -> None:
+    relay = HangingUp(ensemble.members[0].client_port)
+    agent = agents(hosts=relay.hosts)
+    try:
+        agent.start().wait_live()
+        relay.hangs_up = True
+        relay.end_all()
+        wait_for(lambda: relay.times >= 30, "it was lost often")
+        told = agent.log.count("session SyncConnected")
+        assert told <= 5
+        assert len(re.findall(r"\d connections in \d s were lost at once: .+", agent.log)) == 1
+        relay.hangs_up = False
+        wait_for(lambda: agent.log.count("session SyncConnected") == told + 1, "there is a session that lasts")
+    finally:
+        relay.close()
+
+
 def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with_its_priority(
     tmp_path: Path, app: str
 ) -> None:
@@ -185,3 +222,24 @@ def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with
     assert (told[0], told[1][:24], len(told)) == ("Disconnected", "still Disconnected after", 2)
     # It tries to connect many times a second; what it did in that instant may be told too.
     assert len(outage) <= 4, outage
+
+
+def test_members_whose_hosts_are_off_cost_no_session(
+    serving: Callable[..., Agent], zk: KazooClient, ensemble: Ensemble, app: str
+) -> None:
+    off = [SilentMember(), SilentMember()]
+    ports = [*(member.port for member in off), ensemble.members[0].client_port]
+    agent = serving(hosts=",".join(f"127.0.0.1:{port}" for port in ports), session_timeout=10)
+    registration = f"{app}/service/server1"
+    first = zk.exists(registration)
+    for times in (2, 3, 4):
+        assert agent.process
+        agent.process.send_signal(signal.SIGHUP)
+
+        def has_begun(times: int = times) -> bool:
+            return agent.log.count("session SyncConnected") == times
+
+        wait_for(has_begun, "it has begun anew")
+    assert zk.exists(registration).czxid == first.czxid
+    for member in off:
+        member.close()

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -174,6 +175,26 @@ def test_a_server_that_says_nothing_is_asked_no_longer_than_it_may_take(
         threading.Thread(target=lambda: said.append(refusal(url, ref)), daemon=True).start()
         wait_for(lambda: said, "the question has ended", 20)
     assert said == [f"url: can't read {url}: no answer within 0.5 s"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_ends_the_module_ends_git_though_the_server_says_nothing(number: signal.Signals) -> None:
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import resolve\n"
+        "resolve(sys.argv[1], 'main')\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/site.git"
+        with subprocess.Popen([sys.executable, "-c", program, url, *sys.path], stderr=subprocess.DEVNULL) as module:
+            server.settimeout(20)
+            connection, _address = server.accept()
+            with connection:
+                connection.settimeout(20)
+                assert b"/site.git" in connection.recv(1000)
+                module.send_signal(number)
+                assert module.wait(20) == -number
+                assert connection.recv(1000) == b"", "git is there no more"
 
 
 @pytest.mark.parametrize("ref", ["", "--upload-pack=touch /tmp/owned", "-x", "main\nno line"])

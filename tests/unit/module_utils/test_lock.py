@@ -144,6 +144,11 @@ def test_the_end_of_a_lock_is_given_by_a_time_or_a_duration() -> None:
         end_of_lock(None, "2026-11-29T08:00:00Z", NOW)
     with pytest.raises(InvalidRecord, match=r"^expires_at: expected a time such as"):
         end_of_lock(None, "18:00", NOW)
+    # A variable without a value: a lock without an end would be the opposite of what is meant.
+    with pytest.raises(InvalidRecord, match=r'^expires_after: expected seconds, .*, got ""'):
+        end_of_lock("", None, NOW)
+    with pytest.raises(InvalidRecord, match=r'^expires_at: expected a time such as .*, got ""'):
+        end_of_lock(None, "", NOW)
     assert parse_moment("until", "2026-11-29T08:00:00-00:00") == NOW
 
 

@@ -78,6 +78,19 @@ def test_a_directory_in_the_place_of_a_marker_is_named_and_stays(
     assert os.listdir(place) == inside
 
 
+@pytest.mark.parametrize("command", ["hold", "release", "drain", "undrain", "retry"])
+def test_what_keeps_the_agent_from_carrying_a_command_out_is_named(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    # An agent of before, which was told to hold and to drain.
+    status = {"session": SYNC_CONNECTED, HELD: {}, DRAINED: {}, "troubles": ["/service/b: no permission to delete it"]}
+    layout.status.write_text(json.dumps(status))
+    monkeypatch.setattr(control_commands, "PATIENCE", 0.05)
+    report = COMMANDS[command](layout, "disk swap", "ann")
+    assert report.exit_status == PENDING
+    assert report.line.endswith("registered is nothing; trouble: /service/b: no permission to delete it")
+
+
 @pytest.mark.parametrize(
     ("troubles", "effect"),
     [

@@ -19,7 +19,7 @@ description:
     newest state.
   - What is in ZooKeeper was written by others, and Ansible takes what it gets from a rulebook for templates. So no
     event holds a template. A value with one is sent in base64, a znode whose name has one is left out with a warning,
-    and decoded data with one is left out, or null.
+    and in decoded data each text with one is null, or all of it.
 options:
   data:
     description: Paths of the znodes whose values are watched. They may be created later.

@@ -82,15 +82,15 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
 
 
 def _describe_registering(status: Status) -> str:
-    """What is registered; where something keeps the agent from its work, also that."""
+    """What is registered, where something keeps the agent from its work."""
+    return _describe_trouble(status) if status.get("troubles") else "healthy services are registered"
+
+
+def _describe_trouble(status: Status) -> str:
+    """What is registered, and what keeps the agent from its work, if anything."""
+    registered = ", ".join(map(str, status.get("registered") or ())) or "nothing"
     troubles = [f"trouble: {trouble}" for trouble in status.get("troubles") or ()]
-    if not troubles:
-        return "healthy services are registered"
-    return "; ".join([f"registered is {_registered(status)}", *troubles])
-
-
-def _registered(status: Status) -> str:
-    return ", ".join(map(str, status.get("registered") or ())) or "nothing"
+    return "; ".join([f"registered is {registered}", *troubles])
 
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
@@ -188,8 +188,8 @@ def _delay(layout: Layout, status: Status) -> str:
     reason = unwritable(layout.own)
     if reason:
         return f"not confirmed by the agent, whose status can't be written: {reason}"
-    session, registered = status.get("session", "unknown"), _registered(status)
-    return f"not carried out by the agent within {PATIENCE:g} s: its session is {session}, registered is {registered}"
+    session = f"its session is {status.get('session', 'unknown')}"
+    return f"not carried out by the agent within {PATIENCE:g} s: {session}, {_describe_trouble(status)}"
 
 
 def _answers(said: Status, request: Mark, layout: Layout) -> bool:

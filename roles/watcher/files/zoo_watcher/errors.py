@@ -30,6 +30,10 @@ class RefusedError(SessionTroubleError):
         self.path = path
 
 
+class NoParentError(SessionTroubleError):
+    """There is no znode below which one could be created."""
+
+
 class NoAnswerError(SessionTroubleError):
     """A server did not answer in time: it will not answer the next request sooner."""
 

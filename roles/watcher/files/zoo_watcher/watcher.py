@@ -352,7 +352,7 @@ class Watcher:
             self.troubles.add([str(exc)])
             self.board.set_troubles(self.troubles.current)
         pause = self.rollout.pause if self.rollout and self._follows else None
-        return min(self.troubles.end_turn() or IDLE, IDLE if pause is None else pause)
+        return min(self.troubles.end_turn() or IDLE, IDLE if pause is None else pause, self.session.look_at_losses())
 
     def _look_at_withdrawal(self) -> None:
         """Have the session end where nothing else takes the registration of what is not healthy away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def test_without_credentials_no_directory_is_needed(monkeypatch: pytest.MonkeyPa
 
 def test_one_that_is_not_there_is_named_with_its_place(directory: Path) -> None:
     assert f"credentials: {directory}/tls_key: No such file or directory" in mistakes(["tls_key"])
+
+
+def test_a_fifo_in_the_place_of_one_is_named_and_not_waited_for(directory: Path) -> None:
+    os.mkfifo(directory / "tls_key_password")
+    said = f"credentials: {directory}/tls_key_password: not a regular file"
+    assert said in mistakes(["tls_key_password"])
 
 
 def test_one_that_is_empty_or_no_text_is_refused_and_not_shown(directory: Path) -> None:

@@ -27,6 +27,7 @@ from zoo_watcher.host.base_lock import (
     pass_on,
     try_base,
 )
+from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
 
 
@@ -143,6 +144,38 @@ def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: 
         lock_base(layout)
     assert not is_locked(layout)
     assert agent_pid(layout) is None
+
+
+def test_what_is_in_the_place_of_the_lock_of_a_running_agent_is_a_mistake_before_a_reload(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    lock = lock_base(layout)
+    try_base(layout, layout)
+    aside = layout.lock.rename(tmp_path / "aside")
+    for put in (os.mkfifo, os.mkdir, lambda path: os.symlink(aside, path)):
+        put(layout.lock)
+        with pytest.raises(AgentError, match=f"^base: {layout.lock}: agent.lock is not a regular file; move it away$"):
+            try_base(layout, layout)
+        remove_tree(layout.lock)
+    os.close(lock)
+
+
+def test_a_lock_that_could_only_be_read_tells_who_holds_it_once_a_reload_could_write_it(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "base")
+    script = "import fcntl, os, sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
+    script += f"layout = Layout(Path({str(layout.base)!r})); layout.make(); layout.lock.touch()\n"
+    script += "held = os.open(layout.lock, os.O_RDONLY); fcntl.flock(held, fcntl.LOCK_EX); pass_on(held)\n"
+    script += "assert lock_base(layout) == held; print('locked', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"locked\n"
+        assert agent_pid(layout) == agent.pid
+        assert is_locked(layout)
+        agent.kill()
 
 
 @pytest.mark.parametrize("name", ["", ".zoo", ".zoo/releases", ".zoo/manifests", ".zoo/staging"])

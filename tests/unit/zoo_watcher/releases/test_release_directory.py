@@ -62,6 +62,14 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
         allowed_signers("/nowhere")
 
 
+def test_a_fifo_in_the_place_of_the_allowed_signers_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "signers")
+    (tmp_path / "link").symlink_to("signers")
+    for path in (tmp_path / "signers", tmp_path / "link"):
+        with pytest.raises(PassingError, match=f"^require_signature: {path} not a regular file$"):
+            allowed_signers(str(path))
+
+
 def test_pruning_removes_all_releases_but_those_that_are_kept(layout: Layout) -> None:
     assert prune(layout, frozenset({NEW})) == {}
     assert layout.staged() == [NEW]
@@ -89,6 +97,22 @@ def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
     assert prune(layout, frozenset({NEW})) == {layout.release(OLD): "Device or resource busy"}
     assert sorted(layout.staged()) == [OLD, NEW]
     assert layout.manifest(OLD).exists()
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_release_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    def fail(*_paths: Path, **_options: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "replace", fail)
+    if stays:
+        monkeypatch.setattr(os, "rmdir", fail)
+    removed = [layout.release(commit_id) for commit_id in (OLD, OTHER)]
+    assert prune(layout, frozenset({NEW})) == (dict.fromkeys(removed, "Invalid cross-device link") if stays else {})
+    assert [path.exists() for path in removed] == [stays, stays]
+    assert [path.name for path in layout.manifests.iterdir()] == [f"{NEW}.json"]
 
 
 @pytest.mark.parametrize("error", [errno.ENOTCONN, errno.ESTALE, errno.EIO])

@@ -8,10 +8,12 @@ import pytest
 
 from support.simulated_fleet import FOR_EVER, GENERATION, NEW, OLD, Fleet, SimulatedHost
 from zoo_watcher.wire.rollout_records import RolloutPaths
+from zoo_watcher.wire.rollout_writes import DELETE, Write
 
 Begin = Callable[..., Fleet]
 LONG = 3600
-LINE = RolloutPaths(f"/app/rollouts/{GENERATION}").line
+ROLLOUT = f"/app/rollouts/{GENERATION}"
+LINE, LANES = RolloutPaths(ROLLOUT).line, RolloutPaths(ROLLOUT).lanes
 
 
 def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
@@ -22,6 +24,18 @@ def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
     assert fleet.state
     assert fleet.state.phase == "done"
     assert all(host.has == OLD for host in away)
+
+
+def delete(fleet: Fleet, top: str) -> None:
+    """Delete a znode by hand, what is below it first, one znode after the other."""
+    ensemble, check = fleet.ensemble, fleet.ensemble.check
+    ensemble.check = lambda: None  # no entry is at odds with a rollout that is half deleted
+    for path in sorted((path for path in ensemble.nodes if path == top or path.startswith(f"{top}/")), reverse=True):
+        ensemble.apply([Write(DELETE, path)])
+        ensemble.sequences.pop(f"{path}/n-", None)
+    ensemble.check = check
+    if top == ROLLOUT:
+        fleet.begin_with(NEW, [host for host in fleet.hosts if host.has == NEW])
 
 
 def begun(hosts: list[SimulatedHost]) -> int:
@@ -134,6 +148,25 @@ def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(beg
     assert hangs.has == NEW
 
 
+def test_one_that_follows_once_more_has_all_of_its_turn_again(begin: Begin) -> None:
+    fleet = begin(1, 3, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
+    again, other = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    again.fails = True
+    again.start()
+    fleet.run(40)
+    assert again.ended[NEW][0] == "rolled_back"
+    del again.ended[NEW]
+    again.goal, again.fails, again.deploys_for = None, False, 45.0
+    again.wake()
+    fleet.run(1)
+    other.start()
+    fleet.run(LONG, until=lambda: NEW in {again.has, other.goal})
+    assert (again.has, other.goal) == (NEW, None)
+    fleet.run(LONG, until=lambda: other.has == NEW)
+    assert other.has == NEW
+
+
 def test_an_agent_that_begins_anew_with_the_release_stands_in_no_line(begin: Begin) -> None:
     """As all do at once whose agents are upgraded, of a fleet whose hosts have all joined since."""
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10})
@@ -173,6 +206,82 @@ def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_it
     assert {host.has for host in away} == {NEW}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(
+    begin: Begin, seed: int
+) -> None:
+    fleet = begin(seed, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for = 20.0
+        host.start()
+    comes_and_goes = away[-1]
+    fleet.run(LONG, until=lambda: begun(away) == 1 and comes_and_goes.goal != NEW)
+    for _pass in range(4):
+        comes_and_goes.is_sick = not comes_and_goes.is_sick
+        comes_and_goes.wake()
+        fleet.run(4)
+    fleet.run(10)
+    assert comes_and_goes.has == NEW
+    assert sum(host.has == NEW for host in away) <= 2
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in away))
+    assert {host.has for host in away} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE)
+
+
+def test_after_a_rollback_hosts_that_were_ill_for_a_moment_follow_in_line(begin: Begin) -> None:
+    """As those whose services start after their agents."""
+    fleet = begin(1, 10, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for, host.is_sick = 60.0, True
+        host.start()
+    fleet.run(5)
+    assert begun(away) == len(away)
+    for host in away:
+        host.is_sick = False
+        host.wake()
+    fleet.run(11)
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
+def test_after_a_rollback_hosts_that_were_ill_and_have_begun_nothing_follow_in_line(begin: Begin) -> None:
+    fleet = begin(1, 6, {"minHealthy": 10}, rolledBackFrom=OLD)
+    away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in away:
+        host.deploys_for, host.is_sick = 20.0, True
+        host.start()
+        assert host.part
+        host.part.keep()
+        host.is_sick = False
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in away} == {NEW}
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_others(
+    begin: Begin, places: int
+) -> None:
+    fleet = begin(1, 10, {"minHealthy": 10, "maxInFlight": places}, rolledBackFrom=OLD)
+    hang, others = fleet.hosts[1:4], fleet.hosts[4:]
+    done_without(fleet, hang + others)
+    for host in hang:
+        host.is_sick, host.deploys_for = True, FOR_EVER
+        host.start()
+    fleet.run(2)
+    assert begun(hang) == 3
+    for host in others:
+        host.start()
+    fleet.run(300, until=lambda: all(host.has == NEW for host in others))
+    assert {host.has for host in others} == {NEW}
+    assert begun(hang) == 3
+
+
 def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]
@@ -205,3 +314,68 @@ def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
     said = [one.getMessage() for one in caplog.records if "follows at once" in one.getMessage()]
     assert len(said) == 3
     assert f"may not wait in line, and follows at once: {LINE}/n-: " in said[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("deleted", "most"), [([LINE, LANES], 1), ([LINE], 2), ([ROLLOUT], 1)], ids=["line, lanes", "line", "rollout"]
+)
+def test_a_line_that_somebody_has_deleted_is_formed_anew(
+    begin: Begin, seed: int, deleted: list[str], most: int
+) -> None:
+    """Its places are gone one after the other, and those of the line that is made then are numbered from 0.
+
+    What lanes of before say of who has left them is taken for true by one host more.
+    """
+    fleet = begin(seed, 12, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[4:]
+    done_without(fleet, away)
+    for host in away:
+        host.start()
+    fleet.run(LONG, until=lambda: sum(host.has == NEW for host in away) == 3)
+    for path in deleted:
+        delete(fleet, path)
+    assert most_begun(fleet, [host for host in away if NEW not in host.ended]) <= most
+    assert {host.has for host in fleet.hosts} == {NEW}
+    fleet.run(60)
+    assert not fleet.ensemble.children(LINE)
+
+
+def test_hosts_that_looked_as_somebody_deleted_the_rollout_see_that_it_is_gone(begin: Begin) -> None:
+    """Its gate is gone first, and with it what would tell them that the rest is."""
+    fleet = begin(1, 6, {"from": OLD, "minHealthy": 10})
+    away = fleet.hosts[2:]
+    done_without(fleet, away)
+    delete(fleet, RolloutPaths(ROLLOUT).gate)
+    for host in away:
+        host.start()
+        host.turn()
+    delete(fleet, ROLLOUT)
+    assert most_begun(fleet, away) == 1
+    assert {host.has for host in fleet.hosts} == {NEW}
+    fleet.run(60)
+    assert fleet.state
+    assert fleet.state.phase == "done"
+
+
+def test_a_host_that_can_not_join_the_line_of_a_rollout_that_was_just_deleted_sees_that_it_is_gone(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
+    late = fleet.hosts[3]
+    done_without(fleet, [late])
+    delete(fleet, RolloutPaths(ROLLOUT).gate)
+    late.start()
+    assert late.session
+    create = late.session.create
+
+    def create_late(path: str, value: bytes, **options: bool) -> str | None:
+        delete(fleet, ROLLOUT)
+        monkeypatch.setattr(late.session, "create", create)
+        return create(path, value, **options)
+
+    monkeypatch.setattr(late.session, "create", create_late)
+    late.turn()
+    assert not fleet.ensemble.children(ROLLOUT)
+    fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
+    assert {host.has for host in fleet.hosts} == {NEW}

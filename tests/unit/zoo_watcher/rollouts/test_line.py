@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from support.simulated_fleet import Ensemble, FakeSession, Watch
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import NoParentError, SessionTroubleError
 from zoo_watcher.rollouts.line import Line
+from zoo_watcher.wire.rollout_writes import CREATE, Write
 from zoo_watcher.zookeeper.session import Znode
 
 LANES = "/lanes"
@@ -106,3 +107,33 @@ def test_a_host_whose_session_has_ended_does_not_take_the_place_of_before_for_on
     first.join()
     second.join()
     assert (first.is_at_head, second.is_at_head) == (False, True)
+
+
+def test_who_joins_makes_a_line_that_is_gone_but_no_rollout() -> None:
+    """An empty one would keep it from beginning anew."""
+    ensemble = Ensemble()
+    session = FakeSession(ensemble, random.Random(1), 0)
+    line = Line(session, "/rollout/line", "/rollout/lanes", 1, "web1", lambda: None)  # type: ignore[arg-type]
+    with pytest.raises(NoParentError):
+        line.join()
+    assert not ensemble.nodes
+    session.create("/rollout", b"{}")
+    line.join()
+    assert line.is_at_head
+    assert set(ensemble.nodes) == {"/rollout", "/rollout/line", line.path}
+
+
+def test_a_place_that_is_gone_or_is_anothers_now_is_no_place_of_this_host() -> None:
+    ensemble, session, first, _second = two_in_line()
+    other = FakeSession(ensemble, random.Random(1), 0)
+    assert first.has_lasted()
+    path = str(first.path)
+    other.delete(path)
+    assert not first.has_lasted()
+    assert not first.is_at_head
+    first.join()
+    path = str(first.path)
+    session.delete(path)
+    ensemble.apply([Write(CREATE, path, b"web3")], other.owner)
+    assert not first.has_lasted()
+    assert path in ensemble.nodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import socket
 import ssl
@@ -279,3 +280,5 @@ def test_a_handshake_that_never_ends_and_files_that_are_gone_are_reasons(tmp_pat
         assert "timed out" in str(probe(check(port, "https", timeout=0.2)))
         assert time.monotonic() - began < 3
         assert "No such file" in str(probe(check(port, "https", tls_ca=str(tmp_path / "none"))))
+        os.mkfifo(tmp_path / "fifo")
+        assert "not a regular file" in str(probe(check(port, "https", tls_ca=str(tmp_path / "fifo"))))

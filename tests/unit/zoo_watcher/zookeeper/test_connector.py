@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from support.certificates import Certificates
 from support.waiting import wait_for
 from zoo_watcher.config.config import Connection
 from zoo_watcher.zookeeper.session import Session
@@ -87,6 +90,22 @@ def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
         wait_for(lambda: line in caplog.text, "it is told from a server")
         assert session.states.counts[SYNC_CONNECTED] == 0
         assert (session.client._session_id, session.client._session_passwd) == KNOWN
+
+
+def test_a_fifo_that_has_come_in_the_place_of_the_authority_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    authority = Certificates.create(tmp_path / "certificates").ca
+    session = Session(Connection("127.0.0.1:1", tls=True, tls_ca=str(authority)), KNOWN, lambda: None)
+    authority.unlink()
+    os.mkfifo(authority)
+    session.start()
+    said = f"{authority}: not a regular file"
+    try:
+        wait_for(lambda: said in (session.trying or {}).get("error", ""), "it is named")
+    finally:
+        # Whoever waits for a writer has one, and ends.
+        with contextlib.suppress(OSError):
+            os.close(os.open(authority, os.O_WRONLY | os.O_NONBLOCK))
+        session.stop()
 
 
 def test_the_local_address_is_that_of_the_present_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,75 @@ def test_after_a_change_it_begins_anew(clock: Clock, caplog: pytest.LogCaptureFi
     assert not caplog.messages
 
 
+def lose(states: SessionStates, clock: Clock, times: int, seconds: float = 0.1) -> None:
+    """Lose each of so many connections after these seconds, and look at the state after each, as the agent does."""
+    for _time in range(times):
+        for state in (SYNC_CONNECTED, DISCONNECTED):
+            states.enter(state, "server=zk1:2181" if state == SYNC_CONNECTED else "")
+            clock.now += seconds
+            states.remind("Connection dropped: closed")
+
+
+def test_connections_that_are_all_lost_at_once_are_told_a_few_times_and_then_counted_more_and_more_rarely(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    states = SessionStates()
+    lose(states, clock, 6000, seconds=3)
+    beginning = [line.split(",")[0].split(":")[0] for line in caplog.messages[:8]]
+    assert beginning == [
+        *["session SyncConnected", "session Disconnected"] * 3,
+        "session SyncConnected",
+        "4 connections in 24 s were lost at once",
+    ]
+    assert caplog.messages[7] == "4 connections in 24 s were lost at once: Connection dropped: closed"
+    seconds = [60, 600, *range(3600, 10 * 3600 + 1, 3600)]
+    assert [line.split(" were")[0] for line in caplog.messages[8:]] == [
+        f"{lasted // 6} connections in {lasted} s" for lasted in seconds
+    ]
+    assert states.counts[DISCONNECTED] == 6000, "each counts, for the metrics"
+
+
+def test_a_connection_that_lasts_after_them_is_told_and_each_loss_is_from_then_on(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    states = SessionStates()
+    lose(states, clock, 10)
+    states.enter(SYNC_CONNECTED, "server=zk2:2181")
+    caplog.clear()
+    clock.now += 2
+    assert states.remind("") == 3
+    clock.now += 3
+    assert states.remind("") == 3600
+    assert states.remind("") == 3600
+    states.enter(DISCONNECTED)
+    assert [line.split(":")[0] for line in caplog.messages] == [
+        "session SyncConnected, server=zk2",
+        "session Disconnected",
+    ]
+
+
+def test_a_member_after_the_other_that_is_restarted_is_told_each_time(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lose(SessionStates(), clock, 10, seconds=5)
+    assert len([line for line in caplog.messages if line.startswith("session SyncConnected")]) == 10
+    assert len([line for line in caplog.messages if line.startswith("session Disconnected")]) == 10
+
+
+def test_that_nobody_is_reached_any_more_is_told_also_after_connections_that_were_lost_at_once(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    states = SessionStates()
+    lose(states, clock, 10)
+    caplog.clear()
+    clock.now += 5
+    states.remind("Connection refused")
+    assert caplog.messages == ["session still Disconnected after 5 s: Connection refused"]
+
+
 def test_the_last_contact_is_now_while_connected_and_then_stays_also_after_the_session_has_expired(
     clock: Clock,
 ) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .document import read_named
 from .object_reader import ObjectReader
 
 SECRETS = ("digest_password", "sasl_password", "tls_key_password")
@@ -38,8 +39,7 @@ def take_credentials(reader: ObjectReader) -> None:
             continue
         path = os.path.join(str(directory), name)
         try:
-            with open(path, encoding="utf-8") as file:
-                content = file.read()
+            content = read_named(path).decode("utf-8")
         except (OSError, ValueError) as exc:
             reader.wrong("credentials", f"{path}: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}")
             continue

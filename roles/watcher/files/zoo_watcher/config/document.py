@@ -21,7 +21,7 @@ PASSED_ON = "ZOO_WATCHER_DOCUMENT"
 def read_document(path: str) -> dict[str, Any]:
     """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` where the file can't be read."""
     try:
-        document = json.loads(_read(path).decode("utf-8"))
+        document = json.loads(read_named(path).decode("utf-8"))
     except OSError as exc:
         raise ConfigError([f"{path}: {exc.strerror}"]) from exc
     except (ValueError, RecursionError) as exc:
@@ -31,8 +31,9 @@ def read_document(path: str) -> dict[str, Any]:
     return document
 
 
-def _read(path: str) -> bytes:
-    # To wait for who writes into a FIFO would stop the agent's loop, which reads its configuration again at a reload.
+def read_named(path: str) -> bytes:
+    """What is in a regular file that a person has named: a symlink may lead to it. Raises `OSError`."""
+    # To wait for who writes into a FIFO would stop the agent's loop, or a deployment, without a word.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)

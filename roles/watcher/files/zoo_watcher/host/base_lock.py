@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import stat
 import struct
 import time
 from pathlib import Path
@@ -62,6 +63,8 @@ def try_base(layout: Layout, running: Layout) -> None:
     # To close the lock that this process holds would let go of a part of it (fcntl_locking(2)).
     with contextlib.suppress(OSError):
         if os.path.samefile(layout.lock, running.lock):
+            if not stat.S_ISREG(os.lstat(layout.lock).st_mode):
+                raise AgentError(f"base: {layout.lock}: {layout.lock.name} is not a regular file; move it away")
             return
     os.close(lock_base(layout))
 
@@ -88,9 +91,16 @@ def _take_up(descriptor: int) -> int:
         return descriptor
     held = int(left)
     os.set_inheritable(held, False)
-    kept, other = (held, descriptor) if identify(held) == identify(descriptor) else (descriptor, held)
-    os.close(other)
-    return kept
+    if identify(held) != identify(descriptor):
+        os.close(held)
+        return descriptor
+    if fcntl.fcntl(held, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        # It takes one that may write to be known as who holds it; closed, that would be let go of (fcntl_locking(2)).
+        with contextlib.suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return held
+    os.close(descriptor)
+    return held
 
 
 def keep_lock(layout: Layout, descriptor: int) -> int:

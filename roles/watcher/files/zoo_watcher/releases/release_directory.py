@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo_watcher.config.document import read_named
 from zoo_watcher.errors import PassingError
 from zoo_watcher.host.filesystem import allow_owner, disk_errors, remove_tree
 from zoo_watcher.host.layout import Layout
@@ -55,7 +57,7 @@ def allowed_signers(path: str | None, revoked: str | None = None) -> str | None:
 
 def _signers(path: str, key: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_named(path)
     except OSError as exc:
         raise PassingError(f"{key}: {path} {exc.strerror}", "disk") from exc
 
@@ -87,6 +89,16 @@ def _remove(layout: Layout, commit_id: str) -> None:
     leaving = layout.unused(f"leaving-{commit_id}")
     # A hook may have made it read-only; who moves a directory has to be allowed to write into it.
     allow_owner(layout.release(commit_id))
-    os.replace(layout.release(commit_id), leaving)
+    try:
+        os.replace(layout.release(commit_id), leaving)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        # One in the lower layer of an overlay can only be removed where it is; without a manifest, it is not complete.
+        remove_tree(layout.manifest(commit_id))
+        remove_tree(layout.release(commit_id))
+        if os.path.lexists(layout.release(commit_id)):
+            raise
+        return
     remove_tree(layout.manifest(commit_id))
     remove_tree(leaving)

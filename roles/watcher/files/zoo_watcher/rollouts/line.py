@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.errors import NoParentError, SessionTroubleError
 from zoo_watcher.wire.rollout_writes import CREATE, DELETE, SET, Write
 from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
@@ -61,6 +61,7 @@ class Line:
         self._may_have_more = resumes
         self._is_stale = True
         self._is_lane_there = False
+        self._is_watched = False
         self.ahead: LinePlace | None = None
         """Who is ahead, as far as is known."""
         self.gone: str | None = None
@@ -89,9 +90,7 @@ class Line:
             if client_id is None:
                 raise SessionTroubleError(f"{self._root}: there is no connection")
             self._client_id = client_id
-            self._path = self._session.create(
-                f"{self._root}/{PREFIX}", self._host.encode(), ephemeral=True, sequence=True
-            )
+            self._path = self._take_place()
             self._may_have_more = self._session.client_id != client_id
             self._is_stale = True
         if self._is_stale and self._path is not None:
@@ -101,6 +100,37 @@ class Line:
             except SessionTroubleError:
                 self._is_stale = True
                 raise
+
+    def _take_place(self) -> str | None:
+        """A new place. A line that somebody has deleted is made anew, but no rollout: that has to begin anew."""
+        place, host = f"{self._root}/{PREFIX}", self._host.encode()
+        try:
+            return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
+        except NoParentError:
+            self._session.create(self._root, b"", parents=False)
+        return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
+
+    def has_lasted(self) -> bool:
+        """Whether the place is there, which somebody may delete; from now on this host is told of that.
+
+        Where it is not, nobody is ahead of any host whose place was deleted too. Raises `SessionTroubleError`.
+        """
+        path = self.path
+        if path is not None and not self._is_watched:
+            self._is_watched = True
+            try:
+                with session_trouble(path):
+                    place = self._session.begin_read(path, self._on_own_event)()
+            except SessionTroubleError:
+                self._is_watched = False
+                raise
+            if not self._is_own(place):
+                self.forget()
+        return self.path is not None
+
+    def _is_own(self, place: Znode | None) -> bool:
+        """Whether a place is of this session: in a line that was made anew, the numbers begin anew."""
+        return place is not None and self._client_id is not None and place.stat.ephemeralOwner == self._client_id[0]
 
     def remove_others(self) -> None:
         """Delete the places of this session that are not known, where there may be any. Raises `SessionTroubleError`.
@@ -123,6 +153,7 @@ class Line:
             lane = self._session.begin_read(self._lane(own))()
             self._is_lane_there = lane is not None
             left = _left(lane)
+            left = NOBODY if left >= own else left  # of a line that somebody has deleted
             before, self.ahead = self.ahead, self._find(own, left)
         if before is not None and before != self.ahead and before.number != left:
             self.gone = before.host
@@ -139,6 +170,10 @@ class Line:
 
     def _on_event(self, _event: Any) -> None:
         self._is_stale = True
+        self._changed()
+
+    def _on_own_event(self, _event: Any) -> None:
+        self._is_watched = False
         self._changed()
 
     def exits(self) -> list[Write]:
@@ -162,7 +197,7 @@ class Line:
         with session_trouble(self.path):
             place, lane = (self._session.begin_read(path) for path in (self.path, self._lane(number_of(self.path))))
             self._is_lane_there = lane() is not None
-            if place() is None:
+            if not self._is_own(place()):
                 self.forget()
 
     def leave(self) -> None:
@@ -178,7 +213,7 @@ class Line:
     def forget(self) -> None:
         """This host has no place any more."""
         self._path = self.ahead = self.gone = None
-        self.is_leaving = False
+        self.is_leaving = self._is_watched = False
 
 
 def _left(lane: Znode | None) -> int:

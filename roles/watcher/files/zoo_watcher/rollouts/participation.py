@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from zoo_watcher.desired import Assignment, Desired, Standstill
-from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import InvalidRecord, Release, parse_object
 from zoo_watcher.wire.rollout_admission import may_leave
@@ -117,8 +117,11 @@ class Participation:
         self._pause = FIRST_PAUSE
         self._bad: tuple[str, bool] | None = None
         self._blind_since: float | None = None
-        self._head_since: float | None = None
+        self._head_of: str | None = None
+        self._head_since = 0.0
         self._may_not_wait = False
+        self._has_no_time = False
+        self._serves_since: float | None = None
         self._takes_part = False
         self._gave_way = False
         self._may_be_proving = resumes
@@ -220,6 +223,7 @@ class Participation:
         is_halted = view.state.phase == HALTED and view.entry == ADMITTED
         gives = not self._takes_part and gives_way(view.state, host)
         self._gave_way = is_halted and (self._gave_way or gives)
+        self._note_illness(view, host)
         return replace(
             host,
             is_given_up=view.is_given_up,
@@ -227,10 +231,28 @@ class Participation:
             is_at_head=self._is_at_head,
         )
 
+    def _note_illness(self, view: View, host: HostView) -> None:
+        """Note whether the host follows a rollback out of its turn, as it does not serve.
+
+        What it has begun so goes on where it serves again, until it has done so for as long as one that is proved.
+        """
+        may_follow = not (host.is_switched or host.ended or host.is_held or view.is_given_up)
+        if view.state.phase != DONE or not view.state.is_rollback or not may_follow:
+            self._has_no_time = False
+        elif host.sickness:
+            self._has_no_time, self._serves_since = True, None
+        elif self._has_no_time:
+            now = time.monotonic()
+            self._serves_since = self._serves_since or now
+            end = self._serves_since + view.plan.min_healthy
+            self._has_no_time = host.is_busy and now < end
+            if self._has_no_time:
+                self._timers.wake_at(end)
+
     @property
     def _is_at_head(self) -> bool:
         line = self._lines.get(Wait.IN_LINE)
-        return self._may_not_wait or (line is not None and line.is_at_head)
+        return self._may_not_wait or self._has_no_time or (line is not None and line.is_at_head)
 
     def _step_back(self, view: View, problem: OSError) -> None:
         """Leave the lines, and the way there or back after a while, so that others go on."""
@@ -340,7 +362,10 @@ class Participation:
                 return
             self._begin_or_wait(release, content)
         except InvalidRecord as exc:
-            self.assignment = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            refused = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
+            if refused != self.assignment:
+                log.warning("not deployed, generation=%s: rollout: %s", self.desired.generation, exc)
+            self.assignment = refused
 
     def _begin_or_wait(self, release: Release, content: Any) -> None:
         """Begin it where it is this host's turn to try. Raises `InvalidRecord`."""
@@ -404,8 +429,13 @@ class Participation:
 
         Raises `SessionTroubleError`.
         """
+        if self._has_no_time and line.path is None:
+            return False  # it goes on beside those in line, and may hang: it takes no place of theirs
         try:
             line.join()
+        except NoParentError:
+            self._look_anew()
+            return False
         except RefusedError as exc:
             if state.phase != DONE:
                 raise
@@ -417,18 +447,25 @@ class Participation:
         self._may_not_wait = False
         return True
 
+    def _look_anew(self) -> None:
+        """Have the rollout read in the next turn: somebody deletes what is below it, such as its watched gate."""
+        self._sight.is_stale = True
+        self._changed()
+
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
-        if not line.is_at_head:
-            self._head_since = None
+        if not line.has_lasted():
+            self._look_anew()
             return
-        now = time.monotonic()
-        self._head_since = self._head_since or now
+        if not line.is_at_head:
+            return
+        if self._head_of != line.path:
+            self._head_of, self._head_since = line.path, time.monotonic()
         end = self._head_since + view.plan.progress_deadline
-        if now < end:
+        if time.monotonic() < end:
             self._timers.wake_at(end)
             return
-        self._head_since = None
+        self._head_of = None
         try:
             has_left = self._session.commit(line.exits())
         except SessionTroubleError:

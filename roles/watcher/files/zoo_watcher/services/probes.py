@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import socket
+import stat
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -124,7 +125,11 @@ def _wrap(connection: LimitedSocket, check: Check) -> ssl.SSLSocket:
 
 
 def _age(path: str) -> int:
-    return os.stat(path).st_mtime_ns
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        # OpenSSL would wait for who writes into a FIFO, longer than the check has time.
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=CONTEXTS)

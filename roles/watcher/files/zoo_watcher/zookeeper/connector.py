@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import time
 from typing import Any, Callable
@@ -84,6 +85,7 @@ class Connector:
         host, address, port = better or server
         self._begin_anew_where_ended()
         try:
+            self._check_files()
             timeouts = self._try(host, address, port)
         except SessionExpiredError:
             # A new session is worth a try of its own.
@@ -121,6 +123,12 @@ class Connector:
             if granted > LONGEST_TIMEOUT:
                 raise ConnectionDropped(f"no answer of a ZooKeeper server: a session timeout of {granted:g} s")
         return answer
+
+    def _check_files(self) -> None:
+        """OpenSSL would wait for who writes into a FIFO, and the session end meanwhile, with no word of why."""
+        for path in filter(None, (self._client.ca, self._client.certfile, self._client.keyfile)):
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise ConnectionDropped(f"{path}: not a regular file")
 
     def _begin_anew_where_ended(self) -> None:
         """Long after its session has ended, the agent may come to an ensemble that was set up anew."""

@@ -31,7 +31,7 @@ from kazoo.protocol.states import KeeperState
 
 from zoo_watcher.backoff import LONGEST_PAUSE, Backoff
 from zoo_watcher.config.config import Connection
-from zoo_watcher.errors import NoAnswerError, RefusedError, SessionTroubleError
+from zoo_watcher.errors import NoAnswerError, NoParentError, RefusedError, SessionTroubleError
 from zoo_watcher.host import systemd
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.access import Acl, closed
@@ -153,6 +153,10 @@ class Session:
         To be called while it is not `usable`; the seconds after which to call it again.
         """
         return min(self._replace_broken(), self.states.remind(self._log.last))
+
+    def look_at_losses(self) -> float:
+        """Tell of a session that lasts once more; to be called while it is `usable`, and again after these seconds."""
+        return self.states.remind(self._log.last)
 
     def _replace_broken(self) -> float:
         """The session itself lasts: the new client takes it up again, and every watch is told that it is lost."""
@@ -306,7 +310,7 @@ class Session:
     ) -> str | None:
         """Create a znode, and its `parents`; its path, None where there was one.
 
-        Raises `SessionTroubleError`, `RefusedError`.
+        Raises `SessionTroubleError`, `RefusedError`, and without its `parents` `NoParentError`.
         """
         with session_trouble(path):
             try:
@@ -319,6 +323,8 @@ class Session:
                 if self.ask(self.client.exists_async, path) is None:
                     raise RefusedError(path, f"{path}: {explain(exc)}") from exc
                 return None
+            except NoNodeError as exc:
+                raise NoParentError(f"{path}: {explain(exc)}") from exc
             except REFUSALS as exc:
                 raise RefusedError(path, f"{path}: {explain(exc)}") from exc
 

@@ -32,6 +32,11 @@ BAD = {DISCONNECTED, EXPIRED, AUTH_FAILED, CONNECTED_READ_ONLY}
 REMINDERS = (5.0, 60.0, 600.0, 3600.0)
 """Seconds after which a bad state is told once more, with what is known of the cause; then every last of them."""
 
+BRIEF = 5.0
+"""Seconds: a connection that lasts less is lost at once."""
+MOST_TOLD = 3
+"""How many connections that are lost at once, one after the other, are told each by itself."""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +53,11 @@ class SessionStates:
         """When a server that can write was last lost, by `time.monotonic()`; None for never."""
         self._since = time.monotonic()
         self._due = REMINDERS[0]
+        self._detail = ""
+        self._lost_at_once = 0
+        """How many connections were, one after the other."""
+        self._lost_since = 0.0
+        self._loss_due = 0.0
 
     def enter(self, state: str, detail: str = "") -> bool:
         """Enter a state, log it, and say whether it is another than before."""
@@ -58,16 +68,35 @@ class SessionStates:
             return False
         if self.current == SYNC_CONNECTED:
             self.lost_at = time.monotonic()
+            self._count_loss(self.lost_at)
             if state != EXPIRED:
                 self._proved = self.lost_at
         self.current = state
+        self._detail = detail
         self._since = time.monotonic()
         self._due = REMINDERS[0]
         self.entered[state] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self.counts[state] += 1
-        level = logging.WARNING if state in BAD else logging.INFO
-        log.log(level, "session %s%s: %s", state, f", {detail}" if detail else "", ACTIONS[state])
+        if not self._is_losing or state not in {SYNC_CONNECTED, DISCONNECTED}:
+            self._tell()
         return True
+
+    @property
+    def _is_losing(self) -> bool:
+        return self._lost_at_once > MOST_TOLD
+
+    def _tell(self) -> None:
+        level = logging.WARNING if self.current in BAD else logging.INFO
+        detail = f", {self._detail}" if self._detail else ""
+        log.log(level, "session %s%s: %s", self.current, detail, ACTIONS[self.current])
+
+    def _count_loss(self, now: float) -> None:
+        if now - self._since >= BRIEF:
+            self._lost_at_once = 0
+            return
+        if not self._lost_at_once:
+            self._lost_since, self._loss_due = self._since, 0.0
+        self._lost_at_once += 1
 
     @property
     def last_contact(self) -> float:
@@ -77,15 +106,29 @@ class SessionStates:
         return 0.0 if self.lost_at is None else time.time() - (time.monotonic() - self.lost_at)
 
     def remind(self, cause: str) -> float:
-        """Log again, more and more rarely, that there is no session; the seconds until the next time."""
+        """Log again, more and more rarely, that there is no session, or none that lasts; the seconds until then."""
         lasted = time.monotonic() - self._since
         if self.current == SYNC_CONNECTED:
-            return REMINDERS[-1]
+            return self._await_lasting(lasted)
+        said = f": {cause}" if cause else ""
+        lost_for = time.monotonic() - self._lost_since
+        if self._is_losing and lost_for >= self._loss_due:
+            log.warning("%d connections in %d s were lost at once%s", self._lost_at_once, max(1, lost_for), said)
+            self._loss_due = next((due for due in REMINDERS[1:] if due > lost_for), lost_for + REMINDERS[-1])
         if lasted >= self._due:
-            said = f": {cause}" if cause else ""
             log.warning("session still %s after %d s%s", self.current, lasted, said)
             self._due = next((due for due in REMINDERS if due > lasted), lasted + REMINDERS[-1])
         return self._due - lasted
+
+    def _await_lasting(self, lasted: float) -> float:
+        """Log that there is a session after all, once that lasts; the seconds until then."""
+        if not self._is_losing:
+            return REMINDERS[-1]
+        if lasted < BRIEF:
+            return BRIEF - lasted
+        self._lost_at_once = 0
+        self._tell()
+        return REMINDERS[-1]
 
     def seconds_left(self, timeout: float) -> float:
         """How long a session of this timeout lasts, whatever happens; 0 where it may have ended."""

@@ -1,0 +1,127 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The addresses of an ensemble's members: how a client finds them, and how long it waits at each."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+KNOWN_COUNTS_AFTER = 1.0
+"""Seconds that name servers have, before the addresses that they gave earlier do."""
+LONGEST_DOUBLING = 10
+"""How often the time for one address doubles at the most: by then it is longer than any session timeout."""
+
+Address = tuple[str, str, int]
+"""A member's name, its address and its port."""
+
+
+class Addresses:
+    """Stands before kazoo's own way to look for the members of a client's ensemble.
+
+    kazoo asks for one name after the other, and waits a whole session timeout for each member. While a name server or
+    a member's host is off, so that it says nothing, that is longer than a session, or a task, may last.
+    """
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self._members = list(client.hosts)
+        self._known: dict[tuple[str, int], list[Address]] = {}
+        self._asked: set[tuple[str, int]] = set()
+        self._answers = threading.Condition()
+        self._silent = 0
+        # The class's own: clients may share a handler.
+        self._connect = type(client.handler).create_connection.__get__(client.handler)
+        client.handler.create_connection = self.connect
+        if hasattr(client._connection, "_expand_client_hosts"):
+            client._connection._expand_client_hosts = self.find
+
+    def find(self) -> list[Address]:
+        """All addresses of the members; the names are looked up side by side."""
+        for member in self._members:
+            self._ask(member)
+        with self._answers:
+            all_answered = self._answers.wait_for(lambda: not self._asked, KNOWN_COUNTS_AFTER)
+            if not all_answered and not self._all_known():
+                names = ", ".join(sorted({host for host, _port in self._asked}))
+                self._client.logger.warning("No answer about the address of %s", names)
+                self._answers.wait_for(lambda: not self._asked or self._all_known())
+            found = self._all_known()
+        if found:
+            self._client.hosts = _one_for_each_member(found, self._members)
+        if self._client.randomize_hosts:
+            random.shuffle(found)
+        return found
+
+    def connect(self, *arguments: Any, timeout: float, **options: Any) -> Any:
+        """A connection; where kazoo allows a whole session timeout, half of that is for all addresses together.
+
+        Where none of them has said a word, each has twice as long the next time: it may be slow. Raises `OSError`.
+        """
+        session = self._client._session_timeout / 1000
+        if timeout < session:
+            return self._connect(*arguments, timeout=timeout, **options)
+        count = max(len(self._client.hosts), len(self._all_known()))
+        share = session / (2 * count) * 2 ** min(self._silent // count, LONGEST_DOUBLING)
+        said_nothing = False
+        try:
+            return self._connect(*arguments, timeout=min(timeout, share), **options)
+        except (TimeoutError, socket.timeout):  # the same from Python 3.10 on
+            said_nothing = True
+            raise
+        finally:
+            self._silent = self._silent + 1 if said_nothing else 0
+
+    def _all_known(self) -> list[Address]:
+        return [address for member in self._members for address in self._known.get(member, [])]
+
+    def _ask(self, member: tuple[str, int]) -> None:
+        with self._answers:
+            if member in self._asked:
+                return
+            self._asked.add(member)
+        if not _is_address(member[0]):
+            # Where no thread can be started, this one asks.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._look_up, args=(member,), daemon=True).start()
+                return
+        self._look_up(member)
+
+    def _look_up(self, member: tuple[str, int]) -> None:
+        host, port = member
+        known = self._known.get(member, [])
+        try:
+            answers = socket.getaddrinfo(host.strip(), port, 0, 0, socket.IPPROTO_TCP)
+            known = [(host, str(address[0]), int(address[1])) for *_kind, address in answers]
+        except (OSError, UnicodeError) as exc:
+            self._client.logger.warning("Cannot resolve %s: %s", host, exc)
+            if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
+                known = []  # its name is gone, and so may its address be somebody else's
+        finally:
+            with self._answers:
+                self._known[member] = known
+                self._asked.discard(member)
+                self._answers.notify_all()
+
+
+def _is_address(host: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(socket.getaddrinfo(host.strip(), None, flags=socket.AI_NUMERICHOST))
+    return False
+
+
+def _one_for_each_member(found: list[Address], members: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """What kazoo counts, to divide its time by: names that have more addresses than one are so many members.
+
+    A host's second family of addresses, such as IPv6 beside IPv4, is no member of its own.
+    """
+    families = [[(address, port) for _host, address, port in found if (":" in address) is six] for six in (False, True)]
+    most = max(families, key=len)
+    return most if len(most) > len(members) else members
