@@ -9,6 +9,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 KNOWN_COUNTS_AFTER = 1.0
 """Seconds that name servers have, before the addresses that they gave earlier do."""
-LONGEST_DOUBLING = 10
-"""How often the time for one address doubles at the most: by then it is longer than any session timeout."""
-
 Address = tuple[str, str, int]
 """A member's name, its address and its port."""
 
@@ -37,6 +35,7 @@ class Addresses:
         self._asked: set[tuple[str, int]] = set()
         self._answers = threading.Condition()
         self._silent = 0
+        self._took: dict[tuple[str, int], float] = {}
         # The class's own: clients may share a handler.
         self._connect = type(client.handler).create_connection.__get__(client.handler)
         client.handler.create_connection = self.connect
@@ -60,24 +59,31 @@ class Addresses:
             random.shuffle(found)
         return found
 
-    def connect(self, *arguments: Any, timeout: float, **options: Any) -> Any:
-        """A connection; where kazoo allows a whole session timeout, half of that is for all addresses together.
-
-        Where none of them has said a word, each has twice as long the next time: it may be slow. Raises `OSError`.
-        """
-        session = self._client._session_timeout / 1000
-        if timeout < session:
-            return self._connect(*arguments, timeout=timeout, **options)
-        count = max(len(self._client.hosts), len(self._all_known()))
-        share = session / (2 * count) * 2 ** min(self._silent // count, LONGEST_DOUBLING)
-        said_nothing = False
+    def connect(self, address: tuple[str, int], timeout: float, **options: Any) -> Any:
+        """A connection, where kazoo allows a whole session timeout in its own share of that. Raises `OSError`."""
+        if timeout < self._client._session_timeout / 1000:
+            return self._connect(address=address, timeout=timeout, **options)
+        began = time.monotonic()
+        patience = min(timeout, self._patience(address, timeout))
         try:
-            return self._connect(*arguments, timeout=min(timeout, share), **options)
+            connection = self._connect(address=address, timeout=patience, **options)
         except (TimeoutError, socket.timeout):  # the same from Python 3.10 on
-            said_nothing = True
+            self._silent += 1
             raise
-        finally:
-            self._silent = self._silent + 1 if said_nothing else 0
+        self._silent, self._took[address] = 0, time.monotonic() - began
+        return connection
+
+    def _patience(self, address: tuple[str, int], session: float) -> float:
+        """The seconds that one address has to connect.
+
+        All together have a session timeout where there is a handshake too, else half of one. While none connects, each
+        second time round has twice as long, each fourth four times, and so on: they may be slow, or off for long. Who
+        took longer once may again.
+        """
+        count = max(len(self._client.hosts), len(self._all_known()), 1)
+        time_round = self._silent // count + 1
+        share = session / (count if self._client.use_ssl else 2 * count)
+        return max(share * (time_round & -time_round), 2 * self._took.get(address, 0))
 
     def _all_known(self) -> list[Address]:
         return [address for member in self._members for address in self._known.get(member, [])]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,56 +165,77 @@ def test_kazoo_divides_its_time_by_the_members_that_there_are(
     assert len(client.hosts) == members
 
 
+SILENT_MEMBER = socket.timeout()
+
+
+class Tries:
+    """Tries to connect, each of which comes to what is said here, and the seconds that each had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **tls: bool) -> None:
+        self._clock = 0.0
+        self._client = KazooClient("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181", timeout=12.0, **tls)
+        self._outcome: Any = None
+        self._allowed: list[float] = []
+        monkeypatch.setattr(
+            type(self._client.handler),
+            "create_connection",
+            lambda _handler, **options: self._create_connection(**options),
+        )
+        monkeypatch.setattr(f"{addresses.__name__}.time", SimpleNamespace(monotonic=lambda: self._clock))
+        Addresses(self._client)
+        found(self._client)
+
+    def __call__(self, *outcomes: Any, timeout: float = 12.0, address: str = "10.0.0.1") -> list[float]:
+        """A number is a connection that took so many seconds."""
+        self._allowed.clear()
+        for self._outcome in outcomes:
+            expected = [type(self._outcome)] if isinstance(self._outcome, Exception) else []
+            with contextlib.suppress(*expected):
+                self._client.handler.create_connection(address=(address, 2181), timeout=timeout)
+        return list(self._allowed)
+
+    def _create_connection(self, *, timeout: float, **_options: Any) -> str:
+        self._allowed.append(timeout)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        self._clock += self._outcome
+        return "connected"
+
+
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
-    """The seconds that each of the tries to connect had, each of which comes to what is said here."""
-    allowed: list[float] = []
-    client = a_client("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181")
-    answers: list[Any] = []
-
-    def create_connection(_handler: Any, *_arguments: Any, timeout: float, **_options: Any) -> Any:
-        allowed.append(timeout)
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(type(client.handler), "create_connection", create_connection)
-    Addresses(client)
-    found(client)
-
-    def do(*outcomes: Any, timeout: float = 12.0) -> list[float]:
-        allowed.clear()
-        answers[:] = outcomes
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                with pytest.raises(type(outcome)):
-                    client.handler.create_connection(("10.0.0.1", 2181), timeout=timeout)
-            else:
-                assert client.handler.create_connection(("10.0.0.1", 2181), timeout=timeout) == outcome
-        return list(allowed)
-
-    return do
+def tries(monkeypatch: pytest.MonkeyPatch) -> Tries:
+    """At three members, with a session timeout of 12 seconds."""
+    return Tries(monkeypatch)
 
 
-def test_all_members_together_have_half_of_a_session_s_time_and_twice_as_much_where_none_has_answered(
-    tries: Callable[..., list[float]],
-) -> None:
-    silent = [socket.timeout()] * 12
-    assert tries(*silent) == [2.0] * 3 + [4.0] * 3 + [8.0] * 3 + [12.0] * 3
+def test_all_members_together_have_half_of_a_session_s_time_and_more_at_times_while_none_connects(tries: Tries) -> None:
+    once, twice, four_times = [2.0] * 3, [4.0] * 3, [8.0] * 3
+    eight_times = [12.0] * 3
+    wanted = [*once, *twice, *once, *four_times, *once, *twice, *once, *eight_times, *once]
+    assert tries(*[SILENT_MEMBER] * 27) == wanted
 
 
-@pytest.mark.parametrize("word", ["connected", ConnectionRefusedError()])
-def test_one_that_answers_is_a_sign_that_the_others_are_off(tries: Callable[..., list[float]], word: Any) -> None:
-    silent = socket.timeout()
-    assert tries(silent, silent, silent, word, silent) == [2.0, 2.0, 2.0, 4.0, 2.0]
+def test_where_there_is_a_handshake_they_have_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Tries(monkeypatch, use_ssl=True)(*[SILENT_MEMBER] * 6) == [4.0] * 3 + [8.0] * 3
 
 
-def test_a_look_that_has_a_shorter_time_of_its_own_keeps_it_and_counts_for_nothing(
-    tries: Callable[..., list[float]],
-) -> None:
-    assert tries(*[socket.timeout()] * 3, timeout=1.0) == [1.0] * 3
-    assert tries(socket.timeout()) == [2.0]
+def test_one_that_connects_is_a_sign_that_the_others_are_off(tries: Tries) -> None:
+    assert tries(*[SILENT_MEMBER] * 3, 0.5, SILENT_MEMBER) == [2.0, 2.0, 2.0, 4.0, 2.0]
+
+
+def test_one_that_refuses_takes_nothing_from_one_that_is_slow(tries: Tries) -> None:
+    assert tries(*[SILENT_MEMBER, ConnectionRefusedError()] * 4)[::2] == [2.0, 2.0, 2.0, 4.0]
+
+
+def test_who_was_slow_once_has_twice_that_time_again(tries: Tries) -> None:
+    tries(*[SILENT_MEMBER] * 3, 3.0)
+    assert tries(SILENT_MEMBER) == [6.0]
+    assert tries(SILENT_MEMBER, address="10.0.0.2") == [2.0]
+
+
+def test_a_look_that_has_a_shorter_time_of_its_own_keeps_it_and_counts_for_nothing(tries: Tries) -> None:
+    assert tries(*[SILENT_MEMBER] * 3, timeout=1.0) == [1.0] * 3
+    assert tries(SILENT_MEMBER) == [2.0]
 
 
 def test_clients_that_share_a_handler_do_not_stand_in_a_row(names: Names) -> None:
