@@ -13,8 +13,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Callable
 
 from .records import InvalidRecord, Release, quote
 
@@ -25,8 +25,8 @@ APP, SERIAL, NOT_AFTER, SIGNATURE = "app", "serial", "notAfter", "signature"
 ROLLOUT = "rollout"
 HIGHEST_SERIAL = 2**53 - 1
 """What every reader of JSON has as a whole number."""
-LEAP = 1_000_000
-"""How far above the highest accepted serial the next one may be: who has got a key must not use all of them up."""
+HIGHEST_GIVEN = 10**15
+"""The highest that a person may give: far more are left above it."""
 LONGEST = 20_000
 """Characters of a signature. One by a certificate has a few thousand."""
 ARMOUR = "-----BEGIN SSH SIGNATURE-----"
@@ -146,10 +146,6 @@ def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) ->
         if any((one.serial, one.digest) == (serial, digest) for one in accepted):
             raise UntrustedRecord(f"its record is replayed: serial {serial} was accepted here, and {last.serial} since")
         raise UntrustedRecord(f"serial {serial} is lower than {last.serial}, which was accepted here")
-    if serial - last.serial > LEAP:
-        raise UntrustedRecord(
-            f"serial {serial} is more than {LEAP} above {last.serial}, the last that was accepted here"
-        )
     return False
 
 
@@ -172,31 +168,34 @@ def check_age(serial: int, below: int, accepted: Iterable[Accepted]) -> None:
         raise UntrustedRecord(f"serial {serial} is lower than {highest}, and was never accepted here")
 
 
-def next_serial(published: Iterable[Release]) -> int:
-    """The serial of the next record: one above the highest of what is `published`, also earlier.
+def next_serial(published: Iterable[Release], whom: str, counts: Callable[[Release], bool], *, is_sure: bool) -> int:
+    """The serial of the next record: one above the highest of those that are `published`, also earlier, and count.
 
-    Where one is more than `LEAP` above the next lower one, neither it nor a higher one counts, as for hosts: it was
-    made up by somebody who may write the znode, and not sign.
+    What does not count, as it is not signed by `whom` a publisher knows, was made up by somebody who may write and not
+    sign; where the publisher is not `is_sure` that it knows all who may sign, or knows none of it, a person has to say.
+    Raises `UntrustedRecord`.
     """
-    serials = sorted(
-        {one.extra[SERIAL] for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))}
-    )
-    last = serials[0] if serials else 0
-    for serial in serials:
-        if serial - last > LEAP:
-            break
-        last = serial
-    return int(last) + 1
+    claims = [one for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))]
+    claims.sort(key=lambda one: int(one.extra[SERIAL]), reverse=True)
+    last = next((one for one in claims if counts(one)), None)
+    if claims and last is not claims[0] and not (is_sure and last):
+        what = "give serial, one that is above what hosts have accepted"
+        remedy = what if is_sure else f"give signers, the file of all who may publish, or {what[5:]}"
+        raise UntrustedRecord(
+            f"serial: the record with the highest one, {claims[0].extra[SERIAL]}, is not signed by {whom}; {remedy}"
+        )
+    serial = int(last.extra[SERIAL]) + 1 if last else 1
+    if not is_serial(serial):
+        raise UntrustedRecord(f"serial: {serial - 1} is the last that there is; revoke the key that has signed it")
+    return serial
 
 
-def needs_signature(release: Release, now: datetime) -> bool:
-    """Whether a publisher who signs has to publish anew what is desired already: it has no signature that counts."""
-    if SIGNATURE not in release.extra:
-        return True
-    try:
-        return has_ended(release, now)
-    except UntrustedRecord:
-        return True
+def ends_soon(release: Release, now: datetime, lasts: timedelta | None) -> bool:
+    """Whether a publisher whose records last so long has to renew one: half of that is over, or its end has passed.
+
+    Raises `UntrustedRecord`.
+    """
+    return has_ended(release, now + lasts / 2 if lasts else now)
 
 
 def unsigned(release: Release) -> Release:

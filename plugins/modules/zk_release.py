@@ -204,20 +204,35 @@ options:
         the ref, the commit, the place, the rollout, O(serial) and the end that O(sign_days) gives.
       - Also what is desired already is published anew, where its record is not signed, or its end has passed.
       - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
+      - Nothing gets into the signed record that is not given here, or in a record that is itself signed. So a rollback
+        goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref) have to be given
+        where the release that is published now has none. C(rollout) of C(<app>/policy) is taken over, but must not have
+        C(from).
+    type: path
+    version_added: 0.2.0
+  signers:
+    description:
+      - The file of those who may sign, in the form of C(ssh-keygen), where the module runs. It is the one that hosts
+        have as C(watcher_require_signature), or one with keys of earlier publishers too.
+      - What one of them has signed counts. Without it, only what is signed by O(sign_with) itself does; give it where
+        more than one key publishes.
+      - It shows too whether hosts will take the record. One that nobody of them has signed is not published.
     type: path
     version_added: 0.2.0
   sign_days:
     description:
       - For how many days hosts accept the record. A host that has accepted it keeps the release, and says in its status
         that its time is over. Without it, the record has no end.
-      - So that somebody who keeps new releases from the hosts does not go unnoticed, publish more often than that.
+      - So that somebody who keeps new releases from the hosts does not go unnoticed, publish more often than that. What
+        is desired already is published anew once half of its days are over.
     type: float
     version_added: 0.2.0
   serial:
     description:
-      - The number of the record. Hosts accept a higher one than their last only, at most a million above it.
-      - Without it, it is one above the highest of the signed records that are published now and in the history. Give it
-        where these were lost, as with the ensemble's data; hosts say which one they have accepted.
+      - The number of the record, at most 10^15. Hosts accept a higher one than their last only.
+      - Without it, it is one above the highest of the records, now and in the history, that O(signers) or O(sign_with)
+        have signed. It has to be given where there are signed records and none of them counts, as after the ensemble's
+        data or the file of signers were lost; hosts say which one they have accepted.
     type: int
     version_added: 0.2.0
   wait:
@@ -420,6 +435,7 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.5.2
     sign_with: ~/.ssh/publisher.pub
+    signers: /etc/zoo/signers
     sign_days: 90
 
 - name: Publish for servers that do not run yet
@@ -849,14 +865,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     Release,
     quote,
 )
-from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import SIGNATURE, unsigned
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import unsigned
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signing import (
     SIGNING_OPTIONS,
     check_signing,
     lacks_signature,
     sign,
+    trust_of,
+    why_refused,
     with_serial,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.release_trust import ReleaseTrust, without_from
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLOUT,
     SUBJECT,
@@ -914,6 +933,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connec
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
 """What a person does to a rollout, by the state that it is to have."""
 NOT_PUBLISHED = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
+TAKEN_OVER = ("url", "relative_path", "ref")
+"""The options that are as published before, where they are not given."""
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""
 
@@ -974,32 +995,47 @@ def check_state(options: Mapping[str, Any]) -> None:
 
 
 def wanted_release(
-    client: Any, paths: AppPaths, options: dict[str, Any], published: Published
+    client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
 ) -> tuple[Release, str | None]:
     """The release that the options ask for, and why a rollback does not keep to the plan that it should.
 
-    Raises `InvalidRecord`, `CommitError`.
+    Who signs takes nothing but what counts by its `trust`. Raises `InvalidRecord`, `CommitError`.
     """
     default_plan = None
     if options["state"] == "rolled_back":
-        earlier = earlier_release(client, paths, options, published)
+        earlier = earlier_release(client, paths, options, published, trust)
         release, default_plan = with_plan_back(client, paths, earlier)
+        if trust and ROLLOUT not in earlier.extra:
+            release = without_from(release)
     else:
         rollout = options["rollout"]
         if options["_gated"]:
             found = read_policy(client, paths, None).get(ROLLOUT) if rollout is None else parsed_rollout(rollout)
             rollout = gated(found)
-        resolved = with_rollout(resolved_release(options, published.release), rollout)
+        resolved = with_rollout(resolved_release(options, published.release, trust), rollout)
         release = with_policy(client, paths, resolved)
+        if trust and options["rollout"] is None:
+            trust.check_plan(release)
     publisher = options["publisher"] or user_and_host()
     return unsigned(replace(release, publisher=publisher, published_at=now())), default_plan
 
 
-def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
+def earlier_release(
+    client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
+) -> Release:
     """The release to go back to. Raises `InvalidRecord`."""
-    history = read_history(client, paths)
+    history, current = read_history(client, paths), published.release
     done = [generation for generation, state in read_rollouts(client, paths).items() if state.has_proved]
-    return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+    bad = bad_commits(client, paths)
+    if trust is None:
+        return rollback_target(history, current, options["to"], done, bad)
+    try:
+        # What is published without a signature that counts, no host has: it is as if it were deleted.
+        return rollback_target(trust.trusted_history(history), trust.trusted(current), options["to"], done, bad)
+    except InvalidRecord as exc:
+        raise InvalidRecord(
+            f"{exc}; only what is signed by {trust.whom} counts: any other release can be published by its commit, ref"
+        ) from exc
 
 
 def with_rollout(release: Release, rollout: Any) -> Release:
@@ -1053,8 +1089,10 @@ def keeps_another_plan(client: Any, paths: AppPaths, published: Published, relea
         return True
 
 
-def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
+def resolved_release(options: dict[str, Any], before: Release | None, trust: ReleaseTrust | None = None) -> Release:
     """The release of `ref` of `url`; what the options leave open is as published before."""
+    if trust and before is not None and not all(options[name] for name in TAKEN_OVER):
+        check_taken_over(options, before, trust)
     url = options["url"] or (before.url if before else None)
     relative_path = options["relative_path"] or (before.relative_path if before else None)
     if url is None or relative_path is None:
@@ -1062,6 +1100,15 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
         raise InvalidRecord(f"{option}: give it; no release is published yet that it could be taken from")
     ref = options["ref"] or ref_before(before, url)
     return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
+
+
+def check_taken_over(options: dict[str, Any], before: Release, trust: ReleaseTrust) -> None:
+    """Refuse to take anything over from a record that does not count. Raises `InvalidRecord`."""
+    if trust.trusted(before) is None:
+        left_out = ", ".join(name for name in TAKEN_OVER if not options[name])
+        raise InvalidRecord(
+            f"{left_out}: give it; what is published now is not signed by {trust.whom}: {trust.find_problem(before)}"
+        )
 
 
 def ref_before(before: Release | None, url: str) -> str:
@@ -1094,12 +1141,13 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    release, default_plan = wanted_release(client, paths, options, published)
-    renews = options["force"] or lacks_signature(options, published.release)
+    trust = trust_of(options, paths)
+    release, default_plan = wanted_release(client, paths, options, published, trust)
+    renews = options["force"] or lacks_signature(trust, options, published.release)
     same = release.same_as(published.release) and not renews
     release = with_subject(release) if not same and options["state"] == "published" else release
-    signs = bool(options["sign_with"]) and not same
-    release = with_serial(client, paths, options, release, published) if signs else release
+    signer = None if same else trust
+    release = with_serial(client, paths, signer, options, release, published) if signer else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
@@ -1119,9 +1167,9 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
         result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
     agents = live_names(client, paths) if options["wait"] and not check else []
     begin = time.monotonic()
-    if signs and not check:
+    if signer and not check:
         # Last of all: a key in hardware has to be touched for it.
-        release = sign(paths, options["sign_with"], release)
+        release = sign(paths, signer, options["sign_with"], release)
         result["release"] = release.to_object()
     if not same and not check:
         # By now the application may have been closed: a lock, or a git server, may have been waited for.
@@ -1146,13 +1194,6 @@ def checked(
         "unsigned": None if options["sign_with"] else why_refused(published.release),
     }
     return {name: value for name, value in warnings.items() if value}
-
-
-def why_refused(before: Release | None) -> str | None:
-    """What there is to say of a release that is not signed, where the one `before` was."""
-    if before is None or SIGNATURE not in before.extra:
-        return None
-    return "the release of before was signed, and this one is not: a host that demands a signature refuses it"
 
 
 def given_acl(options: dict[str, Any]) -> Any:

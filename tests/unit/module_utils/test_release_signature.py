@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import Release
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import (
     ARMOUR,
     HIGHEST_SERIAL,
-    LEAP,
     LONGEST,
     Accepted,
     UntrustedRecord,
@@ -21,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.release_signature impor
     check_form,
     check_serial,
     digest_of,
-    needs_signature,
+    ends_soon,
     next_serial,
     numbered,
     signed_text,
@@ -144,7 +143,7 @@ def test_a_record_without_the_form_is_refused_with_the_reason(keys: dict[str, An
         (HIGHEST_SERIAL, "d", [], False),
         (5, "d", [accepted(5)], True),
         (6, "e", [accepted(5)], False),
-        (5 + LEAP, "e", [accepted(5)], False),
+        (HIGHEST_SERIAL, "e", [accepted(5)], False),
         (5, "d", [accepted(3, "c"), accepted(5), accepted(4, "x")], True),
         (1, "d", [accepted(0, "")], False),
     ],
@@ -160,8 +159,6 @@ def test_a_serial_may_follow(serial: int, digest: str, known: list[Accepted], is
         (4, "c", [accepted(5), accepted(4, "c")], "its record is replayed: serial 4 was accepted here, and 5 since"),
         (4, "x", [accepted(5), accepted(4, "c")], "serial 4 is lower than 5, which was accepted here"),
         (4, "d", [accepted(5)], "serial 4 is lower than 5, which was accepted here"),
-        (6 + LEAP, "e", [accepted(5)], f"serial {6 + LEAP} is more than {LEAP} above 5, the last that was accepted"),
-        (HIGHEST_SERIAL, "e", [accepted(5)], f"serial {HIGHEST_SERIAL} is more than {LEAP} above 5"),
     ],
 )
 def test_a_serial_may_not_follow(serial: int, digest: str, known: list[Accepted], reason: str) -> None:
@@ -202,42 +199,81 @@ def test_a_host_goes_back_to_what_it_has_missed_and_to_nothing_older(
     assert str(caught.value) == refused
 
 
+def next_of(mine: list[Any], others: list[Any], *, is_sure: bool) -> int:
+    """The serial that follows records which count, and others that are signed too and do not."""
+    counting = [*map(signed, mine)]
+    published = [release(), *map(signed, others), *counting]
+    return next_serial(published, "the key K", lambda one: one in counting, is_sure=is_sure)
+
+
 @pytest.mark.parametrize(
-    ("serials", "expected"),
+    ("mine", "others", "expected"),
     [
-        ([], 1),
-        ([1], 2),
-        ([3, 1, 2], 4),
-        ([7, 5_000_000], 8),
-        ([7, 7 + LEAP], 8 + LEAP),
-        ([7, HIGHEST_SERIAL], 8),
-        ([2_000_000, 2_000_001], 2_000_002),
-        ([True, "9", None, 2.0, -4, 0], 1),
-        ([4, "9", HIGHEST_SERIAL + 1], 5),
+        ([], [], 1),
+        ([1], [], 2),
+        ([3, 1, 2], [], 4),
+        ([3], [1, 2], 4),
+        ([2, 1, 20261131], [], 20261132),
+        ([5_000_000], [], 5_000_001),
+        ([True, "9", None, 2.0, -4, 0], [], 1),
+        ([4, "9", HIGHEST_SERIAL + 1], [], 5),
+        ([4], ["9", HIGHEST_SERIAL + 1], 5),
     ],
 )
-def test_the_next_serial_is_one_above_all_that_hosts_would_follow(serials: list[Any], expected: int) -> None:
-    assert next_serial([release(), *map(signed, serials)]) == expected
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_the_next_serial_is_one_above_the_highest_that_counts(
+    mine: list[Any], others: list[Any], expected: int, is_sure: bool
+) -> None:
+    assert next_of(mine, others, is_sure=is_sure) == expected
+
+
+def test_who_knows_all_who_may_sign_leaves_others_records_out_of_account() -> None:
+    assert next_of([5], [6, 1_000_005, HIGHEST_SERIAL], is_sure=True) == 6
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "is_sure", "remedy"),
+    [
+        ([5], [6], False, "give signers, the file of all who may publish, or serial, one that is above"),
+        ([], [6], False, "give signers, the file of all who may publish, or serial, one that is above"),
+        ([], [6], True, "give serial, one that is above what hosts have accepted"),
+    ],
+)
+def test_where_it_is_not_known_what_hosts_have_accepted_a_person_has_to_say(
+    mine: list[Any], others: list[Any], is_sure: bool, remedy: str
+) -> None:
+    reason = rf"^serial: the record with the highest one, 6, is not signed by the key K; {remedy}"
+    with pytest.raises(UntrustedRecord, match=reason):
+        next_of(mine, others, is_sure=is_sure)
+
+
+def test_above_the_highest_serial_there_is_none() -> None:
+    with pytest.raises(UntrustedRecord, match=f"serial: {HIGHEST_SERIAL} is the last that there is; revoke the key"):
+        next_of([HIGHEST_SERIAL], [], is_sure=True)
+    assert next_of([HIGHEST_SERIAL - 1], [], is_sure=True) == HIGHEST_SERIAL
 
 
 def test_a_serial_without_a_signature_does_not_count() -> None:
-    assert next_serial([release(serial=50), signed(3)]) == 4
+    published = [release(serial=50), signed(3)]
+    assert next_serial(published, "anybody", lambda _one: True, is_sure=True) == 4
 
 
 @pytest.mark.parametrize(
-    ("published", "expected"),
+    ("not_after", "lasts", "expected"),
     [
-        (release(), True),
-        (signed(), False),
-        (signed(notAfter=LATER), False),
-        (signed(notAfter=EARLIER), True),
-        (signed(notAfter="nonsense"), True),
+        (None, None, False),
+        (None, 10, False),
+        (LATER, None, False),
+        (EARLIER, None, True),
+        ("2026-12-05T12:00:01+00:00", 10, False),
+        ("2026-12-05T11:59:59+00:00", 10, True),
     ],
 )
-def test_what_is_desired_already_needs_a_signature_where_it_has_none_that_counts(
-    published: Release, expected: bool
+def test_a_record_is_renewed_once_half_of_its_time_is_over(
+    not_after: str | None, lasts: int | None, expected: bool
 ) -> None:
-    assert needs_signature(published, NOW) is expected
+    published = signed(notAfter=not_after) if not_after else signed()
+    assert ends_soon(published, NOW, timedelta(days=lasts) if lasts else None) is expected
 
 
 def test_a_release_that_is_numbered_anew_keeps_nothing_of_its_earlier_signature() -> None:

@@ -60,6 +60,13 @@ class Desired:
         return self.release.same_as(other.release) if self.release else other.release is None
 
 
+def is_another_of_its_generation(before: Desired, desired: Desired) -> bool:
+    """Whether a generation has become another release: not where its record was refused for a while."""
+    if before.release is None or desired.release is None or before.generation != desired.generation:
+        return False
+    return not desired.release.same_as(before.release)
+
+
 @dataclass(frozen=True)
 class Standstill:
     """Why a host that could deploy a generation does not: the state and the message that its status has meanwhile."""

@@ -15,12 +15,12 @@ from support.signer import Signer
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import PassingError, SessionTroubleError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.host.ssh_signature import find_problem
-from zoo_watcher.releases import accepted_releases, record_trust
+from zoo_watcher.releases import accepted_releases
 from zoo_watcher.releases.accepted_releases import KEPT, AcceptedRelease, AcceptedReleases, accepted_places
 from zoo_watcher.releases.record_trust import RecordTrust
 from zoo_watcher.wire.records import Release
-from zoo_watcher.wire.release_signature import UntrustedRecord
+from zoo_watcher.wire.release_signature import HIGHEST_SERIAL, UntrustedRecord
+from zoo_watcher.wire.ssh_signature import Signers
 
 APP = "/app/business"
 URL = "https://git.example.com/site.git"
@@ -116,13 +116,15 @@ def test_where_ssh_keygen_is_not_there_nothing_is_accepted_and_it_is_tried_again
 def test_signers_that_change_while_a_record_is_verified_are_asked_again(
     trust: RecordTrust, config: Config, signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def change(*words: Any) -> str | None:
-        found = find_problem(*words)
+    verify = Signers.find_problem
+
+    def change(signers: Signers, *words: Any) -> str | None:
+        found = verify(signers, *words)
         Path(str(config.require_signature)).write_text("")
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(record_trust, "find_problem", change)
+        patched.setattr(Signers, "find_problem", change)
         with pytest.raises(SessionTroubleError, match="the signers were changed meanwhile"):
             trust.find_refusal(signed(GOOD, 1))
     assert "signed by nobody" in str(trust.find_refusal(signed(GOOD, 1)))
@@ -159,7 +161,8 @@ def test_a_host_goes_back_to_what_it_has_accepted_and_what_the_signed_plan_names
     assert trust.find_refusal(desired) is None
     trust.check_stable(plain(GOOD), desired, none)
     trust.check_stable(plain(BAD), desired, none)
-    assert accepted_places(config, layout) == frozenset((commit_id, "site") for commit_id in (GOOD, BAD, "3" * 40))
+    places = [(commit_id, "site") for commit_id in (GOOD, BAD, "3" * 40)]
+    assert accepted_places(config, layout, [*places, ("4" * 40, "site")]) == frozenset(places)
     for other in (replace(plain(BAD), url="https://elsewhere/site.git"), replace(plain(GOOD), relative_path="other")):
         with pytest.raises(UntrustedRecord, match="was not accepted here by its signature: its record is not in the"):
             trust.check_stable(other, desired, none)
@@ -204,7 +207,7 @@ def test_what_a_revoked_key_has_signed_is_not_gone_back_to(
     assert trust.find_refusal(desired) is None
     with pytest.raises(UntrustedRecord, match="is revoked in"):
         trust.check_stable(plain(GOOD), desired, lambda: [stolen])
-    assert accepted_places(config, layout) == frozenset({(BAD, "site")})
+    assert accepted_places(config, layout, [(GOOD, "site"), (BAD, "site")]) == frozenset({(BAD, "site")})
 
 
 def test_the_highest_serial_is_never_forgotten_and_no_other_application_is(layout: Layout) -> None:
@@ -224,3 +227,107 @@ def test_a_memory_of_another_form_is_told_and_not_taken_for_none(layout: Layout,
     layout.accepted.write_text(text)
     with pytest.raises(PassingError, match=r"accepted.json: not as an agent has written it; remove it"):
         AcceptedReleases(layout.accepted, APP).read()
+
+
+@pytest.mark.parametrize("since", [1e300, -1, float("nan")])
+def test_a_time_that_no_clock_has_told_is_of_another_form(layout: Layout, since: float) -> None:
+    memory = AcceptedReleases(layout.accepted, APP)
+    memory.add(AcceptedRelease(1, "d", URL, GOOD, "site", since))
+    with pytest.raises(PassingError, match=r"accepted.json: not as an agent has written it"):
+        memory.read()
+
+
+def test_what_was_accepted_by_a_wrong_clock_is_verified_as_of_now(
+    trust: RecordTrust, config: Config, layout: Layout, signed: Signed, signer: Signer
+) -> None:
+    assert trust.find_refusal(signed(GOOD, 1)) is None
+    memory = AcceptedReleases(layout.accepted, APP)
+    memory.add(replace(memory.read()[0], since=1000.0))
+    name, key = signer.line.split(" ", 1)
+    Path(str(config.require_signature)).write_text(f'{name} valid-after="20200101" {key}')
+    assert trust.find_refusal(signed(GOOD, 1)) is None
+
+
+def test_a_record_of_the_past_whose_time_is_over_is_not_gone_back_to_unless_it_was_accepted(
+    trust: RecordTrust, signed: Signed, signer: Signer
+) -> None:
+    record = {"url": URL, "commitId": GOOD, "relativePath": "site"}
+    over = Release.from_object(signer.sign_record(APP, record, 3, not_after="2020-01-01T00:00:00+00:00"))
+    desired = signed(BAD, 100)
+    assert trust.find_refusal(desired) is None
+    with pytest.raises(UntrustedRecord, match="its record has expired: it counted until 2020"):
+        trust.check_stable(plain(GOOD), desired, lambda: [over])
+    trust.check_stable(plain(GOOD), desired, lambda: [over, signed(GOOD, 4)])
+
+
+def test_a_record_that_nobody_has_signed_is_verified_once_while_the_signers_stay_the_same(
+    trust: RecordTrust, config: Config, signed: Signed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    verify = Signers.find_problem
+
+    def count(signers: Signers, text: bytes, *words: Any) -> str | None:
+        asked.append(text)
+        return verify(signers, text, *words)
+
+    monkeypatch.setattr(Signers, "find_problem", count)
+    desired = signed(BAD, 100)
+    assert trust.find_refusal(desired) is None
+    record = {"url": URL, "commitId": GOOD, "relativePath": "site"}
+    forged = Release.from_object(Signer(tmp_path, "stranger").sign_record(APP, record, 7))
+    for _time in range(3):
+        with pytest.raises(UntrustedRecord, match="signed by nobody"):
+            trust.check_stable(plain(GOOD), desired, lambda: [forged] * 50)
+    assert len(asked) == 2
+    signers = Path(str(config.require_signature))
+    signers.write_text(signers.read_text() + Signer(tmp_path, "another").line)
+    with pytest.raises(UntrustedRecord, match="signed by nobody"):
+        trust.check_stable(plain(GOOD), desired, lambda: [forged])
+    assert len(asked) == 3
+
+
+def test_a_host_goes_back_to_what_it_has_accepted_also_once_others_may_sign(
+    trust: RecordTrust, config: Config, layout: Layout, signed: Signed, tmp_path: Path
+) -> None:
+    assert trust.find_refusal(signed(GOOD, 1)) is None
+    named = signed("3" * 40, 2, rollout={"from": "4" * 40})
+    assert trust.find_refusal(named) is None
+    trust.check_stable(plain("4" * 40), named, none)
+    signers = Path(str(config.require_signature))
+    signers.write_text(signers.read_text() + Signer(tmp_path, "another").line)
+    desired = signed(BAD, 5)
+    assert trust.find_refusal(desired) is None
+    places = [(GOOD, "site"), ("4" * 40, "site")]
+    assert accepted_places(config, layout, places) == frozenset(places)
+    trust.check_stable(plain(GOOD), desired, none)
+    trust.check_stable(plain("4" * 40), desired, none)
+    signers.write_text(Signer(tmp_path, "other").line)
+    assert accepted_places(config, layout, places) == frozenset()
+
+
+def test_the_serials_of_a_stolen_key_count_no_more_once_it_is_revoked(
+    trust: RecordTrust, config: Config, layout: Layout, signed: Signed, signer: Signer, tmp_path: Path
+) -> None:
+    stolen = Signer(tmp_path, "stolen")
+    signers, revoked = Path(str(config.require_signature)), Path(str(config.revoked_signers))
+    signers.write_text(signer.line + stolen.line)
+    assert trust.find_refusal(signed(GOOD, 5)) is None
+    record = {"url": URL, "commitId": BAD, "relativePath": "site"}
+    thefts = [Release.from_object(stolen.sign_record(APP, record, HIGHEST_SERIAL - number)) for number in (1, 0)]
+    assert [trust.find_refusal(theft) for theft in thefts] == [None, None]
+    signers.write_text(signer.line)
+    assert f"serial 6 is lower than {HIGHEST_SERIAL}" in str(trust.find_refusal(signed("3" * 40, 6)))
+    revoked.write_text(Path(f"{stolen.key}.pub").read_text())
+    assert "signed by nobody" in str(trust.find_refusal(thefts[1]))
+    assert "serial 4 is lower than 5" in str(trust.find_refusal(signed("3" * 40, 4)))
+    assert trust.find_refusal(signed("3" * 40, 6)) is None
+    assert [one.serial for one in AcceptedReleases(layout.accepted, APP).read()] == [6, 5]
+
+
+def test_a_file_of_revoked_keys_that_is_broken_is_told_as_that(
+    trust: RecordTrust, config: Config, layout: Layout, signed: Signed
+) -> None:
+    Path(str(config.revoked_signers)).write_bytes(b"SSHKRL\n\0broken")
+    with pytest.raises(SessionTroubleError, match=r"can't be verified now: revoked keys: .*: invalid format"):
+        trust.find_refusal(signed(GOOD, 1))
+    assert not layout.accepted.exists()

@@ -30,7 +30,8 @@ from .lock import unlocked
 from .push import Update, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
-from .release_signing import lacks_signature, sign, signature_of, with_serial
+from .release_signing import lacks_signature, sign, signature_of, trust_of, why_refused, with_serial
+from .release_trust import ReleaseTrust
 from .releases import SUBJECT, Published, ReleaseProof, begin_anew, now, prove, publish, read_published
 from .rollout_records import RolloutPaths, describe
 from .rollouts import (
@@ -93,7 +94,7 @@ def pre_receive(config: HookConfig) -> int:
             for _update, target in wanted:
                 rehearse(client, target.app)
             for update, target in wanted:
-                with_policy(client, target.app, release_of(config, update, target))
+                planned(client, trust_of(config.options, target.app), target, release_of(config, update, target))
                 unlocked(client, target.app, NOT_PUBLISHED)
                 if not config.force:
                     check_not_bad(client, target.app, update.commit_id)
@@ -160,14 +161,15 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         return None
     release = release_of(config, update, target)
     published = read_published(client, target.app)
-    renews = config.force or lacks_signature(config.options, published.release)
+    trust = trust_of(config.options, target.app)
+    renews = config.force or lacks_signature(trust, config.options, published.release)
     same = release.same_as(published.release) and not renews
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation, [])
     if not config.force:
         check_not_bad(client, target.app, update.commit_id)
-    release = with_policy(client, target.app, release)
+    release = planned(client, trust, target, release)
     unknown = describe_unknown(unknown_hosts(client, target.app, release))
     if unknown:
         say(f"{what}: {unknown}")
@@ -177,21 +179,39 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
-    release = signed(client, config, target, release, published)
+    release = signed(client, config, trust, target, release, published)
     with kept_closed(client, target.app, config.options, config.acl) as rule:
         made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
+    refused = None if trust else why_refused(published.release)
+    if refused:
+        say(f"{what}: {refused}; give the hook a key (git_hook_sign_with)")
     if warning(rule):
         say(f"{what}: {warning(rule)}")
     return made
 
 
-def signed(client: Any, config: HookConfig, target: Target, release: Release, published: Published) -> Release:
+def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Release) -> Release:
+    """The release with the plan of the policy, as far as who signs may take it. Raises `InvalidRecord`."""
+    release = with_policy(client, target.app, release)
+    if trust:
+        trust.check_plan(release)
+    return release
+
+
+def signed(
+    client: Any,
+    config: HookConfig,
+    trust: ReleaseTrust | None,
+    target: Target,
+    release: Release,
+    published: Published,
+) -> Release:
     """The release with the signature of its record, where the configuration has a key."""
-    key = config.options["sign_with"]
-    if not key:
+    if trust is None:
         return release
-    return sign(target.app, key, with_serial(client, target.app, config.options, release, published))
+    numbered = with_serial(client, target.app, trust, config.options, release, published)
+    return sign(target.app, trust, config.options["sign_with"], numbered)
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,30 @@ from zoo_watcher.host.filesystem import disk_errors, read_json, write_durably
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.release_signature import Accepted
 
-from .release_directory import allowed_signers
+from .record_verifier import RecordVerifier
 
 KEPT = 50
 """How many are remembered: as many as a history has."""
+LATEST = 2**33
+"""What no time since the epoch is above that a clock of this host has told."""
 
 
 @dataclass(frozen=True)
 class AcceptedRelease(Accepted):
-    """`since` is when it was accepted, a time since the epoch; `signers` the digest of those who might sign then."""
+    """`since` is when it was accepted, a time since the epoch; `signers` the digest of those who might sign then.
+
+    `text` and `signature` are those of the record by which it was, for who may sign can change.
+    """
 
     since: float = 0.0
     signers: str = ""
+    text: str = ""
+    signature: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """What is signed."""
+        return self.text.encode("ascii", "replace")
 
     @property
     def what(self) -> tuple[int, str, str, str, str]:
@@ -45,17 +57,19 @@ class AcceptedRelease(Accepted):
             "relativePath": self.relative_path,
             "since": self.since,
             "signers": self.signers,
+            "text": self.text,
+            "signature": self.signature,
         }
 
     @classmethod
     def from_object(cls, record: Mapping[str, Any]) -> AcceptedRelease:
         """It from the file. Raises what a wrong form brings about."""
-        digest, url, commit_id, path, signers = (
-            record[key] for key in ("digest", "url", "commitId", "relativePath", "signers")
-        )
-        if not all(isinstance(text, str) for text in (digest, url, commit_id, path, signers)):
-            raise TypeError("expected texts")
-        return cls(int(record["serial"]), digest, url, commit_id, path, float(record["since"]), signers)
+        keys = ("digest", "url", "commitId", "relativePath", "signers", "text", "signature")
+        texts = digest, url, commit_id, path, signers, text, signature = tuple(record[key] for key in keys)
+        since = float(record["since"])
+        if not all(isinstance(one, str) for one in texts) or not 0 <= since < LATEST:
+            raise TypeError("expected texts, and a time")
+        return cls(int(record["serial"]), digest, url, commit_id, path, since, signers, text, signature)
 
 
 class AcceptedReleases:
@@ -72,10 +86,14 @@ class AcceptedReleases:
         """
         return self._read_all().get(self._app, ())
 
-    def add(self, release: AcceptedRelease) -> None:
-        """Remember one durably, in the place of the same one with other signers. Raises `DeployError`."""
+    def add(self, release: AcceptedRelease, forgotten: Collection[AcceptedRelease] = ()) -> None:
+        """Remember one durably, in the place of the same one with other signers, and of those to be `forgotten`.
+
+        Raises `DeployError`.
+        """
         known = self._read_all()
-        others = [one for one in known.get(self._app, ()) if one.what != release.what]
+        gone = {release.what, *(one.what for one in forgotten)}
+        others = [one for one in known.get(self._app, ()) if one.what not in gone]
         # The highest serial stays, whatever it is crowded by.
         kept = sorted([release, *others], key=lambda one: one.serial, reverse=True)[:KEPT]
         known[self._app] = tuple(kept if release in kept else [*kept[:-1], release])
@@ -96,13 +114,21 @@ def _from_object(content: Any) -> dict[str, tuple[AcceptedRelease, ...]]:
     return {app: tuple(map(AcceptedRelease.from_object, releases)) for app, releases in content.items()}
 
 
-def accepted_places(config: Config, layout: Layout) -> frozenset[tuple[str, str]] | None:
-    """The commits and places of the releases that were accepted with the present signers; None where none are demanded.
+def accepted_places(
+    config: Config, layout: Layout, places: Collection[tuple[str, str]]
+) -> frozenset[tuple[str, str]] | None:
+    """Which of these commits and places were accepted, and are with the present signers; None where none are demanded.
 
     Raises `DeployError`.
     """
-    signers = allowed_signers(config.require_signature, config.revoked_signers)
-    if signers is None:
+    if config.require_signature is None:
         return None
+    verifier = RecordVerifier(config)
+    signers = verifier.digest()
     known = AcceptedReleases(layout.accepted, config.app.root).read()
-    return frozenset((one.commit_id, one.relative_path) for one in known if one.signers == signers)
+    candidates = [one for one in known if (one.commit_id, one.relative_path) in places]
+    return frozenset(
+        (one.commit_id, one.relative_path)
+        for one in candidates
+        if one.signers == signers or verifier.find_problem(one.content, one.signature, one.since) is None
+    )

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from zoo_watcher.host.linux import die_with_parent
 from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.records import Release, without_userinfo
 
+from .manifest import Manifest
 from .release_directory import allowed_signers, prune
 from .repository import Access, CorruptError, Repository
 from .room import Floor
@@ -150,8 +152,16 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     with hold_apply_lock(layout):
         repository = _repository(job, layout)
         repository.open()
-        _verify(job, job["verify"], repository)
+        _note_signers(layout, job["verify"], _verify(job, job["verify"], repository))
     return {"done": {}, "untidy": False}
+
+
+def _note_signers(layout: Layout, commit_id: str, signers: str | None) -> None:
+    """Note with the release directory of a commit, where it has one, that it is verified with these signers."""
+    path = layout.manifest(commit_id)
+    manifest = Manifest.load(path)
+    if manifest is not None and manifest.signers != signers:
+        replace(manifest, signers=signers).save(path)
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:

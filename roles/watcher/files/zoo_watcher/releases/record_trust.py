@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Callable
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import DeployError, PassingError, SessionTroubleError
+from zoo_watcher.errors import DeployError, SessionTroubleError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.host.ssh_signature import find_problem
 from zoo_watcher.wire.records import Release
 from zoo_watcher.wire.release_signature import (
-    NAMESPACE,
     NOT_AFTER,
     ROLLOUT,
     SERIAL,
@@ -37,7 +36,7 @@ from zoo_watcher.wire.release_signature import (
 )
 
 from .accepted_releases import AcceptedRelease, AcceptedReleases
-from .release_directory import allowed_signers
+from .record_verifier import RecordVerifier
 
 
 class RecordTrust:
@@ -45,7 +44,7 @@ class RecordTrust:
 
     def __init__(self, config: Config, layout: Layout) -> None:
         self._app = config.app.root
-        self._files = str(config.require_signature), config.revoked_signers
+        self._verifier = RecordVerifier(config)
         self._memory = AcceptedReleases(layout.accepted, self._app)
 
     def find_refusal(self, release: Release) -> str | None:
@@ -69,10 +68,10 @@ class RecordTrust:
         """
         with self._verifying("the release of before") as signers:
             known = self._memory.read()
-            if any(one.is_of(stable) and one.signers == signers for one in known):
+            if any(one.is_of(stable) and self._counts_still(one, signers) for one in known):
                 return
             if _is_named(stable, desired):
-                self._remember(stable, 0, "", signers)
+                self._remember(stable, desired, 0, signers)
                 return
             why = "its record is not in the history"
             for past in history():
@@ -101,17 +100,15 @@ class RecordTrust:
     def _verifying(self, what: str) -> Iterator[str]:
         """The digest of the present signers. Raises `SessionTroubleError` for what may be otherwise the next time."""
         try:
-            signers = str(allowed_signers(*self._files))
-            yield signers
-            if signers != allowed_signers(*self._files):
-                raise PassingError("require_signature: the signers were changed meanwhile", "disk")
+            yield self._verifier.digest()
         except DeployError as exc:
             raise SessionTroubleError(f"{what} can't be verified now: {exc}") from exc
 
     def _accept(self, release: Release, signers: str) -> None:
         check_form(self._app, release)
         text = signed_text(self._app, release)
-        digest, known = digest_of(text), self._memory.read()
+        digest = digest_of(text)
+        revoked, known = self._without_revoked(self._memory.read(), signers)
         is_last = check_serial(release, digest, known)
         before = _find(known, release, digest) if is_last else None
         if before is not None and before.signers == signers:
@@ -119,30 +116,63 @@ class RecordTrust:
         if before is None:
             check_date(release, datetime.now(timezone.utc))
         self._verify(release, text, before)
-        self._remember(release, int(release.extra[SERIAL]), digest, signers, before)
+        self._remember(release, release, int(release.extra[SERIAL]), signers, before, revoked)
 
-    def _accept_past(self, past: Release, desired: Release, known: tuple[AcceptedRelease, ...], signers: str) -> None:
+    def _accept_past(self, past: Release, desired: Release, known: Sequence[AcceptedRelease], signers: str) -> None:
         check_form(self._app, past)
+        _revoked, known = self._without_revoked(known, signers)
         check_age(int(past.extra[SERIAL]), int(desired.extra[SERIAL]), known)
         text = signed_text(self._app, past)
-        digest = digest_of(text)
-        before = _find(known, past, digest)
+        before = _find(known, past, digest_of(text))
+        if before is None:
+            check_date(past, datetime.now(timezone.utc))
         self._verify(past, text, before)
-        self._remember(past, int(past.extra[SERIAL]), digest, signers, before)
+        self._remember(past, past, int(past.extra[SERIAL]), signers, before)
+
+    def _without_revoked(
+        self, known: Sequence[AcceptedRelease], signers: str
+    ) -> tuple[list[AcceptedRelease], list[AcceptedRelease]]:
+        """Those with the highest serials by a key that is revoked by now, and what is left, the highest first.
+
+        Who has stolen a key may have given the highest serial that there is; it counts no more once the key does not.
+        """
+        left = sorted(known, key=lambda one: one.serial, reverse=True)
+        revoked = []
+        while left and left[0].signers != signers and self._verifier.is_revoked(left[0].content, left[0].signature):
+            revoked.append(left.pop(0))
+        return revoked, left
+
+    def _counts_still(self, one: AcceptedRelease, signers: str) -> bool:
+        """Whether one that was accepted still is, with the present signers; that is remembered."""
+        if one.signers != signers:
+            if self._verifier.find_problem(one.content, one.signature, one.since):
+                return False
+            self._memory.add(replace(one, signers=signers))
+        return True
 
     def _verify(self, release: Release, text: bytes, before: AcceptedRelease | None) -> None:
         # What was accepted before was signed by then: that the key has ended since takes nothing from it.
-        moment = before.since if before else None
-        problem = find_problem(text, release.extra[SIGNATURE], NAMESPACE, *self._files, moment)
+        problem = self._verifier.find_problem(text, release.extra[SIGNATURE], before.since if before else None)
         if problem:
             raise UntrustedRecord(problem)
 
     def _remember(
-        self, release: Release, serial: int, digest: str, signers: str, before: AcceptedRelease | None = None
+        self,
+        release: Release,
+        record: Release,
+        serial: int,
+        signers: str,
+        before: AcceptedRelease | None = None,
+        forgotten: Sequence[AcceptedRelease] = (),
     ) -> None:
+        """Remember a release that is accepted by the signature of a record, its own or one that names it."""
         since = before.since if before else time.time()
+        text = signed_text(self._app, record)
         what = release.url, release.commit_id, release.relative_path
-        self._memory.add(AcceptedRelease(serial, digest, *what, since, signers))
+        accepted = AcceptedRelease(
+            serial, digest_of(text), *what, since, signers, text.decode("ascii"), record.extra[SIGNATURE]
+        )
+        self._memory.add(accepted, forgotten)
 
 
 def _find(known: Iterable[AcceptedRelease], release: Release, digest: str) -> AcceptedRelease | None:

@@ -116,6 +116,7 @@ class Participation:
         self._try_at = 0.0
         self._pause = FIRST_PAUSE
         self._bad: tuple[str, bool] | None = None
+        self._refusal: tuple[Desired, int, str] | None = None
         self._blind_since: float | None = None
         self._head_of: str | None = None
         self._head_since = 0.0
@@ -136,7 +137,7 @@ class Participation:
     def mark_stale(self) -> None:
         """Have the rollout read again."""
         self._sight.is_stale = True
-        self._bad = None
+        self._bad = self._refusal = None
 
     def end(self) -> None:
         """Leave: another release is desired. What can't be deleted now is deleted with the session."""
@@ -328,6 +329,9 @@ class Participation:
         """Why what a rollout has this host deploy in place of the desired release is refused; None where it is not."""
         if desired is None or desired == self.desired or desired.release is None or self.desired.release is None:
             return None
+        version = self._sight.view.version if self._sight.view else 0
+        if self._refusal and self._refusal[:2] == (desired, version):
+            return self._refusal[2]  # it takes long to verify a history
         try:
             plan = published_rollout(self.desired.release, self.desired.policy)
             self._znodes.check_published(desired.release, self.desired.release, plan)
@@ -335,7 +339,10 @@ class Participation:
                 self._check_stable(desired.release, self.desired.release, self._znodes.history)
         except NoAnswerError:
             raise
-        except (SessionTroubleError, InvalidRecord) as exc:
+        except SessionTroubleError as exc:
+            return str(exc)
+        except InvalidRecord as exc:
+            self._refusal = desired, version, str(exc)
             return str(exc)
         return None
 
