@@ -178,7 +178,8 @@ def next_serial(published: Iterable[Release], whom: str, counts: Callable[[Relea
     claims = [one for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))]
     claims.sort(key=lambda one: int(one.extra[SERIAL]), reverse=True)
     last = next((one for one in claims if counts(one)), None)
-    if claims and last is not claims[0] and not (is_sure and last):
+    is_highest = not claims or (last is not None and last.extra[SERIAL] == claims[0].extra[SERIAL])
+    if not is_highest and not (is_sure and last):
         what = "give serial, one that is above what hosts have accepted"
         remedy = what if is_sure else f"give signers, the file of all who may publish, or {what[5:]}"
         raise UntrustedRecord(

@@ -205,9 +205,9 @@ options:
       - Also what is desired already is published anew, where its record is not signed, or its end has passed.
       - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
       - Nothing gets into the signed record that is not given here, or in a record that is itself signed. So a rollback
-        goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref) have to be given
-        where the release that is published now has none. C(rollout) of C(<app>/policy) is taken over, but must not have
-        C(from).
+        goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref), or O(to), have to
+        be given where the release that is published now has none. C(rollout) of C(<app>/policy) is taken over, but must
+        not have C(from).
     type: path
     version_added: 0.2.0
   signers:
@@ -933,6 +933,8 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connec
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
 """What a person does to a rollout, by the state that it is to have."""
 NOT_PUBLISHED = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
+MOST_NAMED = 5
+"""How many releases are named at the most that a person could go back to."""
 TAKEN_OVER = ("url", "relative_path", "ref")
 """The options that are as published before, where they are not given."""
 LEAST_CONNECT_TIMEOUT = 1.0
@@ -1029,9 +1031,16 @@ def earlier_release(
     bad = bad_commits(client, paths)
     if trust is None:
         return rollback_target(history, current, options["to"], done, bad)
+    history, signed = trust.trusted_history(history), trust.trusted(current)
+    if current is not None and signed is None and not options["to"]:
+        # Whether hosts have it, and are to go back from it, or from what was published before, a person has to say.
+        known = list(dict.fromkeys(entry.release.commit_id for entry in history if entry.release))[:MOST_NAMED]
+        raise InvalidRecord(
+            f"to: give it; what is published now is not signed by {trust.whom}: {trust.find_problem(current)}; "
+            f"what is signed, the latest first: {' or '.join(known) or 'nothing'}"
+        )
     try:
-        # What is published without a signature that counts, no host has: it is as if it were deleted.
-        return rollback_target(trust.trusted_history(history), trust.trusted(current), options["to"], done, bad)
+        return rollback_target(history, signed, options["to"], done, bad)
     except InvalidRecord as exc:
         raise InvalidRecord(
             f"{exc}; only what is signed by {trust.whom} counts: any other release can be published by its commit, ref"

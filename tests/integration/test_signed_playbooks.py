@@ -34,7 +34,7 @@ def play(ensemble: Ensemble, app: str, signer: Signer, repository: GitRepository
     def run(name: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         what = {"url": repository.url, "ref": "main", "relative_path": "site"} if name == "deploy" else {}
         given = {"hosts": ensemble.hosts, "app": app, "min_agents": 2, "wait_timeout": 30, **what}
-        given = {**given, "sign_with": str(signer.key), **variables}
+        given = {**given, "sign_with": str(signer.key), "signers": str(signer.key.with_name("signers")), **variables}
         words = json.dumps({f"zoo_{key}": value for key, value in given.items()})
         return run_playbook(ROOT / "playbooks" / f"{name}.yml", "-e", words)
 

@@ -552,6 +552,18 @@ def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_
     assert f'sign_with: no file at "{signer.key}"' in done.said[0]
 
 
+def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk: KazooClient, tmp_path: Path) -> None:
+    signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
+    signers.write_text(signer.line)
+    done = server.installed(sign_with=str(signer.key), signers=str(signers)).push()
+    assert (done.status, published(zk, server.app)["serial"]) == (0, 1), done.output
+    server.clone.commit({"index.html": "next"})
+    done = server.installed().push()
+    assert "signature" not in published(zk, server.app)
+    said = "the release of before was signed, and this one is not: a host that demands a signature refuses it; give"
+    assert any(said in line for line in done.said), done.output
+
+
 class Newer:
     """A client of a server from ZooKeeper 3.9 on, which says nothing of a znode to who may not read it."""
 

@@ -218,6 +218,7 @@ def next_of(mine: list[Any], others: list[Any], *, is_sure: bool) -> int:
         ([True, "9", None, 2.0, -4, 0], [], 1),
         ([4, "9", HIGHEST_SERIAL + 1], [], 5),
         ([4], ["9", HIGHEST_SERIAL + 1], 5),
+        ([4], [4, 3], 5),
     ],
 )
 @pytest.mark.parametrize("is_sure", [True, False])

@@ -167,9 +167,16 @@ def test_a_signed_rollback_goes_to_what_was_signed_whatever_else_is_in_the_histo
     back = want(history, second, state="rolled_back")
     assert (back.commit_id, back.extra["rolledBackFrom"]) == (FIRST, SECOND)
     assert not {"signature", "serial", "app", "provedAt"} & set(back.extra)
-    # What is published now without a signature that counts, is as if it were deleted; nothing is taken from it.
+    # Where what is published now does not count, nothing is taken from it, and a person says where to go back to.
     bad = forged(second, commitId=NEVER, rollout={"from": NEVER}, relativePath="elsewhere")
-    assert want([*history, bad], bad, state="rolled_back").commit_id == FIRST
+    with pytest.raises(
+        InvalidRecord, match=f"^to: give it; .* not signed by .*, the latest first: {SECOND} or {FIRST}$"
+    ):
+        want([*history, bad], bad, state="rolled_back")
+    for commit_id, left in ((FIRST, SECOND), (SECOND, None)):
+        back = want([*history, bad], bad, state="rolled_back", to=commit_id)
+        assert (back.commit_id, back.relative_path, back.extra.get("rolledBackFrom")) == (commit_id, "site", left)
+        assert "rollout" not in back.extra
     for to in (NEVER, "release-3"):
         with pytest.raises(
             InvalidRecord, match=r"to: no entry .*; only what is signed by the key .* counts: any other"
