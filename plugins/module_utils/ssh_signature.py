@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,10 @@ LONGEST_REASON = 500
 NOBODY = "No principal matched."
 """What ssh-keygen says at the end, whatever the reason is."""
 REVOKED = "Key is revoked"
-"""What it says, with all that it can say, of a key that is; else, why that can't be told."""
-CHECK = "sshkey_check_revoked: "
+"""What it says of a key that is, where it is to say all; else, why that can't be told."""
+UNTOLD = "it does not verify"
+_CHECK = re.compile(r"sshkey_check_revoked(?: failed)?: (.*?)\r?$", re.MULTILINE)
+"""Where it says that; `failed` is what versions before 8.5 have."""
 PLAUSIBLE = 1_577_836_800.0
 """The beginning of 2020: a clock that says it is earlier is wrong."""
 
@@ -67,26 +70,38 @@ class Signers(NamedTuple):
                 if verified.returncode:
                     why = _reason(verified)
                     continue
-                if self._is_revoked(text, namespace, given):
+                if self._objection(words, text, given) is not None:
                     return f"the key of {principal}, by which it is signed, is revoked in {self.revoked}"
                 return None
         return f"its signature does not count: {why}"
 
     def is_revoked(self, text: bytes, signature: str, namespace: str) -> bool:
-        """Whether the key that has signed is revoked, whoever may sign by now. Raises `VerificationError`."""
-        with _readable(signature) as given:
-            return self._is_revoked(text, namespace, given)
+        """Whether the key that has signed is known to be revoked, whoever may sign by now.
 
-    def _is_revoked(self, text: bytes, namespace: str, given: _Given) -> bool:
+        Raises `VerificationError`.
+        """
         if self.revoked is None:
             return False
-        # It looks at the revoked keys before it looks at who may sign.
-        words = ["verify", "-vvv", "-n", namespace, "-I", "anybody", "-f", self.file, "-r", self.revoked]
-        said = self._run(words, text, given).stderr.decode("utf-8", "replace")
-        reasons = [line.partition(CHECK)[2].strip() for line in said.splitlines() if CHECK in line]
+        with _readable(signature) as given:
+            # It looks at the revoked keys before it looks at who may sign.
+            return (
+                self._objection(["verify", "-n", namespace, "-I", "anybody", "-f", self.file], text, given) == REVOKED
+            )
+
+    def _objection(self, words: Sequence[str], text: bytes, given: _Given) -> str | None:
+        """What ssh-keygen has against a signature by the revoked keys; None for nothing, `UNTOLD` for no reason.
+
+        Raises `VerificationError` where it can't use them.
+        """
+        if self.revoked is None:
+            return None
+        done = self._run([*words, "-vvv", "-r", self.revoked], text, given)
+        reasons = _CHECK.findall(done.stderr.decode("utf-8", "replace"))
         if reasons and reasons[0] != REVOKED:
             raise VerificationError(f"revoked keys: {self.revoked}: {reasons[0]}", "disk")
-        return bool(reasons)
+        if reasons:
+            return REVOKED
+        return UNTOLD if done.returncode else None
 
     def _names_of(self, key: str | None) -> list[str]:
         """Who has this key: of several lines with it, ssh-keygen names only the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,32 @@ def test_a_revoked_key_is_told_from_a_file_that_can_not_be_used(file: Path, sign
         revoked.write_bytes(content)
         with pytest.raises(VerificationError, match=f"revoked keys: {revoked}: invalid format"):
             signers.find_problem(TEXT, signature, "zoo.deploy")
+
+
+@pytest.mark.parametrize(
+    ("says", "problem", "is_revoked"),
+    [
+        ("debug3: sshkey_check_revoked failed: Key is revoked", "is revoked in", True),
+        ("debug3: sig_verify: sshkey_check_revoked: Key is revoked", "is revoked in", True),
+        ("", "is revoked in", False),
+    ],
+)
+def test_whatever_a_version_of_ssh_keygen_says_a_revoked_key_does_not_count(
+    file: Path, signer: Signer, tmp_path: Path, says: str, problem: str, is_revoked: bool
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    real = shutil.which("ssh-keygen")
+    script = f"""#!/bin/sh
+case "$*" in *' -r '*) echo '{says}' >&2; exit 255;; esac
+exec {real} "$@"
+"""
+    (programs / "ssh-keygen").write_text(script)
+    (programs / "ssh-keygen").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    signers, signature = Signers(str(file), str(file), environment), signer.sign(TEXT, "zoo.deploy")
+    assert problem in str(signers.find_problem(TEXT, signature, "zoo.deploy"))
+    assert signers.is_revoked(TEXT, signature, "zoo.deploy") is is_revoked
 
 
 def test_without_room_for_a_signature_nothing_is_said_of_it(
