@@ -263,7 +263,7 @@ def test_a_record_of_the_past_whose_time_is_over_is_not_gone_back_to_unless_it_w
 def test_a_record_that_nobody_has_signed_is_verified_once_while_the_signers_stay_the_same(
     trust: RecordTrust, config: Config, signed: Signed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = []
+    asked: list[bytes] = []
     verify = Signers.find_problem
 
     def count(signers: Signers, text: bytes, *words: Any) -> str | None:

@@ -60,7 +60,7 @@ def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> t
 def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollout_is_read_again(
     begin: Callable[..., Fleet],
 ) -> None:
-    asked = []
+    asked: list[str] = []
 
     def check(stable: Release, _desired: Release, _history: Any) -> None:
         asked.append(stable.commit_id)
@@ -78,7 +78,7 @@ def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollou
 
 
 def test_what_can_not_be_verified_now_is_asked_again_at_each_turn(begin: Callable[..., Fleet]) -> None:
-    asked = []
+    asked: list[str] = []
 
     def check(stable: Release, _desired: Release, _history: Any) -> None:
         asked.append(stable.commit_id)

@@ -81,8 +81,9 @@ def main(words: list[str]) -> int:
 
 
 def check(config: HookConfig) -> int:
-    """Refuse options with which no session can be had, whatever the ensemble says."""
+    """Refuse options with which no session can be had, or nothing be signed, whatever the ensemble says."""
     make_client(config.options)
+    trust_of(config.options, config.targets[0].app)
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import KilledError, PassingError
 from zoo_watcher.host.command import inherited
-from zoo_watcher.wire.release_signature import NAMESPACE
+from zoo_watcher.wire.release_signature import NAMESPACE, digest_of
 from zoo_watcher.wire.ssh_signature import Signers, VerificationError
 
 from .release_directory import allowed_signers
@@ -26,8 +26,8 @@ class RecordVerifier:
     def __init__(self, config: Config) -> None:
         self._files = str(config.require_signature), config.revoked_signers
         self._digest = ""
-        self._problems: dict[tuple[bytes, str, float | None], str | None] = {}
-        self._revoked: dict[tuple[bytes, str], bool] = {}
+        self._problems: dict[tuple[str, float | None], str | None] = {}
+        self._revoked: dict[str, bool] = {}
 
     def digest(self) -> str:
         """The digest of those who may sign now, with which all else is asked."""
@@ -38,7 +38,7 @@ class RecordVerifier:
 
     def find_problem(self, text: bytes, signature: str, moment: float | None = None) -> str | None:
         """Why a signature does not count, now or as of a moment; None where it does."""
-        what = text, signature, moment
+        what = _digest_of(text, signature), moment
         if what not in self._problems:
             with _translated():
                 problem = self._signers().find_problem(text, signature, NAMESPACE, moment)
@@ -48,7 +48,7 @@ class RecordVerifier:
 
     def is_revoked(self, text: bytes, signature: str) -> bool:
         """Whether the key that has signed is revoked by now."""
-        what = text, signature
+        what = _digest_of(text, signature)
         if what not in self._revoked:
             with _translated():
                 revoked = self._signers().is_revoked(text, signature, NAMESPACE)
@@ -62,6 +62,11 @@ class RecordVerifier:
     def _check_unchanged(self) -> None:
         if self._digest != allowed_signers(*self._files):
             raise PassingError("require_signature: the signers were changed meanwhile", "disk")
+
+
+def _digest_of(text: bytes, signature: str) -> str:
+    """What an answer is remembered by: a record may be long."""
+    return digest_of(text) + digest_of(signature.encode("utf-8", "replace"))
 
 
 @contextlib.contextmanager
