@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .connection import ZooKeeperError
-from .records import HISTORY_LIMIT, AppPaths, InvalidRecord, Release, quote
+from .records import AppPaths, InvalidRecord, Release, quote
 from .release_signature import HIGHEST_GIVEN, NAMESPACE, SIGNATURE, is_serial, numbered, signed_text, with_signature
 from .release_trust import ReleaseTrust
 from .releases import Published, read_history
@@ -50,10 +50,10 @@ def check_signing(options: Mapping[str, Any]) -> None:
             raise InvalidRecord(f"{name}: no file at {quote(options[name])}")
 
 
-def trust_of(options: Mapping[str, Any], paths: AppPaths) -> ReleaseTrust | None:
-    """Whom a publisher who signs trusts; None for one who does not. Raises `ZooKeeperError`."""
+def trust_of(client: Any, paths: AppPaths, options: Mapping[str, Any]) -> ReleaseTrust | None:
+    """Whom and what a publisher who signs trusts; None for one who does not. Raises `ZooKeeperError`."""
     key, signers = options["sign_with"], options["signers"]
-    return ReleaseTrust(paths, key, signers) if key else None
+    return ReleaseTrust(paths, key, signers, read_history(client, paths)) if key else None
 
 
 def lacks_signature(trust: ReleaseTrust | None, options: Mapping[str, Any], published: Release | None) -> bool:
@@ -74,7 +74,7 @@ def _lasts(options: Mapping[str, Any]) -> timedelta | None:
 
 
 def with_serial(
-    client: Any, paths: AppPaths, trust: ReleaseTrust, options: Mapping[str, Any], release: Release, before: Published
+    paths: AppPaths, trust: ReleaseTrust, options: Mapping[str, Any], release: Release, before: Published
 ) -> Release:
     """The release with the serial that follows what is published `before` and in the history, and with its end.
 
@@ -82,8 +82,7 @@ def with_serial(
     """
     serial, lasts = options.get("serial"), _lasts(options)
     if serial is None:
-        known = [before.release, *(entry.release for entry in read_history(client, paths)[:HISTORY_LIMIT])]
-        serial = trust.next_serial(one for one in known if one is not None)
+        serial = trust.next_serial(before.release)
     end = None if lasts is None else (datetime.now(timezone.utc) + lasts).isoformat(timespec="seconds")
     return numbered(paths.root, release, serial, end)
 

@@ -12,9 +12,10 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from .connection import ZooKeeperError
 from .records import HISTORY_LIMIT, AppPaths, InvalidRecord, Release
@@ -26,6 +27,7 @@ from .release_signature import (
     UntrustedRecord,
     check_form,
     ends_soon,
+    is_serial,
     next_serial,
     parsed_date,
     signed_text,
@@ -39,10 +41,14 @@ FROM = "from"
 
 
 class ReleaseTrust:
-    """Whom a publisher trusts in an application: all in the file `signers`; without one, who has its own `key`."""
+    """Whom a publisher trusts in an application: all in the file `signers`; without one, who has its own `key`.
 
-    def __init__(self, paths: AppPaths, key: str, signers: str | None) -> None:
+    `history` is what was published, the newest first.
+    """
+
+    def __init__(self, paths: AppPaths, key: str, signers: str | None, history: Sequence[HistoryEntry] = ()) -> None:
         """Raises `ZooKeeperError`."""
+        self._history = [entry for entry in history[:HISTORY_LIMIT] if entry.release]
         self._app = paths.root
         self._policy = paths.policy
         self._is_sure = signers is not None
@@ -81,24 +87,36 @@ class ReleaseTrust:
         moment = _published_at(release)
         return moment is not None and self.find_problem(release, moment) is None
 
-    def trusted(self, release: Release | None) -> Release | None:
-        """The release that is published; None where its record does not count."""
-        return release if release is not None and self.counts(release) else None
+    def why_untrusted(self, published: Release) -> str | None:
+        """Why nothing is taken from what is published; None where it counts, and is not an earlier record again."""
+        if not self.counts(published):
+            return self.find_problem(published)
+        return self._newer_than(published)
 
-    def trusted_history(self, history: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+    def trusted_history(self) -> list[HistoryEntry]:
         """What of the history counts, the highest serial first: who may write and not sign, can put it in any order."""
-        signed = [entry for entry in history[:HISTORY_LIMIT] if entry.release and self.counts(entry.release)]
+        signed = [entry for entry in self._history if entry.release and self.counts(entry.release)]
         return sorted(signed, key=lambda entry: _serial(entry.release), reverse=True)
 
-    def next_serial(self, published: Iterable[Release]) -> int:
-        """The serial of the next record. Raises `InvalidRecord` where a person has to say it."""
-        return next_serial(published, self.whom, self.counts, is_sure=self._is_sure)
+    def next_serial(self, published: Release | None) -> int:
+        """The serial of the record after what is published. Raises `InvalidRecord` where a person has to say it."""
+        known = [published, *(entry.release for entry in self._history)]
+        return next_serial(filter(None, known), self.whom, self.counts, is_sure=self._is_sure)
 
     def needs_signature(self, published: Release, lasts: timedelta | None) -> bool:
-        """Whether what is published has no signature that counts now, or not for long."""
-        if self.find_problem(published) is not None:
+        """Whether what is published has no signature that counts now, or not for long, or hosts have a newer one."""
+        if self.find_problem(published) is not None or self._newer_than(published):
             return True
         return ends_soon(published, datetime.now(timezone.utc), lasts)
+
+    def _newer_than(self, published: Release) -> str | None:
+        """What there is to say of a signed record that is published again, after a later one that counts."""
+        serial = _serial(published)
+        later = (entry.release for entry in self._history if _serial(entry.release) > serial)
+        newer = next((one for one in later if one and self.counts(one)), None)
+        if newer is None:
+            return None
+        return f"its record is replayed: its serial is {serial}, and {_serial(newer)} was published since"
 
     def check_plan(self, release: Release) -> None:
         """Refuse a plan of the policy that names a release: nobody has signed the policy. Raises `InvalidRecord`."""
@@ -119,7 +137,9 @@ def without_from(release: Release) -> Release:
 
 
 def _serial(release: Release | None) -> int:
-    return int(release.extra[SERIAL]) if release else 0
+    """The serial of a record; 0 where it has none."""
+    serial: Any = release.extra.get(SERIAL) if release else None
+    return int(serial) if is_serial(serial) else 0
 
 
 def _published_at(release: Release) -> float | None:

@@ -202,7 +202,7 @@ options:
         passphrase.
       - Hosts with C(watcher_require_signature) deploy no other. The signature is of the application, the repository,
         the ref, the commit, the place, the rollout, O(serial) and the end that O(sign_days) gives.
-      - Also what is desired already is published anew, where its record is not signed, or its end has passed.
+      - Also what is desired already is published anew, where its record has no signature that counts.
       - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
       - Nothing gets into the signed record that is not given here, or in a record that is itself signed. So a rollback
         goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref), or O(to), have to
@@ -1014,7 +1014,9 @@ def wanted_release(
         if options["_gated"]:
             found = read_policy(client, paths, None).get(ROLLOUT) if rollout is None else parsed_rollout(rollout)
             rollout = gated(found)
-        resolved = with_rollout(resolved_release(options, published.release, trust), rollout)
+        if trust and published.release:
+            check_taken_over(options, published.release, trust)
+        resolved = with_rollout(resolved_release(options, published.release), rollout)
         release = with_policy(client, paths, resolved)
         if trust and options["rollout"] is None:
             trust.check_plan(release)
@@ -1026,21 +1028,21 @@ def earlier_release(
     client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
 ) -> Release:
     """The release to go back to. Raises `InvalidRecord`."""
-    history, current = read_history(client, paths), published.release
+    current = published.release
     done = [generation for generation, state in read_rollouts(client, paths).items() if state.has_proved]
     bad = bad_commits(client, paths)
     if trust is None:
-        return rollback_target(history, current, options["to"], done, bad)
-    history, signed = trust.trusted_history(history), trust.trusted(current)
-    if current is not None and signed is None and not options["to"]:
+        return rollback_target(read_history(client, paths), current, options["to"], done, bad)
+    history, problem = trust.trusted_history(), trust.why_untrusted(current) if current else None
+    if problem and not options["to"]:
         # Whether hosts have it, and are to go back from it, or from what was published before, a person has to say.
         known = list(dict.fromkeys(entry.release.commit_id for entry in history if entry.release))[:MOST_NAMED]
         raise InvalidRecord(
-            f"to: give it; what is published now is not signed by {trust.whom}: {trust.find_problem(current)}; "
+            f"to: give it; what is published now does not count for {trust.whom}: {problem}; "
             f"what is signed, the latest first: {' or '.join(known) or 'nothing'}"
         )
     try:
-        return rollback_target(history, signed, options["to"], done, bad)
+        return rollback_target(history, None if problem else current, options["to"], done, bad)
     except InvalidRecord as exc:
         raise InvalidRecord(
             f"{exc}; only what is signed by {trust.whom} counts: any other release can be published by its commit, ref"
@@ -1098,10 +1100,8 @@ def keeps_another_plan(client: Any, paths: AppPaths, published: Published, relea
         return True
 
 
-def resolved_release(options: dict[str, Any], before: Release | None, trust: ReleaseTrust | None = None) -> Release:
+def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
     """The release of `ref` of `url`; what the options leave open is as published before."""
-    if trust and before is not None and not all(options[name] for name in TAKEN_OVER):
-        check_taken_over(options, before, trust)
     url = options["url"] or (before.url if before else None)
     relative_path = options["relative_path"] or (before.relative_path if before else None)
     if url is None or relative_path is None:
@@ -1113,11 +1113,10 @@ def resolved_release(options: dict[str, Any], before: Release | None, trust: Rel
 
 def check_taken_over(options: dict[str, Any], before: Release, trust: ReleaseTrust) -> None:
     """Refuse to take anything over from a record that does not count. Raises `InvalidRecord`."""
-    if trust.trusted(before) is None:
-        left_out = ", ".join(name for name in TAKEN_OVER if not options[name])
-        raise InvalidRecord(
-            f"{left_out}: give it; what is published now is not signed by {trust.whom}: {trust.find_problem(before)}"
-        )
+    left_out = ", ".join(name for name in TAKEN_OVER if not options[name])
+    problem = left_out and trust.why_untrusted(before)
+    if problem:
+        raise InvalidRecord(f"{left_out}: give it; what is published now does not count for {trust.whom}: {problem}")
 
 
 def ref_before(before: Release | None, url: str) -> str:
@@ -1150,13 +1149,13 @@ def publish_wanted(client: Any, options: dict[str, Any], check: bool) -> tuple[d
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    trust = trust_of(options, paths)
+    trust = trust_of(client, paths, options)
     release, default_plan = wanted_release(client, paths, options, published, trust)
     renews = options["force"] or lacks_signature(trust, options, published.release)
     same = release.same_as(published.release) and not renews
     release = with_subject(release) if not same and options["state"] == "published" else release
     signer = None if same else trust
-    release = with_serial(client, paths, signer, options, release, published) if signer else release
+    release = with_serial(paths, signer, options, release, published) if signer else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]

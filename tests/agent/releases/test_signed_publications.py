@@ -112,7 +112,7 @@ def test_a_rollback_without_a_key_is_refused_by_hosts_and_warned_of(
     assert said in json.dumps(back["warnings"])
     # Hosts do not have what is published, so it is asked what to go back to; it is what is desired already, signed.
     asked = publish(state="rolled_back")
-    assert asked["msg"].startswith("to: give it; what is published now is not signed by the key"), asked
+    assert asked["msg"].startswith("to: give it; what is published now does not count for the key"), asked
     assert asked["msg"].endswith(f"its record is not signed; what is signed, the latest first: {second} or {first}")
     back = publish(state="rolled_back", to=first)
     assert (back.get("converged"), agent.live(), config(zk, app)["serial"]) == (True, first, 3), back
@@ -248,7 +248,7 @@ def test_address_place_and_ref_are_asked_for_where_what_is_published_does_not_co
     subprocess.run(["git", "clone", "-q", "--bare", str(repository.path), str(theirs)], check=True)
     overwrite(zk, app, url=f"file://{theirs}", relativePath="elsewhere")
     done = publish(wait=False, url=None, relative_path=None)
-    assert done["msg"].startswith("url, relative_path: give it; what is published now is not signed by the key"), done
+    assert done["msg"].startswith("url, relative_path: give it; what is published now does not count for the key"), done
     assert publish(wait=False)["changed"]
     assert (config(zk, app)["url"], config(zk, app)["relativePath"]) == (repository.url, "site")
 

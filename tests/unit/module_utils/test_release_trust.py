@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.zoo.deploy.plugins.module_utils import release_signing
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import ARMOUR, UntrustedRecord, numbered
@@ -55,12 +56,6 @@ def file(tmp_path: Path, signer: Signer, other: Signer) -> Path:
 
 
 @pytest.fixture
-def alone(signer: Signer) -> ReleaseTrust:
-    """The trust of a publisher who knows only the own key."""
-    return ReleaseTrust(PATHS, str(signer.key), None)
-
-
-@pytest.fixture
 def trust(signer: Signer, file: Path) -> ReleaseTrust:
     """The trust of one who knows all who may publish."""
     return ReleaseTrust(PATHS, str(signer.key), str(file))
@@ -95,7 +90,6 @@ def test_who_knows_only_the_own_key_trusts_nobody_else(
     alone = ReleaseTrust(PATHS, f"{signer.key}{half}", None)
     assert alone.find_problem(record(GOOD, 1)) is None
     assert str(alone.find_problem(record(GOOD, 1, other))).startswith("it is signed by nobody in the public half of")
-    assert alone.trusted(None) is None
 
 
 def test_the_public_half_is_taken_from_the_key_where_it_has_no_file(signer: Signer, record: Record) -> None:
@@ -118,7 +112,7 @@ def test_nothing_is_taken_from_a_record_that_nobody_trusted_has_signed_as_it_is(
 ) -> None:
     good = record(GOOD, 3)
     stranger = Signer(tmp_path, "stranger")
-    assert trust.trusted(good) is good
+    assert trust.why_untrusted(good) is None
     for release in (
         Release(URL, GOOD, "site"),
         forged(good),
@@ -128,26 +122,47 @@ def test_nothing_is_taken_from_a_record_that_nobody_trusted_has_signed_as_it_is(
         record(GOOD, 3, stranger),
         record(GOOD, 3, app="/app/other"),
     ):
-        assert trust.trusted(release) is None
-        assert trust.find_problem(release)
+        assert trust.why_untrusted(release)
 
 
-def test_what_counts_of_a_history_comes_by_its_serials(trust: ReleaseTrust, other: Signer, record: Record) -> None:
+def history_of(*releases: Release | None) -> list[HistoryEntry]:
+    """A history with these, the newest first."""
+    return [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(releases)]
+
+
+def test_what_counts_of_a_history_comes_by_its_serials(
+    signer: Signer, file: Path, other: Signer, record: Record
+) -> None:
     releases = [record(BAD, 2), forged(record(BAD, 9)), record(GOOD, 4, other), None, Release(URL, BAD, "site")]
-    history = [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(releases)]
-    found = [entry.release for entry in trust.trusted_history(history)]
+    trust = ReleaseTrust(PATHS, str(signer.key), str(file), history_of(*releases))
+    found = [entry.release for entry in trust.trusted_history()]
     assert [one and one.extra["serial"] for one in found] == [4, 2]
 
 
 def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known(
-    trust: ReleaseTrust, alone: ReleaseTrust, other: Signer, record: Record
+    signer: Signer, file: Path, other: Signer, record: Record
 ) -> None:
     mine, others, made_up = record(GOOD, 3), record(GOOD, 4, other), forged(record(BAD, 2**53 - 2))
-    assert trust.next_serial([mine, others, made_up]) == 5
-    assert alone.next_serial([mine, Release(URL, BAD, "site")]) == 4
-    for trusting, known in ((alone, [mine, others]), (alone, [made_up]), (trust, [made_up])):
+
+    def next_of(current: Release | None, *history: Release, signers: str | None = str(file)) -> int:
+        return ReleaseTrust(PATHS, str(signer.key), signers, history_of(*history)).next_serial(current)
+
+    assert next_of(mine, others, made_up) == 5
+    assert next_of(None, mine, Release(URL, BAD, "site"), signers=None) == 4
+    for current, history, signers in ((others, [mine], None), (made_up, [], None), (made_up, [], str(file))):
         with pytest.raises(UntrustedRecord, match=r"serial: the record with the highest one, .* is not signed by"):
-            trusting.next_serial(known)
+            next_of(current, *history, signers=signers)
+
+
+def test_a_signed_record_that_is_published_again_after_a_later_one_does_not_count(
+    signer: Signer, file: Path, other: Signer, record: Record
+) -> None:
+    old, later, made_up = record(GOOD, 3), record(BAD, 4, other), forged(record(BAD, 9))
+    trust = ReleaseTrust(PATHS, str(signer.key), str(file), history_of(made_up, old, later))
+    assert trust.why_untrusted(old) == "its record is replayed: its serial is 3, and 4 was published since"
+    assert trust.needs_signature(old, None)
+    assert trust.why_untrusted(later) is None
+    assert not trust.needs_signature(later, None)
 
 
 def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_not_for_long(
@@ -167,11 +182,11 @@ def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_
     replaced = ReleaseTrust(PATHS, str(signer.key), str(file))
     before = record(GOOD, 7, other, publishedAt=in_days(-30))
     assert replaced.needs_signature(before, None)
-    assert replaced.trusted(before) is before
-    assert replaced.next_serial([before]) == 8
+    assert replaced.why_untrusted(before) is None
+    assert replaced.next_serial(before) == 8
     for moment in (in_days(0), in_days(30), "nonsense", None):
         late = replace(before, published_at=moment)
-        assert replaced.trusted(late) is None
+        assert "signed by nobody" in str(replaced.why_untrusted(late))
 
 
 def yesterday() -> str:
@@ -230,13 +245,17 @@ def given(signer: Signer, **options: Any) -> dict[str, Any]:
     return {"sign_with": str(signer.key), "signers": None, "sign_days": None, "serial": None, **options}
 
 
-def test_only_who_signs_trusts_anybody_and_renews(signer: Signer, record: Record) -> None:
+def test_only_who_signs_trusts_anybody_and_renews(
+    signer: Signer, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {**given(signer), "sign_with": None}
-    assert trust_of(options, PATHS) is None
+    assert trust_of(None, PATHS, options) is None
     assert not lacks_signature(None, options, Release(URL, GOOD, "site"))
-    trust = trust_of(given(signer), PATHS)
+    monkeypatch.setattr(release_signing, "read_history", lambda *_given: history_of(record(GOOD, 3)))
+    trust = trust_of(None, PATHS, given(signer))
     assert lacks_signature(trust, given(signer), Release(URL, GOOD, "site"))
-    assert not lacks_signature(trust, given(signer), record(GOOD, 1))
+    assert lacks_signature(trust, given(signer), record(GOOD, 2))
+    assert not lacks_signature(trust, given(signer), record(GOOD, 3))
     assert not lacks_signature(trust, given(signer), None)
 
 

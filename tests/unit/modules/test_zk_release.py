@@ -137,7 +137,6 @@ def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Relea
 
     def run(history: list[Release], current: Release | None, policy: Any = None, **given: Any) -> Release:
         entries = [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(history)]
-        monkeypatch.setattr(zk_release, "read_history", lambda *_given: entries[::-1])
         monkeypatch.setattr(zk_release, "read_rollouts", lambda *_given: {})
         monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
 
@@ -147,7 +146,7 @@ def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Relea
         monkeypatch.setattr(zk_release, "with_policy", planned)
         monkeypatch.setattr(zk_release, "with_plan_back", lambda *given: (planned(*given), None))
         asked = options(sign_with=str(signer.key), publisher="ci", **given)
-        trust = ReleaseTrust(PATHS, str(signer.key), None)
+        trust = ReleaseTrust(PATHS, str(signer.key), None, entries[::-1])
         return wanted_release(None, PATHS, asked, Published(5, 1, current), trust)[0]
 
     return run
@@ -170,7 +169,7 @@ def test_a_signed_rollback_goes_to_what_was_signed_whatever_else_is_in_the_histo
     # Where what is published now does not count, nothing is taken from it, and a person says where to go back to.
     bad = forged(second, commitId=NEVER, rollout={"from": NEVER}, relativePath="elsewhere")
     with pytest.raises(
-        InvalidRecord, match=f"^to: give it; .* not signed by .*, the latest first: {SECOND} or {FIRST}$"
+        InvalidRecord, match=f"^to: give it; .* does not count for .*, the latest first: {SECOND} or {FIRST}$"
     ):
         want([*history, bad], bad, state="rolled_back")
     for commit_id, left in ((FIRST, SECOND), (SECOND, None)):
@@ -188,6 +187,9 @@ def test_a_signed_rollback_takes_no_release_from_the_policy(want: Callable[..., 
     first, second = signed(FIRST, 1, provedAt="2026-11-30T00:00:00+00:00"), signed(SECOND, 2)
     plan = {"maxInFlight": 2, "from": NEVER}
     assert want([first, second], second, plan, state="rolled_back").extra["rollout"] == {"maxInFlight": 2}
+    # An earlier record that is published again is as one that nobody has signed.
+    with pytest.raises(InvalidRecord, match=r"^to: give it; .* its record is replayed: its serial is 1, and 2 was"):
+        want([first, second], first, state="rolled_back")
     own = signed(SECOND, 3, rollout=plan)
     assert want([first, own], own, state="rolled_back").extra["rollout"] == plan
 
@@ -199,7 +201,9 @@ def test_a_signed_release_takes_nothing_from_a_record_that_does_not_count(
     all_given = {"url": tagged.url, "ref": "v1", "relative_path": "site"}
     for missing in all_given:
         given = {name: value for name, value in all_given.items() if name != missing}
-        with pytest.raises(InvalidRecord, match=f"^{missing}: give it; what is published now is not signed by the key"):
+        with pytest.raises(
+            InvalidRecord, match=f"^{missing}: give it; what is published now does not count for the key"
+        ):
             want([], theirs, **given)
     with pytest.raises(InvalidRecord, match=r"^url, relative_path, ref: give it"):
         want([], theirs)

@@ -83,7 +83,9 @@ def main(words: list[str]) -> int:
 def check(config: HookConfig) -> int:
     """Refuse options with which no session can be had, or nothing be signed, whatever the ensemble says."""
     make_client(config.options)
-    trust_of(config.options, config.targets[0].app)
+    key = config.options["sign_with"]
+    if key:
+        ReleaseTrust(config.targets[0].app, key, config.options["signers"])
     return 0
 
 
@@ -95,7 +97,9 @@ def pre_receive(config: HookConfig) -> int:
             for _update, target in wanted:
                 rehearse(client, target.app)
             for update, target in wanted:
-                planned(client, trust_of(config.options, target.app), target, release_of(config, update, target))
+                planned(
+                    client, trust_of(client, target.app, config.options), target, release_of(config, update, target)
+                )
                 unlocked(client, target.app, NOT_PUBLISHED)
                 if not config.force:
                     check_not_bad(client, target.app, update.commit_id)
@@ -162,7 +166,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         return None
     release = release_of(config, update, target)
     published = read_published(client, target.app)
-    trust = trust_of(config.options, target.app)
+    trust = trust_of(client, target.app, config.options)
     renews = config.force or lacks_signature(trust, config.options, published.release)
     same = release.same_as(published.release) and not renews
     if same and published.generation is not None:
@@ -180,7 +184,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
-    release = signed(client, config, trust, target, release, published)
+    release = signed(config, trust, target, release, published)
     with kept_closed(client, target.app, config.options, config.acl) as rule:
         made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
@@ -201,17 +205,12 @@ def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Re
 
 
 def signed(
-    client: Any,
-    config: HookConfig,
-    trust: ReleaseTrust | None,
-    target: Target,
-    release: Release,
-    published: Published,
+    config: HookConfig, trust: ReleaseTrust | None, target: Target, release: Release, published: Published
 ) -> Release:
     """The release with the signature of its record, where the configuration has a key."""
     if trust is None:
         return release
-    numbered = with_serial(client, target.app, trust, config.options, release, published)
+    numbered = with_serial(target.app, trust, config.options, release, published)
     return sign(target.app, trust, config.options["sign_with"], numbered)
 
 
