@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import random
 import socket
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 KNOWN_COUNTS_AFTER = 1.0
 """Seconds that name servers have, before the addresses that they gave earlier do."""
+LONGEST_LOOKUP = 60.0
+"""Seconds after which nobody waits for an answer any more. glibc takes 30 for three name servers that say nothing."""
+LOOK_AGAIN = 0.2
+"""Seconds within which a client that is stopped ends the wait."""
+GONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+"""How name servers say that there is no such name, or that it has no address."""
+
 Address = tuple[str, str, int]
 """A member's name, its address and its port."""
 
@@ -32,7 +40,7 @@ class Addresses:
         self._client = client
         self._members = list(client.hosts)
         self._known: dict[tuple[str, int], list[Address]] = {}
-        self._asked: set[tuple[str, int]] = set()
+        self._asked: dict[tuple[str, int], float] = {}
         self._answers = threading.Condition()
         self._silent = 0
         self._took: dict[tuple[str, int], float] = {}
@@ -47,17 +55,25 @@ class Addresses:
         for member in self._members:
             self._ask(member)
         with self._answers:
-            all_answered = self._answers.wait_for(lambda: not self._asked, KNOWN_COUNTS_AFTER)
-            if not all_answered and not self._all_known():
-                names = ", ".join(sorted({host for host, _port in self._asked}))
-                self._client.logger.warning("No answer about the address of %s", names)
-                self._answers.wait_for(lambda: not self._asked or self._all_known())
+            self._answers.wait_for(lambda: not self._asked, KNOWN_COUNTS_AFTER)
+            self._await_one()
             found = self._all_known()
         if found:
             self._client.hosts = _one_for_each_member(found, self._members)
         if self._client.randomize_hosts:
             random.shuffle(found)
         return found
+
+    def _await_one(self) -> None:
+        """Wait until one address is known, all lookups have ended, or the client is being stopped."""
+        if not self._asked or self._all_known():
+            return
+        self._client.logger.warning(
+            "No answer about the address of %s", ", ".join(sorted(host for host, _port in self._asked))
+        )
+        end = time.monotonic() + LONGEST_LOOKUP
+        while self._asked and not self._all_known() and time.monotonic() < end and not self._client._stopped.is_set():
+            self._answers.wait(LOOK_AGAIN)
 
     def connect(self, address: tuple[str, int], timeout: float, **options: Any) -> Any:
         """A connection, where kazoo allows a whole session timeout in its own share of that. Raises `OSError`."""
@@ -69,20 +85,23 @@ class Addresses:
             connection = self._connect(address=address, timeout=patience, **options)
         except (TimeoutError, socket.timeout):  # the same from Python 3.10 on
             self._silent += 1
+            self._took.pop(address, None)
             raise
         self._silent, self._took[address] = 0, time.monotonic() - began
         return connection
 
     def _patience(self, address: tuple[str, int], session: float) -> float:
-        """The seconds that one address has to connect.
+        """The seconds that one address has to connect, and again for the handshake where there is one.
 
-        All together have a session timeout where there is a handshake too, else half of one. While none connects, each
-        second time round has twice as long, each fourth four times, and so on: they may be slow, or off for long. Who
-        took longer once may again.
+        As many members as an ensemble can be without leave time for one more, or for as many again. While none
+        connects, each second time round has twice as long, each fourth four times, and so on: they may be slow, or off
+        for long. Who took longer once may again.
         """
-        count = max(len(self._client.hosts), len(self._all_known()), 1)
+        count = len(self._client.hosts)
+        most_off = count // 2
+        parts = max(3, most_off + 1) if self._client.use_ssl else 2 * most_off + 2
+        share = session / (parts if count > 1 else 1)
         time_round = self._silent // count + 1
-        share = session / (count if self._client.use_ssl else 2 * count)
         return max(share * (time_round & -time_round), 2 * self._took.get(address, 0))
 
     def _all_known(self) -> list[Address]:
@@ -90,13 +109,15 @@ class Addresses:
 
     def _ask(self, member: tuple[str, int]) -> None:
         with self._answers:
-            if member in self._asked:
+            now = time.monotonic()
+            # A thread that never answers may have ended for want of memory.
+            if now - self._asked.get(member, -LONGEST_LOOKUP) < LONGEST_LOOKUP:
                 return
-            self._asked.add(member)
+            self._asked[member] = now
         if not _is_address(member[0]):
-            # Where no thread can be started, this one asks.
+            # `Thread.start` would wait for ever for one that gets no memory. Where none can be started, this one asks.
             with contextlib.suppress(RuntimeError):
-                threading.Thread(target=self._look_up, args=(member,), daemon=True).start()
+                _thread.start_new_thread(self._look_up, (member,))
                 return
         self._look_up(member)
 
@@ -106,14 +127,14 @@ class Addresses:
         try:
             answers = socket.getaddrinfo(host.strip(), port, 0, 0, socket.IPPROTO_TCP)
             known = [(host, str(address[0]), int(address[1])) for *_kind, address in answers]
-        except (OSError, UnicodeError) as exc:
+        except Exception as exc:  # noqa: BLE001  # whatever it is, such as too little memory, the next try may do
             self._client.logger.warning("Cannot resolve %s: %s", host, exc)
-            if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
+            if isinstance(exc, socket.gaierror) and exc.errno in GONE:
                 known = []  # its name is gone, and so may its address be somebody else's
         finally:
             with self._answers:
                 self._known[member] = known
-                self._asked.discard(member)
+                self._asked.pop(member, None)
                 self._answers.notify_all()
 
 

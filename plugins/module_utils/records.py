@@ -95,6 +95,10 @@ class AppPaths:
         check_path(self.root)
         if self.root == "/":
             raise InvalidRecord("app: expected a znode path such as /app/business, got /")
+        if _is_of_zookeeper(self.root):
+            raise InvalidRecord(
+                f"app: {self.root} belongs to ZooKeeper itself; expected a znode path such as /app/business"
+            )
 
     @property
     def config(self) -> str:
@@ -163,8 +167,15 @@ class AppPaths:
         return f"{self.roster}/{name}"
 
 
+def _is_of_zookeeper(path: str) -> bool:
+    """Whether the ensemble has a znode, or what is below it, for itself: its own configuration, and quotas."""
+    return f"{path}/".startswith("/zookeeper/")
+
+
 def whose(app: AppPaths, path: str) -> str | None:
-    """Why nothing but the application's own may be at `path`; None where anything may."""
+    """Why nothing but the application's own, or ZooKeeper's, may be at `path`; None where anything may."""
+    if _is_of_zookeeper(path):
+        return f"{path} belongs to ZooKeeper itself"
     if path == app.root:
         return f"{path} is the znode of the application itself"
     if f"{app.root}/".startswith(f"{path.rstrip('/')}/"):

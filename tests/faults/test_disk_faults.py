@@ -15,6 +15,7 @@ from faults.support.host import Host
 from faults.support.ledger import Ledger
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.storm
 Hosts = Callable[..., Host]
 
 
@@ -225,7 +226,7 @@ def read_only(mounts: ExitStack, host: Host) -> None:
 def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_can_be_written(
     mounts: ExitStack, host: Hosts, ledger: Ledger
 ) -> None:
-    one = host(drain_seconds=0.1)
+    one = host(drain_seconds=0.1, session_timeout=30)
     created = one.start().settle()
     before = one.origin.head
     ledger.inject("a read-only disk while an agent starts")
@@ -257,7 +258,7 @@ def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_
 def test_a_release_that_is_on_a_read_only_disk_is_not_drained_for(
     mounts: ExitStack, host: Hosts, ledger: Ledger
 ) -> None:
-    one = host(drain_seconds=0.1)
+    one = host(drain_seconds=0.1, session_timeout=30)
     one.start().settle()
     first = one.origin.head
     one.origin.commit({"index.html": "two\n"})

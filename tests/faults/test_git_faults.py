@@ -15,6 +15,7 @@ from faults.support.proxy import Proxy
 from support.git_server import git_daemon
 from support.repository import GitRepository
 
+pytestmark = pytest.mark.storm
 Hosts = Callable[..., Host]
 LARGE = 300_000
 """Bytes of a file that make a pack large enough to be cut in the middle."""
@@ -51,7 +52,7 @@ def server(host: Hosts, repository: GitRepository) -> Iterator[Server]:
     with ExitStack() as stack:
         daemon = stack.enter_context(git_daemon(repository))
         way = stack.enter_context(closing(Proxy(int(daemon.split(":")[2].split("/")[0]))))
-        yield Server(way, host(allowed_schemes=["git"], fetch_timeout=2))
+        yield Server(way, host(allowed_schemes=["git"], fetch_timeout=2, session_timeout=30))
 
 
 def flip(data: bytes) -> bytes:

@@ -51,6 +51,7 @@ def command_line(process: str) -> str:
         return ""
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hook_that_fails_is_quoted_and_its_release_is_not_tried_again(host: Hosts, ledger: Ledger, name: str) -> None:
     script = "echo first; echo the last line >&2; exit 7"
@@ -77,6 +78,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
     assert "sleep" not in command_line(started.read_text().strip())
 
 
+@pytest.mark.storm
 def test_a_hook_that_writes_a_lot_fills_neither_status_nor_memory(host: Hosts, ledger: Ledger) -> None:
     script = "yes a long line of a hook that chatters | head -c 30000000; echo; echo the very last; exit 1"
     one = host(hooks={"after_activate": only_for("bad", script)}).start()
@@ -88,6 +90,7 @@ def test_a_hook_that_writes_a_lot_fills_neither_status_nor_memory(host: Hosts, l
     assert len(one.agent.log) < 1_000_000
 
 
+@pytest.mark.storm
 def test_a_hook_before_going_back_that_fails_does_not_keep_the_host_from_going_back(
     host: Hosts, ledger: Ledger
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_release_whose_check_never_passes_is_rolled_back_with_the_checks_last_
     check_gave_up(one, one.publish(), before, "not healthy within 0.5 s", "ended with status 9", "it says bad", before)
 
 
+@pytest.mark.storm
 def test_a_host_goes_back_from_a_bad_release_while_the_git_server_is_gone(host: Hosts, ledger: Ledger) -> None:
     one = host(hooks={"after_activate": only_for("bad", "mv $AWAY $AWAY.gone; exit 1")})
     one.agent.config["hooks"]["after_activate"][2] = one.agent.config["hooks"]["after_activate"][2].replace(

@@ -169,6 +169,7 @@ def test_a_git_killed_at_any_call_is_tried_again(stage: Stage) -> None:
     assert step_through(stage, stepper, stage.reset, points, stage.old) >= 8
 
 
+@pytest.mark.storm
 def test_an_agent_killed_at_any_call_leaves_the_old_or_the_new_release_live_and_converges(stage: Stage) -> None:
     stepper = agent_stepper(stage)
     stage.reset()

@@ -19,6 +19,7 @@ from support.agent import Agent
 from support.ensemble import Ensemble
 from support.rollout import Rollout
 
+pytestmark = pytest.mark.storm
 HOSTS_OF_FLEET = 12
 PLACES = 3
 OUTAGE = 8.0
@@ -131,7 +132,6 @@ def test_an_ensemble_without_a_quorum_for_longer_than_a_session_costs_a_rollout_
     check_lives(fleet, release)
 
 
-@pytest.mark.storm
 def test_rollouts_in_a_storm_keep_to_their_limits_and_are_done_when_it_is_over(fleet: RollingFleet) -> None:
     """ZOO_ROLLOUT_SEED repeats what a run began in its order."""
     seed = int(os.environ.get("ZOO_ROLLOUT_SEED") or random.randrange(1_000_000))

@@ -28,6 +28,7 @@ from support.agent import Agent
 from support.client import connected
 from support.documents import blocks
 from support.ensemble import Ensemble
+from support.module import deploy_main
 from support.playbook import ROOT, run_playbook, start_playbook
 from support.prometheus import Prometheus
 from support.repository import GitRepository
@@ -248,9 +249,7 @@ class Waiting:
         self.common = {"zoo_hosts": ensemble.hosts, "zoo_app": app}
         for number in range(3):
             agents(f"web{number}").start().wait_live()
-        given = {**self.common, "zoo_url": repository.url, "zoo_ref": "main", "zoo_relative_path": "site"}
-        first = run_playbook(ROOT / "playbooks/deploy.yml", "-e", json.dumps(given))
-        assert first.returncode == 0, first.stdout
+        deploy_main(ensemble.hosts, app, repository)
         repository.commit({"index.html": "second\n"})
         variables = root / "gates.yml"
         variables.write_text(json.dumps({"zoo_gates": [wait_at_a_gate(root)], "zoo_rollout": ONE_STEP}))
@@ -403,10 +402,8 @@ def test_who_waits_for_a_soak_ends_with_ansible_playbook(
     """It would wait without a limit, and nobody would see it."""
     for number in range(2):
         agents(f"web{number}").start().wait_live()
+    deploy_main(ensemble.hosts, app, repository)
     common = {"zoo_hosts": ensemble.hosts, "zoo_app": app}
-    given = {**common, "zoo_url": repository.url, "zoo_ref": "main", "zoo_relative_path": "site"}
-    first = run_playbook(ROOT / "playbooks/deploy.yml", "-e", json.dumps(given))
-    assert first.returncode == 0, first.stdout
     repository.commit({"index.html": "second\n"})
     soaks = {**ONE_STEP, "steps": [{"hosts": 1, "soak": 600}]}
     words = ("-e", json.dumps({**common, "zoo_rollout": soaks}))

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from kazoo.client import KazooClient
 
 from support.agent import Agent
 from support.ensemble import Ensemble
-from support.playbook import COMMAND, ROOT, run_playbook
+from support.module import deploy_main
+from support.playbook import ROOT, run_playbook, start_playbook
 from support.repository import GitRepository
 from support.rollout import Rollout
 from support.waiting import wait_for
@@ -28,24 +28,8 @@ SOAKS = {"minHealthy": 0, "steps": [{"hosts": 1, "soak": 600}]}
 
 def begin(playbook: str, log: Path, **variables: Any) -> subprocess.Popen[bytes]:
     """Begin a playbook in a process group of its own, as a terminal does; what it prints is in `log` at once."""
-    environment = {
-        **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-        "ANSIBLE_NOCOLOR": "true",
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        "PYTHONUNBUFFERED": "1",
-    }
     given = json.dumps({f"zoo_{key}": value for key, value in variables.items()})
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [str(COMMAND), f"playbooks/{playbook}.yml", "-e", given],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    return start_playbook(ROOT / f"playbooks/{playbook}.yml", "-e", given, log=log)
 
 
 def interrupted(process: subprocess.Popen[bytes], log: Path) -> str:
@@ -81,9 +65,8 @@ def soaking(
     """A deployment that waits while its first step soaks, what it prints, and its rollout."""
     for number in range(2):
         agents(f"web{number}").start().wait_live()
+    deploy_main(ensemble.hosts, app, repository)
     common = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url}
-    log = tmp_path / "first.log"
-    assert begin("deploy", log, ref="main", **common).wait(120) == 0, log.read_text()
     repository.commit({"index.html": "two\n"})
     log = tmp_path / "log"
     process = begin("deploy", log, ref="main", rollout=SOAKS, **common)
@@ -132,9 +115,8 @@ def test_where_gates_are_asked_it_is_said_that_nobody_asks_them_any_more(
 ) -> None:
     for number in range(2):
         agents(f"web{number}").start().wait_live()
+    deploy_main(ensemble.hosts, app, repository)
     common = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url}
-    log = tmp_path / "first.log"
-    assert begin("deploy", log, ref="main", **common).wait(120) == 0, log.read_text()
     repository.commit({"index.html": "two\n"})
     asked, log = tmp_path / "asked", tmp_path / "log"
     slow = {"name": "slow", "command": ["/bin/sh", "-c", f"touch {asked}; sleep 60"]}

@@ -48,6 +48,8 @@ def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Day:
     person.play("first", "deploy", url=repository.url, ref=commits[0], relative_path="site")
     person.play("no reason", "lock")
     person.play("no duration", "lock", reason="migration", lock_for="soon")
+    person.play("empty duration", "lock", reason="migration", lock_for=None)
+    person.play("empty time", "lock", reason="migration", lock_until=None)
     person.play("locked", "lock", reason="migration", lock_for="2h", lock_by="ann")
     person.play("locked out", "deploy", ref=commits[1])
     person.play("status", "status")
@@ -91,6 +93,8 @@ def test_a_lock_says_who_holds_it_until_when_and_why(day: Day) -> None:
     assert re.search(HELD, day["status"].stdout)
     assert "zoo_reason: say why, for whoever is locked out" in why(day["no reason"])
     assert "expires_after: expected seconds, or a number with s, m, h or d" in why(day["no duration"])
+    assert re.search(r'expires_after: expected seconds, .*, got ""', why(day["empty duration"]))
+    assert re.search(r'expires_at: expected a time such as .*, got ""', why(day["empty time"]))
 
 
 def test_a_deployment_is_locked_out_in_one_line_and_a_rollback_is_not(day: Day) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from suites.outcome import RESULTS, Outcome
 from suites.suite import SUITES, result
 
-LANES = 3
-"""How many suites run at once on two cores: each waits for a third of its time."""
+LANES = 4
+"""How many suites run at once on two cores: each waits for half of its time."""
 ALONE = {"faults"}
 """What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
 YIELDING = {"sanity", "lint"}

@@ -14,9 +14,9 @@ from suites.tool import end_on_interrupt
 SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "hosts": hosts.run,
     "roles": partial(pytests.run, "roles"),
-    **{name: partial(pytests.run, name) for name in ("unit", "integration", "agent", "quickstart")},
+    **{name: partial(pytests.run, name) for name in ("unit", "integration", "agent")},
     "storm": partial(pytests.run, "storm", of="faults", mark="storm"),
-    **{name: partial(pytests.run, name) for name in ("eda", "ensemble")},
+    **{name: partial(pytests.run, name) for name in ("quickstart", "eda", "ensemble")},
     "faults": partial(pytests.run, "faults", mark="not storm"),
     "sanity": sanity.run,
     "lint": lint.run,

@@ -13,9 +13,17 @@ from support.playbook import Run, run_playbook
 
 
 def run_on_hosts(
-    directory: Path, play: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], **options: Any
+    directory: Path,
+    play: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    *,
+    hidden: str = "",
+    **options: Any,
 ) -> dict[str, Run]:
-    """Run a play on hosts, given by their names with their variables, at once; what it came to on each of them."""
+    """Run a play on hosts, given by their names with their variables, at once; what it came to on each of them.
+
+    `hidden` is in nothing that is printed.
+    """
     variables = {"ansible_connection": "local"}
     inventory = directory / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": dict(hosts), "vars": variables}}))
@@ -23,6 +31,7 @@ def run_on_hosts(
     playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, **play}]))
     done = run_playbook(playbook, "-i", str(inventory), **options)
     assert "Traceback" not in done.stdout + done.stderr
+    assert not hidden or hidden not in done.stdout + done.stderr
     return {name: _run_of(done, name) for name in hosts}
 
 

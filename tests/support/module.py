@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from support.playbook import ROOT
+from support.repository import GitRepository
 
 
 class Crashed(Exception):
@@ -41,3 +42,10 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
     answer = json.loads(done.stdout)
     answer.pop("invocation", None)
     return answer
+
+
+def deploy_main(hosts: str, app: str, repository: GitRepository) -> None:
+    """Have the branch main of a repository proved by the live agents of an application, as their first release."""
+    release: dict[str, Any] = {"url": repository.url, "ref": "main", "relative_path": "site"}
+    done = run_module(ROOT / "plugins/modules/zk_release.py", hosts=hosts, app=app, **release)
+    assert done.get("converged"), done

@@ -11,7 +11,7 @@ class SilentMember:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
         self.port = int(self._listener.getsockname()[1])
-        self._queued = [self._queue() for _ in range(4)]
+        self._queued = [self._queue() for _unused in range(4)]
 
     def _queue(self) -> socket.socket:
         waiting = socket.socket()

@@ -187,6 +187,11 @@ class FakeSession:
             return SessionTroubleError(f"{path}: its ACL does not let this agent read it")
         return self.begin_read(path)()
 
+    def catch_up(self) -> int:
+        """As in `Session`; nobody lags behind here."""
+        self._fail_perhaps()
+        return self._ensemble.zxid
+
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """As in `Session`."""
         self._fail_perhaps(path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,7 +57,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 
 def a_client(hosts: str = "zk1:2181,zk2:2181,zk3:2181", timeout: float = 12.0) -> KazooClient:
-    return KazooClient(hosts=hosts, timeout=timeout, randomize_hosts=False)
+    client = KazooClient(hosts=hosts, timeout=timeout, randomize_hosts=False)
+    client._stopped.clear()  # as one that is started
+    return client
 
 
 def found(client: KazooClient) -> list[str]:
@@ -78,7 +81,7 @@ def test_kazoo_is_given_each_address_of_each_name(names: Names) -> None:
 def test_the_order_is_another_each_time_where_the_client_wants_that(names: Names) -> None:
     client = KazooClient(hosts="zk1:2181,zk2:2181,zk3:2181")
     Addresses(client)
-    orders = {tuple(found(client)) for _ in range(200)}
+    orders = {tuple(found(client)) for _unused in range(200)}
     assert len(orders) == 6
     assert set(names.asked) == {"zk1", "zk2", "zk3"}
 
@@ -108,7 +111,13 @@ def test_what_was_known_counts_while_a_name_server_says_nothing(names: Names) ->
 
 
 @pytest.mark.parametrize(
-    ("answer", "left"), [(SILENT, ["10.0.0.1"]), (OSError(24, "Too many open files"), ["10.0.0.1"]), (UNKNOWN, [])]
+    ("answer", "left"),
+    [
+        (SILENT, ["10.0.0.1"]),
+        (OSError(24, "Too many open files"), ["10.0.0.1"]),
+        (MemoryError(), ["10.0.0.1"]),
+        (UNKNOWN, []),
+    ],
 )
 def test_an_address_is_forgotten_only_where_its_name_is_gone(
     names: Names, answer: Exception, left: list[str], caplog: pytest.LogCaptureFixture
@@ -133,15 +142,41 @@ def test_names_that_nobody_answers_for_are_named(names: Names, caplog: pytest.Lo
     assert not looks.is_alive()
 
 
+@pytest.mark.usefixtures("names")
+def test_a_lookup_whose_thread_has_ended_before_it_began_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = a_client()
+    Addresses(client)
+    start = _thread.start_new_thread
+    monkeypatch.setattr(addresses, "LONGEST_LOOKUP", 0.5)
+
+    def lose_the_first(look_up: Callable[..., None], member: Any) -> int:
+        return 1 if member[0] == ("zk1", 2181) and "zk1" not in begun else start(look_up, member)
+
+    begun: list[str] = []
+    monkeypatch.setattr("_thread.start_new_thread", lose_the_first)
+    assert found(client) == ["10.0.0.2", "10.0.0.3"]
+    begun.append("zk1")
+    wait_for(lambda: found(client) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "all are known")
+
+
+@pytest.mark.usefixtures("names")
+def test_a_client_that_is_stopped_waits_for_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = a_client()
+    Addresses(client)
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_what: 1)
+    client._stopped.set()
+    assert found(client) == []
+
+
 def test_where_no_thread_can_be_started_names_are_looked_up_one_after_the_other(
     names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_thread: threading.Thread) -> None:
+    def refuse(*_what: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     client = a_client()
     Addresses(client)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
     assert found(client) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     assert names.asked == ["zk1", "zk2", "zk3"]
 
@@ -171,9 +206,10 @@ SILENT_MEMBER = socket.timeout()
 class Tries:
     """Tries to connect, each of which comes to what is said here, and the seconds that each had."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **tls: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, members: int = 3, **tls: bool) -> None:
         self._clock = 0.0
-        self._client = KazooClient("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181", timeout=12.0, **tls)
+        hosts = ",".join(f"10.0.0.{number + 1}:2181" for number in range(members))
+        self._client = KazooClient(hosts, timeout=12.0, **tls)
         self._outcome: Any = None
         self._allowed: list[float] = []
         monkeypatch.setattr(
@@ -208,34 +244,58 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Tries:
     return Tries(monkeypatch)
 
 
-def test_all_members_together_have_half_of_a_session_s_time_and_more_at_times_while_none_connects(tries: Tries) -> None:
-    once, twice, four_times = [2.0] * 3, [4.0] * 3, [8.0] * 3
-    eight_times = [12.0] * 3
-    wanted = [*once, *twice, *once, *four_times, *once, *twice, *once, *eight_times, *once]
+def test_members_leave_time_for_each_other_and_have_more_at_times_while_none_connects(tries: Tries) -> None:
+    once, twice, all_of_it = [3.0] * 3, [6.0] * 3, [12.0] * 3
+    wanted = [*once, *twice, *once, *all_of_it, *once, *twice, *once, *all_of_it, *once]
     assert tries(*[SILENT_MEMBER] * 27) == wanted
 
 
-def test_where_there_is_a_handshake_they_have_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Tries(monkeypatch, use_ssl=True)(*[SILENT_MEMBER] * 6) == [4.0] * 3 + [8.0] * 3
+def test_a_single_member_leaves_time_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Tries(monkeypatch, 1)(SILENT_MEMBER) == [12.0]
+
+
+@pytest.mark.parametrize(
+    ("members", "tls", "share"),
+    [
+        *[(2, False, 3.0), (3, False, 3.0), (5, False, 2.0), (7, False, 1.5)],
+        *[(1, True, 12.0), (2, True, 4.0), (3, True, 4.0), (5, True, 4.0), (7, True, 3.0)],
+    ],
+)
+def test_where_there_is_a_handshake_each_has_longer(
+    monkeypatch: pytest.MonkeyPatch, members: int, tls: bool, share: float
+) -> None:
+    assert Tries(monkeypatch, members, use_ssl=tls)(SILENT_MEMBER) == [share]
+
+
+def test_a_second_family_of_addresses_takes_no_time_from_the_first(
+    monkeypatch: pytest.MonkeyPatch, names: Names
+) -> None:
+    names.known.update({f"10.0.0.{number}": [f"10.0.0.{number}", f"2001:db8::{number}"] for number in (1, 2, 3)})
+    assert Tries(monkeypatch)(SILENT_MEMBER) == [3.0]
 
 
 def test_one_that_connects_is_a_sign_that_the_others_are_off(tries: Tries) -> None:
-    assert tries(*[SILENT_MEMBER] * 3, 0.5, SILENT_MEMBER) == [2.0, 2.0, 2.0, 4.0, 2.0]
+    assert tries(*[SILENT_MEMBER] * 3, 0.5, SILENT_MEMBER) == [3.0, 3.0, 3.0, 6.0, 3.0]
 
 
 def test_one_that_refuses_takes_nothing_from_one_that_is_slow(tries: Tries) -> None:
-    assert tries(*[SILENT_MEMBER, ConnectionRefusedError()] * 4)[::2] == [2.0, 2.0, 2.0, 4.0]
+    assert tries(*[SILENT_MEMBER, ConnectionRefusedError()] * 4)[::2] == [3.0, 3.0, 3.0, 6.0]
 
 
 def test_who_was_slow_once_has_twice_that_time_again(tries: Tries) -> None:
-    tries(*[SILENT_MEMBER] * 3, 3.0)
-    assert tries(SILENT_MEMBER) == [6.0]
-    assert tries(SILENT_MEMBER, address="10.0.0.2") == [2.0]
+    tries(*[SILENT_MEMBER] * 3, 4.0)
+    assert tries(SILENT_MEMBER, address="10.0.0.2") == [3.0]
+    assert tries(SILENT_MEMBER) == [8.0]
+
+
+def test_who_was_slow_once_and_says_nothing_later_has_no_more_than_others(tries: Tries) -> None:
+    tries(4.0, SILENT_MEMBER)
+    assert tries(SILENT_MEMBER) == [3.0]
 
 
 def test_a_look_that_has_a_shorter_time_of_its_own_keeps_it_and_counts_for_nothing(tries: Tries) -> None:
     assert tries(*[SILENT_MEMBER] * 3, timeout=1.0) == [1.0] * 3
-    assert tries(SILENT_MEMBER) == [2.0]
+    assert tries(SILENT_MEMBER) == [3.0]
 
 
 def test_clients_that_share_a_handler_do_not_stand_in_a_row(names: Names) -> None:

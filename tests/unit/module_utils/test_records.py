@@ -29,6 +29,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     parse_object,
     quote,
     url_scheme,
+    whose,
     without_userinfo,
 )
 
@@ -405,6 +406,21 @@ def test_the_znodes_of_an_application() -> None:
 def test_an_application_whose_path_is_none_is_refused(root: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^(path|app)\b"):
         AppPaths(root)
+
+
+@pytest.mark.parametrize("root", ["/zookeeper", "/zookeeper/config", "/zookeeper/a/b"])
+def test_an_application_is_not_among_the_znodes_of_zookeeper_itself(root: str) -> None:
+    with pytest.raises(InvalidRecord) as refused:
+        AppPaths(root)
+    said = f"app: {root} belongs to ZooKeeper itself; expected a znode path such as /app/business"
+    assert str(refused.value) == said
+    assert whose(AppPaths("/app/business"), root) == f"{root} belongs to ZooKeeper itself"
+
+
+@pytest.mark.parametrize("root", ["/zookeepers", "/app/zookeeper"])
+def test_an_application_may_be_named_like_zookeeper(root: str) -> None:
+    assert AppPaths(root).config == f"{root}/config"
+    assert whose(AppPaths("/app/business"), root) is None
 
 
 @given(st.lists(names, min_size=1, max_size=4))

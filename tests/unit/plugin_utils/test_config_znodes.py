@@ -69,7 +69,9 @@ def test_secret_values_count_as_much_as_others(tmp_path: Path, secret: bool) -> 
         from_directory("/c", str(tmp_path), lambda path: Content(read(path).data, secret))
 
 
-@pytest.mark.parametrize("path", ["/app", "/app/shop", "/app/shop/history", "/app/shop/agents/x", "/app/shop/config"])
+@pytest.mark.parametrize(
+    "path", ["/app", "/app/shop", "/app/shop/history", "/app/shop/agents/x", "/app/shop/config", "/zookeeper/x"]
+)
 def test_a_path_that_is_an_application_s_own_is_refused(path: str) -> None:
     with pytest.raises(InvalidRecord, match=r"take another, such as /config/shop$"):
         check_place(path, "/app/shop")

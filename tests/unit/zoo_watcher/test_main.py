@@ -163,6 +163,22 @@ def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_pa
     assert "Too many open files" in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("text", "status"), [(None, 0), ("{}", 2)])
+def test_a_command_with_standard_streams_that_are_closed_does_what_it_is_to_do(
+    tmp_path: Path, closed: str, text: str | None, status: int
+) -> None:
+    path = configured(tmp_path)
+    path.write_text(text or path.read_text())
+    source = Path(program.__file__).parent.parent
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$1" -m zoo_watcher check --config "$2" {closed}', "sh", sys.executable, path],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        check=False,
+    )
+    assert done.returncode == status
+
+
 def test_an_agent_that_can_start_no_thread_says_so_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from support.waiting import wait_for
 from zoo_watcher import watcher as watcher_module
 from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
-from zoo_watcher.desired import Assignment, Desired
+from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
 from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
@@ -32,12 +32,13 @@ from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
 from zoo_watcher.releases.handshake import Phase
 from zoo_watcher.releases.journal import Failure, ReleaseJournal
+from zoo_watcher.rollouts import participation
 from zoo_watcher.rollouts.facts import HostFacts
 from zoo_watcher.rollouts.participation import Participation
-from zoo_watcher.rollouts.znodes import View
+from zoo_watcher.rollouts.znodes import RolloutZnodes, View
 from zoo_watcher.status_board import StatusBoard
 from zoo_watcher.watcher import Watcher
-from zoo_watcher.wire.records import Release
+from zoo_watcher.wire.records import InvalidRecord, Release
 from zoo_watcher.wire.rollout_records import HostEntry, begin
 from zoo_watcher.zookeeper.session import Session
 
@@ -686,6 +687,27 @@ def test_a_rollout_that_is_not_followed_keeps_no_processor_busy(
     watcher.convergence.is_stopping = is_stopping
     watcher.troubles.begin_turn()
     assert watcher._reconcile() > 0
+
+
+def test_a_rollout_that_no_znode_can_hold_is_begun_anew_after_a_while_only(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, now = [], [1000.0]
+
+    def begin_in_vain(*_arguments: object) -> bool:
+        begun.append(now[0])
+        raise InvalidRecord("too large")
+
+    monkeypatch.setattr(participation, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(RolloutZnodes, "begin", begin_in_vain)
+    monkeypatch.setattr(Session, "read", lambda *_arguments: None)
+    release = Release("https://git.example/a.git", "a" * 40, "site", extra={"rollout": True})
+    facts = HostFacts(watcher.config, watcher.layout, watcher.convergence, watcher.health, watcher.controls)
+    part = Participation(facts, watcher.session, Desired(7, 1, release), watcher.wake, resumes=False)
+    for now[0] in (2000.0, 2001.0, 2060.0, 2000.0 + participation.REFUSED_PLAN):
+        part._begin()
+        assert part.assignment == Assignment(None, Standstill(7, "failed", "rollout: too large"))
+    assert begun == [2000.0, 2000.0 + participation.REFUSED_PLAN]
 
 
 def test_a_host_that_is_to_try_again_is_not_admitted_while_its_status_can_not_be_written(

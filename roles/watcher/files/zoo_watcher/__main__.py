@@ -39,6 +39,7 @@ EXIT_INTERRUPTED = 130
 
 def main() -> int:
     """Run one of the commands; its exit status."""
+    _open_streams()
     arguments = _arguments(sys.argv[1:])
     if arguments.command == "apply":
         return _apply()
@@ -60,6 +61,16 @@ def main() -> int:
             raise
         print_error(f"zoo-watcher: this host lacks something: {exc}")
         return EXIT_TROUBLE
+
+
+def _open_streams() -> None:
+    """Have all standard streams: one that is closed at the start, as a start script may have it, is None to Python."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            # Also for the program that this process becomes with a reload.
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
 
 
 def _arguments(words: list[str]) -> SimpleNamespace:

@@ -184,6 +184,8 @@ def test_a_service_is_checked_on_its_own_port_and_named_after_the_host_unless_to
         ({"services": [{**SERVICE, "path": "/app/business", "id": "lock"}]}, "services", "belongs to the lock"),
         ({"services": [{**SERVICE, "path": "/app", "id": "business"}]}, "services", "of the application itself"),
         ({"services": [{**SERVICE, "path": "/", "id": "app"}]}, "services", "/app is above /app/business"),
+        ({"services": [{**SERVICE, "path": "/zookeeper"}]}, "services", "belongs to ZooKeeper itself; choose another"),
+        ({"app": "/zookeeper"}, "app", "/zookeeper belongs to ZooKeeper itself"),
         ({"files": {}}, "files", "a list"),
         ({"files": [KEPT] * 1001}, "files", "at most 1000"),
         ({"files": ["/etc/a"]}, "files", "objects"),

@@ -25,3 +25,15 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, make: objec
     make(path)  # type: ignore[operator]
     with pytest.raises(ConfigError, match=f"^{path}: {why}$"):
         read_document(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [('{"base": "/srv/a", "base": "/srv/b"}', "base"), ('{"services": [{"check": {"port": 1, "port": 2}}]}', "port")],
+)
+def test_a_key_that_is_twice_in_an_object_is_refused_by_its_name(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "agent.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        read_document(str(path))
+    assert refused.value.mistakes == [f'{path}: the key "{key}" is twice in one object; remove one of them']

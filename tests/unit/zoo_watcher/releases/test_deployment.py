@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from support.descriptors import starved
+from support.other_user import other_user
 from support.signer import Signer
 from support.waiting import wait_for
 from zoo_watcher import releases
@@ -965,6 +966,38 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
     assert outcome(told) == ("active", None)
     assert {progress.retry for progress in told if progress} == {None, "disk"}
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+
+
+@pytest.mark.parametrize("closed", ["base", "own", "releases"])
+def test_a_directory_that_is_closed_for_a_moment_while_a_release_is_checked_is_no_reason_to_go_back(
+    deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    layout = deployment.course.layout
+    for commit_id in (COMMIT, OLD):
+        layout.release(commit_id).mkdir()
+    activate(layout, "site", COMMIT)
+    directory = getattr(layout, closed)
+    monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: directory.chmod(0o755))
+    find = deployment._proof.find_problem_of_place
+    with other_user(layout.base.parent):
+        directory.chmod(0o000)
+        assert find(PlacedRelease(COMMIT, "site")) is None
+        assert [progress.retry for progress in told if progress] == ["disk"]
+        assert str(find(PlacedRelease(OLD, "site"))).startswith(f"{layout.base}/site does not lead to release {OLD}")
+
+
+def test_what_a_host_may_go_back_to_is_looked_for_once_the_way_to_it_is_open(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = deployment.course.layout
+    layout.release(OLD).mkdir()
+    deployment.course.target = PlacedRelease(COMMIT, "shop/site")
+    activate(layout, "shop/site", OLD)
+    directory = layout.base / "shop"
+    monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: directory.chmod(0o755))
+    with other_user(layout.base.parent):
+        directory.chmod(0o000)
+        assert deployment.course.wait_out("queued", deployment._back.look_back) == OLD
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from support.simulated_fleet import FOR_EVER, GENERATION, NEW, OLD, Fleet, SimulatedHost
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.wire.rollout_records import RolloutPaths
 from zoo_watcher.wire.rollout_writes import DELETE, Write
 
@@ -282,6 +283,61 @@ def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_
     assert begun(hang) == 3
 
 
+def test_after_a_rollback_one_that_falls_ill_once_it_has_joined_without_an_answer_keeps_no_place(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
+    ill, *others = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    ill.deploys_for = FOR_EVER
+    ill.start()
+    assert ill.session
+    create = ill.session.create
+
+    def lose_answer(path: str, value: bytes, **options: bool) -> str | None:
+        create(path, value, **options)
+        monkeypatch.setattr(ill.session, "create", create)
+        ill.is_sick = True
+        raise SessionTroubleError("connection loss")
+
+    monkeypatch.setattr(ill.session, "create", lose_answer)
+    ill.turn()
+    assert len(fleet.ensemble.children(LINE)) == 1
+    fleet.run(2)
+    for host in others:
+        host.start()
+    fleet.run(LONG, until=lambda: all(host.has == NEW for host in others))
+    assert {host.has for host in others} == {NEW}
+
+
+def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(begin: Begin) -> None:
+    fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
+    hang = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    for host in hang:
+        host.deploys_for = FOR_EVER
+        host.start()
+    fleet.run(3)
+    assert len(fleet.ensemble.children(LINE)) == len(hang)
+    for host in hang:
+        host.is_sick = True
+        host.wake()
+    fleet.run(60 * len(hang) + 10)
+    assert not fleet.ensemble.children(LINE)
+    assert begun(hang) == len(hang)
+
+
+def test_one_that_follows_alone_goes_on_beyond_its_turn(begin: Begin) -> None:
+    """Nobody waits for it, and what is begun anew each time would never end."""
+    fleet = begin(1, 2, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
+    slow = fleet.hosts[1]
+    done_without(fleet, [slow])
+    slow.deploys_for = 150.0
+    slow.start()
+    fleet.run(155)
+    assert slow.has == NEW
+
+
 def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]
@@ -339,6 +395,23 @@ def test_a_line_that_somebody_has_deleted_is_formed_anew(
     assert {host.has for host in fleet.hosts} == {NEW}
     fleet.run(60)
     assert not fleet.ensemble.children(LINE)
+
+
+def test_one_whose_place_has_the_same_number_in_a_line_that_was_made_anew_has_all_of_its_turn(begin: Begin) -> None:
+    fleet = begin(1, 3, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
+    first, second = away = fleet.hosts[1:]
+    done_without(fleet, away)
+    delete(fleet, LINE)
+    delete(fleet, LANES)
+    for host in away:
+        host.deploys_for = 50.0
+        host.start()
+        fleet.run(2)
+    fleet.run(30)
+    delete(fleet, LINE)
+    delete(fleet, LANES)
+    fleet.run(LONG, until=lambda: NEW in {first.has, second.goal})
+    assert (first.has, second.goal) == (NEW, None)
 
 
 def test_hosts_that_looked_as_somebody_deleted_the_rollout_see_that_it_is_gone(begin: Begin) -> None:

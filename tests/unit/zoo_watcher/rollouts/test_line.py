@@ -137,3 +137,42 @@ def test_a_place_that_is_gone_or_is_anothers_now_is_no_place_of_this_host() -> N
     ensemble.apply([Write(CREATE, path, b"web3")], other.owner)
     assert not first.has_lasted()
     assert path in ensemble.nodes
+
+
+def lag(monkeypatch: pytest.MonkeyPatch, session: FakeSession) -> None:
+    """Have the server know of no place until it has come level with its leader, as that of a new client may."""
+    begin_read, begin_list = session.begin_read, session.begin_list
+    level: list[bool] = []
+    monkeypatch.setattr(session, "begin_read", lambda *words: begin_read(*words) if level else lambda: None)
+    monkeypatch.setattr(session, "begin_list", lambda path: begin_list(path) if level else list)
+    monkeypatch.setattr(session, "catch_up", lambda: level.append(True))
+
+
+def test_a_place_that_a_server_does_not_know_of_yet_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _ensemble, session, first, _second = two_in_line()
+    lag(monkeypatch, session)
+    assert first.has_lasted()
+    assert first.is_at_head
+
+
+@pytest.mark.parametrize("has_known", [True, False])
+def test_who_leaves_leaves_nothing_where_a_server_does_not_know_of_the_place_yet(
+    monkeypatch: pytest.MonkeyPatch, *, has_known: bool
+) -> None:
+    ensemble, session, first, second = two_in_line()
+    lag(monkeypatch, session)
+    if not has_known:
+        first = Line(session, "/line", LANES, 1, "web1", lambda: None, resumes=True)  # type: ignore[arg-type]
+    first.leave()
+    assert [f"/line/{name}" for name in ensemble.children("/line")] == [second.path]
+
+
+def test_who_leaves_deletes_no_place_of_another_in_a_line_that_was_made_anew() -> None:
+    ensemble, session, first, _second = two_in_line()
+    other = FakeSession(ensemble, random.Random(1), 0)
+    path = str(first.path)
+    session.delete(path)
+    ensemble.apply([Write(CREATE, path, b"web3")], other.owner)
+    first.leave()
+    assert first.path is None
+    assert ensemble.nodes[path].data == b"web3"

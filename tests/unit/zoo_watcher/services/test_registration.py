@@ -86,6 +86,10 @@ class Held(set[str]):
         """As in `Ephemerals`."""
         return set(self)
 
+    def may_hold(self, path: str) -> bool:
+        """As in `Ephemerals`."""
+        return path in self
+
     def hold(self, path: str, _value: bytes) -> None:
         """As in `Ephemerals`."""
         self.add(path)
@@ -162,12 +166,13 @@ def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_ne
 ) -> None:
     member = service("serverset")
     former = "/service/business/what/member_2678409197"
-    health, held = Health([member.check], lambda: None), Held({former, "/service/business/what/no_more"})
+    before = {former, "/service/business/what/another_id"}
+    health, held = Health([member.check], lambda: None), Held(before)
     config = replace(CONFIG, services=(replace(member, address="192.0.2.8"),))
     registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
     health.checkers[0].healthy = healthy
     assert registrations.update(serving=serving) == []
-    assert held == ({former} if stays else set())
+    assert held == (before if stays else set())
     health.checkers[0].healthy = True
     registrations.update(serving=True)
     assert held == {service_path(member)}
@@ -189,6 +194,80 @@ def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_from_its_place
     assert registrations.is_withdrawal_due
     with pytest.raises(NoAnswerError):
         registrations.withdraw_ill()
+
+
+class Noting(Held):
+    """It notes how many registrations there are after each step."""
+
+    def __init__(self, paths: set[str]) -> None:
+        super().__init__(paths)
+        self.counts: list[int] = []
+
+    def hold(self, path: str, value: bytes) -> None:
+        """As in `Ephemerals`."""
+        super().hold(path, value)
+        self.counts.append(len(self))
+
+    def withdraw_others(self, configured: set[str]) -> None:
+        """As in `Ephemerals`."""
+        super().withdraw_others(configured)
+        self.counts.append(len(self))
+
+
+def test_a_service_with_another_id_stays_registered_as_before_until_it_is_healthy_at_its_new_place() -> None:
+    web2 = service("seed", "web2")
+    held = Noting({"/service/business/what/web1"})
+    health = Health([web2.check], lambda: None)
+    registrations = Registrations(replace(CONFIG, services=(web2,)), health, cast(Ephemerals, held), lambda: None)
+    registrations.update(serving=None)
+    registrations.update(serving=True)
+    health.checkers[0].healthy = True
+    registrations.update(serving=None)
+    registrations.update(serving=True)
+    assert held == {"/service/business/what/web1"}, "this host's address is not known yet"
+    registrations.find_address("192.0.2.7")
+    registrations.update(serving=True)
+    assert held == {"/service/business/what/web2"}
+    assert held.counts, "the old one is withdrawn"
+    assert 0 not in held.counts
+
+
+@pytest.mark.parametrize(("serving", "healthy"), [(True, False), (False, None), (False, True)])
+def test_a_service_with_another_id_that_is_not_healthy_or_not_served_is_withdrawn_where_it_was(
+    serving: bool, healthy: bool | None
+) -> None:
+    web2 = service("seed", "web2")
+    held = Held({"/service/business/what/web1"})
+    health = Health([web2.check], lambda: None)
+    registrations = Registrations(replace(CONFIG, services=(web2,)), health, cast(Ephemerals, held), lambda: None)
+    health.checkers[0].healthy = healthy
+    registrations.update(serving=serving)
+    assert held == set()
+
+
+def test_a_service_whose_check_comes_to_nothing_is_not_waited_for_longer_than_the_health_timeout() -> None:
+    web2 = service("seed", "web2")
+    held = Held({"/service/business/what/web1"})
+    health = Health([web2.check], lambda: None)
+    config = replace(CONFIG, services=(web2,), health_timeout=0.0)
+    registrations = Registrations(config, health, cast(Ephemerals, held), lambda: None)
+    registrations.update(serving=True)
+    assert held == set()
+
+
+def test_what_is_configured_no_more_is_withdrawn_at_once_where_all_others_have_their_place(health: Health) -> None:
+    held = Held({"/service/a", "/service/b", "/service/c"})
+    registrations_of(health, held).update(serving=None)
+    assert held == {"/service/a", "/service/b"}
+
+
+def test_what_is_configured_no_more_is_withdrawn_though_another_can_not_be_registered(health: Health) -> None:
+    held = Refusing(TakenError("/service/a", 7))
+    held.add("/service/c")
+    for checker in health.checkers:
+        checker.healthy = True
+    registrations_of(health, held).update(serving=True)
+    assert held == {"/service/b"}
 
 
 class Refusing(Held):

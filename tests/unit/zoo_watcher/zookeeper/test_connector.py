@@ -65,6 +65,20 @@ def test_what_answers_as_a_server_does_is_taken_for_one() -> None:
         wait_for(lambda: session.states.current == SYNC_CONNECTED, "it is connected")
 
 
+def test_a_session_of_which_less_was_granted_asks_for_all_of_it_the_next_time() -> None:
+    held: list[socket.socket] = []
+    with answering(answer(timeout=4000), held) as hosts, connecting(hosts):
+        for connection in range(2):
+
+            def connected(number: int = connection) -> bool:
+                return len(held) > number
+
+            wait_for(connected, "it connects")
+            asked = struct.unpack_from("!iiqi", held[connection].recv(1024))[3]
+            assert asked == Connection(hosts).session_timeout * 1000
+            held[connection].shutdown(socket.SHUT_RDWR)
+
+
 def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFixture) -> None:
     """A member's number is the first byte of a session's id: from 128 on the id is below 0."""
     caplog.set_level("INFO")

@@ -18,17 +18,32 @@ PASSED_ON = "ZOO_WATCHER_DOCUMENT"
 """The variable with the descriptor of what `pass_on` has left."""
 
 
+class _RepeatedKeyError(ValueError):
+    """A key is twice in one object: only its last value would count."""
+
+
 def read_document(path: str) -> dict[str, Any]:
     """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` where the file can't be read."""
     try:
-        document = json.loads(read_named(path).decode("utf-8"))
+        document = json.loads(read_named(path).decode("utf-8"), object_pairs_hook=_without_repeated)
     except OSError as exc:
         raise ConfigError([f"{path}: {exc.strerror}"]) from exc
+    except _RepeatedKeyError as exc:
+        raise ConfigError([f"{path}: {exc}"]) from exc
     except (ValueError, RecursionError) as exc:
         raise ConfigError([f"{path}: not JSON: {exc}"]) from exc
     if not isinstance(document, dict):
         raise ConfigError([f"{path}: expected a JSON object, got {quote(document)}"])
     return document
+
+
+def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise _RepeatedKeyError(f"the key {quote(key)} is twice in one object; remove one of them")
+        values[key] = value
+    return values
 
 
 def read_named(path: str) -> bytes:

@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
-from zoo_watcher.host.filesystem import MAY_PASS, disk_errors, make_directory, remove_tree, sync_directory
+from zoo_watcher.host.filesystem import MAY_PASS, REFUSED, disk_errors, make_directory, remove_tree, sync_directory
 from zoo_watcher.host.layout import READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
 
@@ -25,6 +25,19 @@ def live_commit(layout: Layout, relative_path: str) -> str | None:
     Raises `OSError` of what may pass: what is live there can't be told now.
     """
     return _commit_behind(layout, layout.place(relative_path))
+
+
+def check_visible(layout: Layout, relative_path: str, commit_id: str) -> None:
+    """Raises `OSError` where a place, or a release, may not be looked at: what is live can't be told from that.
+
+    A symlink of somebody else's, which may lead where this user never may look, is not followed.
+    """
+    try:
+        os.readlink(layout.place(relative_path))
+        os.stat(layout.release(commit_id))
+    except OSError as exc:
+        if exc.errno in REFUSED:
+            raise
 
 
 def _commit_behind(layout: Layout, link: Path) -> str | None:

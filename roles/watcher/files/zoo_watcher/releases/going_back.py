@@ -14,7 +14,7 @@ from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 
 from .accepted_releases import accepted_places
-from .activation import activate, live_commit, read_link, restore_link
+from .activation import activate, check_visible, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, verify_job
 from .course import Course
 from .handshake import Phase
@@ -73,6 +73,7 @@ class GoingBack:
 
     def _find(self) -> str | None:
         layout, target = self._course.layout, self._course.target
+        check_visible(layout, target.path, target.commit_id)
         live = live_commit(layout, target.path)
         journal = self._memory.read()
         in_use = {target.path, *(other.path for other in live_releases(layout, journal))}
@@ -135,6 +136,7 @@ class GoingBack:
 
     def _leave(self, left: PlacedRelease, target: PlacedRelease) -> None:
         with disk_errors("looking at what is here"):
+            check_visible(self._course.layout, left.path, left.commit_id)
             is_live = live_commit(self._course.layout, left.path) == left.commit_id
         if is_live:
             self._make_live(left.path, target)

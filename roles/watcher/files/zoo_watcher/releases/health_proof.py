@@ -10,7 +10,7 @@ from functools import partial
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.services.health import Health
 
-from .activation import live_commit
+from .activation import check_visible, live_commit
 from .course import Course
 from .rollback import PlacedRelease
 
@@ -66,4 +66,5 @@ class HealthProof:
 
     def _is_live(self, target: PlacedRelease) -> bool:
         with disk_errors("looking at what is live"):
+            check_visible(self._course.layout, target.path, target.commit_id)
             return live_commit(self._course.layout, target.path) == target.commit_id

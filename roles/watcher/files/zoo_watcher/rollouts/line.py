@@ -121,6 +121,9 @@ class Line:
             try:
                 with session_trouble(path):
                     place = self._session.begin_read(path, self._on_own_event)()
+                    if place is None:
+                        self._session.catch_up()  # the server of a new client may lag behind
+                        place = self._session.begin_read(path, self._on_own_event)()
             except SessionTroubleError:
                 self._is_watched = False
                 raise
@@ -140,6 +143,7 @@ class Line:
         if not self._may_have_more:
             return
         with session_trouble(self._root):
+            self._session.catch_up()
             paths = [f"{self._root}/{name}" for name in self._session.begin_list(self._root)()]
             reads = [(path, self._session.begin_read(path)) for path in paths]
             owners = [(path, read()) for path, read in reads]
@@ -203,9 +207,13 @@ class Line:
     def leave(self) -> None:
         """Give the place up, where there is one. Raises `SessionTroubleError`."""
         if self.path is not None:
+            with session_trouble(self.path):
+                place = self._session.begin_read(self.path)()
             # Where the answer is lost, it may be another's turn already.
             self.is_leaving = True
-            self._session.delete(self.path)
+            # In a line that was made anew, it may be another's place; a server that lags behind may not know of it yet.
+            if place is None or self._is_own(place):
+                self._session.delete(self.path)
         else:
             self.remove_others()
         self.forget()

@@ -58,6 +58,8 @@ ASKS = 0.01
 """Seconds for each place of a rollout within which the heads of all lanes ask, one after the other, when it moves."""
 REFUSED, LONGEST_REFUSED = 5.0, 60.0
 """Seconds at the most before a host at the head of its lane asks again that was refused: in a large fleet others do."""
+REFUSED_PLAN = 600.0
+"""Seconds before a host looks again whether a rollout that can't be, such as one too large for a znode, can begin."""
 HOPE = 0.5
 """The part of the deadline for which a host that is on its way, and can't tell what is live on it, may hope to."""
 
@@ -369,6 +371,8 @@ class Participation:
                 return
             self._begin_or_wait(release, content)
         except InvalidRecord as exc:
+            # To find that out again, all of the history is read.
+            self._begin_at = time.monotonic() + REFUSED_PLAN
             refused = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
             if refused != self.assignment:
                 log.warning("not deployed, generation=%s: rollout: %s", self.desired.generation, exc)
@@ -436,9 +440,10 @@ class Participation:
 
         Raises `SessionTroubleError`.
         """
-        if self._has_no_time and line.path is None:
-            return False  # it goes on beside those in line, and may hang: it takes no place of theirs
         try:
+            if self._has_no_time and line.path is None:
+                line.leave()  # it goes on beside those in line, and may hang: it takes no place of theirs
+                return False
             line.join()
         except NoParentError:
             self._look_anew()
@@ -462,6 +467,7 @@ class Participation:
     def _follow_in_line(self, line: Line, view: View) -> None:
         """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
         if not line.has_lasted():
+            self._head_of = None
             self._look_anew()
             return
         if not line.is_at_head:
@@ -480,7 +486,7 @@ class Participation:
             raise
         if has_left:
             line.forget()
-            line.join()
+            self._join(line, view.state)
         else:
             line.check()
         self._changed()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable
@@ -29,6 +30,7 @@ class Registrations:
         self._services = tuple(zip(config.services, health.checkers))
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
+        self._awaits_until = time.monotonic() + config.health_timeout
         self._address = OwnAddress(config.connection.hosts, changed)
         self.refused: frozenset[str] = frozenset()
         """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
@@ -63,8 +65,15 @@ class Registrations:
         What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
         """
         refused = {}
+        # What is not configured may be the place of before of a service that is not registered yet: none blinks.
+        new = [service for service in self._services if serving is not False and self._is_new(*service)]
+        # In this order: one that becomes healthy meanwhile is held before anything is withdrawn. A check may never end.
+        is_awaited = time.monotonic() < self._awaits_until and any(
+            not (serving and checker.healthy) or self._waits(one, checker) for one, checker in new
+        )
         others: tuple[str, Callable[[], None]] = "others", partial(self._withdraw_others, serving=serving)
-        for path, step in (*self._withdrawals(serving=serving), others, *self._holds(serving=serving), others):
+        steps = [*self._withdrawals(serving=serving), *([] if new else [others]), *self._holds(serving=serving)]
+        for path, step in [*steps, *([] if is_awaited else [others])]:
             try:
                 step()
             except NoAnswerError:
@@ -103,6 +112,10 @@ class Registrations:
         held = self._ephemerals.held
         moving = {_former_path(service) for service in stay if service_path(service) not in held}
         self._ephemerals.withdraw_others(self._configured | moving)
+
+    def _is_new(self, service: Service, checker: Checker) -> bool:
+        """Whether a service is not registered, and its check has not failed: it may be soon."""
+        return checker.healthy is not False and not self._ephemerals.may_hold(service_path(service))
 
     def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
         for service, checker in self._services:

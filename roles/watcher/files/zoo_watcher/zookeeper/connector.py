@@ -53,6 +53,7 @@ class Connector:
     def __init__(self, client: KazooClient, timeout: float, enter: Callable[[str, str], None]) -> None:
         self.timeout = timeout
         self._client = client
+        self._asked = client._session_timeout
         self._enter = enter
         self._handler = client._connection
         self._kazoo_connect = self._handler._connect
@@ -115,6 +116,8 @@ class Connector:
 
     def _invoke(self, timeout: float, request: Any, xid: Any = None) -> Any:
         """The answer to a request that belongs to connecting; the session is as before where it can't be a server's."""
+        if isinstance(request, Connect):
+            request = request._replace(time_out=self._asked)  # and not what was granted last
         answer = self._kazoo_invoke(timeout, request, xid)
         if isinstance(request, Connect):
             version, granted = answer[0].protocol_version, answer[0].time_out / 1000
@@ -172,6 +175,7 @@ class Connector:
             return
         # What kazoo calls read timeout is two thirds of the negotiated one.
         self.timeout = read_timeout * 1.5 / 1000
+        client._session_timeout = round(self.timeout * 1000)  # what is left of the session is not more than was granted
         session = (client._session_id or 0) & 0xFFFFFFFFFFFFFFFF  # as ZooKeeper writes it
         self._enter(SYNC_CONNECTED, f"server={host}:{port} session=0x{session:x} timeout={self.timeout:g} s")
 

@@ -24,7 +24,10 @@ LONGEST_PAUSE = 2.0
 KAZOO_RANGE = ">=2.8,<3"
 """The versions of kazoo whose private attributes are those that `Connector` and `Session` use."""
 PRIVATE = {
-    "": ("_call", "_connection", "_reset_session", "_session_id", "_session_passwd", "_stopped", "last_zxid"),
+    "": (
+        *("_call", "_connection", "_reset_session", "_session_id", "_session_passwd", "_session_timeout", "_stopped"),
+        "last_zxid",
+    ),
     "_connection": (
         *("_connect", "_expand_client_hosts", "_invoke", "_read", "_ro_mode", "_socket"),
         *("connection_stopped", "logger"),
