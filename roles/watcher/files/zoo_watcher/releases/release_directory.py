@@ -42,17 +42,24 @@ def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequen
         return manifest if manifest.matches(layout.release(commit_id)) else None
 
 
-def allowed_signers(path: str | None) -> str | None:
-    """The digest of a file of allowed signers: with another one, a signature is verified anew.
+def allowed_signers(path: str | None, revoked: str | None = None) -> str | None:
+    """The digest of a file of allowed signers, and of one of `revoked` keys: a signature is verified anew with another.
 
     Raises `PassingError`, whatever keeps it from being read: no release can do anything about that.
     """
     if path is None:
         return None
+    digest = hashlib.sha256(_signers(path, "require_signature"))
+    if revoked is not None:
+        digest.update(hashlib.sha256(_signers(revoked, "revoked_signers")).digest())
+    return digest.hexdigest()
+
+
+def _signers(path: str, key: str) -> bytes:
     try:
-        return hashlib.sha256(read_named(path)).hexdigest()
+        return read_named(path)
     except OSError as exc:
-        raise PassingError(f"require_signature: {path} {exc.strerror}", "disk") from exc
+        raise PassingError(f"{key}: {path} {exc.strerror}", "disk") from exc
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:

@@ -133,6 +133,7 @@ class Access:
     ssh_known_hosts: str | None = None
     credentials: str | None = None
     signers: str | None = None
+    revoked: str | None = None
     largest: int = 10_000_000_000
     most: int = 200_000
     mirrors: tuple[tuple[str, str], ...] = ()
@@ -148,7 +149,8 @@ class Access:
         """Git's configuration file."""
         stored = f'[credential]\nhelper = "{_reader(self.credentials)}"\n' if self.credentials else ""
         signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
-        return SETTINGS + stored + signed + (OWNERS if "file" in self.schemes else "")
+        revoked = f'[gpg "ssh"]\nrevocationFile = "{_escaped(self.revoked)}"\n' if self.revoked else ""
+        return SETTINGS + stored + signed + revoked + (OWNERS if "file" in self.schemes else "")
 
     @property
     def ssh(self) -> str:
