@@ -27,6 +27,8 @@ HIGHEST_SERIAL = 2**53 - 1
 """What every reader of JSON has as a whole number."""
 HIGHEST_GIVEN = 10**15
 """The highest that a person may give: far more are left above it."""
+LEAP = 1_000_000
+"""How far above the last serial the next one may be: nobody who has a key for a moment takes them all."""
 LONGEST = 20_000
 """Characters of a signature. One by a certificate has a few thousand."""
 ARMOUR = "-----BEGIN SSH SIGNATURE-----"
@@ -131,12 +133,11 @@ def has_ended(release: Release, now: datetime) -> bool:
 def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) -> bool:
     """Refuse a record whose serial may not follow those that a host has `accepted`; whether it is the last of these.
 
-    `digest` is that of its signed text. A host that has accepted nothing yet takes any serial. Raises
-    `UntrustedRecord`.
+    `digest` is that of its signed text. A host that has accepted no serial yet takes any. Raises `UntrustedRecord`.
     """
     serial = int(release.extra[SERIAL])
     last = max(accepted, key=lambda one: one.serial, default=None)
-    if last is None:
+    if last is None or not last.serial:
         return False
     if serial == last.serial:
         if digest != last.digest:
@@ -146,6 +147,8 @@ def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) ->
         if any((one.serial, one.digest) == (serial, digest) for one in accepted):
             raise UntrustedRecord(f"its record is replayed: serial {serial} was accepted here, and {last.serial} since")
         raise UntrustedRecord(f"serial {serial} is lower than {last.serial}, which was accepted here")
+    if serial - last.serial > LEAP:
+        raise UntrustedRecord(f"serial {serial} is more than {LEAP} above {last.serial}, which was accepted here")
     return False
 
 

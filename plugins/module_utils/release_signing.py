@@ -83,6 +83,8 @@ def with_serial(
     serial, lasts = options.get("serial"), _lasts(options)
     if serial is None:
         serial = trust.next_serial(before.release)
+    else:
+        trust.check_leap(before.release, serial)
     end = None if lasts is None else (datetime.now(timezone.utc) + lasts).isoformat(timespec="seconds")
     return numbered(paths.root, release, serial, end)
 

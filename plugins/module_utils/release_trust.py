@@ -20,6 +20,7 @@ from typing import Any
 from .connection import ZooKeeperError
 from .records import HISTORY_LIMIT, AppPaths, InvalidRecord, Release
 from .release_signature import (
+    LEAP,
     NAMESPACE,
     ROLLOUT,
     SERIAL,
@@ -100,8 +101,19 @@ class ReleaseTrust:
 
     def next_serial(self, published: Release | None) -> int:
         """The serial of the record after what is published. Raises `InvalidRecord` where a person has to say it."""
-        known = [published, *(entry.release for entry in self._history)]
-        return next_serial(filter(None, known), self.whom, self.counts, is_sure=self._is_sure)
+        return next_serial(self._known(published), self.whom, self.counts, is_sure=self._is_sure)
+
+    def check_leap(self, published: Release | None, serial: int) -> None:
+        """Refuse a serial that hosts would, far above the highest that counts. Raises `InvalidRecord`."""
+        highest = max((_serial(one) for one in self._known(published) if self.counts(one)), default=serial)
+        if serial - highest > LEAP:
+            raise InvalidRecord(
+                f"serial: {serial} is more than {LEAP} above {highest}, the last one, so hosts would refuse it"
+            )
+
+    def _known(self, published: Release | None) -> list[Release]:
+        """What is published, and was before."""
+        return [one for one in (published, *(entry.release for entry in self._history)) if one]
 
     def needs_signature(self, published: Release, lasts: timedelta | None) -> bool:
         """Whether what is published has no signature that counts now, or not for long, or hosts have a newer one."""

@@ -150,6 +150,7 @@ def wrong_serials(publisher: Publisher, bad: str) -> Attempts:
     """Those that are signed, and may not follow the serial 42."""
     return [
         (publisher.signed(bad, serial=40), "serial 40 is lower than 42, which was accepted here"),
+        (publisher.signed(bad, serial=1_000_043), "serial 1000043 is more than 1000000 above 42, which was accepted"),
         (publisher.signed(bad, serial=2**53), "serial: expected a whole number from 1 to 9007199254740991"),
         (publisher.signed(bad, serial=True), "serial: expected a whole number from 1 to 9007199254740991"),
     ]
@@ -485,7 +486,9 @@ def test_what_a_stolen_key_has_signed_and_its_serials_are_undone_by_its_revocati
     publisher.commit("first")
     agent.wait_outcome(publisher.publish(publisher.signed(serial=5)))
     theirs = publisher.commit("by a thief")
-    thief = publisher.signed(serial=2**53 - 1, signer=stolen)
+    leap = publisher.signed(serial=2**53 - 1, signer=stolen)
+    assert "is more than 1000000 above 5" in refusal(agent, publisher.publish(leap))
+    thief = publisher.signed(serial=1_000_005, signer=stolen)
     assert agent.wait_outcome(publisher.publish(thief))["state"] == "active"
     assert agent.live() == theirs
     revoked.write_text(Path(f"{stolen.key}.pub").read_text())

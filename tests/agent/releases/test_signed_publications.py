@@ -297,13 +297,15 @@ def test_an_entry_with_a_high_serial_that_nobody_has_signed_delays_no_publicatio
 def test_a_date_may_be_the_serial_and_the_next_ones_follow_it(
     agent: Agent, zk: KazooClient, app: str, publish: Publish, repository: GitRepository, signer: Signer
 ) -> None:
-    signer.commit(repository, "first")
-    publish()
-    for given, serial in (({"serial": 20261131}, 20261131), ({}, 20261132)):
+    for given, serial in (({"serial": 20261131}, 20261131), ({}, 20261132), ({"serial": 20261201}, 20261201)):
         signer.commit(repository, f"release {serial}")
         done = publish(**given)
         assert (done.get("converged"), config(zk, app)["serial"]) == (True, serial), done
-    assert agent.live() == repository.head
+    live = repository.head
+    signer.commit(repository, "a slip of the finger")
+    done = publish(serial=202612010)
+    assert done["msg"].startswith("serial: 202612010 is more than 1000000 above 20261201, the last one"), done
+    assert (agent.live(), config(zk, app)["serial"]) == (live, 20261201)
 
 
 def test_a_key_is_replaced_and_a_broken_signature_repaired_without_force(

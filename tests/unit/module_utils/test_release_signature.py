@@ -12,6 +12,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import Release
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import (
     ARMOUR,
     HIGHEST_SERIAL,
+    LEAP,
     LONGEST,
     Accepted,
     UntrustedRecord,
@@ -143,9 +144,10 @@ def test_a_record_without_the_form_is_refused_with_the_reason(keys: dict[str, An
         (HIGHEST_SERIAL, "d", [], False),
         (5, "d", [accepted(5)], True),
         (6, "e", [accepted(5)], False),
-        (HIGHEST_SERIAL, "e", [accepted(5)], False),
+        (5 + LEAP, "e", [accepted(5)], False),
         (5, "d", [accepted(3, "c"), accepted(5), accepted(4, "x")], True),
         (1, "d", [accepted(0, "")], False),
+        (HIGHEST_SERIAL, "d", [accepted(0, "")], False),
     ],
 )
 def test_a_serial_may_follow(serial: int, digest: str, known: list[Accepted], is_last: bool) -> None:
@@ -159,6 +161,8 @@ def test_a_serial_may_follow(serial: int, digest: str, known: list[Accepted], is
         (4, "c", [accepted(5), accepted(4, "c")], "its record is replayed: serial 4 was accepted here, and 5 since"),
         (4, "x", [accepted(5), accepted(4, "c")], "serial 4 is lower than 5, which was accepted here"),
         (4, "d", [accepted(5)], "serial 4 is lower than 5, which was accepted here"),
+        (1_000_006, "d", [accepted(5)], "serial 1000006 is more than 1000000 above 5, which was accepted here"),
+        (HIGHEST_SERIAL, "d", [accepted(5), accepted(0, "")], f"serial {HIGHEST_SERIAL} is more than 1000000 above 5"),
     ],
 )
 def test_a_serial_may_not_follow(serial: int, digest: str, known: list[Accepted], reason: str) -> None:

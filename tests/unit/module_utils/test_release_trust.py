@@ -14,7 +14,12 @@ import pytest
 from ansible_collections.zoo.deploy.plugins.module_utils import release_signing
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
-from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import ARMOUR, UntrustedRecord, numbered
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import (
+    ARMOUR,
+    LEAP,
+    UntrustedRecord,
+    numbered,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signing import (
     SigningError,
     check_signing,
@@ -152,6 +157,16 @@ def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known
     for current, history, signers in ((others, [mine], None), (made_up, [], None), (made_up, [], str(file))):
         with pytest.raises(UntrustedRecord, match=r"serial: the record with the highest one, .* is not signed by"):
             next_of(current, *history, signers=signers)
+
+
+def test_a_serial_that_is_given_leaps_no_further_above_what_counts_than_hosts_follow(
+    signer: Signer, file: Path, record: Record
+) -> None:
+    trust = ReleaseTrust(PATHS, str(signer.key), str(file), history_of(record(GOOD, 3), forged(record(BAD, 5_000_000))))
+    trust.check_leap(record(BAD, 2), 3 + LEAP)
+    with pytest.raises(InvalidRecord, match=r"^serial: 1000004 is more than 1000000 above 3, the last one, so hosts"):
+        trust.check_leap(record(BAD, 2), 4 + LEAP)
+    ReleaseTrust(PATHS, str(signer.key), str(file), history_of(forged(record(BAD, 5)))).check_leap(None, 10**15)
 
 
 def test_a_signed_record_that_is_published_again_after_a_later_one_does_not_count(

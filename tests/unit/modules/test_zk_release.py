@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,7 @@ class History:
         self._third = third
         for name in ("check_not_bad", "why_without_steps"):
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
+        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: contextlib.nullcontext())
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
         monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
         for name, empty in {"read_rollouts": dict, "bad_commits": list}.items():

@@ -19,7 +19,7 @@ from zoo_watcher.releases import accepted_releases
 from zoo_watcher.releases.accepted_releases import KEPT, AcceptedRelease, AcceptedReleases, accepted_places
 from zoo_watcher.releases.record_trust import RecordTrust
 from zoo_watcher.wire.records import Release
-from zoo_watcher.wire.release_signature import HIGHEST_SERIAL, UntrustedRecord
+from zoo_watcher.wire.release_signature import LEAP, UntrustedRecord
 from zoo_watcher.wire.ssh_signature import Signers
 
 APP = "/app/business"
@@ -313,12 +313,13 @@ def test_the_serials_of_a_stolen_key_count_no_more_once_it_is_revoked(
     signers.write_text(signer.line + stolen.line)
     assert trust.find_refusal(signed(GOOD, 5)) is None
     record = {"url": URL, "commitId": BAD, "relativePath": "site"}
-    thefts = [Release.from_object(stolen.sign_record(APP, record, HIGHEST_SERIAL - number)) for number in (1, 0)]
+    highest = 5 + 2 * LEAP
+    thefts = [Release.from_object(stolen.sign_record(APP, record, serial)) for serial in (5 + LEAP, highest)]
     assert [trust.find_refusal(theft) for theft in thefts] == [None, None]
     signers.write_text(signer.line)
-    assert f"serial 6 is lower than {HIGHEST_SERIAL}" in str(trust.find_refusal(signed("3" * 40, 6)))
+    assert f"serial 6 is lower than {highest}" in str(trust.find_refusal(signed("3" * 40, 6)))
     revoked.write_text(Path(f"{stolen.key}.pub").read_text())
-    assert "signed by nobody" in str(trust.find_refusal(thefts[1]))
+    assert "signed by nobody" in str(trust.find_refusal(thefts[0]))
     assert "serial 4 is lower than 5" in str(trust.find_refusal(signed("3" * 40, 4)))
     assert trust.find_refusal(signed("3" * 40, 6)) is None
     assert [one.serial for one in AcceptedReleases(layout.accepted, APP).read()] == [6, 5]
