@@ -11,6 +11,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from support.agent import Agent, publish
+from support.openpgp_signer import OpenPgpSigner, openpgp_home
 from support.repository import GitRepository
 from support.signer import Signer
 from support.waiting import wait_for
@@ -75,6 +76,28 @@ def test_a_commit_of_an_allowed_signer_goes_live_and_no_other(
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("failed", good)
     assert "No principal matched" in status["message"]
+
+
+def test_a_commit_by_an_openpgp_key_in_the_file_goes_live_and_no_other(
+    agents: Agents, repository: GitRepository, release: Publish, signers: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    with openpgp_home() as home:
+        friend, stranger = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "stranger")
+        keys.write_bytes(friend.public())
+        agent = agents(require_signature=str(signers), openpgp_signers=str(keys)).start()
+        good = friend.commit(repository, "good")
+        assert agent.wait_outcome(release())["state"] == "active"
+        strange = stranger.commit(repository, "strange")
+        status = agent.wait_outcome(release())
+        assert (status["state"], agent.live()) == ("failed", good)
+        assert f"{strange} is not signed by anybody in {signers} or {keys}: gpg: Can't check" in status["message"]
+        friend.revoke()
+        keys.write_bytes(friend.public())
+        agent.end()
+        agent.start()
+        wait_for(lambda: f"but {good} is not signed by anybody" in agent.log, "what is live is verified by it too")
+        assert agent.live() == good
 
 
 def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(

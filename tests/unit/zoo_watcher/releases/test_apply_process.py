@@ -398,7 +398,7 @@ def test_what_was_verified_while_the_file_of_signers_changed_is_verified_anew(
     signers.write_text("somebody ssh-ed25519 AAAA\n")
     repository = Verifying(Layout(tmp_path), Access(("file",)))
     with pytest.raises(PassingError, match=r"^require_signature: "):
-        apply._verify({"access": {"signers": str(signers), "revoked": None}}, "a" * 40, repository)
+        apply._verify({"access": {"signers": str(signers), "revoked": None, "openpgp": None}}, "a" * 40, repository)
 
 
 def test_a_release_that_was_verified_may_go_live_again_once_it_is_verified_with_other_signers(

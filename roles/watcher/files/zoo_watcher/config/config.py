@@ -144,6 +144,7 @@ class Config:
     git_credentials: str | None = None
     require_signature: str | None = None
     revoked_signers: str | None = None
+    openpgp_signers: str | None = None
     hard_links: bool = True
     allow_outside_symlinks: bool = False
     shared_paths: tuple[str, ...] = ()
@@ -159,6 +160,11 @@ class Config:
     log_level: str = "info"
     file: str | None = None
     """Where it was read."""
+
+    @property
+    def signers(self) -> tuple[str | None, ...]:
+        """The files by which the signature of a commit is verified."""
+        return self.require_signature, self.revoked_signers, self.openpgp_signers
 
     @classmethod
     def from_file(cls, path: str) -> Config:
@@ -309,10 +315,12 @@ def _readable_file(reader: ObjectReader, key: str) -> str | None:
 
 
 def _signers(reader: ObjectReader) -> dict[str, str | None]:
-    """The files of those who may sign, and of those who may no more."""
-    files = {key: _readable_file(reader, key) for key in ("require_signature", "revoked_signers")}
-    if files["revoked_signers"] is not None and files["require_signature"] is None:
-        reader.wrong("revoked_signers", "only with require_signature, the file of those who may sign")
+    """The files of those who may sign, of those who may no more, and of those who may sign commits by OpenPGP."""
+    further = ("revoked_signers", "openpgp_signers")
+    files = {key: _readable_file(reader, key) for key in ("require_signature", *further)}
+    for key in further:
+        if files[key] is not None and files["require_signature"] is None:
+            reader.wrong(key, "only with require_signature, the file of those who may sign")
     return files
 
 

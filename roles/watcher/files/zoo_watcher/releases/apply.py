@@ -137,13 +137,13 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 
 def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> str | None:
     """Verify the signature of a commit; the digest of the allowed signers by which it is. Raises `DeployError`."""
-    path, revoked = job["access"]["signers"], job["access"]["revoked"]
-    signers = allowed_signers(path, revoked)
+    files = [job["access"][name] for name in ("signers", "revoked", "openpgp")]
+    signers = allowed_signers(*files)
     try:
         repository.verify(commit_id)
     finally:
-        if signers != allowed_signers(path, revoked):
-            raise PassingError(f"require_signature: {path} was changed while {commit_id} was verified", "disk")
+        if signers != allowed_signers(*files):
+            raise PassingError(f"require_signature: {files[0]} was changed while {commit_id} was verified", "disk")
     return signers
 
 
@@ -187,7 +187,7 @@ def _confined(job: Mapping[str, Any], release: Release | None = None) -> Iterato
         addresses = access.addresses(release.url) if release else []
         ports = connected_ports(addresses, access.ssh, os.environ)
         local = [address.removeprefix("file://") for address in addresses if url_scheme(address) == "file"]
-        trusted = (access.signers, access.revoked)
+        trusted = (access.signers, access.revoked, access.openpgp)
         files = (access.ssh_key, access.ssh_known_hosts, access.credentials, *trusted, *local)
         with disk_errors("giving up rights"):
             unconfined = confine(layout, job["hidden"], files, ports)

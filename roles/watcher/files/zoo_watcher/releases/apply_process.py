@@ -80,6 +80,7 @@ def tidy_job(config: Config) -> Job:
         "credentials": config.git_credentials,
         "signers": config.require_signature,
         "revoked": config.revoked_signers,
+        "openpgp": config.openpgp_signers,
         "largest": config.max_release_bytes,
         "most": config.max_release_files,
         "mirrors": config.git_mirrors,

@@ -195,7 +195,7 @@ class GoingBack:
     def _choose(self, deadline: float) -> PlacedRelease:
         """What to go back to; after the deadline, also what can't be read. Raises `DeployError`, `CancelledError`."""
         config, layout = self._course.config, self._course.layout
-        signers = allowed_signers(config.require_signature, config.revoked_signers)
+        signers = allowed_signers(*config.signers)
         accepted = accepted_places(config, layout, [one.where for one in self._way_back.earlier])
         unknown = self._verify_anew(signers, accepted or ())
         waits = time.monotonic() < deadline

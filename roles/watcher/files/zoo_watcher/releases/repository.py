@@ -30,6 +30,7 @@ from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
+from .keyring import PROGRAM, keyring, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
 
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
@@ -107,7 +108,7 @@ auto = false
 [submodule]
 recurse = false
 [gpg]
-program = /bin/false
+program = {openpgp}
 [gpg "x509"]
 program = /bin/false
 """
@@ -134,6 +135,7 @@ class Access:
     credentials: str | None = None
     signers: str | None = None
     revoked: str | None = None
+    openpgp: str | None = None
     largest: int = 10_000_000_000
     most: int = 200_000
     mirrors: tuple[tuple[str, str], ...] = ()
@@ -150,7 +152,8 @@ class Access:
         stored = f'[credential]\nhelper = "{_reader(self.credentials)}"\n' if self.credentials else ""
         signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
         revoked = f'[gpg "ssh"]\nrevocationFile = "{_escaped(self.revoked)}"\n' if self.revoked else ""
-        return SETTINGS + stored + signed + revoked + (OWNERS if "file" in self.schemes else "")
+        settings = SETTINGS.format(openpgp=PROGRAM if self.openpgp else "/bin/false")
+        return settings + stored + signed + revoked + (OWNERS if "file" in self.schemes else "")
 
     @property
     def ssh(self) -> str:
@@ -395,11 +398,15 @@ class Repository:
         return any(pack.stat().st_size >= self._limit for pack in begun)
 
     def verify(self, commit_id: str) -> None:
-        """Where a signature is demanded, have the commit's SSH signature verified. Raises `DeployError`."""
+        """Where a signature is demanded, have the commit's verified, of SSH or, with keys for that, OpenPGP.
+
+        Raises `DeployError`.
+        """
         if self.access.signers is None:
             return
         try:
-            self.git.verify_commit(commit_id)
+            with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
+                self.git.verify_commit(commit_id, env=environment)
         except CommandError as exc:
             if _lacked(exc):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
@@ -409,9 +416,10 @@ class Repository:
             cause = (
                 "it is not signed"
                 if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
-                else reason(exc.stderr)
+                else why_untrusted(exc.stderr)
             )
-            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {cause}") from exc
+            files = " or ".join(filter(None, (self.access.signers, self.access.openpgp)))
+            raise DeployError(f"{commit_id} is not signed by anybody in {files}: {cause}") from exc
 
     def _check_there(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
