@@ -10,8 +10,8 @@ import pytest
 from support.openpgp_signer import OpenPgpSigner, openpgp_home
 from support.repository import GitRepository
 from support.signer import Signer
-from zoo_watcher.config.config import Config, ConfigError
-from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import ConfigError, DeployError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import keyring
 from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, verify_job
