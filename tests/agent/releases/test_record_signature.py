@@ -274,7 +274,7 @@ def test_a_commit_by_a_revoked_key_is_refused_too(
     commit_id = publisher.commit("by a stolen key")
     status = agent.wait_outcome(publisher.publish(publisher.signed()))
     assert (status["state"], agent.live()) == ("failed", None)
-    assert f"{commit_id} is not signed by anybody in {signers}" in status["message"]
+    assert f"{commit_id} is not signed by anybody in {signers}: its key is revoked in {revoked}" in status["message"]
     revoked.write_text("")
     assert agent.wait_outcome(publisher.publish(publisher.signed()))["state"] == "active"
 
@@ -293,6 +293,23 @@ def test_turning_it_on_checks_what_is_live(agents: Agents, publisher: Publisher,
     agent.end()
     agent.start()
     wait_for(lambda: agent.status.get("state") == "active", "it is accepted")
+
+
+def test_a_record_whose_time_is_over_is_told_and_stays_live_until_a_newer_one_comes(
+    agent: Agent, publisher: Publisher
+) -> None:
+    """Nobody can keep somebody from telling a host nothing: it is found out by this."""
+    live, end = publisher.commit("live"), moment(20)
+    assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=end)))["state"] == "active"
+    trouble = f"the published record counted until {end}, and no newer one has come; publish, or find who keeps it back"
+    wait_for(lambda: agent.status.get("troubles") == [trouble], "it is told", 120)
+    assert (agent.status["state"], agent.live()) == ("active", live)
+    agent.end()
+    agent.start()
+    wait_for(lambda: agent.status.get("troubles") == [trouble], "it is told again")
+    assert (agent.status["state"], agent.live()) == ("active", live)
+    assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=moment(HOUR))))["state"] == "active"
+    wait_for(lambda: "troubles" not in agent.status, "the trouble is over")
 
 
 def test_a_host_goes_back_from_a_bad_release_only_to_what_it_has_accepted(

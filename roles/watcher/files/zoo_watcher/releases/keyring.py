@@ -27,8 +27,8 @@ no-auto-key-retrieve
 trust-model always
 """
 """No other process is started, nothing is looked up elsewhere, and each key in the file may sign."""
-TELLING = ("revoked", "expired", "bad signature", "can't check signature")
-"""What of all that gpg says is why a signature does not count."""
+TELLING = ("revoked", "expired", "not yet valid", "bad signature", "can't check signature")
+"""What of all that gpg and ssh-keygen say is why a signature does not count."""
 
 
 @contextlib.contextmanager
@@ -76,10 +76,10 @@ def _import(keys: str, environment: dict[str, str]) -> None:
 
 
 def why_untrusted(stderr: str) -> str:
-    """The one line of what git and gpg have written to standard error that says why a signature does not count."""
+    """The one line of what git has written to standard error that says why a signature does not count."""
     return _telling(stderr, TELLING) or reason(stderr)
 
 
 def _telling(stderr: str, words: tuple[str, ...]) -> str | None:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip().startswith("gpg: ")]
+    lines = [line.strip(" '") for line in stderr.replace("\n  stderr: '", "\n").splitlines()]
     return next((line for line in lines if any(word in line.lower() for word in words)), None)

@@ -112,6 +112,11 @@ program = {openpgp}
 [gpg "x509"]
 program = /bin/false
 """
+WITHOUT_REVOKED = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "gpg.ssh.revocationFile",
+    "GIT_CONFIG_VALUE_0": "",
+}
 OWNERS = """\
 [safe]
 directory = *
@@ -413,13 +418,19 @@ class Repository:
             if says(exc.stderr, MAY_PASS):
                 raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
             self._check_there(commit_id)
-            cause = (
-                "it is not signed"
-                if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
-                else why_untrusted(exc.stderr)
-            )
             files = " or ".join(filter(None, (self.access.signers, self.access.openpgp)))
+            cause = self._why_untrusted(commit_id, exc.stderr)
             raise DeployError(f"{commit_id} is not signed by anybody in {files}: {cause}") from exc
+
+    def _why_untrusted(self, commit_id: str, stderr: str) -> str:
+        if says(stderr, ("no signature",)) or not stderr.strip():
+            return "it is not signed"
+        if self.access.revoked and says(stderr, ("could not verify signature",)):
+            # Of a key that is revoked, git says nothing more.
+            with contextlib.suppress(CommandError):
+                self.git.verify_commit(commit_id, env=WITHOUT_REVOKED)
+                return f"its key is revoked in {self.access.revoked}"
+        return why_untrusted(stderr)
 
     def _check_there(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
