@@ -299,7 +299,7 @@ def test_a_record_whose_time_is_over_is_told_and_stays_live_until_a_newer_one_co
     agent: Agent, publisher: Publisher
 ) -> None:
     """Nobody can keep somebody from telling a host nothing: it is found out by this."""
-    live, end = publisher.commit("live"), moment(20)
+    live, end = publisher.commit("live"), moment(HOUR / 180)
     assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=end)))["state"] == "active"
     trouble = f"the published record counted until {end}, and no newer one has come; publish, or find who keeps it back"
     wait_for(lambda: agent.status.get("troubles") == [trouble], "it is told", 120)
