@@ -306,8 +306,9 @@ def test_a_record_whose_time_is_over_is_told_and_stays_live_until_a_newer_one_co
     assert (agent.status["state"], agent.live()) == ("active", live)
     agent.end()
     agent.start()
-    wait_for(lambda: agent.status.get("troubles") == [trouble], "it is told again")
-    assert (agent.status["state"], agent.live()) == ("active", live)
+    told = ("active", [trouble])
+    wait_for(lambda: (agent.status.get("state"), agent.status.get("troubles")) == told, "it is told again")
+    assert agent.live() == live
     assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=moment(HOUR))))["state"] == "active"
     wait_for(lambda: "troubles" not in agent.status, "the trouble is over")
 
