@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,22 @@ def test_with_another_file_of_keys_a_release_is_verified_anew(
     keys.write_bytes(other.public())
     with pytest.raises(DeployError, match="is not signed by anybody in"):
         ApplyProcess(config).run(verify_job(config, commit_id))
+
+
+def test_the_files_of_signers_are_read_also_where_they_lie_beside_secrets(
+    config: Config, tmp_path: Path, home: Path, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    author, friend = Signer(secrets, "author"), OpenPgpSigner(home, "friend")
+    texts = {"require_signature": author.line, "revoked_signers": "", "openpgp_signers": friend.public().decode()}
+    for name, text in texts.items():
+        (secrets / name).write_text(text)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
+    require, revoked, openpgp = (str(secrets / name) for name in texts)
+    hidden = replace(config, require_signature=require, revoked_signers=revoked, openpgp_signers=openpgp)
+    for commit_id in (author.commit(repository, "by SSH"), friend.commit(repository, "by OpenPGP")):
+        ApplyProcess(hidden).run(stage_job(hidden, Release(repository.url, commit_id, "site"), []))
 
 
 @pytest.mark.parametrize("content", [b"", b"no key\n", None])
