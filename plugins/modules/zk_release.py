@@ -1175,11 +1175,8 @@ def publish_wanted(
     if same and keeps_another_plan(client, paths, published, release):
         known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
         result["kept_plan"] = f"{known}; force publishes it anew, with this one"
-    if not same and seen is not None and published.generation != seen.generation:
-        raise ZooKeeperError(
-            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
-        )
     if not same:
+        check_still(paths, published, seen)
         result.update(checked(client, paths, options, release, published))
         result.update({"default_plan": default_plan} if default_plan else {})
     lock = None
@@ -1200,6 +1197,14 @@ def publish_wanted(
         with kept_closed(client, paths, options, given_acl(options)):
             result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def check_still(paths: AppPaths, published: Published, seen: Published | None) -> None:
+    """Raise a `ZooKeeperError` where what was `seen` is not published any more."""
+    if seen is not None and published.generation != seen.generation:
+        raise ZooKeeperError(
+            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
+        )
 
 
 def checked(
