@@ -90,7 +90,10 @@ def with_serial(
 
 
 def sign(paths: AppPaths, trust: ReleaseTrust, key: str, release: Release) -> Release:
-    """The release that has its number, signed so that hosts take it. Raises `SigningError`, `InvalidRecord`."""
+    """The release that has its number, signed so that hosts take it. Raises `SigningError`, `InvalidRecord`.
+
+    To be called last of all: a key in hardware has to be touched for it.
+    """
     signed = with_signature(release, signature_of(signed_text(paths.root, release), key))
     problem = trust.find_problem(signed)
     if problem:

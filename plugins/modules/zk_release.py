@@ -1189,7 +1189,6 @@ def publish_wanted(
     agents = sorted(read_agents(client, paths)) if options["wait"] and not check else []
     begin = time.monotonic()
     if signer and not check:
-        # Last of all: a key in hardware has to be touched for it.
         release = sign(paths, signer, options["sign_with"], release)
         result["release"] = release.to_object()
     if not same and not check:
