@@ -43,6 +43,8 @@ missing_packages() {
     command -v sshd >/dev/null || echo openssh-server
     command -v ss >/dev/null || echo iproute2
     command -v ssh >/dev/null || echo openssh-client
+    command -v gpg >/dev/null || echo gpg
+    command -v gpg-agent >/dev/null || echo gpg-agent
     if [ "$(id -u)" = 0 ]; then
         # Real hosts; without root there are none.
         command -v debootstrap >/dev/null || echo debootstrap

@@ -30,6 +30,7 @@ author:
   - zoo.deploy contributors (@zoo-deploy)
 requirements:
   - GitPython >= 3.1.30 and git where the module runs
+  - C(ssh-keygen) of OpenSSH where the module runs, with O(sign_with)
 attributes:
   check_mode:
     support: full
@@ -202,6 +203,47 @@ options:
       - Who publishes, as the history is to say it.
       - Where it is not given, it is the user and the host where the module runs.
     type: str
+  sign_with:
+    description:
+      - The private key, a file of SSH where the module runs, by which C(ssh-keygen) signs the record of the release. Or
+        the public half of a key that an ssh-agent has, whose socket is in C(SSH_AUTH_SOCK); nobody is asked for a
+        passphrase.
+      - Hosts with C(watcher_require_signature) deploy no other. The signature is of the application, the repository,
+        the ref, the commit, the place, the rollout, O(serial) and the end that O(sign_days) gives.
+      - Also what is desired already is published anew, where its record has no signature that counts.
+      - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
+      - Nothing gets into the signed record that is not given here, or in a record that is itself signed. So a rollback
+        goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref), or O(to), have to
+        be given where the release that is published now has none. C(rollout) of C(<app>/policy) is taken over, but must
+        not have C(from).
+    type: path
+    version_added: 0.2.0
+  signers:
+    description:
+      - The file of those who may sign, in the form of C(ssh-keygen), where the module runs. It is the one that hosts
+        have as C(watcher_require_signature), or one with keys of earlier publishers too.
+      - What one of them has signed counts. Without it, only what is signed by O(sign_with) itself does; give it where
+        more than one key publishes.
+      - It shows too whether hosts will take the record. One that nobody of them has signed is not published.
+    type: path
+    version_added: 0.2.0
+  sign_days:
+    description:
+      - For how many days hosts accept the record. A host that has accepted it keeps the release, and says in its status
+        that its time is over. Without it, the record has no end.
+      - So that somebody who keeps new releases from the hosts does not go unnoticed, publish more often than that. What
+        is desired already is published anew once half of its days are over.
+    type: float
+    version_added: 0.2.0
+  serial:
+    description:
+      - The number of the record, at most 10^15. Hosts accept a higher one than their last only, and none that is more
+        than a million above it.
+      - Without it, it is one above the highest of the records, now and in the history, that O(signers) or O(sign_with)
+        have signed. It has to be given where there are signed records and none of them counts, as after the ensemble's
+        data or the file of signers were lost; hosts say which one they have accepted.
+    type: int
+    version_added: 0.2.0
   wait:
     description:
       - Whether to wait until the live agents have proved the release.
@@ -395,6 +437,15 @@ EXAMPLES = r"""
     app: /app/business
     ref: v1.5.1
     lock_timeout: 600
+
+- name: Deploy to servers that take no release without the signature of a publisher, by a key in the ssh-agent
+  zoo.deploy.zk_release:
+    hosts: zk1:2181,zk2:2181,zk3:2181
+    app: /app/business
+    ref: v1.5.2
+    sign_with: ~/.ssh/publisher.pub
+    signers: /etc/zoo/signers
+    sign_days: 90
 
 - name: Publish for servers that do not run yet
   zoo.deploy.zk_release:
@@ -824,6 +875,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import (
     Release,
     quote,
 )
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import unsigned
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signing import (
+    SIGNING_OPTIONS,
+    check_signing,
+    lacks_signature,
+    sign,
+    trust_of,
+    why_refused,
+    with_serial,
+)
+from ansible_collections.zoo.deploy.plugins.module_utils.release_trust import ReleaseTrust, without_from
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
     ROLLOUT,
     SUBJECT,
@@ -880,6 +942,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connec
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
 """What a person does to a rollout, by the state that it is to have."""
 NOT_PUBLISHED = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
+MOST_NAMED = 5
+"""How many releases are named at the most that a person could go back to."""
+TAKEN_OVER = ("url", "relative_path", "ref")
+"""The options that are as published before, where they are not given."""
 LEAST_CONNECT_TIMEOUT = 1.0
 """Seconds in which a connection can be had, also where the wait is almost over."""
 
@@ -901,6 +967,8 @@ def argument_spec() -> dict[str, Any]:
         "lock_timeout": {"type": "float", "default": 0.0},
         "acl": {"type": "list", "elements": "dict", "options": ACL_SPEC},
         "publisher": {"type": "str"},
+        **SIGNING_OPTIONS,
+        "serial": {"type": "int"},
         "wait": {"type": "bool", "default": True},
         "_published": {
             "type": "dict",
@@ -933,37 +1001,64 @@ def check_state(options: Mapping[str, Any]) -> None:
         raise InvalidRecord(f"ref: not with the state {state}; the commit that has to be the desired one is only_if")
     if options["rollout"] is not None and state != "published":
         raise InvalidRecord("rollout: only with the state published")
+    if options["sign_with"] and state in VERBS:
+        raise InvalidRecord(f"sign_with: not with the state {state}, which publishes nothing")
 
 
 def wanted_release(
-    client: Any, paths: AppPaths, options: dict[str, Any], published: Published
+    client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
 ) -> tuple[Release, str | None]:
     """The release that the options ask for, and why a rollback does not keep to the plan that it should.
 
-    Raises `InvalidRecord`, `CommitError`.
+    Who signs takes nothing but what counts by its `trust`. Raises `InvalidRecord`, `CommitError`.
     """
     default_plan = None
     if options["state"] == "rolled_back":
-        earlier = earlier_release(client, paths, options, published)
+        earlier = earlier_release(client, paths, options, published, trust)
         release, default_plan = with_plan_back(client, paths, earlier)
+        if trust and ROLLOUT not in earlier.extra:
+            release = without_from(release)
     else:
         rollout = options["rollout"]
         if options["_gated"]:
             found = read_policy(client, paths, None).get(ROLLOUT) if rollout is None else parsed_rollout(rollout)
             rollout = gated(found)
+        if trust and published.release:
+            check_taken_over(options, published.release, trust)
         resolved = with_rollout(resolved_release(options, published.release), rollout)
         release = with_policy(client, paths, resolved)
+        if trust and options["rollout"] is None:
+            trust.check_plan(release)
     publisher = options["publisher"] or user_and_host()
-    return replace(release, publisher=publisher, published_at=now()), default_plan
+    return unsigned(replace(release, publisher=publisher, published_at=now())), default_plan
 
 
-def earlier_release(client: Any, paths: AppPaths, options: dict[str, Any], published: Published) -> Release:
+def earlier_release(
+    client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
+) -> Release:
     """The release to go back to. Raises `InvalidRecord`."""
-    history, done = known_releases(client, paths)
+    current = published.release
+    known, done = known_releases(client, paths)
+    bad = bad_commits(client, paths)
+    if trust is None:
+        try:
+            return rollback_target(known, current, options["to"], done, bad)
+        except InvalidRecord as exc:
+            raise InvalidRecord(f"{paths.history}: {exc}") from exc
+    history, problem = trust.trusted_history(), trust.why_untrusted(current) if current else None
+    if problem and not options["to"]:
+        # Whether hosts have it, and are to go back from it, or from what was published before, a person has to say.
+        signed = list(dict.fromkeys(entry.release.commit_id for entry in history if entry.release))[:MOST_NAMED]
+        raise InvalidRecord(
+            f"to: give it; what is published now does not count for {trust.whom}: {problem}; "
+            f"what is signed, the latest first: {' or '.join(signed) or 'nothing'}"
+        )
     try:
-        return rollback_target(history, published.release, options["to"], done, bad_commits(client, paths))
+        return rollback_target(history, None if problem else current, options["to"], done, bad)
     except InvalidRecord as exc:
-        raise InvalidRecord(f"{paths.history}: {exc}") from exc
+        raise InvalidRecord(
+            f"{exc}; only what is signed by {trust.whom} counts: any other release can be published by its commit, ref"
+        ) from exc
 
 
 def with_rollout(release: Release, rollout: Any) -> Release:
@@ -1029,6 +1124,14 @@ def resolved_release(options: dict[str, Any], before: Release | None) -> Release
     return Release(url=url, commit_id=resolve(url, ref), relative_path=relative_path, ref=ref)
 
 
+def check_taken_over(options: dict[str, Any], before: Release, trust: ReleaseTrust) -> None:
+    """Refuse to take anything over from a record that does not count. Raises `InvalidRecord`."""
+    left_out = ", ".join(name for name in TAKEN_OVER if not options[name])
+    problem = left_out and trust.why_untrusted(before)
+    if problem:
+        raise InvalidRecord(f"{left_out}: give it; what is published now does not count for {trust.whom}: {problem}")
+
+
 def ref_before(before: Release | None, url: str) -> str:
     """The ref that was published before: after a tag, the default branch is not what anybody means."""
     if before is None:
@@ -1063,9 +1166,13 @@ def publish_wanted(
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
-    release, default_plan = wanted_release(client, paths, options, published)
-    same = release.same_as(published.release) and not options["force"]
+    trust = trust_of(client, paths, options)
+    release, default_plan = wanted_release(client, paths, options, published, trust)
+    renews = options["force"] or lacks_signature(trust, options, published.release)
+    same = release.same_as(published.release) and not renews
     release = with_subject(release) if not same and options["state"] == "published" else release
+    signer = None if same else trust
+    release = with_serial(paths, signer, options, release, published) if signer else release
     result = describe(published, published.release if same and published.release else release, changed=not same)
     if same and options["state"] == "rolled_back" and not options["to"]:
         since = release.extra[ROLLED_BACK_FROM]
@@ -1073,16 +1180,9 @@ def publish_wanted(
     if same and keeps_another_plan(client, paths, published, release):
         known = f"{release.commit_id} is desired already, and its rollout keeps its plan"
         result["kept_plan"] = f"{known}; force publishes it anew, with this one"
-    if not same and seen is not None and published.generation != seen.generation:
-        raise ZooKeeperError(
-            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
-        )
     if not same:
-        node_of(paths, release)
-        check_only_if(paths, published, options["only_if"])
-        if not options["force"]:
-            check_not_bad(client, paths, release)
-        result.update(shortcomings(client, paths, release, published.release))
+        check_still(paths, published, seen)
+        result.update(checked(client, paths, options, release, published))
         result.update({"default_plan": default_plan} if default_plan else {})
     lock = None
     if not same and options["state"] == "published":
@@ -1093,11 +1193,34 @@ def publish_wanted(
         result["diff"]["prepared"] = "".join(f"{printable(line)}\n" for line in result["foreseen"])
     agents = sorted(read_agents(client, paths)) if options["wait"] and not check else []
     begin = time.monotonic()
+    if signer and not check:
+        release = sign(paths, signer, options["sign_with"], release)
+        result["release"] = release.to_object()
     if not same and not check:
         # By now the application may have been closed: a lock, or a git server, may have been waited for.
         with kept_closed(client, paths, options, given_acl(options)):
             result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
+
+
+def check_still(paths: AppPaths, published: Published, seen: Published | None) -> None:
+    """Raise a `ZooKeeperError` where what was `seen` is not published any more."""
+    if seen is not None and published.generation != seen.generation:
+        raise ZooKeeperError(
+            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
+        )
+
+
+def checked(
+    client: Any, paths: AppPaths, options: dict[str, Any], release: Release, published: Published
+) -> dict[str, Any]:
+    """What the result has to warn of before the release is published; raises what keeps it from that."""
+    node_of(paths, release)
+    check_only_if(paths, published, options["only_if"])
+    if not options["force"]:
+        check_not_bad(client, paths, release)
+    refused = None if options["sign_with"] else why_refused(published.release)
+    return {**shortcomings(client, paths, release, published.release), **({"unsigned": refused} if refused else {})}
 
 
 def given_acl(options: dict[str, Any]) -> Any:
@@ -1332,6 +1455,7 @@ def main() -> None:
         check_amounts(options, "lock_timeout")
         check_reason(options["reason"])
         check_state(options)
+        check_signing(options)
         acl, app = given_acl(options), AppPaths(options["app"])
         patience = outage(options, waits=options["wait"])
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
@@ -1367,7 +1491,7 @@ def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
     for what in ("without_steps", "default_plan"):
         if what in result:
             module.warn(result[what])
-    for what in ("kept_plan", "not_promoted", "ungated"):
+    for what in ("kept_plan", "not_promoted", "ungated", "unsigned"):
         if what in result:
             module.warn(result.pop(what))
 

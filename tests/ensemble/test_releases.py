@@ -957,7 +957,7 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
         done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
         zk.set(paths.rollout(generation), done.to_node())
     publish(zk, paths, release(3))
-    target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths))
+    target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths), None)
     assert target.same_as(release(number))
     assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
@@ -969,11 +969,11 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: Kazo
     state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
     zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
     publish(zk, paths, release(3))
-    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths)).same_as(release(2))
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
     zk.set_acls(paths.config, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
-    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths)).same_as(release(1))
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
     with pytest.raises(InvalidRecord, match="history"):
-        zk_release.earlier_release(zk, paths, {"to": f"{2:040x}"}, read_published(zk, paths))
+        zk_release.earlier_release(zk, paths, {"to": f"{2:040x}"}, read_published(zk, paths), None)
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(

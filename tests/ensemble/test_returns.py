@@ -125,6 +125,7 @@ def test_zk_release(zk: KazooClient, agent: AppPaths, options: dict[str, Any], m
         "rollout": None,
         "lock_timeout": 0.0,
         **dict.fromkeys(("to", "only_if", "acl", "force", "_published", "_told", "_gated", "_attended")),
+        **dict.fromkeys(("sign_with", "signers", "sign_days", "serial")),
     }
     for checks in (True, False):
         check(zk_release, zk_release.converge(zk, {**options, **given, "wait": False}, check=checks))

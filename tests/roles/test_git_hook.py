@@ -31,6 +31,7 @@ from support.lonely import lonely_ensemble
 from support.many_hosts import run_on_hosts
 from support.playbook import ROOT, Run, run_playbook
 from support.repository import IDENTITY, GitRepository
+from support.signer import Signer
 from support.ssh_server import SshServer
 from support.waiting import wait_for
 
@@ -522,6 +523,45 @@ def test_what_a_push_creates_has_the_acl_that_the_configuration_says(server: Ser
     wanted = {make_acl("world", "anyone", read=True), make_acl("digest", "hook:x", all=True)}
     for path in (server.app, f"{server.app}/config", f"{server.app}/history"):
         assert set(zk.get_acls(path)[0]) == wanted, path
+
+
+def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_that_deploy_it(
+    server: Server, zk: KazooClient, agents: Callable[..., Agent], tmp_path: Path
+) -> None:
+    signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
+    signers.write_text(signer.line)
+    agent = agents(require_signature=str(signers)).start().wait_live()
+    signer.commit(server.clone, "first")
+    server.installed(refuse=True, wait=True, wait_timeout=30).push()
+    wait_for(lambda: "its record is not signed" in (agent.status.get("message") or ""), "it is refused")
+    server.installed(refuse=True, wait=True, wait_timeout=30, sign_with=str(signer.key), sign_days=30)
+    second = signer.commit(server.clone, "second")
+    done = server.push()
+    assert (done.status, agent.live()) == (0, second), done.output
+    record = published(zk, server.app)
+    assert (record["serial"], record["app"], record["commitId"]) == (1, server.app, second)
+    # Before the push is done, the key is found not to sign.
+    signer.key.write_text("no key\n")
+    server.clone.commit({"index.html": "third"})
+    done = server.push()
+    assert (done.status, server.head()) == (1, second), done.output
+    said = f"zoo.deploy: the push is refused, because it could not be published: sign_with: {signer.key}: ssh-keygen"
+    assert done.said[0].startswith(said)
+    signer.key.unlink()
+    done = server.push()
+    assert f'sign_with: no file at "{signer.key}"' in done.said[0]
+
+
+def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk: KazooClient, tmp_path: Path) -> None:
+    signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
+    signers.write_text(signer.line)
+    done = server.installed(sign_with=str(signer.key), signers=str(signers)).push()
+    assert (done.status, published(zk, server.app)["serial"]) == (0, 1), done.output
+    server.clone.commit({"index.html": "next"})
+    done = server.installed().push()
+    assert "signature" not in published(zk, server.app)
+    said = "the release of before was signed, and this one is not: a host that demands a signature refuses it; give"
+    assert any(said in line for line in done.said), done.output
 
 
 class Newer:

@@ -549,6 +549,8 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
         "ssh_known_hosts": "/etc/ssh/known",
         "git_credentials": str(secret),
         "require_signature": str(secret),
+        "revoked_signers": str(secret),
+        "openpgp_signers": str(secret),
         "max_release_bytes": 5_000_000_000,
         "git_mirrors": {"https://git.example.org/": "https://mirror.example.org/"},
         "fetch_rate": 20,

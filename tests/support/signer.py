@@ -1,9 +1,12 @@
-"""Somebody who signs commits."""
+"""Somebody who signs commits, and records of releases."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from support.repository import GitRepository
 
@@ -14,6 +17,8 @@ class Signer:
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
         self.key = directory / name
+        self.identity = self.key
+        """What signs: the key, or its certificate."""
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
 
     @property
@@ -28,3 +33,18 @@ class Signer:
         repository.git("add", "-A")
         repository.git(*settings, "commit", "-q", "-S", "-m", text)
         return repository.head
+
+    def sign_record(self, app: str, record: Mapping[str, Any], serial: int, **keys: Any) -> dict[str, Any]:
+        """The record of a release with their signature; `not_after` is its end, `namespace` what it is for."""
+        numbered = {**record, "app": app, "serial": serial}
+        if "not_after" in keys:
+            numbered["notAfter"] = keys["not_after"]
+        signed = ("url", "ref", "commitId", "relativePath", "rollout", "serial", "notAfter")
+        content = {"app": app, **{key: numbered.get(key) for key in signed}}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+        return {**numbered, "signature": self.sign(text, keys.get("namespace", "zoo.deploy"))}
+
+    def sign(self, text: bytes, namespace: str) -> str:
+        """Their signature of a text."""
+        command = ["ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(self.identity)]
+        return subprocess.run(command, input=text, capture_output=True, check=True).stdout.decode()

@@ -93,7 +93,7 @@ MOST_FILES = {
     "modules/zk_fleet": 16,
     "modules/zk_fleet_info": 18,
     "modules/zk_lock": 15,
-    "modules/zk_release": 34,
+    "modules/zk_release": 38,
     "modules/zk_release_info": 18,
     "modules/zk_znode": 13,
     "modules/zk_znode_info": 8,

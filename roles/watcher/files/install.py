@@ -67,7 +67,7 @@ def main(order_text: str) -> None:
     """Carry out an order, and print the report.
 
     The order is a JSON object: `check`, `managed`, `state`, `source` (index, wheels, distribution), `needs` (polkit,
-    ssh, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `directories`,
+    ssh, gpg, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `directories`,
     `places`, `name` (of the environment), `version`, `packages` and `pip_args` (for pip), and `files`, the package's
     files by name.
     """
@@ -278,6 +278,8 @@ def missing(order: dict[str, Any]) -> dict[str, str]:
         found["git"] = "there is no git; install it"
     if "ssh" in order["needs"] and shutil.which("ssh-keygen") is None:
         found["ssh"] = "there is no OpenSSH client; install openssh-client"
+    if "gpg" in order["needs"] and shutil.which("gpg") is None:
+        found["gpg"] = "there is no GnuPG; install gpg"
     if "polkit" in order["needs"] and polkit_problem():
         found["polkit"] = polkit_problem()
     modules = ["venv"] if order["source"] == "distribution" else ["venv", "ensurepip"]

@@ -267,7 +267,8 @@ def test_an_earlier_release_that_these_signers_have_not_signed_does_not_come_bac
     agent.start().wait_live()
     signed = signer.commit(repository, "signed")
     service_is_up.unlink()
-    status = agent.wait_outcome(release())
+    record = {"url": repository.url, "commitId": signed, "relativePath": "site"}
+    status = agent.wait_outcome(release(**signer.sign_record(agent.app, record, 1)))
     assert (status["state"], agent.live()) == ("failed", signed)
     assert "no earlier release may go live again" in status["message"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kazoo.client import KazooClient
 
-from support.agent import Agent
+from support.agent import Agent, publish
+from support.openpgp_signer import OpenPgpSigner, openpgp_home
 from support.repository import GitRepository
 from support.signer import Signer
 from support.waiting import wait_for
@@ -24,11 +27,39 @@ def friend(tmp_path: Path) -> Signer:
 
 
 @pytest.fixture
-def signers(tmp_path: Path, friend: Signer) -> Path:
-    """The file of allowed signers; its path wants quoting."""
-    path = tmp_path / 'those "who" may'
-    path.write_text(friend.line)
-    return path
+def publisher(tmp_path: Path) -> Signer:
+    """Who signs all records here."""
+    return Signer(tmp_path, "publisher")
+
+
+@pytest.fixture
+def allow(tmp_path: Path, publisher: Signer) -> Callable[..., Path]:
+    """Writes the file of allowed signers, beside whom the publisher is one; its path wants quoting."""
+
+    def write(*signers: Signer) -> Path:
+        path = tmp_path / 'those "who" may'
+        path.write_text("".join(signer.line for signer in (*signers, publisher)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def signers(allow: Callable[..., Path], friend: Signer) -> Path:
+    """The file by which the friend may sign."""
+    return allow(friend)
+
+
+@pytest.fixture
+def release(zk: KazooClient, app: str, repository: GitRepository, publisher: Signer) -> Publish:
+    """Publishes a commit of the repository (its head) with a signed record; the generation."""
+    serials = itertools.count(1)
+
+    def make(commit_id: str | None = None, **keys: str) -> int:
+        record = {"url": repository.url, "commitId": commit_id or repository.head, "relativePath": "site", **keys}
+        return publish(zk, app, publisher.sign_record(app, record, next(serials)))
+
+    return make
 
 
 def test_a_commit_of_an_allowed_signer_goes_live_and_no_other(
@@ -47,6 +78,28 @@ def test_a_commit_of_an_allowed_signer_goes_live_and_no_other(
     assert "No principal matched" in status["message"]
 
 
+def test_a_commit_by_an_openpgp_key_in_the_file_goes_live_and_no_other(
+    agents: Agents, repository: GitRepository, release: Publish, signers: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    with openpgp_home() as home:
+        friend, stranger = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "stranger")
+        keys.write_bytes(friend.public())
+        agent = agents(require_signature=str(signers), openpgp_signers=str(keys)).start()
+        good = friend.commit(repository, "good")
+        assert agent.wait_outcome(release())["state"] == "active"
+        strange = stranger.commit(repository, "strange")
+        status = agent.wait_outcome(release())
+        assert (status["state"], agent.live()) == ("failed", good)
+        assert f"{strange} is not signed by anybody in {signers} or {keys}: gpg: Can't check" in status["message"]
+        friend.revoke()
+        keys.write_bytes(friend.public())
+        agent.end()
+        agent.start()
+        wait_for(lambda: f"but {good} is not signed by anybody" in agent.log, "what is live is verified by it too")
+        assert agent.live() == good
+
+
 def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(
     agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path
 ) -> None:
@@ -56,35 +109,45 @@ def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(
     aside = signers.rename(signers.with_name("aside"))
     good = friend.commit(repository, "good")
     generation = release()
-    missing = f"require_signature: {signers} No such file or directory"
-    wait_for(lambda: missing in (agent.status.get("message") or ""), "it is missing")
-    assert agent.status["waitsFor"] == "disk"
+    missing = f"the published record can't be verified now: require_signature: {signers} No such file or directory"
+    wait_for(lambda: missing in agent.status.get("troubles", []), "it is missing")
     aside.rename(signers)
     assert agent.wait_outcome(generation)["state"] == "active"
     assert agent.live() == good
 
 
 def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
-    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    friend: Signer,
+    allow: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
-    agent = agents(require_signature=str(signers)).start()
+    agent = agents(require_signature=str(allow(friend))).start()
     other = Signer(tmp_path, "other")
     first = friend.commit(repository, "first")
     agent.wait_outcome(release())
-    signers.write_text(friend.line + other.line)
+    allow(friend, other)
     second = other.commit(repository, "second")
     agent.wait_outcome(release())
-    signers.write_text(other.line)
+    allow(other)
     status = agent.wait_outcome(release(first))
     assert (status["state"], agent.live()) == ("failed", second)
-    signers.write_text(friend.line)
+    allow(friend)
     assert agent.wait_outcome(release(first, ref="again"))["state"] == "active"
     assert agent.live() == first
 
 
 def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_takes_its_place(
-    agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path, tmp_path: Path
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    friend: Signer,
+    allow: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
+    signers = allow(friend)
     agent = agents().start()
     unsigned = repository.head
     generation = release()
@@ -101,7 +164,7 @@ def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_t
     wait_for(lambda: "troubles" not in agent.status, "the trouble is over")
     assert agent.log.count("the live release stays") == 1
     agent.end()
-    signers.write_text(friend.line + Signer(tmp_path, "other").line)
+    allow(friend, Signer(tmp_path, "other"))
     agent.start()
     wait_for(lambda: agent.log.count(f"the live release is verified, commit={signed}") == 2, "others may sign by now")
     assert "troubles" not in agent.status

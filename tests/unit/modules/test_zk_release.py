@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
+from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import ARMOUR
+from ansible_collections.zoo.deploy.plugins.module_utils.release_trust import ReleaseTrust
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import HistoryEntry, Published
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import Unknown
 from ansible_collections.zoo.deploy.plugins.modules import zk_release
@@ -18,9 +23,11 @@ from ansible_collections.zoo.deploy.plugins.modules.zk_release import (
     converge,
     resolved_release,
     wait_on,
+    wanted_release,
     with_rollout,
 )
 from support.repository import GitRepository
+from support.signer import Signer
 
 
 @pytest.fixture
@@ -119,10 +126,9 @@ class History:
         proved = {"provedAt": "2026-11-29T00:00:00Z"}
         self.releases = [release_of("a", **proved), release_of("b")]
         self._third = third
-        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
+        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: contextlib.nullcontext())
         for name in ("check_not_bad", "why_without_steps"):
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
-        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
         monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
         monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
@@ -160,7 +166,7 @@ def test_what_can_not_be_gone_back_to_is_refused_and_the_application_named(
     monkeypatch.setattr(zk_release, "known_releases", lambda *_given: ([], []))
     monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
     with pytest.raises(InvalidRecord, match=f"^/app/shpo/history: {said}"):
-        zk_release.earlier_release(None, AppPaths("/app/shpo"), {"to": to}, Published())
+        zk_release.earlier_release(None, AppPaths("/app/shpo"), {"to": to}, Published(), None)
 
 
 def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,3 +184,119 @@ def test_of_two_who_go_back_at_once_both_end_well(monkeypatch: pytest.MonkeyPatc
     history = History(monkeypatch, release_of("a", rolledBackFrom="b" * 40))
     done = converge(None, options(app="/app/shop", state="rolled_back", wait=False), check=False)
     assert (done["changed"], done["generation"], len(history.releases)) == (False, 3, 3)
+
+
+PATHS = AppPaths("/app/business")
+URL = "https://git.example.com/site.git"
+FIRST, SECOND, NEVER = "1" * 40, "2" * 40, "3" * 40
+Publisher = Callable[..., Release]
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    """Who signs."""
+    return Signer(tmp_path, "publisher")
+
+
+@pytest.fixture
+def signed(signer: Signer) -> Publisher:
+    """A signed record of a commit."""
+
+    def make(commit_id: str, serial: int, **keys: Any) -> Release:
+        content = {"url": URL, "commitId": commit_id, "relativePath": "site", **keys}
+        return Release.from_object(signer.sign_record(PATHS.root, content, serial))
+
+    return make
+
+
+@pytest.fixture
+def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Release]:
+    """What the options want where this is published, and this was, the newest last; with this policy."""
+
+    def run(history: list[Release], current: Release | None, policy: Any = None, **given: Any) -> Release:
+        entries = [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(history)]
+        monkeypatch.setattr(zk_release, "read_rollouts", lambda *_given: {})
+        monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
+
+        def planned(_client: Any, _paths: Any, release: Release) -> Release:
+            return replace(release, extra={**({"rollout": policy} if policy else {}), **release.extra})
+
+        monkeypatch.setattr(zk_release, "with_policy", planned)
+        monkeypatch.setattr(zk_release, "with_plan_back", lambda *given: (planned(*given), None))
+        asked = options(sign_with=str(signer.key), publisher="ci", **given)
+        trust = ReleaseTrust(PATHS, str(signer.key), None, entries[::-1])
+        return wanted_release(None, PATHS, asked, Published(5, 1, current), trust)[0]
+
+    return run
+
+
+def forged(release: Release, **keys: Any) -> Release:
+    """A record by somebody who may write and not sign."""
+    content = {**release.to_object(), "signature": f"{ARMOUR}\njunk\n", "provedAt": "2026-11-30T00:00:00+00:00", **keys}
+    return Release.from_object(content)
+
+
+def test_a_signed_rollback_goes_to_what_was_signed_whatever_else_is_in_the_history(
+    want: Callable[..., Release], signed: Publisher
+) -> None:
+    first, second = signed(FIRST, 1, provedAt="2026-11-30T00:00:00+00:00"), signed(SECOND, 2)
+    history = [first, second, forged(second, commitId=NEVER), forged(first, commitId=NEVER, serial=3)]
+    back = want(history, second, state="rolled_back")
+    assert (back.commit_id, back.extra["rolledBackFrom"]) == (FIRST, SECOND)
+    assert not {"signature", "serial", "app", "provedAt"} & set(back.extra)
+    # Where what is published now does not count, nothing is taken from it, and a person says where to go back to.
+    bad = forged(second, commitId=NEVER, rollout={"from": NEVER}, relativePath="elsewhere")
+    with pytest.raises(
+        InvalidRecord, match=f"^to: give it; .* does not count for .*, the latest first: {SECOND} or {FIRST}$"
+    ):
+        want([*history, bad], bad, state="rolled_back")
+    for commit_id, left in ((FIRST, SECOND), (SECOND, None)):
+        back = want([*history, bad], bad, state="rolled_back", to=commit_id)
+        assert (back.commit_id, back.relative_path, back.extra.get("rolledBackFrom")) == (commit_id, "site", left)
+        assert "rollout" not in back.extra
+    for to in (NEVER, "release-3"):
+        with pytest.raises(
+            InvalidRecord, match=r"to: no entry .*; only what is signed by the key .* counts: any other"
+        ):
+            want(history, second, state="rolled_back", to=to)
+
+
+def test_a_signed_rollback_takes_no_release_from_the_policy(want: Callable[..., Release], signed: Publisher) -> None:
+    first, second = signed(FIRST, 1, provedAt="2026-11-30T00:00:00+00:00"), signed(SECOND, 2)
+    plan = {"maxInFlight": 2, "from": NEVER}
+    assert want([first, second], second, plan, state="rolled_back").extra["rollout"] == {"maxInFlight": 2}
+    # An earlier record that is published again is as one that nobody has signed.
+    with pytest.raises(InvalidRecord, match=r"^to: give it; .* its record is replayed: its serial is 1, and 2 was"):
+        want([first, second], first, state="rolled_back")
+    own = signed(SECOND, 3, rollout=plan)
+    assert want([first, own], own, state="rolled_back").extra["rollout"] == plan
+
+
+def test_a_signed_release_takes_nothing_from_a_record_that_does_not_count(
+    want: Callable[..., Release], signed: Publisher, tagged: GitRepository
+) -> None:
+    theirs = forged(signed(FIRST, 1), url=tagged.url, ref="main", relativePath="elsewhere")
+    all_given = {"url": tagged.url, "ref": "v1", "relative_path": "site"}
+    for missing in all_given:
+        given = {name: value for name, value in all_given.items() if name != missing}
+        with pytest.raises(
+            InvalidRecord, match=f"^{missing}: give it; what is published now does not count for the key"
+        ):
+            want([], theirs, **given)
+    with pytest.raises(InvalidRecord, match=r"^url, relative_path, ref: give it"):
+        want([], theirs)
+    assert want([], theirs, **all_given).relative_path == "site"
+    assert want([], signed(FIRST, 1, url=tagged.url, ref="v1")).relative_path == "site"
+    with pytest.raises(InvalidRecord, match=r"^url: give it; no release is published yet"):
+        want([], None)
+
+
+def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_that_names(
+    want: Callable[..., Release], tagged: GitRepository
+) -> None:
+    given = {"url": tagged.url, "ref": "v1", "relative_path": "site"}
+    assert want([], None, {"maxInFlight": 2}, **given).extra["rollout"] == {"maxInFlight": 2}
+    with pytest.raises(InvalidRecord, match=r"policy: rollout.from: the policy is not signed"):
+        want([], None, {"maxInFlight": 2, "from": NEVER}, **given)
+    named = want([], None, {"from": NEVER}, rollout={"from": FIRST}, **given)
+    assert named.extra["rollout"] == {"from": FIRST}

@@ -19,6 +19,10 @@ OUTCOMES = {
     "pre-receive": "the push is refused, because it could not be published",
     "post-receive": "the push is done, but not published",
 }
+NO_PUBLIC_HALF = (
+    "sign_with: /etc/hostname: its public half is not known, by which to verify what is published; give signers, the "
+    "file of all who may publish, or have it in /etc/hostname.pub"
+)
 UPDATE = f"{'0' * 40} {'1' * 40} refs/heads/main\n"
 
 
@@ -101,6 +105,12 @@ def test_a_tls_key_without_tls_is_refused_where_the_configuration_is_checked(con
         (
             {"retry_timeout": float("nan")},
             "retry_timeout: expected more than 0 and at most 1000000000 seconds, got NaN",
+        ),
+        ({"signers": "/etc/hostname"}, "signers: only with sign_with, the key that signs the record"),
+        ({"sign_with": "/etc/hostname", "signers": "/etc/none"}, 'signers: no file at "/etc/none"'),
+        (
+            {"sign_with": "/etc/hostname"},
+            NO_PUBLIC_HALF,
         ),
     ],
 )

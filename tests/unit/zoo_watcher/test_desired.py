@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from zoo_watcher.config.config import Config
-from zoo_watcher.desired import Desired, DesiredRelease
+from zoo_watcher.desired import Desired, DesiredRelease, is_another_of_its_generation
 from zoo_watcher.errors import SessionTroubleError
+from zoo_watcher.wire.records import Release
 from zoo_watcher.zookeeper.session import Session, Znode
 
 COMMIT = "a" * 40
@@ -179,3 +180,17 @@ def test_a_rollout_that_has_begun_counts_whatever_the_policy_is_now(desired: Des
     desired.refresh()
     assert desired.current.generation == 8
     assert not desired.current.may_roll_out
+
+
+def test_a_generation_is_another_release_only_where_an_ensemble_was_rebuilt() -> None:
+    release = Release("https://git.example/site.git", COMMIT, "site")
+    desired, refused = Desired(7, 1, release), Desired(7, 1, problem="the published release is refused: no signature")
+    rebuilt = Desired(7, 1, Release("https://git.example/other.git", COMMIT, "site"))
+    assert is_another_of_its_generation(desired, rebuilt)
+    for before, after in (
+        (refused, desired),
+        (desired, refused),
+        (desired, desired),
+        (desired, Desired(8, 1, release)),
+    ):
+        assert not is_another_of_its_generation(before, after)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
-from .desired import Assignment, Desired, DesiredRelease, Standstill
+from .desired import Assignment, Desired, DesiredRelease, Standstill, is_another_of_its_generation
 from .goal import Goal
 from .host.controls import Controls, name_of, refuse_retry
 from .host.layout import Layout
@@ -219,7 +219,7 @@ class Convergence:
     def _set_goal(self, desired: Desired | None) -> None:
         before = self._goal.desired
         # What failed may have been another release of this generation, before the ensemble was rebuilt.
-        is_rebuilt = bool(before and desired and before.generation == desired.generation)
+        is_rebuilt = bool(before and desired and is_another_of_its_generation(before, desired))
         self._goal = Goal(desired, is_rebuilt=is_rebuilt)
 
     def _is_in_the_way(self, desired: Desired | None) -> bool:

@@ -60,6 +60,13 @@ class Desired:
         return self.release.same_as(other.release) if self.release else other.release is None
 
 
+def is_another_of_its_generation(before: Desired, desired: Desired) -> bool:
+    """Whether a generation has become another release: not where its record was refused for a while."""
+    if before.release is None or desired.release is None or before.generation != desired.generation:
+        return False
+    return not desired.release.same_as(before.release)
+
+
 @dataclass(frozen=True)
 class Standstill:
     """Why a host that could deploy a generation does not: the state and the message that its status has meanwhile."""
@@ -87,13 +94,21 @@ class DesiredRelease:
     `is_read` is whether it has ever been. `changed` is called, from kazoo's thread, when it is to be read again.
     """
 
-    def __init__(self, config: Config, session: Session, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        changed: Callable[[], None],
+        find_refusal: Callable[[Release], str | None] | None = None,
+    ) -> None:
+        """`find_refusal` says why a release is refused, where this host demands a signature of its record."""
         self.current: Desired | None = None
         self.is_read = False
         self._app = config.app
         self._allowed = config.allowed_schemes, config.allowed_urls
         self._session = session
         self._changed = changed
+        self._find_refusal = find_refusal
         self._stale = True
 
     def mark_stale(self) -> None:
@@ -129,11 +144,20 @@ class DesiredRelease:
             names = rollouts()
         if znode is None:
             return None
-        desired = Desired.from_znode(znode, fleet, *self._allowed)
+        desired = self._trusted(Desired.from_znode(znode, fleet, *self._allowed))
         # What is published already is not rolled out because somebody makes a policy; one of before counts as it is.
         in_force = known is not None and known.stat.czxid < desired.generation
         policy_data = known.data if in_force and known else None
         return replace(desired, policy=policy_data, has_rollout=str(desired.generation) in names)
+
+    def _trusted(self, desired: Desired) -> Desired:
+        """The same; where its record is refused, with that as its problem. Raises `SessionTroubleError`."""
+        if self._find_refusal is None or desired.release is None:
+            return desired
+        refusal = self._find_refusal(desired.release)
+        if refusal is None:
+            return desired
+        return replace(desired, release=None, problem=f"the published release is refused: {refusal}")
 
     def _on_event(self, _event: Any) -> None:
         self._stale = True

@@ -47,6 +47,7 @@ from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 if TYPE_CHECKING:
     from .files.reconciler import FileReconciler
     from .releases.live_proof import LiveProof
+    from .releases.record_trust import RecordTrust
     from .rollouts.participation import Participation
 
 IDLE = 60.0
@@ -82,7 +83,9 @@ class Watcher:
         self.ephemerals = Ephemerals(self.session, self.memory)
         self.membership = RosterMembership(config, self.session, RosterMemory(self.layout.roster, chroot), version)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
-        self.desired = DesiredRelease(config, self.session, self.wake)
+        self.trust = self._trust()
+        find_refusal = self.trust.find_refusal if self.trust else None
+        self.desired = DesiredRelease(config, self.session, self.wake, find_refusal)
         self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.convergence = Convergence(
@@ -115,6 +118,14 @@ class Watcher:
         from .files.reconciler import FileReconciler  # noqa: PLC0415
 
         return FileReconciler(self.config, self.layout, self.session, self.wake)
+
+    def _trust(self) -> RecordTrust | None:
+        if self.config.require_signature is None:
+            return None
+        # Imported here: an agent that demands no signature has nothing of it in its memory.
+        from .releases.record_trust import RecordTrust  # noqa: PLC0415
+
+        return RecordTrust(self.config, self.layout)
 
     def _actions_pending(self) -> int:
         return self.reconciler.actions_pending if self.reconciler else 0
@@ -403,7 +414,8 @@ class Watcher:
             from .rollouts.participation import Participation  # noqa: PLC0415
 
             facts = HostFacts(self.config, self.layout, self.convergence, self.health, self.controls)
-            self.rollout = Participation(facts, self.session, desired, self.wake, resumes=self._resumes)
+            check = self.trust.check_stable if self.trust else None
+            self.rollout = Participation(facts, self.session, desired, self.wake, check, resumes=self._resumes)
             self._resumes = False
         with self.troubles.noted():
             self.rollout.keep()
@@ -444,6 +456,9 @@ class Watcher:
         self.troubles.add([loss] if loss else [])
         self.signature.look(self.convergence.live())
         self.troubles.add([self.signature.trouble] if self.signature.trouble else [])
+        release = self.desired.current.release if self.desired.current else None
+        staleness = self.trust.find_staleness(release) if self.trust and release else None
+        self.troubles.add([staleness] if staleness else [])
 
     def _register(self) -> None:
         """Hold the registrations that are due; a deployment that drains waits until there is none.

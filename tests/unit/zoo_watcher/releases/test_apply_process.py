@@ -19,12 +19,15 @@ import pytest
 
 import zoo_watcher
 from support.repository import GitRepository
+from support.signer import Signer
 from support.waiting import wait_for
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import apply, apply_process
-from zoo_watcher.releases.apply_process import ApplyProcess, stage_job
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, verify_job
+from zoo_watcher.releases.manifest import Manifest
+from zoo_watcher.releases.release_directory import allowed_signers, is_deployable
 from zoo_watcher.releases.repository import Access, Repository
 from zoo_watcher.wire.records import Release
 
@@ -410,4 +413,26 @@ def test_what_was_verified_while_the_file_of_signers_changed_is_verified_anew(
     signers.write_text("somebody ssh-ed25519 AAAA\n")
     repository = Verifying(Layout(tmp_path), Access(("file",)))
     with pytest.raises(PassingError, match=r"^require_signature: "):
-        apply._verify({"access": {"signers": str(signers)}}, "a" * 40, repository)
+        apply._verify({"access": {"signers": str(signers), "revoked": None, "openpgp": None}}, "a" * 40, repository)
+
+
+def test_a_release_that_was_verified_may_go_live_again_once_it_is_verified_with_other_signers(
+    tmp_path: Path, repository: GitRepository
+) -> None:
+    author, signers = Signer(tmp_path, "author"), tmp_path / "signers"
+    signers.write_text(author.line)
+    keys = {"allowed_schemes": ["file"], "require_signature": str(signers)}
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), **keys})
+    layout, commit_id = Layout(config.base), author.commit(repository, "signed")
+    layout.make()
+    ApplyProcess(config).run(stage_job(config, Release(repository.url, commit_id, "site"), []))
+    signers.write_text(author.line + Signer(tmp_path, "another").line)
+    assert not is_deployable(layout, commit_id, (), allowed_signers(str(signers)))
+    ApplyProcess(config).run(verify_job(config, commit_id))
+    assert is_deployable(layout, commit_id, (), allowed_signers(str(signers)))
+    signers.write_text(Signer(tmp_path, "stranger").line)
+    with pytest.raises(DeployError, match="is not signed by anybody in"):
+        ApplyProcess(config).run(verify_job(config, commit_id))
+    manifest = Manifest.load(layout.manifest(commit_id))
+    assert manifest is not None
+    assert manifest.signers != allowed_signers(str(signers))

@@ -18,13 +18,16 @@ import pytest
 
 from support.descriptors import starved
 from support.other_user import other_user
+from support.signer import Signer
 from support.waiting import wait_for
 from zoo_watcher import releases
 from zoo_watcher.config.config import Config, Hooks
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError, UnhealthyError
 from zoo_watcher.host import command
 from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import apply
 from zoo_watcher.releases import deployment as deployment_module
+from zoo_watcher.releases.accepted_releases import AcceptedRelease, AcceptedReleases
 from zoo_watcher.releases.activation import activate, live_commit, prepare
 from zoo_watcher.releases.course import Progress
 from zoo_watcher.releases.deployment import Deployment
@@ -469,6 +472,8 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
     for commit_id in (COMMIT, OLD):
         stage(deployment, commit_id, allowed_signers(str(signers)))
     activate(deployment.course.layout, "site", OLD)
+    accepted = AcceptedRelease(1, "", "", OLD, "site", signers=str(allowed_signers(str(signers))))
+    AcceptedReleases(deployment.course.layout.accepted, deployment.course.config.app.root).add(accepted)
     deployment.course.config = replace(deployment.course.config, require_signature=str(signers))
     aside = signers.with_name("aside")
 
@@ -484,6 +489,53 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
     assert live_commit(deployment.course.layout, "site") == OLD
     said = f"not healthy; going back: require_signature: {signers} No such file or directory; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 1
+
+
+@pytest.mark.parametrize("problem", [None, PassingError("no process", "process"), DeployError("not signed by anybody")])
+def test_a_host_goes_back_also_once_others_may_sign_to_what_is_verified_anew(
+    deployment: Deployment,
+    told: list[Progress | None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    problem: DeployError | None,
+) -> None:
+    publisher, signers = Signer(tmp_path, "publisher"), tmp_path / "signers"
+    signers.write_text(publisher.line)
+    layout, before = deployment.course.layout, str(allowed_signers(str(signers)))
+    for commit_id in (COMMIT, OLD):
+        stage(deployment, commit_id, before)
+    activate(layout, "site", OLD)
+    signed = {"text": "{}", "signature": publisher.sign(b"{}", "zoo.deploy")}
+    accepted = AcceptedRelease(1, "", "", OLD, "site", time.time(), before, **signed)
+    AcceptedReleases(layout.accepted, deployment.course.config.app.root).add(accepted)
+    deployment.course.config = replace(deployment.course.config, require_signature=str(signers))
+    problems = [problem]
+
+    def verify(job: dict[str, Any]) -> dict[str, Any]:
+        failure = problems.pop() if problems else None
+        if failure:
+            raise failure
+        apply._note_signers(layout, job["verify"], allowed_signers(str(signers)))
+        return {}
+
+    def fail(*_words: Any) -> None:
+        signers.write_text(publisher.line + Signer(tmp_path, "another").line)
+        raise UnhealthyError("not healthy")
+
+    monkeypatch.setattr(deployment._fetching, "fetch", lambda: False)
+    monkeypatch.setattr(deployment._hooks, "use", fail)
+    monkeypatch.setattr(deployment._back._process, "run", verify)
+    deployment.run()
+    if isinstance(problem, PassingError) or problem is None:
+        assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+        assert live_commit(layout, "site") == OLD
+    else:
+        state, message = outcome(told)
+        assert (state, live_commit(layout, "site")) == ("failed", COMMIT)
+        assert "not verified with the present require_signature" in str(message)
+    said = "not healthy; going back: no process; tried again in"
+    told_so = [str(progress.message).startswith(said) for progress in told if progress].count(True)
+    assert told_so == (1 if isinstance(problem, PassingError) else 0)
 
 
 def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(

@@ -12,8 +12,10 @@ import pytest
 
 from support.simulated_fleet import APP, NEW, OLD, URL, Ensemble, FakeSession, Fleet
 from zoo_watcher.desired import Desired
+from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
-from zoo_watcher.wire.records import Release
+from zoo_watcher.rollouts.znodes import RolloutZnodes
+from zoo_watcher.wire.records import HISTORY_LIMIT, InvalidRecord, Release
 from zoo_watcher.wire.rollout_records import RETURNING, HostEntry
 from zoo_watcher.wire.rollout_records import begin as begin_rollout
 from zoo_watcher.wire.rollout_writes import CREATE, Write, begin_writes
@@ -41,3 +43,59 @@ def test_hosts_take_what_the_record_or_the_policy_of_a_publisher_names_and_nothi
         part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
         part.keep()
         assert (refusal in (part.refused or "")) if refusal else part.refused is None
+
+
+def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> tuple[Any, FakeSession, Desired]:
+    """A host that a rollout has go back to `stable`, its session, and what is published."""
+    host = begin(1, 1, PLAN).hosts[0]
+    host.has = NEW
+    desired = Release(URL, NEW, "site", extra={"rollout": PLAN})
+    state = begin_rollout(desired, PLAN, Release(URL, stable, "site"), 1)
+    state = replace(state, phase="rolling_back", counts={**state.counts, RETURNING: 1})
+    entry = Write(CREATE, f"{APP.rollout(7)}/in_flight/{host.name}", HostEntry(RETURNING).to_node())
+    ensemble.apply([*begin_writes(APP.rollout(7), state, ""), entry])
+    return host, FakeSession(ensemble, random.Random(0), 0.0), Desired(7, 1, desired)
+
+
+def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollout_is_read_again(
+    begin: Callable[..., Fleet],
+) -> None:
+    asked: list[str] = []
+
+    def check(stable: Release, _desired: Release, _history: Any) -> None:
+        asked.append(stable.commit_id)
+        raise InvalidRecord("it is signed by nobody")
+
+    host, session, wanted = returning(begin, Ensemble(), "f" * 40)
+    part = Participation(host, session, wanted, lambda: None, check, resumes=False)  # type: ignore[arg-type]
+    for _turn in range(5):
+        part.keep()
+        assert part.refused == "it is signed by nobody"
+    assert asked == ["f" * 40]
+    part.mark_stale()
+    part.keep()
+    assert asked == ["f" * 40] * 2
+
+
+def test_what_can_not_be_verified_now_is_asked_again_at_each_turn(begin: Callable[..., Fleet]) -> None:
+    asked: list[str] = []
+
+    def check(stable: Release, _desired: Release, _history: Any) -> None:
+        asked.append(stable.commit_id)
+        raise SessionTroubleError("no file of signers")
+
+    host, session, wanted = returning(begin, Ensemble(), "f" * 40)
+    part = Participation(host, session, wanted, lambda: None, check, resumes=False)  # type: ignore[arg-type]
+    for turn in range(3):
+        part.keep()
+        assert (part.refused, len(asked)) == ("no file of signers", turn + 1)
+
+
+def test_of_a_long_history_only_as_much_counts_as_publishers_keep() -> None:
+    ensemble = Ensemble()
+    for number in range(HISTORY_LIMIT + 20):
+        data = Release(URL, f"{number:040}", "site").to_node()
+        ensemble.apply([Write(CREATE, f"{APP.history}/release-{number:010}", data)])
+    znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), APP, 7, "server1")  # type: ignore[arg-type]
+    commits = [int(release.commit_id) for release in znodes.history()]
+    assert commits == list(range(HISTORY_LIMIT + 19, 19, -1))

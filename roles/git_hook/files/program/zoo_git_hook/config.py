@@ -20,6 +20,7 @@ from .connection import (
 )
 from .fleet import SHARES, WAITING_OPTIONS
 from .records import AppPaths, check_published_url, check_relative_path
+from .release_signing import SIGNING_OPTIONS, check_signing
 from .shares import parse_share
 from .znode_names import InvalidRecord, quote
 from .znode_values import ACL_SPEC, PERMISSIONS, read_acl
@@ -29,8 +30,9 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     **WAITING_OPTIONS,
+    **SIGNING_OPTIONS,
 }
-"""What goes to the connection, to publishing and to waiting, as the modules have it."""
+"""What goes to the connection, to publishing, waiting and signing, as the modules have it."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -104,6 +106,9 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
     if isinstance(content.get("hosts", []), list):
         yield from _refused(lambda: host_string(content.get("hosts")))
     yield from _refused(lambda: check_tls_is_on(content))
+    signing = {name: content.get(name) for name in SIGNING_OPTIONS}
+    if all(value is None or _is_of(value, KINDS[SIGNING_OPTIONS[name]["type"]][1]) for name, value in signing.items()):
+        yield from _refused(lambda: check_signing(signing))
     yield from _branch_problems(content.get("branches"))
     if "acl" in content:
         yield from _acl_problems(content["acl"], content)
@@ -117,7 +122,7 @@ def _option_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator
         yield f"{name}: expected {wanted}" + ("" if spec.get("no_log") else f", got {quote(value)}")
     elif "choices" in spec and value not in spec["choices"]:
         yield f"{name}: expected one of {', '.join(spec['choices'])}, got {quote(value)}"
-    elif kind == (int, float) and not 0 < value <= most:  # so that NaN is refused
+    elif kind == (int, float) and name not in SIGNING_OPTIONS and not 0 < value <= most:  # so that NaN is refused
         yield f"{name}: expected more than 0 and at most {most:.0f} seconds, got {quote(value)}"
 
 

@@ -30,7 +30,9 @@ from .lock import unlocked
 from .push import Update, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
-from .releases import SUBJECT, ReleaseProof, begin_anew, now, prove, publish, read_published
+from .release_signing import lacks_signature, sign, signature_of, trust_of, why_refused, with_serial
+from .release_trust import ReleaseTrust
+from .releases import SUBJECT, Published, ReleaseProof, begin_anew, now, prove, publish, read_published
 from .rollout_records import RolloutPaths, describe
 from .rollouts import (
     check_not_bad,
@@ -46,6 +48,8 @@ from .zookeeper import connect
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
+REHEARSAL = b"rehearsal"
+"""What a key has to sign before a push: no record has this text."""
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 
@@ -77,8 +81,11 @@ def main(words: list[str]) -> int:
 
 
 def check(config: HookConfig) -> int:
-    """Refuse options with which no session can be had, whatever the ensemble says."""
+    """Refuse options with which no session can be had, or nothing be signed, whatever the ensemble says."""
     make_client(config.options)
+    key = config.options["sign_with"]
+    if key:
+        ReleaseTrust(config.targets[0].app, key, config.options["signers"])
     return 0
 
 
@@ -90,10 +97,13 @@ def pre_receive(config: HookConfig) -> int:
             for _update, target in wanted:
                 rehearse(client, target.app)
             for update, target in wanted:
-                release = with_policy(client, target.app, release_of(config, update, target))
+                trust = trust_of(client, target.app, config.options)
+                release = planned(client, trust, target, release_of(config, update, target))
                 unlocked(client, target.app, NOT_PUBLISHED)
                 if not config.force:
                     check_not_bad(client, target.app, release)
+        if config.options["sign_with"]:
+            signature_of(REHEARSAL, config.options["sign_with"])
     return 0
 
 
@@ -155,11 +165,13 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
         return None
     release = release_of(config, update, target)
     published = read_published(client, target.app)
-    same = release.same_as(published.release) and not config.force
+    trust = trust_of(client, target.app, config.options)
+    renews = config.force or lacks_signature(trust, config.options, published.release)
+    same = release.same_as(published.release) and not renews
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation, [])
-    release = with_policy(client, target.app, release)
+    release = planned(client, trust, target, release)
     if not config.force:
         check_not_bad(client, target.app, release)
     unknown = describe_unknown(unknown_hosts(client, target.app, release))
@@ -171,12 +183,34 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
+    release = signed(config, trust, target, release, published)
     with kept_closed(client, target.app, config.options, config.acl) as rule:
         made = Publication(target, release, publish(client, target.app, release, published, lock), agents)
     say(f"{what} is published to {target.app.root} by {release.publisher}")
+    refused = None if trust else why_refused(published.release)
+    if refused:
+        say(f"{what}: {refused}; give the hook a key (git_hook_sign_with)")
     if warning(rule):
         say(f"{what}: {warning(rule)}")
     return made
+
+
+def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Release) -> Release:
+    """The release with the plan of the policy, as far as who signs may take it. Raises `InvalidRecord`."""
+    release = with_policy(client, target.app, release)
+    if trust:
+        trust.check_plan(release)
+    return release
+
+
+def signed(
+    config: HookConfig, trust: ReleaseTrust | None, target: Target, release: Release, published: Published
+) -> Release:
+    """The release with the signature of its record, where the configuration has a key."""
+    if trust is None:
+        return release
+    numbered = with_serial(target.app, trust, config.options, release, published)
+    return sign(target.app, trust, config.options["sign_with"], numbered)
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:

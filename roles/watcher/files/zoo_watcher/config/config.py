@@ -143,6 +143,8 @@ class Config:
     ssh_known_hosts: str | None = None
     git_credentials: str | None = None
     require_signature: str | None = None
+    revoked_signers: str | None = None
+    openpgp_signers: str | None = None
     hard_links: bool = True
     allow_outside_symlinks: bool = False
     shared_paths: tuple[str, ...] = ()
@@ -158,6 +160,11 @@ class Config:
     log_level: str = "info"
     file: str | None = None
     """Where it was read."""
+
+    @property
+    def signers(self) -> tuple[str | None, ...]:
+        """The files by which the signature of a commit is verified."""
+        return self.require_signature, self.revoked_signers, self.openpgp_signers
 
     @classmethod
     def from_file(cls, path: str) -> Config:
@@ -221,7 +228,7 @@ def _config(reader: ObjectReader) -> Config:
         ssh_key=_secret_file(reader, "ssh_key"),
         ssh_known_hosts=reader.text("ssh_known_hosts"),
         git_credentials=_secret_file(reader, "git_credentials"),
-        require_signature=_readable_file(reader, "require_signature"),
+        **_signers(reader),
         hard_links=reader.flag("hard_links", default=True),
         allow_outside_symlinks=reader.flag("allow_outside_symlinks", default=False),
         shared_paths=_shared_paths(reader),
@@ -305,6 +312,16 @@ def _readable_file(reader: ObjectReader, key: str) -> str | None:
     if path is not None and not (nameable(path) and os.path.isfile(path)):
         reader.wrong(key, f"no file at {quote(path)}")
     return path
+
+
+def _signers(reader: ObjectReader) -> dict[str, str | None]:
+    """The files of those who may sign, of those who may no more, and of those who may sign commits by OpenPGP."""
+    further = ("revoked_signers", "openpgp_signers")
+    files = {key: _readable_file(reader, key) for key in ("require_signature", *further)}
+    for key in further:
+        if files[key] is not None and files["require_signature"] is None:
+            reader.wrong(key, "only with require_signature, the file of those who may sign")
+    return files
 
 
 def _hooks(reader: ObjectReader) -> Hooks:

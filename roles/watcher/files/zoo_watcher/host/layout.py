@@ -66,6 +66,11 @@ class Layout:
         return self.own / "journal.json"
 
     @property
+    def accepted(self) -> Path:
+        """Which releases were accepted by the signatures of their records."""
+        return self.own / "accepted.json"
+
+    @property
     def file_journal(self) -> Path:
         """What the agent remembers of the files that it keeps."""
         return self.own / "files.json"

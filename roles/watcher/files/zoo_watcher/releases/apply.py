@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.records import Release, url_scheme, without_userinfo
 
 from .confinement import confine, connected_ports
+from .manifest import Manifest
 from .release_directory import allowed_signers, prune
 from .repository import Access, CorruptError, Repository
 from .room import Floor
@@ -135,13 +137,13 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 
 def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> str | None:
     """Verify the signature of a commit; the digest of the allowed signers by which it is. Raises `DeployError`."""
-    path = job["access"]["signers"]
-    signers = allowed_signers(path)
+    files = [job["access"][name] for name in ("signers", "revoked", "openpgp")]
+    signers = allowed_signers(*files)
     try:
         repository.verify(commit_id)
     finally:
-        if signers != allowed_signers(path):
-            raise PassingError(f"require_signature: {path} was changed while {commit_id} was verified", "disk")
+        if signers != allowed_signers(*files):
+            raise PassingError(f"require_signature: {files[0]} was changed while {commit_id} was verified", "disk")
     return signers
 
 
@@ -150,8 +152,16 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
     with _confined(job) as layout:
         repository = _repository(job, layout)
         repository.open()
-        _verify(job, job["verify"], repository)
+        _note_signers(layout, job["verify"], _verify(job, job["verify"], repository))
     return {"done": {}, "untidy": False}
+
+
+def _note_signers(layout: Layout, commit_id: str, signers: str | None) -> None:
+    """Note with the release directory of a commit, where it has one, that it is verified with these signers."""
+    path = layout.manifest(commit_id)
+    manifest = Manifest.load(path)
+    if manifest is not None and manifest.signers != signers:
+        replace(manifest, signers=signers).save(path)
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +187,8 @@ def _confined(job: Mapping[str, Any], release: Release | None = None) -> Iterato
         addresses = access.addresses(release.url) if release else []
         ports = connected_ports(addresses, access.ssh, os.environ)
         local = [address.removeprefix("file://") for address in addresses if url_scheme(address) == "file"]
-        files = (access.ssh_key, access.ssh_known_hosts, access.credentials, access.signers, *local)
+        trusted = (access.signers, access.revoked, access.openpgp)
+        files = (access.ssh_key, access.ssh_known_hosts, access.credentials, *trusted, *local)
         with disk_errors("giving up rights"):
             unconfined = confine(layout, job["hidden"], files, ports)
         if unconfined:

@@ -80,6 +80,8 @@ def tidy_job(config: Config) -> Job:
         "ssh_known_hosts": config.ssh_known_hosts,
         "credentials": config.git_credentials,
         "signers": config.require_signature,
+        "revoked": config.revoked_signers,
+        "openpgp": config.openpgp_signers,
         "largest": config.max_release_bytes,
         "most": config.max_release_files,
         "mirrors": config.git_mirrors,

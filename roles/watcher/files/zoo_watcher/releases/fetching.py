@@ -82,7 +82,7 @@ class Fetching:
     def _is_deployable(self) -> bool:
         """Whether the release directory that is here may go live as it is. Raises `DeployError`."""
         layout, config, commit_id = self._course.layout, self._course.config, self._course.target.commit_id
-        signers = allowed_signers(config.require_signature)
+        signers = allowed_signers(*config.signers)
         if is_deployable(layout, commit_id, config.shared_paths, signers):
             if not self._may_lead_out:
                 # Made where that was allowed, or by an agent that did not look.

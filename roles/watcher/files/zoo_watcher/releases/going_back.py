@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from functools import partial
 
-from zoo_watcher.errors import DeployError
+from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 
+from .accepted_releases import accepted_places
 from .activation import activate, check_visible, live_commit, read_link, restore_link
+from .apply_process import ApplyProcess, verify_job
 from .course import Course
 from .handshake import Phase
 from .health_proof import HealthProof
 from .hooks import HostHooks
+from .manifest import Manifest
 from .memory import Memory
 from .release_directory import allowed_signers
 from .rollback import PlacedRelease, WayBack, live_releases
@@ -48,6 +52,11 @@ class GoingBack:
         self._hooks = hooks
         self._proof = proof
         self._way_back = WayBack()
+        self._process = ApplyProcess(course.config)
+
+    def end(self) -> None:
+        """Kill what verifies an earlier release, and let nothing more begin."""
+        self._process.end()
 
     @property
     def is_possible(self) -> bool:
@@ -184,11 +193,36 @@ class GoingBack:
         return target, message
 
     def _choose(self, deadline: float) -> PlacedRelease:
-        """What to go back to; after the deadline, also what can't be read. Raises `DeployError`."""
-        config = self._course.config
-        signers = allowed_signers(config.require_signature)
+        """What to go back to; after the deadline, also what can't be read. Raises `DeployError`, `CancelledError`."""
+        config, layout = self._course.config, self._course.layout
+        signers = allowed_signers(*config.signers)
+        accepted = accepted_places(config, layout, [one.where for one in self._way_back.earlier])
+        unknown = self._verify_anew(signers, accepted or ())
         waits = time.monotonic() < deadline
-        return self._way_back.choose(self._course.layout, config.shared_paths, signers, waits=waits)
+        try:
+            return self._way_back.choose(layout, config.shared_paths, signers, accepted, waits=waits)
+        except DeployError:
+            if unknown:
+                raise unknown from None
+            raise
+
+    def _verify_anew(self, signers: str | None, accepted: Collection[tuple[str, str]]) -> PassingError | None:
+        """Have the earlier releases verified that were when others might sign; why one of them can't be now.
+
+        Raises `CancelledError`.
+        """
+        unknown = None
+        for target in (one for one in self._way_back.earlier if one.where in accepted):
+            try:
+                with disk_errors("reading a manifest"):
+                    manifest = Manifest.load(self._course.layout.manifest(target.commit_id))
+                if manifest is not None and manifest.signers != signers:
+                    self._process.run(verify_job(self._course.config, target.commit_id))
+            except PassingError as exc:
+                unknown = exc
+            except DeployError as exc:
+                log.warning("passed over on the way back, commit=%s: %s", target.commit_id, exc)
+        return unknown
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
         """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""

@@ -72,6 +72,7 @@ class LiveProof(Thread):
         self._cancel_is_logged = True
         self.handshake.cancel()
         self._proof.wake()
+        self._back.end()
 
     def cancel_for_end(self) -> None:
         """Cancel it because the agent ends, or begins anew: on purpose, if not on that of a hook of this release."""

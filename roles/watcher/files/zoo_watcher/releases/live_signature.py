@@ -101,7 +101,7 @@ class LiveSignature:
         """Raises `DeployError` where the commit has no signature that is demanded, `CancelledError` from its end on."""
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
-        if manifest is None or manifest.signers != allowed_signers(self._config.require_signature):
+        if manifest is None or manifest.signers != allowed_signers(*self._config.signers):
             from .apply_process import verify_job  # noqa: PLC0415
 
             process.run(verify_job(self._config, commit_id))

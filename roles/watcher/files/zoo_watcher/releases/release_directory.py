@@ -42,17 +42,26 @@ def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequen
         return manifest if manifest.matches(layout.release(commit_id)) else None
 
 
-def allowed_signers(path: str | None) -> str | None:
-    """The digest of a file of allowed signers: with another one, a signature is verified anew.
+def allowed_signers(path: str | None, revoked: str | None = None, openpgp: str | None = None) -> str | None:
+    """The digest of a file of allowed signers, and of those of `revoked` and `openpgp` keys.
 
-    Raises `PassingError`, whatever keeps it from being read: no release can do anything about that.
+    A signature is verified anew with another. Raises `PassingError`, whatever keeps one from being read: no release can
+    do anything about that.
     """
     if path is None:
         return None
+    digest = hashlib.sha256(_signers(path, "require_signature"))
+    for key, further in (("revoked_signers", revoked), ("openpgp_signers", openpgp)):
+        if further is not None:
+            digest.update(key.encode() + hashlib.sha256(_signers(further, key)).digest())
+    return digest.hexdigest()
+
+
+def _signers(path: str, key: str) -> bytes:
     try:
-        return hashlib.sha256(read_named(path)).hexdigest()
+        return read_named(path)
     except OSError as exc:
-        raise PassingError(f"require_signature: {path} {exc.strerror}", "disk") from exc
+        raise PassingError(f"{key}: {path} {exc.strerror}", "disk") from exc
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:

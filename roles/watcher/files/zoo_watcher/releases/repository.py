@@ -30,6 +30,7 @@ from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
+from .keyring import PROGRAM, keyring, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
 
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
@@ -109,10 +110,15 @@ auto = false
 [submodule]
 recurse = false
 [gpg]
-program = /bin/false
+program = {openpgp}
 [gpg "x509"]
 program = /bin/false
 """
+WITHOUT_REVOKED = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "gpg.ssh.revocationFile",
+    "GIT_CONFIG_VALUE_0": "",
+}
 OWNERS = """\
 [safe]
 directory = *
@@ -135,6 +141,8 @@ class Access:
     ssh_known_hosts: str | None = None
     credentials: str | None = None
     signers: str | None = None
+    revoked: str | None = None
+    openpgp: str | None = None
     largest: int = 10_000_000_000
     most: int = 200_000
     mirrors: tuple[tuple[str, str], ...] = ()
@@ -150,7 +158,9 @@ class Access:
         """Git's configuration file."""
         stored = f'[credential]\nhelper = "{_reader(self.credentials)}"\n' if self.credentials else ""
         signed = f'[gpg "ssh"]\nallowedSignersFile = "{_escaped(self.signers)}"\n' if self.signers else ""
-        return SETTINGS + stored + signed + (OWNERS if "file" in self.schemes else "")
+        revoked = f'[gpg "ssh"]\nrevocationFile = "{_escaped(self.revoked)}"\n' if self.revoked else ""
+        settings = SETTINGS.format(openpgp=PROGRAM if self.openpgp else "/bin/false")
+        return settings + stored + signed + revoked + (OWNERS if "file" in self.schemes else "")
 
     @property
     def ssh(self) -> str:
@@ -403,11 +413,15 @@ class Repository:
         return any(pack.stat().st_size >= self._limit for pack in begun)
 
     def verify(self, commit_id: str) -> None:
-        """Where a signature is demanded, have the commit's SSH signature verified. Raises `DeployError`."""
+        """Where a signature is demanded, have the commit's verified, of SSH or, with keys for that, OpenPGP.
+
+        Raises `DeployError`.
+        """
         if self.access.signers is None:
             return
         try:
-            self.git.verify_commit(commit_id)
+            with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
+                self.git.verify_commit(commit_id, env=environment)
         except CommandError as exc:
             if _was_not_run(exc):
                 raise _not_run("verify-commit", exc) from exc
@@ -416,12 +430,19 @@ class Repository:
             if says(exc.stderr, MAY_PASS):
                 raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
             self._check_there(commit_id)
-            cause = (
-                "it is not signed"
-                if says(exc.stderr, ("no signature",)) or not exc.stderr.strip()
-                else reason(exc.stderr)
-            )
-            raise DeployError(f"{commit_id} is not signed by anybody in {self.access.signers}: {cause}") from exc
+            files = " or ".join(filter(None, (self.access.signers, self.access.openpgp)))
+            cause = self._why_untrusted(commit_id, exc.stderr)
+            raise DeployError(f"{commit_id} is not signed by anybody in {files}: {cause}") from exc
+
+    def _why_untrusted(self, commit_id: str, stderr: str) -> str:
+        if says(stderr, ("no signature",)) or not stderr.strip():
+            return "it is not signed"
+        if self.access.revoked and says(stderr, ("could not verify signature",)):
+            # Of a key that is revoked, git says nothing more.
+            with contextlib.suppress(CommandError):
+                self.git.verify_commit(commit_id, env=WITHOUT_REVOKED)
+                return f"its key is revoked in {self.access.revoked}"
+        return why_untrusted(stderr)
 
     def _check_there(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""

@@ -10,7 +10,7 @@ none ever was becomes what it was before, and the host goes back to the release 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from zoo_watcher.errors import DeployError, PassingError
@@ -64,12 +64,19 @@ class WayBack:
         return self.elsewhere or next(iter(self.earlier), None)
 
     def choose(
-        self, layout: Layout, shared_paths: Sequence[str], signers: str | None, *, waits: bool = True
+        self,
+        layout: Layout,
+        shared_paths: Sequence[str],
+        signers: str | None,
+        accepted: Collection[tuple[str, str]] | None = None,
+        *,
+        waits: bool = True,
     ) -> PlacedRelease:
         """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
 
-        A hook may have built something in it, and it was healthy so. Raises `DeployError` where none may go live, a
-        `PassingError` where one might that can't be read now, and the host still `waits` or a signature is demanded.
+        A hook may have built something in it, and it was healthy so. `accepted` are the commits and places of records
+        with a good signature, where one is demanded. Raises `DeployError` where none may go live, a `PassingError`
+        where one might that can't be read now, and the host still `waits` or a signature is demanded.
         """
         if self.elsewhere:
             return self.elsewhere
@@ -78,7 +85,7 @@ class WayBack:
         unread = None
         others: list[PlacedRelease] = []
         unknown: list[PlacedRelease] = []
-        for target in self.earlier:
+        for target in (one for one in self.earlier if accepted is None or one.where in accepted):
             try:
                 if is_deployable(layout, target.commit_id, shared_paths, signers):
                     return target
@@ -98,7 +105,7 @@ class WayBack:
         refused = ", ".join(target.commit_id for target in self.earlier)
         raise DeployError(
             f"no earlier release may go live again: modified since it was staged, "
-            f"or not verified with the present require_signature: {refused}"
+            f"or it or its record not verified with the present require_signature: {refused}"
         )
 
 

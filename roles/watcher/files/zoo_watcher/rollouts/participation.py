@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -64,6 +65,8 @@ HOPE = 0.5
 
 log = logging.getLogger(__name__)
 
+CheckStable = Callable[[Release, Release, Callable[[], Iterable[Release]]], None]
+
 
 def published_rollout(release: Release, policy: bytes | None) -> Any:
     """How a release is to be rolled out: as its record says, else the policy. Raises `InvalidRecord`."""
@@ -79,11 +82,19 @@ def published_rollout(release: Release, policy: bytes | None) -> Any:
 class Participation:
     """The part of this host in the rollout of `desired`. `changed` is called when there is something to look at.
 
-    `resumes`: an earlier process of this agent, of the same session, may have left a place in a line.
+    `check_stable` refuses a stable release for which no signature vouches, where this host demands that. `resumes`: an
+    earlier process of this agent, of the same session, may have left a place in a line.
     """
 
     def __init__(
-        self, facts: HostFacts, session: Session, desired: Desired, changed: Callable[[], None], *, resumes: bool
+        self,
+        facts: HostFacts,
+        session: Session,
+        desired: Desired,
+        changed: Callable[[], None],
+        check_stable: CheckStable | None = None,
+        *,
+        resumes: bool,
     ) -> None:
         self.desired = desired
         self.assignment = Assignment()
@@ -94,6 +105,7 @@ class Participation:
         self._name = facts.config.name
         self._session = session
         self._changed = changed
+        self._check_stable = check_stable
         self._resumes = resumes
         self._znodes = RolloutZnodes(session, facts.config.app, desired.generation, self._name)
         self._sight = Sight(self._znodes, self._name, changed, self._note_move)
@@ -106,6 +118,7 @@ class Participation:
         self._try_at = 0.0
         self._pause = FIRST_PAUSE
         self._bad: tuple[str, bool] | None = None
+        self._refusal: tuple[Desired, int, str] | None = None
         self._blind_since: float | None = None
         self._head_of: str | None = None
         self._head_since = 0.0
@@ -126,7 +139,7 @@ class Participation:
     def mark_stale(self) -> None:
         """Have the rollout read again."""
         self._sight.is_stale = True
-        self._bad = None
+        self._bad = self._refusal = None
 
     def end(self) -> None:
         """Leave: another release is desired. What can't be deleted now is deleted with the session."""
@@ -318,12 +331,20 @@ class Participation:
         """Why what a rollout has this host deploy in place of the desired release is refused; None where it is not."""
         if desired is None or desired == self.desired or desired.release is None or self.desired.release is None:
             return None
+        version = self._sight.view.version if self._sight.view else 0
+        if self._refusal and self._refusal[:2] == (desired, version):
+            return self._refusal[2]  # it takes long to verify a history
         try:
             plan = published_rollout(self.desired.release, self.desired.policy)
             self._znodes.check_published(desired.release, self.desired.release, plan)
+            if self._check_stable:
+                self._check_stable(desired.release, self.desired.release, self._znodes.history)
         except NoAnswerError:
             raise
-        except (SessionTroubleError, InvalidRecord) as exc:
+        except SessionTroubleError as exc:
+            return str(exc)
+        except InvalidRecord as exc:
+            self._refusal = desired, version, str(exc)
             return str(exc)
         return None
 

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.host.controls import now
-from zoo_watcher.wire.records import MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
+from zoo_watcher.wire.records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
 from zoo_watcher.wire.rollout_plan import Plan
@@ -158,6 +158,13 @@ class RolloutZnodes:
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, "
                 "but no publisher has published it"
             )
+
+    def history(self) -> list[Release]:
+        """What was published last, the newest first. Raises `SessionTroubleError`."""
+        with session_trouble(self._app.history):
+            releases = self._releases(self._app.history)
+        # Publishers keep no more. Who may write there must not have this host verify for ever.
+        return [releases[generation] for generation in sorted(releases, reverse=True)[:HISTORY_LIMIT]]
 
     def _size(self, parent: str) -> int:
         """How many children a znode has. Many hosts ask at once: they are not listed."""

@@ -1,0 +1,201 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a publisher who signs may take from the ensemble: only what is signed by somebody it trusts.
+
+Whatever it took from other records, it would vouch for with its signature.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from .connection import ZooKeeperError
+from .records import HISTORY_LIMIT, AppPaths, InvalidRecord, Release
+from .release_signature import (
+    LEAP,
+    NAMESPACE,
+    ROLLOUT,
+    SERIAL,
+    SIGNATURE,
+    UntrustedRecord,
+    check_form,
+    ends_soon,
+    is_serial,
+    next_serial,
+    parsed_date,
+    signed_text,
+)
+from .releases import HistoryEntry
+from .ssh_signature import Signers, VerificationError
+
+_PUBLIC = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
+"""The kind of a public key, the first word of its file."""
+FROM = "from"
+
+
+class ReleaseTrust:
+    """Whom a publisher trusts in an application: all in the file `signers`; without one, who has its own `key`.
+
+    `history` is what was published, the newest first.
+    """
+
+    def __init__(self, paths: AppPaths, key: str, signers: str | None, history: Sequence[HistoryEntry] = ()) -> None:
+        """Raises `ZooKeeperError`."""
+        self._history = [entry for entry in history[:HISTORY_LIMIT] if entry.release]
+        self._app = paths.root
+        self._policy = paths.policy
+        self._is_sure = signers is not None
+        self.whom = f"anybody in {signers}" if signers else f"the key {key}"
+        self._own = None if signers else _file_of(key)
+        self._signers = Signers(signers or str(self._own and self._own.name))
+        self._label = signers or f"the public half of {key}"
+        self._problems: dict[tuple[str, bytes, float | None], str | None] = {}
+
+    def find_problem(self, release: Release, moment: float | None = None) -> str | None:
+        """Why nothing is taken from a record; None where it is signed, as of a moment or now.
+
+        Raises `ZooKeeperError` where that can't be told.
+        """
+        try:
+            check_form(self._app, release)
+            signature, text = release.extra[SIGNATURE], signed_text(self._app, release)
+        except UntrustedRecord as exc:
+            return str(exc)
+        what = signature, text, moment
+        if what not in self._problems:
+            try:
+                self._problems[what] = self._signers.find_problem(text, signature, NAMESPACE, moment)
+            except VerificationError as exc:
+                raise ZooKeeperError(f"sign_with: what is published can't be verified: {exc}") from exc
+        problem = self._problems[what]
+        return problem and problem.replace(self._signers.file, self._label)
+
+    def counts(self, release: Release) -> bool:
+        """Whether a record is signed, now or when it was published: a key that has ended since takes nothing from it.
+
+        When that was, nobody has signed. Who has got a key that has ended is kept out by taking it out of the file.
+        """
+        if self.find_problem(release) is None:
+            return True
+        moment = _published_at(release)
+        return moment is not None and self.find_problem(release, moment) is None
+
+    def why_untrusted(self, published: Release) -> str | None:
+        """Why nothing is taken from what is published; None where it counts, and is not an earlier record again."""
+        if not self.counts(published):
+            return self.find_problem(published)
+        return self._newer_than(published)
+
+    def trusted_history(self) -> list[HistoryEntry]:
+        """What of the history counts, the highest serial first: who may write and not sign, can put it in any order."""
+        signed = [entry for entry in self._history if entry.release and self.counts(entry.release)]
+        return sorted(signed, key=lambda entry: _serial(entry.release), reverse=True)
+
+    def next_serial(self, published: Release | None) -> int:
+        """The serial of the record after what is published. Raises `InvalidRecord` where a person has to say it."""
+        return next_serial(self._known(published), self.whom, self.counts, is_sure=self._is_sure)
+
+    def check_leap(self, published: Release | None, serial: int) -> None:
+        """Refuse a serial that hosts would, far above the highest that counts. Raises `InvalidRecord`."""
+        highest = max((_serial(one) for one in self._known(published) if self.counts(one)), default=serial)
+        if serial - highest > LEAP:
+            raise InvalidRecord(
+                f"serial: {serial} is more than {LEAP} above {highest}, the last one, so hosts would refuse it"
+            )
+
+    def _known(self, published: Release | None) -> list[Release]:
+        """What is published, and was before."""
+        return [one for one in (published, *(entry.release for entry in self._history)) if one]
+
+    def needs_signature(self, published: Release, lasts: timedelta | None) -> bool:
+        """Whether what is published has no signature that counts now, or not for long, or hosts have a newer one."""
+        if self.find_problem(published) is not None or self._newer_than(published):
+            return True
+        return ends_soon(published, datetime.now(timezone.utc), lasts)
+
+    def _newer_than(self, published: Release) -> str | None:
+        """What there is to say of a signed record that is published again, after a later one that counts."""
+        serial = _serial(published)
+        later = (entry.release for entry in self._history if _serial(entry.release) > serial)
+        newer = next((one for one in later if one and self.counts(one)), None)
+        if newer is None:
+            return None
+        return f"its record is replayed: its serial is {serial}, and {_serial(newer)} was published since"
+
+    def check_plan(self, release: Release) -> None:
+        """Refuse a plan of the policy that names a release: nobody has signed the policy. Raises `InvalidRecord`."""
+        if release.extra != without_from(release).extra:
+            raise InvalidRecord(
+                f"{self._policy}: rollout.from: the policy is not signed, so it names no release in a signed record; "
+                "name it in rollout"
+            )
+
+
+def without_from(release: Release) -> Release:
+    """The release with a plan that names none to go back to."""
+    plan = release.extra.get(ROLLOUT)
+    if not isinstance(plan, Mapping) or plan.get(FROM) is None:
+        return release
+    left = {key: value for key, value in plan.items() if key != FROM}
+    return replace(release, extra={**release.extra, ROLLOUT: left})
+
+
+def _serial(release: Release | None) -> int:
+    """The serial of a record; 0 where it has none."""
+    serial: Any = release.extra.get(SERIAL) if release else None
+    return int(serial) if is_serial(serial) else 0
+
+
+def _published_at(release: Release) -> float | None:
+    """When a record says that it was published; None for what has not been yet."""
+    try:
+        moment = parsed_date(release.published_at).timestamp()
+    except (UntrustedRecord, ValueError, OverflowError):
+        return None
+    return moment if moment <= datetime.now(timezone.utc).timestamp() else None
+
+
+def _file_of(key: str) -> tempfile._TemporaryFileWrapper[str]:
+    """A file of allowed signers with this key alone. Raises `ZooKeeperError`."""
+    try:
+        file = tempfile.NamedTemporaryFile("w", prefix="signers", encoding="utf-8")  # noqa: SIM115  # as long as its object
+        file.write(f"publisher {_public_half(key)}\n")
+        file.flush()
+    except OSError as exc:
+        raise ZooKeeperError(f"sign_with: no file for its public half: {exc.strerror}") from exc
+    return file
+
+
+def _public_half(key: str) -> str:
+    """The public key of a file, which may be the private one. Raises `ZooKeeperError`."""
+    words = next(filter(None, map(_public_words, (key, f"{key}.pub"))), [])
+    if not words:
+        command = ["ssh-keygen", "-y", "-P", "", "-f", key]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=10, check=False, stdin=subprocess.DEVNULL)
+            words = done.stdout.decode("utf-8", "replace").split()
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise ZooKeeperError(f"sign_with: ssh-keygen: {exc}; install OpenSSH's client") from exc
+    if len(words) < 2 or "-cert-" in words[0]:
+        raise ZooKeeperError(
+            f"sign_with: {key}: its public half is not known, by which to verify what is published; "
+            f"give signers, the file of all who may publish, or have it in {key}.pub"
+        )
+    return " ".join(words[:2])
+
+
+def _public_words(path: str) -> list[str]:
+    """The words of a file with a public key; none where it is no such file."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        words = file.readline().split()
+    return words if len(words) > 1 and _PUBLIC.fullmatch(words[0]) else []

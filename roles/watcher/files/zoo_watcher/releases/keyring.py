@@ -1,0 +1,85 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The OpenPGP keys by which git verifies a commit: those of one file, in a keyring that is made for it and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo_watcher.errors import KilledError, PassingError
+from zoo_watcher.host.filesystem import disk_errors, remove_tree
+from zoo_watcher.wire.git_errors import reason
+
+PROGRAM = "gpg"
+LONGEST = 60.0
+"""Seconds in which a file of keys has to be read."""
+SETTINGS = """\
+batch
+no-tty
+no-autostart
+disable-dirmngr
+no-auto-key-retrieve
+trust-model always
+"""
+"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign."""
+TELLING = ("revoked", "expired", "not yet valid", "bad signature", "can't check signature")
+"""What of all that gpg and ssh-keygen say is why a signature does not count."""
+
+
+@contextlib.contextmanager
+def keyring(keys: str | None, home: Path) -> Iterator[dict[str, str]]:
+    """The environment by which gpg knows the keys in a file, and no others. Raises `PassingError`.
+
+    A signature by a key that has expired, or is revoked there, does not count to git.
+    """
+    if keys is None:
+        yield {}
+        return
+    with disk_errors("making a keyring"):
+        remove_tree(home)
+        home.mkdir(mode=0o700)
+        (home / "gpg.conf").write_text(SETTINGS, encoding="ascii")
+    environment = {"GNUPGHOME": str(home)}
+    try:
+        _import(keys, environment)
+        yield environment
+    finally:
+        with disk_errors("removing a keyring"):
+            remove_tree(home)
+
+
+def _import(keys: str, environment: dict[str, str]) -> None:
+    command = [PROGRAM, "--import", "--", keys]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise PassingError(f"openpgp_signers: gpg has not read {keys} within {LONGEST:g} s", "timeout") from exc
+    except OSError as exc:
+        raise PassingError(f"openpgp_signers: gpg can't be started: {exc.strerror}; install GnuPG", "process") from exc
+    if done.returncode < 0:
+        raise KilledError(f"openpgp_signers: gpg was killed by signal {-done.returncode}")
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace")
+        raise PassingError(f"openpgp_signers: {keys}: {_telling(said, ('no valid',)) or reason(said)}", "disk")
+
+
+def why_untrusted(stderr: str) -> str:
+    """The one line of what git has written to standard error that says why a signature does not count."""
+    return _telling(stderr, TELLING) or reason(stderr)
+
+
+def _telling(stderr: str, words: tuple[str, ...]) -> str | None:
+    lines = [line.strip(" '") for line in stderr.replace("\n  stderr: '", "\n").splitlines()]
+    return next((line for line in lines if any(word in line.lower() for word in words)), None)

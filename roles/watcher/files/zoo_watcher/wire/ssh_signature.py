@@ -1,0 +1,1 @@
+../../../../../plugins/module_utils/ssh_signature.py

@@ -1,0 +1,178 @@
+"""Which commits with an OpenPGP signature are verified, by the keys in a file; git and gpg are real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.openpgp_signer import OpenPgpSigner, openpgp_home
+from support.repository import GitRepository
+from support.signer import Signer
+from zoo_watcher.config.config import Config
+from zoo_watcher.errors import ConfigError, DeployError, PassingError
+from zoo_watcher.host.layout import Layout
+from zoo_watcher.releases import keyring
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, verify_job
+from zoo_watcher.releases.release_directory import allowed_signers, is_deployable
+from zoo_watcher.wire.records import Release
+
+OLD, THEN = "20240101T000000", "20240102T000000"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Where signers have their keys."""
+    with openpgp_home() as place:
+        yield place
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """The file of OpenPGP keys; its name wants care."""
+    return tmp_path / "-keys of 'ours'"
+
+
+@pytest.fixture
+def config(tmp_path: Path, keys: Path) -> Config:
+    """A host on which an author may sign by SSH, and those in the file by OpenPGP."""
+    signers = tmp_path / "signers"
+    signers.write_text(Signer(tmp_path, "author").line)
+    keys.write_bytes(b"")
+    files = {"require_signature": str(signers), "openpgp_signers": str(keys)}
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"], **files})
+    Layout(config.base).make()
+    return config
+
+
+Stage = Callable[[str], None]
+
+
+@pytest.fixture
+def stage(config: Config, repository: GitRepository) -> Stage:
+    """Stages a commit."""
+
+    def run(commit_id: str) -> None:
+        ApplyProcess(config).run(stage_job(config, Release(repository.url, commit_id, "site"), []))
+
+    return run
+
+
+@pytest.mark.parametrize("armored", [True, False])
+def test_a_commit_by_a_key_in_the_file_is_staged_and_one_by_another_is_not(
+    stage: Stage, config: Config, home: Path, keys: Path, repository: GitRepository, armored: bool
+) -> None:
+    friend, stranger = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "stranger")
+    keys.write_bytes(friend.public(armored=armored))
+    good = friend.commit(repository, "good")
+    stage(good)
+    assert (Layout(config.base).release(good) / "index.html").read_text() == "good"
+    strange = stranger.commit(repository, "strange")
+    with pytest.raises(DeployError, match=rf"^{strange} is not signed by anybody in .*: gpg: Can't check signature"):
+        stage(strange)
+    assert not Layout(config.base).release(strange).exists()
+    assert list(Layout(config.base).staging.glob("gnupg*")) == []
+
+
+def test_without_the_file_no_openpgp_signature_counts(home: Path, config: Config, repository: GitRepository) -> None:
+    commit_id = OpenPgpSigner(home, "friend").commit(repository, "good")
+    without = Config.from_object(
+        {
+            "hosts": "zk1",
+            "base": str(config.base),
+            "allowed_schemes": ["file"],
+            "require_signature": config.require_signature,
+        }
+    )
+    with pytest.raises(DeployError, match=f"{commit_id} is not signed by anybody in"):
+        ApplyProcess(without).run(stage_job(without, Release(repository.url, commit_id, "site"), []))
+
+
+def test_a_commit_signed_by_ssh_counts_beside_them(
+    stage: Stage, config: Config, tmp_path: Path, home: Path, keys: Path, repository: GitRepository
+) -> None:
+    keys.write_bytes(OpenPgpSigner(home, "friend").public())
+    author = Signer(tmp_path, "another")
+    Path(str(config.require_signature)).write_text(author.line)
+    commit_id = author.commit(repository, "by SSH")
+    stage(commit_id)
+    assert Layout(config.base).release(commit_id).exists()
+
+
+def test_a_key_that_is_over_or_revoked_does_not_count(
+    stage: Stage, home: Path, keys: Path, repository: GitRepository
+) -> None:
+    over, revoked = OpenPgpSigner(home, "over", "2d", OLD), OpenPgpSigner(home, "revoked")
+    late, undone = over.commit(repository, "late", THEN), revoked.commit(repository, "undone")
+    keys.write_bytes(over.public() + revoked.public())
+    with pytest.raises(DeployError, match=rf"{late} is not signed by anybody in .*expired"):
+        stage(late)
+    stage(undone)
+    revoked.revoke()
+    keys.write_bytes(revoked.public())
+    with pytest.raises(DeployError, match=rf"{undone} is not signed by anybody in .*revoked"):
+        stage(undone)
+
+
+def test_with_another_file_of_keys_a_release_is_verified_anew(
+    stage: Stage, config: Config, home: Path, keys: Path, repository: GitRepository
+) -> None:
+    friend, other = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "other")
+    keys.write_bytes(friend.public())
+    commit_id, layout = friend.commit(repository, "good"), Layout(config.base)
+    stage(commit_id)
+    keys.write_bytes(friend.public() + other.public())
+    assert not is_deployable(layout, commit_id, (), allowed_signers(*config.signers))
+    ApplyProcess(config).run(verify_job(config, commit_id))
+    assert is_deployable(layout, commit_id, (), allowed_signers(*config.signers))
+    keys.write_bytes(other.public())
+    with pytest.raises(DeployError, match="is not signed by anybody in"):
+        ApplyProcess(config).run(verify_job(config, commit_id))
+
+
+def test_the_files_of_signers_are_read_also_where_they_lie_beside_secrets(
+    config: Config, tmp_path: Path, home: Path, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    author, friend = Signer(secrets, "author"), OpenPgpSigner(home, "friend")
+    texts = {"require_signature": author.line, "revoked_signers": "", "openpgp_signers": friend.public().decode()}
+    for name, text in texts.items():
+        (secrets / name).write_text(text)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
+    require, revoked, openpgp = (str(secrets / name) for name in texts)
+    hidden = replace(config, require_signature=require, revoked_signers=revoked, openpgp_signers=openpgp)
+    for commit_id in (author.commit(repository, "by SSH"), friend.commit(repository, "by OpenPGP")):
+        ApplyProcess(hidden).run(stage_job(hidden, Release(repository.url, commit_id, "site"), []))
+
+
+@pytest.mark.parametrize("content", [b"", b"no key\n", None])
+def test_a_file_that_has_no_keys_is_told_and_waited_out(
+    stage: Stage, keys: Path, repository: GitRepository, content: bytes | None
+) -> None:
+    if content is None:
+        keys.unlink()
+    else:
+        keys.write_bytes(content)
+    with pytest.raises(PassingError, match=r"^openpgp_signers: .*(no valid OpenPGP data|No such file)"):
+        stage(repository.head)
+
+
+def test_where_gpg_is_not_there_that_is_told_and_waited_out(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "PROGRAM", str(tmp_path / "nowhere"))
+    with (
+        pytest.raises(PassingError, match=r"^openpgp_signers: gpg can't be started: No such file.*; install GnuPG"),
+        keyring.keyring(str(keys), tmp_path / "home"),
+    ):
+        pass
+    assert not (tmp_path / "home").exists()
+
+
+def test_they_are_nothing_without_those_who_sign_records(keys: Path, tmp_path: Path) -> None:
+    keys.write_bytes(b"")
+    with pytest.raises(ConfigError, match="openpgp_signers: only with require_signature, the file of those who may"):
+        Config.from_object({"hosts": "zk1", "base": str(tmp_path), "openpgp_signers": str(keys)})
