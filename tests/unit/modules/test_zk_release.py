@@ -215,7 +215,7 @@ def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Relea
 
     def run(history: list[Release], current: Release | None, policy: Any = None, **given: Any) -> Release:
         entries = [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(history)]
-        monkeypatch.setattr(zk_release, "read_rollouts", lambda *_given: {})
+        monkeypatch.setattr(zk_release, "known_releases", lambda *_given: ([], []))
         monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
 
         def planned(_client: Any, _paths: Any, release: Release) -> Release:
@@ -287,7 +287,7 @@ def test_a_signed_release_takes_nothing_from_a_record_that_does_not_count(
         want([], theirs)
     assert want([], theirs, **all_given).relative_path == "site"
     assert want([], signed(FIRST, 1, url=tagged.url, ref="v1")).relative_path == "site"
-    with pytest.raises(InvalidRecord, match=r"^url: give it; no release is published yet"):
+    with pytest.raises(InvalidRecord, match=r"^url: give it; nothing is published at "):
         want([], None)
 
 
