@@ -130,6 +130,24 @@ def test_whoever_reads_the_log_and_stands_still_stops_nothing_and_is_told_how_mu
     assert int(told.group(1)) + sum(line.endswith("x" * 60) for line in lines) == 2000
 
 
+def test_a_terminal_that_nobody_reads_stops_nothing() -> None:
+    """As that of a container whose log goes to whom hangs: unlike a pipe, it is ready for less than a line."""
+    master, terminal = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", SAY_MUCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal
+        ) as process:
+            assert process.stdout is not None
+            try:
+                assert select.select([process.stdout], [], [], 30)[0], "it waits for its reader"
+            finally:
+                process.kill()
+        assert os.get_blocking(terminal)
+    finally:
+        os.close(master)
+        os.close(terminal)
+
+
 def test_a_warning_that_nobody_takes_is_lost_and_stops_nothing() -> None:
     reader, writer = os.pipe()
     try:

@@ -10,13 +10,16 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from time import monotonic
+from time import monotonic, sleep
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 """The priorities of sd-daemon(3), by the lowest level that has each."""
 PATIENCE = 0.5
 """Seconds that a line waits for whom standard error goes to: journald, or what a container's log goes to, may hang."""
+AGAIN = 0.01
+"""Seconds after which a terminal that has no room for a line's end is tried again."""
 
 
 class JournalFormatter(logging.Formatter):
@@ -56,17 +59,36 @@ class LogHandler(logging.Handler):
 
 def write(text: str, patience: float = PATIENCE) -> bool:
     """Write to standard error; whether all of it was taken in time. Raises `OSError`."""
-    descriptor = sys.stderr.fileno()
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
+    data = text.encode(sys.stderr.encoding, "backslashreplace")
     deadline = monotonic() + patience
-    left = text.encode(sys.stderr.encoding, "backslashreplace")
-    while left:
-        if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
-            return False
-        # What is ready takes so much at once.
-        left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]
+    with _never_waiting(sys.stderr.fileno()) as descriptor:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        while data:
+            if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
+                return False
+            try:
+                # What is ready takes so much at once.
+                data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+            except BlockingIOError:
+                if monotonic() >= deadline:
+                    return False
+                sleep(AGAIN)
     return True
+
+
+@contextlib.contextmanager
+def _never_waiting(descriptor: int) -> Iterator[int]:
+    """A terminal opened anew: it is ready for less than a line, and others have this descriptor's settings as well."""
+    own = None
+    if os.isatty(descriptor):
+        with contextlib.suppress(OSError):  # as where it is another user's
+            own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        yield descriptor if own is None else own
+    finally:
+        if own is not None:
+            os.close(own)
 
 
 def _warning(text: str) -> logging.LogRecord:
