@@ -479,7 +479,7 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
     assert watcher.ending == "reloading"
 
 
-@pytest.mark.parametrize("what", ["python", "packages"])
+@pytest.mark.parametrize("what", ["python", "packages", "packages' files"])
 def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
@@ -492,7 +492,10 @@ def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
         if what == "python":
             patch.setattr(sys, "executable", str(tmp_path / "python"))
         else:
-            patch.setattr(sys, "path", [one for one in sys.path if not Path(one, "kazoo").is_dir()])
+            others = [one for one in sys.path if not Path(one, "kazoo").is_dir()]
+            patch.setattr(sys, "path", [*others, str(tmp_path / "begun")])
+        if what == "packages' files":
+            (tmp_path / "begun/kazoo").mkdir(parents=True)
         watcher._on_signal(signal.SIGHUP, None)
         watcher._reload_where_asked()
     assert watcher.ending is None
