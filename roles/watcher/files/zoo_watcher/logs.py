@@ -50,7 +50,7 @@ class LogHandler(logging.Handler):
         try:
             text = f"{self.format(record)}\n"
             if self._lost:
-                lost = _warning(f"{self._lost} records before this one are lost: nobody took what is written here")
+                lost = _warning(f"{self._lost} records before this one are lost: they could not be written")
                 text = f"\n{self.format(lost)}\n{text}"
             self._lost = 0 if write(text, 0.0 if self._lost else PATIENCE) else self._lost + 1
         except Exception:  # noqa: BLE001  # as every handler of logging does
@@ -58,22 +58,27 @@ class LogHandler(logging.Handler):
 
 
 def write(text: str, patience: float = PATIENCE) -> bool:
-    """Write to standard error; whether all of it was taken in time. Raises `OSError`."""
-    data = text.encode(sys.stderr.encoding, "backslashreplace")
-    deadline = monotonic() + patience
-    with _never_waiting(sys.stderr.fileno()) as descriptor:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        while data:
-            if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
+    """Write to standard error; whether all of it was taken in time."""
+    data, deadline = text.encode(sys.stderr.encoding, "backslashreplace"), monotonic() + patience
+    # An error as on a full disk.
+    with contextlib.suppress(OSError), _never_waiting(sys.stderr.fileno()) as descriptor:
+        return _write(descriptor, data, deadline)
+    return False
+
+
+def _write(descriptor: int, data: bytes, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    while data:
+        if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
+            return False
+        try:
+            # What is ready takes so much at once.
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+        except BlockingIOError:
+            if monotonic() >= deadline:
                 return False
-            try:
-                # What is ready takes so much at once.
-                data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
-            except BlockingIOError:
-                if monotonic() >= deadline:
-                    return False
-                sleep(AGAIN)
+            sleep(AGAIN)
     return True
 
 
@@ -112,8 +117,7 @@ def set_up_log(level: str) -> None:
 
 def print_warning(text: str) -> None:
     """Warn on standard error, as a line of the log, in a process that has none of its own; lost where none takes it."""
-    with contextlib.suppress(OSError):
-        write(f"{_formatter().format(_warning(text))}\n")
+    write(f"{_formatter().format(_warning(text))}\n")
 
 
 def print_error(line: str) -> None:
