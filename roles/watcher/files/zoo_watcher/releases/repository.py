@@ -71,6 +71,10 @@ SSH_SILENT = 3
 answer: the same time as by `lowSpeedTime` over HTTP."""
 NOT_RUN = (126, 127)
 """The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
+NO_VERIFIER = ("cannot run ssh-keygen", "loading shared librar")
+VERIFIER_KILLED = ("ssh-keygen died of signal",)
+"""What git says of OpenSSH, which verifies a signature, where that is not there, or was killed; its own status is the
+one of a signature that is not good."""
 ABSENT_REF = 1
 """The status of `git rev-parse --quiet --verify` where there is no such commit."""
 FILES = ("HEAD", "config", "packed-refs", "shallow")
@@ -425,7 +429,10 @@ class Repository:
         except CommandError as exc:
             if _was_not_run(exc):
                 raise _not_run("verify-commit", exc) from exc
-            if _lacked(exc):
+            if says(exc.stderr, NO_VERIFIER):
+                why = f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?"
+                raise PassingError(why, "process") from exc
+            if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
                 raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
             if says(exc.stderr, MAY_PASS):
                 raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
