@@ -37,6 +37,18 @@ print("gone on", flush=True)
 sys.stdin.readline()
 log.info("the last")
 """
+ON_A_FULL_DISK = """
+import logging, resource
+from zoo_watcher.logs import set_up_log
+set_up_log("info")
+log = logging.getLogger("zoo_watcher.x")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+for number in range(100):
+    log.info("line %04d %s", number, "x" * 60)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+log.info("the last")
+"""
 WARN = """
 from zoo_watcher.logs import print_warning
 print_warning("no room\\nat all")
@@ -128,6 +140,36 @@ def test_whoever_reads_the_log_and_stands_still_stops_nothing_and_is_told_how_mu
     assert told, lines[-3:]
     assert lines[-1] == "INFO the last"
     assert int(told.group(1)) + sum(line.endswith("x" * 60) for line in lines) == 2000
+
+
+def test_what_a_full_disk_does_not_take_is_lost_and_counted(tmp_path: Path) -> None:
+    """A limit stands for the full disk."""
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        subprocess.run([sys.executable, "-c", ON_A_FULL_DISK], check=True, stderr=file)
+    lines = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+    told = re.fullmatch(r"WARNING (\d+) records before this one are lost: .+", lines[-2])
+    assert told, lines[-3:]
+    assert lines[-1] == "INFO the last"
+    assert int(told.group(1)) + sum(line.endswith("x" * 60) for line in lines) == 100
+
+
+def test_a_terminal_that_nobody_reads_stops_nothing() -> None:
+    """As that of a container whose log goes to whom hangs: unlike a pipe, it is ready for less than a line."""
+    master, terminal = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", SAY_MUCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal
+        ) as process:
+            assert process.stdout is not None
+            try:
+                assert select.select([process.stdout], [], [], 30)[0], "it waits for its reader"
+            finally:
+                process.kill()
+        assert os.get_blocking(terminal)
+    finally:
+        os.close(master)
+        os.close(terminal)
 
 
 def test_a_warning_that_nobody_takes_is_lost_and_stops_nothing() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -477,7 +479,7 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
     assert watcher.ending == "reloading"
 
 
-@pytest.mark.parametrize("what", ["python", "packages"])
+@pytest.mark.parametrize("what", ["python", "packages", "packages' files"])
 def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
@@ -490,7 +492,10 @@ def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
         if what == "python":
             patch.setattr(sys, "executable", str(tmp_path / "python"))
         else:
-            patch.setattr(sys, "path", [one for one in sys.path if not Path(one, "kazoo").is_dir()])
+            others = [one for one in sys.path if not Path(one, "kazoo").is_dir()]
+            patch.setattr(sys, "path", [*others, str(tmp_path / "begun")])
+        if what == "packages' files":
+            (tmp_path / "begun/kazoo").mkdir(parents=True)
         watcher._on_signal(signal.SIGHUP, None)
         watcher._reload_where_asked()
     assert watcher.ending is None
@@ -547,6 +552,38 @@ def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_pat
     assert not watcher.troubles.current
     watcher._reload_where_asked()
     assert next(lacks, "asked no more") == "asked no more"
+
+
+def test_a_service_manager_that_took_nothing_is_told_again_that_the_agent_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was busy for a moment, with more to read than it has room for; it would end the agent."""
+    loop = Loop(tmp_path / "base", monkeypatch)
+    place = str(tmp_path / "notify")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        manager.bind(place)
+        manager.setblocking(False)
+        other.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", place)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"STATUS=of another unit", place)
+        loop.turn()
+        assert not [said for said in _received(manager) if said.startswith(b"READY=1")]
+        loop.turn()
+        loop.turn()
+        assert [said for said in _received(manager) if said.startswith(b"READY=1")] == [b"READY=1\nSTATUS=idle"]
+
+
+def _received(manager: socket.socket) -> list[bytes]:
+    received = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            received.append(manager.recv(1000))
+    return received
 
 
 @pytest.fixture

@@ -10,13 +10,16 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from time import monotonic
+from time import monotonic, sleep
 
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 """The priorities of sd-daemon(3), by the lowest level that has each."""
 PATIENCE = 0.5
 """Seconds that a line waits for whom standard error goes to: journald, or what a container's log goes to, may hang."""
+AGAIN = 0.01
+"""Seconds after which a terminal that has no room for a line's end is tried again."""
 
 
 class JournalFormatter(logging.Formatter):
@@ -47,7 +50,7 @@ class LogHandler(logging.Handler):
         try:
             text = f"{self.format(record)}\n"
             if self._lost:
-                lost = _warning(f"{self._lost} records before this one are lost: nobody took what is written here")
+                lost = _warning(f"{self._lost} records before this one are lost: they could not be written")
                 text = f"\n{self.format(lost)}\n{text}"
             self._lost = 0 if write(text, 0.0 if self._lost else PATIENCE) else self._lost + 1
         except Exception:  # noqa: BLE001  # as every handler of logging does
@@ -55,18 +58,42 @@ class LogHandler(logging.Handler):
 
 
 def write(text: str, patience: float = PATIENCE) -> bool:
-    """Write to standard error; whether all of it was taken in time. Raises `OSError`."""
-    descriptor = sys.stderr.fileno()
+    """Write to standard error; whether all of it was taken in time."""
+    data, deadline = text.encode(sys.stderr.encoding, "backslashreplace"), monotonic() + patience
+    # An error as on a full disk.
+    with contextlib.suppress(OSError), _never_waiting(sys.stderr.fileno()) as descriptor:
+        return _write(descriptor, data, deadline)
+    return False
+
+
+def _write(descriptor: int, data: bytes, deadline: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    deadline = monotonic() + patience
-    left = text.encode(sys.stderr.encoding, "backslashreplace")
-    while left:
+    while data:
         if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
             return False
-        # What is ready takes so much at once.
-        left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]
+        try:
+            # What is ready takes so much at once.
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            sleep(AGAIN)
     return True
+
+
+@contextlib.contextmanager
+def _never_waiting(descriptor: int) -> Iterator[int]:
+    """A terminal opened anew: it is ready for less than a line, and others have this descriptor's settings as well."""
+    own = None
+    if os.isatty(descriptor):
+        with contextlib.suppress(OSError):  # as where it is another user's
+            own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        yield descriptor if own is None else own
+    finally:
+        if own is not None:
+            os.close(own)
 
 
 def _warning(text: str) -> logging.LogRecord:
@@ -90,8 +117,7 @@ def set_up_log(level: str) -> None:
 
 def print_warning(text: str) -> None:
     """Warn on standard error, as a line of the log, in a process that has none of its own; lost where none takes it."""
-    with contextlib.suppress(OSError):
-        write(f"{_formatter().format(_warning(text))}\n")
+    write(f"{_formatter().format(_warning(text))}\n")
 
 
 def print_error(line: str) -> None:

@@ -109,6 +109,7 @@ class Watcher:
         self._look_again_at = time.monotonic() + LOOK_AGAIN
         self._serving: bool | None = None
         self._overdue = Overdue()
+        self._said_ready = False
         self._resumes = self.memory.client_id is not None
 
     def _reconciler(self) -> FileReconciler | None:
@@ -156,7 +157,7 @@ class Watcher:
         if self.reconciler:
             self.reconciler.start()
         self._remove_leftovers()
-        systemd.notify("READY=1", f"STATUS={self.board.status.state}")
+        self._say_ready()
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
             pause = 0.0
@@ -166,6 +167,11 @@ class Watcher:
             self._end()
             if self.ended != "reloading":
                 os.close(self.lock)
+
+    def _say_ready(self) -> None:
+        """Tell the service manager, until it has taken it: it ends an agent that it has not heard of."""
+        if not self._said_ready:
+            self._said_ready = systemd.notify("READY=1", f"STATUS={self.board.status.state}")
 
     def _remove_leftovers(self) -> None:
         """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
@@ -290,6 +296,7 @@ class Watcher:
     def _turn(self) -> float:
         """Look at all that may have changed, once; the seconds after which to look again in any case."""
         systemd.live_on()
+        self._say_ready()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
         with self.troubles.noted():

@@ -20,6 +20,7 @@ import pytest
 from support.git_server import git_daemon, install_old_ssh
 from support.ports import free_ports
 from support.repository import GitRepository
+from support.signer import Signer
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import remove_tree
 from zoo_watcher.host.layout import Layout
@@ -611,6 +612,44 @@ def test_a_host_that_lacks_something_to_verify_a_signature_says_nothing_about_it
     git_that(monkeypatch, tmp_path, "verify-commit", "echo 'error: open: Too many open files' >&2; exit 1")
     with pytest.raises(PassingError, match="git verify-commit: error: open: Too many open files"):
         demanding.verify(repository.head)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "said"),
+    [
+        (None, "process", r"cannot run ssh-keygen: .+; is OpenSSH being upgraded\?"),
+        ("echo 'error while loading shared libraries: libz.so.1' >&2; exit 127", "process", "libz.so.1; is OpenSSH"),
+        ("kill -9 $$", "killed", "was killed, or lacked memory"),
+    ],
+    ids=["gone", "without a library", "killed"],
+)
+def test_a_verifier_that_can_not_be_run_now_says_nothing_about_the_signature(
+    layout: Layout,
+    repository: GitRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str | None,
+    reason: str,
+    said: str,
+) -> None:
+    ann = Signer(tmp_path, "ann")
+    (tmp_path / "signers").write_text(ann.line)
+    store = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
+    store.open()
+    commit_id = ann.commit(repository, "two\n")
+    store.fetch(release(repository.url, commit_id))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(shutil.which("git") or "git")
+    if script is not None:
+        (programs / "ssh-keygen").write_text(f"#!/bin/sh\n{script}\n")
+        (programs / "ssh-keygen").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(programs))
+        with pytest.raises(PassingError, match=said) as told:
+            store.verify(commit_id)
+    assert told.value.reason == reason
+    store.verify(commit_id)
 
 
 def fetches(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Callable[[], int]:

@@ -19,5 +19,7 @@ def find_missing() -> str | None:
         return sys.executable
     importlib.invalidate_caches()
     # Not by `importlib.util`, which is content with what this process has in its memory.
-    missing = next((name for name in PACKAGES if PathFinder.find_spec(name) is None), None)
+    found = ((name, PathFinder.find_spec(name)) for name in PACKAGES)
+    # A directory without the package's first file has no origin.
+    missing = next((name for name, spec in found if spec is None or spec.origin is None), None)
     return f"the Python package {missing}" if missing else None

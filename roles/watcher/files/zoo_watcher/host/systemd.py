@@ -12,16 +12,18 @@ import threading
 import time
 
 
-def notify(*words: str) -> None:
-    """Send it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; nothing where there is none."""
+def notify(*words: str) -> bool:
+    """Send it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; False where it takes nothing now."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
-        return
+        return True
     if address.startswith("@"):
         address = f"\0{address[1:]}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         # Never waits: a service manager that hangs must not stop the agent.
         sender.sendto("\n".join(words).encode(), socket.MSG_DONTWAIT, address)
+        return True
+    return False
 
 
 def live_on() -> None:

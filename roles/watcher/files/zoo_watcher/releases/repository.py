@@ -71,6 +71,10 @@ SSH_SILENT = 3
 answer: the same time as by `lowSpeedTime` over HTTP."""
 NOT_RUN = (126, 127)
 """The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
+NO_VERIFIER = ("cannot run ssh-keygen", "loading shared librar")
+VERIFIER_KILLED = ("ssh-keygen died of signal",)
+"""What git says of OpenSSH, which verifies a signature, where that is not there, or was killed; its own status is the
+one of a signature that is not good."""
 ABSENT_REF = 1
 """The status of `git rev-parse --quiet --verify` where there is no such commit."""
 FILES = ("HEAD", "config", "packed-refs", "shallow")
@@ -381,7 +385,9 @@ class Repository:
             return self._too_large(url)
         if _was_not_run(exc):
             return _not_run("fetch", exc)
-        if _lacked(exc):
+        if says(exc.stderr, NO_VERIFIER):
+            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?", "process")
+        if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if says(exc.stderr, ("fsck error in pack",)):
             return DeployError(f"git refuses what {url} has: {_malformed(exc.stderr)}")
