@@ -385,9 +385,7 @@ class Repository:
             return self._too_large(url)
         if _was_not_run(exc):
             return _not_run("fetch", exc)
-        if says(exc.stderr, NO_VERIFIER):
-            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?", "process")
-        if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
+        if _lacked(exc):
             return KilledError(f"fetching from {url}: git lacks memory, or was killed: {reason(exc.stderr)}")
         if says(exc.stderr, ("fsck error in pack",)):
             return DeployError(f"git refuses what {url} has: {_malformed(exc.stderr)}")
@@ -434,7 +432,9 @@ class Repository:
     def _refusal(self, commit_id: str, exc: CommandError, environment: dict[str, str]) -> DeployError:
         if _was_not_run(exc):
             return _not_run("verify-commit", exc)
-        if _lacked(exc):
+        if says(exc.stderr, NO_VERIFIER):
+            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?", "process")
+        if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
             return KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}")
         if says(exc.stderr, MAY_PASS):
             return PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk")
