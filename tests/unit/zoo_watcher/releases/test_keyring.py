@@ -14,7 +14,7 @@ from support.openpgp_signer import OpenPgpSigner, openpgp_home
 from support.repository import GitRepository
 from support.signer import Signer
 from zoo_watcher.config.config import Config
-from zoo_watcher.errors import ConfigError, DeployError, PassingError
+from zoo_watcher.errors import ConfigError, DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import keyring
 from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, verify_job
@@ -137,6 +137,22 @@ def test_a_host_whose_clock_is_before_a_key_takes_it_all_the_same(
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     stage(commit_id)
     assert Layout(config.base).release(commit_id).exists()
+
+
+def test_a_gpg_that_is_killed_says_nothing_about_the_signature(
+    stage: Stage, home: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: GitRepository
+) -> None:
+    friend = OpenPgpSigner(home, "friend")
+    keys.write_bytes(friend.public())
+    commit_id = friend.commit(repository, "good")
+    program = tmp_path / "bin" / "gpg"
+    program.parent.mkdir()
+    text = f'case "$*" in *--verify*) kill -9 $$;; esac\nexec {shutil.which("gpg")} "$@"\n'
+    program.write_text(f"#!/bin/sh\n{text}")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(KilledError, match="gpg died of signal 9"):
+        stage(commit_id)
 
 
 def test_keys_of_which_not_all_can_be_read_are_told_with_the_reason(

@@ -71,9 +71,9 @@ SSH_SILENT = 3
 answer: the same time as by `lowSpeedTime` over HTTP."""
 NOT_RUN = (126, 127)
 """The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
-NO_VERIFIER = ("cannot run ssh-keygen", "loading shared librar")
-VERIFIER_KILLED = ("ssh-keygen died of signal",)
-"""What git says of OpenSSH, which verifies a signature, where that is not there, or was killed; its own status is the
+NO_VERIFIER = ("cannot run ssh-keygen", "cannot run gpg:", "loading shared librar")
+VERIFIER_KILLED = ("ssh-keygen died of signal", "gpg died of signal")
+"""What git says of OpenSSH or GnuPG, which verify a signature, where they are not there, or killed; its status is the
 one of a signature that is not good."""
 ABSENT_REF = 1
 """The status of `git rev-parse --quiet --verify` where there is no such commit."""
@@ -433,7 +433,7 @@ class Repository:
         if _was_not_run(exc):
             return _not_run("verify-commit", exc)
         if says(exc.stderr, NO_VERIFIER):
-            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?", "process")
+            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is it being upgraded?", "process")
         if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
             return KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}")
         if says(exc.stderr, MAY_PASS):
