@@ -944,6 +944,32 @@ def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_coun
     assert stable["commitId"] == f"{8:040x}"
 
 
+def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release_proves_no_other(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    """The entries of the history have the generation of `config` then: the newest of them is the desired release."""
+    zk.ensure_path(paths.history)
+    newest = release(3, extra={PROVED_AT: "then"})
+    copies = zk.transaction()
+    copies.create(paths.config, newest.to_node())
+    for entry in (release(1, extra={PROVED_AT: "then"}), release(2), newest):
+        copies.create(paths.history_prefix, entry.to_node(), sequence=True)
+    copies.commit()
+    published = read_published(zk, paths)
+    assert published.generation
+    begin_rollout(zk, paths, published.generation, release(3), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(published.generation))[0])
+    done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
+    zk.set(paths.rollout(published.generation), done.to_node())
+    mark_proved(zk, paths, published.generation, "now")
+    assert [entry.release.extra.get(PROVED_AT) for entry in read_history(zk, paths) if entry.release] == [
+        "then",
+        None,
+        "then",
+    ]
+    assert zk_release.earlier_release(zk, paths, {"to": None}, published).same_as(release(1))
+
+
 @pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
 def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
