@@ -45,6 +45,7 @@ from .zookeeper import connect
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
+NOT_PUSHED = "push again, when it is unlocked"
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 
@@ -90,7 +91,7 @@ def pre_receive(config: HookConfig) -> int:
                 rehearse(client, target.app)
             for update, target in wanted:
                 release = with_policy(client, target.app, release_of(config, update, target))
-                unlocked(client, target.app, NOT_PUBLISHED)
+                unlocked(client, target.app, NOT_PUSHED)
                 if not config.force:
                     check_not_bad(client, target.app, release)
     return 0
