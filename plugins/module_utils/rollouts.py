@@ -184,7 +184,7 @@ def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) ->
             data, stat = client.get(paths.policy)
         except NoNodeError:
             return {}
-    if generation is not None and stat.czxid > generation:
+    if generation is not None and stat.czxid >= generation:
         return {}
     try:
         return parse_object(data)

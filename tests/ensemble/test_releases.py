@@ -51,6 +51,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    published_plan,
     read_rollouts,
     with_plan_back,
     with_policy,
@@ -942,6 +943,20 @@ def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_coun
     stable = beginning(zk, paths, release(9), True).stable
     assert stable
     assert stable["commitId"] == f"{8:040x}"
+
+
+def test_a_policy_that_was_made_in_the_transaction_of_a_release_does_not_count_for_it_as_for_the_hosts(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    zk.ensure_path(paths.root)
+    copies = zk.transaction()
+    copies.create(paths.policy, b'{"rollout": true}')
+    copies.create(paths.config, release(1).to_node())
+    copies.commit()
+    generation = read_published(zk, paths).generation
+    assert generation
+    assert published_plan(zk, paths, release(1), generation) is None
+    assert published_plan(zk, paths, release(1), generation + 1) is True
 
 
 def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release_proves_no_other(
