@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from .records import (
 )
 from .releases import ROLLOUT, HistoryEntry, read_history
 from .rollout_phases import STOPPED
-from .rollout_plan import check_publishable, read_plan
+from .rollout_plan import KEYS, check_publishable, read_plan
 from .rollout_records import (
     PROVED,
     HostEntry,
@@ -42,9 +43,6 @@ from .zookeeper import checked, read_many
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoAuthError, NoNodeError
-
-POLICY_KEYS = frozenset({ROLLOUT, "signers"})
-"""What a policy says something by."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) ->
             data, stat = client.get(paths.policy)
         except NoNodeError:
             return {}
-    if generation is not None and stat.czxid > generation:
+    if generation is not None and stat.czxid >= generation:
         return {}
     try:
         return parse_object(data)
@@ -214,7 +212,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
     """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
-    strays = sorted(policy.keys() - POLICY_KEYS)
+    strays = [key for key in sorted(policy) if key in KEYS or difflib.get_close_matches(key, [ROLLOUT])]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 

@@ -48,6 +48,7 @@ from .zookeeper import connect
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
+NOT_PUSHED = "push again, when it is unlocked"
 REHEARSAL = b"rehearsal"
 """What a key has to sign before a push: no record has this text."""
 NOT_BEGUN = -1
@@ -99,7 +100,7 @@ def pre_receive(config: HookConfig) -> int:
             for update, target in wanted:
                 trust = trust_of(client, target.app, config.options)
                 release = planned(client, trust, target, release_of(config, update, target))
-                unlocked(client, target.app, NOT_PUBLISHED)
+                unlocked(client, target.app, NOT_PUSHED)
                 if not config.force:
                     check_not_bad(client, target.app, release)
         if config.options["sign_with"]:
