@@ -212,7 +212,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
     """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
-    strays = [key for key in sorted(policy) if key in KEYS or difflib.get_close_matches(key, [ROLLOUT])]
+    strays = [key for key in sorted(policy) if key in KEYS or difflib.get_close_matches(key, [ROLLOUT], cutoff=0.75)]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 

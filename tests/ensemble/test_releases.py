@@ -986,7 +986,7 @@ def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release
         None,
         "then",
     ]
-    assert zk_release.earlier_release(zk, paths, {"to": None}, published).same_as(release(1))
+    assert zk_release.earlier_release(zk, paths, {"to": None}, published, None).same_as(release(1))
 
 
 @pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
