@@ -322,19 +322,23 @@ def choose_rule(
     if root is not None and not _are_of_their_creator([root, *(others or {}).values()], own):
         # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
         history = (others or {}).get(app.history, ())
-        return Rule(app, by_hand=() if _is_hidden(history) or is_open(history) else (*merged(history), *CREATOR))
+        # One whom that does not name may have come by its address, with a certificate that the server does not know.
+        mine = CREATOR if any(_may_be(entry.id, own) for entry in history) else ()
+        return Rule(app, by_hand=() if _is_hidden(history) or is_open(history) else (*merged(history), *mine))
     public = any(entry.id.scheme == "world" and entry.perms & READ for entry in root or ())
     return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR, is_new=root is None)
 
 
 def _are_of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> bool:
-    """Whether these ACLs are all as a connection gives them by itself, and it may be this one."""
+    """Whether these ACLs are all as a connection with one identity gives them by itself, and it may be this one.
+
+    Where a certificate and a password are named, the certificate may be another's.
+    """
     first, *others = {merged(acl) for acl in acls}
     known = [entry for entry in first if entry.id.scheme != "world"]
-    if others or _is_hidden(first) or is_open(first) or {entry.perms for entry in known} != {ALL}:
+    if others or _is_hidden(first) or is_open(first) or len(known) != 1:
         return False
-    schemes = {entry.id.scheme for entry in known}
-    return len(schemes) == len(known) and all(_may_be(entry.id, own) for entry in known)
+    return known[0].perms == ALL and _may_be(known[0].id, own)
 
 
 def _may_be(who: Principal, own: Own) -> bool:
