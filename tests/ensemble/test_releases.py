@@ -880,6 +880,7 @@ def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
     other.create(
         paths.agent("a"), json.dumps({"state": "active", "generation": 3, "rack": "r1"}).encode(), makepath=True
     )
+    zk.sync(paths.agents)
     found = read_agents(zk, paths)["a"]
     assert (found.name, found.extra) == ("a", {"rack": "r1"})
 

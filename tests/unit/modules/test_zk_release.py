@@ -122,7 +122,6 @@ class History:
         monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         for name in ("check_not_bad", "why_without_steps"):
             monkeypatch.setattr(zk_release, name, lambda *_given: None)
-        monkeypatch.setattr(zk_release, "kept_closed", lambda *_given: nullcontext())
         monkeypatch.setattr(zk_release, "unknown_hosts", lambda *_given: Unknown([], []))
         monkeypatch.setattr(zk_release, "with_plan_back", lambda _client, _paths, release: (release, None))
         monkeypatch.setattr(zk_release, "bad_commits", lambda *_given: [])
