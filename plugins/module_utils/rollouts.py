@@ -340,17 +340,17 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
     history = read_history(client, paths)
     proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
     unknown = sorted(proved.keys() - {entry.generation for entry in history})
-    for number in unknown if unknown and _are_publishers(client, paths) else []:
+    for number in [one for one in unknown if _is_of_publishers(client, paths, one)]:
         place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
         history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
     return history, sorted(proved)
 
 
-def _are_publishers(client: KazooClient, paths: AppPaths) -> bool:
-    """Whether who may begin a rollout may publish too, and so may say by it what was published."""
+def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
+    """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
     with contextlib.suppress(NoNodeError, NoAuthError):
-        rollouts, config = (set(client.get_acls(path)[0]) for path in (paths.rollouts, paths.config))
-        return rollouts == config
+        where = (paths.config, paths.rollouts, paths.rollout(generation))
+        return len({frozenset(client.get_acls(path)[0]) for path in where}) == 1
     return False
 
 

@@ -885,6 +885,7 @@ def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
     other.create(
         paths.agent("a"), json.dumps({"state": "active", "generation": 3, "rack": "r1"}).encode(), makepath=True
     )
+    zk.sync(paths.agents)
     found = read_agents(zk, paths)["a"]
     assert (found.name, found.extra) == ("a", {"rack": "r1"})
 
@@ -1015,10 +1016,16 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: Kazo
     zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
     publish(zk, paths, release(3))
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
-    zk.set_acls(paths.config, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
+    closed = [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)]
+    zk.set_acls(paths.config, closed)
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
+    # Where the directory was closed by hand, a rollout in it is as open as before.
+    zk.set_acls(paths.rollouts, closed)
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
     with pytest.raises(InvalidRecord, match="history"):
         zk_release.earlier_release(zk, paths, {"to": f"{2:040x}"}, read_published(zk, paths), None)
+    zk.set_acls(paths.rollout(generation), closed)
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
