@@ -84,7 +84,7 @@ def with_serial(
     if serial is None:
         serial = trust.next_serial(before.release)
     else:
-        trust.check_leap(before.release, serial)
+        trust.check_given(before.release, serial)
     end = None if lasts is None else (datetime.now(timezone.utc) + lasts).isoformat(timespec="seconds")
     return numbered(paths.root, release, serial, end)
 

@@ -103,10 +103,14 @@ class ReleaseTrust:
         """The serial of the record after what is published. Raises `InvalidRecord` where a person has to say it."""
         return next_serial(self._known(published), self.whom, self.counts, is_sure=self._is_sure)
 
-    def check_leap(self, published: Release | None, serial: int) -> None:
-        """Refuse a serial that hosts would, far above the highest that counts. Raises `InvalidRecord`."""
-        highest = max((_serial(one) for one in self._known(published) if self.counts(one)), default=serial)
-        if serial - highest > LEAP:
+    def check_given(self, published: Release | None, serial: int) -> None:
+        """Refuse a serial that hosts would, by the highest that counts, where one does. Raises `InvalidRecord`."""
+        highest = max((_serial(one) for one in self._known(published) if self.counts(one)), default=0)
+        if serial <= highest:
+            raise InvalidRecord(
+                f"serial: {serial} is not above {highest}, the last one, so hosts would refuse it; leave serial out"
+            )
+        if highest and serial - highest > LEAP:
             raise InvalidRecord(
                 f"serial: {serial} is more than {LEAP} above {highest}, the last one, so hosts would refuse it"
             )

@@ -57,7 +57,8 @@ class Signers(NamedTuple):
         """
         with _readable(signature) as given:
             files = ["-f", self.file]
-            if moment is not None and moment >= PLAUSIBLE:
+            # A moment that is still to come was told by a clock that was wrong.
+            if moment is not None and PLAUSIBLE <= moment <= time.time():
                 files.append(f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(moment))}")
             found = self._run(["find-principals", *files], b"", given)
             if found.returncode:

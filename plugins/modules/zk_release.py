@@ -238,7 +238,7 @@ options:
   serial:
     description:
       - The number of the record, at most 10^15. Hosts accept a higher one than their last only, and none that is more
-        than a million above it.
+        than a million above it; one that they would refuse is not published.
       - Without it, it is one above the highest of the records, now and in the history, that O(signers) or O(sign_with)
         have signed. It has to be given where there are signed records and none of them counts, as after the ensemble's
         data or the file of signers were lost; hosts say which one they have accepted.

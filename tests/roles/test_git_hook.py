@@ -552,6 +552,18 @@ def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_
     assert f'sign_with: no file at "{signer.key}"' in done.said[0]
 
 
+def test_a_push_is_refused_where_its_record_would_not_be_published(
+    server: Server, zk: KazooClient, tmp_path: Path
+) -> None:
+    signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
+    signers.write_text(Signer(tmp_path, "other").line)
+    done = server.installed(refuse=True, sign_with=str(signer.key), signers=str(signers)).push()
+    assert (done.status, server.head()) == (1, ""), done.output
+    begin = "zoo.deploy: the push is refused, because it could not be published: sign_with: "
+    assert done.said[0].startswith(f"{begin}{signer.key}: it is signed by nobody in {signers}")
+    assert zk.exists(f"{server.app}/config") is None
+
+
 def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk: KazooClient, tmp_path: Path) -> None:
     signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
     signers.write_text(signer.line)

@@ -37,15 +37,19 @@ class OpenPgpSigner:
 
     def revoke(self) -> None:
         """Revoke the key."""
+        self._gpg("--import", text=self.revocation.decode())
+
+    @property
+    def revocation(self) -> bytes:
+        """The certificate by which the key is revoked."""
         fingerprint = next(
             line.split(":")[9]
             for line in self._gpg("--with-colons", "--list-keys", self.address).decode().splitlines()
             if line.startswith("fpr:")
         )
-        certificate = self._home / "openpgp-revocs.d" / f"{fingerprint}.rev"
+        text = (self._home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_bytes()
         # gpg keeps it with a mark, so that nobody imports it by mistake.
-        text = certificate.read_text().replace(":-----BEGIN", "-----BEGIN")
-        self._gpg("--import", text=text)
+        return text.replace(b":-----BEGIN", b"-----BEGIN")
 
     def public(self, *, armored: bool = True) -> bytes:
         """The public key, as `gpg --export` gives it."""

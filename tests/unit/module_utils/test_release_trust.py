@@ -159,14 +159,16 @@ def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known
             next_of(current, *history, signers=signers)
 
 
-def test_a_serial_that_is_given_leaps_no_further_above_what_counts_than_hosts_follow(
-    signer: Signer, file: Path, record: Record
-) -> None:
+def test_a_serial_that_is_given_is_one_that_hosts_follow(signer: Signer, file: Path, record: Record) -> None:
     trust = ReleaseTrust(PATHS, str(signer.key), str(file), history_of(record(GOOD, 3), forged(record(BAD, 5_000_000))))
-    trust.check_leap(record(BAD, 2), 3 + LEAP)
+    trust.check_given(record(BAD, 2), 4)
+    trust.check_given(record(BAD, 2), 3 + LEAP)
+    for serial in (1, 3):
+        with pytest.raises(InvalidRecord, match=rf"^serial: {serial} is not above 3, the last one, so hosts"):
+            trust.check_given(record(BAD, 2), serial)
     with pytest.raises(InvalidRecord, match=r"^serial: 1000004 is more than 1000000 above 3, the last one, so hosts"):
-        trust.check_leap(record(BAD, 2), 4 + LEAP)
-    ReleaseTrust(PATHS, str(signer.key), str(file), history_of(forged(record(BAD, 5)))).check_leap(None, 10**15)
+        trust.check_given(record(BAD, 2), 4 + LEAP)
+    ReleaseTrust(PATHS, str(signer.key), str(file), history_of(forged(record(BAD, 5)))).check_given(None, 10**15)
 
 
 def test_a_signed_record_that_is_published_again_after_a_later_one_does_not_count(

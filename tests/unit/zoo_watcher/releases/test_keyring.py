@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,16 +106,49 @@ def test_a_commit_signed_by_ssh_counts_beside_them(
 def test_a_key_that_is_over_or_revoked_does_not_count(
     stage: Stage, home: Path, keys: Path, repository: GitRepository
 ) -> None:
-    over, revoked = OpenPgpSigner(home, "over", "2d", OLD), OpenPgpSigner(home, "revoked")
-    late, undone = over.commit(repository, "late", THEN), revoked.commit(repository, "undone")
-    keys.write_bytes(over.public() + revoked.public())
-    with pytest.raises(DeployError, match=rf"{late} is not signed by anybody in .*expired"):
+    late_one, stolen = OpenPgpSigner(home, "friend", "2d", OLD), OpenPgpSigner(home, "another")
+    late, undone = late_one.commit(repository, "late", THEN), stolen.commit(repository, "undone")
+    keys.write_bytes(late_one.public() + stolen.public())
+    with pytest.raises(DeployError, match=rf"{late} is not signed by anybody in .*: its key has expired, by"):
         stage(late)
     stage(undone)
-    revoked.revoke()
-    keys.write_bytes(revoked.public())
-    with pytest.raises(DeployError, match=rf"{undone} is not signed by anybody in .*revoked"):
+    stolen.revoke()
+    keys.write_bytes(stolen.public())
+    with pytest.raises(DeployError, match=rf"{undone} is not signed by anybody in .*: its key is revoked, by"):
         stage(undone)
+
+
+def test_a_host_whose_clock_is_before_a_key_takes_it_all_the_same(
+    stage: Stage,
+    config: Config,
+    home: Path,
+    keys: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    repository: GitRepository,
+) -> None:
+    friend = OpenPgpSigner(home, "friend")
+    keys.write_bytes(friend.public())
+    commit_id = friend.commit(repository, "good")
+    program = tmp_path / "bin" / "gpg"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("gpg")} --faked-system-time {OLD} "$@"\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    stage(commit_id)
+    assert Layout(config.base).release(commit_id).exists()
+
+
+def test_keys_of_which_not_all_can_be_read_are_told_with_the_reason(
+    stage: Stage, home: Path, keys: Path, repository: GitRepository
+) -> None:
+    friend, stolen = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "stolen")
+    keys.write_bytes(stolen.revocation + stolen.public())
+    with pytest.raises(PassingError, match=r"^openpgp_signers: .*: no public key - can't apply revocation"):
+        stage(repository.head)
+    keys.write_bytes(friend.public() + stolen.public()[:-120] + b"\n")
+    with pytest.raises(PassingError, match=r"^openpgp_signers: .*: gpg: .*error"):
+        stage(repository.head)
 
 
 def test_with_another_file_of_keys_a_release_is_verified_anew(

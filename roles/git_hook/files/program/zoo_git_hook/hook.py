@@ -30,7 +30,7 @@ from .lock import unlocked
 from .push import Update, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
-from .release_signing import lacks_signature, sign, signature_of, trust_of, why_refused, with_serial
+from .release_signing import lacks_signature, sign, trust_of, why_refused, with_serial
 from .release_trust import ReleaseTrust
 from .releases import SUBJECT, Published, ReleaseProof, begin_anew, now, prove, publish, read_published
 from .rollout_records import RolloutPaths, describe
@@ -49,8 +49,6 @@ DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
 NOT_PUSHED = "push again, when it is unlocked"
-REHEARSAL = b"rehearsal"
-"""What a key has to sign before a push: no record has this text."""
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 
@@ -98,13 +96,15 @@ def pre_receive(config: HookConfig) -> int:
             for _update, target in wanted:
                 rehearse(client, target.app)
             for update, target in wanted:
+                published, release = read_published(client, target.app), release_of(config, update, target)
                 trust = trust_of(client, target.app, config.options)
-                release = planned(client, trust, target, release_of(config, update, target))
+                is_news = renews(config, trust, published) or not release.same_as(published.release)
+                release = planned(client, trust, target, release)
                 unlocked(client, target.app, NOT_PUSHED)
                 if not config.force:
                     check_not_bad(client, target.app, release)
-        if config.options["sign_with"]:
-            signature_of(REHEARSAL, config.options["sign_with"])
+                if is_news:
+                    signed(config, trust, target, release, published)
     return 0
 
 
@@ -167,8 +167,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     release = release_of(config, update, target)
     published = read_published(client, target.app)
     trust = trust_of(client, target.app, config.options)
-    renews = config.force or lacks_signature(trust, config.options, published.release)
-    same = release.same_as(published.release) and not renews
+    same = release.same_as(published.release) and not renews(config, trust, published)
     if same and published.generation is not None:
         say(f"{what} is what {target.app.root} has already")
         return Publication(target, release, published.generation, [])
@@ -194,6 +193,11 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     if warning(rule):
         say(f"{what}: {warning(rule)}")
     return made
+
+
+def renews(config: HookConfig, trust: ReleaseTrust | None, published: Published) -> bool:
+    """Whether what is published already is to be published anew."""
+    return config.force or lacks_signature(trust, config.options, published.release)
 
 
 def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Release) -> Release:

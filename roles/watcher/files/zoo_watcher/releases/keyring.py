@@ -25,10 +25,20 @@ no-autostart
 disable-dirmngr
 no-auto-key-retrieve
 trust-model always
+ignore-time-conflict
 """
-"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign."""
-TELLING = ("revoked", "expired", "not yet valid", "bad signature", "can't check signature")
+"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign, also on a host whose
+clock is before the time at which it was made."""
+TELLING = ("not yet valid", "expired", "bad signature", "can't check signature")
 """What of all that gpg and ssh-keygen say is why a signature does not count."""
+UNREADABLE = ("no valid", "error", "can't apply")
+"""What of all that gpg says is why a file of keys is not read."""
+STATUS = {
+    "REVKEYSIG": "its key is revoked",
+    "EXPKEYSIG": "its key has expired",
+    "EXPSIG": "its signature has expired",
+}
+"""The lines in which gpg says for programs that a signature would be good; of a revoked key it says nothing else."""
 
 
 @contextlib.contextmanager
@@ -72,7 +82,12 @@ def _import(keys: str, environment: dict[str, str]) -> None:
         raise KilledError(f"openpgp_signers: gpg was killed by signal {-done.returncode}")
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace")
-        raise PassingError(f"openpgp_signers: {keys}: {_telling(said, ('no valid',)) or reason(said)}", "disk")
+        raise PassingError(f"openpgp_signers: {keys}: {_telling(said, UNREADABLE) or reason(said)}", "disk")
+
+
+def why_ended(status: str) -> str | None:
+    """What gpg's lines for programs say of a signature that would be good; None where they don't."""
+    return next((why for word, why in STATUS.items() if f"\n[GNUPG:] {word} " in status), None)
 
 
 def why_untrusted(stderr: str) -> str:

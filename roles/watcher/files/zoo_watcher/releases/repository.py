@@ -30,7 +30,7 @@ from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
-from .keyring import PROGRAM, keyring, why_untrusted
+from .keyring import PROGRAM, keyring, why_ended, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
 
 # GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
@@ -423,25 +423,27 @@ class Repository:
         """
         if self.access.signers is None:
             return
-        try:
-            with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
+        with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
+            try:
                 self.git.verify_commit(commit_id, env=environment)
-        except CommandError as exc:
-            if _was_not_run(exc):
-                raise _not_run("verify-commit", exc) from exc
-            if says(exc.stderr, NO_VERIFIER):
-                why = f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?"
-                raise PassingError(why, "process") from exc
-            if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
-                raise KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}") from exc
-            if says(exc.stderr, MAY_PASS):
-                raise PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk") from exc
-            self._check_there(commit_id)
-            files = " or ".join(filter(None, (self.access.signers, self.access.openpgp)))
-            cause = self._why_untrusted(commit_id, exc.stderr)
-            raise DeployError(f"{commit_id} is not signed by anybody in {files}: {cause}") from exc
+            except CommandError as exc:
+                raise self._refusal(commit_id, exc, environment) from exc
 
-    def _why_untrusted(self, commit_id: str, stderr: str) -> str:
+    def _refusal(self, commit_id: str, exc: CommandError, environment: dict[str, str]) -> DeployError:
+        if _was_not_run(exc):
+            return _not_run("verify-commit", exc)
+        if says(exc.stderr, NO_VERIFIER):
+            return PassingError(f"git verify-commit: {reason(exc.stderr)}; is OpenSSH being upgraded?", "process")
+        if _lacked(exc) or says(exc.stderr, VERIFIER_KILLED):
+            return KilledError(f"git verify-commit was killed, or lacked memory: {reason(exc.stderr)}")
+        if says(exc.stderr, MAY_PASS):
+            return PassingError(f"git verify-commit: {reason(exc.stderr)}", "disk")
+        self._check_there(commit_id)
+        files = " or ".join(filter(None, (self.access.signers, self.access.openpgp)))
+        cause = self._why_untrusted(commit_id, exc.stderr, environment)
+        return DeployError(f"{commit_id} is not signed by anybody in {files}: {cause}")
+
+    def _why_untrusted(self, commit_id: str, stderr: str, environment: dict[str, str]) -> str:
         if says(stderr, ("no signature",)) or not stderr.strip():
             return "it is not signed"
         if self.access.revoked and says(stderr, ("could not verify signature",)):
@@ -449,7 +451,16 @@ class Repository:
             with contextlib.suppress(CommandError):
                 self.git.verify_commit(commit_id, env=WITHOUT_REVOKED)
                 return f"its key is revoked in {self.access.revoked}"
-        return why_untrusted(stderr)
+        return self._why_ended(commit_id, environment) or why_untrusted(stderr)
+
+    def _why_ended(self, commit_id: str, environment: dict[str, str]) -> str | None:
+        """Why an OpenPGP signature that would be good does not count."""
+        try:
+            self.git.verify_commit(commit_id, raw=True, env=environment)
+        except CommandError as exc:
+            cause = why_ended(str(exc.stderr))
+            return cause and f"{cause}, by what is in {self.access.openpgp}"
+        return None
 
     def _check_there(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
