@@ -288,8 +288,8 @@ class Rule(NamedTuple):
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
         if self.access is not None:
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
-        if self.fixed is None and self.by_hand and path.startswith(f"{self.app.history}/"):
-            return self.by_hand
+        if self.by_hand is not None and path.startswith(f"{self.app.history}/"):
+            return self.by_hand or None
         is_shared = any(_is_within(root, path) and path != root for root in (self.app.root, *self.registries))
         is_top = path.count("/") == 1 and path != self.app.root
         return (*self.fixed, BESIDE) if self.fixed is not None and (is_shared or is_top) else self.fixed
@@ -321,20 +321,29 @@ def choose_rule(
         return Rule(app)
     if root is not None and not _are_of_their_creator([root, *(others or {}).values()], own):
         # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
-        history = (others or {}).get(app.history, ())
-        return Rule(app, by_hand=() if _is_hidden(history) or is_open(history) else (*merged(history), *CREATOR))
+        return Rule(app, by_hand=acl_of_entries((others or {}).get(app.history, ()), own))
     public = any(entry.id.scheme == "world" and entry.perms & READ for entry in root or ())
     return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR, is_new=root is None)
 
 
+def acl_of_entries(history: Sequence[Any], own: Own) -> Acl:
+    """The ACL of what is put into a history with this one where no roles tell; empty for what is asked for."""
+    if _is_hidden(history) or is_open(history):
+        return ()
+    # One whom it does not name may have come by its address, with a certificate that the server does not know.
+    return (*merged(history), *(CREATOR if any(_may_be(entry.id, own) for entry in history) else ()))
+
+
 def _are_of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> bool:
-    """Whether these ACLs are all as a connection gives them by itself, and it may be this one."""
+    """Whether these ACLs are all as a connection with one identity gives them by itself, and it may be this one.
+
+    Where a certificate and a password are named, the certificate may be another's.
+    """
     first, *others = {merged(acl) for acl in acls}
     known = [entry for entry in first if entry.id.scheme != "world"]
-    if others or _is_hidden(first) or is_open(first) or {entry.perms for entry in known} != {ALL}:
+    if others or _is_hidden(first) or is_open(first) or len(known) != 1:
         return False
-    schemes = {entry.id.scheme for entry in known}
-    return len(schemes) == len(known) and all(_may_be(entry.id, own) for entry in known)
+    return known[0].perms == ALL and _may_be(known[0].id, own)
 
 
 def _may_be(who: Principal, own: Own) -> bool:

@@ -14,7 +14,9 @@ from typing import Any
 from .access import (
     ANYBODY_DEPLOYS,
     CREATOR,
+    Own,
     Rule,
+    acl_of_entries,
     choose_rule,
     closed,
     directories_of,
@@ -79,7 +81,7 @@ def warning(rule: Rule) -> str | None:
             f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
             "playbooks/secure.yml (zk_access)"
         )
-    if rule.by_hand is not None:
+    if rule.by_hand is not None and rule.fixed is None:
         return (
             f"{rule.app.root}: its ACLs were given by hand, and what agents create in it is open to everybody; "
             "close it with playbooks/secure.yml (zk_access)"
@@ -103,8 +105,7 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
             try:
                 record = client.get(app.access)[0]
             except NoAuthError:
-                # It has no role. While nothing is closed yet, what it kept for itself would be in everybody's way.
-                return Rule(app) if is_open(_acl(client, app.root)) else Rule(app, fixed=CREATOR)
+                return _rule_without_role(client, app, own_schemes(options))
         with contextlib.suppress(NoNodeError):
             root = _acl(client, app.root)
         if record is None and root is not None and not is_open(root):
@@ -118,6 +119,18 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         return choose_rule(app, record, root, own=own_schemes(options) if authenticated else {}, others=others)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
+
+
+def _rule_without_role(client: KazooClient, app: AppPaths, own: Own) -> Rule:
+    """By which rule whom the roles do not name creates something while they are being set.
+
+    Who may read the history has to read what is published, and while nothing is closed yet, everybody all of it.
+    """
+    if is_open(_acl(client, app.root)):
+        return Rule(app)
+    with contextlib.suppress(NoNodeError):
+        return Rule(app, fixed=CREATOR, by_hand=acl_of_entries(_acl(client, app.history), own))
+    return Rule(app, fixed=CREATOR)
 
 
 def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:

@@ -40,7 +40,9 @@ def _words(
     rollouts: Mapping[int, RolloutRecord],
     bad: Collection[str],
 ) -> list[str]:
-    release, rollout = entry.release, rollouts.get(entry.generation)
+    # Of entries that were copied here in one transaction, with `config`, the newest is what was rolled out.
+    is_older_copy = newer is not None and newer.generation == entry.generation
+    release, rollout = entry.release, None if is_older_copy else rollouts.get(entry.generation)
     if release is None:
         return []
     phase = rollout.phase if rollout else ""

@@ -270,13 +270,16 @@ def now() -> str:
 
 
 def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str) -> None:
-    """Note in a publication's history entry that the fleet has proved it. What can't be noted is left."""
-    for node in reversed(read_children(client, paths.history)):
-        release, _unused = _read_release(node.data)
-        if node.stat.czxid == generation and release is not None and PROVED_AT not in release.extra:
-            noted = replace(release, extra={**release.extra, PROVED_AT: now})
-            client.set_async(node.path, noted.to_node(), node.stat.version).wait()
-            return
+    """Note in a publication's history entry that the fleet has proved it. What can't be noted is left.
+
+    Of entries that were copied here in one transaction, with `config`, that is the newest.
+    """
+    nodes = read_children(client, paths.history)
+    node = next((node for node in reversed(nodes) if node.stat.czxid == generation), None)
+    release = _read_release(node.data)[0] if node else None
+    if node and release and PROVED_AT not in release.extra:
+        noted = replace(release, extra={**release.extra, PROVED_AT: now})
+        client.set_async(node.path, noted.to_node(), node.stat.version).wait()
 
 
 def rollback_target(
@@ -309,7 +312,9 @@ def rollback_target(
     others = [release for _name, release in known if not release.same_as(current) and release.commit_id not in bad]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
-    rolled_out = {id(entry.release) for entry in history if entry.generation in done}
+    # Of entries that were copied here in one transaction, with `config`, the newest is what was rolled out.
+    newest = {entry.generation: id(entry.release) for entry in reversed(history)}
+    rolled_out = {newest.get(generation) for generation in done}
     kept = {id(release) for release in _kept([release for _name, release in known])}
     is_proved = [one for one in others if id(one) in kept and (PROVED_AT in one.extra or id(one) in rolled_out)]
     proved = [one for one in is_proved if place in {None, one.relative_path}]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from .records import (
 )
 from .releases import ROLLOUT, HistoryEntry, read_history
 from .rollout_phases import STOPPED
-from .rollout_plan import check_publishable, read_plan
+from .rollout_plan import KEYS, check_publishable, read_plan
 from .rollout_records import (
     PROVED,
     HostEntry,
@@ -42,9 +43,6 @@ from .zookeeper import checked, read_many
 if KAZOO_IMPORT_ERROR is None:
     from kazoo.client import KazooClient
     from kazoo.exceptions import NoAuthError, NoNodeError
-
-POLICY_KEYS = frozenset({ROLLOUT, "signers"})
-"""What a policy says something by."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) ->
             data, stat = client.get(paths.policy)
         except NoNodeError:
             return {}
-    if generation is not None and stat.czxid > generation:
+    if generation is not None and stat.czxid >= generation:
         return {}
     try:
         return parse_object(data)
@@ -214,7 +212,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
     """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
-    strays = sorted(policy.keys() - POLICY_KEYS)
+    strays = [key for key in sorted(policy) if key in KEYS or difflib.get_close_matches(key, [ROLLOUT], cutoff=0.75)]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
 
@@ -342,17 +340,17 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
     history = read_history(client, paths)
     proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
     unknown = sorted(proved.keys() - {entry.generation for entry in history})
-    for number in unknown if unknown and _are_publishers(client, paths) else []:
+    for number in [one for one in unknown if _is_of_publishers(client, paths, one)]:
         place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
         history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
     return history, sorted(proved)
 
 
-def _are_publishers(client: KazooClient, paths: AppPaths) -> bool:
-    """Whether who may begin a rollout may publish too, and so may say by it what was published."""
+def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
+    """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
     with contextlib.suppress(NoNodeError, NoAuthError):
-        rollouts, config = (set(client.get_acls(path)[0]) for path in (paths.rollouts, paths.config))
-        return rollouts == config
+        where = (paths.config, paths.rollouts, paths.rollout(generation))
+        return len({frozenset(client.get_acls(path)[0]) for path in where}) == 1
     return False
 
 

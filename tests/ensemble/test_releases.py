@@ -51,6 +51,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    published_plan,
     read_rollouts,
     with_plan_back,
     with_policy,
@@ -365,20 +366,24 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
     assert zk_release.converge(zk, options_of(paths, rollout=False), check=False)["release"]["rollout"] is False
 
 
-@pytest.mark.parametrize("policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}])
+@pytest.mark.parametrize(
+    "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"Rollout": True}]
+)
 def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
 ) -> None:
     """It would go to all hosts at once."""
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
-    with pytest.raises(InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout)"; expected a plan'):
+    with pytest.raises(
+        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|Rollout)"; expected a plan'
+    ):
         with_policy(zk, paths, release(1))
     assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
     back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
     assert with_plan_back(zk, paths, back) == (back, None)
 
 
-@pytest.mark.parametrize("policy", [{}, {"signers": []}, {"rollout": None}])
+@pytest.mark.parametrize("policy", [{}, {"owner": "shop", "signers": []}, {"rollout": None}])
 def test_a_policy_need_not_have_a_plan(zk: KazooClient, paths: AppPaths, policy: dict[str, Any]) -> None:
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     assert with_policy(zk, paths, release(1)) == release(1)
@@ -880,6 +885,7 @@ def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
     other.create(
         paths.agent("a"), json.dumps({"state": "active", "generation": 3, "rack": "r1"}).encode(), makepath=True
     )
+    zk.sync(paths.agents)
     found = read_agents(zk, paths)["a"]
     assert (found.name, found.extra) == ("a", {"rack": "r1"})
 
@@ -944,6 +950,46 @@ def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_coun
     assert stable["commitId"] == f"{8:040x}"
 
 
+def test_a_policy_that_was_made_in_the_transaction_of_a_release_does_not_count_for_it_as_for_the_hosts(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    zk.ensure_path(paths.root)
+    copies = zk.transaction()
+    copies.create(paths.policy, b'{"rollout": true}')
+    copies.create(paths.config, release(1).to_node())
+    copies.commit()
+    generation = read_published(zk, paths).generation
+    assert generation
+    assert published_plan(zk, paths, release(1), generation) is None
+    assert published_plan(zk, paths, release(1), generation + 1) is True
+
+
+def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release_proves_no_other(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    """The entries of the history have the generation of `config` then: the newest of them is the desired release."""
+    zk.ensure_path(paths.history)
+    newest = release(3, extra={PROVED_AT: "then"})
+    copies = zk.transaction()
+    copies.create(paths.config, newest.to_node())
+    for entry in (release(1, extra={PROVED_AT: "then"}), release(2), newest):
+        copies.create(paths.history_prefix, entry.to_node(), sequence=True)
+    copies.commit()
+    published = read_published(zk, paths)
+    assert published.generation
+    begin_rollout(zk, paths, published.generation, release(3), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(published.generation))[0])
+    done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
+    zk.set(paths.rollout(published.generation), done.to_node())
+    mark_proved(zk, paths, published.generation, "now")
+    assert [entry.release.extra.get(PROVED_AT) for entry in read_history(zk, paths) if entry.release] == [
+        "then",
+        None,
+        "then",
+    ]
+    assert zk_release.earlier_release(zk, paths, {"to": None}, published, None).same_as(release(1))
+
+
 @pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
 def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
@@ -970,10 +1016,16 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: Kazo
     zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
     publish(zk, paths, release(3))
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
-    zk.set_acls(paths.config, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
+    closed = [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)]
+    zk.set_acls(paths.config, closed)
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
+    # Where the directory was closed by hand, a rollout in it is as open as before.
+    zk.set_acls(paths.rollouts, closed)
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
     with pytest.raises(InvalidRecord, match="history"):
         zk_release.earlier_release(zk, paths, {"to": f"{2:040x}"}, read_published(zk, paths), None)
+    zk.set_acls(paths.rollout(generation), closed)
+    assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
 
 
 def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(

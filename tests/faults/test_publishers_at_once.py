@@ -82,7 +82,7 @@ def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
         (loser,) = [name for name, answer in answers.items() if isinstance(answer, ZooKeeperError)]
         said = f'only_if expects "{only_if}", but {commits[winner]} is published by "{winner}" since 2'
         assert said in str(answers[loser])
-        assert str(answers[loser]).endswith("; nothing is published")
+        assert str(answers[loser]).endswith("; nothing is done")
         published = read_published(zk, paths)
         assert published.release
         assert published.release.commit_id == commits[winner]

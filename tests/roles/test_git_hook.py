@@ -290,16 +290,16 @@ def test_nothing_is_published_while_somebody_holds_the_lock(server: Server, zk: 
     first = server.clone.head
     lock = {"reason": "migration", "by": "ann", "since": "2026-11-29T08:00:00+00:00"}
     zk.set(f"{server.app}/lock", json.dumps(lock).encode())
-    why = f"{server.app}/lock: locked by ann since {lock['since']} without an end: migration; push a further commit,"
+    why = f"{server.app}/lock: locked by ann since {lock['since']} without an end: migration; push"
     second = server.clone.commit({"index.html": "second"})
     server.installed(force=force)
     done = server.push()
-    assert f"the push is done, but not published: {why}" in " ".join(done.said)
+    assert f"the push is done, but not published: {why} a further commit, or publish" in " ".join(done.said)
     assert (server.head(), published(zk, server.app)["commitId"]) == (second, first)
     third = server.clone.commit({"index.html": "third"})
     server.installed(refuse=True, force=force)
     done = server.push()
-    assert f"the push is refused, because it could not be published: {why}" in " ".join(done.said)
+    assert f"the push is refused, because it could not be published: {why} again, when" in " ".join(done.said)
     assert (done.status, server.head()) == (1, second)
     zk.set(f"{server.app}/lock", json.dumps({**lock, "until": "2026-11-29T07:00:00Z"}).encode())
     assert server.push().status == 0

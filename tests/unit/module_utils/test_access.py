@@ -236,7 +236,7 @@ SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
         (OWN, {}, False),
         (OWN, {APP.config: OWN, APP.agents: OWN}, False),
         (SHOWN, {APP.config: SHOWN}, False),
-        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, False),  # all of it this one's
+        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, True),  # whose certificate?
         ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, True),  # another user
         ([Grant(ALL, OTHER_AGENT), Grant(ALL, Principal("x509", "CN=web1"))], {}, True),  # one of them is another's
         ([*OWN, Grant(ALL, READER)], {}, True),
@@ -273,6 +273,13 @@ def test_an_entry_of_a_history_that_was_closed_by_hand_is_for_whom_that_is(histo
     rule = choose_rule(APP, None, OWN, own=KNOWN, others={APP.history: history, APP.agents: SHARED})
     assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == expected
     assert rule.acl(APP.history, ephemeral=False) is None
+
+
+def test_a_certificate_that_the_server_may_not_know_is_put_into_no_history_that_was_closed_by_address() -> None:
+    by_address = [Grant(ALL, Principal("ip", "192.0.2.7"))]
+    rule = choose_rule(APP, None, by_address, own={"x509": None}, others={APP.history: by_address})
+    # A server takes no ACL of a connection's own identities where it knows none.
+    assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == tuple(by_address)
 
 
 def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:

@@ -110,6 +110,20 @@ def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_i
     assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
 
 
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [(CLOSED, (*merged(CLOSED), *CREATOR)), (OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE), (None, CREATOR)],
+)
+def test_whom_the_roles_forget_while_they_are_set_publishes_for_those_who_read_the_history(
+    history: Any, expected: Any
+) -> None:
+    client = Client(NoAuthError(), CLOSED, {APP.history: history})
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(f"{APP.history_prefix}0000000001") == expected
+        assert client.create(APP.lock) == CREATOR
+    assert warning(rule) is None
+
+
 def test_a_history_that_was_closed_by_hand_stays_closed_and_the_publisher_is_told_how_to_close_all() -> None:
     by_hand = [*CLOSED, ACL(1, Id("x509", "CN=agent"))]
     client = Client(None, CLOSED, {APP.history: by_hand})

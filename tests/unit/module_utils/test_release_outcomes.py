@@ -40,6 +40,12 @@ def test_a_day_is_told_from_the_newest_on() -> None:
     ]
 
 
+def test_of_entries_that_were_copied_in_one_transaction_the_newest_has_what_the_rollout_came_to() -> None:
+    history = [entry(7, TWO), entry(7, ONE)]
+    rollouts = {7: RolloutRecord(phase="done", fleet=1, counts={PROVED: 1})}
+    assert outcomes(history, 7, rollouts, ()) == [["proved"], []]
+
+
 @pytest.mark.parametrize(
     ("phase", "desired", "superseded"),
     [

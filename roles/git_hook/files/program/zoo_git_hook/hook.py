@@ -48,6 +48,7 @@ from .zookeeper import connect
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """What a person who gives up, or a connection that ends, sends to a hook."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
+NOT_PUSHED = "push again, when it is unlocked"
 NOT_BEGUN = -1
 """The moves of a rollout of which nothing was said yet."""
 
@@ -99,7 +100,7 @@ def pre_receive(config: HookConfig) -> int:
                 trust = trust_of(client, target.app, config.options)
                 is_news = renews(config, trust, published) or not release.same_as(published.release)
                 release = planned(client, trust, target, release)
-                unlocked(client, target.app, NOT_PUBLISHED)
+                unlocked(client, target.app, NOT_PUSHED)
                 if not config.force:
                     check_not_bad(client, target.app, release)
                 if is_news:
