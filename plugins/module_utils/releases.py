@@ -184,7 +184,9 @@ def publish(client: KazooClient, paths: AppPaths, release: Release, before: Publ
     return generation
 
 
-def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None) -> int:
+def _publish_once(
+    client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None, entry: str | None = None
+) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
         # A znode that was deleted and created may have the same version.
@@ -195,7 +197,7 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
             transaction.create(paths.config, data)
         else:
             transaction.set_data(paths.config, data, stat.version)
-        transaction.create(paths.history_prefix, data, sequence=True)
+        transaction.create(entry or paths.history_prefix, data, sequence=entry is None)
         if lock is not None:
             add_guard(transaction, lock)
         results = transaction.commit()
@@ -203,10 +205,19 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
         raise _overtaken(client, paths)
     if lock is not None and is_overtaken(results[-1]):
         raise Overtaken(f"{paths.lock}: changed meanwhile")
+    if entry is None and isinstance(results[1], NodeExistsError):
+        # The server counts from 0 where the history was copied to it, and comes to a number that is there.
+        return _publish_once(client, paths, data, before, lock, _entry_after_newest(client, paths))
     for path, result in zip((paths.config, paths.history, paths.lock), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
     return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
+
+
+def _entry_after_newest(client: KazooClient, paths: AppPaths) -> str:
+    with translated(paths.history):
+        newest = max(map(_sequence, client.get_children(paths.history)), default=-1)
+    return f"{paths.history_prefix}{newest + 1:010d}"
 
 
 def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
