@@ -75,6 +75,10 @@ def test_a_moment_counts_for_the_keys_time_and_none_that_a_wrong_clock_has_told(
     assert "key has expired" in str(problem(file, signer, 1000.0))
     file.write_text(f'{name} valid-before="20990101" {key}')
     assert problem(file, signer, 4_102_444_800.0) is None
+    # The clock was right when it was accepted, and is behind now.
+    file.write_text(f'{name} valid-after="20990101" {key}')
+    assert problem(file, signer, 4_102_444_800.0) is None
+    assert "not yet valid" in str(problem(file, signer))
 
 
 def test_a_revoked_key_is_told_from_a_file_that_can_not_be_used(file: Path, signer: Signer, tmp_path: Path) -> None:
