@@ -51,6 +51,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    known_releases,
     published_plan,
     read_rollouts,
     with_plan_back,
@@ -367,7 +368,7 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
 
 
 @pytest.mark.parametrize(
-    "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"Rollout": True}]
+    "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"rollout_plan": True}]
 )
 def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
@@ -375,7 +376,7 @@ def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     """It would go to all hosts at once."""
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     with pytest.raises(
-        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|Rollout)"; expected a plan'
+        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|rollout_plan)"; expected a plan'
     ):
         with_policy(zk, paths, release(1))
     assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
@@ -937,6 +938,18 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     assert list(read_rollouts(zk, paths)) == [generation]
 
 
+def test_a_release_is_published_where_a_history_was_copied_by_its_names(zk: KazooClient, paths: AppPaths) -> None:
+    """The server numbers an entry by how many were ever made below its parent: fewer than there were elsewhere."""
+    zk.create(paths.config, release(60).to_node(), makepath=True)
+    zk.ensure_path(paths.history)
+    for number in range(11, 61):
+        zk.create(f"{paths.history_prefix}{number - 1:010d}", release(number).to_node())
+    for number in (61, 62):
+        publish(zk, paths, release(number))
+        newest = read_history(zk, paths)[0]
+        assert (newest.name, newest.release) == (f"release-{number - 1:010d}", release(number))
+
+
 def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts(
     zk: KazooClient, paths: AppPaths
 ) -> None:
@@ -1006,6 +1019,17 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths), None)
     assert target.same_as(release(number))
     assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
+
+
+def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    zk.delete(paths.config)
+    history, done = known_releases(zk, paths)
+    assert (history[0].release, done) == (release(2), [generation])
 
 
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
