@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LONGEST_TO_VERIFY = 10.0
 """Seconds that ssh-keygen may take; it takes a hundredth of one."""
+NOT_RUN = (126, 127)
+"""The status where it, or a library of its, is not there."""
 LONGEST_REASON = 500
 NOBODY = "No principal matched."
 """What ssh-keygen says at the end, whatever the reason is."""
@@ -144,6 +146,8 @@ class Signers(NamedTuple):
             raise VerificationError(f"ssh-keygen can't be started: {str(exc) or 'out of memory'}", "process") from exc
         if done.returncode < 0:
             raise VerificationError(f"ssh-keygen was killed by signal {-done.returncode}", "killed")
+        if done.returncode in NOT_RUN:
+            raise VerificationError(f"ssh-keygen can't be run: {_reason(done)}; is it being upgraded?", "process")
         return done
 
 

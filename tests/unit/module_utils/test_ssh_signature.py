@@ -125,6 +125,20 @@ exec {real} "$@"
     assert signers.is_revoked(TEXT, signature, "zoo.deploy") is is_revoked
 
 
+def test_of_an_ssh_keygen_that_can_not_be_run_now_nothing_is_said_of_a_signature(
+    file: Path, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while OpenSSH, or a library of its, is upgraded."""
+    signature = signer.sign(TEXT, "zoo.deploy")
+    program = tmp_path / "ssh-keygen"
+    program.write_text("#!/bin/sh\necho 'error while loading shared libraries' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(VerificationError, match=r"can't be run: .*shared libraries; is it being upgraded") as caught:
+        Signers(str(file)).find_problem(TEXT, signature, "zoo.deploy")
+    assert caught.value.reason == "process"
+
+
 def test_without_room_for_a_signature_nothing_is_said_of_it(
     file: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
