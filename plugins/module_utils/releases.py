@@ -320,7 +320,7 @@ def rollback_target(
         return left if left and named.same_as(left) else _rolled_back(named, left)
     if left is not None and ROLLED_BACK_FROM in left.extra:
         return left
-    others = [release for _name, release in known if not release.same_as(current) and release.commit_id not in bad]
+    others = [release for _name, release in known if not _is_same(release, current) and release.commit_id not in bad]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
     # Of entries that were copied here in one transaction, with `config`, the newest is what was rolled out.
@@ -335,6 +335,11 @@ def rollback_target(
             f"no other release in the history has been proved by a whole fleet and kept since{where}; name one with to"
         )
     return _rolled_back(proved[0], left)
+
+
+def _is_same(release: Release, other: Release | None) -> bool:
+    """Whether both are the same commit at the same place, by whatever address of its repository."""
+    return other is not None and (release.commit_id, release.relative_path) == (other.commit_id, other.relative_path)
 
 
 def _kept(releases: Iterable[Release]) -> Iterator[Release]:
@@ -367,7 +372,7 @@ def _rolled_back(release: Release, left: Release | None) -> Release:
     extra = {key: value for key, value in _unmarked(release).extra.items() if key not in {ROLLED_BACK_FROM, ROLLOUT}}
     if left is not None:
         # Nobody goes back from a release to itself, where that was deleted.
-        extra.update({} if release.same_as(left) else {ROLLED_BACK_FROM: left.commit_id})
+        extra.update({} if _is_same(release, left) else {ROLLED_BACK_FROM: left.commit_id})
         # As many at a time as in what is gone back from.
         extra.update({ROLLOUT: left.extra[ROLLOUT]} if ROLLOUT in left.extra else {})
     return replace(release, extra=extra)

@@ -238,7 +238,9 @@ def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tu
     own = release.extra.get(ROLLOUT)
     where = paths.policy if own is None else paths.config
     try:
-        content = read_policy(client, paths, None).get(ROLLOUT) if own is None else own
+        policy = {ROLLOUT: own} if own is not None else read_policy(client, paths, None)
+        _check_has_plan(policy)
+        content = policy.get(ROLLOUT)
         read_plan(content)
     except InvalidRecord as exc:
         problem = str(exc).removeprefix(f"{where}: ")
@@ -354,8 +356,8 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
 def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
     """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
     with contextlib.suppress(NoNodeError, NoAuthError):
-        # Where nothing is published any more, who may create it counts.
-        config = paths.config if client.exists(paths.config) else paths.root
+        # Where nothing is published any more, who may write the history counts; without one, who may create `config`.
+        config = next((path for path in (paths.config, paths.history) if client.exists(path)), paths.root)
         where = (config, paths.rollouts, paths.rollout(generation))
         return len({frozenset(client.get_acls(path)[0]) for path in where}) == 1
     return False

@@ -381,7 +381,10 @@ def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
         with_policy(zk, paths, release(1))
     assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
     back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
-    assert with_plan_back(zk, paths, back) == (back, None)
+    planned, why = with_plan_back(zk, paths, back)
+    assert planned.extra[ROLLOUT] is True
+    assert why
+    assert why.endswith("expected a plan as rollout; the rollback goes without it, one host at a time")
 
 
 @pytest.mark.parametrize("policy", [{}, {"owner": "shop", "signers": []}, {"rollout": None}])
@@ -1030,6 +1033,11 @@ def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: Ka
     zk.delete(paths.config)
     history, done = known_releases(zk, paths)
     assert (history[0].release, done) == (release(2), [generation])
+    # Where somebody else than publishers may create `config`, who may write the history is known to be one.
+    zk.set_acls(paths.history, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
+    (entry,) = known_releases(zk, paths)[0]
+    assert entry.release
+    assert entry.release.same_as(release(1))
 
 
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
@@ -1069,6 +1077,19 @@ def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved
     proved(zk, paths, 6, mark=False)
     with pytest.raises(InvalidRecord, match=r"proved by a whole fleet and kept since at site; name one with to$"):
         roll_back(zk, paths)
+
+
+def test_a_rollback_goes_to_another_commit_by_whatever_address_it_was_published(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    """As by the hook, which has one address of the repository, and by deploy.yml, which has another."""
+    proved(zk, paths, 1, 2)
+    again = replace(release(2), url="ssh://git@git.example.org/site.git")
+    mark_proved(zk, paths, publish(zk, paths, again), "2026-11-28T12:00:00+00:00")
+    back = roll_back(zk, paths)
+    assert back.same_as(release(1))
+    assert back.extra[ROLLED_BACK_FROM] == again.commit_id
+    assert roll_back(zk, paths).same_as(release(1))
 
 
 def test_a_rollback_goes_back_at_the_place_of_what_is_desired(zk: KazooClient, paths: AppPaths) -> None:
