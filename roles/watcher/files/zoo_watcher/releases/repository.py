@@ -423,7 +423,7 @@ class Repository:
         """
         if self.access.signers is None:
             return
-        with keyring(self.access.openpgp, self.layout.unused("gnupg")) as environment:
+        with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
             try:
                 self.git.verify_commit(commit_id, env=environment)
             except CommandError as exc:
