@@ -1,0 +1,53 @@
+"""The SVG of a recording, as a browser would read it; and whether the README's is of the quickstart that there is."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from support.recording import COLUMNS, COMMAND, LONGEST_PAUSE, PICTURE, ROOT, ROWS, Line, drawn
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(picture: str) -> list[str]:
+    """The lines in it that are not empty."""
+    return [element.text or "" for element in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+
+
+def moves(picture: str, name: str) -> list[tuple[float, int]]:
+    """At which percentage of the time a part is moved by how many pixels."""
+    frames = picture.partition(f"@keyframes {name} {{")[2].partition("}\n}")[0]
+    return [(float(at), int(by)) for at, by in re.findall(r"^([\d.]+)% .*\((-?\d+)px", frames, re.MULTILINE)]
+
+
+def test_every_line_is_in_it_as_it_was_printed() -> None:
+    printed = ["$ a <b> & 'c'", "", "  indented  ", "[1/9] a step", "ü" * (COLUMNS + 1)]
+    shown = texts(drawn([Line(number, text) for number, text in enumerate(printed)]))
+    assert shown == ["$ a <b> & 'c'", "  indented  ", "[1/9] a step", "ü" * (COLUMNS - 1) + "…"]
+
+
+def test_lines_appear_one_by_one_and_the_terminal_scrolls_once_it_is_full() -> None:
+    picture = drawn([Line(number, f"{number}") for number in range(ROWS + 3)])
+    appeared, scrolled = moves(picture, "unprinted"), moves(picture, "output")
+    assert [by // appeared[0][1] for _, by in appeared] == [*range(1, ROWS + 1), ROWS]
+    assert [by // appeared[0][1] for _, by in scrolled] == [0, -1, -2, -3, -3]
+    assert [at for at, _ in appeared] == sorted(at for at, _ in appeared)
+    assert scrolled[1][0] > appeared[ROWS - 1][0]
+
+
+def test_a_long_pause_is_cut_and_a_short_one_is_not() -> None:
+    picture = drawn([Line(0, "a"), Line(LONGEST_PAUSE / 2, "b"), Line(100, "c")])
+    first, second, third, _ = (at for at, _ in moves(picture, "unprinted"))
+    assert round((third - second) / (second - first), 2) == 2
+
+
+def test_the_readmes_recording_has_the_steps_of_the_quickstart_and_no_place_of_the_machine_it_was_made_on() -> None:
+    script = (ROOT / "playbooks" / "quickstart.sh").read_text()
+    steps = [first or second for first, second in re.findall(r"^    step (?:'(.*)'|\"(.*)\")$", script, re.MULTILINE)]
+    shown = texts(PICTURE.read_text(encoding="utf-8"))
+    assert shown[0] == f"$ {COMMAND}"
+    assert [line for line in shown if re.match(r"\[\d", line)] == [
+        f"[{number}/{len(steps)}] {step}" for number, step in enumerate(steps, 1)
+    ]
+    assert not [line for line in shown if re.search(r"/(work|root|tmp|var)/|root@", line)]
