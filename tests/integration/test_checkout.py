@@ -30,6 +30,13 @@ def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -
     assert not (installed / "playbooks" / "collections").exists()
 
 
+def test_the_collection_is_installed_from_a_git_repository(tmp_path: Path) -> None:
+    said = typed(tmp_path, "ansible-galaxy", "collection", "install", "--no-deps", f"git+file://{ROOT}")
+    installed = tmp_path / ".ansible" / "collections" / "ansible_collections" / "zoo" / "deploy"
+    assert (installed / "MANIFEST.json").exists(), said
+    assert "zk_services" in typed(tmp_path, "ansible-doc", "-t", "inventory", "-l", "zoo.deploy")
+
+
 def test_who_copies_the_playbooks_with_what_their_links_lead_to_has_an_end_and_playbooks_that_run(
     tmp_path: Path,
 ) -> None:

@@ -31,6 +31,8 @@ from zoo_watcher.host.layout import Layout
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
+HOME = re.compile(r"https://(?:github|raw\.githubusercontent)\.com/zoo-deploy/zoo\.deploy/(?:(?:blob|tree)/)?main/(.*)")
+"""How a file of this repository is linked from a page that is shown elsewhere, too."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -81,10 +83,11 @@ def tree(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
     for target in LINK.findall(prose(path)):
-        if "://" in target or target.startswith("mailto:"):
+        here = HOME.match(target)
+        if ("://" in target and not here) or target.startswith("mailto:"):
             continue
-        name, _hash, anchor = target.partition("#")
-        file = (path.parent / name).resolve() if name else path
+        name, _hash, anchor = (here[1] if here else target).partition("#")
+        file = ((ROOT if here else path.parent) / name).resolve() if name else path
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
 
@@ -93,6 +96,18 @@ def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
 def test_a_path_that_is_named_is_there(path: Path) -> None:
     for named in NAMED_PATH.findall(commands(path)):
         assert any([*ROOT.glob(named.rstrip("/")), *path.parent.glob(named.rstrip("/"))]), named
+
+
+def test_the_readme_names_all_that_is_in_the_collection() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## All content\n")[2]
+    content = [
+        *(path.stem for kind in ("modules", "inventory", "lookup") for path in ROOT.glob(f"plugins/{kind}/*.py")),
+        *(path.stem for path in ROOT.glob("extensions/eda/plugins/event_source/*.py")),
+        *(path.parent.parent.name for path in ROOT.glob("roles/*/meta/argument_specs.yml")),
+        *(path.stem for path in ROOT.glob("playbooks/*.yml")),
+    ]
+    words = set(re.findall(r"\w+", text))
+    assert [name for name in content if name not in words] == []
 
 
 def test_a_command_of_the_agent_is_one_that_a_host_has() -> None:
