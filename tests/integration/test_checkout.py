@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from support.playbook import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+README_PLAYBOOKS = re.findall(r"^\$ ansible-playbook (zoo\.deploy\.\w+)", README, re.MULTILINE)
 
 
 def typed(home: Path, command: str, *words: str) -> str:
@@ -34,7 +38,8 @@ def test_the_collection_is_installed_from_a_git_repository(tmp_path: Path) -> No
     said = typed(tmp_path, "ansible-galaxy", "collection", "install", "--no-deps", f"git+file://{ROOT}")
     installed = tmp_path / ".ansible" / "collections" / "ansible_collections" / "zoo" / "deploy"
     assert (installed / "MANIFEST.json").exists(), said
-    assert "zk_services" in typed(tmp_path, "ansible-doc", "-t", "inventory", "-l", "zoo.deploy")
+    said = typed(tmp_path, "ansible-playbook", "--list-tasks", *README_PLAYBOOKS)
+    assert said.count("playbook: ") == len(README_PLAYBOOKS), said
 
 
 def test_who_copies_the_playbooks_with_what_their_links_lead_to_has_an_end_and_playbooks_that_run(
