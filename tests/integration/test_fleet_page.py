@@ -1,0 +1,187 @@
+"""The page of a fleet in a real browser: in every state, small and large, light and dark, on a phone and on a wall."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page import document
+from support.browser import CHROMIUM, DRIVER, Browser
+from support.fleet_results import APP, HOSTILE, FleetState, hostile, states
+from support.waiting import wait_for
+
+NOW = datetime(2026, 11, 29, 15, 4, 10, tzinfo=timezone.utc)
+PHONE, WALL = (390, 844), (1920, 1080)
+SCHEMES = ("light", "dark")
+STATES = list(states(5))
+PICTURES = os.environ.get("ZOO_PICTURES")
+"""Where the pictures of the documentation are to be written: docs/guides/images."""
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
+
+WHAT_IS_WRONG = """
+const wrong = [];
+const root = document.documentElement;
+if (root.scrollWidth > root.clientWidth) wrong.push(`wider than the window: ${root.scrollWidth} of ${root.clientWidth}`);
+const parts = (color) => {
+  const numbers = color.match(/[\\d.]+/g).map(Number);
+  return color.startsWith("color(") ? [...numbers.slice(0, 3).map((n) => n * 255), numbers[3] ?? 1] : [...numbers.slice(0, 3), numbers[3] ?? 1];
+};
+const light = (color) => {
+  const [r, g, b] = color.map((n) => n / 255).map((n) => n <= 0.04045 ? n / 12.92 : ((n + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const background = (element) => {
+  for (let one = element; one; one = one.parentElement) {
+    const color = parts(getComputedStyle(one).backgroundColor);
+    if (color[3] === 1) return color;
+    if (color[3] !== 0) throw new Error("half transparent");
+  }
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+let seen = 0;
+while (texts.nextNode()) {
+  const element = texts.currentNode.parentElement;
+  if (!texts.currentNode.data.trim() || element.closest("script, .unseen, svg") || !element.checkVisibility()) continue;
+  const style = getComputedStyle(element);
+  const [a, b] = [light(parts(style.color)), light(background(element))].sort((x, y) => y - x);
+  const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.67 && style.fontWeight >= 700);
+  const contrast = (a + 0.05) / (b + 0.05);
+  seen++;
+  if (contrast < (large ? 3 : 4.5)) wrong.push(`${contrast.toFixed(2)}: ${style.color} ${element.className} ${texts.currentNode.data.slice(0, 40)}`);
+}
+for (const svg of document.querySelectorAll(".badge, .blocks a, .counts a")) {
+  const style = getComputedStyle(svg);
+  const [a, b] = [light(parts(style.color)), light(background(svg))].sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 3) wrong.push(`symbol: ${svg.className}`);
+}
+if (!seen) wrong.push("no text is seen");
+for (const link of document.querySelectorAll("a")) if (!/^(#|https?:)/.test(link.getAttribute("href"))) wrong.push(link.outerHTML);
+for (const one of document.querySelectorAll('a[href^="#"]')) if (!document.getElementById(one.hash.slice(1))) wrong.push(one.outerHTML);
+const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+if (new Set(ids).size < ids.length) wrong.push("an id is there twice");
+return [...new Set(wrong)].slice(0, 10);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser, whose page every test loads anew."""
+    with Browser(tmp_path_factory.mktemp("browser")) as started:
+        yield started
+
+
+def write(path: Path, state: FleetState, **keys: Any) -> Path:
+    """A fleet as a page."""
+    file = path / "fleet.html"
+    text = document.to_document(APP, state.releases, state.fleet, NOW, "html", **keys)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def check(browser: Browser, page: Path) -> None:
+    """Nothing is wrong with a page, however it is looked at, and it asks for nothing."""
+    browser.load(page)
+    for width, height in (PHONE, WALL):
+        for scheme in SCHEMES:
+            browser.look(width, height, prefers_color_scheme=scheme)
+            assert browser.run(WHAT_IS_WRONG) == [], (width, scheme)
+    browser.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    browser.look(*PHONE, prefers_color_scheme="light")
+    assert browser.run(WHAT_IS_WRONG) == []
+    assert browser.logged("browser") == []
+    assert browser.requests() == []
+
+
+@pytest.mark.parametrize("size", [5, 500])
+@pytest.mark.parametrize("name", STATES)
+def test_a_page_is_legible_and_asks_for_nothing_in_every_state(
+    browser: Browser, tmp_path: Path, name: str, size: int
+) -> None:
+    check(browser, write(tmp_path, states(size)[name]))
+
+
+def test_a_page_of_ten_thousand_hosts_names_the_one_that_failed(browser: Browser, tmp_path: Path) -> None:
+    check(browser, write(tmp_path, states(10_000)["halted"]))
+    assert browser.run("return document.querySelector('h1').innerText") == "web-00002 has failed, the rollout is halted"
+    assert browser.run("return document.querySelector('.reasons a').innerText") == "web-00002"
+    width = browser.run("return document.querySelector('.bar .failed').getBoundingClientRect().width")
+    assert width > 4
+
+
+def test_what_others_have_written_is_shown_as_text(browser: Browser, tmp_path: Path) -> None:
+    check(browser, write(tmp_path, hostile()))
+    assert browser.run("return window.hacked") is None
+    assert browser.run("return document.querySelectorAll('script').length") == 2
+    assert browser.run("return document.querySelectorAll('img, iframe, object, style + style').length") == 0
+    shown = browser.run("return document.body.innerText")
+    assert HOSTILE.partition("&lt;")[0].rstrip() in shown
+    assert "\\u202eright to left\\u2066 \\x1b[2J\\x00\\ud800 zero\\u200bwidth" in shown
+    assert not re.search("[\u202e\u2066\x1b\x00\u200b\u2028]", shown)
+    data = json.loads(browser.run("return document.getElementById('fleet-data').textContent"))
+    assert data["fleet"]["agents"][0]["message"].startswith(HOSTILE)
+    assert "ssssssss" not in browser.run("return document.documentElement.outerHTML")
+
+
+def test_a_host_is_found_by_keys_and_by_name(browser: Browser, tmp_path: Path) -> None:
+    browser.load(write(tmp_path, states(5)["gone back"]))
+    browser.run("document.querySelector('.blocks a').focus()")
+    browser.press("Enter", "\r")
+    opened = "return [document.activeElement.tagName, document.querySelector('.host details').open]"
+    wait_for(lambda: browser.run(opened) == ["SUMMARY", True], "the host's details are open, and have the focus")
+    browser.run("document.getElementById('name').focus()")
+    for letter in "eb-4":
+        browser.press(letter, letter)
+    assert browser.run("return document.getElementById('hits').innerText").startswith("web-4 halted · 3587832961")
+    assert browser.run("return document.querySelector('#hits a').hash") == "#h4"
+    assert browser.logged("browser") == []
+
+
+def test_nothing_moves_for_who_does_not_want_that(browser: Browser, tmp_path: Path) -> None:
+    browser.load(write(tmp_path, states(5)["running"]))
+    longest = """return Math.max(...[...document.querySelectorAll("*")].flatMap((one) => ["", "::after"].map((of) =>
+        parseFloat(getComputedStyle(one, of).transitionDuration) + parseFloat(getComputedStyle(one, of).animationDuration))))"""
+    browser.look(*WALL, prefers_reduced_motion="reduce")
+    assert browser.run(longest) == 0
+    browser.look(*WALL, prefers_reduced_motion="no-preference")
+    assert 0 < browser.run(longest) < 0.3
+
+
+def test_a_page_that_is_written_anew_loads_itself_again_until_a_person_stops_it(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "RELOAD_SECONDS", 0.2)
+    browser.load(write(tmp_path, states(5)["running"], live=True))
+    browser.run("window.mark = 1")
+    wait_for(lambda: browser.run("return window.mark === undefined"), "the page is loaded again")
+    monkeypatch.setattr(document, "RELOAD_SECONDS", 20)
+    browser.load(write(tmp_path, states(5)["running"], live=True))
+    browser.run("document.getElementById('pause').click()")
+    assert browser.run("return document.getElementById('pause').disabled")
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "name", "window", "scheme"),
+    [
+        ("gone-back-light", 5, "gone back", (1280, 860), "light"),
+        ("running-dark", 60, "running", (1280, 860), "dark"),
+        ("large-light", 10_000, "halted", (1280, 720), "light"),
+        ("phone-dark", 5, "gone back", PHONE, "dark"),
+    ],
+)
+def test_pictures_for_the_documentation(
+    browser: Browser, tmp_path: Path, file: str, size: int, name: str, window: tuple[int, int], scheme: str
+) -> None:
+    browser.load(write(tmp_path, states(size)[name]))
+    browser.look(*window, prefers_color_scheme=scheme)
+    browser.run("document.getElementById('age').textContent = ' (2 s ago)'; document.getElementById('age').className = ''")
+    picture = Path(PICTURES or tmp_path, f"fleet-{file}.png")
+    browser.picture(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 200_000
