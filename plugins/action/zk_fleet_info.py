@@ -1,17 +1,22 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it."""
+"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it.
+
+For the playbooks `status` and `watch`, it writes the fleet into a file, too.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import PATIENCE, FleetTurn, limit_of, wait_on
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput, WritingShow
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
 
 
@@ -25,9 +30,30 @@ class ActionModule(ActionBase):
         """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         options = dict(self._task.args)
+        wanted = options.pop("_output", None)
+        if not wanted or self._task.check_mode:
+            return self._look(result, options, task_vars)
+        app = str(options.get("app") or DEFAULT_APP)
+        try:
+            output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"])
+            done = self._look(result, options, task_vars, output)
+            output.write(done)
+        except FleetFileError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        return {**done, "written_to": output.path} if "agents" in done else done
+
+    def _look(
+        self,
+        result: dict[str, Any],
+        options: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+        output: FleetOutput | None = None,
+    ) -> dict[str, Any]:
+        """Run the module, in turns; the file is written on each."""
         release, files = options.get("wait_for_release"), options.get("wait_for_files")
         limit = limit_of(options)
-        show = Show(str(options.get("app") or DEFAULT_APP), silent=bool(self._task.no_log))
+        app, silent = str(options.get("app") or DEFAULT_APP), bool(self._task.no_log)
+        show = WritingShow(app, output, silent=silent) if output else Show(app, silent=silent)
         # Waiting for both is waiting for one after the other, of which the turns know nothing.
         if self._task.async_val or limit is None or (release is None) == (not files):
             return {**result, **show.end(self._once(options, task_vars), tells=False)}

@@ -113,6 +113,23 @@ options:
         description: The reasons that the controller has shown; a wait ends at any other one.
         type: list
         elements: str
+  _output:
+    description: Where the controller writes it to, for the playbooks C(status) and C(watch). Of no use in a task.
+    type: dict
+    suboptions:
+      path:
+        description: The file.
+        type: path
+        required: true
+      format:
+        description: As what.
+        type: str
+        choices: [html, json]
+        required: true
+      releases:
+        description: What M(zoo.deploy.zk_release_info) has returned.
+        type: dict
+        required: true
 seealso:
   - module: zoo.deploy.zk_release
   - module: zoo.deploy.zk_release_info
@@ -518,6 +535,14 @@ def argument_spec() -> dict[str, Any]:
                 "outcomes": {"type": "list", "elements": "int"},
                 "states": {"type": "list", "elements": "list"},
                 "told": {"type": "list", "elements": "str"},
+            },
+        },
+        "_output": {
+            "type": "dict",
+            "options": {
+                "path": {"type": "path", "required": True},
+                "format": {"type": "str", "choices": ["html", "json"], "required": True},
+                "releases": {"type": "dict", "required": True},
             },
         },
         **WAITING_OPTIONS,

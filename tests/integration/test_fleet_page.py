@@ -14,13 +14,12 @@ import pytest
 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.page import document
 from support.browser import CHROMIUM, DRIVER, Browser
-from support.fleet_results import APP, HOSTILE, FleetState, hostile, states
+from support.fleet_results import APP, HOSTILE, STATES, FleetState, fleet_state, hostile
 from support.waiting import wait_for
 
 NOW = datetime(2026, 11, 29, 15, 4, 10, tzinfo=timezone.utc)
 PHONE, WALL = (390, 844), (1920, 1080)
 SCHEMES = ("light", "dark")
-STATES = list(states(5))
 PICTURES = os.environ.get("ZOO_PICTURES")
 """Where the pictures of the documentation are to be written: docs/guides/images."""
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
@@ -104,11 +103,11 @@ def check(browser: Browser, page: Path) -> None:
 def test_a_page_is_legible_and_asks_for_nothing_in_every_state(
     browser: Browser, tmp_path: Path, name: str, size: int
 ) -> None:
-    check(browser, write(tmp_path, states(size)[name]))
+    check(browser, write(tmp_path, fleet_state(name, size)))
 
 
 def test_a_page_of_ten_thousand_hosts_names_the_one_that_failed(browser: Browser, tmp_path: Path) -> None:
-    check(browser, write(tmp_path, states(10_000)["halted"]))
+    check(browser, write(tmp_path, fleet_state("halted", 10_000)))
     assert browser.run("return document.querySelector('h1').innerText") == "web-00002 has failed, the rollout is halted"
     assert browser.run("return document.querySelector('.reasons a').innerText") == "web-00002"
     width = browser.run("return document.querySelector('.bar .failed').getBoundingClientRect().width")
@@ -125,16 +124,18 @@ def test_what_others_have_written_is_shown_as_text(browser: Browser, tmp_path: P
     assert "\\u202eright to left\\u2066 \\x1b[2J\\x00\\ud800 zero\\u200bwidth" in shown
     assert not re.search("[\u202e\u2066\x1b\x00\u200b\u2028]", shown)
     data = json.loads(browser.run("return document.getElementById('fleet-data').textContent"))
-    assert data["fleet"]["agents"][0]["message"].startswith(HOSTILE)
+    assert data["fleet"]["failures"][0]["reason"].startswith(HOSTILE)
     assert "ssssssss" not in browser.run("return document.documentElement.outerHTML")
 
 
 def test_a_host_is_found_by_keys_and_by_name(browser: Browser, tmp_path: Path) -> None:
-    browser.load(write(tmp_path, states(5)["gone back"]))
+    browser.load(write(tmp_path, fleet_state("gone back", 5)))
     browser.run("document.querySelector('.blocks a').focus()")
     browser.press("Enter", "\r")
-    opened = "return [document.activeElement.tagName, document.querySelector('.host details').open]"
-    wait_for(lambda: browser.run(opened) == ["SUMMARY", True], "the host's details are open, and have the focus")
+    opened = (
+        "const host = document.activeElement.closest('.host details[open]'); return host && '#' + host.parentElement.id"
+    )
+    wait_for(lambda: browser.run(opened) == "#h2", "the host's details are open, and have the focus")
     browser.run("document.getElementById('name').focus()")
     for letter in "eb-4":
         browser.press(letter, letter)
@@ -144,7 +145,7 @@ def test_a_host_is_found_by_keys_and_by_name(browser: Browser, tmp_path: Path) -
 
 
 def test_nothing_moves_for_who_does_not_want_that(browser: Browser, tmp_path: Path) -> None:
-    browser.load(write(tmp_path, states(5)["running"]))
+    browser.load(write(tmp_path, fleet_state("running", 5)))
     longest = """return Math.max(...[...document.querySelectorAll("*")].flatMap((one) => ["", "::after"].map((of) =>
         parseFloat(getComputedStyle(one, of).transitionDuration) + parseFloat(getComputedStyle(one, of).animationDuration))))"""
     browser.look(*WALL, prefers_reduced_motion="reduce")
@@ -157,11 +158,11 @@ def test_a_page_that_is_written_anew_loads_itself_again_until_a_person_stops_it(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "RELOAD_SECONDS", 0.2)
-    browser.load(write(tmp_path, states(5)["running"], live=True))
+    browser.load(write(tmp_path, fleet_state("running", 5), live=True))
     browser.run("window.mark = 1")
     wait_for(lambda: browser.run("return window.mark === undefined"), "the page is loaded again")
     monkeypatch.setattr(document, "RELOAD_SECONDS", 20)
-    browser.load(write(tmp_path, states(5)["running"], live=True))
+    browser.load(write(tmp_path, fleet_state("running", 5), live=True))
     browser.run("document.getElementById('pause').click()")
     assert browser.run("return document.getElementById('pause').disabled")
 
@@ -178,9 +179,11 @@ def test_a_page_that_is_written_anew_loads_itself_again_until_a_person_stops_it(
 def test_pictures_for_the_documentation(
     browser: Browser, tmp_path: Path, file: str, size: int, name: str, window: tuple[int, int], scheme: str
 ) -> None:
-    browser.load(write(tmp_path, states(size)[name]))
+    browser.load(write(tmp_path, fleet_state(name, size)))
     browser.look(*window, prefers_color_scheme=scheme)
-    browser.run("document.getElementById('age').textContent = ' (2 s ago)'; document.getElementById('age').className = ''")
+    browser.run(
+        "document.getElementById('age').textContent = ' (2 s ago)'; document.getElementById('age').className = ''"
+    )
     picture = Path(PICTURES or tmp_path, f"fleet-{file}.png")
     browser.picture(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,11 @@ GENERATION = 8_589_934_610
 URL = "https://git.example.com/shop.git"
 SINCE = "2026-11-29T14:59:53.120+00:00"
 UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; went back to {OLD}"
-PLAN = {"steps": [{"hosts": 1, "soak": 60}, {"hosts": "25%", "soak": 30}], "maxInFlight": "10%", "onFailure": "rollback"}
+PLAN = {
+    "steps": [{"hosts": 1, "soak": 60}, {"hosts": "25%", "soak": 30}],
+    "maxInFlight": "10%",
+    "onFailure": "rollback",
+}
 TIMINGS = {"fetching": 0.22, "staging": 0.15, "activating": 0.003, "checking": 0.02}
 
 
@@ -117,68 +121,9 @@ def rollout(phase: str, step: int, entries: Mapping[str, tuple[str, int]], fleet
         counts[entry.state] = counts.get(entry.state, 0) + 1
     places = max(1, fleet // 10)
     given = {"plan": PLAN, "release": release(NEW).to_object(), "stable": release(OLD).to_object(), "since": SINCE}
-    record = RolloutRecord(**{**given, "phase": phase, "step": step, "fleet": fleet, "places": places, **keys}, counts=counts)
+    stand = {"phase": phase, "step": step, "fleet": fleet, "places": places}
+    record = RolloutRecord(**{**given, **stand, **keys}, counts=counts)
     return Rollout(GENERATION, record, 3, hosts)
-
-
-def states(size: int) -> dict[str, FleetState]:
-    """A fleet of this size in every state that a page shows. The first host is the canary of a rollout."""
-    names = [f"web-{number:0{len(str(size))}}" for number in range(1, size + 1)]
-    first, second, rest = names[0], names[1], names[2:]
-    tenth = rest[: max(1, size // 10)]
-    others = rest[len(tenth) :]
-    proved = {first: ("proved", 0)}
-    all_good = [agent(name) for name in names]
-    held = {"since": SINCE, "by": "ann", "reason": "disk swap"}
-    back = [failed(name, failed_step=None, message="the rollout has gone back") for name in (first, *tenth)]
-    return {
-        "nothing published": FleetState([agent(n, "idle", generation=None, commit_id=None) for n in names], desired=None),
-        "no release": FleetState(all_good, desired=None, problem="commitId: expected 40 or 64 hex digits, got \"main\""),
-        "no agent": FleetState([], missing=names),
-        "healthy": FleetState(all_good),
-        "at once, under way": FleetState([agent(first), *(agent(n, "staging", commit_id=OLD) for n in names[1:])]),
-        "at once, failed": FleetState([*(failed(n) for n in names[:2]), *(agent(n) for n in rest)]),
-        "soaking": FleetState(
-            [agent(first), *(waiting(n) for n in names[1:])], rollout=rollout("soaking", 0, proved, size)
-        ),
-        "paused": FleetState(
-            [agent(first), *(waiting(n) for n in names[1:])],
-            rollout=rollout("paused", 0, proved, size, by="ann", reason="looks at it first"),
-        ),
-        "running": FleetState(
-            [agent(first), agent(second), *(agent(n, "fetching", commit_id=OLD) for n in tenth), *map(waiting, others)],
-            rollout=rollout("running", 1, {**proved, second: ("proved", 1), **dict.fromkeys(tenth, ("admitted", 1))}, size),
-        ),
-        "halted": FleetState(
-            [agent(first), failed(second), *(waiting(n, "halted") for n in rest)],
-            rollout=rollout("halted", 1, {**proved, second: ("failed", 1)}, size, reason=f"{second} failed: {UNHEALTHY}"),
-            bad=(NEW,),
-        ),
-        "gone back": FleetState(
-            [failed(second), *back, *(waiting(n, "halted") for n in others)],
-            rollout=rollout(
-                "rolled_back",
-                1,
-                {first: ("returned", 0), **dict.fromkeys((second, *tenth), ("returned", 1))},
-                size,
-                reason=f"{second} failed: {UNHEALTHY}",
-            ),
-            bad=(NEW,),
-        ),
-        "done": FleetState(all_good, rollout=rollout("done", 2, {n: ("proved", 2) for n in names}, size)),
-        "locked, missing, degraded, stuck and drifted": FleetState(
-            [
-                agent(first, held=held, troubles=["/service/shop: no permission, path=/service/shop/web-1"]),
-                agent(second, drained=held),
-                agent(rest[0], "fetching", commit_id=OLD, message="no such commit; tried again in 8 s", waits_for="commit"),
-                agent(rest[1], generation=GENERATION - 1, commit_id=OLD, version="0.1.0"),
-                *(agent(n, files=files()) for n in rest[3:]),
-                agent("db-1", files=files("not valid: nginx: [emerg] unexpected end of file")),
-            ],
-            missing=[rest[2]],
-            lock={"says": "locked by ann since 14:00, until 18:00: freeze for the sale"},
-        ),
-    }
 
 
 def files(problem: str = "") -> dict[str, Any]:
@@ -205,12 +150,115 @@ def hostile() -> FleetState:
     agents = [
         agent(f"{HOSTILE} 1".replace("/", "|"), "failed", message=text, troubles=[text], held=odd, drained=text),
         agent("2", files={text: entry}, unit=text, version=text, since=text, timings={text: 1e300, "a": "b"}),
-        agent("3", "fetching", commit_id=text, previous_commit_id=5, waits_for=text, message=text, failed_step={text: text}),
+        agent(
+            "3",
+            "fetching",
+            commit_id=text,
+            previous_commit_id=5,
+            waits_for=text,
+            message=text,
+            failed_step={text: text},
+        ),
         agent("4", files=text, troubles=text, version=5, since=5, unit=5, timings=text, extra={text: text}),
     ]
     desired = release(
-        NEW, url=f"https://token:{'s' * 8}@example.com/<b>", subject=text, publisher=text, ref=text, published_at=text
+        NEW, url=f"https://{'s' * 8}@example.com/<b>", subject=text, publisher=text, ref=text, published_at=text
     )
     reason = f"{HOSTILE} {UNSEEN}"
     going = rollout("halted", 0, {"2": ("failed", 0)}, 4, reason=reason, by=text)
     return FleetState(agents, [text], desired, going, (NEW,), lock={"says": text}, keys={"lost_agents": [text]})
+
+
+def fleet_state(name: str, size: int) -> FleetState:
+    """A fleet of this size in one of the `STATES`."""
+    numbers = range(1, size + 1)
+    return STATES[name]([f"web-{number:0{len(str(size))}}" for number in numbers])
+
+
+def _held_back(names: list[str], **keys: Any) -> FleetState:
+    """The first host has the release, and all others wait."""
+    agents = [agent(names[0]), *map(waiting, names[1:])]
+    phase = keys.pop("phase", "soaking")
+    return FleetState(agents, rollout=rollout(phase, 0, {names[0]: ("proved", 0)}, len(names), **keys))
+
+
+def _at_once(names: list[str], **keys: Any) -> FleetState:
+    return FleetState([agent(names[0]), *(agent(name, "staging", commit_id=OLD) for name in names[1:])], **keys)
+
+
+def _running(names: list[str]) -> FleetState:
+    first, second, moving, others = _parted(names)
+    agents = [agent(first), agent(second), *(agent(name, "fetching", commit_id=OLD) for name in moving)]
+    entries = {first: ("proved", 0), second: ("proved", 1), **dict.fromkeys(moving, ("admitted", 1))}
+    return FleetState([*agents, *map(waiting, others)], rollout=rollout("running", 1, entries, len(names)))
+
+
+def _parted(names: list[str]) -> tuple[str, str, list[str], list[str]]:
+    """The canary, another host, a tenth of the fleet, and the others."""
+    tenth = max(1, len(names) // 10)
+    return names[0], names[1], names[2 : 2 + tenth], names[2 + tenth :]
+
+
+def _stopped(names: list[str], phase: str) -> FleetState:
+    """The second host has failed; in a rollout that went back, others came back with it."""
+    first, second, some, others = _parted(names)
+    went_back = phase == "rolled_back"
+    returned = [first, *some] if went_back else []
+    entries = {first: ("proved", 0), second: ("returned" if went_back else "failed", 1)}
+    agents = [failed(name, failed_step=None, message="the rollout has gone back") for name in returned]
+    agents += [] if went_back else [agent(first), *(waiting(name, "halted") for name in some)]
+    return FleetState(
+        [failed(second), *agents, *(waiting(name, "halted") for name in others)],
+        rollout=rollout(
+            phase,
+            1,
+            {**entries, **{name: ("returned", int(name != first)) for name in returned}},
+            len(names),
+            reason=f"{second} failed: {UNHEALTHY}",
+        ),
+        bad=(NEW,),
+    )
+
+
+def _mixed(names: list[str]) -> FleetState:
+    """Hosts that need attention for one reason each."""
+    held = {"since": SINCE, "by": "ann", "reason": "disk swap"}
+    return FleetState(
+        [
+            agent(names[0], held=held, troubles=["/service/shop: no permission, path=/service/shop/web-1"]),
+            agent(names[1], drained=held),
+            agent(
+                names[2], "fetching", commit_id=OLD, message="no such commit; tried again in 8 s", waits_for="commit"
+            ),
+            agent(names[3], generation=GENERATION - 1, commit_id=OLD, version="0.1.0"),
+            *(agent(name, files=files()) for name in names[5:]),
+            agent("db-1", files=files("not valid: nginx: [emerg] unexpected end of file")),
+        ],
+        missing=names[4:5],
+        lock={"says": "locked by ann since 14:00, until 18:00: freeze for the sale"},
+    )
+
+
+def _all(names: list[str], **keys: Any) -> FleetState:
+    return FleetState(list(map(agent, names)), **keys)
+
+
+STATES: dict[str, Callable[[list[str]], FleetState]] = {
+    "nothing published": lambda names: FleetState(
+        [agent(name, "idle", generation=None, commit_id=None) for name in names], desired=None
+    ),
+    "no release": lambda names: _all(names, desired=None, problem='commitId: expected 40 or 64 hex digits, got "main"'),
+    "no agent": lambda names: FleetState(missing=names),
+    "nobody": lambda _names: FleetState(),
+    "healthy": _all,
+    "at once, under way": _at_once,
+    "at once, failed": lambda names: FleetState([*map(failed, names[:2]), *map(agent, names[2:])]),
+    "soaking": _held_back,
+    "paused": lambda names: _held_back(names, phase="paused", by="ann", reason="looks at it first"),
+    "running": _running,
+    "halted": lambda names: _stopped(names, "halted"),
+    "gone back": lambda names: _stopped(names, "rolled_back"),
+    "done": lambda names: _all(names, rollout=rollout("done", 2, {name: ("proved", 2) for name in names}, len(names))),
+    "locked, missing, degraded, stuck and drifted": _mixed,
+}
+"""A fleet of these hosts in every state that a page shows. The first one is the canary of a rollout."""

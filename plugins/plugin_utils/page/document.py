@@ -24,7 +24,7 @@ from markupsafe import Markup
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report import log_command
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line import short
-from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, plain
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, cut, plain
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.rollout_line import next_step, standing
 
 from .bars import percent, segments
@@ -41,6 +41,10 @@ RELOAD_SECONDS = 10
 """After how many seconds a page that is still written anew is loaded again."""
 MOST_COMMITS = 8
 """How many of the commits that are served have a bar."""
+NAME = 64
+"""How much of a text is shown at the top of the page, of which anybody may have written any length."""
+ANSIBLES = frozenset({"invocation", "exception", "changed", "failed", "warnings", "deprecations"})
+"""What Ansible puts into a result; the invocation has the connection options."""
 LEAST_SHARE = 1.5
 """The width of the smallest of these bars, in percent."""
 
@@ -67,14 +71,12 @@ def machine_readable(
     app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[Host]
 ) -> dict[str, Any]:
     """What a program may want of it: what both modules have returned, and the names of the hosts of each kind."""
-    known = {name: value for name, value in fleet.items() if name not in NOT_ABOUT_THE_FLEET}
-    kinds = names_by_kind(hosts)
-    read_at = now.isoformat(timespec="seconds")
-    return {"app": app, "read_at": read_at, "kinds": kinds, "releases": dict(releases), "fleet": known}
+    results = {"releases": _own_keys(releases), "fleet": _own_keys(fleet)}
+    return {"app": app, "read_at": now.isoformat(timespec="seconds"), "kinds": names_by_kind(hosts), **results}
 
 
-NOT_ABOUT_THE_FLEET = frozenset({"invocation", "exception", "changed", "warnings", "deprecations"})
-"""What Ansible puts into a result; the invocation has the connection options."""
+def _own_keys(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name not in ANSIBLES and not name.startswith("_")}
 
 
 def page_of(
@@ -83,7 +85,7 @@ def page_of(
     """What the sections of the page show."""
     told = reasons(groups, hosts)
     stopped = stopped_for(fleet.get("rollout") or {})
-    files = fleet_files(fleet.get("agents", []))
+    files = fleet_files(host.status for host in hosts if host.status)
     return {
         "verdict": verdict(releases, fleet, groups),
         "problems": lines(releases.get("problem")) if not fleet.get("commit_id") else [],
@@ -142,7 +144,7 @@ def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | No
         "standing": standing(rollout, now),
         "steps": step_views(rollout),
         "rules": rules(rollout),
-        "reason": lines(rollout.get("reason")),
+        "reason": [] if rollout["phase"] in WORDS else lines(rollout.get("reason")),
         "by": rollout.get("by"),
         "since": moment(rollout.get("since"), now),
         "from": short(rollout.get("from")),
@@ -178,7 +180,9 @@ def served(fleet: Mapping[str, Any]) -> list[dict[str, Any]]:
         for group, n in shown
     ]
     rows += [{"commit": "others", "desired": False, "n": rest}] if rest else []
-    return [{**row, "share": max(LEAST_SHARE, 100 * row["n"] / whole), "percent": percent(row["n"], whole)} for row in rows]
+    return [
+        {**row, "share": max(LEAST_SHARE, 100 * row["n"] / whole), "percent": percent(row["n"], whole)} for row in rows
+    ]
 
 
 def versions(fleet: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -201,7 +205,7 @@ def template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = "{:,}".format
+    environment.filters.update({"number": "{:,}".format, "short": lambda text, most=NAME: cut(plain(text), most)})
     own = {name: _own(name) for name in ("fleet.css", "fleet.js")}
     hashes = {name.partition(".")[2]: _digest(text) for name, text in own.items()}
     environment.globals.update(

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import files_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import FILE_STATES, AgentStatus
@@ -35,14 +35,14 @@ class FleetFile(NamedTuple):
         return next(state for state in ORDER if self.hosts.get(state))
 
 
-def fleet_files(agents: Iterable[Mapping[str, Any]]) -> list[FleetFile]:
+def fleet_files(statuses: Iterable[AgentStatus]) -> list[FleetFile]:
     """Every file, those that have failed somewhere first."""
     known: dict[tuple[str, str, str], FleetFile] = {}
-    for agent in agents:
-        for dest, file in files_of(AgentStatus.from_object(agent)).items():
+    for status in statuses:
+        for dest, file in files_of(status).items():
             made = FleetFile(dest, file.znode, file.format, {state: [] for state in FILE_STATES}, [])
             entry = known.setdefault(made[:3], made)
-            entry.hosts[file.state].append(agent["name"])
+            entry.hosts[file.state].append(status.name)
             message = brief(file.message) if file.message else ""
             if message and message not in entry.messages:
                 entry.messages.append(message)

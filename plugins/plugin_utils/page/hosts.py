@@ -168,7 +168,9 @@ def _in_rollout(entry: Mapping[str, Any], now: datetime) -> list[str]:
 
 
 def _failed_step(failed: Mapping[str, Any]) -> list[str]:
-    return [" after ".join(filter(None, [brief(failed.get("step")), _seconds(failed.get("seconds"))]))] if failed else []
+    return (
+        [" after ".join(filter(None, [brief(failed.get("step")), _seconds(failed.get("seconds"))]))] if failed else []
+    )
 
 
 def _timings(timings: Mapping[str, Any]) -> list[str]:

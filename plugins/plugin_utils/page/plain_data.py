@@ -16,13 +16,13 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text imp
 
 LINKED = re.compile(r"https?://[A-Za-z0-9\[]")
 """How an address begins that a page may link to."""
-_MARKUP = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def cleaned(value: Any) -> Any:
     """The same as JSON has it, of Python's own types only; without what may be a token in the addresses in it."""
     if isinstance(value, str):
-        return without_userinfo(str.__str__(value))
+        text = str.__str__(value)
+        return without_userinfo(text) if "@" in text else text
     if isinstance(value, Mapping):
         return {str(key): cleaned(one) for key, one in value.items()}
     if isinstance(value, Sequence):
@@ -37,7 +37,10 @@ def to_json(value: Any) -> str:
 
 def json_in_html(value: Any) -> str:
     """The same, to stand inside an element `script`: nothing in it can end that, or begin a comment."""
-    return re.sub("[<>&]", lambda found: _MARKUP[found[0]], to_json(value))
+    text = to_json(value)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

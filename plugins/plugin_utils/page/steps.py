@@ -100,5 +100,3 @@ def rules(rollout: Mapping[str, Any]) -> str:
     said = [f"{plan[key]} {text}" for key, text in words.items() if isinstance(plan.get(key), (int, float, str))]
     back = "a failure too many takes all back" if plan.get("onFailure") == "rollback" else "a failure too many halts it"
     return ", ".join([*said, back])
-
-

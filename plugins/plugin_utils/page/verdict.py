@@ -18,15 +18,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
     STOPPED,
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line import short
-from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, cut
 
 from .hosts import Group, Host
 from .kinds import FAILED, KINDS, UNDER_WAY, UP_TO_DATE, Kind
 
 BAD, WARN, BUSY, GOOD = "bad", "warn", "busy", "good"
 """How bad it is: something has failed, a person should look, it goes on by itself, all is well."""
-MOST_REASONS, MOST_NAMES = 8, 12
-"""How many reasons are told, and how many hosts are named with each."""
+MOST_REASONS, MOST_NAMES, LONGEST_NAME = 8, 12, 48
+"""How many reasons are told, how many hosts are named with each, and how much of a name the first sentence has."""
 ENDINGS = {
     HALTED: "the rollout is halted",
     ROLLING_BACK: "the rollout goes back",
@@ -84,7 +84,7 @@ def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
     """How many hosts are of a kind, or which one is."""
     if count == 1:
         name = next(group.rows[0].name for group in groups if group.kind == kind)
-        return f"{brief(name)} {kind.says[0]}"
+        return f"{cut(brief(name), LONGEST_NAME)} {kind.says[0]}"
     return f"{count} hosts {kind.says[1]}"
 
 

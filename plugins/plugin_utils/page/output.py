@@ -1,0 +1,88 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writing a fleet, as a page or as JSON, into a file of the controller: at the end of a look, and on each turn of a wait.
+
+The file is whole at every moment: who reads it has the one of before or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
+
+from .document import to_document
+
+
+class FleetFileError(Exception):
+    """The file can't be written; the message says which and why."""
+
+
+class FleetOutput:
+    """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is of `zk_release_info`.
+
+    Raises `FleetFileError` at once where nothing can be written there.
+    """
+
+    def __init__(self, path: str, form: str, app: str, releases: Mapping[str, Any]) -> None:
+        self.path = os.path.realpath(os.path.expanduser(path))
+        self._form = form
+        self._app = app
+        self._releases = releases
+        directory = os.path.dirname(self.path)
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise FleetFileError(f"zoo_output: expected the path of a file, and {self.path} is something else")
+        if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+            raise FleetFileError(f"zoo_output: {directory} is no directory in which a file can be written")
+
+    def write(self, fleet: Mapping[str, Any], *, live: bool = False) -> None:
+        """Write how it is now, unless the fleet was not read; `live` where it will be written again soon."""
+        if "agents" not in fleet:
+            return
+        now = datetime.now(timezone.utc)
+        text = to_document(self._app, self._releases, fleet, now, self._form, live=live)
+        try:
+            _replace(self.path, text)
+        except OSError as exc:
+            raise FleetFileError(f"zoo_output: {self.path}: {exc.strerror}") from exc
+
+
+def _replace(path: str, text: str) -> None:
+    """Put a file in the place of the one that is there, with its mode, or else with that of any new file."""
+    descriptor, made = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)[:64]}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(made, _mode(path))
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
+
+
+def _mode(path: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(path).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+class WritingShow(Show):
+    """Shows a wait as `Show` does, and writes the file on each turn of it."""
+
+    def __init__(self, app: str, output: FleetOutput, *, silent: bool = False) -> None:
+        super().__init__(app, silent=silent)
+        self._output = output
+
+    def begin(self, result: Mapping[str, Any]) -> None:
+        """Before each turn: what the one before has seen. A disk that is full now may have room at the next one."""
+        super().begin(result)
+        with contextlib.suppress(FleetFileError):
+            self._output.write(result, live=True)
