@@ -9,7 +9,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from support.ports import free_ports
 from support.waiting import wait_for
@@ -20,6 +20,9 @@ OPTIONS = (
     *("--disable-dev-shm-usage", "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars"),
 )
 PATIENCE = 120
+
+
+BrowserType = TypeVar("BrowserType", bound="Browser")
 
 
 class Browser:
@@ -33,7 +36,7 @@ class Browser:
         self._driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         self._session = ""
 
-    def __enter__(self) -> Browser:
+    def __enter__(self: BrowserType) -> BrowserType:
         wait_for(self._is_ready, "chromedriver answers", PATIENCE)
         chrome = {"binary": CHROMIUM, "args": [*OPTIONS, f"--user-data-dir={self._directory}"]}
         wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}

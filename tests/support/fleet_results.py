@@ -258,7 +258,7 @@ STATES: dict[str, Callable[[list[str]], FleetState]] = {
     "running": _running,
     "halted": lambda names: _stopped(names, "halted"),
     "gone back": lambda names: _stopped(names, "rolled_back"),
-    "done": lambda names: _all(names, rollout=rollout("done", 2, {name: ("proved", 2) for name in names}, len(names))),
+    "done": lambda names: _all(names, rollout=rollout("done", 2, dict.fromkeys(names, ("proved", 2)), len(names))),
     "locked, missing, degraded, stuck and drifted": _mixed,
 }
 """A fleet of these hosts in every state that a page shows. The first one is the canary of a rollout."""

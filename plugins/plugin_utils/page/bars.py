@@ -18,7 +18,7 @@ class Segment(NamedTuple):
     """A part of a bar: its kind, how many are of it, where it begins and how wide it is."""
 
     kind: Any
-    count: int
+    size: int
     begin: float
     width: float
 

@@ -30,11 +30,11 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.rollout_line i
 from .bars import percent, segments
 from .files import MOST, fleet_files
 from .history import bad_commits, publications
-from .hosts import MOST_BLOCKS, Group, Host, details, group_hosts, names_by_kind, read_hosts
+from .hosts import MOST_BLOCKS, Group, PageHost, details, group_hosts, names_by_kind, read_hosts
 from .moments import moment
 from .plain_data import cleaned, json_in_html, lines, link, mapping, to_json
 from .steps import WORDS, is_canary_step, rules, step_views
-from .verdict import MOST_REASONS, reasons, verdict
+from .summary import MOST_REASONS, reasons, summarize
 
 HERE = os.path.dirname(__file__)
 RELOAD_SECONDS = 10
@@ -61,14 +61,17 @@ def to_document(
         return f"{to_json(data)}\n"
     view = {
         **page_of(releases, fleet, now, hosts, groups),
-        **{"app": app, "now": moment(now.isoformat(), now), "live": live, "reload_seconds": RELOAD_SECONDS},
+        "app": app,
+        "now": moment(now.isoformat(), now),
+        "live": live,
+        "reload_seconds": RELOAD_SECONDS,
         "data": Markup(json_in_html(data)),  # noqa: S704  # nothing in it ends the element
     }
     return template().render(view)
 
 
 def machine_readable(
-    app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[Host]
+    app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[PageHost]
 ) -> dict[str, Any]:
     """What a program may want of it: what both modules have returned, and the names of the hosts of each kind."""
     results = {"releases": _own_keys(releases), "fleet": _own_keys(fleet)}
@@ -80,18 +83,18 @@ def _own_keys(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def page_of(
-    releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[Host], groups: list[Group]
+    releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[PageHost], groups: list[Group]
 ) -> dict[str, Any]:
     """What the sections of the page show."""
     told = reasons(groups, hosts)
     stopped = stopped_for(fleet.get("rollout") or {})
     files = fleet_files(host.status for host in hosts if host.status)
     return {
-        "verdict": verdict(releases, fleet, groups),
+        "summary": summarize(releases, fleet, groups),
         "problems": lines(releases.get("problem")) if not fleet.get("commit_id") else [],
         "groups": groups,
         "whole": len(hosts),
-        "bar": segments((group.kind, group.count) for group in groups),
+        "bar": segments((group.kind, group.size) for group in groups),
         "reasons": told[:MOST_REASONS],
         "reasons_left": len(told) - MOST_REASONS,
         "stopped": [] if any(reason.text in " ".join(stopped) for reason in told) else stopped,
@@ -107,7 +110,7 @@ def page_of(
         "versions": versions(fleet),
         "files": files[:MOST],
         "files_left": len(files) - MOST,
-        "history": publications(releases, now),
+        "history": publications(releases, fleet, now),
     }
 
 
@@ -155,7 +158,7 @@ def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | No
     }
 
 
-def block_groups(hosts: list[Host], fleet: Mapping[str, Any]) -> list[tuple[str, list[Host]]]:
+def block_groups(hosts: list[PageHost], fleet: Mapping[str, Any]) -> list[tuple[str, list[PageHost]]]:
     """The hosts that have a block each, in the order of the rollout's steps where there are several."""
     rollout = fleet.get("rollout") or {}
     if rollout.get("steps", 1) < 2:

@@ -31,7 +31,7 @@ MOST_ROWS = 100
 """Of a larger one, how many rows a kind has that needs attention; the others are counted, and found by name."""
 
 
-class Host(NamedTuple):
+class PageHost(NamedTuple):
     """A host. `why` is what there is to say of it, in lines; `entry` is what it has come to in the rollout.
 
     One that is missing has no `status`.
@@ -62,16 +62,16 @@ class Group(NamedTuple):
     """The hosts of a kind: those that have a row, and how many there are."""
 
     kind: Kind
-    rows: list[Host]
-    count: int
+    rows: list[PageHost]
+    size: int
 
     @property
     def left(self) -> int:
         """How many have no row."""
-        return self.count - len(self.rows)
+        return self.size - len(self.rows)
 
 
-def read_hosts(fleet: Mapping[str, Any], now: datetime) -> list[Host]:
+def read_hosts(fleet: Mapping[str, Any], now: datetime) -> list[PageHost]:
     """Every host, live or missing, the worst first, then by name."""
     rollout = fleet.get("rollout") or {}
     returned = {name for name, outcome in outcomes(fleet).items() if outcome == RETURNED}
@@ -81,26 +81,26 @@ def read_hosts(fleet: Mapping[str, Any], now: datetime) -> list[Host]:
     return [host._replace(number=number) for number, host in enumerate(ordered, 1)]
 
 
-def group_hosts(hosts: list[Host]) -> list[Group]:
+def group_hosts(hosts: list[PageHost]) -> list[Group]:
     """The kinds that there are, the worst first, with the rows that a page of so many hosts has."""
-    members: dict[Kind, list[Host]] = {}
+    members: dict[Kind, list[PageHost]] = {}
     for host in hosts:
         members.setdefault(host.kind, []).append(host)
     return [Group(kind, _rows(kind, members[kind], len(hosts)), len(members[kind])) for kind in members]
 
 
-def _rows(kind: Kind, hosts: list[Host], fleet: int) -> list[Host]:
+def _rows(kind: Kind, hosts: list[PageHost], fleet: int) -> list[PageHost]:
     if fleet <= MOST_BLOCKS:
         return hosts
     return hosts[:MOST_ROWS] if kind.needs_attention else []
 
 
-def _live(agent: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, *, came_back: bool) -> Host:
+def _live(agent: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, *, came_back: bool) -> PageHost:
     status, rollout = AgentStatus.from_object(agent), fleet.get("rollout") or {}
     generation = fleet.get("generation")
     kind = kind_of(status, generation, rollout, came_back=came_back)
     entry = mapping(rollout.get("hosts", {}).get(status.name))
-    return Host(
+    return PageHost(
         0,
         status.name,
         kind,
@@ -131,7 +131,7 @@ def _why(status: AgentStatus, kind: Kind, rollout: Mapping[str, Any], entry: Map
         yield from [brief(f"{dest}: {file.message or file.state}")] if file.state == "failed" else []
 
 
-def details(host: Host, generation: int | None, now: datetime) -> list[tuple[str, list[str]]]:
+def details(host: PageHost, generation: int | None, now: datetime) -> list[tuple[str, list[str]]]:
     """All that is known of a host, in lines under labels."""
     own = _of_status(host.status, generation) if host.status else ()
     known = [*own, ("In the rollout", _in_rollout(host.entry, now))]
@@ -193,12 +193,12 @@ def _files(status: AgentStatus) -> Iterator[str]:
         yield f"and {len(files) - MOST_FILES} more"
 
 
-def _missing(name: str, rollout: Mapping[str, Any]) -> Host:
+def _missing(name: str, rollout: Mapping[str, Any]) -> PageHost:
     entry = mapping(rollout.get("hosts", {}).get(name))
-    return Host(0, name, MISSING, "missing", "-", None, ["in the roster, and its agent is not live"], None, entry)
+    return PageHost(0, name, MISSING, "missing", "-", None, ["in the roster, and its agent is not live"], None, entry)
 
 
-def names_by_kind(hosts: Iterable[Host]) -> dict[str, list[str]]:
+def names_by_kind(hosts: Iterable[PageHost]) -> dict[str, list[str]]:
     """The names of the hosts of each kind, of every kind, for a program."""
     names: dict[str, list[str]] = {kind.name: [] for kind in KINDS}
     for host in hosts:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_files import files_of
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import FAILURES, RETURNED, RETURNING
-
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report import WAITING as WAITING_STATES
 
 
@@ -43,27 +42,21 @@ ON_THE_WAY = frozenset({"queued", "fetching", "staging", "draining", "activating
 def kind_of(
     status: AgentStatus, generation: int | None, rollout: Mapping[str, Any], *, came_back: bool = False
 ) -> Kind:
-    """The kind of a live host; `came_back` where its rollout took it back, and not a failure of its own."""
-    entry = (rollout.get("hosts") or {}).get(status.name) or {}
-    state = entry.get("state")
+    """The kind of a live host: the first that applies. It `came_back` where its rollout took it back, being sound."""
+    state = ((rollout.get("hosts") or {}).get(status.name) or {}).get("state")
     proved = generation is not None and status.converged(generation)
-    if came_back or (not proved and state == RETURNED and not _gave_up(status, generation)):
-        return WENT_BACK
-    if _gave_up(status, generation) or (not proved and state in FAILURES):
-        return FAILED
-    if is_degraded(status):
-        return DEGRADED
-    if proved:
-        return UP_TO_DATE
-    if generation is not None and status.generation == generation and status.waits_for:
-        return STUCK
-    if status.state in ON_THE_WAY or state == RETURNING:
-        return UNDER_WAY
-    return WAITS if generation is None or (rollout and status.state in WAITING_STATES) else DRIFTED
-
-
-def _gave_up(status: AgentStatus, generation: int | None) -> bool:
-    return generation is not None and status.gave_up(generation)
+    gave_up = generation is not None and status.gave_up(generation)
+    is_stuck = generation is not None and status.generation == generation and bool(status.waits_for)
+    rules = (
+        (came_back or (state == RETURNED and not proved and not gave_up), WENT_BACK),
+        (gave_up or (state in FAILURES and not proved), FAILED),
+        (is_degraded(status), DEGRADED),
+        (proved, UP_TO_DATE),
+        (is_stuck, STUCK),
+        (status.state in ON_THE_WAY or state == RETURNING, UNDER_WAY),
+        (generation is None or (bool(rollout) and status.state in WAITING_STATES), WAITS),
+    )
+    return next((kind for applies, kind in rules if applies), DRIFTED)
 
 
 def is_degraded(status: AgentStatus) -> bool:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing a fleet, as a page or as JSON, into a file of the controller: at the end of a look, and on each turn of a wait.
+"""Writing a fleet, as a page or as JSON, into a file of the controller: after a look, and on each turn of a wait.
 
 The file is whole at every moment: who reads it has the one of before or the new one.
 """

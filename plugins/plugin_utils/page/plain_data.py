@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import url_scheme, without_userinfo
-
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, plain
 
 LINKED = re.compile(r"https?://[A-Za-z0-9\[]")

@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line import short
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, cut
 
-from .hosts import Group, Host
+from .hosts import Group, PageHost
 from .kinds import FAILED, KINDS, UNDER_WAY, UP_TO_DATE, Kind
 
 BAD, WARN, BUSY, GOOD = "bad", "warn", "busy", "good"
@@ -35,7 +35,7 @@ ENDINGS = {
 }
 
 
-class Verdict(NamedTuple):
+class Summary(NamedTuple):
     """How it is with a fleet, in a sentence."""
 
     level: str
@@ -47,37 +47,37 @@ class Reason(NamedTuple):
 
     kind: Kind
     text: str
-    hosts: list[Host]
-    count: int
+    hosts: list[PageHost]
+    size: int
 
     @property
     def left(self) -> int:
         """How many are not named."""
-        return self.count - len(self.hosts)
+        return self.size - len(self.hosts)
 
 
-def verdict(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Sequence[Group]) -> Verdict:
+def summarize(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Sequence[Group]) -> Summary:
     """The sentence that stands above all others."""
-    counts = {group.kind: group.count for group in groups}
+    counts = {group.kind: group.size for group in groups}
     whole = sum(counts.values())
     if releases.get("problem"):
-        return Verdict(BAD, "What is published is no release")
+        return Summary(BAD, "What is published is no release")
     if not fleet.get("commit_id"):
-        return Verdict(WARN, "Nothing is published")
+        return Summary(WARN, "Nothing is published")
     if not whole:
-        return Verdict(WARN, "No agent is live")
+        return Summary(WARN, "No agent is live")
     phase = (fleet.get("rollout") or {}).get("phase", DONE)
     troubles = [_counted(kind, counts[kind], groups) for kind in KINDS if kind in counts and kind.needs_attention]
     parts = [*troubles[:2], *([ENDINGS[phase]] if phase in ENDINGS else [])]
     if parts:
         title = ", ".join(parts)
         is_bad = FAILED in counts or phase in STOPPED
-        return Verdict(BAD if is_bad else WARN, title if troubles else title.capitalize())
+        return Summary(BAD if is_bad else WARN, title if troubles else title.capitalize())
     commit, proved = short(fleet["commit_id"]), counts.get(UP_TO_DATE, 0)
     if proved == whole:
-        return Verdict(GOOD, f"All {whole} hosts serve {commit}" if whole > 1 else f"The only host serves {commit}")
+        return Summary(GOOD, f"All {whole} hosts serve {commit}" if whole > 1 else f"The only host serves {commit}")
     goes_on = "Rolling out: " if phase in GOING_ON or UNDER_WAY in counts else ""
-    return Verdict(BUSY, f"{goes_on}{proved} of {whole} hosts serve {commit}")
+    return Summary(BUSY, f"{goes_on}{proved} of {whole} hosts serve {commit}")
 
 
 def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
@@ -88,11 +88,11 @@ def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
     return f"{count} hosts {kind.says[1]}"
 
 
-def reasons(groups: Sequence[Group], hosts: Sequence[Host]) -> list[Reason]:
+def reasons(groups: Sequence[Group], hosts: Sequence[PageHost]) -> list[Reason]:
     """What needs attention, each reason once, the worst kinds first, then the reason of most hosts."""
     told = []
     for kind in (group.kind for group in groups if group.kind.needs_attention):
-        members: dict[str, list[Host]] = {}
+        members: dict[str, list[PageHost]] = {}
         for host in hosts:
             if host.kind == kind:
                 members.setdefault(host.reason, []).append(host)
