@@ -25,6 +25,8 @@ PICTURES = os.environ.get("ZOO_PICTURES")
 """Where the pictures of the documentation are to be written: docs/guides/images."""
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 
+LARGE = ("no agent", "at once, failed", "gone back", "locked, missing, degraded, stuck and drifted")
+"""States of which a page is quite another one where it has no block for each host."""
 WHAT_IS_WRONG = (ROOT / "tests/support/page_check.js").read_text()
 
 
@@ -57,8 +59,7 @@ def check(browser: Browser, page: Path) -> None:
     assert browser.requests() == []
 
 
-@pytest.mark.parametrize("size", [5, 500])
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize(("name", "size"), [*((name, 5) for name in STATES), *((name, 500) for name in LARGE)])
 def test_a_page_is_legible_and_asks_for_nothing_in_every_state(
     browser: Browser, tmp_path: Path, name: str, size: int
 ) -> None:

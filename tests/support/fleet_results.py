@@ -24,6 +24,7 @@ PLAN = {
     "maxInFlight": "10%",
     "onFailure": "rollback",
 }
+PROBLEM = 'commitId: expected 40 or 64 hex digits, got "main"'
 TIMINGS = {"fetching": 0.22, "staging": 0.15, "activating": 0.003, "checking": 0.02}
 
 
@@ -247,7 +248,9 @@ STATES: dict[str, Callable[[list[str]], FleetState]] = {
     "nothing published": lambda names: FleetState(
         [agent(name, "idle", generation=None, commit_id=None) for name in names], desired=None
     ),
-    "no release": lambda names: _all(names, desired=None, problem='commitId: expected 40 or 64 hex digits, got "main"'),
+    "no release": lambda names: FleetState(
+        [agent(name, "failed", commit_id=OLD, message=PROBLEM) for name in names], desired=None, problem=PROBLEM
+    ),
     "no agent": lambda names: FleetState(missing=names),
     "nobody": lambda _names: FleetState(),
     "healthy": _all,
