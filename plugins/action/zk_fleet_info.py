@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import PATIENCE, FleetTurn, limit_of, wait_on
-from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput, WritingShow
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
 
 
@@ -37,10 +37,10 @@ class ActionModule(ActionBase):
         try:
             output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"])
             done = self._look(result, options, task_vars, output)
-            output.write(done)
+            is_written = output.finish(done)
         except FleetFileError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        return {**done, "written_to": output.path} if "agents" in done else done
+        return {**done, "written_to": output.path} if is_written else done
 
     def _look(
         self,
@@ -49,17 +49,20 @@ class ActionModule(ActionBase):
         task_vars: dict[str, Any] | None,
         output: FleetOutput | None = None,
     ) -> dict[str, Any]:
-        """Run the module, in turns; the file is written on each."""
+        """Run the module, in turns, each of which is shown to the `output`, too."""
         release, files = options.get("wait_for_release"), options.get("wait_for_files")
         limit = limit_of(options)
-        app, silent = str(options.get("app") or DEFAULT_APP), bool(self._task.no_log)
-        show = WritingShow(app, output, silent=silent) if output else Show(app, silent=silent)
+        show = Show(str(options.get("app") or DEFAULT_APP), silent=bool(self._task.no_log))
         # Waiting for both is waiting for one after the other, of which the turns know nothing.
         if self._task.async_val or limit is None or (release is None) == (not files):
             return {**result, **show.end(self._once(options, task_vars), tells=False)}
 
         def run(changed: dict[str, Any]) -> dict[str, Any]:
-            return dict(self._execute_module("zoo.deploy.zk_fleet_info", {**options, **changed}, task_vars=task_vars))
+            given = {**options, **changed}
+            seen = dict(self._execute_module("zoo.deploy.zk_fleet_info", given, task_vars=task_vars))
+            if output:
+                output.look(seen)
+            return seen
 
         told: list[str] | None = None if files else []
         seconds = min(limit, PATIENCE)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
+from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_limit import is_seen
 
 from .document import to_document
 
@@ -35,17 +35,34 @@ class FleetOutput:
         self._form = form
         self._app = app
         self._releases = releases
+        self._read_at: datetime | None = None
         directory = os.path.dirname(self.path)
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise FleetFileError(f"zoo_output: expected the path of a file, and {self.path} is something else")
         if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
             raise FleetFileError(f"zoo_output: {directory} is no directory in which a file can be written")
 
-    def write(self, fleet: Mapping[str, Any], *, live: bool = False) -> None:
-        """Write how it is now, unless the fleet was not read; `live` where it will be written again soon."""
-        if "agents" not in fleet:
+    def look(self, fleet: Mapping[str, Any]) -> None:
+        """Take what one turn of a wait has returned. Where there will be another, a page is written meanwhile.
+
+        A disk that is full now may have room at the next one. In an outage the page stays, and says how old it is.
+        """
+        if not is_seen(fleet):
             return
-        now = datetime.now(timezone.utc)
+        self._read_at = datetime.now(timezone.utc)
+        if fleet.get("timed_out"):
+            with contextlib.suppress(FleetFileError):
+                self._write(fleet, live=True)
+
+    def finish(self, fleet: Mapping[str, Any]) -> bool:
+        """Write how it is at the end, as of the last turn that has seen the fleet; whether one has."""
+        if self._read_at is None:
+            return False
+        self._write(fleet, live=False)
+        return True
+
+    def _write(self, fleet: Mapping[str, Any], *, live: bool) -> None:
+        now = self._read_at or datetime.now(timezone.utc)
         text = to_document(self._app, self._releases, fleet, now, self._form, live=live)
         try:
             _replace(self.path, text)
@@ -72,17 +89,3 @@ def _mode(path: str) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-class WritingShow(Show):
-    """Shows a wait as `Show` does, and writes the file on each turn of it."""
-
-    def __init__(self, app: str, output: FleetOutput, *, silent: bool = False) -> None:
-        super().__init__(app, silent=silent)
-        self._output = output
-
-    def begin(self, result: Mapping[str, Any]) -> None:
-        """Before each turn: what the one before has seen. A disk that is full now may have room at the next one."""
-        super().begin(result)
-        with contextlib.suppress(FleetFileError):
-            self._output.write(result, live=True)

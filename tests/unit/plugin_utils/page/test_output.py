@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zoo.deploy.plugins.action.zk_fleet_info import ActionModule
-from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput, WritingShow
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import UNANSWERED
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page import output
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput
 from support.fleet_results import APP, FleetState, agent, fleet_state
 
 STATE = FleetState([agent("web1")])
@@ -23,12 +26,18 @@ def output_to(path: Path | str) -> FleetOutput:
     return FleetOutput(str(path), "html", APP, STATE.releases)
 
 
+def write(made: FleetOutput, fleet: Any = None) -> bool:
+    """Write a fleet after one look."""
+    made.look(fleet or STATE.fleet)
+    return made.finish(fleet or STATE.fleet)
+
+
 def test_a_file_takes_the_place_of_the_one_that_is_there_and_keeps_its_mode(tmp_path: Path) -> None:
     file = tmp_path / "fleet.html"
     file.write_text("before")
     file.chmod(0o604)
     with file.open() as reader:
-        output_to(file).write(STATE.fleet)
+        write(output_to(file))
         assert reader.read() == "before"
     assert "web1" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o604
@@ -38,7 +47,7 @@ def test_a_file_takes_the_place_of_the_one_that_is_there_and_keeps_its_mode(tmp_
 def test_a_new_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        output_to(tmp_path / "fleet.html").write(STATE.fleet)
+        write(output_to(tmp_path / "fleet.html"))
     finally:
         os.umask(before)
     assert (tmp_path / "fleet.html").stat().st_mode & 0o777 == 0o640
@@ -47,7 +56,7 @@ def test_a_new_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
 def test_a_link_stays_one(tmp_path: Path) -> None:
     link = tmp_path / "link.html"
     link.symlink_to(tmp_path / "fleet.html")
-    output_to(link).write(STATE.fleet)
+    write(output_to(link))
     assert link.is_symlink()
     assert "web1" in (tmp_path / "fleet.html").read_text()
 
@@ -70,24 +79,40 @@ def test_a_disk_that_is_full_leaves_what_is_there(tmp_path: Path, monkeypatch: p
     made = output_to(file)
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(FleetFileError, match=f"zoo_output: {file}: No space left on device"):
-        made.write(STATE.fleet)
-    WritingShow(APP, made, silent=True).begin(STATE.fleet)
+        write(made)
+    made.look({**STATE.fleet, "timed_out": True})
     assert file.read_text() == "before"
     assert [*tmp_path.iterdir()] == [file]
 
 
-def test_each_turn_of_a_wait_writes_a_page_that_loads_itself_again(tmp_path: Path) -> None:
-    made = output_to(tmp_path / "fleet.html")
-    show = WritingShow(APP, made, silent=True)
-    for name in ("running", "halted"):
-        show.begin(fleet_state(name, 5).fleet)
-        text = (tmp_path / "fleet.html").read_text()
-        assert " data-reload=" in text
-    assert "the rollout is halted" in text
+def test_each_turn_of_a_wait_writes_a_page_that_loads_itself_again_and_the_end_one_that_does_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "fleet.html"
+    made = output_to(file)
+    made.look(fleet_state("running", 5).fleet)
+    assert " data-reload=" in file.read_text()
+    assert made.finish(fleet_state("halted", 5).fleet)
+    assert " data-reload=" not in file.read_text()
+    assert "the rollout is halted" in file.read_text()
+
+
+@pytest.mark.parametrize("outage", [{"msg": "can't reach ZooKeeper", "timed_out": True}, {"msg": UNANSWERED}])
+def test_a_page_is_as_old_as_the_last_turn_that_has_seen_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outage: dict[str, Any]
+) -> None:
+    hours = iter([12, 13])
+    clock = SimpleNamespace(now=lambda _zone: datetime(2026, 11, 29, next(hours), tzinfo=timezone.utc))
+    monkeypatch.setattr(output, "datetime", clock)
+    made, fleet = output_to(tmp_path / "fleet.html"), fleet_state("running", 5).fleet
+    made.look(fleet)
+    made.look({**fleet, **outage} if "timed_out" not in outage else outage)
+    assert made.finish({**fleet, **outage})
+    assert 'data-read-at="2026-11-29T12:00:00+00:00"' in (tmp_path / "fleet.html").read_text()
 
 
 def test_a_fleet_that_was_not_read_writes_nothing(tmp_path: Path) -> None:
-    output_to(tmp_path / "fleet.html").write({"msg": "no connection"})
+    assert not write(output_to(tmp_path / "fleet.html"), {"msg": "no connection", "timed_out": True})
     assert [*tmp_path.iterdir()] == []
 
 
