@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
             return self._look(result, options, task_vars)
         app = str(options.get("app") or DEFAULT_APP)
         try:
-            output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"])
+            output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"], wanted.get("reload"))
             done = self._look(result, options, task_vars, output)
             is_written = output.finish(done)
         except FleetFileError as exc:

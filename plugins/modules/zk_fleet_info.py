@@ -126,6 +126,9 @@ options:
         type: str
         choices: [html, json]
         required: true
+      reload:
+        description: After how many seconds a page loads itself again.
+        type: int
       releases:
         description: What M(zoo.deploy.zk_release_info) has returned.
         type: dict
@@ -542,6 +545,7 @@ def argument_spec() -> dict[str, Any]:
             "options": {
                 "path": {"type": "path", "required": True},
                 "format": {"type": "str", "choices": ["html", "json"], "required": True},
+                "reload": {"type": "int"},
                 "releases": {"type": "dict", "required": True},
             },
         },

@@ -118,15 +118,11 @@ def test_nothing_moves_for_who_does_not_want_that(browser: Browser, tmp_path: Pa
     assert 0 < browser.run(longest) < 0.3
 
 
-def test_a_page_that_is_written_anew_loads_itself_again_until_a_person_stops_it(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(document, "RELOAD_SECONDS", 0.2)
-    browser.load(write(tmp_path, fleet_state("running", 5), live=True))
+def test_a_page_loads_itself_again_until_a_person_stops_it(browser: Browser, tmp_path: Path) -> None:
+    browser.load(write(tmp_path, fleet_state("running", 5), reload=1))
     browser.run("window.mark = 1")
     wait_for(lambda: browser.run("return window.mark === undefined"), "the page is loaded again")
-    monkeypatch.setattr(document, "RELOAD_SECONDS", 20)
-    browser.load(write(tmp_path, fleet_state("running", 5), live=True))
+    browser.load(write(tmp_path, fleet_state("running", 5), reload=20))
     browser.run("document.getElementById('pause').click()")
     assert browser.run("return document.getElementById('pause').disabled")
 

@@ -37,8 +37,6 @@ from .steps import WORDS, is_canary_step, rules, step_views
 from .summary import MOST_REASONS, reasons, summarize
 
 HERE = os.path.dirname(__file__)
-RELOAD_SECONDS = 10
-"""After how many seconds a page that is still written anew is loaded again."""
 MOST_COMMITS = 8
 """How many of the commits that are served have a bar."""
 NAME = 64
@@ -50,9 +48,9 @@ LEAST_SHARE = 1.5
 
 
 def to_document(
-    app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, form: str, *, live: bool = False
+    app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, form: str, reload: int = 0
 ) -> str:
-    """The fleet in a `form`, `html` or `json`; a page that is `live` is written anew, and loads itself again."""
+    """The fleet in a `form`, `html` or `json`; a page loads itself again after `reload` seconds, with 0 never."""
     releases, fleet = cleaned(releases), cleaned(fleet)
     hosts = read_hosts(fleet, now)
     groups = group_hosts(hosts)
@@ -63,8 +61,7 @@ def to_document(
         **page_of(releases, fleet, now, hosts, groups),
         "app": app,
         "now": moment(now.isoformat(), now),
-        "live": live,
-        "reload_seconds": RELOAD_SECONDS,
+        "reload": reload,
         "data": Markup(json_in_html(data)),  # noqa: S704  # nothing in it ends the element
     }
     return template().render(view)

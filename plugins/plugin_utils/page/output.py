@@ -19,6 +19,9 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_limit import is_s
 
 from .document import to_document
 
+RELOAD_SECONDS = 10
+"""After how many seconds a page that is written anew is loaded again."""
+
 
 class FleetFileError(Exception):
     """The file can't be written; the message says which and why."""
@@ -27,14 +30,16 @@ class FleetFileError(Exception):
 class FleetOutput:
     """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is of `zk_release_info`.
 
-    Raises `FleetFileError` at once where nothing can be written there.
+    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. Raises
+    `FleetFileError` at once where nothing can be written there.
     """
 
-    def __init__(self, path: str, form: str, app: str, releases: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, form: str, app: str, releases: Mapping[str, Any], reload: int | None = None) -> None:
         self.path = os.path.realpath(os.path.expanduser(path))
         self._form = form
         self._app = app
         self._releases = releases
+        self._reload = reload
         self._read_at: datetime | None = None
         directory = os.path.dirname(self.path)
         if os.path.exists(self.path) and not os.path.isfile(self.path):
@@ -52,18 +57,18 @@ class FleetOutput:
         self._read_at = datetime.now(timezone.utc)
         if fleet.get("timed_out"):
             with contextlib.suppress(FleetFileError):
-                self._write(fleet, live=True)
+                self._write(fleet, RELOAD_SECONDS if self._reload is None else self._reload)
 
     def finish(self, fleet: Mapping[str, Any]) -> bool:
         """Write how it is at the end, as of the last turn that has seen the fleet; whether one has."""
         if self._read_at is None:
             return False
-        self._write(fleet, live=False)
+        self._write(fleet, self._reload or 0)
         return True
 
-    def _write(self, fleet: Mapping[str, Any], *, live: bool) -> None:
+    def _write(self, fleet: Mapping[str, Any], reload: int) -> None:
         now = self._read_at or datetime.now(timezone.utc)
-        text = to_document(self._app, self._releases, fleet, now, self._form, live=live)
+        text = to_document(self._app, self._releases, fleet, now, self._form, reload)
         try:
             _replace(self.path, text)
         except OSError as exc:

@@ -84,7 +84,7 @@ def test_what_ansible_adds_to_a_result_is_not_in_the_data() -> None:
 
 
 def test_the_policy_of_the_page_allows_its_own_script_and_style_only() -> None:
-    page = page_of(hostile(), live=True)
+    page = page_of(hostile(), reload=5)
     policies = (attributes for tag, attributes in page.elements if tag == "meta" and "http-equiv" in attributes)
     (policy,) = (str(attributes["content"]) for attributes in policies)
     assert policy.startswith("default-src 'none'; ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,19 @@ def test_each_turn_of_a_wait_writes_a_page_that_loads_itself_again_and_the_end_o
     assert made.finish(fleet_state("halted", 5).fleet)
     assert " data-reload=" not in file.read_text()
     assert "the rollout is halted" in file.read_text()
+
+
+@pytest.mark.parametrize(("given", "while_written", "at_last"), [(None, 10, 0), (30, 30, 30), (0, 0, 0)])
+def test_a_person_says_after_how_many_seconds_a_page_loads_itself_again(
+    tmp_path: Path, given: int | None, while_written: int, at_last: int
+) -> None:
+    made, fleet = FleetOutput(str(tmp_path / "x"), "html", APP, {}, given), fleet_state("running", 5).fleet
+    seconds = []
+    for step in (made.look, made.finish):
+        step(fleet)
+        found = re.search(r' data-reload="(\d+)"', (tmp_path / "x").read_text())
+        seconds.append(int(found[1]) if found else 0)
+    assert seconds == [while_written, at_last]
 
 
 @pytest.mark.parametrize("outage", [{"msg": "can't reach ZooKeeper", "timed_out": True}, {"msg": UNANSWERED}])
