@@ -86,7 +86,7 @@ def _place(rollout: Mapping[str, Any], number: int) -> str:
 
 def _came_to(states: Any) -> str:
     counts = Counter(states)
-    return ", ".join(f"{counts[state]} {state}" for state in ENTRIES if counts[state])
+    return ", ".join(f"{counts[state]:,} {state}" for state in ENTRIES if counts[state])
 
 
 def rules(rollout: Mapping[str, Any]) -> str:

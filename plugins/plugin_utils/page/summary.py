@@ -75,9 +75,9 @@ def summarize(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Seq
         return Summary(BAD if is_bad else WARN, title if troubles else title.capitalize())
     commit, proved = short(fleet["commit_id"]), counts.get(UP_TO_DATE, 0)
     if proved == whole:
-        return Summary(GOOD, f"All {whole} hosts serve {commit}" if whole > 1 else f"The only host serves {commit}")
+        return Summary(GOOD, f"All {whole:,} hosts serve {commit}" if whole > 1 else f"The only host serves {commit}")
     goes_on = "Rolling out: " if phase in GOING_ON or UNDER_WAY in counts else ""
-    return Summary(BUSY, f"{goes_on}{proved} of {whole} hosts serve {commit}")
+    return Summary(BUSY, f"{goes_on}{proved:,} of {whole:,} hosts serve {commit}")
 
 
 def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
@@ -85,7 +85,7 @@ def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
     if count == 1:
         name = next(group.rows[0].name for group in groups if group.kind == kind)
         return f"{cut(brief(name), LONGEST_NAME)} {kind.says[0]}"
-    return f"{count} hosts {kind.says[1]}"
+    return f"{count:,} hosts {kind.says[1]}"
 
 
 def reasons(groups: Sequence[Group], hosts: Sequence[PageHost]) -> list[Reason]:
