@@ -45,7 +45,7 @@
     if (row) title.href = `#${row}`;
     item.className = kind;
     title.textContent = plain(name);
-    const words = [agent.state || kind, String(agent.commitId || "").slice(0, 10), agent.message];
+    const words = [agent.state || kind, String(agent.commitId || "").slice(0, 10), String(agent.message || "").slice(0, 200)];
     item.append(title, ` ${words.filter(Boolean).map(plain).join(" · ")}`);
     return item;
   };

@@ -141,8 +141,8 @@ def details(host: PageHost, generation: int | None, now: datetime) -> list[tuple
 def _of_status(status: AgentStatus, generation: int | None) -> Iterator[tuple[str, list[str]]]:
     """All that a status says, under labels; without lines where it says nothing of it."""
     yield "Message", lines(status.message)
-    yield "Serves", lines(status.commit_id)
-    yield "Can go back to", lines(status.previous_commit_id)
+    for label, commit in (("Serves", status.commit_id), ("Can go back to", status.previous_commit_id)):
+        yield label, [str(commit)] if commit else []
     if status.generation != generation:
         yield "State is about", [f"generation {status.generation}" if status.generation else "no release yet"]
     yield "Waits for", lines(status.waits_for)

@@ -16,7 +16,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.page.hosts import (
     read_hosts,
 )
 from ansible_collections.zoo.deploy.plugins.plugin_utils.page.summary import MOST_NAMES, reasons, summarize
-from support.fleet_results import GENERATION, NEW, OLD, UNHEALTHY, FleetState, agent, failed, files, fleet_state
+from support.fleet_results import FIRST, GENERATION, NEW, OLD, UNHEALTHY, FleetState, agent, failed, files, fleet_state
 
 NOW = datetime(2026, 11, 29, 15, 4, 10, tzinfo=timezone.utc)
 SHORT, BEFORE = NEW[:10], OLD[:10]
@@ -118,8 +118,8 @@ def test_the_details_of_a_host_have_all_that_its_status_says() -> None:
         failed("web1", held=mark, troubles=["a\nb"], files=files("bad"), message="one\ntwo", version="1")
     ) == {
         "Message": ["one", "two"],
-        "Serves": [BEFORE],
-        "Can go back to": ["3b45d1b99a"],
+        "Serves": [OLD],
+        "Can go back to": [FIRST],
         "Held": ["held since s by ann: swap"],
         "Troubles": ["a", "b"],
         "Failed step": ["checking after 5.00 s"],
