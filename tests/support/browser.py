@@ -82,10 +82,11 @@ class Browser:
         return list(self._command("POST", "/se/log", type=kind))
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the page was loaded, without the page's own."""
+        """The addresses that the page has asked for since it was loaded; the tab that the browser begins with is none."""
         events = [json.loads(entry["message"])["message"] for entry in self.logged("performance")]
-        asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith(("file:", "data:"))]
+        asked = [one["params"] for one in events if one["method"] == "Network.requestWillBeSent"]
+        urls = [one["request"]["url"] for one in asked if one["documentURL"].startswith("file:")]
+        return [url for url in urls if not url.startswith(("file:", "data:"))]
 
     def picture(self, file: Path) -> None:
         """What is seen, as a PNG."""
