@@ -37,11 +37,18 @@ class Browser:
         self._session = ""
 
     def __enter__(self: BrowserType) -> BrowserType:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         wait_for(self._is_ready, "chromedriver answers", PATIENCE)
         chrome = {"binary": CHROMIUM, "args": [*OPTIONS, f"--user-data-dir={self._directory}"]}
         wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         self._session = self._ask("POST", "/session", capabilities={"alwaysMatch": wanted})["sessionId"]
-        return self
 
     def __exit__(self, *_exc: object) -> None:
         try:
@@ -82,7 +89,7 @@ class Browser:
         return list(self._command("POST", "/se/log", type=kind))
 
     def requests(self) -> list[str]:
-        """The addresses that the page has asked for since it was loaded; the tab that the browser begins with is none."""
+        """The addresses that the page has asked for since it was loaded, and not the tab that the browser begins with."""
         events = [json.loads(entry["message"])["message"] for entry in self.logged("performance")]
         asked = [one["params"] for one in events if one["method"] == "Network.requestWillBeSent"]
         urls = [one["request"]["url"] for one in asked if one["documentURL"].startswith("file:")]
