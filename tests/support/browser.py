@@ -89,7 +89,7 @@ class Browser:
         return list(self._command("POST", "/se/log", type=kind))
 
     def requests(self) -> list[str]:
-        """The addresses that the page has asked for since it was loaded, and not the tab that the browser begins with."""
+        """The addresses that the page has asked for since it was loaded; not those of the browser's first tab."""
         events = [json.loads(entry["message"])["message"] for entry in self.logged("performance")]
         asked = [one["params"] for one in events if one["method"] == "Network.requestWillBeSent"]
         urls = [one["request"]["url"] for one in asked if one["documentURL"].startswith("file:")]
