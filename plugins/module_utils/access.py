@@ -319,11 +319,17 @@ def choose_rule(
         return Rule(app, access=AccessRecord.from_node(record))
     if not own or (root is not None and is_open(root)):
         return Rule(app)
-    if root is not None and not _are_of_their_creator([root, *(others or {}).values()], own):
+    if root is None:
+        return Rule(app, fixed=CREATOR, is_new=True)
+    alike = _of_their_creator([root, *(others or {}).values()], own)
+    if alike is None:
         # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
         return Rule(app, by_hand=acl_of_entries((others or {}).get(app.history, ()), own))
-    public = any(entry.id.scheme == "world" and entry.perms & READ for entry in root or ())
-    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR, is_new=root is None)
+    if sum(entry.id.scheme != "world" for entry in alike) > 1:
+        # As of a certificate and a password, of which one may be another's: both have what is created.
+        return Rule(app, fixed=alike)
+    public = any(entry.id.scheme == "world" and entry.perms & READ for entry in alike)
+    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR)
 
 
 def acl_of_entries(history: Sequence[Any], own: Own) -> Acl:
@@ -334,16 +340,18 @@ def acl_of_entries(history: Sequence[Any], own: Own) -> Acl:
     return (*merged(history), *(CREATOR if any(_may_be(entry.id, own) for entry in history) else ()))
 
 
-def _are_of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> bool:
-    """Whether these ACLs are all as a connection with one identity gives them by itself, and it may be this one.
+def _of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> Acl | None:
+    """The ACL that these all are, where a connection gives such a one by itself, and it may be this one; else None.
 
-    Where a certificate and a password are named, the certificate may be another's.
+    Of several identities one is this connection's for certain only where nobody else may see them.
     """
     first, *others = {merged(acl) for acl in acls}
     known = [entry for entry in first if entry.id.scheme != "world"]
-    if others or _is_hidden(first) or is_open(first) or len(known) != 1:
-        return False
-    return known[0].perms == ALL and _may_be(known[0].id, own)
+    if others or _is_hidden(first) or is_open(first) or {entry.perms for entry in known} != {ALL}:
+        return None
+    if len(known) > 1 and (known != list(first) or len({entry.id.scheme for entry in known}) < len(known)):
+        return None
+    return first if all(_may_be(entry.id, own) for entry in known) else None
 
 
 def _may_be(who: Principal, own: Own) -> bool:

@@ -184,7 +184,9 @@ def publish(client: KazooClient, paths: AppPaths, release: Release, before: Publ
     return generation
 
 
-def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None) -> int:
+def _publish_once(
+    client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None, entry: str | None = None
+) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
         # A znode that was deleted and created may have the same version.
@@ -195,7 +197,7 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
             transaction.create(paths.config, data)
         else:
             transaction.set_data(paths.config, data, stat.version)
-        transaction.create(paths.history_prefix, data, sequence=True)
+        transaction.create(entry or paths.history_prefix, data, sequence=entry is None)
         if lock is not None:
             add_guard(transaction, lock)
         results = transaction.commit()
@@ -203,10 +205,19 @@ def _publish_once(client: KazooClient, paths: AppPaths, data: bytes, before: Pub
         raise _overtaken(client, paths)
     if lock is not None and is_overtaken(results[-1]):
         raise Overtaken(f"{paths.lock}: changed meanwhile")
+    if entry is None and isinstance(results[1], NodeExistsError):
+        # The server counts from 0 where the history was copied to it, and comes to a number that is there.
+        return _publish_once(client, paths, data, before, lock, _entry_after_newest(client, paths))
     for path, result in zip((paths.config, paths.history, paths.lock), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
     return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
+
+
+def _entry_after_newest(client: KazooClient, paths: AppPaths) -> str:
+    with translated(paths.history):
+        newest = max(map(_sequence, client.get_children(paths.history)), default=-1)
+    return f"{paths.history_prefix}{newest + 1:010d}"
 
 
 def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
@@ -309,7 +320,7 @@ def rollback_target(
         return left if left and named.same_as(left) else _rolled_back(named, left)
     if left is not None and ROLLED_BACK_FROM in left.extra:
         return left
-    others = [release for _name, release in known if not release.same_as(current) and release.commit_id not in bad]
+    others = [release for _name, release in known if not _is_same(release, current) and release.commit_id not in bad]
     if not others:
         raise InvalidRecord("there is no other release in the history to go back to")
     # Of entries that were copied here in one transaction, with `config`, the newest is what was rolled out.
@@ -324,6 +335,11 @@ def rollback_target(
             f"no other release in the history has been proved by a whole fleet and kept since{where}; name one with to"
         )
     return _rolled_back(proved[0], left)
+
+
+def _is_same(release: Release, other: Release | None) -> bool:
+    """Whether both are the same commit at the same place, by whatever address of its repository."""
+    return other is not None and (release.commit_id, release.relative_path) == (other.commit_id, other.relative_path)
 
 
 def _kept(releases: Iterable[Release]) -> Iterator[Release]:
@@ -356,7 +372,7 @@ def _rolled_back(release: Release, left: Release | None) -> Release:
     extra = {key: value for key, value in _unmarked(release).extra.items() if key not in {ROLLED_BACK_FROM, ROLLOUT}}
     if left is not None:
         # Nobody goes back from a release to itself, where that was deleted.
-        extra.update({} if release.same_as(left) else {ROLLED_BACK_FROM: left.commit_id})
+        extra.update({} if _is_same(release, left) else {ROLLED_BACK_FROM: left.commit_id})
         # As many at a time as in what is gone back from.
         extra.update({ROLLOUT: left.extra[ROLLOUT]} if ROLLOUT in left.extra else {})
     return replace(release, extra=extra)

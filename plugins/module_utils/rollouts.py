@@ -212,9 +212,14 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
     """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
-    strays = [key for key in sorted(policy) if key in KEYS or difflib.get_close_matches(key, [ROLLOUT], cutoff=0.75)]
+    strays = [key for key in sorted(policy) if _may_mean_a_plan(key.lower())]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
+
+
+def _may_mean_a_plan(key: str) -> bool:
+    in_plan = key in {one.lower() for one in KEYS}
+    return in_plan or ROLLOUT in key or bool(difflib.get_close_matches(key, [ROLLOUT], cutoff=0.75))
 
 
 def _check_from(content: object) -> None:
@@ -233,7 +238,9 @@ def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tu
     own = release.extra.get(ROLLOUT)
     where = paths.policy if own is None else paths.config
     try:
-        content = read_policy(client, paths, None).get(ROLLOUT) if own is None else own
+        policy = {ROLLOUT: own} if own is not None else read_policy(client, paths, None)
+        _check_has_plan(policy)
+        content = policy.get(ROLLOUT)
         read_plan(content)
     except InvalidRecord as exc:
         problem = str(exc).removeprefix(f"{where}: ")
@@ -349,7 +356,9 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
 def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
     """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
     with contextlib.suppress(NoNodeError, NoAuthError):
-        where = (paths.config, paths.rollouts, paths.rollout(generation))
+        # Where nothing is published any more, who may write the history counts; without one, who may create `config`.
+        config = next((path for path in (paths.config, paths.history) if client.exists(path)), paths.root)
+        where = (config, paths.rollouts, paths.rollout(generation))
         return len({frozenset(client.get_acls(path)[0]) for path in where}) == 1
     return False
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LONGEST_TO_VERIFY = 10.0
 """Seconds that ssh-keygen may take; it takes a hundredth of one."""
+NOT_RUN = (126, 127)
+"""The status where it, or a library of its, is not there."""
 LONGEST_REASON = 500
 NOBODY = "No principal matched."
 """What ssh-keygen says at the end, whatever the reason is."""
@@ -55,11 +57,17 @@ class Signers(NamedTuple):
         Whether a key of the signers is valid is looked at for `moment`, a time since the epoch, or for now; whether it
         is revoked, in any case. Raises `VerificationError` where that can't be found out.
         """
+        if moment is None or moment < PLAUSIBLE:
+            return self._find_problem(text, signature, namespace)
+        as_of = f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(moment))}"
+        # A moment that is still to come: a clock was wrong then, or is now.
+        if moment > time.time() and self._find_problem(text, signature, namespace) is None:
+            return None
+        return self._find_problem(text, signature, namespace, as_of)
+
+    def _find_problem(self, text: bytes, signature: str, namespace: str, *as_of: str) -> str | None:
         with _readable(signature) as given:
-            files = ["-f", self.file]
-            # A moment that is still to come was told by a clock that was wrong.
-            if moment is not None and PLAUSIBLE <= moment <= time.time():
-                files.append(f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(moment))}")
+            files = ["-f", self.file, *as_of]
             found = self._run(["find-principals", *files], b"", given)
             if found.returncode:
                 return f"it is signed by nobody in {self.file}: {_reason(found)}"
@@ -138,6 +146,8 @@ class Signers(NamedTuple):
             raise VerificationError(f"ssh-keygen can't be started: {str(exc) or 'out of memory'}", "process") from exc
         if done.returncode < 0:
             raise VerificationError(f"ssh-keygen was killed by signal {-done.returncode}", "killed")
+        if done.returncode in NOT_RUN:
+            raise VerificationError(f"ssh-keygen can't be run: {_reason(done)}; is it being upgraded?", "process")
         return done
 
 

@@ -991,6 +991,9 @@ def argument_spec() -> dict[str, Any]:
 def check_state(options: Mapping[str, Any]) -> None:
     """Raise an `InvalidRecord` where an option says what the state has no use for."""
     state = options["state"]
+    for option in ("ref", "url", "relative_path"):
+        if state == "published" and options[option] == "":
+            raise InvalidRecord(f"{option}: it is empty; leave it out to have it as published before")
     if options["to"] and state != "rolled_back":
         raise InvalidRecord("to: only with the state rolled_back")
     if options["ref"] and state == "rolled_back":

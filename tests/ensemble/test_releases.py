@@ -51,6 +51,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
+    known_releases,
     published_plan,
     read_rollouts,
     with_plan_back,
@@ -367,7 +368,7 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
 
 
 @pytest.mark.parametrize(
-    "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"Rollout": True}]
+    "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"rollout_plan": True}]
 )
 def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
@@ -375,12 +376,15 @@ def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     """It would go to all hosts at once."""
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     with pytest.raises(
-        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|Rollout)"; expected a plan'
+        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|rollout_plan)"; expected a plan'
     ):
         with_policy(zk, paths, release(1))
     assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
     back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
-    assert with_plan_back(zk, paths, back) == (back, None)
+    planned, why = with_plan_back(zk, paths, back)
+    assert planned.extra[ROLLOUT] is True
+    assert why
+    assert why.endswith("expected a plan as rollout; the rollback goes without it, one host at a time")
 
 
 @pytest.mark.parametrize("policy", [{}, {"owner": "shop", "signers": []}, {"rollout": None}])
@@ -937,6 +941,18 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     assert list(read_rollouts(zk, paths)) == [generation]
 
 
+def test_a_release_is_published_where_a_history_was_copied_by_its_names(zk: KazooClient, paths: AppPaths) -> None:
+    """The server numbers an entry by how many were ever made below its parent: fewer than there were elsewhere."""
+    zk.create(paths.config, release(60).to_node(), makepath=True)
+    zk.ensure_path(paths.history)
+    for number in range(11, 61):
+        zk.create(f"{paths.history_prefix}{number - 1:010d}", release(number).to_node())
+    for number in (61, 62):
+        publish(zk, paths, release(number))
+        newest = read_history(zk, paths)[0]
+        assert (newest.name, newest.release) == (f"release-{number - 1:010d}", release(number))
+
+
 def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts(
     zk: KazooClient, paths: AppPaths
 ) -> None:
@@ -1008,6 +1024,22 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
 
+def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    zk.delete(paths.config)
+    history, done = known_releases(zk, paths)
+    assert (history[0].release, done) == (release(2), [generation])
+    # Where somebody else than publishers may create `config`, who may write the history is known to be one.
+    zk.set_acls(paths.history, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
+    (entry,) = known_releases(zk, paths)[0]
+    assert entry.release
+    assert entry.release.same_as(release(1))
+
+
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1)
     generation = zk.set(paths.config, release(2).to_node()).mzxid
@@ -1045,6 +1077,19 @@ def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved
     proved(zk, paths, 6, mark=False)
     with pytest.raises(InvalidRecord, match=r"proved by a whole fleet and kept since at site; name one with to$"):
         roll_back(zk, paths)
+
+
+def test_a_rollback_goes_to_another_commit_by_whatever_address_it_was_published(
+    zk: KazooClient, paths: AppPaths
+) -> None:
+    """As by the hook, which has one address of the repository, and by deploy.yml, which has another."""
+    proved(zk, paths, 1, 2)
+    again = replace(release(2), url="ssh://git@git.example.org/site.git")
+    mark_proved(zk, paths, publish(zk, paths, again), "2026-11-28T12:00:00+00:00")
+    back = roll_back(zk, paths)
+    assert back.same_as(release(1))
+    assert back.extra[ROLLED_BACK_FROM] == again.commit_id
+    assert roll_back(zk, paths).same_as(release(1))
 
 
 def test_a_rollback_goes_back_at_the_place_of_what_is_desired(zk: KazooClient, paths: AppPaths) -> None:

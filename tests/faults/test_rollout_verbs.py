@@ -19,7 +19,7 @@ from kazoo.client import KazooClient
 
 from ansible_collections.zoo.deploy.plugins.module_utils import rollouts
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
-from ansible_collections.zoo.deploy.plugins.module_utils.fleet import read_children
+from ansible_collections.zoo.deploy.plugins.module_utils.fleet import readable_children
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import read_published
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_events import Command
@@ -260,9 +260,9 @@ def test_a_halt_is_not_lost_while_hosts_come_further_all_the_time(
 
     def read_slowly(client: KazooClient, parent: str) -> list[Node]:
         zk.set(root, zk.get(root)[0])
-        return read_children(client, parent)
+        return readable_children(client, parent)
 
-    monkeypatch.setattr(rollouts, "read_children", read_slowly)
+    monkeypatch.setattr(rollouts, "readable_children", read_slowly)
     halted = command(zk, paths, read_published(zk, paths), Command("halt", "ann"))
     assert halted.rollout.state.phase == HALTED
     assert set(halted.rollout.entries) == {"web1"}

@@ -119,6 +119,7 @@ def bad_tasks(book: Book, directory: str) -> None:
         "bad_promotion": {"state": "promoted", "ref": "v1"},
         "bad_pause": {"state": "paused", "ref": None, "rollout": True},
         "bad_halt": {"state": "halted", "ref": None, "to": "1234567"},
+        "bad_empty": {"ref": ""},
     }
     for register, options in wrong.items():
         book.release(register, **{"app": "live", "ref": "main", **options})
@@ -303,6 +304,7 @@ def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: S
         ("bad_promotion", "ref: not with the state promoted; the commit that has to be the desired one is only_if"),
         ("bad_pause", "rollout: only with the state published"),
         ("bad_halt", "to: only with the state rolled_back"),
+        ("bad_empty", "ref: it is empty; leave it out to have it as published before"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_was_wrong(story: Story, name: str, said: str) -> None:

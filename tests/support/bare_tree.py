@@ -38,6 +38,8 @@ OFFERED = [
     ),
     *(
         "e2fsprogs",
+        "gpg",
+        "gpg-agent",
         "haproxy",
         "iproute2",
         "nginx-light",

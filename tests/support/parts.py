@@ -83,7 +83,8 @@ def by_agent(options: Options, directory: Path) -> str:
 def by_hook(options: Options, directory: Path) -> str:
     """What the git hook says of a push that it can't publish."""
     repository = GitRepository.create(directory / "pushed")
-    branch = {"branch": "main", "app": "/app/pushed", "relative_path": "site"}
+    # Each with its own: who logs in closes an application that he makes to others.
+    branch = {"branch": "main", "app": f"/app/{directory.name}", "relative_path": "site"}
     config = directory / "hook.json"
     keys = {**options, "hosts": [options["hosts"]], "connect_timeout": SECONDS}
     config.write_text(json.dumps({"url": repository.url, "branches": [branch], **keys}))

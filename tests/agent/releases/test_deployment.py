@@ -186,14 +186,14 @@ def test_what_can_not_be_removed_from_staging_is_in_the_status_until_it_is_gone_
 ) -> None:
     agent = agents().start()
     agent.wait_outcome(release())
-    left = [agent.base / ".zoo/staging" / name for name in ("left", "more")]
+    second = repository.commit({"index.html": "two\n"})
+    left = [agent.base / ".zoo/staging" / name for name in (second, "more")]
     for place in left:
         place.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=False, capture_output=True).returncode:
             pytest.skip("nothing can be mounted here")
     told = f"left in the staging directory, remove by hand: {left[0]}"
     try:
-        second = repository.commit({"index.html": "two\n"})
         assert agent.wait_outcome(release())["commitId"] == second
         wait_for(lambda: agent.status.get("troubles") == [f"{told} and 1 more"], "it is told after a deployment")
         subprocess.run(["umount", left[1]], check=True)

@@ -236,7 +236,10 @@ SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
         (OWN, {}, False),
         (OWN, {APP.config: OWN, APP.agents: OWN}, False),
         (SHOWN, {APP.config: SHOWN}, False),
-        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, True),  # whose certificate?
+        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, False),  # of one connection
+        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: OWN}, True),
+        ([*OWN, Grant(READ, OTHER_AGENT)], {}, True),
+        ([*SHOWN, Grant(ALL, OTHER_AGENT)], {}, True),  # everybody sees it: both may be others'
         ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, True),  # another user
         ([Grant(ALL, OTHER_AGENT), Grant(ALL, Principal("x509", "CN=web1"))], {}, True),  # one of them is another's
         ([*OWN, Grant(ALL, READER)], {}, True),
@@ -273,6 +276,17 @@ def test_an_entry_of_a_history_that_was_closed_by_hand_is_for_whom_that_is(histo
     rule = choose_rule(APP, None, OWN, own=KNOWN, others={APP.history: history, APP.agents: SHARED})
     assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == expected
     assert rule.acl(APP.history, ephemeral=False) is None
+
+
+def test_what_a_connection_with_a_certificate_and_a_password_has_begun_stays_closed() -> None:
+    """As where a lock was the first that it made: whoever may write `config` chooses what hosts run."""
+    both = [Grant(ALL, PUBLISHER), Grant(ALL, OTHER_AGENT)]
+    rule = choose_rule(APP, None, both, own=KNOWN, others={})
+    # The certificate may be another's, so what is created is for both, and stays alike.
+    for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.agent("web1"), APP.rollouts, APP.rollout(7)):
+        assert rule.acl(path, ephemeral=False) == merged(both)
+    assert not rule.is_open
+    assert choose_rule(APP, None, both, own={"x509": None}, others={}).acl(APP.config, ephemeral=False) is None
 
 
 def test_a_certificate_that_the_server_may_not_know_is_put_into_no_history_that_was_closed_by_address() -> None:

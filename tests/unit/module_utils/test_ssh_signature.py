@@ -75,6 +75,10 @@ def test_a_moment_counts_for_the_keys_time_and_none_that_a_wrong_clock_has_told(
     assert "key has expired" in str(problem(file, signer, 1000.0))
     file.write_text(f'{name} valid-before="20990101" {key}')
     assert problem(file, signer, 4_102_444_800.0) is None
+    # The clock was right when it was accepted, and is behind now.
+    file.write_text(f'{name} valid-after="20990101" {key}')
+    assert problem(file, signer, 4_102_444_800.0) is None
+    assert "not yet valid" in str(problem(file, signer))
 
 
 def test_a_revoked_key_is_told_from_a_file_that_can_not_be_used(file: Path, signer: Signer, tmp_path: Path) -> None:
@@ -119,6 +123,20 @@ exec {real} "$@"
     signers, signature = Signers(str(file), str(file), environment), signer.sign(TEXT, "zoo.deploy")
     assert problem in str(signers.find_problem(TEXT, signature, "zoo.deploy"))
     assert signers.is_revoked(TEXT, signature, "zoo.deploy") is is_revoked
+
+
+def test_of_an_ssh_keygen_that_can_not_be_run_now_nothing_is_said_of_a_signature(
+    file: Path, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while OpenSSH, or a library of its, is upgraded."""
+    signature = signer.sign(TEXT, "zoo.deploy")
+    program = tmp_path / "ssh-keygen"
+    program.write_text("#!/bin/sh\necho 'error while loading shared libraries' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(VerificationError, match=r"can't be run: .*shared libraries; is it being upgraded") as caught:
+        Signers(str(file)).find_problem(TEXT, signature, "zoo.deploy")
+    assert caught.value.reason == "process"
 
 
 def test_without_room_for_a_signature_nothing_is_said_of_it(

@@ -300,3 +300,11 @@ def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_tha
         want([], None, {"maxInFlight": 2, "from": NEVER}, **given)
     named = want([], None, {"from": NEVER}, rollout={"from": FIRST}, **given)
     assert named.extra["rollout"] == {"from": FIRST}
+
+
+@pytest.mark.parametrize("option", ["ref", "url", "relative_path"])
+def test_an_empty_option_as_of_an_unset_variable_is_not_taken_for_one_that_is_not_given(option: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"^{option}: it is empty; leave it out"):
+        zk_release.check_state(options(**{option: ""}))
+    zk_release.check_state(options())
+    zk_release.check_state(options(state="rolled_back"))

@@ -68,3 +68,10 @@ def test_staging_is_emptied_whatever_is_in_it(layout: Layout) -> None:
     layout.clean_staging()
     assert list(layout.staging.iterdir()) == []
     assert layout.staged() == [COMMIT]
+
+
+def test_what_is_staged_is_at_a_name_that_nothing_is_at(layout: Layout) -> None:
+    """What can not be removed at a name that is always the same would keep a release away for good."""
+    names = {layout.unused(COMMIT) for _time in range(3)}
+    assert len(names) == 3
+    assert {(name.parent, name.name[: len(COMMIT)]) for name in names} == {(layout.staging, COMMIT)}

@@ -22,6 +22,14 @@ def test_the_unit_is_the_one_that_the_unit_says(
     assert systemd.unit() == unit
 
 
+@pytest.mark.parametrize(("granted", "interval"), [("30000000", 10.0), ("", None), ("0", None), ("x", None)])
+def test_of_the_signs_of_life_one_may_be_lost(
+    monkeypatch: pytest.MonkeyPatch, granted: str, interval: float | None
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", granted)
+    assert systemd.watchdog_interval() == interval
+
+
 def test_a_service_manager_that_takes_nothing_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

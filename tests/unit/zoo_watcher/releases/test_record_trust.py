@@ -15,7 +15,7 @@ from support.signer import Signer
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import PassingError, SessionTroubleError
 from zoo_watcher.host.layout import Layout
-from zoo_watcher.releases import accepted_releases
+from zoo_watcher.releases import accepted_releases, record_verifier
 from zoo_watcher.releases.accepted_releases import KEPT, AcceptedRelease, AcceptedReleases, accepted_places
 from zoo_watcher.releases.record_trust import RecordTrust
 from zoo_watcher.wire.records import Release
@@ -284,6 +284,18 @@ def test_a_record_that_nobody_has_signed_is_verified_once_while_the_signers_stay
     with pytest.raises(UntrustedRecord, match="signed by nobody"):
         trust.check_stable(plain(GOOD), desired, lambda: [forged])
     assert len(asked) == 3
+
+
+def test_a_record_that_was_refused_by_a_wrong_clock_is_accepted_once_that_is_right(
+    trust: RecordTrust, signed: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desired = signed(GOOD, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Signers, "find_problem", lambda *_given: "key is not yet valid")
+        assert "not yet valid" in str(trust.find_refusal(desired))
+    assert "not yet valid" in str(trust.find_refusal(desired)), "nobody is asked again at once"
+    monkeypatch.setattr(record_verifier, "ANEW", 0.0)
+    assert trust.find_refusal(desired) is None
 
 
 def test_a_host_goes_back_to_what_it_has_accepted_also_once_others_may_sign(

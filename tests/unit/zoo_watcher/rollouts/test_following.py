@@ -146,6 +146,7 @@ def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begi
     for host in away:
         host.deploys_for = FOR_EVER
         host.start()
+    fleet.run(5)  # until those before it stand in line
     fleet.join()
     fleet.run(20)
     assert fleet.hosts[-1].has == NEW

@@ -57,17 +57,22 @@ def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> t
     return host, FakeSession(ensemble, random.Random(0), 0.0), Desired(7, 1, desired)
 
 
-def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollout_is_read_again(
-    begin: Callable[..., Fleet],
-) -> None:
+def judged(begin: Callable[..., Fleet], said: Exception) -> tuple[Participation, list[str]]:
+    """The part of a host that is to go back to a release of which this is said; which commits were asked about."""
     asked: list[str] = []
 
     def check(stable: Release, _desired: Release, _history: Any) -> None:
         asked.append(stable.commit_id)
-        raise InvalidRecord("it is signed by nobody")
+        raise said
 
     host, session, wanted = returning(begin, Ensemble(), "f" * 40)
-    part = Participation(host, session, wanted, lambda: None, check, resumes=False)  # type: ignore[arg-type]
+    return Participation(host, session, wanted, lambda: None, check, resumes=False), asked  # type: ignore[arg-type]
+
+
+def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollout_is_read_again(
+    begin: Callable[..., Fleet],
+) -> None:
+    part, asked = judged(begin, InvalidRecord("it is signed by nobody"))
     for _turn in range(5):
         part.keep()
         assert part.refused == "it is signed by nobody"
@@ -78,14 +83,7 @@ def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollou
 
 
 def test_what_can_not_be_verified_now_is_asked_again_at_each_turn(begin: Callable[..., Fleet]) -> None:
-    asked: list[str] = []
-
-    def check(stable: Release, _desired: Release, _history: Any) -> None:
-        asked.append(stable.commit_id)
-        raise SessionTroubleError("no file of signers")
-
-    host, session, wanted = returning(begin, Ensemble(), "f" * 40)
-    part = Participation(host, session, wanted, lambda: None, check, resumes=False)  # type: ignore[arg-type]
+    part, asked = judged(begin, SessionTroubleError("no file of signers"))
     for turn in range(3):
         part.keep()
         assert (part.refused, len(asked)) == ("no file of signers", turn + 1)

@@ -38,9 +38,9 @@ def reloading() -> str:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what is granted; None where it expects none."""
+    """Seconds between two signs of life, a third of what is granted, as one may be lost; None where it expects none."""
     granted = os.environ.get("WATCHDOG_USEC", "")
-    return int(granted) / 2_000_000 if granted.isdigit() and int(granted) else None
+    return int(granted) / 3_000_000 if granted.isdigit() and int(granted) else None
 
 
 def unit() -> str | None:

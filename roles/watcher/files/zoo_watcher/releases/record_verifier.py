@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from zoo_watcher.config.config import Config
@@ -18,6 +19,8 @@ from .release_directory import allowed_signers
 
 MOST_KNOWN = 1000
 """How many answers are remembered at the most: somebody may write more and more records that nobody has signed."""
+ANEW = 30.0
+"""Seconds after which a refusal is asked for anew: the clock may have been wrong, or a key's time has come."""
 
 
 class RecordVerifier:
@@ -26,7 +29,7 @@ class RecordVerifier:
     def __init__(self, config: Config) -> None:
         self._files = str(config.require_signature), config.revoked_signers
         self._digest = ""
-        self._problems: dict[tuple[str, float | None], str | None] = {}
+        self._problems: dict[tuple[str, float | None], tuple[str | None, float]] = {}
         self._revoked: dict[str, bool] = {}
 
     def digest(self) -> str:
@@ -39,12 +42,13 @@ class RecordVerifier:
     def find_problem(self, text: bytes, signature: str, moment: float | None = None) -> str | None:
         """Why a signature does not count, now or as of a moment; None where it does."""
         what = _digest_of(text, signature), moment
-        if what not in self._problems:
+        problem, asked = self._problems.get(what, (None, None))
+        if asked is None or (problem and time.monotonic() - asked >= ANEW):
             with _translated():
                 problem = self._signers().find_problem(text, signature, NAMESPACE, moment)
             self._check_unchanged()
-            self._problems[what] = problem
-        return self._problems[what]
+            self._problems[what] = problem, time.monotonic()
+        return problem
 
     def is_revoked(self, text: bytes, signature: str) -> bool:
         """Whether the key that has signed is revoked by now."""
