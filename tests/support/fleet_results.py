@@ -57,7 +57,10 @@ def waiting(name: str, state: str = "waiting") -> AgentStatus:
 
 @dataclass
 class FleetState:
-    """A fleet: what is published, its agents, who is missing, its rollout; further keys of the fleet's result."""
+    """A fleet: what is published, its agents, who is missing, its rollout; further keys of the fleet's result.
+
+    One that `is_open` is an application that nobody has closed.
+    """
 
     agents: Iterable[AgentStatus] = ()
     missing: Iterable[str] = ()
@@ -66,6 +69,7 @@ class FleetState:
     bad: tuple[str, ...] = ()
     problem: str | None = None
     lock: Mapping[str, Any] | None = None
+    is_open: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,6 +106,7 @@ class FleetState:
             "release": self.desired.to_object() if self.desired else None,
             "problem": self.problem,
             "lock": self.lock,
+            "open": self.is_open,
             **self._rollout,
             "history": [{**zk_release_info.describe(entry), "outcome": said} for entry, said in zip(history, words)],
         }
@@ -237,6 +242,7 @@ def _mixed(names: list[str]) -> FleetState:
         ],
         missing=names[4:5],
         lock={"says": "locked by ann since 14:00, until 18:00: freeze for the sale"},
+        is_open=True,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -31,10 +31,11 @@ from .bars import percent, segments
 from .files import MOST, fleet_files
 from .history import bad_commits, publications
 from .hosts import MOST_BLOCKS, Group, PageHost, details, group_hosts, names_by_kind, read_hosts
+from .kinds import FAILED
 from .moments import moment
 from .plain_data import cleaned, json_in_html, lines, link, mapping, to_json
 from .steps import WORDS, is_canary_step, rules, step_views
-from .summary import MOST_REASONS, reasons, summarize
+from .summary import MOST_REASONS, Reason, reasons, summarize
 
 HERE = os.path.dirname(__file__)
 MOST_COMMITS = 8
@@ -94,7 +95,7 @@ def page_of(
         "bar": segments((group.kind, group.size) for group in groups),
         "reasons": told[:MOST_REASONS],
         "reasons_left": len(told) - MOST_REASONS,
-        "stopped": [] if any(reason.text in " ".join(stopped) for reason in told) else stopped,
+        "stopped": [] if is_among(stopped, told) else stopped,
         "lost": list(map(brief, fleet.get("lost_agents") or [])),
         "logs": log_command(host.status.unit for host in hosts if host.kind.needs_attention and host.status),
         "details_of": partial(details, generation=fleet.get("generation"), now=now),
@@ -133,6 +134,12 @@ def release_view(releases: Mapping[str, Any], fleet: Mapping[str, Any], now: dat
 def stopped_for(rollout: Mapping[str, Any]) -> list[str]:
     """Why a rollout does not go on, in lines; nothing where it does, or does not say."""
     return lines(rollout.get("reason")) if rollout.get("phase") in WORDS else []
+
+
+def is_among(stopped: Sequence[str], told: Iterable[Reason]) -> bool:
+    """Whether what has stopped a rollout is what a host that failed says: it begins with the host's name then."""
+    why = " ".join(stopped)
+    return any(reason.kind == FAILED and reason.text and why.endswith(f": {reason.text}") for reason in told)
 
 
 def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
