@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import READ_ACL_UNSAFE
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, AppPaths, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import publish, read_published
@@ -21,7 +22,9 @@ from support.waiting import wait_for
 COMMIT, BEFORE = "9" * 40, "2" * 40
 PATIENCE = 120
 """Seconds in which a playbook on a busy machine has come to its task."""
-RELEASE = Release("https://example.org/x.git", COMMIT, "site")
+RELEASE = Release("https://example.org/x.git", COMMIT, "site", extra={"subject": "fixes {{ 7 * 7 }}"})
+OPEN = "nybody who reaches the ensemble can deploy; secure.yml closes the application"
+"""What is said of an application that nobody has closed, but for its first letter."""
 
 
 @pytest.fixture
@@ -66,6 +69,9 @@ def test_the_page_is_one_file_where_the_playbook_is_run_and_the_output_says_so(
     assert f'"msg": "{page}"' in done.stdout
     assert [*tmp_path.iterdir()] == [page]
     text = page.read_text()
+    assert f"a{OPEN}" in done.stdout
+    assert f"A{OPEN}" in text
+    assert "fixes {{ 7 * 7 }}" in text
     assert "<h1>" in text
     assert "server2" in text
     assert "data-reload" not in text
@@ -75,6 +81,9 @@ def test_json_has_what_both_modules_return_and_the_hosts_of_each_kind(
     ensemble: Ensemble, zk: KazooClient, app: str, generation: int, tmp_path: Path
 ) -> None:
     report(zk, app, "server2", generation, "failed", commit_id=BEFORE, message="disk full {{ 7 * 7 }}")
+    paths = AppPaths(app)
+    for path in (paths.config, paths.history, paths.root):
+        zk.set_acls(path, READ_ACL_UNSAFE)
     file = tmp_path / "status.json"
     done = status(ensemble, app, tmp_path, "-e", "zoo_format=json", "-e", f"zoo_output={file}", "-v")
     assert f'"msg": "{file}"' in done.stdout
@@ -84,6 +93,10 @@ def test_json_has_what_both_modules_return_and_the_hosts_of_each_kind(
     assert kinds == {"failed": ["server2"], "proved": ["server1"]}
     assert data["fleet"]["failures"] == [{"reason": "disk full {{ 7 * 7 }}", "agents": ["server2"]}]
     assert [entry["generation"] for entry in data["releases"]["history"]] == [generation]
+    assert data["releases"]["release"]["subject"] == "fixes {{ 7 * 7 }}"
+    # The application is closed.
+    assert data["releases"]["open"] is False
+    assert OPEN not in done.stdout
     assert not {"invocation", "changed", "failed"} & {*data["fleet"], *data["releases"]}
 
 

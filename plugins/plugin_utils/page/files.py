@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that a fleet renders from znodes, each once, with how it is with it on how many hosts."""
+"""The files that a fleet renders from znodes: each once, with its states, and the hosts of each state."""
 
 from __future__ import annotations
 

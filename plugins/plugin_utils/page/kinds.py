@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How it is with a host, in one of a few kinds, the worst first: what a page groups, counts and draws hosts by."""
+"""The state of a host as one of a few kinds, the worst first: a page groups, counts and draws hosts by it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report i
 
 
 class Kind(NamedTuple):
-    """A kind of hosts. `name` is also that of its symbol and its colours; `says` is what one of them, or several do.
+    """A kind of hosts. `name` is that of its symbol and colours; `says` is the predicate for one host, for several.
 
     A kind that `needs_attention` is one that `status.yml` would have a person look at.
     """

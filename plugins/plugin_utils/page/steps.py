@@ -32,9 +32,7 @@ WORDS = {PAUSED: "paused", HALTED: "halted", ROLLING_BACK: "goes back", ROLLED_B
 class StepView(NamedTuple):
     """A step: its number, the hosts that it takes, what it waits for after them, how it is, and what hosts came to.
 
-    `place` is one of the above, `state` the same in words.
-
-    A `canary` is the first of several.
+    `place` is one of the above, `state` the same in words. A `canary` is the first of several.
     """
 
     number: int
@@ -98,5 +96,5 @@ def rules(rollout: Mapping[str, Any]) -> str:
         "progressDeadline": "s without progress at most",
     }
     said = [f"{plan[key]} {text}" for key, text in words.items() if isinstance(plan.get(key), (int, float, str))]
-    back = "a failure too many takes all back" if plan.get("onFailure") == "rollback" else "a failure too many halts it"
-    return ", ".join([*said, back])
+    then = "takes all back" if plan.get("onFailure") == "rollback" else "halts it"
+    return ", ".join([*said, f"one failure too many {then}"])

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person is to know at once: how it is with the fleet, in a sentence, and what needs attention, and why."""
+"""What a person should know at once: the state of the fleet in a sentence, what needs attention, and why."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ ENDINGS = {
 
 
 class Summary(NamedTuple):
-    """How it is with a fleet, in a sentence."""
+    """The state of a fleet, in a sentence."""
 
     level: str
     title: str
 
 
 class Reason(NamedTuple):
-    """Why hosts of one kind are so: the first of them, how many there are, and what else the first one says."""
+    """Why some hosts are of a kind that needs attention: the first of these hosts, and how many there are."""
 
     kind: Kind
     text: str
@@ -61,7 +61,7 @@ def summarize(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Seq
     counts = {group.kind: group.size for group in groups}
     whole = sum(counts.values())
     if releases.get("problem"):
-        return Summary(BAD, "What is published is no release")
+        return Summary(BAD, "What is published is not a release")
     if not fleet.get("commit_id"):
         return Summary(WARN, "Nothing is published")
     if not whole:

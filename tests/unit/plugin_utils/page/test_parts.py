@@ -98,7 +98,7 @@ def test_each_step_says_how_it_is_and_what_its_hosts_came_to(name: str, expected
 def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
     rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"steps": "none"}}
     assert [(view.number, view.takes) for view in step_views(rollout)] == [(1, ""), (2, ""), (3, "")]
-    assert rules(rollout) == "a failure too many halts it"
+    assert rules(rollout) == "one failure too many halts it"
 
 
 def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:

@@ -40,7 +40,7 @@ def told(state: FleetState) -> list[tuple[str, list[str], str]]:
     ("name", "expected"),
     [
         ("nothing published", ("warn", "Nothing is published")),
-        ("no release", ("bad", "What is published is no release")),
+        ("no release", ("bad", "What is published is not a release")),
         ("no agent", ("warn", "5 hosts are missing")),
         ("nobody", ("warn", "No agent is live")),
         ("healthy", ("good", f"All 5 hosts serve {SHORT}")),
