@@ -57,7 +57,9 @@ missing_packages() {
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java
     [ -e /usr/share/java/netty-handler.jar ] || echo libnetty-java
     if [ -n "${CI:-}" ]; then
-        # Other projects, for three files of tests, which are skipped without and say so: a hundred megabytes.
+        # Other projects, for four files of tests, which are skipped without and say so: some hundred megabytes.
+        command -v chromium >/dev/null || echo chromium
+        command -v chromedriver >/dev/null || echo chromium-driver
         [ -e /usr/share/java/curator-x-discovery.jar ] || echo libcurator-discovery-java
         command -v javac >/dev/null || echo default-jdk-headless
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql

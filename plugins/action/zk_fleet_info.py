@@ -1,17 +1,22 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it."""
+"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it.
+
+For the playbooks `status` and `watch`, it writes the fleet into a file, too.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import PATIENCE, FleetTurn, limit_of, wait_on
+from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_show import Show
 
 
@@ -25,6 +30,26 @@ class ActionModule(ActionBase):
         """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         options = dict(self._task.args)
+        wanted = options.pop("_output", None)
+        if not wanted or self._task.check_mode:
+            return self._look(result, options, task_vars)
+        app = str(options.get("app") or DEFAULT_APP)
+        try:
+            output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"], wanted.get("reload"))
+            done = self._look(result, options, task_vars, output)
+            is_written = output.finish(done)
+        except FleetFileError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        return {**done, "written_to": output.path} if is_written else done
+
+    def _look(
+        self,
+        result: dict[str, Any],
+        options: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+        output: FleetOutput | None = None,
+    ) -> dict[str, Any]:
+        """Run the module, in turns, each of which is shown to the `output`, too."""
         release, files = options.get("wait_for_release"), options.get("wait_for_files")
         limit = limit_of(options)
         show = Show(str(options.get("app") or DEFAULT_APP), silent=bool(self._task.no_log))
@@ -33,7 +58,11 @@ class ActionModule(ActionBase):
             return {**result, **show.end(self._once(options, task_vars), tells=False)}
 
         def run(changed: dict[str, Any]) -> dict[str, Any]:
-            return dict(self._execute_module("zoo.deploy.zk_fleet_info", {**options, **changed}, task_vars=task_vars))
+            given = {**options, **changed}
+            seen = dict(self._execute_module("zoo.deploy.zk_fleet_info", given, task_vars=task_vars))
+            if output:
+                output.look(seen)
+            return seen
 
         told: list[str] | None = None if files else []
         seconds = min(limit, PATIENCE)

@@ -16,9 +16,9 @@ GONE_BACK_FROM = "rolled back from"
 BAD = "bad"
 PROVED = "proved"
 DONE_NOWHERE = "done on no host"
-_OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "gone back"}
+OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "gone back"}
 """What a phase comes to that has not proved the release, also where another has been published since."""
-_OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "going back"}
+OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "going back"}
 
 
 def outcomes(
@@ -47,9 +47,9 @@ def _words(
         return []
     phase = rollout.phase if rollout else ""
     proved = PROVED if PROVED_AT in release.extra or (rollout and rollout.has_proved) else ""
-    now = _OF_DESIRED.get(phase, "") if entry.generation == desired else ""
+    now = OF_DESIRED.get(phase, "") if entry.generation == desired else ""
     left = newer and newer.release and newer.release.extra.get(ROLLED_BACK_FROM) == release.commit_id
     is_bad = BAD if release.commit_id in bad else ""
     is_nowhere = rollout is not None and phase == DONE and not rollout.entries
-    come_to = DONE_NOWHERE if is_nowhere else _OF_ANY.get(phase, "")
+    come_to = DONE_NOWHERE if is_nowhere else OF_ANY.get(phase, "")
     return [proved or come_to or now, GONE_BACK_FROM if left else "", is_bad]

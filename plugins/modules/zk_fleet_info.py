@@ -113,6 +113,26 @@ options:
         description: The reasons that the controller has shown; a wait ends at any other one.
         type: list
         elements: str
+  _output:
+    description: Where the controller writes it to, for the playbooks C(status) and C(watch). Of no use in a task.
+    type: dict
+    suboptions:
+      path:
+        description: The file.
+        type: path
+        required: true
+      format:
+        description: As what.
+        type: str
+        choices: [html, json]
+        required: true
+      reload:
+        description: After how many seconds a page loads itself again.
+        type: int
+      releases:
+        description: What M(zoo.deploy.zk_release_info) has returned.
+        type: dict
+        required: true
 seealso:
   - module: zoo.deploy.zk_release
   - module: zoo.deploy.zk_release_info
@@ -524,6 +544,15 @@ def argument_spec() -> dict[str, Any]:
                 "outcomes": {"type": "list", "elements": "int"},
                 "states": {"type": "list", "elements": "list"},
                 "told": {"type": "list", "elements": "str"},
+            },
+        },
+        "_output": {
+            "type": "dict",
+            "options": {
+                "path": {"type": "path", "required": True},
+                "format": {"type": "str", "choices": ["html", "json"], "required": True},
+                "reload": {"type": "int"},
+                "releases": {"type": "dict", "required": True},
             },
         },
         **WAITING_OPTIONS,

@@ -37,11 +37,13 @@ class Run:
         return cls(int(recap[1]), int(recap[2]), output)
 
 
-def run_playbook(playbook: Path, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_playbook(
+    playbook: Path, *args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """What `ansible-playbook playbook args` printed and returned; `env` is added to the environment."""
     return subprocess.run(
         [str(COMMAND), str(playbook), *args],
-        cwd=ROOT,
+        cwd=cwd,
         env=surroundings_of(env),
         timeout=DEADLINE,
         check=False,

@@ -76,7 +76,7 @@ PLUGIN_ORDER = (
     },
     {
         *("plugin_utils/inventory", "plugin_utils/watch", "plugin_utils/config_znodes", "plugin_utils/kept_sessions"),
-        *("plugin_utils/fleet_turns", "plugin_utils/own_options"),
+        *("plugin_utils/fleet_turns", "plugin_utils/own_options", "plugin_utils/page"),
     },
     {"action", "filter", "inventory", "lookup", "modules"},
 )
@@ -84,7 +84,7 @@ PLUGIN_ORDER = (
 CONTROLLER = ("action", "filter", "inventory", "lookup", "plugin_utils")
 """What is never sent to a host: modules may not know it."""
 PLUGIN_LIBRARIES = {"ansible", "kazoo", "git"}
-CONTROLLER_LIBRARIES = {"jinja2"}
+CONTROLLER_LIBRARIES = {"jinja2", "markupsafe"}
 """What ansible-core brings to the controller."""
 
 MOST_FILES = {

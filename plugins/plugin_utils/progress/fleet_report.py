@@ -164,7 +164,11 @@ def _is_deleted(result: Mapping[str, Any]) -> bool:
 def logs(result: Mapping[str, Any]) -> list[str]:
     """How to read the journal of hosts that have not proved the release, and why; only units that agents name."""
     named = {row.name for row in table_rows(result) if row.reason or row.state in GAVE_UP}
-    units = [agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named]
+    return log_command(agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named)
+
+
+def log_command(units: Iterable[Any]) -> list[str]:
+    """How to read the journals of those of most hosts among these units; nothing where none has a sensible name."""
     known = Counter(unit for unit in units if isinstance(unit, str) and UNIT.fullmatch(unit)).most_common(MOST_UNITS)
     return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit, _number in sorted(known))}"] if known else []
 

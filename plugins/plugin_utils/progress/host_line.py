@@ -33,11 +33,12 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
     """What each agent that has come to something has come to, by name, as the module last saw it."""
     if "agents" not in result:
         return {}
-    failed, undone = set(result.get("failed_agents", [])), set(result.get("pending_agents", []))
+    failed = set(result.get("failed_agents", []))
+    pending = set(result.get("pending_agents", [])) - failed
     known = {
         agent["name"]: FAILED if agent["name"] in failed else PROVED
         for agent in result["agents"]
-        if agent["name"] not in undone - failed
+        if agent["name"] not in pending
     }
     rollout = result.get("rollout") or {}
     entries, why = rollout.get("hosts") or {}, str(rollout.get("reason"))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -90,16 +90,20 @@ def next_step(rollout: Mapping[str, Any]) -> str:
     return "" if phase == DONE else NEXT.get(phase, GOES_ON)
 
 
-def _step_of(rollout: Mapping[str, Any]) -> RolloutStep | None:
-    """The step that is open; None where the plan does not say, which other versions may have written."""
+def steps_of(rollout: Mapping[str, Any]) -> Sequence[RolloutStep]:
+    """The steps of a rollout; none where the plan does not say, which other versions may have written."""
     try:
         plan = read_plan(rollout.get("plan"))
     except InvalidRecord:
-        return None
-    if plan is None:
-        return None
+        return ()
     # Without a release on which hosts could wait, there are no steps.
-    steps = plan.steps if len(plan.steps) == rollout["steps"] else plan.without_steps().steps
+    plans = [plan, plan.without_steps()] if plan else []
+    return next((one.steps for one in plans if len(one.steps) == rollout["steps"]), ())
+
+
+def _step_of(rollout: Mapping[str, Any]) -> RolloutStep | None:
+    """The step that is open; None where the plan does not say."""
+    steps = steps_of(rollout)
     return steps[rollout["step"] - 1] if rollout["step"] <= len(steps) else None
 
 
