@@ -314,10 +314,10 @@ def rollback_target(
 
     `to` is an entry's name, or a commit's id or its first 7 digits or more, at the place of the current one where it
     was published there. Without it, it is the last release that a whole fleet had proved at that place, and that is
-    another: a second rollback must not bring the bad release back, nor go back further than anybody has asked for, and
-    one at another place would take nothing's place. What a person has gone back from counts again when it is proved
-    later. The generations that are `done` were proved by their rollouts; of the commits that are known to be `bad` none
-    is gone back to without its name. Raises `InvalidRecord` where there is none.
+    another commit: a second rollback must not bring the bad release back, nor go back further than anybody has asked
+    for, and one at another place would take nothing's place. What a person has gone back from counts again when it is
+    proved later. The generations that are `done` were proved by their rollouts; of the commits that are known to be
+    `bad` none is gone back to without its name. Raises `InvalidRecord` where there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
     left = current or next((_unmarked(release) for _name, release in known), None)
