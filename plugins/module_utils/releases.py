@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
-from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
+from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated, unless_refused
 from .fleet import read_children, wait_for_proof
 from .fleet_outcome import (
     NO_EARLIER_WAIT,
@@ -177,7 +177,8 @@ def publish(client: KazooClient, paths: AppPaths, release: Release, before: Publ
     for directory in (paths.history, paths.agents):
         with translated(directory):
             client.ensure_path(directory)
-    generation = _publish_once(client, paths, data, before, lock)
+    entry = unless_refused(lambda: _entry_after_newest(client, paths), None)
+    generation = _publish_once(client, paths, data, before, lock, entry)
     # It is published, whatever becomes of this.
     with contextlib.suppress(ZooKeeperError):
         _trim_history(client, paths)
@@ -185,7 +186,7 @@ def publish(client: KazooClient, paths: AppPaths, release: Release, before: Publ
 
 
 def _publish_once(
-    client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None, entry: str | None = None
+    client: KazooClient, paths: AppPaths, data: bytes, before: Published, lock: Lock | None, entry: str | None
 ) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
@@ -205,19 +206,26 @@ def _publish_once(
         raise _overtaken(client, paths)
     if lock is not None and is_overtaken(results[-1]):
         raise Overtaken(f"{paths.lock}: changed meanwhile")
-    if entry is None and isinstance(results[1], NodeExistsError):
-        # The server counts from 0 where the history was copied to it, and comes to a number that is there.
-        return _publish_once(client, paths, data, before, lock, _entry_after_newest(client, paths))
     for path, result in zip((paths.config, paths.history, paths.lock), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
     return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
 
 
-def _entry_after_newest(client: KazooClient, paths: AppPaths) -> str:
+def _entry_after_newest(client: KazooClient, paths: AppPaths) -> str | None:
+    """The entry after the newest, where the server would give a lower number; None where it gives the next one.
+
+    It counts what was ever made there: too little where the history was copied to it.
+    """
     with translated(paths.history):
-        newest = max(map(_sequence, client.get_children(paths.history)), default=-1)
-    return f"{paths.history_prefix}{newest + 1:010d}"
+        names, stat = client.get_children(paths.history, include_data=True)
+    made = (stat.cversion + len(names)) // 2  # `cversion` counts what was taken away too
+    newest = max((_sequence(name) for name in names if _is_entry(paths, name)), default=-1)
+    return f"{paths.history_prefix}{newest + 1:010d}" if newest >= made else None
+
+
+def _is_entry(paths: AppPaths, name: str) -> bool:
+    return name.startswith(paths.history_prefix.rpartition("/")[2])
 
 
 def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
@@ -226,9 +234,8 @@ def _overtaken(client: KazooClient, paths: AppPaths) -> Overtaken:
 
 def _trim_history(client: KazooClient, paths: AppPaths) -> None:
     """Keep the newest entries. One that can't be deleted is left: the next publication tries again."""
-    prefix = paths.history_prefix.rpartition("/")[2]
     with translated(paths.history):
-        names = sorted((name for name in client.get_children(paths.history) if name.startswith(prefix)), key=_sequence)
+        names = sorted((name for name in client.get_children(paths.history) if _is_entry(paths, name)), key=_sequence)
         for pending in [client.delete_async(f"{paths.history}/{name}") for name in names[:-HISTORY_LIMIT]]:
             pending.wait()
 
@@ -307,10 +314,10 @@ def rollback_target(
 
     `to` is an entry's name, or a commit's id or its first 7 digits or more, at the place of the current one where it
     was published there. Without it, it is the last release that a whole fleet had proved at that place, and that is
-    another: a second rollback must not bring the bad release back, nor go back further than anybody has asked for, and
-    one at another place would take nothing's place. What a person has gone back from counts again when it is proved
-    later. The generations that are `done` were proved by their rollouts; of the commits that are known to be `bad` none
-    is gone back to without its name. Raises `InvalidRecord` where there is none.
+    another commit: a second rollback must not bring the bad release back, nor go back further than anybody has asked
+    for, and one at another place would take nothing's place. What a person has gone back from counts again when it is
+    proved later. The generations that are `done` were proved by their rollouts; of the commits that are known to be
+    `bad` none is gone back to without its name. Raises `InvalidRecord` where there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
     left = current or next((_unmarked(release) for _name, release in known), None)

@@ -132,8 +132,9 @@ options:
         full or its first 7 digits or more. A commit is taken as it was published last at the place of the current
         release, its C(relativePath), and where it never was there, at any other.
       - Where it is not given, it is the last release that the whole fleet had proved at that place, and that is
-        another, as noted by who waited for it with O(wait). What somebody has rolled back from is that only where it
-        was published and proved again. Where none is known to be proved, one has to be named.
+        another commit, as noted by who waited for it with O(wait). What somebody has rolled back from is that only
+        where it was published and proved again. Where none is known to be proved, one has to be named.
+      - To the same commit by an earlier address of its repository goes who names the entry.
       - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
         missing before the publication is no evidence against it.
       - What another program has published, which writes C(config) and no history, is known by its rollout only. Where

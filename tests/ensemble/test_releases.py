@@ -941,13 +941,16 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
     assert list(read_rollouts(zk, paths)) == [generation]
 
 
-def test_a_release_is_published_where_a_history_was_copied_by_its_names(zk: KazooClient, paths: AppPaths) -> None:
+@pytest.mark.parametrize("last", [60, 300])
+def test_a_release_is_published_where_a_history_was_copied_by_its_names(
+    zk: KazooClient, paths: AppPaths, last: int
+) -> None:
     """The server numbers an entry by how many were ever made below its parent: fewer than there were elsewhere."""
-    zk.create(paths.config, release(60).to_node(), makepath=True)
+    zk.create(paths.config, release(last).to_node(), makepath=True)
     zk.ensure_path(paths.history)
-    for number in range(11, 61):
+    for number in range(last - 49, last + 1):
         zk.create(f"{paths.history_prefix}{number - 1:010d}", release(number).to_node())
-    for number in (61, 62):
+    for number in (last + 1, last + 2):
         publish(zk, paths, release(number))
         newest = read_history(zk, paths)[0]
         assert (newest.name, newest.release) == (f"release-{number - 1:010d}", release(number))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
-from kazoo.exceptions import BadVersionError, NodeExistsError, RolledBackError
+from kazoo.exceptions import BadVersionError, NoAuthError, NodeExistsError, RolledBackError
 
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken
 from ansible_collections.zoo.deploy.plugins.module_utils.records import HISTORY_LIMIT, AppPaths, Release
@@ -24,6 +24,7 @@ class Copied:
         self.entries = {f"release-{number:010d}" for number in numbers}
         self.made = len(self.entries)
         self.version, self.last_zxid = 0, 7
+        self.may_read = True
         self._races = races
 
     def ensure_path(self, path: str) -> None:
@@ -33,9 +34,12 @@ class Copied:
         """What is published."""
         return SimpleNamespace(mzxid=self.last_zxid, version=self.version)
 
-    def get_children(self, _path: str) -> list[str]:
-        """The entries of the history."""
-        return sorted(self.entries)
+    def get_children(self, _path: str, *, include_data: bool = False) -> Any:
+        """The entries of the history, and its stat."""
+        if not self.may_read:
+            raise NoAuthError
+        names = sorted(self.entries)
+        return (names, SimpleNamespace(cversion=2 * self.made - len(names))) if include_data else names
 
     def delete_async(self, path: str) -> Any:
         """An entry goes."""
@@ -65,7 +69,7 @@ class Copied:
         )
 
 
-@pytest.mark.parametrize("first", [1, 10, 50])
+@pytest.mark.parametrize("first", [1, 10, 50, 200])
 def test_a_release_is_published_where_the_history_was_copied_and_the_server_counts_anew(first: int) -> None:
     client, last = Copied(range(first, first + HISTORY_LIMIT)), first + HISTORY_LIMIT
     for number in range(3):
@@ -76,11 +80,8 @@ def test_a_release_is_published_where_the_history_was_copied_and_the_server_coun
 
 
 def test_of_two_who_publish_there_at_once_one_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries: list[None] = []
-
     def other_publishes() -> None:
-        tries.append(None)
-        client.version += len(tries) == 2
+        client.version += 1
 
     monkeypatch.setattr(
         "ansible_collections.zoo.deploy.plugins.module_utils.releases.read_published", lambda *_given: BEFORE
@@ -88,4 +89,10 @@ def test_of_two_who_publish_there_at_once_one_is_overtaken(monkeypatch: pytest.M
     client = Copied(range(1, 1 + HISTORY_LIMIT), other_publishes)
     with pytest.raises(Overtaken, match=r"^/app/shop/config: changed meanwhile"):
         publish(client, PATHS, RELEASE, BEFORE)
-    assert len(tries) == 2
+
+
+def test_who_may_not_read_the_history_leaves_its_numbers_to_the_server() -> None:
+    client = Copied(range(3))
+    client.may_read = False
+    publish(client, PATHS, RELEASE, BEFORE)
+    assert max(client.entries) == "release-0000000003"
