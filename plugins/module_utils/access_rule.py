@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .access import (
+    ANYBODY,
     ANYBODY_DEPLOYS,
+    Acl,
     Rule,
     choose_rule,
     closed,
@@ -69,6 +71,34 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
     own = {"/".join(path.split("/")[:3]) for path in paths} if common.count("/") == 1 else {common}
     values = (*access.values, *sorted(path for path in own if not access.has_in_registry(path)))
     return Rule(app, access=replace(access, values=values))
+
+
+def open_values(
+    client: KazooClient, paths: Sequence[str], acl_of: Callable[[str], Acl | None], timeout: float
+) -> list[str]:
+    """Those of the values that anybody may change, also those that are to be created with what `acl_of` gives them.
+
+    `timeout` is in seconds, for one answer. Raises `ZooKeeperError`.
+    """
+    found = []
+    pending = {path: client.get_acls_async(path) for path in paths}
+    for path, request in pending.items():
+        with translated(path), contextlib.suppress(NoAuthError):
+            try:
+                acl = request.get(timeout=timeout)[0]
+            except NoNodeError:
+                acl = acl_of(path) or ANYBODY
+            found += [path] if is_open(acl) else []
+    return found
+
+
+def warning_of_values(paths: Sequence[str]) -> str:
+    """What is to be said of values that anybody may change."""
+    more, them = (f" and {len(paths) - 1} more", "them") if len(paths) > 1 else ("", "it")
+    return (
+        f"{paths[0]}{more}: anybody who reaches the ensemble can change {them}, and so what hosts render from {them}; "
+        "close the application with playbooks/secure.yml (zk_access), or give an acl (zoo_config_acl)"
+    )
 
 
 def warning(rule: Rule) -> str | None:
