@@ -841,7 +841,7 @@ def test_who_publishes_values_that_anybody_may_change_is_told_so(
         (warning,) = result.get("warnings") or [None]
         return warning and str(warning)
 
-    both = {"znodes": [{"path": path, "value": "ours"} for path in (first, second)]}
+    both: dict[str, Any] = {"znodes": [{"path": path, "value": "ours"} for path in (first, second)]}
     for check in (True, False, False):
         assert f"{first} and 1 more: {CAN_CHANGE} them" in str(told(check, **both))
     # For a znode that is of no application, the caller says who may use it, or nobody does.
