@@ -83,10 +83,11 @@ def start(agents: Agents, publisher: KazooClient, registered: dict[str, Any], se
 
     With a `registry` it registers its service there, which is open. The publisher reads what it says.
     """
+    opened = []
 
     def run(name: str = "server1", registry: str | None = None, **config: Any) -> Agent:
         if registry is not None:
-            service.open()
+            opened[:] = opened or [service.open()]
             config["services"] = [{**registered["services"][0], "path": registry}]
         agent = agents(name, **{**log_in_as("agent"), **config})
         agent.zk = publisher
