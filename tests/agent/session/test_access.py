@@ -83,7 +83,7 @@ def start(agents: Agents, publisher: KazooClient, registered: dict[str, Any], se
 
     With a `registry` it registers its service there, which is open. The publisher reads what it says.
     """
-    opened = []
+    opened: list[Service] = []
 
     def run(name: str = "server1", registry: str | None = None, **config: Any) -> Agent:
         if registry is not None:
