@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Optional
 
 from .records import OWN, AppPaths, InvalidRecord, check_path, parse_object, quote
@@ -259,20 +260,22 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
 
 
 class Rule(NamedTuple):
-    """Which ACL what is created gets: `fixed`, or what `access` says; left as it is asked for where both are None.
+    """Which ACL what is created gets: `fixed`, or what `access` says, or `found`; else it is left as it is asked for.
 
-    Above the application and the `registries`, others have theirs. `is_shut_out` is a connection that has no identity
-    and that the application is closed to. `by_hand` is an application whose ACLs somebody has given: the ACL of what is
-    put into its history, empty where that is left as it is asked for. `is_new` is one that this connection creates.
+    `found` are the ACLs of the application's znode and of directories that are there: what is created is for whom its
+    directory is, and for its creator, whose identities are `own`. Above the application and the `registries`, others
+    have theirs. `is_shut_out` is a connection that has no identity and that the application is closed to. `is_new` is
+    an application that this connection creates.
     """
 
     app: AppPaths
     access: AccessRecord | None = None
     fixed: Acl | None = None
+    found: Mapping[str, Sequence[Any]] | None = None
+    own: Own = MappingProxyType({})
     host: str | None = None
     registries: tuple[str, ...] = ()
     is_shut_out: bool = False
-    by_hand: Acl | None = None
     is_new: bool = False
 
     @property
@@ -282,76 +285,71 @@ class Rule(NamedTuple):
             return self.access.state == OPEN
         if self.fixed is not None:
             return is_open(self.fixed)
-        return not self.is_shut_out and self.by_hand is None
+        return is_open(self.found[self.app.root]) if self.found is not None else not self.is_shut_out
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether something that is created below an application's closed znode may be open, whoever creates it."""
+        acls = self.found.values() if self.fixed is None and self.found is not None else ()
+        return any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
         if self.access is not None:
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
-        if self.by_hand is not None and path.startswith(f"{self.app.history}/"):
-            return self.by_hand or None
+        given = self._inherited(path) if self.fixed is None and self.found is not None else self.fixed
         is_shared = any(_is_within(root, path) and path != root for root in (self.app.root, *self.registries))
         is_top = path.count("/") == 1 and path != self.app.root
-        return (*self.fixed, BESIDE) if self.fixed is not None and (is_shared or is_top) else self.fixed
+        return (*given, BESIDE) if given is not None and (is_shared or is_top) else given
+
+    def _inherited(self, path: str) -> Acl | None:
+        """The ACL by that of another znode; None where that is open, or can't be seen."""
+        like, is_agents = self._like(path)
+        acl = (self.found or {})[like]
+        is_named = any(_may_be(entry.id, self.own) for entry in acl)
+        # In a registry that is not there yet it might be for all but its creator.
+        is_for_it = is_named or any(_is_within(path, place) for place in (self.app.root, like))
+        if is_open(acl) or _is_hidden(acl) or not is_for_it:
+            return None
+        given = [entry._replace(perms=entry.perms | (_among_agents(entry.perms) if is_agents else 0)) for entry in acl]
+        # A certificate may have gone to a proxy: then the server knows nobody whom CREATOR could name.
+        return (*merged(given), *(CREATOR if is_named or self.own.keys() - {"x509"} else ()))
+
+    def _like(self, path: str) -> tuple[str, bool]:
+        """Which znode has the ACL for what is created, and whether agents use there what others of them have made."""
+        app, found = self.app, self.found or {}
+        directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)
+        if directory != app.root:
+            return directory, _is_within(directory, app.rollouts)
+        is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
+        first = app.agents if is_agents else app.config
+        return (first if first in found else app.root), is_agents
 
 
 def directories_of(app: AppPaths) -> list[str]:
-    """By whose ACLs it is told whether somebody has given these by hand."""
-    return [app.config, app.history, app.agents, app.roster, app.rollouts, app.bad_commits]
+    """By whose ACLs it is told for whom something is created, where no roles tell."""
+    return [app.root, app.config, app.history, app.agents, app.roster, app.rollouts, app.bad_commits]
 
 
-def choose_rule(
-    app: AppPaths,
-    record: bytes | None,
-    root: Sequence[Any] | None,
-    *,
-    own: Own,
-    others: Mapping[str, Sequence[Any]] | None = None,
-) -> Rule:
-    """By which rule something is created: `record` is the application's, `root` the ACL of its znode; None for none.
+def choose_rule(app: AppPaths, record: bytes | None, found: Mapping[str, Sequence[Any]], *, own: Own) -> Rule:
+    """By which rule something is created: `record` is the application's, None for none.
 
-    `own` is of the connection, empty where it has no identity. `others` are the ACLs of those of its `directories_of`
-    that are there; what may not be read has an empty one. Where anybody may write the root, anybody could replace what
-    is below it: nothing there is closed by itself. Where anybody may only read it, so they may what is below. Raises
-    `InvalidRecord` where the record is none.
+    `own` is of the connection, empty where it has no identity. `found` are the ACLs of those of its `directories_of`
+    and of the registries that are there; what may not be read has an empty one. Raises `InvalidRecord` where the record
+    is none.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
-    if not own or (root is not None and is_open(root)):
+    if not own:
         return Rule(app)
-    if root is None:
+    if app.root not in found:
         return Rule(app, fixed=CREATOR, is_new=True)
-    alike = _of_their_creator([root, *(others or {}).values()], own)
-    if alike is None:
-        # Nobody knows who else needs what: all but entries of the history, which publishers alone write, stays as open.
-        return Rule(app, by_hand=acl_of_entries((others or {}).get(app.history, ()), own))
-    if sum(entry.id.scheme != "world" for entry in alike) > 1:
-        # As of a certificate and a password, of which one may be another's: both have what is created.
-        return Rule(app, fixed=alike)
-    public = any(entry.id.scheme == "world" and entry.perms & READ for entry in alike)
-    return Rule(app, fixed=(*CREATOR, READABLE) if public else CREATOR)
+    return Rule(app, found=found, own=own)
 
 
-def acl_of_entries(history: Sequence[Any], own: Own) -> Acl:
-    """The ACL of what is put into a history with this one where no roles tell; empty for what is asked for."""
-    if _is_hidden(history) or is_open(history):
-        return ()
-    # One whom it does not name may have come by its address, with a certificate that the server does not know.
-    return (*merged(history), *(CREATOR if any(_may_be(entry.id, own) for entry in history) else ()))
-
-
-def _of_their_creator(acls: Sequence[Iterable[Any]], own: Own) -> Acl | None:
-    """The ACL that these all are, where a connection gives such a one by itself, and it may be this one; else None.
-
-    Of several identities one is this connection's for certain only where nobody else may see them.
-    """
-    first, *others = {merged(acl) for acl in acls}
-    known = [entry for entry in first if entry.id.scheme != "world"]
-    if others or _is_hidden(first) or is_open(first) or {entry.perms for entry in known} != {ALL}:
-        return None
-    if len(known) > 1 and (known != list(first) or len({entry.id.scheme for entry in known}) < len(known)):
-        return None
-    return first if all(_may_be(entry.id, own) for entry in known) else None
+def _among_agents(perms: int) -> int:
+    """What somebody who may create something may do with what others create beside it."""
+    return READ | WRITE | CREATE | DELETE if perms & CREATE else 0
 
 
 def _may_be(who: Principal, own: Own) -> bool:
@@ -360,9 +358,16 @@ def _may_be(who: Principal, own: Own) -> bool:
 
 
 def _is_hidden(acl: Iterable[Any]) -> bool:
-    """Whether this connection may not see, and so not change, an ACL: it may not read it, or is told no hashes."""
+    """Whether this connection may not see, and so not copy, an ACL: it may not read it, or is told no hashes."""
     entries = list(acl)
     return not entries or any(entry.id.scheme == "digest" and entry.id.id.endswith(":x") for entry in entries)
+
+
+def _hides(acl: Iterable[Any]) -> bool:
+    """Whether an ACL is hidden from somebody who may create something below it: who may not change it sees no hash."""
+    entries = list(acl)
+    has_hashes = any(entry.id.scheme == "digest" for entry in entries)
+    return has_hashes and any(entry.perms & (CREATE | ADMIN) == CREATE for entry in entries)
 
 
 def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:

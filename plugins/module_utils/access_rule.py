@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .access import (
+    ANYBODY,
     ANYBODY_DEPLOYS,
-    CREATOR,
-    Own,
+    Acl,
     Rule,
-    acl_of_entries,
     choose_rule,
     closed,
     directories_of,
@@ -44,7 +43,7 @@ def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], 
     """
     rule = _find_rule(client, app, options)
     if acl is not None and rule.access is None:
-        rule = rule._replace(fixed=acl, by_hand=None, is_new=False)
+        rule = rule._replace(fixed=acl, is_new=False)
     outer = client._call
     ask = getattr(outer, "ask", outer)
 
@@ -74,6 +73,34 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
     return Rule(app, access=replace(access, values=values))
 
 
+def open_values(
+    client: KazooClient, paths: Sequence[str], acl_of: Callable[[str], Acl | None], timeout: float
+) -> list[str]:
+    """Those of the values that anybody may change, also those that are to be created with what `acl_of` gives them.
+
+    `timeout` is in seconds, for one answer. Raises `ZooKeeperError`.
+    """
+    found = []
+    pending = {path: client.get_acls_async(path) for path in paths}
+    for path, request in pending.items():
+        with translated(path), contextlib.suppress(NoAuthError):
+            try:
+                acl = request.get(timeout=timeout)[0]
+            except NoNodeError:
+                acl = acl_of(path) or ANYBODY
+            found += [path] if is_open(acl) else []
+    return found
+
+
+def warning_of_values(paths: Sequence[str]) -> str:
+    """What is to be said of values that anybody may change."""
+    more, them = (f" and {len(paths) - 1} more", "them") if len(paths) > 1 else ("", "it")
+    return (
+        f"{paths[0]}{more}: anybody who reaches the ensemble can change {them}, and so what hosts render from {them}; "
+        "close the application with playbooks/secure.yml (zk_access), or give an acl (zoo_config_acl)"
+    )
+
+
 def warning(rule: Rule) -> str | None:
     """What is to be said of who may use the application; None for nothing."""
     if rule.is_open:
@@ -81,9 +108,9 @@ def warning(rule: Rule) -> str | None:
             f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
             "playbooks/secure.yml (zk_access)"
         )
-    if rule.by_hand is not None and rule.fixed is None:
+    if rule.leaves_open:
         return (
-            f"{rule.app.root}: its ACLs were given by hand, and what agents create in it is open to everybody; "
+            f"{rule.app.root}: its ACLs were given by hand, and some of what is created in it is open to everybody; "
             "close it with playbooks/secure.yml (zk_access)"
         )
     if rule.is_new:
@@ -97,40 +124,23 @@ def warning(rule: Rule) -> str | None:
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
         return Rule(app, is_shut_out=_is_shut_out(client, app))
-    record = root = None
-    others = {}
+    record = None
+    found = {}
     with translated(app.access):
         client.sync(app.root)
-        with contextlib.suppress(NoNodeError):
-            try:
-                record = client.get(app.access)[0]
-            except NoAuthError:
-                return _rule_without_role(client, app, own_schemes(options))
-        with contextlib.suppress(NoNodeError):
-            root = _acl(client, app.root)
-        if record is None and root is not None and not is_open(root):
-            for path in directories_of(app):
-                with contextlib.suppress(NoNodeError):
-                    others[path] = _acl(client, path)
+        # Whom the roles do not name creates something, while they are being set, as if there were none.
+        with contextlib.suppress(NoNodeError, NoAuthError):
+            record = client.get(app.access)[0]
+        for path in directories_of(app) if record is None else ():
+            with contextlib.suppress(NoNodeError):
+                found[path] = _acl(client, path)
     # Asked only where nothing else tells: a server before 3.7 hangs up, and another may not answer in time.
     # Below a znode that is closed, nobody creates anything whom no ACL names.
-    authenticated = root is not None or is_authenticated(options, lambda: identities(client))
+    authenticated = record is not None or app.root in found or is_authenticated(options, lambda: identities(client))
     try:
-        return choose_rule(app, record, root, own=own_schemes(options) if authenticated else {}, others=others)
+        return choose_rule(app, record, found, own=own_schemes(options) if authenticated else {})
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
-
-
-def _rule_without_role(client: KazooClient, app: AppPaths, own: Own) -> Rule:
-    """By which rule whom the roles do not name creates something while they are being set.
-
-    Who may read the history has to read what is published, and while nothing is closed yet, everybody all of it.
-    """
-    if is_open(_acl(client, app.root)):
-        return Rule(app)
-    with contextlib.suppress(NoNodeError):
-        return Rule(app, fixed=CREATOR, by_hand=acl_of_entries(_acl(client, app.history), own))
-    return Rule(app, fixed=CREATOR)
 
 
 def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:

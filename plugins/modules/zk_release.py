@@ -156,10 +156,9 @@ options:
       - Who may do what with the znodes that this creates, in the form of O(zoo.deploy.zk_znode#module:acl). What is
         there keeps what it has.
       - It has no effect where M(zoo.deploy.zk_access) has recorded the application's roles; they decide.
-      - Without it, what a connection with credentials creates is only for those credentials; for everybody to read
-        where everybody may read the application's znode, and open where everybody may write that.
-      - In an application that was closed by ACLs given by hand, it is open, but for entries of the history, which have
-        the ACL of that; a warning says so.
+      - Without it, a connection with credentials creates an application that is only for those credentials, and what
+        is below it for whom its directory is, and for its creator. What is created in a directory that is open, or
+        whose ACL ZooKeeper does not show to the connection, is open; a warning says so.
       - What a connection without credentials creates is open to everybody, and a warning says so.
     type: list
     elements: dict

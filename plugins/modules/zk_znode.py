@@ -166,6 +166,8 @@ options:
         right below the root, others may create theirs; name there what agents render as a directory to
         M(zoo.deploy.zk_access) as C(values).
       - The connection has to be that of a publisher.
+      - The module warns where anybody who reaches the ensemble can change a value, unless its O(acl) says so; without
+        O(app) it does not.
     type: str
     version_added: 0.2.0
   znodes:
@@ -474,7 +476,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import rule_of_values
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import (
+    open_values,
+    rule_of_values,
+    warning_of_values,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC, ZnodeModule
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord
@@ -547,6 +553,19 @@ def acl_by_roles(
     return partial(rule_of_values(client, app, options, paths).acl, ephemeral=False)
 
 
+def find_open_values(
+    client: Any,
+    options: Mapping[str, Any],
+    wanted: Sequence[DesiredZnode],
+    acl_of: Callable[[str], tuple[Any, ...] | None],
+) -> list[str]:
+    """The values of `app` that anybody may change though nobody has asked for that. Raises `ZooKeeperError`."""
+    if options["app"] is None:
+        return []
+    paths = [one.path for one in wanted if one.present and one.acl is None and not one.sequence]
+    return open_values(client, paths, acl_of, options["connect_timeout"])
+
+
 def main() -> None:
     """Run the module."""
     module = ZnodeModule(
@@ -560,11 +579,14 @@ def main() -> None:
         wanted = desired_znodes(options)
         with connect(options) as client:
             acl_of = acl_by_roles(client, options, wanted)
+            left_open = find_open_values(client, options, wanted, acl_of)
             results = converge(
                 client, wanted, check=module.check_mode, timeout=options["connect_timeout"], acl_of=acl_of
             )
     except ZooKeeperError as exc:
         module.fail(exc)
+    if left_open:
+        module.warn(warning_of_values(left_open))
     module.exit_json(**report(results, several=options["znodes"] is not None, diff=module._diff))
 
 

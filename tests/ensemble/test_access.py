@@ -823,3 +823,35 @@ def test_a_user_of_sasl_is_an_identity(tmp_path: Path) -> None:
         result = close_as(options, paths, {"scheme": "sasl", "id": "fleet"})
         assert result["access"]["publishers"] == ["sasl deployer"]
         assert may(nobody, paths.config) == set()
+
+
+CAN_CHANGE = "anybody who reaches the ensemble can change"
+
+
+def test_who_publishes_values_that_anybody_may_change_is_told_so(
+    login: Login, paths: AppPaths, ensemble: Ensemble
+) -> None:
+    base = paths.root.replace("/app/", "/config-")
+    first, second = f"{base}/site.conf", f"{base}/app.conf"
+    common = {"hosts": ensemble.hosts, **log_in_as("publisher")}
+
+    def told(check: bool = False, **given: Any) -> str | None:
+        result = run_module(ROOT / "plugins/modules/zk_znode.py", check=check, **{"app": paths.root, **common, **given})
+        assert not result.get("failed"), result
+        (warning,) = result.get("warnings") or [None]
+        return warning and str(warning)
+
+    both: dict[str, Any] = {"znodes": [{"path": path, "value": "ours"} for path in (first, second)]}
+    for check in (True, False, False):
+        assert f"{first} and 1 more: {CAN_CHANGE} them" in str(told(check, **both))
+    # For a znode that is of no application, the caller says who may use it, or nobody does.
+    assert told(path=first, value="ours", app=None) is None
+    acl = [{"scheme": "world", "perms": ["read"]}, {"scheme": "auth", "perms": ["all"]}]
+    assert told(path=first, value="ours", acl=acl) is None
+    assert f"{second}: {CAN_CHANGE} it" in str(told(**both))
+    assert told(path=second, value="ours", acl=[{"scheme": "world", "perms": ["all"]}]) is None
+    set_access(login("publisher"), paths, **ROLES)
+    # What was there before the roles stays open, unless they name it.
+    assert f"{second}: {CAN_CHANGE} it" in str(told(**both))
+    set_access(login("publisher"), paths, **ROLES, values=[base])
+    assert told(**both) is told(path=f"{base}/new", value="x") is told(path=first, state="absent") is None

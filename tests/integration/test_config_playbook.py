@@ -124,6 +124,15 @@ def test_a_directory_is_published_once_with_its_diff_and_proved_by_every_server(
     assert "+++" not in again
 
 
+def test_who_publishes_what_anybody_may_change_is_told_so_once_unless_it_is_asked_for(shop: Shop) -> None:
+    told = []
+    asked: dict[str, Any] = {"config_acl": [{"scheme": "world", "perms": ["all"]}]}
+    for given in ({}, asked):
+        done = shop.play("--check", **given)
+        told.append(" ".join((done.stdout + done.stderr).split()).count("reaches the ensemble can change"))
+    assert told == [1, 0]
+
+
 @pytest.mark.usefixtures("fleet")
 def test_what_has_changed_is_written_and_what_is_gone_is_pruned_only_where_asked(
     shop: Shop, etc: Path, zk: KazooClient

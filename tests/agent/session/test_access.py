@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import await_agents
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
+from support.access import everything, readable
 from support.agent import Agent
 from support.client import connected
 from support.ensemble import Ensemble
@@ -77,27 +77,37 @@ def publish(ensemble: Ensemble, app: str, repository: GitRepository) -> Callable
     return run
 
 
-def everything(client: KazooClient, root: str) -> list[str]:
-    """Every znode of a tree."""
-    return [root, *(path for name in client.get_children(root) for path in everything(client, f"{root}/{name}"))]
+@pytest.fixture
+def start(agents: Agents, publisher: KazooClient, registered: dict[str, Any], service: Service) -> Agents:
+    """Starts an agent with an agent's credentials, and further keys of its configuration.
+
+    With a `registry` it registers its service there, which is open. The publisher reads what it says.
+    """
+    opened: list[Service] = []
+
+    def run(name: str = "server1", registry: str | None = None, **config: Any) -> Agent:
+        if registry is not None:
+            opened[:] = opened or [service.open()]
+            config["services"] = [{**registered["services"][0], "path": registry}]
+        agent = agents(name, **{**log_in_as("agent"), **config})
+        agent.zk = publisher
+        return agent.start()
+
+    return run
 
 
-def readable(client: KazooClient, paths: list[str]) -> list[str]:
-    """Those of the znodes that a connection may read."""
-    found = []
-    for path in paths:
-        with contextlib.suppress(NoAuthError):
-            client.get(path)
-            found.append(path)
-    return found
+def begin_anew(agent: Agent) -> None:
+    """Have a running agent take its configuration as it is now, and connect anew."""
+    begun = agent.log.count("watching, app=")
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
 
 
 def test_an_agent_that_comes_first_does_not_create_the_application(
-    agents: Agents, zk: KazooClient, publisher: KazooClient, app: str, publish: Callable[..., int]
+    start: Agents, zk: KazooClient, publisher: KazooClient, app: str, publish: Callable[..., int]
 ) -> None:
-    agent = agents(**log_in_as("publisher"))
-    agent.zk = publisher
-    agent.start()
+    agent = start(**log_in_as("publisher"))
     wait_for(
         lambda: "is not there yet, or not for this agent; a publisher makes it" in agent.log,
         "it waits for the application",
@@ -110,7 +120,7 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
 
 
 def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
     ensemble: Ensemble,
@@ -118,10 +128,7 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
     publish: Callable[..., int],
 ) -> None:
     set_access(**ROLES)
-    fleet = [agents(name, **log_in_as("agent")) for name in ("server1", "server2")]
-    for agent in fleet:
-        agent.zk = publisher
-        agent.start()
+    fleet = [start(name) for name in ("server1", "server2")]
     first = publish()
     for agent in fleet:
         assert agent.wait_outcome(first)["state"] == "active"
@@ -177,13 +184,11 @@ def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: li
 @pytest.mark.parametrize("way", ["on the root", "below the root", "alike"])
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     zk: KazooClient,
     app: str,
     ensemble: Ensemble,
-    registered: dict[str, Any],
-    service: Service,
     publish: Callable[..., int],
     is_shared: bool,
     way: str,
@@ -191,14 +196,9 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     names, registry = ["server1", "server2"], f"{app}-service"
     known = dict.fromkeys(names, "agent") if is_shared else dict(zip(names, names))
     give_acls_by_hand(publisher, app, registry, sorted(set(known.values())), way)
-    service.open()
-    options = {"services": [{**registered["services"][0], "path": registry}]}
     fleet = [
-        agents(name, **options, digest_username=user, digest_password=f"word of {user}") for name, user in known.items()
+        start(name, registry, digest_username=user, digest_password=f"word of {user}") for name, user in known.items()
     ]
-    for agent in fleet:
-        agent.zk = publisher
-        agent.start()
     for agent in fleet:
         agent.wait_live()
     # A wait that counts them, and a rollout that each of them moves on.
@@ -207,9 +207,13 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     second = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1}, **waits)
     assert json.loads(publisher.get(f"{app}/rollouts/{second}")[0])["phase"] == "done"
     wait_for(lambda: sorted(publisher.get_children(registry)) == names, "both are registered")
-    seen = [f"{parent}/{name}" for parent in (f"{app}/agents", f"{app}/roster", registry) for name in names]
+    seen = [f"{parent}/{name}" for parent in (registry, f"{app}/agents", f"{app}/roster") for name in names]
     with connected(ensemble.hosts, auth_data=[("digest", f"reader:{WORDS['reader']}")]) as reader:
-        assert [readable(client, seen) for client in (publisher, reader)] == [seen, seen]
+        # In one way readers are let read the registry alone.
+        shown = seen[:2] if way == "alike" else seen
+        assert [readable(client, seen) for client in (publisher, reader)] == [seen, shown]
+    if way == "alike":
+        assert readable(zk, [*everything(publisher, app), *everything(publisher, registry)]) == []
     assert [agent.status.get("troubles") for agent in fleet] == [None, None]
     # What a rollback publishes is for those who may read the history.
     entries = [f"{app}/history/{name}" for name in publisher.get_children(f"{app}/history")]
@@ -217,20 +221,15 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
 
 
 def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
-    registered: dict[str, Any],
     service: Service,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
 ) -> None:
     set_access(**ROLES, registries=[f"{app}/service"])
-    fleet = [agents(name, **registered, **log_in_as("agent")) for name in ("server1", "server2")]
-    for agent in fleet:
-        agent.zk = publisher
-        agent.start().wait_live()
-    service.open()
+    fleet = [start(name, f"{app}/service").wait_live() for name in ("server1", "server2")]
     generation = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1})
     for agent in fleet:
         assert agent.wait_outcome(generation)["state"] == "active"
@@ -245,25 +244,18 @@ def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
 
 
 def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_closed_then(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
-    registered: dict[str, Any],
-    service: Service,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
 ) -> None:
     registry = f"/service-{app.rpartition('/')[2]}/shop"
-    options = {"services": [{**registered["services"][0], "path": registry}]}
     hosts = [{"name": name, "scheme": "digest", "id": name, "password": "word"} for name in ("server1", "server2")]
     roles = {"publishers": ROLES["publishers"], "host_agents": hosts, "registries": [registry]}
     set_access(**roles)
-    service.open()
     names = [host["name"] for host in hosts]
-    fleet = [agents(name, **options, digest_username=name, digest_password="word") for name in names]
-    for agent in fleet:
-        agent.zk = publisher
-        agent.start()
+    fleet = [start(name, registry, digest_username=name, digest_password="word") for name in names]
     generation = publish()
     assert [agent.wait_outcome(generation)["state"] for agent in fleet] == ["active", "active"]
     for agent in fleet:
@@ -282,28 +274,21 @@ def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_c
 
 
 def test_a_registry_may_be_called_agents(
-    agents: Agents,
+    start: Agents,
     repository: GitRepository,
     publisher: KazooClient,
     app: str,
-    registered: dict[str, Any],
-    service: Service,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
 ) -> None:
     registry = f"/service-{app.rpartition('/')[2]}/agents"
     set_access(**ROLES, registries=[registry])
-    service.open()
-    agent = agents(services=[{**registered["services"][0], "path": registry}], **log_in_as("agent"))
-    agent.zk = publisher
-    agent.start()
+    agent = start(registry=registry)
     assert agent.wait_outcome(publish())["state"] == "active"
     registration = f"{registry}/{agent.name}"
     wait_for(lambda: publisher.exists(registration), "it is registered")
     before = publisher.exists(registration).czxid
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    begin_anew(agent)
     repository.commit({"index.html": "two\n"})
     assert agent.wait_outcome(publish())["state"] == "active"
     wait_for(lambda: publisher.exists(registration), "it is registered")
@@ -312,7 +297,7 @@ def test_a_registry_may_be_called_agents(
 
 
 def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
-    serving: Agents,
+    start: Agents,
     zk: KazooClient,
     publisher: KazooClient,
     app: str,
@@ -322,10 +307,10 @@ def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
 ) -> None:
     # Somebody without credentials was here before.
     zk.ensure_path(app)
-    agent = serving(**log_in_as("agent"))
-    agent.zk = publisher
+    agent = start(registry=f"{app}/service")
     assert agent.wait_outcome(publish())["state"] == "active"
     registration, events = f"{app}/service/{agent.name}", []  # type: ignore[var-annotated]
+    wait_for(lambda: publisher.exists(registration), "it is registered")
     before = publisher.exists(registration)
     publisher.get_children(f"{app}/service", watch=events.append)
     set_access(**ROLES, registries=[f"{app}/service"])
@@ -341,20 +326,15 @@ def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
 
 
 def test_an_agent_gets_another_password_and_keeps_its_registration(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
-    registered: dict[str, Any],
-    service: Service,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
     repository: GitRepository,
 ) -> None:
     set_access(**ROLES, registries=[f"{app}/service"])
-    agent = agents(**registered, **log_in_as("agent"))
-    agent.zk = publisher
-    agent.start().wait_live()
-    service.open()
+    agent = start(registry=f"{app}/service")
     assert agent.wait_outcome(publish())["state"] == "active"
     wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")
     before, new = (
@@ -364,9 +344,7 @@ def test_an_agent_gets_another_password_and_keeps_its_registration(
     set_access(agents=[*ROLES["agents"], new])
     agent.config["digest_password"] = "new"
     agent.configure()
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    begin_anew(agent)
     repository.commit({"index.html": "two\n"})
     assert agent.wait_outcome(publish())["state"] == "active"
     set_access(agents=[new])
@@ -384,10 +362,7 @@ def log_in_again(agent: Agent, user: str | None) -> None:
         agent.config.pop(key, None)
     agent.config.update({"digest_username": user, "digest_password": f"word of {user}"} if user else {})
     agent.configure()
-    begun = agent.log.count("watching, app=")
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
+    begin_anew(agent)
     wait_for(lambda: ("access" in agent.status) == bool(user), "it says whether it has credentials")
 
 
@@ -456,12 +431,15 @@ def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
 
 
 def test_nothing_is_closed_to_a_live_agent_without_credentials_unless_that_is_forced(
-    agents: Agents, zk: KazooClient, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
+    agents: Agents,
+    start: Agents,
+    zk: KazooClient,
+    publisher: KazooClient,
+    app: str,
+    set_access: Callable[..., dict[str, Any]],
 ) -> None:
     zk.ensure_path(app)
-    good, bare = agents("server1", **log_in_as("agent")), agents("server2")
-    for agent in (good, bare):
-        agent.start().wait_live()
+    good, bare = start("server1").wait_live(), agents("server2").start().wait_live()
     wait_for(lambda: good.status.get("access") == 0, "it says that it has credentials, and that no roles are recorded")
     assert "access" not in bare.status
     for check in (True, False):
@@ -471,12 +449,11 @@ def test_nothing_is_closed_to_a_live_agent_without_credentials_unless_that_is_fo
     assert {path for path in everything(zk, app) if zk.get_acls(path)[0] != OPEN_ACL_UNSAFE} == set()
     set_access(**ROLES, force=True)
     record = publisher.exists(f"{app}/access")
-    good.zk = publisher
     wait_for(lambda: good.status.get("access") == record.mzxid, "it has read the roles")
 
 
 def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
-    agents: Agents,
+    start: Agents,
     zk: KazooClient,
     publisher: KazooClient,
     app: str,
@@ -484,8 +461,7 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
     publish: Callable[..., int],
 ) -> None:
     zk.ensure_path(app)
-    agent = agents(digest_username="agent", digest_password="another word")
-    agent.start().wait_live()
+    agent = start(digest_password="another word").wait_live()
     with pytest.raises(ZooKeeperError, match=f"^{app}/agents: {agent.name}: without credentials of a role"):
         set_access(**ROLES, wait_timeout=2.0)
     assert zk.exists(f"{app}/access") is None
@@ -493,9 +469,7 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
     assert agent.wait_outcome(publish())["state"] == "active"
     assert zk.get_acls(f"{app}/agents/{agent.name}")[0] == OPEN_ACL_UNSAFE
     # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: agent.log.count("watching, app=") == 2, "it has begun anew")
+    begin_anew(agent)
     wrong = {"scheme": "digest", "id": "agent", "password": "another word"}
     set_access(**{**ROLES, "agents": [*ROLES["agents"], wrong]})
     recorded = publisher.get(f"{app}/access")[0]
@@ -508,27 +482,23 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
 
 def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_put_right(
     monkeypatch: pytest.MonkeyPatch,
-    agents: Agents,
+    start: Agents,
     zk: KazooClient,
     publisher: KazooClient,
     app: str,
     set_access: Callable[..., dict[str, Any]],
 ) -> None:
     zk.ensure_path(app)
-    agent = agents(**log_in_as("agent")).start().wait_live()
-
-    def wake() -> None:
-        # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
-        assert agent.process is not None
-        agent.process.send_signal(signal.SIGHUP)
+    agent = start().wait_live()
 
     def end(*_arguments: Any) -> None:
-        wake()
+        # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
+        begin_anew(agent)
         wait_for(lambda: "access" not in agent.status, "the agent has seen that it has no role")
         raise KeyboardInterrupt
 
     def go_on(*arguments: Any) -> Any:
-        wake()
+        begin_anew(agent)
         return await_agents(*arguments)
 
     wait_for(lambda: agent.status.get("access") == 0, "the agent has seen that there are no roles")
@@ -537,7 +507,6 @@ def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_p
         with pytest.raises(KeyboardInterrupt):
             set_access(**{**ROLES, "agents": [{"scheme": "digest", "id": "other", "password": "word"}]})
     monkeypatch.setattr(zk_access, "await_agents", go_on)
-    agent.zk = publisher
     assert set_access(**ROLES)["changed"]
     assert agent.status["access"] == publisher.exists(f"{app}/access").mzxid
 
@@ -554,20 +523,15 @@ def serve_another(agent: Agent) -> None:
 
 @pytest.mark.parametrize("change", [rename, serve_another])
 def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none(
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
-    registered: dict[str, Any],
-    service: Service,
     set_access: Callable[..., dict[str, Any]],
     change: Callable[[Agent], None],
 ) -> None:
     for one in (app, f"{app}-other"):
         set_access(**ROLES, app=one, registries=[f"{app}/service"])
-    agent = agents(session_timeout=LONG, **registered, **log_in_as("agent"))
-    agent.zk = publisher
-    service.open()
-    agent.start().wait_live()
+    agent = start(registry=f"{app}/service", session_timeout=LONG).wait_live()
     wait_for(lambda: publisher.get_children(f"{app}/service"), "it is registered")
     status, entry = f"{agent.app}/agents/{agent.name}", f"{agent.app}/roster/{agent.name}"
     wait_for(lambda: publisher.exists(entry), "it is in the roster")
@@ -586,17 +550,14 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
 
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
     ensemble: Ensemble,
-    agents: Agents,
-    publisher: KazooClient,
+    start: Agents,
     app: str,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
     repository: GitRepository,
 ) -> None:
     set_access(**ROLES)
-    agent = agents(**log_in_as("agent"))
-    agent.zk = publisher
-    agent.start().wait_live()
+    agent = start().wait_live()
     assert agent.wait_outcome(publish(rollout=True))["state"] == "active"
     good = repository.head
     evil = repository.commit({"index.html": "evil\n"})
@@ -625,7 +586,7 @@ def forge(thief: KazooClient, root: str, commit: str) -> None:
 
 def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_is_deployed(
     ensemble: Ensemble,
-    agents: Agents,
+    start: Agents,
     publisher: KazooClient,
     app: str,
     set_access: Callable[..., dict[str, Any]],
@@ -633,9 +594,7 @@ def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_
     repository: GitRepository,
 ) -> None:
     set_access(**ROLES)
-    agent, newcomer = (agents(name, **log_in_as("agent")) for name in ("server1", "server2"))
-    agent.zk = newcomer.zk = publisher
-    agent.start().wait_live()
+    agent = start("server1").wait_live()
     first, good = publish(rollout=True), repository.head
     assert agent.wait_outcome(first)["state"] == "active"
     evil = repository.commit({"index.html": "evil\n"})
@@ -644,7 +603,7 @@ def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_
         prepare(thief, f"{app}/rollouts", first, evil)
     second = publish(rollout=True)
     assert publisher.exists(f"{app}/rollouts/{second}").czxid < second
-    newcomer.start().wait_live()
+    newcomer = start("server2").wait_live()
     wait_for(lambda: "no publisher has published it" in str(newcomer.status.get("troubles")), "it is refused")
     wait_for(lambda: agent.status["state"] == "halted", "the other one sees the rollout that was prepared")
     assert (newcomer.live(), agent.live()) == (None, good)
@@ -665,12 +624,10 @@ def prepare(thief: KazooClient, rollouts: str, real: int, commit: str) -> None:
 
 
 def test_the_host_of_an_agent_that_is_removed_stays_in_a_roster_that_only_publishers_clear(
-    agents: Agents, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
+    start: Agents, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
 ) -> None:
     set_access(**ROLES)
-    agent = agents(**log_in_as("agent"))
-    agent.zk = publisher
-    agent.start().wait_live()
+    agent = start().wait_live()
     wait_for(lambda: publisher.exists(f"{app}/roster/{agent.name}"), "it is in the roster")
     agent.end()
     left = agent.control("leave")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kazoo.protocol.serialization import Create, Delete, GetData, SetData, Transaction
-from kazoo.security import OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
+from kazoo.security import OPEN_ACL_UNSAFE
 
 from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     ADMIN,
@@ -20,6 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     CREATOR,
     DELETE,
     READ,
+    READABLE,
     WRITE,
     AccessRecord,
     Grant,
@@ -131,7 +132,7 @@ def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted(
         assert elsewhere.acl(APP, path) == (Grant(ALL, PUBLISHER), Grant(READ | CREATE, world))
     for path in ("/app/shop", "/service/shop", "/values/shop", "/values/shop/a", "/service/shop/a"):
         assert rights(path, world, elsewhere) == 0
-    rule = choose_rule(APP, None, None, own=KNOWN)
+    rule = choose_rule(APP, None, {}, own=KNOWN)
     for path in ("/app", "/service"):
         assert rule.acl(path, ephemeral=False) == (*CREATOR, Grant(READ | CREATE, world))
     assert rule.acl("/service/shop", ephemeral=False) == CREATOR
@@ -210,8 +211,7 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
     [
         (None, None, {}, None),
         (None, None, KNOWN, CREATOR),
-        (None, [Grant(ALL, PUBLISHER)], KNOWN, CREATOR),
-        (None, [Grant(ALL, PUBLISHER), *READ_ACL_UNSAFE], KNOWN, (*CREATOR, Grant(READ, Principal("world", "anyone")))),
+        (None, OPEN_ACL_UNSAFE, {}, None),
         (None, OPEN_ACL_UNSAFE, KNOWN, None),
         (ACCESS.to_node(), None, KNOWN, ACCESS.acl(APP, APP.config)),
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, KNOWN, ACCESS.acl(APP, APP.config)),
@@ -220,84 +220,152 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
 def test_what_is_created_is_closed_where_anybody_is_known(
     record: bytes | None, root: Any, own: Any, expected: Any
 ) -> None:
-    rule = choose_rule(APP, record, root, own=own)
+    rule = choose_rule(APP, record, {} if root is None else {APP.root: root}, own=own)
     assert rule.acl(APP.config, ephemeral=False) == expected
     assert rule.is_open == (expected is None)
 
 
 OWN = [Grant(ALL, PUBLISHER)]
-SHOWN = [*OWN, Grant(READ, Principal("world", "anyone"))]
-SHARED = [*OWN, Grant(READ | CREATE | DELETE, AGENT)]
+SHOWN = [*OWN, READABLE]
+SHARED = [*OWN, Grant(READ | CREATE, OTHER_AGENT)]
+READS = [*OWN, Grant(READ, OTHER_AGENT)]
+HIDDEN = [Grant(ALL, Principal("digest", "ann:x"))]
+"""As a server shows it to whom may not change it."""
+BY_ADDRESS = [Grant(ALL, Principal("ip", "192.0.2.0/24"))]
+REGISTRY = "/service/shop"
 
 
+def rule_by(found: dict[str, Any], own: Any = KNOWN) -> Rule:
+    return choose_rule(APP, None, found, own=own)
+
+
+@pytest.mark.parametrize("acl", [OWN, SHOWN, SHARED, READS, [*OWN, Grant(ALL, AGENT), Grant(READ, READER)], BY_ADDRESS])
 @pytest.mark.parametrize(
-    ("root", "others", "by_hand"),
+    ("directory", "path"),
     [
-        (OWN, {}, False),
-        (OWN, {APP.config: OWN, APP.agents: OWN}, False),
-        (SHOWN, {APP.config: SHOWN}, False),
-        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: [Grant(ALL, OTHER_AGENT), *OWN]}, False),  # of one connection
-        ([*OWN, Grant(ALL, OTHER_AGENT)], {APP.config: OWN}, True),
-        ([*OWN, Grant(READ, OTHER_AGENT)], {}, True),
-        ([*SHOWN, Grant(ALL, OTHER_AGENT)], {}, True),  # everybody sees it: both may be others'
-        ([*OWN, Grant(ALL, AGENT)], {APP.config: [Grant(ALL, AGENT), *OWN]}, True),  # another user
-        ([Grant(ALL, OTHER_AGENT), Grant(ALL, Principal("x509", "CN=web1"))], {}, True),  # one of them is another's
-        ([*OWN, Grant(ALL, READER)], {}, True),
-        ([*OWN, Grant(ALL, Principal("ip", "192.0.2.0/24"))], {}, True),
-        (SHARED, {}, True),
-        (OWN, {APP.agents: SHARED}, True),
-        (OWN, {APP.agents: OPEN_ACL_UNSAFE}, True),
-        (OWN, {APP.agents: SHOWN}, True),
-        (OWN, {APP.rollouts: ()}, True),
-        (READ_ACL_UNSAFE, {}, True),
-        ((), {}, True),
-        ([Grant(ALL, Principal("digest", "ann:x"))], {}, True),  # another's: who may change it sees the hash
+        (APP.history, f"{APP.history_prefix}1"),
+        (APP.agents, APP.agent("web1")),
+        (APP.roster, APP.roster_entry("web1")),
+        (APP.bad_commits, APP.bad("a" * 40)),
+        (REGISTRY, f"{REGISTRY}/web1"),
     ],
 )
-def test_where_somebody_has_given_acls_by_hand_all_but_the_history_stays_as_it_is_asked_for(
-    root: Any, others: Any, by_hand: bool
+def test_without_roles_what_is_created_is_for_whom_its_directory_is_and_for_its_creator(
+    directory: str, path: str, acl: Any
 ) -> None:
-    rule = choose_rule(APP, None, root, own=KNOWN, others=others)
-    assert not rule.is_open
-    paths = (APP.agent("web1"), APP.rollout(7), APP.roster, "/service/shop", f"{APP.history_prefix}1")
-    assert [rule.acl(path, ephemeral=False) is None for path in paths] == [by_hand] * len(paths)
+    rule = rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl})
+    assert rule.acl(path, ephemeral=False) == (*merged(acl), *CREATOR)
+
+
+@pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, HIDDEN, (), [*OWN, Grant(READ, Principal("digest", "bob:x"))]])
+@pytest.mark.parametrize(
+    ("directory", "path"), [(APP.agents, APP.agent("web1")), (REGISTRY, f"{REGISTRY}/web1"), (APP.agents, REGISTRY)]
+)
+def test_what_is_created_in_a_directory_that_is_open_or_can_not_be_seen_is_open(
+    directory: str, path: str, acl: Any
+) -> None:
+    rule = rule_by({APP.root: OWN, directory: acl})
+    assert rule.acl(path, ephemeral=False) is None
+    assert (rule.is_open, rule.leaves_open) == (False, True)
 
 
 @pytest.mark.parametrize(
-    ("history", "expected"),
+    ("path", "like"),
     [
-        (SHARED, (*merged(SHARED), *CREATOR)),
-        (OPEN_ACL_UNSAFE, None),
-        ((), None),
-        ([Grant(ALL, Principal("digest", "ann:x")), Grant(READ, AGENT)], None),
+        (APP.config, APP.root),
+        (APP.agents, APP.root),
+        (APP.history, APP.config),
+        (f"{APP.history_prefix}1", APP.config),
+        (APP.policy, APP.config),
+        (APP.lock, APP.config),
+        (APP.roster, APP.agents),
+        (APP.rollouts, APP.agents),
+        (APP.bad_commits, APP.agents),
+        (f"{APP.root}/service", APP.agents),
+        (REGISTRY, APP.agents),
+        (f"{REGISTRY}/web1", APP.agents),
     ],
 )
-def test_an_entry_of_a_history_that_was_closed_by_hand_is_for_whom_that_is(history: Any, expected: Any) -> None:
-    rule = choose_rule(APP, None, OWN, own=KNOWN, others={APP.history: history, APP.agents: SHARED})
-    assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == expected
-    assert rule.acl(APP.history, ephemeral=False) is None
+def test_what_publishers_make_is_for_whom_the_release_is_and_what_agents_make_for_whom_their_statuses_are(
+    path: str, like: str
+) -> None:
+    ids = {name: Principal("x509", f"CN={name}") for name in (APP.root, APP.config, APP.agents)}
+    found = {name: [*OWN, Grant(READ, who)] for name, who in ids.items() if name != path}
+    named = {grant.id for grant in rule_by(found).acl(path, ephemeral=False) or ()}
+    assert named & {*ids.values()} == {ids[like]}
+    # Where the other is not there either, there is the application's znode.
+    named = {grant.id for grant in rule_by({APP.root: found.get(APP.root, OWN)}).acl(path, ephemeral=False) or ()}
+    assert named & {*ids.values()} == {ids[APP.root]}
 
 
-def test_what_a_connection_with_a_certificate_and_a_password_has_begun_stays_closed() -> None:
+def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() -> None:
+    rule = rule_by({APP.root: OWN, APP.agents: SHARED, APP.rollouts: SHARED})
+    every = READ | WRITE | CREATE | DELETE
+    for path in (APP.rollout(7), f"{APP.rollout(7)}/hosts", APP.bad_commits, REGISTRY, f"{APP.root}/service"):
+        assert Grant(every, OTHER_AGENT) in (rule.acl(path, ephemeral=False) or ())
+    # But nobody another's status.
+    assert Grant(READ | CREATE, OTHER_AGENT) in (rule.acl(APP.agent("web1"), ephemeral=True) or ())
+
+
+def test_a_registry_that_is_not_there_yet_is_open_where_its_creator_is_none_of_the_agents() -> None:
+    for found in ({APP.root: BY_ADDRESS}, {APP.root: OWN, APP.agents: [Grant(ALL, AGENT), READABLE]}):
+        rule = rule_by(found)
+        assert [rule.acl(path, ephemeral=False) for path in (REGISTRY, f"{REGISTRY}/web1")] == [None, None]
+        assert rule.acl(f"{APP.root}/service", ephemeral=False)
+
+
+def test_what_a_connection_with_a_certificate_and_a_password_has_begun_is_for_all_who_have_one_of_both() -> None:
     """As where a lock was the first that it made: whoever may write `config` chooses what hosts run."""
-    both = [Grant(ALL, PUBLISHER), Grant(ALL, OTHER_AGENT)]
-    rule = choose_rule(APP, None, both, own=KNOWN, others={})
-    # The certificate may be another's, so what is created is for both, and stays alike.
-    for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.agent("web1"), APP.rollouts, APP.rollout(7)):
-        assert rule.acl(path, ephemeral=False) == merged(both)
-    assert not rule.is_open
-    assert choose_rule(APP, None, both, own={"x509": None}, others={}).acl(APP.config, ephemeral=False) is None
+    for both in ([*OWN, Grant(ALL, OTHER_AGENT)], [*SHOWN, Grant(ALL, OTHER_AGENT)]):
+        rule = rule_by({APP.root: both})
+        for path in (
+            APP.config,
+            APP.history,
+            f"{APP.history_prefix}1",
+            APP.agent("web1"),
+            APP.rollouts,
+            APP.rollout(7),
+        ):
+            assert rule.acl(path, ephemeral=False) == (*merged(both), *CREATOR)
+        assert not rule.is_open
+        assert not rule.leaves_open
 
 
-def test_a_certificate_that_the_server_may_not_know_is_put_into_no_history_that_was_closed_by_address() -> None:
-    by_address = [Grant(ALL, Principal("ip", "192.0.2.7"))]
-    rule = choose_rule(APP, None, by_address, own={"x509": None}, others={APP.history: by_address})
+@pytest.mark.parametrize(
+    ("own", "acl", "is_named"),
+    [
+        ({"x509": None}, BY_ADDRESS, False),
+        ({"x509": None}, OWN, False),
+        ({"x509": None}, [*BY_ADDRESS, Grant(READ, OTHER_AGENT)], True),
+        ({"digest": "ann"}, BY_ADDRESS, True),
+        ({"x509": None, "sasl": None}, BY_ADDRESS, True),
+    ],
+)
+def test_a_certificate_that_the_server_may_not_know_is_nobody_where_no_certificate_is_named(
+    own: Any, acl: Any, is_named: bool
+) -> None:
+    given = rule_by({APP.root: acl}, own).acl(APP.config, ephemeral=False)
     # A server takes no ACL of a connection's own identities where it knows none.
-    assert rule.acl(f"{APP.history_prefix}1", ephemeral=False) == tuple(by_address)
+    assert given == (*merged(acl), *(CREATOR if is_named else ()))
+
+
+@pytest.mark.parametrize(
+    ("acl", "leaves_open"),
+    [
+        ([*OWN, Grant(ALL, AGENT)], False),
+        (READS, False),
+        # It sees no hash, and so can't copy the ACL.
+        (SHARED, True),
+        ([Grant(ALL, OTHER_AGENT), Grant(READ | CREATE, Principal("x509", "CN=web1"))], False),
+        (OPEN_ACL_UNSAFE, True),
+    ],
+)
+def test_it_is_known_whether_others_can_create_something_that_is_closed(acl: Any, leaves_open: bool) -> None:
+    assert rule_by({APP.root: OWN, APP.agents: acl}).leaves_open is leaves_open
 
 
 def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:
-    rule = choose_rule(APP, ACCESS.to_node(), None, own=KNOWN)._replace(host="web1")
+    rule = choose_rule(APP, ACCESS.to_node(), {}, own=KNOWN)._replace(host="web1")
 
     def acl(path: str, ephemeral: bool) -> Any:
         return rule.acl(path, ephemeral=ephemeral)

@@ -71,7 +71,7 @@ class Client:
     [
         (ACCESS.to_node(), CLOSED, ACCESS.acl(APP, APP.config)),
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, ACCESS.acl(APP, APP.config)),
-        (None, CLOSED, CREATOR),
+        (None, CLOSED, (*merged(CLOSED), *CREATOR)),
         (None, NoAuthError(), OPEN_ACL_UNSAFE),
         (None, OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE),
     ],
@@ -96,13 +96,6 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
     assert ("only the credentials of this connection may use it" in str(warning(rule))) == (expected == CREATOR)
 
 
-def test_who_may_not_read_the_roles_leaves_nothing_open() -> None:
-    client = Client(NoAuthError(), NoAuthError())
-    with kept_closed(client, APP, CERTIFICATE) as rule:
-        assert client.create(APP.config) == CREATOR
-    assert warning(rule) is None
-
-
 def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_is_still_open() -> None:
     client = Client(NoAuthError(), OPEN_ACL_UNSAFE)
     with kept_closed(client, APP, CERTIFICATE) as rule:
@@ -110,31 +103,32 @@ def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_i
     assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
 
 
-@pytest.mark.parametrize(
-    ("history", "expected"),
-    [(CLOSED, (*merged(CLOSED), *CREATOR)), (OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE), (None, CREATOR)],
-)
-def test_whom_the_roles_forget_while_they_are_set_publishes_for_those_who_read_the_history(
-    history: Any, expected: Any
-) -> None:
+@pytest.mark.parametrize("history", [CLOSED, OPEN_ACL_UNSAFE])
+def test_whom_the_roles_forget_while_they_are_set_publishes_for_those_who_read_the_history(history: Any) -> None:
     client = Client(NoAuthError(), CLOSED, {APP.history: history})
+    expected = OPEN_ACL_UNSAFE if history is OPEN_ACL_UNSAFE else (*merged(history), *CREATOR)
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert client.create(f"{APP.history_prefix}0000000001") == expected
-        assert client.create(APP.lock) == CREATOR
-    assert warning(rule) is None
+        assert client.create(APP.lock) == (*merged(CLOSED), *CREATOR)
+    assert bool(warning(rule)) == (expected == OPEN_ACL_UNSAFE)
 
 
-def test_a_history_that_was_closed_by_hand_stays_closed_and_the_publisher_is_told_how_to_close_all() -> None:
-    by_hand = [*CLOSED, ACL(1, Id("x509", "CN=agent"))]
-    client = Client(None, CLOSED, {APP.history: by_hand})
+def test_what_was_closed_by_hand_stays_closed_and_the_publisher_is_told_where_agents_can_not_see_for_whom() -> None:
+    history = [*CLOSED, ACL(READ, Id("x509", "CN=agent"))]
+    agents = [ACL(31, Id("digest", "publisher:hash")), ACL(READ | CREATE, Id("digest", "agent:hash"))]
+    client = Client(None, CLOSED, {APP.history: history, APP.agents: agents})
     with kept_closed(client, APP, CERTIFICATE) as rule:
-        assert client.create(f"{APP.history_prefix}0000000001") == (*merged(by_hand), *CREATOR)
-        assert client.create(APP.roster_entry("web1")) == OPEN_ACL_UNSAFE
-    assert "given by hand, and what agents create in it is open to everybody; close it with" in str(warning(rule))
+        assert client.create(f"{APP.history_prefix}0000000001") == (*merged(history), *CREATOR)
+        assert Grant(ALL, Principal("digest", "publisher:hash")) in client.create(APP.roster)
+    assert "given by hand, and some of what is created in it is open to everybody; close it with" in str(warning(rule))
     # Who says it himself is not told.
     with kept_closed(client, APP, CERTIFICATE, CLOSED) as rule:
         assert client.create(APP.config) == CLOSED
     assert warning(rule) is None
+    # Nor where everybody who creates something can close it.
+    del client.others[APP.agents]
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert warning(rule) is None
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -112,8 +112,8 @@ def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server
     [
         (OPEN_ACL_UNSAFE, {}, True, True),
         (PUBLISHERS_ONLY, {}, False, False),
-        # Somebody has given ACLs by hand: others need what only he knows.
-        (PUBLISHERS_ONLY, {APP.agents: [*PUBLISHERS_ONLY, ACL(13, Id("x509", "CN=agent"))]}, False, True),
+        (PUBLISHERS_ONLY, {APP.agents: [*PUBLISHERS_ONLY, ACL(13, Id("x509", "CN=agent"))]}, False, False),
+        (PUBLISHERS_ONLY, {APP.agents: OPEN_ACL_UNSAFE}, False, True),
         (PUBLISHERS_ONLY, {APP.agents: NoAuthError()}, False, True),
         (NoAuthError(), {}, False, True),
     ],
@@ -196,7 +196,7 @@ def test_where_there_is_no_application_yet_every_host_registers() -> None:
     session.root = PUBLISHERS_ONLY
     creation.mark_stale()
     creation.refresh()
-    assert session.acl_of("/service/prod/shop", False) == CREATOR
+    assert session.acl_of("/service/prod/shop", False) == (*PUBLISHERS_ONLY, *CREATOR)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
     ("registry", "expected"),
     [
         (OPEN_ACL_UNSAFE, None),
-        (PUBLISHERS_ONLY, CREATOR),
-        ([*PUBLISHERS_ONLY, *READ_ACL_UNSAFE], (*CREATOR, READABLE)),
+        (PUBLISHERS_ONLY, (*PUBLISHERS_ONLY, *CREATOR)),
+        ([*PUBLISHERS_ONLY, *READ_ACL_UNSAFE], (READABLE, *PUBLISHERS_ONLY, *CREATOR)),
         ([*PUBLISHERS_ONLY, ACL(1, Id("digest", "balancer:x"))], None),
         (NoAuthError(), None),
     ],
@@ -252,15 +252,17 @@ def test_who_reads_a_registry_reads_what_is_in_it_also_where_all_else_is_of_one_
     service = Service("/service/shop/", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
     refreshed(session, (service,), **CERTIFICATE)
     assert session.acl_of("/service/shop/web1", True) == expected
-    assert session.acl_of(APP.agent("web1"), True) == CREATOR
+    assert session.acl_of(APP.agent("web1"), True) == (*PUBLISHERS_ONLY, *CREATOR)
 
 
 def test_above_a_registry_others_have_theirs_also_without_roles() -> None:
     session = Session(None, PUBLISHERS_ONLY)
     service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
     refreshed(session, (service,), **CERTIFICATE)
-    assert [session.acl_of(path, False) for path in ("/service", "/service/prod")] == [(*CREATOR, BESIDE)] * 2
-    assert session.acl_of("/service/prod/shop", False) == CREATOR
+    assert [session.acl_of(path, False) for path in ("/service", "/service/prod")] == [
+        (*PUBLISHERS_ONLY, *CREATOR, BESIDE)
+    ] * 2
+    assert session.acl_of("/service/prod/shop", False) == (*PUBLISHERS_ONLY, *CREATOR)
 
 
 def test_a_registry_that_the_roles_do_not_name_is_closed_and_others_have_theirs_beside_it() -> None:

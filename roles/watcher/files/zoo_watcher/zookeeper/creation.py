@@ -13,7 +13,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Own, Rule, choose_rule, directories_of, is_open, own_schemes
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, is_open, own_schemes
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -37,8 +37,6 @@ class Creation:
         self.record: int | None = None
         """In which transaction the roles were recorded that were read; 0 for none, None where this agent may not."""
         self._rule: Rule | None = None
-        self._registered: dict[str, Acl | None] = {}
-        """Without roles, the ACL of registrations by their registry, where that is there."""
         self._has_root = False
         self._may_create_root = False
         self._is_shut_out = False
@@ -87,41 +85,28 @@ class Creation:
             self.mark_stale()
             if is_open(self._acl(app.root) or ()):
                 # Roles are recorded, and nothing is closed yet: until it is, this agent registers as before.
-                self._has_root, self._registered = True, {}
+                self._has_root = True
                 return Rule(app)
             # What it would create for itself alone, no publisher could read, and nobody else delete.
             self._rule = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
-        root = self._acl(app.root)
-        self._has_root = root is not None
+        # The record need not name them, and above them others have theirs.
+        registries = tuple(service.path.rstrip("/") for service in self._config.services)
+        found = self._found([app.root] if record else [*directories_of(app), *registries])
+        self._has_root = app.root in found
         if not self._has_root:
             self._await_root()
         try:
-            data = record.data if record else None
-            rule = choose_rule(app, data, root, own=own, others={} if record else self._others(root))
+            rule = choose_rule(app, record.data if record else None, found, own=own)
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
-        # The record need not name them, and above them others have theirs.
-        registries = tuple(service.path.rstrip("/") for service in self._config.services)
-        self._registered = {} if rule.fixed is None else self._registrations(registries, own)
         access = rule.access and replace(rule.access, registries=(*rule.access.registries, *registries))
         return rule._replace(access=access, host=self._config.name, registries=registries)
 
-    def _registrations(self, registries: Iterable[str], own: Own) -> dict[str, Acl | None]:
-        """The ACL of registrations in those of the registries that are there: closed only as far as these are."""
-        found = {path: self._acl(path) for path in registries}
-        return {
-            path: choose_rule(self._config.app, None, acl, own=own).fixed
-            for path, acl in found.items()
-            if acl is not None
-        }
-
-    def _others(self, root: Any) -> dict[str, Any]:
-        """The ACLs of what is in the application, where they matter."""
-        if root is None or is_open(root):
-            return {}
-        found = {path: self._acl(path) for path in directories_of(self._config.app)}
+    def _found(self, paths: Iterable[str]) -> dict[str, Any]:
+        """The ACLs of those of the znodes that are there."""
+        found = {path: self._acl(path) for path in paths}
         return {path: acl for path, acl in found.items() if acl is not None}
 
     def _acl(self, path: str) -> Any:
@@ -160,5 +145,4 @@ class Creation:
         if not self._has_root:
             # A registry: in one that only this host may use, no other could register, and no publisher could close it.
             return None
-        registry = path.rpartition("/")[0]
-        return self._registered[registry] if registry in self._registered else self._rule.acl(path, ephemeral=ephemeral)
+        return self._rule.acl(path, ephemeral=ephemeral)
