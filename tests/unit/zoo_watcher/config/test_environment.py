@@ -41,8 +41,12 @@ def mistakes(**keys: Any) -> list[str]:
 def test_every_option_has_the_variable_that_modules_take(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         **{field.name: f"given-{field.name}" for field in dataclasses.fields(Connection)},
-        **{"hosts": "zk1:2181,zk2:2181/shop", "session_timeout": "2.5", "sasl_mechanism": "GSSAPI"},
-        **{"tls": "yes", "tls_verify": "False", "tls_check_hostname": "0"},
+        "hosts": "zk1:2181,zk2:2181/shop",
+        "session_timeout": "2.5",
+        "sasl_mechanism": "GSSAPI",
+        "tls": "yes",
+        "tls_verify": "False",
+        "tls_check_hostname": "0",
     }
     for name, value in given.items():
         monkeypatch.setenv(variable(name), value)

@@ -10,6 +10,7 @@ have the hook send its password to a server of theirs.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **CONNECTION_OPTIONS,
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
+    "pushers": {"type": "path"},
     **WAITING_OPTIONS,
     **SIGNING_OPTIONS,
 }
-"""What goes to the connection, to publishing, waiting and signing, as the modules have it."""
+"""What goes to the connection, to publishing, waiting and signing, as the modules have it; `pushers` is the hook's."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -115,6 +117,8 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
     signing = {name: content.get(name) for name in SIGNING_OPTIONS}
     if all(value is None or _is_of(value, KINDS[SIGNING_OPTIONS[name]["type"]][1]) for name, value in signing.items()):
         yield from _refused(lambda: check_signing(signing))
+    if isinstance(content.get("pushers"), str) and not os.path.isfile(content["pushers"]):
+        yield f"pushers: no file at {quote(content['pushers'])}"
     yield from _branch_problems(content.get("branches"))
     if "acl" in content:
         yield from _acl_problems(content["acl"], content)
