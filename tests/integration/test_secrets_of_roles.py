@@ -11,13 +11,14 @@ import logging
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl_credential
 
 from eda.source import Source
 from support.agent import Agent
@@ -188,6 +189,11 @@ def watch(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.flow.said["events"] = repr(source.events) + repr(refused.error) + caplog.text
 
 
+def hashes(passwords: Mapping[str, str]) -> dict[str, str]:
+    """What ZooKeeper makes of the passwords of those who log in by digest."""
+    return {f"hash of {name}": make_digest_acl_credential(name, password) for name, password in passwords.items()}
+
+
 @pytest.mark.usefixtures("ssh_agent")
 def test_no_secret_of_roles_or_signers_is_where_it_does_not_belong(
     stage: Stage, superuser: KazooClient, caplog: pytest.LogCaptureFixture
@@ -204,11 +210,15 @@ def test_no_secret_of_roles_or_signers_is_where_it_does_not_belong(
         stored = found_in_znodes(flow.secrets, superuser)
     finally:
         agent.kill()
-    told = {name: found(flow.secrets, text.encode()) for name, text in flow.said.items()}
+    told = {name: found({**flow.secrets, **hashes(flow.secrets)}, text.encode()) for name, text in flow.said.items()}
     assert {name: names for name, names in told.items() if names} == {}
     assert processes.found == set()
     assert stored == set()
     hits = found_in_files(flow.secrets, [flow.directory])
+    # A hash is in znodes, where the roles are, and so in the ensemble's own files.
+    places = [path for path in flow.directory.iterdir() if path.name != "ensemble"]
+    assert found_in_files(hashes(flow.secrets), places) == set()
+    assert found_in_files(hashes(flow.secrets), [flow.directory / "ensemble"]) != set()
     # What the test itself has written, so that the search is known to find something.
     assert {hit for hit in hits if "given" not in Path(hit.partition(" in ")[2]).parts} == set()
     assert {hit.partition(" in ")[0] for hit in hits} == flow.secrets.keys() - {"wrong", "reader2-key-password"}
