@@ -585,6 +585,7 @@ def pushers(server: Server, tmp_path: Path) -> Path:
     lines = [Signer(tmp_path, name).line.replace(" ", f" {options}", 1) for name, options in names.items()]
     path = tmp_path / "pushers"
     path.write_text("".join(lines[:2]))
+    subprocess.run(["git", "config", "gpg.ssh.allowedSignersFile", str(path)], cwd=server.bare, check=True)
     return path
 
 
@@ -602,6 +603,7 @@ def test_only_a_push_that_one_of_the_pushers_has_signed_is_published(
     server.installed(pushers=str(pushers))
     done = push_signed(server, pushers.with_name("alice"))
     assert done.said[0].endswith(f"is published to {server.app} by alice@example.org"), done.output
+    assert "error" not in done.output
     record = published(zk, server.app)
     assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org")
     begin = "zoo.deploy: the push is done, but not published: the push"

@@ -106,6 +106,7 @@ def test_a_tls_key_without_tls_is_refused_where_the_configuration_is_checked(con
             {"retry_timeout": float("nan")},
             "retry_timeout: expected more than 0 and at most 1000000000 seconds, got NaN",
         ),
+        ({"pushers": "/etc/none"}, 'pushers: no file at "/etc/none"'),
         ({"signers": "/etc/hostname"}, "signers: only with sign_with, the key that signs the record"),
         ({"sign_with": "/etc/hostname", "signers": "/etc/none"}, 'signers: no file at "/etc/none"'),
         (
