@@ -58,19 +58,23 @@ class Signers(NamedTuple):
         is revoked, in any case. Raises `VerificationError` where that can't be found out.
         """
         if moment is None or moment < PLAUSIBLE:
-            return self._find_problem(text, signature, namespace)
+            return self.find_signer(text, signature, namespace)[1]
         as_of = f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(moment))}"
         # A moment that is still to come: a clock was wrong then, or is now.
-        if moment > time.time() and self._find_problem(text, signature, namespace) is None:
+        if moment > time.time() and self.find_signer(text, signature, namespace)[1] is None:
             return None
-        return self._find_problem(text, signature, namespace, as_of)
+        return self.find_signer(text, signature, namespace, as_of)[1]
 
-    def _find_problem(self, text: bytes, signature: str, namespace: str, *as_of: str) -> str | None:
+    def find_signer(self, text: bytes, signature: str, namespace: str, *as_of: str) -> tuple[str, str | None]:
+        """Who has signed a text, as their file has it, and what is wrong with it; who is empty where anything is.
+
+        Raises `VerificationError` where that can't be found out.
+        """
         with _readable(signature) as given:
             files = ["-f", self.file, *as_of]
             found = self._run(["find-principals", *files], b"", given)
             if found.returncode:
-                return f"it is signed by nobody in {self.file}: {_reason(found)}"
+                return "", f"it is signed by nobody in {self.file}: {_reason(found)}"
             why = NOBODY
             names = _lines(found.stdout)
             for principal in [*names, *(name for name in self._names_of(_key_of(signature)) if name not in names)]:
@@ -80,9 +84,9 @@ class Signers(NamedTuple):
                     why = _reason(verified)
                     continue
                 if self._objection(words, text, given) is not None:
-                    return f"the key of {principal}, by which it is signed, is revoked in {self.revoked}"
-                return None
-        return f"its signature does not count: {why}"
+                    return "", f"the key of {principal}, by which it is signed, is revoked in {self.revoked}"
+                return principal, None
+        return "", f"its signature does not count: {why}"
 
     def is_revoked(self, text: bytes, signature: str, namespace: str) -> bool:
         """Whether the key that has signed is known to be revoked, whoever may sign by now.

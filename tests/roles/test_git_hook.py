@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -574,6 +575,72 @@ def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk
     assert "signature" not in published(zk, server.app)
     said = "the release of before was signed, and this one is not: a host that demands a signature refuses it; give"
     assert any(said in line for line in done.said), done.output
+
+
+@pytest.fixture
+def pushers(server: Server, tmp_path: Path) -> Path:
+    """The file of those whose pushes are published: alice, and carol for records only; mallory is not in it."""
+    subprocess.run(["git", "config", "receive.certNonceSeed", "of the tests"], cwd=server.bare, check=True)
+    names = {"alice": "", "carol": 'namespaces="zoo.deploy" ', "mallory": ""}
+    lines = [Signer(tmp_path, name).line.replace(" ", f" {options}", 1) for name, options in names.items()]
+    path = tmp_path / "pushers"
+    path.write_text("".join(lines[:2]))
+    subprocess.run(["git", "config", "gpg.ssh.allowedSignersFile", str(path)], cwd=server.bare, check=True)
+    return path
+
+
+def push_signed(server: Server, key: Path) -> Push:
+    """Push a further commit with a certificate by a key."""
+    server.clone.commit({"index.html": uuid.uuid4().hex})
+    signing = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "gpg.format", "GIT_CONFIG_VALUE_0": "ssh"}
+    key_of = {"GIT_CONFIG_KEY_1": "user.signingKey", "GIT_CONFIG_VALUE_1": str(key)}
+    return server.push("--signed=true", "main", **signing, **key_of)
+
+
+def test_only_a_push_that_one_of_the_pushers_has_signed_is_published(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    server.installed(pushers=str(pushers))
+    done = push_signed(server, pushers.with_name("alice"))
+    assert done.said[0].endswith(f"is published to {server.app} by alice@example.org"), done.output
+    assert "error" not in done.output
+    record = published(zk, server.app)
+    assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org")
+    begin = "zoo.deploy: the push is done, but not published: the push"
+    for name, said in (
+        ("mallory", f"{begin} does not count: it is signed by nobody in {pushers}: No principal matched."),
+        ("carol", f"{begin} does not count: its signature does not count: "),
+    ):
+        done = push_signed(server, pushers.with_name(name))
+        assert done.said[0].startswith(said), done.output
+        assert server.head() == server.clone.head
+    server.clone.commit({"index.html": "by nobody"})
+    done = server.push(GITEA_PUSHER_NAME="alice@example.org")
+    assert done.said == [f"{begin} is not signed; push with --signed, by a key of git_hook_pushers"], done.output
+    assert published(zk, server.app) == record
+
+
+def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is_of_no_use(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    server.installed(refuse=True, pushers=str(pushers))
+    first = push_signed(server, pushers.with_name("alice"))
+    assert first.status == 0, first.output
+    before = server.head(), published(zk, server.app)
+    git = ["git", f"--git-dir={server.bare}", "cat-file"]
+    listed = subprocess.run([*git, "--batch-all-objects", "--batch-check"], capture_output=True, text=True, check=True)
+    blobs = [line.split()[0] for line in listed.stdout.splitlines() if " blob " in line]
+    texts = [subprocess.run([*git, "blob", blob], capture_output=True, check=True).stdout for blob in blobs]
+    assert sum(text.startswith(b"certificate version") for text in texts) == 1
+    begin = "zoo.deploy: the push is refused, because it could not be published: the push"
+    done = push_signed(server, pushers.with_name("mallory"))
+    assert done.said[0].startswith(f"{begin} does not count: it is signed by nobody in {pushers}"), done.output
+    for blob in blobs:
+        done = server.push(GIT_PUSH_CERT=blob, GIT_PUSH_CERT_NONCE_STATUS="OK")
+        assert done.said == [f"{begin} that is signed is not that of {server.clone.head}"], done.output
+    done = server.push(GIT_PUSH_CERT=blobs[0], GIT_PUSH_CERT_NONCE_STATUS="BAD")
+    assert done.said == [f"{begin} is not the one that was signed now; push again"], done.output
+    assert (server.head(), published(zk, server.app)) == before
 
 
 class Newer:

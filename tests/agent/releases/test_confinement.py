@@ -50,6 +50,7 @@ if "fetch" in sys.argv:
         "read the configuration": attempt(read(root / "agent.json")),
         "read a copy of the configuration": attempt(read(root / "agent.json.1~")),
         "read a credential": attempt(read(root / "credentials/digest_password")),
+        "read a password in a file that a variable names": attempt(read(root / "password")),
         "read the session": attempt(read(root / "run/session.json")),
         "read the agent's memory": attempt(lambda: read_memory(agent)),
         "write beside the base": attempt((root / "new").touch),
@@ -59,7 +60,7 @@ if "fetch" in sys.argv:
         "connect to the ensemble": attempt(lambda: socket.create_connection((host, int(port))).close()),
         "read what else is there": attempt(read(root / "agent.log")),
         "read its own file": attempt(read(__file__)),
-        "variables": [name for name in ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY") if name in os.environ],
+        "variables": [name for name in os.environ if name.startswith(("CREDENTIALS_", "RUNTIME_", "ZK_"))],
     }}
     (base / "attempts.json").write_text(json.dumps(made))
 os.execv({git!r}, ["git", *sys.argv[1:]])
@@ -82,7 +83,7 @@ def test_git_can_read_no_credential_and_write_only_below_the_base(
     tmp_path: Path, agents: Callable[..., Agent], release: Callable[..., int]
 ) -> None:
     agent = agents(digest_username="agent", credentials=["digest_password"])
-    for name in ("credentials/digest_password", "run/other", "agent.json.1~"):
+    for name in ("credentials/digest_password", "run/other", "agent.json.1~", "password"):
         (agent.root / name).parent.mkdir(parents=True, exist_ok=True)
         (agent.root / name).write_text("secret")
     generation = release()
@@ -90,6 +91,8 @@ def test_git_can_read_no_credential_and_write_only_below_the_base(
         PATH=taken_over(tmp_path / "bin", agent.hosts.split(",")[0]),
         CREDENTIALS_DIRECTORY=str(agent.root / "credentials"),
         RUNTIME_DIRECTORY=str(agent.root / "run"),
+        ZK_SASL_PASSWORD_FILE=str(agent.root / "password"),
+        ZK_SASL_PASSWORD="s3cret",
     )
     assert agent.wait_outcome(generation)["state"] == "active"
     assert (agent.root / "run/session.json").exists()
@@ -99,6 +102,7 @@ def test_git_can_read_no_credential_and_write_only_below_the_base(
         "read the configuration": DENIED,
         "read a copy of the configuration": DENIED,
         "read a credential": DENIED,
+        "read a password in a file that a variable names": DENIED,
         "read the session": DENIED,
         "read the agent's memory": DENIED,
         "write beside the base": DENIED,

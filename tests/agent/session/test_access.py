@@ -511,6 +511,44 @@ def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_p
     assert agent.status["access"] == publisher.exists(f"{app}/access").mzxid
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+def test_a_password_is_changed_without_a_registration_lost_by_a_reload_or_a_restart(
+    agents: Agents,
+    publisher: KazooClient,
+    app: str,
+    registered: dict[str, Any],
+    service: Service,
+    set_access: Callable[..., dict[str, Any]],
+    publish: Callable[..., int],
+    number: int,
+) -> None:
+    """SIGUSR2 is what a restart by systemd sends."""
+    old, new = ROLES["agents"][0], {"scheme": "digest", "id": "agent2", "password": "another word"}
+    registries = [f"{app}/service"]
+    set_access(**ROLES, registries=registries)
+    agent = agents(session_timeout=LONG, **registered, **log_in_as("agent"))
+    agent.zk = publisher
+    service.open()
+    agent.start().wait_live()
+    (registration,) = wait_for(lambda: publisher.get_children(registries[0]), "it is registered")
+    before = publisher.exists(f"{registries[0]}/{registration}")
+    set_access(**{**ROLES, "agents": [old, new]})
+    agent.config |= {"digest_username": new["id"], "digest_password": new["password"]}
+    agent.configure()
+    if number == signal.SIGUSR2:
+        agent.end(number)
+        agent.start()
+    elif agent.process:
+        agent.process.send_signal(number)
+    wait_for(lambda: agent.log.count("session SyncConnected") == 2, "it has logged in anew")
+    set_access(**{**ROLES, "agents": [new]})
+    assert publisher.exists(f"{registries[0]}/{registration}").czxid == before.czxid
+    assert agent.wait_outcome(publish())["state"] == "active"
+    thief_is = [("digest", f"agent:{WORDS['agent']}")]
+    with connected(agent.hosts, auth_data=thief_is) as thief, pytest.raises(NoAuthError):
+        thief.get(f"{app}/config")
+
+
 def rename(agent: Agent) -> None:
     """Take another name."""
     agent.name = "server9"

@@ -99,13 +99,14 @@ def test_a_tls_key_without_tls_is_refused_where_the_configuration_is_checked(con
         ({"url": "FILE:///srv/site.git"}, "url: expected file:// as git has it, got FILE://"),
         ({"hosts": None}, "hosts: expected a list of texts, got null"),
         ({"hosts": [{"a": 1}]}, 'hosts: expected a list of texts, got [{"a": 1}]'),
-        ({"hosts": []}, "hosts: none given; set the option, or ZK_HOSTS in the environment"),
+        ({"hosts": []}, "hosts: none given"),
         ({"connect_timeout": 2e6}, "connect_timeout: expected more than 0 and at most 1000000 seconds, got 2000000.0"),
         ({"wait_timeout": 2e9}, "wait_timeout: expected more than 0 and at most 1000000000 seconds, got 2000000000.0"),
         (
             {"retry_timeout": float("nan")},
             "retry_timeout: expected more than 0 and at most 1000000000 seconds, got NaN",
         ),
+        ({"pushers": "/etc/none"}, 'pushers: no file at "/etc/none"'),
         ({"signers": "/etc/hostname"}, "signers: only with sign_with, the key that signs the record"),
         ({"sign_with": "/etc/hostname", "signers": "/etc/none"}, 'signers: no file at "/etc/none"'),
         (
@@ -121,6 +122,28 @@ def test_options_with_which_no_push_could_be_published_are_refused_where_the_con
     command = [sys.executable, str(PROGRAM), "check", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.replace(f" {config}:", "")) == (1, f"zoo.deploy: {line}\n")
+
+
+def test_who_pushes_can_not_lead_the_hook_elsewhere_by_the_environment(config: Path, tmp_path: Path) -> None:
+    """With git over SSH, they may set variables where sshd takes them (AcceptEnv)."""
+    elsewhere = {"ZK_HOSTS": "127.0.0.1:2", "ZK_DIGEST_USERNAME": "other", "ZK_TLS": "yes", "ZK_TLS_VERIFY": "no"}
+    words = [sys.executable, str(PROGRAM), "post-receive", "--config", str(config)]
+    repository = GitRepository.create(tmp_path / "site")
+    update = f"{'0' * 40} {repository.commit({'a': 'b'})} refs/heads/main\n"
+    keys = json.loads(config.read_text())
+    for hosts, said in ((["127.0.0.1:1"], "can't reach ZooKeeper at 127.0.0.1:1 within 0.1 s"), ([], "none given")):
+        config.write_text(json.dumps({**keys, "hosts": hosts, "connect_timeout": 0.1}))
+        done = subprocess.run(
+            words,
+            input=update,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=repository.path,
+            env={**os.environ, **elsewhere},
+        )
+        assert done.returncode == 1
+        assert said in done.stderr
 
 
 SHAPE = (

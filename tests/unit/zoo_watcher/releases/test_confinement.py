@@ -68,8 +68,21 @@ def test_credentials_session_and_configuration_are_secrets(tmp_path: Path, monke
     assert apply_process.secrets(config) == [str(file), f"{file}.old"]
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/agent")
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/agent")
-    assert apply_process.secrets(config) == ["/run/credentials/agent", "/run/agent", str(file), f"{file}.old"]
-    assert not {"CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY"} & apply_process._environment().keys()
+    monkeypatch.setenv("ZK_DIGEST_PASSWORD_FILE", "/run/secrets/zookeeper")
+    named = ["/run/credentials/agent", "/run/agent", "/run/secrets/zookeeper"]
+    assert apply_process.secrets(config) == [*named, str(file), f"{file}.old"]
+    assert not set(apply_process.NOT_FOR_GIT) & apply_process._environment().keys()
+
+
+def test_a_secret_is_hidden_also_where_its_path_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The apply process has the root for its current directory, and not the agent's."""
+    monkeypatch.chdir(tmp_path)
+    for name in apply_process.NOT_FOR_GIT:
+        monkeypatch.delenv(name, raising=False)
+    keys = {"hosts": "zk1", "base": "/srv/app", "tls": True, "tls_cert": "agent.pem"}
+    monkeypatch.setenv("ZK_DIGEST_PASSWORD_FILE", "password")
+    config = Config.from_object({**keys, "digest_username": "agent", "digest_password": "x"})
+    assert apply_process.secrets(config) == [str(tmp_path / "password"), str(tmp_path / "agent.pem")]
 
 
 def test_keys_and_tickets_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,16 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's configuration: a JSON object, written by the role."""
+"""The hook's configuration: a JSON object, written by the role.
+
+Nothing of it is taken from the environment, which whoever pushes may have a say in: by another `ZK_HOSTS` they could
+have the hook send its password to a server of theirs.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +34,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **CONNECTION_OPTIONS,
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
+    "pushers": {"type": "path"},
     **WAITING_OPTIONS,
     **SIGNING_OPTIONS,
 }
-"""What goes to the connection, to publishing, waiting and signing, as the modules have it."""
+"""What goes to the connection, to publishing, waiting and signing, as the modules have it; `pushers` is the hook's."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -103,12 +109,16 @@ def _problems(content: dict[str, Any]) -> Iterator[str]:
         elif name in OPTIONS:
             yield from _option_problems(name, value, OPTIONS[name])
     yield from _refused(lambda: check_published_url(content.get("url")))
-    if isinstance(content.get("hosts", []), list):
-        yield from _refused(lambda: host_string(content.get("hosts")))
+    if content.get("hosts", []) == []:
+        yield "hosts: none given"
+    elif isinstance(content["hosts"], list):
+        yield from _refused(lambda: host_string(content["hosts"]))
     yield from _refused(lambda: check_tls_is_on(content))
     signing = {name: content.get(name) for name in SIGNING_OPTIONS}
     if all(value is None or _is_of(value, KINDS[SIGNING_OPTIONS[name]["type"]][1]) for name, value in signing.items()):
         yield from _refused(lambda: check_signing(signing))
+    if isinstance(content.get("pushers"), str) and not os.path.isfile(content["pushers"]):
+        yield f"pushers: no file at {quote(content['pushers'])}"
     yield from _branch_problems(content.get("branches"))
     if "acl" in content:
         yield from _acl_problems(content["acl"], content)

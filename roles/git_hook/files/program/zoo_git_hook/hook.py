@@ -27,7 +27,7 @@ from .connection import MissingLibraryError, ZooKeeperError, make_client
 from .fleet import is_unanswered, live_names, outage
 from .fleet_outcome import EarlierWait, absences
 from .lock import unlocked
-from .push import Update, pusher, read_updates, real_names, subject, tip
+from .push import Update, certified, pusher, read_updates, real_names, subject, tip
 from .records import Release
 from .rehearsal import rehearse
 from .release_signing import lacks_signature, sign, trust_of, why_refused, with_serial
@@ -219,14 +219,15 @@ def signed(
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:
-    """What a push asks for, without the plan of a rollout."""
+    """What a push asks for, without the plan of a rollout. Raises `InvalidRecord` where none of `pushers` signed it."""
+    pushers = config.options["pushers"]
     said = subject(update.commit_id)
     return Release(
         url=config.url,
         commit_id=update.commit_id,
         relative_path=target.relative_path,
         ref=update.branch,
-        publisher=pusher(os.environ),
+        publisher=certified(pushers, update.commit_id, os.environ) if pushers else pusher(os.environ),
         published_at=now(),
         extra={SUBJECT: said} if said else {},
     )

@@ -12,7 +12,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .znode_names import printable
+from .ssh_signature import Signers, VerificationError
+from .znode_names import InvalidRecord, printable
 
 BRANCHES = "refs/heads/"
 NAMES = (
@@ -24,6 +25,10 @@ NAMES = (
     "REMOTE_USER",  # git http-backend, and what an administrator sets by `environment=` in authorized_keys
 )
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
+SIGNATURE = "-----BEGIN "
+"""What a certificate of a push has after what is signed."""
+FOR_THIS_PUSH = ("OK", "SLOP")
+"""What git says of a certificate that answers what it has asked for, now or a moment ago (receive.certNonceSlop)."""
 LONGEST_NAME = 200
 LONGEST_SUBJECT = 100
 
@@ -50,6 +55,27 @@ def pusher(environment: Mapping[str, str]) -> str:
     named = next((environment[name] for name in NAMES if environment.get(name)), None)
     said = named or f"{_user()}@{socket.gethostname()}"
     return printable(said)[:LONGEST_NAME]
+
+
+def certified(file: str, commit_id: str, environment: Mapping[str, str]) -> str:
+    """Who in a file of signers has signed the push of a commit (`git push --signed`). Raises `InvalidRecord`.
+
+    git's own verdict (GIT_PUSH_CERT_STATUS) is good for any key, also for one that nobody knows.
+    """
+    if not environment.get("GIT_PUSH_CERT"):
+        raise InvalidRecord("the push is not signed; push with --signed, by a key of git_hook_pushers")
+    if environment.get("GIT_PUSH_CERT_NONCE_STATUS") not in FOR_THIS_PUSH:
+        raise InvalidRecord("the push is not the one that was signed now; push again")
+    text, begin, rest = _said(["git", "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
+    if f" {commit_id} {BRANCHES}" not in text:
+        raise InvalidRecord(f"the push that is signed is not that of {commit_id}")
+    try:
+        signer, problem = Signers(file).find_signer(text.encode("utf-8", "surrogateescape"), begin + rest, "git")
+    except VerificationError as exc:
+        raise InvalidRecord(f"the push can't be verified: {exc}") from exc
+    if problem:
+        raise InvalidRecord(f"the push does not count: {problem}")
+    return printable(signer)[:LONGEST_NAME]
 
 
 def _user() -> str:

@@ -31,6 +31,7 @@ from zoo_watcher.wire.znode_names import has_control
 from .allowed_urls import check_beginning
 from .credentials import take_credentials
 from .document import read_document
+from .environment import take_environment
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
 
@@ -177,6 +178,7 @@ class Config:
         mistakes: list[str] = []
         reader = ObjectReader(document, "", mistakes)
         take_credentials(reader)
+        take_environment(reader)
         config = _config(reader)
         if mistakes:
             raise ConfigError(mistakes)
@@ -267,7 +269,7 @@ def _connection(reader: ObjectReader) -> Connection:
     given = reader.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
     hosts = given if isinstance(given, str) else ",".join(given)
     if not hosts.strip(", ") and not reader.noted("hosts"):
-        reader.wrong("hosts", "missing: expected the members of the ensemble as host:port,...")
+        reader.wrong("hosts", "missing: expected the members of the ensemble as host:port,..., here or in ZK_HOSTS")
     for member in hosts.split(","):
         name, _colon, port = member.partition("/")[0].strip().rpartition(":")
         if name and not name.endswith(":") and not (port.isdecimal() and 0 < int(port) < 65536) and "]" not in port:

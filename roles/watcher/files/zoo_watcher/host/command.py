@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 NOT_INHERITED = (
     *("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
     *("ZOO_WATCHER_BOOT", "ZOO_WATCHER_UNIT"),
+    *("ZK_DIGEST_PASSWORD", "ZK_SASL_PASSWORD", "ZK_TLS_KEY_PASSWORD"),
 )
-"""What the unit and the service manager set only for the agent."""
+"""What the unit, the service manager and who runs a container set only for the agent."""
 NOT_STARTED = "can't be started"
 """What the problem begins with where the host did not even begin with a command."""
 NOT_NOW = f"{NOT_STARTED} now"

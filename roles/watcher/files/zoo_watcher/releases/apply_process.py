@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from zoo_watcher.config.config import Config
+from zoo_watcher.config.environment import FILE_VARIABLES
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.command import inherited
 from zoo_watcher.host.program import find_missing
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Job = dict[str, Any]
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
-NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY")
+NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
 END = ""
 """Where a line belongs: there is none any more."""
@@ -99,7 +100,9 @@ def secrets(config: Config) -> list[str]:
     if connection.sasl_mechanism == "GSSAPI":
         named = [os.environ.get(name, "").partition(":") for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")]
         tickets = [*(path or whole for whole, _colon, path in named), f"/tmp/krb5cc_{os.getuid()}"]  # noqa: S108
-    return [path for path in (*directories, *own, *tickets, connection.tls_cert, connection.tls_key) if path]
+    found = (*directories, *own, *tickets, connection.tls_cert, connection.tls_key)
+    # The apply process has another directory for its current one.
+    return [os.path.abspath(path) for path in found if path]
 
 
 class ApplyProcess:

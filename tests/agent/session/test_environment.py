@@ -1,0 +1,90 @@
+"""An agent in a container: how it reaches the ensemble is in variables, and its password comes to nobody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
+
+from support.agent import Agent
+from support.waiting import wait_for
+
+SECRET = "s3cret-of-the-container"
+
+
+@pytest.fixture
+def zk_options() -> dict[str, object]:
+    """The tests' clients are the agent's user."""
+    return {"auth_data": [("digest", f"agent:{SECRET}")]}
+
+
+@pytest.fixture
+def agent(agents: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Path) -> Agent:
+    """One that has neither members nor credentials in its configuration, and may do something only with these."""
+    zk.ensure_path("/app")
+    zk.create(app, acl=[make_digest_acl("agent", SECRET, all=True)])
+    show = ["/bin/sh", "-c", f"cat /proc/$$/environ > {tmp_path}/hook"]
+    check = {"type": "command", "command": ["/bin/sh", "-c", f"cat /proc/$$/environ > {tmp_path}/check"]}
+    service = {"path": f"{app}/service", "port": 9, "check": check}
+    made = agents(session_timeout=None, hooks={"after_activate": show}, services=[service])
+    made.config["hosts"] = None
+    return made
+
+
+def variables(agent: Agent, **further: str) -> dict[str, str]:
+    """What the container is given."""
+    return {"ZK_HOSTS": agent.hosts, "ZK_SESSION_TIMEOUT": "4", "ZK_DIGEST_USERNAME": "agent", **further}
+
+
+def noting_git(agent: Agent) -> str:
+    """A value of PATH by which git notes its environment, and that of the apply process, and does what git does."""
+    (agent.root / "bin").mkdir(parents=True)
+    agent.base.mkdir()
+    git = agent.root / "bin/git"
+    git.write_text(
+        f'#!/bin/sh\ncat /proc/$PPID/environ /proc/$$/environ >> {agent.base}/git\nexec {shutil.which("git")} "$@"\n'
+    )
+    git.chmod(0o755)
+    return f"{agent.root}/bin{os.pathsep}{os.environ['PATH']}"
+
+
+def test_nothing_that_it_starts_has_its_password(agent: Agent, release: Callable[..., int], tmp_path: Path) -> None:
+    generation = release()
+    agent.start(**variables(agent, ZK_DIGEST_PASSWORD=SECRET, PATH=noting_git(agent)))
+    assert agent.wait_outcome(generation)["state"] == "active"
+    assert agent.process
+    shown = [tmp_path / "hook", tmp_path / "check", agent.base / "git"]
+    for path in shown:
+        assert f"ZK_HOSTS={agent.hosts}".encode() in path.read_bytes(), path
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for path in (*kept, Path(f"/proc/{agent.process.pid}/cmdline")):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_it_still_has_them_after_a_reload(agent: Agent, in_file: bool) -> None:
+    agent.root.mkdir(parents=True)
+    (agent.root / "password").write_text(f"{SECRET}\n")
+    given = {"ZK_DIGEST_PASSWORD_FILE": str(agent.root / "password")} if in_file else {"ZK_DIGEST_PASSWORD": SECRET}
+    agent.start(**variables(agent, **given)).wait_live()
+    assert agent.process
+    agent.config["log_level"] = "debug"
+    agent.configure()
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: agent.log.count("session SyncConnected") == 2, "it has begun anew")
+    agent.wait_live()
+    assert SECRET not in agent.log
+
+
+def test_a_check_names_the_variable_that_is_wrong(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZK_HOSTS", "zk1:2181")
+    monkeypatch.setenv("ZK_TLS", "perhaps")
+    done = Agent.run("check", "--config", str(agent.configure()))
+    assert done.returncode == 2
+    assert done.stderr == f'{agent.root}/agent.json: ZK_TLS: expected true or false, got "perhaps"\n'
