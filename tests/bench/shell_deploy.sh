@@ -9,7 +9,11 @@ shift 2
 
 deploy() {
     cd "$1"
-    git --git-dir=store fetch --quiet --no-tags --depth=1 "$url" "+$commit:refs/kept/$commit"
+    for _try in {1..20}; do
+        git --git-dir=store fetch --quiet --no-tags --depth=1 "$url" "+$commit:refs/kept/$commit" && break
+        # The daemon refuses many at once.
+        sleep "0.$((RANDOM % 5 + 1))"
+    done
     mkdir -p "releases/$commit"
     GIT_INDEX_FILE="releases/$commit.index" git --git-dir=store --work-tree="releases/$commit" read-tree --reset -u "$commit"
     ln -s "releases/$commit" site.new
