@@ -88,8 +88,8 @@ def _apply() -> int:
     try:
         from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
     except ImportError as exc:
-        # As while it is upgraded, or where it can't start the git that it looks at: that says nothing of the release.
-        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": "process"}) + "\n")
+        # As while this program, or Python, is upgraded: that says nothing of the release.
+        sys.stdout.write(json.dumps({"error": f"the apply process can't begin: {exc}", "kind": "process"}) + "\n")
         return EXIT_TROUBLE
     return apply()
 
