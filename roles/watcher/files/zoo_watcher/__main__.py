@@ -78,6 +78,9 @@ def _arguments(words: list[str]) -> SimpleNamespace:
     """What the command line says. An agent stays: what reads any other line than its unit's must not stay with it."""
     if words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
         return SimpleNamespace(command="run", config=words[2])
+    if words == ["apply"]:
+        # Each deployment waits for it.
+        return SimpleNamespace(command="apply")
     from .command_line import parser  # noqa: PLC0415
 
     return parser().parse_args(words, SimpleNamespace())
