@@ -89,12 +89,16 @@ def _arguments(words: list[str]) -> SimpleNamespace:
 def _apply() -> int:
     """Do the agent's job on standard input."""
     try:
-        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+        from .releases.apply import main as apply  # noqa: PLC0415  # of no use to the agent itself
     except ImportError as exc:
         # As while this program, or Python, is upgraded: that says nothing of the release.
         sys.stdout.write(json.dumps({"error": f"the apply process can't begin: {exc}", "kind": "process"}) + "\n")
         return EXIT_TROUBLE
-    return apply()
+    status = apply()
+    # The agent waits for the end of this process, and to take the interpreter apart would serve nothing.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _check(arguments: SimpleNamespace) -> int:
