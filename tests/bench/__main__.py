@@ -1,4 +1,4 @@
-"""`python -m bench [--check] [--pairs N] [GOAL ...]`: measure the goals, all where none is named."""
+"""`python -m bench [--check] [--quick] [--pairs N] [GOAL ...]`: measure the goals, all where none is named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 
-from bench.harness import GOALS, HEADING, PAIRS, BenchError, measure, report
+from bench.harness import GOALS, HEADING, PAIRS, QUICK_PAIRS, BenchError, measure, report
 from bench.workbench import COLLECTIONS, Workbench
 
 sys.path.insert(0, str(COLLECTIONS))
@@ -20,10 +20,11 @@ def main() -> int:
     options = parser().parse_args()
     met = True
     print(HEADING, flush=True)
-    with Workbench.opened() as workbench:
+    pairs = options.pairs or (QUICK_PAIRS if options.quick else PAIRS)
+    with Workbench.opened(quick=options.quick) as workbench:
         for number in options.goals or sorted(GOALS, key=lambda name: int(name[1:])):
             for comparison in GOALS[number](workbench):
-                outcome = measure(comparison, options.pairs)
+                outcome = measure(comparison, pairs)
                 met = met and outcome.met
                 print(report(outcome), flush=True)
     return 0 if met or not options.check else 1
@@ -38,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "goals", nargs="*", metavar="GOAL", type=_goal, help="P1, P2, ...; all of them where none is named"
     )
     made.add_argument(
-        "--pairs", type=_pairs, default=PAIRS, help="pairs of samples for each comparison (default: %(default)s)"
+        "--pairs", type=_pairs, help=f"pairs of samples for each comparison (default: {PAIRS}, quick: {QUICK_PAIRS})"
     )
+    made.add_argument("--quick", action="store_true", help="fewer pairs, of smaller things: to see that all of it runs")
     made.add_argument("--check", action="store_true", help="end with 1 where a goal is not met")
     return made
 

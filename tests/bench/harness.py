@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.workbench import Workbench
 
 PAIRS = 7
+QUICK_PAIRS = 2
 
 
 class BenchError(Exception):

@@ -55,17 +55,19 @@ class Registry:
 class Workbench:
     """The surroundings of a run; `opened` makes one and takes it down."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, quick: bool = False) -> None:
         self.directory = directory
+        self.quick = quick
+        """Whether goals may measure smaller things than those they are set for."""
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls) -> Iterator[Workbench]:
+    def opened(cls, *, quick: bool = False) -> Iterator[Workbench]:
         """A workbench in a temporary directory, for the length of the block."""
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as directory:
-            bench = cls(Path(directory))
+            bench = cls(Path(directory), quick=quick)
             with bench._ending:
                 yield bench
 

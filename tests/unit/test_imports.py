@@ -36,7 +36,6 @@ AGENT_ORDER = (
 """The agent's packages and the files beside them, the lowest first; those of one row do not know each other."""
 AGENT_LIBRARIES = {
     "kazoo": {"zookeeper"},
-    "git": {"releases/repository"},
     "prometheus_client": {"metrics"},
 }
 """The third-party imports of the agent, and the packages or files that may have them."""
@@ -225,7 +224,20 @@ def test_a_plugin_imports_of_third_parties_kazoo_and_gitpython_alone(part: str) 
 def test_the_process_that_holds_the_session_never_loads_git() -> None:
     loaded = closure(AGENT_NEIGHBOURS, "watcher")
     assert "zookeeper/session" in loaded
-    assert not loaded & AGENT_LIBRARIES["git"]
+    assert not loaded & {"releases/git_command", "releases/repository"}
+
+
+def test_the_apply_process_which_each_deployment_waits_for_imports_only_what_it_needs() -> None:
+    report = "import sys, zoo_watcher.__main__, zoo_watcher.releases.apply; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(AGENT.parent)!r}); {report}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(done.stdout.split())
+    assert "zoo_watcher.releases.repository" in imported
+    assert imported & {"argparse", "git", "hashlib", "kazoo", "shutil", "tempfile", "uuid"} == set()
 
 
 AN_AGENT = """\

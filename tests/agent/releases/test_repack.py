@@ -77,7 +77,9 @@ def test_a_rollout_does_not_wait_until_packs_are_made_one(
 def damage_pack_of(store: Repository, commit_id: str) -> None:
     """Have the pack with a commit hold nothing that can be read."""
     for pack in packs(store.layout.base):
-        if commit_id in str(store.git.show_index(istream=pack.with_suffix(".idx").open("rb"))):
+        with pack.with_suffix(".idx").open("rb") as index:
+            listed = store.git.run("show-index", input_=index)
+        if commit_id.encode() in listed:
             pack.chmod(0o644)
             pack.write_bytes(b"PACK" + bytes(60))
 

@@ -163,10 +163,9 @@ def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_pa
     assert "Too many open files" in done.stderr
 
 
-def test_a_release_waits_while_a_package_of_the_apply_process_is_being_replaced(tmp_path: Path) -> None:
-    """As while pip upgrades it."""
-    (tmp_path / "git").mkdir()
-    (tmp_path / "git" / "__init__.py").write_text("import gitdb_that_is_not_there_yet\n")
+def test_a_release_waits_while_what_the_apply_process_imports_is_being_replaced(tmp_path: Path) -> None:
+    """As while Python is upgraded."""
+    (tmp_path / "shlex.py").write_text("import what_is_not_there_yet\n")
     source = Path(program.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "zoo_watcher", "apply"],
@@ -177,7 +176,7 @@ def test_a_release_waits_while_a_package_of_the_apply_process_is_being_replaced(
         check=False,
     )
     assert json.loads(done.stdout) == {
-        "error": "GitPython can't be imported: No module named 'gitdb_that_is_not_there_yet'",
+        "error": "the apply process can't begin: No module named 'what_is_not_there_yet'",
         "kind": "process",
     }
 

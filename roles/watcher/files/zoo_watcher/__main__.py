@@ -78,6 +78,9 @@ def _arguments(words: list[str]) -> SimpleNamespace:
     """What the command line says. An agent stays: what reads any other line than its unit's must not stay with it."""
     if words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
         return SimpleNamespace(command="run", config=words[2])
+    if words == ["apply"]:
+        # Each deployment waits for it.
+        return SimpleNamespace(command="apply")
     from .command_line import parser  # noqa: PLC0415
 
     return parser().parse_args(words, SimpleNamespace())
@@ -86,12 +89,16 @@ def _arguments(words: list[str]) -> SimpleNamespace:
 def _apply() -> int:
     """Do the agent's job on standard input."""
     try:
-        from .releases.apply import main as apply  # noqa: PLC0415  # the agent itself never loads git
+        from .releases.apply import main as apply  # noqa: PLC0415  # of no use to the agent itself
     except ImportError as exc:
-        # As while it is upgraded, or where it can't start the git that it looks at: that says nothing of the release.
-        sys.stdout.write(json.dumps({"error": f"GitPython can't be imported: {exc}", "kind": "process"}) + "\n")
+        # As while this program, or Python, is upgraded: that says nothing of the release.
+        sys.stdout.write(json.dumps({"error": f"the apply process can't begin: {exc}", "kind": "process"}) + "\n")
         return EXIT_TROUBLE
-    return apply()
+    status = apply()
+    # The agent waits for the end of this process, and to take the interpreter apart would serve nothing.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _check(arguments: SimpleNamespace) -> int:

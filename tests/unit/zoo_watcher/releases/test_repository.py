@@ -65,7 +65,7 @@ def deploy(store: Repository, url: str, commit_id: str) -> Path:
 
 def commits(store: Repository) -> int:
     """How many commits there are in the object store."""
-    listed = store.git.cat_file("--batch-all-objects", "--batch-check=%(objecttype)")
+    listed = store.git.text("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)")
     return str(listed).split().count("commit")
 
 
@@ -274,7 +274,7 @@ def test_a_repository_of_another_user_on_this_host_is_fetched_from(
 ) -> None:
     for place in (repository.path, *repository.path.rglob("*")):
         os.chown(place, 65534, 65534, follow_symlinks=False)
-    store.fetch(release(repository.url, store.git.ls_remote(repository.url, "HEAD").split()[0]))
+    store.fetch(release(repository.url, store.git.text("ls-remote", repository.url, "HEAD").split()[0]))
 
 
 def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repository, repository: GitRepository) -> None:

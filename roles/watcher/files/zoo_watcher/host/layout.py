@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +135,7 @@ class Layout:
 
     def unused(self, name: str) -> Path:
         """A path in the staging directory that begins with `name` and that nothing is at."""
-        return self.staging / f"{name}.{uuid.uuid4().hex[:12]}"
+        return self.staging / f"{name}.{os.urandom(6).hex()}"
 
     def staged(self) -> list[str]:
         """The commits that have a complete release directory."""

@@ -11,10 +11,10 @@ import re
 import shlex
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo_watcher.errors import DeployError, KilledError, PassingError
 from zoo_watcher.host.filesystem import (
@@ -30,13 +30,9 @@ from zoo_watcher.logs import print_warning
 from zoo_watcher.wire.git_errors import ABSENT, REFUSED, reason, says
 from zoo_watcher.wire.records import Release, without_userinfo
 
+from .git_command import Git, GitError, GitMissingError
 from .keyring import PROGRAM, keyring, why_ended, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
-
-# GitPython looks for git when it is imported, and complains on the terminal where there is none, unless quiet.
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-import git
-from git.exc import CommandError, GitCommandNotFound
 
 KEPT = "refs/zoo/releases"
 """A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
@@ -215,14 +211,14 @@ class Repository:
         self.access = access
         self.floor = floor or Floor()
         self._room: int | None = None
-        self.git = git.Git(str(layout.repository))
+        self.git = Git(layout.repository)
 
     def open(self, kind: str = "sha1") -> None:
         """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
         with disk_errors("making the object store", MAY_BE_REMOVED):
             settings = self.layout.own / "gitconfig"
             write_regular(settings, self.access.settings)
-            self.git.update_environment(**self._environment(str(settings), self.layout.repository))
+            self.git.environment = self._environment(str(settings), self.layout.repository)
             if not self._is_store():
                 self._create(kind)
             for left in list(self.layout.repository.rglob("*.lock")):
@@ -259,12 +255,11 @@ class Repository:
     def _create(self, kind: str) -> None:
         beside = self.layout.unused("repository")
         beside.mkdir(mode=0o700)
-        maker = git.Git(str(beside))
-        maker.update_environment(**self._environment(os.devnull, beside))
+        maker = Git(beside, self._environment(os.devnull, beside))
         with _explained("init"):
             # A git that knows no other format has no word for it.
             words = [] if kind == "sha1" else [f"--object-format={kind}"]
-            maker.init("--bare", "--quiet", "--template=", *words)
+            maker.run("init", "--bare", "--quiet", "--template=", *words)
         (beside / "info").mkdir(exist_ok=True)
         (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
         self._remove()
@@ -305,8 +300,8 @@ class Repository:
     def has(self, commit_id: str) -> bool:
         """Whether the commit is here with all its objects: its ref is made after they are."""
         try:
-            resolved = self.git.rev_parse("--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
-        except CommandError as exc:
+            resolved = self.git.text("rev-parse", "--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
+        except GitError as exc:
             if exc.status == ABSENT_REF:
                 return False
             with self._explained("rev-parse"):
@@ -353,7 +348,7 @@ class Repository:
     def _fetch_commit(self, url: str, commit_id: str) -> None:
         try:
             self._fetch(url, ["--depth=1"], f"+{commit_id}:{KEPT}/{commit_id}")
-        except CommandError as exc:
+        except GitError as exc:
             if not says(exc.stderr, REFUSED):
                 raise self._trouble(url, commit_id, exc) from exc
             self._fetch_all(url, commit_id)
@@ -365,7 +360,7 @@ class Repository:
         words = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--quiet", *options, "--", url)
         self._room = self.floor.room(self.layout.own)
         with files_up_to(self._limit):
-            self.git.fetch(*words, *refspecs)
+            self.git.run("fetch", *words, *refspecs)
 
     @property
     def _limit(self) -> int:
@@ -378,14 +373,14 @@ class Repository:
             # A branch `a` that has become `a/b` is in the way of that.
             refspecs = (f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
             self._fetch(url, ["--force", "--prune"], *refspecs)
-            if not self.git.for_each_ref("--count=1", ALL):
+            if not self.git.run("for-each-ref", "--count=1", ALL):
                 why = f"{url} has no branch or tag; is a git repository there, and was {commit_id} pushed?"
                 raise PassingError(why, "commit")
-            self.git.update_ref(f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
-        except CommandError as exc:
+            self.git.run("update-ref", f"{KEPT}/{commit_id}", f"{commit_id}^{{commit}}")
+        except GitError as exc:
             raise self._trouble(url, commit_id, exc) from exc
 
-    def _trouble(self, url: str, commit_id: str, exc: CommandError) -> DeployError:
+    def _trouble(self, url: str, commit_id: str, exc: GitError) -> DeployError:
         cut_off = exc.status == -signal.SIGXFSZ or says(exc.stderr, ("file size limit", "file too large", "signal 25"))
         if cut_off or self._has_reached_limit():
             return self._too_large(url)
@@ -411,8 +406,8 @@ class Repository:
         """
         words = ["--no-dangling", "--no-progress"] + ([] if every_byte else ["--connectivity-only"])
         try:
-            self.git.fsck(*words)
-        except CommandError as exc:
+            self.git.run("fsck", *words)
+        except GitError as exc:
             tells = not _lacked(exc) and not _was_not_run(exc)
             return tells and not says(exc.stderr, (*MAY_PASS, *UNWRITTEN))
         return False
@@ -431,11 +426,11 @@ class Repository:
             return
         with keyring(self.access.openpgp, self.layout.unused("gnupg")) as environment:
             try:
-                self.git.verify_commit(commit_id, env=environment)
-            except CommandError as exc:
+                self.git.run("verify-commit", commit_id, environment=environment)
+            except GitError as exc:
                 raise self._refusal(commit_id, exc, environment) from exc
 
-    def _refusal(self, commit_id: str, exc: CommandError, environment: dict[str, str]) -> DeployError:
+    def _refusal(self, commit_id: str, exc: GitError, environment: dict[str, str]) -> DeployError:
         if _was_not_run(exc):
             return _not_run("verify-commit", exc)
         if says(exc.stderr, NO_VERIFIER):
@@ -454,24 +449,24 @@ class Repository:
             return "it is not signed"
         if self.access.revoked and says(stderr, ("could not verify signature",)):
             # Of a key that is revoked, git says nothing more.
-            with contextlib.suppress(CommandError):
-                self.git.verify_commit(commit_id, env=WITHOUT_REVOKED)
+            with contextlib.suppress(GitError):
+                self.git.run("verify-commit", commit_id, environment=WITHOUT_REVOKED)
                 return f"its key is revoked in {self.access.revoked}"
         return self._why_ended(commit_id, environment) or why_untrusted(stderr)
 
     def _why_ended(self, commit_id: str, environment: dict[str, str]) -> str | None:
         """Why an OpenPGP signature that would be good does not count."""
         try:
-            self.git.verify_commit(commit_id, raw=True, env=environment)
-        except CommandError as exc:
-            cause = why_ended(str(exc.stderr))
+            self.git.run("verify-commit", "--raw", commit_id, environment=environment)
+        except GitError as exc:
+            cause = why_ended(exc.stderr)
             return cause and f"{cause}, by what is in {self.access.openpgp}"
         return None
 
     def _check_there(self, commit_id: str) -> None:
         """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
         try:
-            self._run("cat_file", "-e", f"{commit_id}^{{commit}}")
+            self._run("cat-file", "-e", f"{commit_id}^{{commit}}")
         except (KilledError, PassingError):
             raise
         except DeployError as exc:
@@ -482,9 +477,9 @@ class Repository:
         """Every file of a commit by its path, and every submodule, which is an empty directory."""
         entries: dict[str, Entry] = {}
         total = directories = 0
-        listing = self._run("ls_tree", "-r", "-t", "-l", "-z", commit_id, as_process=True)
-        try:
-            for line in _parts(listing.stdout):
+        # A tree may name itself by a million paths: past a limit, nothing of it is read on.
+        with contextlib.closing(self._listed(commit_id)) as listed:
+            for line in listed:
                 facts, _tab, path = line.partition("\t")
                 mode, kind, _object, size = facts.split()
                 if kind == "tree":
@@ -494,12 +489,12 @@ class Repository:
                 entries[path] = Entry(mode, int(size) if size.isdigit() else 0)
                 total += entries[path].size
                 self._check_limits(commit_id, path, len(entries), total)
-            with self._explained("ls-tree"):
-                listing.wait()
-        finally:
-            # A tree may name itself by a million paths: nothing of it is read on.
-            listing.proc.kill()
         return entries
+
+    def _listed(self, commit_id: str) -> Generator[str, None, None]:
+        """What git lists of a commit, as it comes; whoever reads no further closes it."""
+        with self._explained("ls-tree"), self.git.printing("ls-tree", "-r", "-t", "-l", "-z", commit_id) as listing:
+            yield from _parts(listing)
 
     def _check_limits(self, commit_id: str, path: str, count: int, total: int, what: str = "files") -> None:
         """Raises `DeployError` where a commit has more files or bytes than a release may, or too long a path."""
@@ -515,39 +510,39 @@ class Repository:
 
     def changed(self, before: str, after: str) -> set[str]:
         """The paths at which two commits differ."""
-        listed = self._run("diff_tree", "-r", "-z", "--name-only", before, after, stdout_as_string=False)
+        listed = self._run("diff-tree", "-r", "-z", "--name-only", before, after)
         return {path for path in os.fsdecode(listed).split("\0") if path}
 
     def check_out(self, commit_id: str, tree: Path, paths: Sequence[str] | None) -> None:
         """Write files of a commit below `tree`: all of them, or those at `paths`."""
         index = tree.with_name(f"{tree.name}.index")
         try:
-            with self.git.custom_environment(GIT_WORK_TREE=str(tree), GIT_INDEX_FILE=str(index)):
-                if paths is None:
-                    self._run("read_tree", "--reset", "-u", commit_id)
-                else:
-                    self._run("read_tree", commit_id)
-                    self._check_out_paths(tree, paths)
+            environment = {"GIT_WORK_TREE": str(tree), "GIT_INDEX_FILE": str(index)}
+            if paths is None:
+                self._run("read-tree", "--reset", "-u", commit_id, environment=environment)
+            else:
+                self._run("read-tree", commit_id, environment=environment)
+                self._check_out_paths(tree, paths, environment)
         finally:
             remove_tree(index)
 
-    def _check_out_paths(self, tree: Path, paths: Sequence[str]) -> None:
+    def _check_out_paths(self, tree: Path, paths: Sequence[str], environment: dict[str, str]) -> None:
         listed = tree.with_name(f"{tree.name}.paths")
         listed.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
         try:
             with listed.open("rb") as file:
-                self._run("checkout_index", "-z", "--stdin", istream=file)
+                self._run("checkout-index", "-z", "--stdin", environment=environment, input_=file)
         finally:
             remove_tree(listed)
 
     def keep_only(self, commit_ids: Collection[str]) -> None:
         """Unpin all other commits: those whose release directory is gone, and those that were fetched and refused."""
-        pinned = str(self._run("for_each_ref", "--format=%(refname:lstrip=3)", KEPT)).split()
+        pinned = os.fsdecode(self._run("for-each-ref", "--format=%(refname:lstrip=3)", KEPT)).split()
         for commit_id in set(pinned) - set(commit_ids):
             self._forget(commit_id)
 
     def _forget(self, commit_id: str) -> None:
-        self._run("update_ref", "-d", f"{KEPT}/{commit_id}")
+        self._run("update-ref", "-d", f"{KEPT}/{commit_id}")
 
     @property
     def untidy(self) -> bool:
@@ -565,10 +560,10 @@ class Repository:
         self._run("repack", "-a", "-d", "--quiet")
         self._run("prune", "--expire=now")
 
-    def _run(self, name: str, *words: str, **options: Any) -> Any:
+    def _run(self, name: str, *words: str, **options: Any) -> bytes:
         """What git prints. Raises `CorruptError` where it fails and the store is broken, else as `_explained`."""
-        with self._explained(name.replace("_", "-")):
-            return getattr(self.git, name)(*words, **options)
+        with self._explained(name):
+            return self.git.run(name, *words, **options)
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -590,19 +585,19 @@ class CorruptError(PassingError):
         super().__init__(text, "store")
 
 
-def _lacked(exc: CommandError) -> bool:
+def _lacked(exc: GitError) -> bool:
     """Whether git was killed, or lacked memory."""
-    return exc.status == -signal.SIGKILL or says(str(exc.stderr), NO_MEMORY)
+    return exc.status == -signal.SIGKILL or says(exc.stderr, NO_MEMORY)
 
 
-def _was_not_run(exc: CommandError) -> bool:
+def _was_not_run(exc: GitError) -> bool:
     """Whether git did not even begin."""
-    return isinstance(exc, GitCommandNotFound) or exc.status in NOT_RUN
+    return exc.status in NOT_RUN
 
 
-def _not_run(name: str, exc: CommandError) -> PassingError:
+def _not_run(name: str, exc: GitError) -> PassingError:
     """That it did not says nothing of the release, nor of what is here."""
-    why = "it is not there" if isinstance(exc, GitCommandNotFound) else reason(str(exc.stderr))
+    why = "it is not there" if isinstance(exc, GitMissingError) else reason(exc.stderr)
     return PassingError(f"git {name}: git can't be run: {why}; is it being upgraded?", "process")
 
 
@@ -626,19 +621,19 @@ def _explained(name: str) -> Iterator[None]:
     """Turn a failure of git inside the block into a `KilledError`, `PassingError` or `DeployError`."""
     try:
         yield
-    except CommandError as exc:
+    except GitError as exc:
         if _was_not_run(exc):
             raise _not_run(name, exc) from exc
-        why = reason(str(exc.stderr))
+        why = reason(exc.stderr)
         if _lacked(exc):
             raise KilledError(f"git {name} was killed, or lacked memory: {why}; is this host short of it?") from exc
-        if says(str(exc.stderr), UNWRITTEN):
+        if says(exc.stderr, UNWRITTEN):
             raise PassingError(f"git {name}: {why}; is the disk full?", "disk") from exc
         text = f"git {name}: {why}"
-        raise (PassingError(text, "disk") if says(str(exc.stderr), MAY_PASS) else DeployError(text)) from exc
+        raise (PassingError(text, "disk") if says(exc.stderr, MAY_PASS) else DeployError(text)) from exc
 
 
-def _parts(stream: Any) -> Iterator[str]:
+def _parts(stream: IO[bytes]) -> Iterator[str]:
     """What is between the zero bytes of a stream, as it comes."""
     left = b""
     while chunk := stream.read(65_536):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,15 +200,18 @@ def _link_shared(making: Making, tree: Path) -> None:
 
 def _begin_shared(place: Path, shared: Path) -> None:
     """Copied beside, made durable, renamed: a shared path is complete or not there. The application writes into it."""
+    # Imported here: a shared path begins once.
+    from shutil import copyfile, copytree  # noqa: PLC0415
+
     beside = shared.with_name(f".{shared.name}.new")
     remove_tree(beside)
     if place.is_dir() and not place.is_symlink():
-        shutil.copytree(place, beside, symlinks=True)
+        copytree(place, beside, symlinks=True)
         for path, entry in walk(beside):
             if not entry.is_symlink():
                 os.chmod(beside / path, entry.stat().st_mode | 0o200)
     elif place.is_file() and not place.is_symlink():
-        shutil.copyfile(place, beside)
+        copyfile(place, beside)
     else:
         beside.mkdir()
     sync_file_system(shared.parent)

@@ -1,0 +1,85 @@
+# Copyright (c) zoo.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Git, run as a process: what it prints, or the error that it has ended with. `Repository` says what is run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO
+
+
+class GitError(Exception):
+    """Git has failed: its exit status, negative where a signal has ended it, and what it wrote to standard error."""
+
+    def __init__(self, status: int, stderr: str) -> None:
+        super().__init__(f"status {status}: {stderr}")
+        self.status = status
+        self.stderr = stderr
+
+
+class GitMissingError(GitError):
+    """There is no git to be run now."""
+
+    def __init__(self) -> None:
+        super().__init__(127, "")
+
+
+class Git:
+    """Runs git in `directory`, where that can be entered, with these variables beside those of this process."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.environment = dict(environment or {})
+
+    def run(self, *words: str, environment: Mapping[str, str] | None = None, input_: IO[bytes] | None = None) -> bytes:
+        """What git prints; it reads `input_`, or nothing. Raises `GitError`, `OSError`."""
+        with self._started(words, environment, input_) as process:
+            stdout, stderr = process.communicate()
+            _check(process.returncode, stderr)
+            return stdout
+
+    def text(self, *words: str, environment: Mapping[str, str] | None = None) -> str:
+        """The same as text, without the last newline."""
+        return os.fsdecode(self.run(*words, environment=environment)).removesuffix("\n")
+
+    @contextlib.contextmanager
+    def printing(self, *words: str) -> Iterator[IO[bytes]]:
+        """What git prints, to be read in the block as it comes; what ends the block early ends git.
+
+        Raises `GitError` after the block, and `OSError`.
+        """
+        with self._started(words) as process:
+            assert process.stdout is not None  # noqa: S101  # both are pipes
+            assert process.stderr is not None  # noqa: S101
+            yield process.stdout
+            stderr = process.stderr.read()
+            _check(process.wait(), stderr)
+
+    @contextlib.contextmanager
+    def _started(
+        self, words: tuple[str, ...], environment: Mapping[str, str] | None = None, input_: IO[bytes] | None = None
+    ) -> Iterator[Popen[bytes]]:
+        directory = self.directory if os.access(self.directory, os.X_OK) else None
+        variables = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C", **self.environment, **(environment or {})}
+        try:
+            process = Popen(
+                ["git", *words], stdin=input_ or DEVNULL, stdout=PIPE, stderr=PIPE, cwd=directory, env=variables
+            )
+        except FileNotFoundError as exc:
+            raise GitMissingError from exc
+        with process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+
+
+def _check(status: int, stderr: bytes) -> None:
+    if status != 0:
+        raise GitError(status, os.fsdecode(stderr).removesuffix("\n"))

@@ -1,0 +1,88 @@
+"""Git as a process: what it prints, how it has failed, and that nobody waits for what is not read on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.waiting import wait_for
+from zoo_watcher.releases.git_command import Git, GitError, GitMissingError
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of git."""
+    path = tmp_path / "bin" / "git"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+def write(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+
+
+def test_what_git_prints_is_given_as_it_is_and_as_text_without_the_last_newline(program: Path, tmp_path: Path) -> None:
+    write(program, "printf 'a\\377\\n\\n'")
+    assert Git(tmp_path).run("log") == b"a\xff\n\n"
+    assert Git(tmp_path).text("log") == os.fsdecode(b"a\xff\n")
+
+
+def test_git_has_the_words_the_input_and_the_variables_of_its_call(program: Path, tmp_path: Path) -> None:
+    write(program, 'echo "$@" "$LC_ALL" "$OWN" "$FURTHER" "$(pwd)" "$(cat)"')
+    (tmp_path / "input").write_text("read")
+    git = Git(tmp_path, {"OWN": "own", "FURTHER": "before"})
+    with (tmp_path / "input").open("rb") as input_:
+        printed = git.run("a", "b c", environment={"FURTHER": "further"}, input_=input_)
+    assert printed.decode() == f"a b c C own further {tmp_path} read\n"
+    assert git.text("a") == f"a C own before {tmp_path} "
+
+
+def test_a_failure_has_the_status_and_what_git_wrote(program: Path, tmp_path: Path) -> None:
+    write(program, "echo printed; echo 'fatal: no' >&2; exit 3")
+    with pytest.raises(GitError) as raised:
+        Git(tmp_path).run("log")
+    assert (raised.value.status, raised.value.stderr) == (3, "fatal: no")
+
+
+def test_a_git_that_is_killed_has_the_negative_number_of_the_signal(program: Path, tmp_path: Path) -> None:
+    write(program, "kill -KILL $$")
+    with pytest.raises(GitError) as raised:
+        Git(tmp_path).run("log")
+    assert raised.value.status == -9
+
+
+def test_a_git_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(GitMissingError) as raised:
+        Git(tmp_path, {"PATH": str(tmp_path)}).run("log")
+    assert raised.value.status == 127
+
+
+def test_git_runs_also_where_its_directory_is_not_there(program: Path, tmp_path: Path) -> None:
+    write(program, "echo ran")
+    assert Git(tmp_path / "none").text("log") == "ran"
+
+
+def test_what_comes_is_read_as_it_comes_and_a_failure_is_told_after_it(program: Path, tmp_path: Path) -> None:
+    write(program, "echo first; echo 'fatal: no more' >&2; exit 128")
+    read = []
+    with pytest.raises(GitError) as raised, Git(tmp_path).printing("ls-tree") as printed:
+        read.append(printed.read())
+    assert (read, raised.value.stderr) == ([b"first\n"], "fatal: no more")
+
+
+def test_git_is_ended_where_what_it_prints_is_not_read_on(program: Path, tmp_path: Path) -> None:
+    write(program, f"echo $$ > {tmp_path}/pid; echo first; exec sleep 600")
+
+    def read_a_line() -> None:
+        with Git(tmp_path).printing("ls-tree") as printed:
+            raise ValueError(printed.readline())
+
+    with pytest.raises(ValueError, match="first"):
+        read_a_line()
+    process = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    wait_for(lambda: not process.exists(), "git has ended")
