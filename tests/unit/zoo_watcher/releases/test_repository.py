@@ -399,6 +399,32 @@ def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
     assert left.name.startswith("repository.")
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_store_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+    layout: Layout, store: Repository, repository: GitRepository, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """As one that came with the image of a container."""
+    rename = os.replace
+
+    def replace(first: Path, second: Path) -> None:
+        if first == layout.repository:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
+        rename(first, second)
+
+    store.fetch(release(repository.url, repository.head))
+    monkeypatch.setattr(os, "replace", replace)
+    if stays:
+        monkeypatch.setattr("zoo_watcher.releases.repository.remove_tree", lambda _path: None)
+        with pytest.raises(DeployError, match=r"removing the object store: .* Invalid cross-device link"):
+            store.renew()
+        assert store.has(repository.head)
+    else:
+        store.renew()
+        assert not store.has(repository.head)
+        store.fetch(release(repository.url, repository.head))
+    assert layout.in_staging() == []
+
+
 @pytest.mark.parametrize(
     ("levels", "name"), [(300, "d"), (20, "d" * 200), (20, "ü" * 100)], ids=["deep", "long", "long in bytes"]
 )

@@ -273,9 +273,15 @@ class Repository:
 
     def _remove(self) -> None:
         """Remove what is at the object store's path; of that, what only another user can remove stays in staging."""
-        removed = self.layout.unused("repository")
-        with disk_errors("removing the object store"), contextlib.suppress(FileNotFoundError):
-            os.replace(self.layout.repository, removed)
+        store, removed = self.layout.repository, self.layout.unused("repository")
+        with disk_errors("removing the object store"):
+            try:
+                os.replace(store, removed)
+            except OSError:
+                # One in the lower layer of an overlay can only be removed where it is.
+                remove_tree(store)
+                if os.path.lexists(store):
+                    raise
         remove_tree(removed)
 
     def fit(self, commit_id: str) -> None:
