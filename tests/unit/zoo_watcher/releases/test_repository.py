@@ -399,6 +399,29 @@ def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
     assert left.name.startswith("repository.")
 
 
+@pytest.mark.parametrize(
+    ("free", "releases", "untidy"),
+    [(1.9, 2, True), (2.1, 2, False), (1.9, 3, False), (None, 2, False)],
+    ids=["soon no room", "room", "nothing is gone", "no floor"],
+)
+def test_the_packs_of_releases_that_are_gone_are_packed_while_there_is_room_for_that(
+    layout: Layout,
+    store: Repository,
+    repository: GitRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    free: float | None,
+    releases: int,
+    untidy: bool,
+) -> None:
+    for number, commit_id in enumerate(history(repository, 3)):
+        store.fetch(release(repository.url, commit_id))
+        if number < releases:
+            layout.release(commit_id).mkdir()
+    packed = sum(pack.stat().st_size for pack in layout.repository.glob("objects/pack/*.pack"))
+    monkeypatch.setattr(Floor, "room", lambda _floor, _path: None if free is None else int(free * packed))
+    assert store.untidy == untidy
+
+
 @pytest.mark.parametrize("stays", [False, True])
 def test_a_store_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
     layout: Layout, store: Repository, repository: GitRepository, monkeypatch: pytest.MonkeyPatch, stays: bool

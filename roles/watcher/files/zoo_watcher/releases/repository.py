@@ -557,8 +557,15 @@ class Repository:
 
     @property
     def untidy(self) -> bool:
-        """Whether there are so many packs that looking through them costs time."""
-        return len(self._packs) > MANY_PACKS
+        """Whether there are so many packs that looking through them costs time, or soon no room to make them one.
+
+        What packs have of releases that are gone would fill the disk then.
+        """
+        packs = self._packs
+        if len(packs) > MANY_PACKS:
+            return True
+        room = self.floor.room(self.layout.own)
+        return room is not None and len(packs) > len(self.layout.staged()) and 2 * _bytes(packs) > room
 
     @property
     def _packs(self) -> list[Path]:
@@ -567,7 +574,7 @@ class Repository:
     def tidy(self) -> None:
         """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
         with disk_errors("packing"):
-            self.floor.check(self.layout.own, sum(pack.stat().st_size for pack in self._packs))
+            self.floor.check(self.layout.own, _bytes(self._packs))
         self._run("repack", "-a", "-d", "--quiet")
         self._run("prune", "--expire=now")
 
@@ -642,6 +649,11 @@ def _explained(name: str) -> Iterator[None]:
             raise PassingError(f"git {name}: {why}; is the disk full?", "disk") from exc
         text = f"git {name}: {why}"
         raise (PassingError(text, "disk") if says(str(exc.stderr), MAY_PASS) else DeployError(text)) from exc
+
+
+def _bytes(packs: Collection[Path]) -> int:
+    """How large they are together."""
+    return sum(pack.stat().st_size for pack in packs)
 
 
 def _parts(stream: Any) -> Iterator[str]:
