@@ -124,7 +124,8 @@ def test_all_releases_are_packed_together_though_each_may_have_no_more_bytes_tha
 ) -> None:
     keys = {"allowed_schemes": ["file"], "max_release_bytes": 8_000_000, "min_free_bytes": 0}
     config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), **keys})
-    layout, process, kept = Layout(config.base), ApplyProcess(config), []
+    layout, process = Layout(config.base), ApplyProcess(config)
+    kept: list[str] = []
     layout.make()
     for _number in range(2):
         (repository.path / "app").write_bytes(os.urandom(6_000_000))
