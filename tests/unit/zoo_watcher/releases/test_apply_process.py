@@ -25,7 +25,7 @@ from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, KilledError, PassingError
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.releases import apply, apply_process
-from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, verify_job
+from zoo_watcher.releases.apply_process import ApplyProcess, stage_job, tidy_job, verify_job
 from zoo_watcher.releases.manifest import Manifest
 from zoo_watcher.releases.release_directory import allowed_signers, is_deployable
 from zoo_watcher.releases.repository import Access, Repository
@@ -117,6 +117,26 @@ def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Pat
     release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
     with pytest.raises(DeployError, match=r"more than 1 bytes \(max_release_bytes\)$"):
         ApplyProcess(config).run(stage_job(config, release, []))
+
+
+def test_all_releases_are_packed_together_though_each_may_have_no_more_bytes_than_that(
+    tmp_path: Path, repository: GitRepository
+) -> None:
+    keys = {"allowed_schemes": ["file"], "max_release_bytes": 8_000_000, "min_free_bytes": 0}
+    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), **keys})
+    layout, process = Layout(config.base), ApplyProcess(config)
+    kept: list[str] = []
+    layout.make()
+    for _number in range(2):
+        (repository.path / "app").write_bytes(os.urandom(6_000_000))
+        repository.git("add", "app")
+        repository.git("commit", "-q", "-m", "another")
+        release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
+        process.run(stage_job(config, release, kept))
+        kept.append(release.commit_id)
+    process.run(tidy_job(config))
+    (pack,) = (layout.repository / "objects" / "pack").glob("*.pack")
+    assert pack.stat().st_size > 12_000_000
 
 
 def test_what_the_process_has_started_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -400,6 +400,55 @@ def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
 
 
 @pytest.mark.parametrize(
+    ("free", "releases", "untidy"),
+    [(1.9, 2, True), (2.1, 2, False), (1.9, 3, False), (None, 2, False)],
+    ids=["soon no room", "room", "nothing is gone", "no floor"],
+)
+def test_the_packs_of_releases_that_are_gone_are_packed_while_there_is_room_for_that(
+    layout: Layout,
+    store: Repository,
+    repository: GitRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    free: float | None,
+    releases: int,
+    untidy: bool,
+) -> None:
+    for number, commit_id in enumerate(history(repository, 3)):
+        store.fetch(release(repository.url, commit_id))
+        if number < releases:
+            layout.release(commit_id).mkdir()
+    packed = sum(pack.stat().st_size for pack in layout.repository.glob("objects/pack/*.pack"))
+    monkeypatch.setattr(Floor, "room", lambda _floor, _path: None if free is None else int(free * packed))
+    assert store.untidy == untidy
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_store_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+    layout: Layout, store: Repository, repository: GitRepository, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """As one that came with the image of a container."""
+    rename = os.replace
+
+    def replace(first: Path, second: Path) -> None:
+        if first == layout.repository:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
+        rename(first, second)
+
+    store.fetch(release(repository.url, repository.head))
+    monkeypatch.setattr(os, "replace", replace)
+    if stays:
+        monkeypatch.setattr("zoo_watcher.releases.repository.remove_tree", lambda _path: None)
+        with pytest.raises(DeployError, match=r"removing the object store: .* Invalid cross-device link"):
+            store.renew()
+        assert store.has(repository.head)
+    else:
+        store.renew()
+        assert not store.has(repository.head)
+        store.fetch(release(repository.url, repository.head))
+    assert layout.in_staging() == []
+
+
+@pytest.mark.parametrize(
     ("levels", "name"), [(300, "d"), (20, "d" * 200), (20, "ü" * 100)], ids=["deep", "long", "long in bytes"]
 )
 def test_a_path_that_no_application_could_use_is_refused(

@@ -58,7 +58,9 @@ def main() -> int:
         # The agent was killed before it could send the job.
         return 1
     job = json.loads(text)
-    limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
+    if not job.get("tidy"):
+        # A pack of all that is kept is larger than a release may be, and no larger than what is here.
+        limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
     limit(resource.RLIMIT_AS, MEMORY)
     # Tasks count for the unit (TasksMax): RLIMIT_NPROC counts all processes of a user, and none of root's.
     limit(resource.RLIMIT_NOFILE, DESCRIPTORS)

@@ -268,9 +268,15 @@ class Repository:
 
     def _remove(self) -> None:
         """Remove what is at the object store's path; of that, what only another user can remove stays in staging."""
-        removed = self.layout.unused("repository")
-        with disk_errors("removing the object store"), contextlib.suppress(FileNotFoundError):
-            os.replace(self.layout.repository, removed)
+        store, removed = self.layout.repository, self.layout.unused("repository")
+        with disk_errors("removing the object store"):
+            try:
+                os.replace(store, removed)
+            except OSError:
+                # One in the lower layer of an overlay can only be removed where it is.
+                remove_tree(store)
+                if os.path.lexists(store):
+                    raise
         remove_tree(removed)
 
     def fit(self, commit_id: str) -> None:
@@ -546,8 +552,15 @@ class Repository:
 
     @property
     def untidy(self) -> bool:
-        """Whether there are so many packs that looking through them costs time."""
-        return len(self._packs) > MANY_PACKS
+        """Whether there are so many packs that looking through them costs time, or soon no room to make them one.
+
+        What packs have of releases that are gone would fill the disk then.
+        """
+        packs = self._packs
+        if len(packs) > MANY_PACKS:
+            return True
+        room = self.floor.room(self.layout.own)
+        return room is not None and len(packs) > len(self.layout.staged()) and 2 * _bytes(packs) > room
 
     @property
     def _packs(self) -> list[Path]:
@@ -556,7 +569,7 @@ class Repository:
     def tidy(self) -> None:
         """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
         with disk_errors("packing"):
-            self.floor.check(self.layout.own, sum(pack.stat().st_size for pack in self._packs))
+            self.floor.check(self.layout.own, _bytes(self._packs))
         self._run("repack", "-a", "-d", "--quiet")
         self._run("prune", "--expire=now")
 
@@ -631,6 +644,11 @@ def _explained(name: str) -> Iterator[None]:
             raise PassingError(f"git {name}: {why}; is the disk full?", "disk") from exc
         text = f"git {name}: {why}"
         raise (PassingError(text, "disk") if says(exc.stderr, MAY_PASS) else DeployError(text)) from exc
+
+
+def _bytes(packs: Collection[Path]) -> int:
+    """How large they are together."""
+    return sum(pack.stat().st_size for pack in packs)
 
 
 def _parts(stream: IO[bytes]) -> Iterator[str]:
