@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+import xml.etree.ElementTree as ET
 
 from support.recording import COLUMNS, COMMAND, LONGEST_PAUSE, PICTURE, ROOT, ROWS, Line, drawn
 
@@ -12,7 +12,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def texts(picture: str) -> list[str]:
     """The lines in it that are not empty."""
-    return [element.text or "" for element in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+    return [element.text or "" for element in ET.fromstring(picture).iter(f"{SVG}text")]
 
 
 def moves(picture: str, name: str) -> list[tuple[float, int]]:
