@@ -62,6 +62,15 @@ def test_a_git_that_is_not_there_is_missing(tmp_path: Path) -> None:
     assert raised.value.status == 127
 
 
+@pytest.mark.parametrize("content", [b"", b"\x7fELF"], ids=["empty", "half written"])
+def test_a_git_that_can_not_be_started_was_not_run(program: Path, tmp_path: Path, content: bytes) -> None:
+    """As after a crash in an upgrade; a script that can't be started, a shell would start."""
+    program.write_bytes(content)
+    with pytest.raises(GitError) as raised:
+        Git(tmp_path, {"PATH": str(program.parent)}).run("log")
+    assert (raised.value.status, raised.value.stderr) == (126, "Exec format error")
+
+
 def test_git_runs_also_where_its_directory_is_not_there(program: Path, tmp_path: Path) -> None:
     write(program, "echo ran")
     assert Git(tmp_path / "none").text("log") == "ran"

@@ -72,6 +72,9 @@ class Git:
             )
         except FileNotFoundError as exc:
             raise GitMissingError from exc
+        except OSError as exc:
+            # As a shell says it of a command that it can't start.
+            raise GitError(126, exc.strerror) from exc
         with process:
             try:
                 yield process
