@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -82,6 +83,26 @@ def test_what_comes_is_read_as_it_comes_and_a_failure_is_told_after_it(program: 
     with pytest.raises(GitError) as raised, Git(tmp_path).printing("ls-tree") as printed:
         read.append(printed.read())
     assert (read, raised.value.stderr) == ([b"first\n"], "fatal: no more")
+
+
+def test_a_git_that_has_much_to_say_beside_what_it_prints_is_not_waited_for_in_vain(
+    program: Path, tmp_path: Path
+) -> None:
+    """As where a part of a pack is overwritten: it says so of each object."""
+    write(program, "head -c 1000000 /dev/zero >&2; echo first; exit 128")
+    read: list[bytes] = []
+    told: list[GitError] = []
+
+    def read_all() -> None:
+        try:
+            with Git(tmp_path).printing("ls-tree") as printed:
+                read.append(printed.read())
+        except GitError as exc:
+            told.append(exc)
+
+    Thread(target=read_all, daemon=True).start()
+    wait_for(lambda: told, "git has ended")
+    assert (read, len(told[0].stderr)) == ([b"first\n"], 1_000_000)
 
 
 def test_git_is_ended_where_what_it_prints_is_not_read_on(program: Path, tmp_path: Path) -> None:

@@ -290,6 +290,20 @@ def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repositor
     assert [path.suffix for path in sorted((layout.repository / "objects/pack").iterdir())].count("") == 0
 
 
+def test_the_pack_of_a_fetch_that_was_killed_before_its_end_is_packed_away_too(
+    layout: Layout, store: Repository, repository: GitRepository
+) -> None:
+    deploy(store, repository.url, repository.head)
+    deploy(store, repository.url, repository.commit({"index.html": "two\n"}))
+    packs = layout.repository / "objects" / "pack"
+    # So git marks a pack until the ref is made.
+    (next(packs.glob("*.pack")).with_suffix(".keep")).write_text("fetch-pack 4711 on here\n")
+    again = Repository(layout, Access(("file",)))
+    again.open()
+    again.tidy()
+    assert len(list(packs.glob("*.pack"))) == 1
+
+
 def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitRepository) -> None:
     (layout.repository / "objects").mkdir(parents=True)
     store = Repository(layout, Access(("file",)))

@@ -53,28 +53,33 @@ class Git:
 
         Raises `GitError` after the block, and `OSError`.
         """
-        with self._started(words) as process:
-            assert process.stdout is not None  # noqa: S101  # both are pipes
-            assert process.stderr is not None  # noqa: S101
+        # A pipe could be full before the other is read.
+        with os.fdopen(os.memfd_create("errors"), "w+b") as errors, self._started(words, errors=errors) as process:
+            assert process.stdout is not None  # noqa: S101  # a pipe
             yield process.stdout
-            stderr = process.stderr.read()
-            _check(process.wait(), stderr)
+            status = process.wait()
+            errors.seek(0)
+            _check(status, errors.read())
 
     @contextlib.contextmanager
     def _started(
-        self, words: tuple[str, ...], environment: Mapping[str, str] | None = None, input_: IO[bytes] | None = None
+        self,
+        words: tuple[str, ...],
+        environment: Mapping[str, str] | None = None,
+        input_: IO[bytes] | None = None,
+        errors: IO[bytes] | int = PIPE,
     ) -> Iterator[Popen[bytes]]:
         directory = self.directory if os.access(self.directory, os.X_OK) else None
         variables = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C", **self.environment, **(environment or {})}
         try:
             process = Popen(
-                ["git", *words], stdin=input_ or DEVNULL, stdout=PIPE, stderr=PIPE, cwd=directory, env=variables
+                ["git", *words], stdin=input_ or DEVNULL, stdout=PIPE, stderr=errors, cwd=directory, env=variables
             )
         except FileNotFoundError as exc:
             raise GitMissingError from exc
         except OSError as exc:
             # As a shell says it of a command that it can't start.
-            raise GitError(126, exc.strerror) from exc
+            raise GitError(126, exc.strerror or str(exc)) from exc
         with process:
             try:
                 yield process

@@ -226,8 +226,9 @@ class Repository:
             self._remove_begun()
 
     def _remove_begun(self) -> None:
-        """Remove the packs that were begun and not completed."""
-        for left in list((self.layout.repository / "objects" / "pack").glob("*tmp_*")):
+        """Remove packs that were not completed, and the marks by which git keeps one until its ref is made."""
+        packs = self.layout.repository / "objects" / "pack"
+        for left in [*packs.glob("*tmp_*"), *packs.glob("*.keep")]:
             remove_tree(left)
 
     def _is_store(self) -> bool:
