@@ -581,6 +581,7 @@ def test_a_git_that_can_not_be_run_now_says_nothing_of_a_release_nor_of_the_obje
     ("said", "passes"),
     [
         ("error: unable to write file big.txt", True),
+        ("fatal: sha1 file a.lock write error. Out of diskspace", True),
         ("error: unable to create file a: No space left on device", True),
         ("fatal: cannot fork: Resource temporarily unavailable", True),
         ("error: unable to create file a: File name too long", False),
@@ -658,6 +659,17 @@ def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
     store.fetch(release(repository.url, repository.head))
     store.tidy()
     assert store.has(repository.head)
+
+
+def test_what_a_packing_that_failed_has_written_is_removed_at_once(
+    store: Repository, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.fetch(release(repository.url, repository.head))
+    begun = store.layout.repository / "objects" / "pack" / "tmp_pack_x"
+    git_that(monkeypatch, tmp_path, "repack", f"echo half > {begun}; echo 'fatal: write error' >&2; exit 128")
+    with pytest.raises(DeployError, match="git repack: fatal: write error"):
+        store.tidy()
+    assert not begun.exists()
 
 
 @pytest.fixture

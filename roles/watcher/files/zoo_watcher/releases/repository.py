@@ -47,7 +47,8 @@ CREDENTIALS = (
 """The server wants credentials, or does not take those of this host."""
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = (
-    *("no space left on device", "disk quota exceeded", "read-only file system", "input/output error"),
+    *("no space left on device", "out of diskspace", "disk quota exceeded", "read-only file system"),
+    "input/output error",
     *("stale file handle", "transport endpoint is not connected", "connection timed out", "host is down"),
     *("resource temporarily unavailable", "too many open files", "permission denied", "operation not permitted"),
 )
@@ -571,7 +572,12 @@ class Repository:
         """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
         with disk_errors("packing"):
             self.floor.check(self.layout.own, _bytes(self._packs))
-        self._run("repack", "-a", "-d", "--quiet")
+        try:
+            self._run("repack", "-a", "-d", "--quiet")
+        finally:
+            # The next deployment, which would remove it, may be long after.
+            with disk_errors("cleaning the object store"):
+                self._remove_begun()
         self._run("prune", "--expire=now")
 
     def _run(self, name: str, *words: str, **options: Any) -> bytes:
