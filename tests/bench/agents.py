@@ -69,6 +69,10 @@ class Fleet:
                     agent.wait_live(LONGEST)
             yield fleet
         finally:
+            # All at first: those that are left alone with a busy machine keep it busy.
+            for agent in fleet.agents:
+                if agent.process is not None:
+                    agent.process.kill()
             for agent in fleet.agents:
                 agent.kill()
 
