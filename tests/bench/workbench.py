@@ -74,7 +74,8 @@ class Workbench:
     @cached_property
     def ensemble(self) -> Ensemble:
         """Three servers of ZooKeeper."""
-        servers = Ensemble(self.directory / "ensemble")
+        # Agents on a machine that is as busy as they make it must not lose their sessions.
+        servers = Ensemble(self.directory / "ensemble", extra=("maxSessionTimeout=60000",))
         self._ending.callback(servers.stop)
         return servers.start()
 
