@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 from bench.harness import BenchError
+from support.agent import SOURCE
 from support.ensemble import Ensemble
 
 HERE = Path(__file__).resolve().parent
@@ -55,19 +58,24 @@ class Registry:
 class Workbench:
     """The surroundings of a run; `opened` makes one and takes it down."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, quick: bool = False) -> None:
         self.directory = directory
+        self.quick = quick
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls) -> Iterator[Workbench]:
+    def opened(cls, *, quick: bool = False) -> Iterator[Workbench]:
         """A workbench in a temporary directory, for the length of the block."""
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as directory:
-            bench = cls(Path(directory))
+            bench = cls(Path(directory), quick=quick)
             with bench._ending:
                 yield bench
+
+    def sized(self, whole: int, quick: int) -> int:
+        """How many of something a goal has: fewer in a run that is quick."""
+        return quick if self.quick else whole
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -84,6 +92,16 @@ class Workbench:
         self._ending.callback(client.close)
         self._ending.callback(client.stop)
         return client
+
+    @cached_property
+    def installed(self) -> Path:
+        """Where the agent's package is as the role leaves it, with its version and compiled: a PYTHONPATH."""
+        directory = self.directory / "installed"
+        package = directory / "zoo_watcher"
+        shutil.copytree(SOURCE / "zoo_watcher", package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "VERSION").write_text("0.0.0\n")
+        compileall.compile_dir(package, quiet=1)
+        return directory
 
     def registry(self, size: int) -> Registry:
         """A registry with `size` servers; the same one each time."""

@@ -7,12 +7,10 @@ would depend on what else runs on the machine: it shares out the pages of Python
 
 from __future__ import annotations
 
-import compileall
 import contextlib
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -30,8 +28,9 @@ from support.waiting import wait_for
 LIMIT = 1.15
 EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 """The applications without a release, and with one."""
-REST = 5.0
-"""Seconds without anything to do before memory is looked at."""
+REST, QUICK_REST = 5.0, 1.0
+"""Seconds without anything to do before memory is looked at, and in a run that is quick."""
+CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
 UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
 ENVIRONMENT = re.compile(r"^Environment=(\w+)=(\S+)$", re.MULTILINE)
 WATCHED = 15.0
@@ -49,10 +48,11 @@ def idle_agent(bench: Workbench) -> Iterator[Comparison]:
     service = Service().open()
     try:
         agents = _Agents(bench, service.port)
-        for check, app in ("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED):
+        for check, app in CHECKS[-1:] if bench.quick else CHECKS:
             release = "a deployment" if app == DEPLOYED else "no release"
             yield _comparison(f"RSS, {check} check, {release}; bare watcher", LIMIT, agents, check, app, _rss, "MB")
-        yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
+        if not bench.quick:
+            yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
     finally:
         service.close()
 
@@ -75,17 +75,12 @@ def _publish(bench: Workbench) -> None:
 
 
 class _Agents:
-    """Makes agents of a copy of the package that is as the role leaves it: with its version, and compiled."""
+    """Makes agents of the package as the role leaves it."""
 
     def __init__(self, bench: Workbench, port: int) -> None:
         self.bench = bench
         self._port = port
         self._turns = itertools.count()
-        self._installed = bench.directory / "installed"
-        package = self._installed / "zoo_watcher"
-        shutil.copytree(SOURCE / "zoo_watcher", package, ignore=shutil.ignore_patterns("__pycache__"))
-        (package / "VERSION").write_text("0.0.0\n")
-        compileall.compile_dir(package, quiet=1)
 
     def side(self, check: str, app: str, measure: Measure) -> Side:
         """An agent with this check of its service, from an empty base on; what it has seen is its generation."""
@@ -93,7 +88,7 @@ class _Agents:
         def side() -> Sample:
             with self._running(check, app) as agent:
                 assert agent.process is not None
-                figure = _at_rest(agent.process.pid, measure)
+                figure = _at_rest(self.bench, agent.process.pid, measure)
                 return Sample(figure, agent.status.get("generation"))
 
         return side
@@ -115,7 +110,7 @@ class _Agents:
             self.bench.client,
             config={"services": [service], "session_timeout": 10},
         )
-        agent.start(PYTHONPATH=str(self._installed), **dict(ENVIRONMENT.findall(UNIT.read_text())))
+        agent.start(PYTHONPATH=str(self.bench.installed), **dict(ENVIRONMENT.findall(UNIT.read_text())))
         try:
             wait_for(lambda: self._has_settled(agent, f"{service['path']}/{service['id']}"), "an agent has settled")
             yield agent
@@ -136,7 +131,7 @@ def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
             try:
                 assert process.stdout is not None
                 seen = process.stdout.readline().strip()
-                figure = _at_rest(process.pid, measure)
+                figure = _at_rest(bench, process.pid, measure)
             finally:
                 process.kill()
         return Sample(figure, None if seen == "None" else int(seen))
@@ -144,8 +139,8 @@ def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
     return side
 
 
-def _at_rest(pid: int, measure: Measure) -> float:
-    time.sleep(REST)
+def _at_rest(bench: Workbench, pid: int, measure: Measure) -> float:
+    time.sleep(QUICK_REST if bench.quick else REST)
     return measure(pid)
 
 
