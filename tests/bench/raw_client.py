@@ -16,7 +16,8 @@ from bench.harness import BenchError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-GET_DATA, GET_CHILDREN, MULTI_READ = 4, 8, 22
+GET_DATA, SET_DATA, GET_CHILDREN, MULTI_READ = 4, 5, 8, 22
+WATCH_XID = -1
 CHUNK = 1000
 """Paths in one request."""
 
@@ -65,8 +66,34 @@ class RawClient:
             found.extend(_nodes(self._request(MULTI_READ, body + MULTI.pack(-1, True, -1))))
         return found
 
+    def watch(self, path: str) -> tuple[bytes, tuple[Any, ...]]:
+        """Value and stat of a znode, whose next change `wait_event` waits for."""
+        answer = self._request(GET_DATA, _string(path) + b"\x01")
+        (length,) = INT.unpack_from(answer)
+        return answer[INT.size : INT.size + length], STAT.unpack_from(answer, INT.size + length)
+
+    def wait_event(self) -> None:
+        """Wait for the change of a znode that is watched; meanwhile nothing else may be asked for."""
+        xid, _unused, _unused = REPLY.unpack_from(self._receive())
+        if xid != WATCH_XID:
+            raise BenchError(f"ZooKeeper sent the answer {xid}, not an event")
+
+    def begin_set(self, path: str, data: bytes) -> None:
+        """Send a znode's next value; `end_set` takes the answer."""
+        self._begin(SET_DATA, _string(path) + INT.pack(len(data)) + data + INT.pack(-1))
+
+    def end_set(self) -> int:
+        """Wait until the value is set; its mzxid."""
+        return int(STAT.unpack_from(self._end())[1])
+
     def _request(self, kind: int, body: bytes) -> bytes:
+        self._begin(kind, body)
+        return self._end()
+
+    def _begin(self, kind: int, body: bytes) -> None:
         self._send(INT.pack(1) + INT.pack(kind) + body)
+
+    def _end(self) -> bytes:
         answer = self._receive()
         _unused, _unused, error = REPLY.unpack_from(answer)
         if error:

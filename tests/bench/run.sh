@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures goals side by side with their yardsticks: bash tests/bench/run.sh [--check] [--pairs N] [GOAL ...]
+# Measures goals side by side with their yardsticks: bash tests/bench/run.sh [--check] [--quick] [--pairs N] [GOAL ...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import compileall
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +16,6 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 from bench.harness import BenchError
-from support.agent import SOURCE
 from support.ensemble import Ensemble
 
 HERE = Path(__file__).resolve().parent
@@ -61,6 +58,7 @@ class Workbench:
     def __init__(self, directory: Path, *, quick: bool = False) -> None:
         self.directory = directory
         self.quick = quick
+        """Whether goals may measure smaller things than those they are set for."""
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
 
@@ -92,16 +90,6 @@ class Workbench:
         self._ending.callback(client.close)
         self._ending.callback(client.stop)
         return client
-
-    @cached_property
-    def installed(self) -> Path:
-        """Where the agent's package is as the role leaves it, with its version and compiled: a PYTHONPATH."""
-        directory = self.directory / "installed"
-        package = directory / "zoo_watcher"
-        shutil.copytree(SOURCE / "zoo_watcher", package, ignore=shutil.ignore_patterns("__pycache__"))
-        (package / "VERSION").write_text("0.0.0\n")
-        compileall.compile_dir(package, quiet=1)
-        return directory
 
     def registry(self, size: int) -> Registry:
         """A registry with `size` servers; the same one each time."""

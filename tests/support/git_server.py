@@ -21,7 +21,7 @@ exec sh -c "$command"
 
 
 @contextmanager
-def git_daemon(repository: GitRepository, port: int | None = None) -> Iterator[str]:
+def git_daemon(repository: GitRepository, port: int | None = None, *options: str) -> Iterator[str]:
     """The repository's address at a git daemon that runs inside the block, on a port that may be chosen."""
     port = port or free_ports(1)[0]
     programs = subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip()
@@ -31,6 +31,7 @@ def git_daemon(repository: GitRepository, port: int | None = None) -> Iterator[s
         f"--base-path={repository.path.parent}",
         "--listen=127.0.0.1",
         f"--port={port}",
+        *options,
     ]
     log = repository.path.with_name("daemon.log")
     with log.open("wb") as output:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import subprocess
 import sys
 import time
@@ -18,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.agents import install
 from bench.harness import BenchError, Comparison, Sample, Side, goal
 from bench.workbench import HERE, Workbench
-from support.agent import SOURCE, Agent, publish
+from support.agent import Agent, publish
 from support.repository import GitRepository
 from support.service import Service
 from support.waiting import wait_for
@@ -31,8 +31,6 @@ EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 REST, QUICK_REST = 5.0, 1.0
 """Seconds without anything to do before memory is looked at, and in a run that is quick."""
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
-UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
-ENVIRONMENT = re.compile(r"^Environment=(\w+)=(\S+)$", re.MULTILINE)
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
@@ -81,6 +79,7 @@ class _Agents:
         self.bench = bench
         self._port = port
         self._turns = itertools.count()
+        self._environment = install(bench)
 
     def side(self, check: str, app: str, measure: Measure) -> Side:
         """An agent with this check of its service, from an empty base on; what it has seen is its generation."""
@@ -110,7 +109,7 @@ class _Agents:
             self.bench.client,
             config={"services": [service], "session_timeout": 10},
         )
-        agent.start(PYTHONPATH=str(self.bench.installed), **dict(ENVIRONMENT.findall(UNIT.read_text())))
+        agent.start(**self._environment)
         try:
             wait_for(lambda: self._has_settled(agent, f"{service['path']}/{service['id']}"), "an agent has settled")
             yield agent
