@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.immutable import immutable
 from support.openpgp_signer import OpenPgpSigner, openpgp_home
 from support.repository import GitRepository
 from support.signer import Signer
@@ -76,6 +77,27 @@ def test_a_commit_by_a_key_in_the_file_is_staged_and_one_by_another_is_not(
         stage(strange)
     assert not Layout(config.base).release(strange).exists()
     assert list(Layout(config.base).staging.glob("gnupg*")) == []
+
+
+def test_the_path_of_the_keyring_may_be_longer_than_that_of_a_socket(
+    config: Config, home: Path, keys: Path, repository: GitRepository, tmp_path: Path
+) -> None:
+    friend = OpenPgpSigner(home, "friend")
+    keys.write_bytes(friend.public())
+    deep = replace(config, base=tmp_path / ("a" * 120))
+    Layout(deep.base).make()
+    ApplyProcess(deep).run(stage_job(deep, Release(repository.url, friend.commit(repository, "good"), "site"), []))
+
+
+def test_a_keyring_that_only_another_user_can_remove_is_not_in_the_way_of_the_next(
+    stage: Stage, config: Config, home: Path, keys: Path, repository: GitRepository
+) -> None:
+    friend = OpenPgpSigner(home, "friend")
+    keys.write_bytes(friend.public())
+    left = Layout(config.base).staging / "gnupg"
+    left.mkdir()
+    with immutable(left):
+        stage(friend.commit(repository, "good"))
 
 
 def test_without_the_file_no_openpgp_signature_counts(home: Path, config: Config, repository: GitRepository) -> None:

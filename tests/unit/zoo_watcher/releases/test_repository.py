@@ -18,6 +18,7 @@ from threading import Thread
 import pytest
 
 from support.git_server import git_daemon, install_old_ssh
+from support.immutable import immutable
 from support.ports import free_ports
 from support.repository import GitRepository
 from support.signer import Signer
@@ -378,6 +379,24 @@ def test_an_object_that_has_rotten_on_the_disk_is_noticed(store: Repository, rep
     store.fetch(release(repository.url, after))
     store.check_out(after, tree, None)
     assert (tree / "big").read_text() == f"{text}more\n"
+
+
+@pytest.mark.parametrize("name", ["objects/pack", "objects/of another user"])
+@pytest.mark.parametrize("remade", ["discard", "renew"])
+def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
+    layout: Layout, store: Repository, repository: GitRepository, name: str, remade: str
+) -> None:
+    store.fetch(release(repository.url, repository.head))
+    kept = layout.repository / name
+    kept.mkdir(exist_ok=True)
+    with immutable(kept):
+        if remade == "discard":
+            store.discard(repository.head)
+        else:
+            store.renew()
+        store.fetch(release(repository.url, repository.head))
+        (left,) = layout.in_staging()
+    assert left.name.startswith("repository.")
 
 
 @pytest.mark.parametrize(

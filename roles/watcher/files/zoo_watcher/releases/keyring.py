@@ -39,21 +39,24 @@ STATUS = {
     "EXPSIG": "its signature has expired",
 }
 """The lines in which gpg says for programs that a signature would be good; of a revoked key it says nothing else."""
+NO_AGENT = "%Assuan%\nsocket=/dev/null/none\n"
+"""What stands in the place of the agent's socket and names another: see "redirect" in gpg-agent(1). gpg asks the agent
+for a new key's secret half, and fails where the socket's own path is too long for one (108 bytes)."""
 
 
 @contextlib.contextmanager
 def keyring(keys: str | None, home: Path) -> Iterator[dict[str, str]]:
     """The environment by which gpg knows the keys in a file, and no others. Raises `PassingError`.
 
-    A signature by a key that has expired, or is revoked there, does not count to git.
+    It is made at `home`, where nothing may be. A signature by a key that has expired, or is revoked, does not count.
     """
     if keys is None:
         yield {}
         return
     with disk_errors("making a keyring"):
-        remove_tree(home)
         home.mkdir(mode=0o700)
         (home / "gpg.conf").write_text(SETTINGS, encoding="ascii")
+        (home / "S.gpg-agent").write_text(NO_AGENT, encoding="ascii")
     environment = {"GNUPGHOME": str(home)}
     try:
         _import(keys, environment)

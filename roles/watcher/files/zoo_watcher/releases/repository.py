@@ -257,8 +257,7 @@ class Repository:
         }
 
     def _create(self, kind: str) -> None:
-        beside = self.layout.staging / "repository.git"
-        remove_tree(beside)
+        beside = self.layout.unused("repository")
         beside.mkdir(mode=0o700)
         maker = git.Git(str(beside))
         maker.update_environment(**self._environment(os.devnull, beside))
@@ -268,9 +267,16 @@ class Repository:
             maker.init("--bare", "--quiet", "--template=", *words)
         (beside / "info").mkdir(exist_ok=True)
         (beside / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
-        remove_tree(self.layout.repository)
+        self._remove()
         os.replace(beside, self.layout.repository)
         sync_directory(self.layout.own)
+
+    def _remove(self) -> None:
+        """Remove what is at the object store's path; of that, what only another user can remove stays in staging."""
+        removed = self.layout.unused("repository")
+        with disk_errors("removing the object store"), contextlib.suppress(FileNotFoundError):
+            os.replace(self.layout.repository, removed)
+        remove_tree(removed)
 
     def fit(self, commit_id: str) -> None:
         """Discard the store where its object format is not the commit's."""
@@ -286,14 +292,14 @@ class Repository:
         return "sha256" if "objectformat = sha256" in settings else "sha1"
 
     def discard(self, commit_id: str) -> None:
-        """Delete an object store and make one for such a commit; the release directories stay."""
-        remove_tree(self.layout.repository)
+        """Make a new object store, for such a commit, in the old one's place; the release directories stay."""
+        self._remove()
         self.open(_object_format(commit_id))
 
     def renew(self) -> None:
-        """Delete a broken object store and make one of the same format: the next fetch fills it."""
+        """Make a new object store of the same format in a broken one's place: the next fetch fills it."""
         kind = self._format()
-        remove_tree(self.layout.repository)
+        self._remove()
         self.open(kind)
 
     def has(self, commit_id: str) -> bool:
@@ -423,7 +429,7 @@ class Repository:
         """
         if self.access.signers is None:
             return
-        with keyring(self.access.openpgp, self.layout.staging / "gnupg") as environment:
+        with keyring(self.access.openpgp, self.layout.unused("gnupg")) as environment:
             try:
                 self.git.verify_commit(commit_id, env=environment)
             except CommandError as exc:
