@@ -106,7 +106,8 @@ def _status(node: Node) -> AgentStatus:
     """An agent's status. Another program's data under an agent's name is an agent that proves nothing."""
     name = node.path.rsplit("/", 1)[1]
     try:
-        return AgentStatus.from_node(node.data).with_changes(name=name)
+        status = AgentStatus.from_node(node.data)
+        return status if status.name == name else status.with_changes(name=name)
     except InvalidRecord as exc:
         return AgentStatus(name=name, state="idle", message=f"its status can't be read: {exc}")
 
