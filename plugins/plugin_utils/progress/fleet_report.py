@@ -125,8 +125,9 @@ def reasons(result: Mapping[str, Any]) -> list[str]:
         return []
     result = current(result)
     stopped = brief((result.get("rollout") or {}).get("reason") or "")
-    groups = why(table_rows(result))
-    is_told = any(row.reason and row.reason in stopped for row in table_rows(result))
+    rows = list(table_rows(result))
+    groups = why(rows)
+    is_told = any(row.reason and row.reason in stopped for row in rows)
     return [*([f"{WHY}{stopped}"] if stopped and not is_told else []), *groups]
 
 

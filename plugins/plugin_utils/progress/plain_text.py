@@ -16,7 +16,8 @@ _COMMIT = re.compile(rf"\b([0-9a-f]{{{SHORT}}})(?:[0-9a-f]{{30}}|[0-9a-f]{{54}})
 
 def plain(text: object) -> str:
     """A text in one line: what could move a terminal's cursor, or colour or reorder its text, is an escape."""
-    return "".join(one if one.isprintable() else _escape(one) for one in str(text))
+    whole = str(text)
+    return whole if whole.isprintable() else "".join(one if one.isprintable() else _escape(one) for one in whole)
 
 
 def _escape(letter: str) -> str:
