@@ -330,10 +330,11 @@ class Fleet:
         """Read them in bulk, without watches."""
         answers = read_many(self._client, [self._paths.agent(name) for name in names])
         for name, answer in zip(names, answers):
-            if answer is None or _is_forbidden(answer):
+            node = None if _is_forbidden(answer) else checked(answer)
+            if node is None:
                 self.agents.pop(name, None)
             else:
-                self.agents[name] = _status(checked(answer))
+                self.agents[name] = _status(node)
 
     def _get(self, name: str) -> Any:
         return self._client.get_async(self._paths.agent(name), watch=self._watch(lambda: self._stale.add(name)))

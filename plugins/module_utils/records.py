@@ -290,7 +290,7 @@ class _Record:
     @classmethod
     def from_object(cls: type[RecordType], content: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
-        names = _names_by_key(cls)
+        names = _names_by_key(cast(Any, cls))
         values: dict[str, Any] = {names[key]: value for key, value in content.items() if key in names}
         return cls(**values, extra={key: value for key, value in content.items() if key not in names})  # type: ignore[call-arg]
 
@@ -301,7 +301,7 @@ class _Record:
 
     def to_object(self) -> dict[str, Any]:
         """The JSON object, without the optional keys that are not set."""
-        values = {key: getattr(self, name) for key, name in _names_by_key(type(self)).items()}
+        values = {key: getattr(self, name) for key, name in _names_by_key(cast(Any, type(self))).items()}
         return {**{key: value for key, value in values.items() if value is not None}, **self.extra}
 
     def to_node(self) -> bytes:

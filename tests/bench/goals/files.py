@@ -8,6 +8,7 @@ agent has published its status.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import statistics
 import tempfile
@@ -49,12 +50,6 @@ def changed_file(bench: Workbench) -> Iterator[Comparison]:
             yield Comparison("P17", work, limit, host.sample(host.change), host.sample(host.change_bare), _same)
 
 
-@contextlib.contextmanager
-def _place(directory: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="zoo-bench-", dir=directory) as place:
-        yield Path(place)
-
-
 class _Host(contextlib.ExitStack):
     """An agent with many files below `place`, and a bare socket with one."""
 
@@ -65,7 +60,6 @@ class _Host(contextlib.ExitStack):
         self._count = bench.sized(FILES, QUICK)
         members = [member.client_port for member in bench.ensemble.members]
         self._watching, self._setting = (RawClient("127.0.0.1", port) for port in members[:2])
-        self._turn = {self.change: 0, self.change_bare: 0}
         for client in self._watching, self._setting:
             self.callback(client.close)
         self._start(members[0])
@@ -94,15 +88,14 @@ class _Host(contextlib.ExitStack):
 
     def sample(self, change: Callable[[int], float]) -> Callable[[], Sample]:
         """A side: the median of some changes, and what they have left."""
+        turns = itertools.count(1)
 
         def side() -> Sample:
-            # A session expires where nothing is asked for 10 s.
             seconds = []
-            for _unused in range(self._bench.sized(TIMES, QUICK_TIMES)):
-                self._turn[change] += 1
-                seconds.append(change(self._turn[change]))
+            for turn in itertools.islice(turns, self._bench.sized(TIMES, QUICK_TIMES)):
+                seconds.append(change(turn))
                 time.sleep(REST)
-            return Sample(statistics.median(seconds), self._turn[change])
+            return Sample(statistics.median(seconds), turn)
 
         return side
 
@@ -137,7 +130,7 @@ class _Host(contextlib.ExitStack):
         return seconds
 
     def _keep(self) -> None:
-        """Ask for something, so that the sessions last."""
+        """Ask for something: a session expires where nothing is asked for 10 s."""
         for client in self._watching, self._setting:
             client.children("/")
 

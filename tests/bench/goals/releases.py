@@ -119,7 +119,7 @@ def _sync(directory: Path) -> None:
 
 def _file_system(directory: Path) -> str:
     """Its type."""
-    words = ["df", "--output=fstype", directory]
+    words: list[str | Path] = ["df", "--output=fstype", directory]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
@@ -129,7 +129,7 @@ def _added(before: list[Path], new: list[Path]) -> float:
 
 
 def _blocks(paths: list[Path]) -> int:
-    words = ["du", "--summarize", "--block-size=1", "--total", *paths]
+    words: list[str | Path] = ["du", "--summarize", "--block-size=1", "--total", *paths]
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()[0])
 
 
