@@ -59,10 +59,10 @@ class _Host(contextlib.ExitStack):
         self._place = place
         self._count = bench.sized(FILES, QUICK)
         members = [member.client_port for member in bench.ensemble.members]
+        self._start(members[0])
         self._watching, self._setting = (RawClient("127.0.0.1", port) for port in members[:2])
         for client in self._watching, self._setting:
             self.callback(client.close)
-        self._start(members[0])
 
     def _start(self, port: int) -> None:
         client = self._bench.client
