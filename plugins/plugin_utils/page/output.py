@@ -30,8 +30,8 @@ class FleetFileError(Exception):
 class FleetOutput:
     """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is of `zk_release_info`.
 
-    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. `read_again`
-    is `zk_release_info` after each turn; what it returns is empty where that can't be known. Raises `FleetFileError` at
+    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. After each
+    turn, `read_again` returns what is published by then, or nothing where that is not known. Raises `FleetFileError` at
     once where nothing can be written there.
     """
 
