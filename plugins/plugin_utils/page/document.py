@@ -91,6 +91,7 @@ def page_of(
         "summary": summarize(releases, fleet, groups),
         "problems": lines(releases.get("problem")) if not fleet.get("commit_id") else [],
         "groups": groups,
+        "in_rows": {host.name for group in groups for host in group.rows},
         "whole": len(hosts),
         "bar": segments((group.kind, group.size) for group in groups),
         "reasons": told[:MOST_REASONS],

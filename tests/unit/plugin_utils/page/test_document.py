@@ -146,6 +146,30 @@ def test_a_page_loads_itself_again_without_scripts_too(seconds: int) -> None:
     assert again == ["10"][: seconds > 0]
 
 
+def test_a_link_leads_to_the_same_host_when_the_page_is_written_anew() -> None:
+    before = FleetState([agent("web1"), agent("web2")])
+    later = FleetState([agent("web0"), agent("web1"), failed("web2")])
+    rows = []
+    for state in (before, later):
+        elements = page_of(state).elements
+        rows.append(
+            {str(one["title"]).partition(":")[0]: one["href"] for tag, one in elements if tag == "a" and "title" in one}
+        )
+    assert rows[0].keys() == {"web1", "web2"}
+    assert rows[0].items() <= rows[1].items()
+
+
+def test_only_hosts_with_a_row_are_linked_to() -> None:
+    others = [failed(f"web{number:03}") for number in range(150)]
+    state = FleetState([*others, failed("zzz", message="disk full"), *(agent(f"ok{number}") for number in range(200))])
+    page = page_of(state)
+    known = {f"#{attributes['id']}" for _tag, attributes in page.elements if "id" in attributes}
+    linked = {str(attributes["href"]) for tag, attributes in page.elements if tag == "a"}
+    assert {one for one in linked if one.startswith("#")} <= known
+    text = to_document(APP, state.releases, state.fleet, NOW, "html")
+    assert "<strong>Failed: zzz</strong>" in text
+
+
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 10**400, 1.5, "", " ", "\ud800", "\u202e", "x" * 10_000, "</script><!--", "__proto__"),
     *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "10000-01-01"),
