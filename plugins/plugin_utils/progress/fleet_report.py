@@ -135,7 +135,7 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
     """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
     later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
-    step = _after_failure(result) if later is None else after_overtaking(**later)
+    step = after_failure(result) if later is None else after_overtaking(**later)
     if rollout:
         step = "" if _is_refused(result) and rollout["phase"] in GOING_ON else next_step(rollout)
     return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
@@ -146,7 +146,7 @@ def _is_refused(result: Mapping[str, Any]) -> bool:
     return bool(result.get("failed")) and not {"agents", "elapsed"}.intersection(result)
 
 
-def _after_failure(result: Mapping[str, Any]) -> str:
+def after_failure(result: Mapping[str, Any]) -> str:
     """What a person can do where hosts have failed that are not rolled out to; empty where none has."""
     return "rollback.yml, or deploy a fix" if result.get("failed_agents") else ""
 
