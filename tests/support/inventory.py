@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
+from support.commands import ROOT, run_command
+
 EXAMPLES = ROOT / "docs" / "examples" / "inventory"
 
 
@@ -76,12 +75,4 @@ def run(command: str, *words: str, env: Mapping[str, str] | None = None) -> subp
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         **(env or {}),
     }
-    return subprocess.run(
-        [str(BIN / command), *words],
-        cwd=ROOT,
-        env=surroundings,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command(command, *words, environment=surroundings, seconds=120)
