@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from support.commands import ROOT, run_command
+from support.commands import run_command
 
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples" / "inventory"
 
 

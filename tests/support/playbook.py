@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.commands import BIN, ROOT, run_command
+from support.commands import BIN, run_command
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = BIN / "ansible-playbook"
 RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 MODULES = tempfile.TemporaryDirectory(prefix="zoo-tests-modules-")

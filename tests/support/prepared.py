@@ -42,9 +42,10 @@ FURTHER = (
 def main(connection: socket.socket, command: str) -> None:
     """Answer each message with the status of a run with its words, for as long as there are any."""
     sys.path[0] = str(Path(command).parent)
-    cli = importlib.import_module(f"ansible.cli.{Path(command).name.removeprefix('ansible-')}")
-    for name in FURTHER:
-        importlib.import_module(name)
+    name = Path(command).name
+    cli = importlib.import_module("ansible.cli." + ("adhoc" if name == "ansible" else name.removeprefix("ansible-")))
+    for further in FURTHER:
+        importlib.import_module(further)
     gc.freeze()  # what no run frees is not copied by each
     while True:
         message, outputs, _flags, _address = socket.recv_fds(connection, LONGEST, 2)
