@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class Prepared:
 
 _waiting: list[Prepared] = []
 """Those that nobody uses now; the last one that was used is the last."""
+_choosing = threading.Lock()
+"""Held by the thread that changes these."""
 
 
 def run_command(
@@ -70,15 +73,17 @@ def run_command(
 @contextlib.contextmanager
 def _prepared(name: str, environment: dict[str, str]) -> Iterator[Prepared]:
     """A command for one run at a time. One whose run did not end is ended."""
-    alike = [one for one in _waiting if (one.name, one.environment) == (name, environment)]
+    with _choosing:
+        alike = [one for one in _waiting if (one.name, one.environment) == (name, environment)]
+        if alike:
+            _waiting.remove(alike[0])
     command = alike[0] if alike else Prepared(name, environment)
-    if alike:
-        _waiting.remove(command)
     try:
         yield command
     except BaseException:
         command.close()
         raise
-    _waiting.append(command)
-    while len(_waiting) > KEPT:
-        _waiting.pop(0).close()
+    with _choosing:
+        _waiting.append(command)
+        while len(_waiting) > KEPT:
+            _waiting.pop(0).close()
