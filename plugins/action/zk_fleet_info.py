@@ -9,11 +9,13 @@ For the playbooks `status` and `watch`, it writes the fleet into a file, too.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import ARGSPEC
 from ansible_collections.zoo.deploy.plugins.module_utils.records import DEFAULT_APP
 from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_turns import PATIENCE, FleetTurn, limit_of, wait_on
 from ansible_collections.zoo.deploy.plugins.plugin_utils.page.output import FleetFileError, FleetOutput
@@ -34,13 +36,23 @@ class ActionModule(ActionBase):
         if not wanted or self._task.check_mode:
             return self._look(result, options, task_vars)
         app = str(options.get("app") or DEFAULT_APP)
+        # Without a wait, they were read just before.
+        read_again = partial(self._releases, options, task_vars) if limit_of(options) else dict
         try:
-            output = FleetOutput(wanted["path"], wanted["format"], app, wanted["releases"], wanted.get("reload"))
+            output = FleetOutput(
+                wanted["path"], wanted["format"], app, wanted["releases"], wanted.get("reload"), read_again
+            )
             done = self._look(result, options, task_vars, output)
             is_written = output.finish(done)
         except FleetFileError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         return {**done, "written_to": output.path} if is_written else done
+
+    def _releases(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """What is published now; empty where that can't be read."""
+        given = {name: options[name] for name in ("app", *ARGSPEC) if name in options}
+        found = dict(self._execute_module("zoo.deploy.zk_release_info", given, task_vars=task_vars))
+        return {} if found.get("failed") else found
 
     def _look(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, check_amounts, is_outage, translated
@@ -98,15 +98,20 @@ def read_children(client: KazooClient, parent: str) -> list[Node]:
 def readable_children(client: KazooClient, parent: str) -> list[Node]:
     """As `read_children`, of where agents create: what one of them keeps for itself alone is none of the fleet's."""
     answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
-    allowed = (one for one in answers if not isinstance(getattr(one, "__cause__", None), NoAuthError))
-    return [node for node in map(checked, allowed) if node is not None]
+    return [node for node in map(checked, (one for one in answers if not _is_forbidden(one))) if node is not None]
+
+
+def _is_forbidden(answer: Node | ZooKeeperError | None) -> bool:
+    """Whether an answer says that the znode may not be read."""
+    return isinstance(getattr(answer, "__cause__", None), NoAuthError)
 
 
 def _status(node: Node) -> AgentStatus:
     """An agent's status. Another program's data under an agent's name is an agent that proves nothing."""
     name = node.path.rsplit("/", 1)[1]
     try:
-        return AgentStatus.from_node(node.data).with_changes(name=name)
+        status = AgentStatus.from_node(node.data)
+        return status if status.name == name else status.with_changes(name=name)
     except InvalidRecord as exc:
         return AgentStatus(name=name, state="idle", message=f"its status can't be read: {exc}")
 
@@ -196,6 +201,8 @@ class Fleet:
         self._stale_roster = True
         self._stale_gate = gate_path is not None
         self._read_again_at = time.monotonic() + READ_AGAIN
+        # Whoever looks only once needs no watch, and ten thousand of them take a second.
+        self._looks_once = time.monotonic() >= deadline
 
     def wait(self, seconds: float) -> None:
         """Wait until something may have changed, `seconds` at the most."""
@@ -307,6 +314,9 @@ class Fleet:
     def _refresh_statuses(self) -> None:
         with self._lock:
             names, self._stale = sorted(self._stale), set()
+        if self._looks_once:
+            self._read_statuses(names)
+            return
         pending = [(name, self._get(name)) for name in names]
         for name, request in pending:
             try:
@@ -315,6 +325,16 @@ class Fleet:
                 self.agents.pop(name, None)
             else:
                 self.agents[name] = _status(Node(self._paths.agent(name), data, stat))
+
+    def _read_statuses(self, names: Sequence[str]) -> None:
+        """Read them in bulk, without watches."""
+        answers = read_many(self._client, [self._paths.agent(name) for name in names])
+        for name, answer in zip(names, answers):
+            node = None if _is_forbidden(answer) else checked(answer)
+            if node is None:
+                self.agents.pop(name, None)
+            else:
+                self.agents[name] = _status(node)
 
     def _get(self, name: str) -> Any:
         return self._client.get_async(self._paths.agent(name), watch=self._watch(lambda: self._stale.add(name)))

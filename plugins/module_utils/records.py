@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -275,6 +276,12 @@ def check_relative_path(path: object) -> str:
     return path
 
 
+@cache
+def _names_by_key(record: type) -> dict[str, str]:
+    """The names of a record's fields by their keys, which are the same for each of thousands of records."""
+    return {spec.metadata["key"]: spec.name for spec in fields(cast(Any, record)) if "key" in spec.metadata}
+
+
 class _Record:
     """A dataclass that is a JSON object: `metadata["key"]` is a field's name in it, `extra` keeps the unknown keys."""
 
@@ -283,7 +290,7 @@ class _Record:
     @classmethod
     def from_object(cls: type[RecordType], content: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
-        names = {spec.metadata["key"]: spec.name for spec in fields(cast(Any, cls)) if "key" in spec.metadata}
+        names = _names_by_key(cast(Any, cls))
         values: dict[str, Any] = {names[key]: value for key, value in content.items() if key in names}
         return cls(**values, extra={key: value for key, value in content.items() if key not in names})  # type: ignore[call-arg]
 
@@ -294,12 +301,8 @@ class _Record:
 
     def to_object(self) -> dict[str, Any]:
         """The JSON object, without the optional keys that are not set."""
-        values = {
-            spec.metadata["key"]: getattr(self, spec.name)
-            for spec in fields(cast(Any, self))
-            if "key" in spec.metadata and getattr(self, spec.name) is not None
-        }
-        return {**values, **self.extra}
+        values = {key: getattr(self, name) for key, name in _names_by_key(cast(Any, type(self))).items()}
+        return {**{key: value for key, value in values.items() if value is not None}, **self.extra}
 
     def to_node(self) -> bytes:
         """The node's bytes. Raises `InvalidRecord` for a number that JSON has not, which others could not read."""

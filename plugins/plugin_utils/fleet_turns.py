@@ -31,7 +31,7 @@ PAUSE = 1.0
 """Seconds before the module is run again that an outage has ended early."""
 FLEET = (
     *("agents", "failed_agents", "pending_agents", "lost_agents", "converged", "degraded"),
-    *("generation", "commit_id", "served", "states", "failures", "missing_agents", "rollout"),
+    *("generation", "commit_id", "release", "served", "states", "failures", "missing_agents", "rollout"),
 )
 """What the module knows better each time that it has seen the fleet."""
 NAMED = 5
@@ -137,8 +137,10 @@ def seen(result: dict[str, Any], named: Collection[str]) -> set[str]:
 
 def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     """What the module had published, and what became of the wait later: of the fleet, what was last seen."""
-    kept = {key: value for key, value in before.items() if key not in {"msg", "exception", "failed", "timed_out"}}
     fleet = FLEET if "agents" in later else ()
+    of_then = {"rollout"} if fleet and later.get("generation") != before.get("generation") else set()
+    ended = {"msg", "exception", "failed", "timed_out", *of_then}
+    kept = {key: value for key, value in before.items() if key not in ended}
     known = {key: later[key] for key in (*fleet, "timed_out", "overtaken_by", "msg", "exception") if key in later}
     warnings = list(dict.fromkeys([*before.get("warnings", []), *later.get("warnings", [])]))
     return {**kept, **known, "failed": later.get("failed", False), **({"warnings": warnings} if warnings else {})}

@@ -16,7 +16,6 @@ from bench.raw_client import RawClient
 from bench.site import checksum
 from bench.workbench import Workbench
 from support.agent import OUTCOMES, SOURCE, Agent
-from support.waiting import wait_for
 
 UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
 VARIABLE = re.compile(r"^Environment=(MALLOC_\w+)=(\S+)$", re.MULTILINE)
@@ -24,6 +23,8 @@ PLACE = "site"
 """Where the release is, below the base of each agent."""
 LONGEST = 300.0
 """Seconds that a fleet may take to start, or to prove a release."""
+AT_ONCE = 20
+"""Agents that are started at one time."""
 PAUSE = 0.02
 """Seconds between looks at the statuses of a fleet; at that of one agent it is a tenth."""
 
@@ -60,12 +61,18 @@ class Fleet:
         bench.client.ensure_path(fleet.app)
         environment = install(bench)
         try:
-            for agent in fleet.agents:
-                agent.start(**environment)
-            for agent in fleet.agents:
-                wait_for(lambda agent=agent: agent.status, f"{agent.name} is live: {agent.log}", LONGEST)  # type: ignore[misc]
+            for first in range(0, size, AT_ONCE):
+                group = fleet.agents[first : first + AT_ONCE]
+                for agent in group:
+                    agent.start(**environment)
+                for agent in group:
+                    agent.wait_live(LONGEST)
             yield fleet
         finally:
+            # All at first: those that are left alone with a busy machine keep it busy.
+            for agent in fleet.agents:
+                if agent.process is not None:
+                    agent.process.kill()
             for agent in fleet.agents:
                 agent.kill()
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from bench.workbench import Workbench
 
-PAIRS = 7
-QUICK_PAIRS = 2
+PAIRS, QUICK_PAIRS = 7, 2
+"""Of each comparison, and of a run that is quick."""
 
 
 class BenchError(Exception):

@@ -19,10 +19,11 @@ from greenlet import getcurrent, greenlet
 
 from bench.harness import BenchError
 from bench.raw_client import CONNECT, INT, MULTI, REPLY, STAT
+from zoo_watcher.errors import NoParentError
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write
 from zoo_watcher.zookeeper.session import Znode
 
-TYPES = {CREATE: 1, "delete": 2, "exists": 3, "get": 4, SET: 5, "list": 8, "ping": 11, "multi": 14}
+TYPES = {CREATE: 1, "delete": 2, "exists": 3, "get": 4, SET: 5, "list": 8, "sync": 9, "ping": 11, "multi": 14}
 ERROR = -1
 """The type of an operation of a transaction that was not carried out."""
 WATCH_XID, PING_XID = -1, -2
@@ -106,6 +107,11 @@ class Hub:
 
 class RawSession:
     """A session with one server. Raises `BenchError` for an answer that nobody has expected."""
+
+    connections = 1
+    lost_at: float | None = None
+    timeout = TIMEOUT / 1000
+    has_roles = False
 
     def __init__(self, hub: Hub, port: int) -> None:
         self._hub = hub
@@ -218,6 +224,19 @@ class RawSession:
 
         return finish
 
+    def begin_look(self, path: str) -> Callable[[], Znode | None]:
+        """As in `Session`; everybody may read everything."""
+        return self.begin_read(path)
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, Znode | None]:
+        """As in `Session`."""
+        pending = {path: self.begin_read(path) for path in paths}
+        return {path: finish() for path, finish in pending.items()}
+
+    def catch_up(self) -> None:
+        """As in `Session`, but that nobody asks for the transaction."""
+        self._answer(self._ask("sync", _string("/")))
+
     def begin_list(self, path: str, watch: Watch | None = None) -> Callable[[], list[str]]:
         """As in `Session`; the agent never watches children."""
         pending = self._ask("list", _string(path) + bytes([watch is not None]))
@@ -244,10 +263,15 @@ class RawSession:
             if znode is not None or not self.exists(path, watch):
                 return znode
 
-    def create(self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False) -> str | None:
-        """As in `Session`, but for what is above it."""
+    def create(
+        self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
+    ) -> str | None:
+        """As in `Session`, but that it makes no parents."""
         flags = EPHEMERAL * ephemeral | SEQUENCE * sequence
-        body = self._answer(self._ask(CREATE, _creation(path, value, flags)), NODE_EXISTS)
+        pending = self._ask(CREATE, _creation(path, value, flags))
+        body = self._answer(pending, NODE_EXISTS, *([] if parents else [NO_NODE]))
+        if pending.error == NO_NODE:
+            raise NoParentError(f"{path.rpartition('/')[0]} is not there")
         return None if body is None else _text(body, 0)
 
     def delete(self, path: str) -> None:

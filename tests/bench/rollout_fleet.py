@@ -87,6 +87,9 @@ class RawHost(SimulatedHost):
         desired = Desired(znode.stat.mzxid, self.fleet.count, Release.from_node(znode.data))  # type: ignore[attr-defined]
         self.part = Participation(self, self.raw, desired, self.wake, resumes=False)  # type: ignore[arg-type]
 
+    def report(self) -> None:
+        """What an agent writes of itself is not counted."""
+
     def wake(self) -> None:
         """There is something to look at."""
         self.is_woken = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ class Site:
         with git_daemon(repository, None, *options) as url:
             yield cls(repository, url, files, changed)
 
+    def from_path(self) -> Site:
+        """The same, with the same commits, at a path of this machine."""
+        other = copy.copy(self)
+        other.url = self._repository.url
+        return other
+
     def commit(self, turn: int) -> str:
         """The commit of a turn, 0 for the first; both sides of a pair deploy the same."""
         while len(self.commits) <= turn:
@@ -64,11 +71,11 @@ class Site:
 
 
 def checksum(directory: Path) -> str:
-    """The checksum of all files below a directory, by path, mode and contents, without what is `.git`'s."""
+    """The checksum of all files below a directory, by path, mode and contents, without git's own."""
     lines = []
     for place, directories, names in os.walk(os.path.realpath(directory)):
         directories[:] = [name for name in directories if name != ".git"]
-        for name in names:
+        for name in set(names) - {".git"}:
             path = Path(place) / name
             data = path.read_bytes()
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -71,10 +71,15 @@ class Workbench:
             with bench._ending:
                 yield bench
 
+    def sized(self, whole: int, quick: int) -> int:
+        """How many of something a goal has: fewer in a run that is quick."""
+        return quick if self.quick else whole
+
     @cached_property
     def ensemble(self) -> Ensemble:
         """Three servers of ZooKeeper."""
-        servers = Ensemble(self.directory / "ensemble")
+        # Agents on a machine that is as busy as they make it must not lose their sessions.
+        servers = Ensemble(self.directory / "ensemble", extra=("maxSessionTimeout=60000",))
         self._ending.callback(servers.stop)
         return servers.start()
 
@@ -118,8 +123,12 @@ class Workbench:
 
         Raises `BenchError` where it does not end well.
         """
+        return self.run(Path(sys.executable).parent / command, *words, **surroundings)
+
+    def run(self, program: Path, *words: object, **surroundings: str) -> str:
+        """Run a program, as `ansible` does."""
         done = subprocess.run(
-            [Path(sys.executable).parent / command, *map(str, words)],
+            [program, *map(str, words)],
             cwd=self.directory,
             env={**self._environment, **surroundings},
             capture_output=True,
@@ -127,7 +136,8 @@ class Workbench:
             check=False,
         )
         if done.returncode != 0 or "[WARNING]" in done.stderr:
-            raise BenchError(f"{command} {' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
+            command = f"{program.name} {' '.join(map(str, words))}"
+            raise BenchError(f"{command}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     @cached_property

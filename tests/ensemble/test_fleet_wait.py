@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     CONNECTION_OPTIONS,
     ZooKeeperError,
     is_outage,
+    translated,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet import wait_for_fleet
 from ansible_collections.zoo.deploy.plugins.module_utils.fleet_outcome import UNANSWERED, Limits, WaitResult
@@ -79,6 +81,18 @@ def wait(client: Any, paths: AppPaths, generation: int, limits: Limits, seconds:
     return wait_for_fleet(client, paths, proof, limits, seconds)
 
 
+def test_whoever_looks_once_watches_no_agent(zk: KazooClient, paths: AppPaths, ensemble: Ensemble) -> None:
+    generation = publish(zk, paths)
+    report(zk, paths, "a", "active", generation)
+
+    def looks(seconds: float) -> bool:
+        assert wait(zk, paths, generation, Limits(1, 0), seconds).problem is None
+        return any(paths.agent("a") in member.ask("wchp").splitlines() for member in ensemble.members)
+
+    assert not looks(0)
+    assert looks(30), "whoever waits is told of each change"
+
+
 def test_a_fleet_of_which_only_a_part_could_be_read_has_proved_nothing(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths)
     report(zk, paths, "a", "active", generation)
@@ -117,7 +131,24 @@ def test_one_look_at_an_ensemble_that_does_not_answer_proves_nothing(zk: KazooCl
     report(zk, paths, "a", "active", generation)
     report(zk, paths, "b", "active", generation)
     with pytest.raises(ZooKeeperError, match=f"^{paths.config}: {UNANSWERED}$") as caught:
-        wait(Cut(zk, paths.agent("b"), for_ever=True), paths, generation, Limits(0, 0), 0)
+        wait(Cut(zk, paths.agents, for_ever=True), paths, generation, Limits(0, 0), 0)
+    assert is_outage(caught.value)
+
+
+def test_one_look_at_an_ensemble_that_is_lost_as_it_tells_the_statuses_proves_nothing(
+    zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = publish(zk, paths)
+    report(zk, paths, "a", "active", generation)
+
+    def lose(_client: KazooClient, asked: Sequence[str]) -> None:
+        assert list(asked) == [paths.agent("a")]
+        with translated(None):
+            raise ConnectionLoss
+
+    monkeypatch.setattr(fleet_module, "read_many", lose)
+    with pytest.raises(ZooKeeperError, match=f"^{paths.config}: {UNANSWERED}$") as caught:
+        wait(zk, paths, generation, Limits(0, 0), 0)
     assert is_outage(caught.value)
 
 

@@ -91,17 +91,18 @@ def test_what_others_have_written_is_shown_as_text(browser: Browser, tmp_path: P
 
 def test_a_host_is_found_by_keys_and_by_name(browser: Browser, tmp_path: Path) -> None:
     browser.load(write(tmp_path, fleet_state("gone back", 5)))
-    browser.run("document.querySelector('.blocks a').focus()")
+    chosen = browser.run("const one = document.querySelector('.blocks a'); one.focus(); return one.hash")
     browser.press("Enter", "\r")
     opened = (
         "const host = document.activeElement.closest('.host details[open]'); return host && '#' + host.parentElement.id"
     )
-    wait_for(lambda: browser.run(opened) == "#h2", "the host's details are open, and have the focus")
+    wait_for(lambda: browser.run(opened) == chosen, "the host's details are open, and have the focus")
     browser.run("document.getElementById('name').focus()")
     for letter in "eb-4":
         browser.press(letter, letter)
     assert browser.run("return document.getElementById('hits').innerText").startswith("web-4 halted · 3587832961")
-    assert browser.run("return document.querySelector('#hits a').hash") == "#h4"
+    named = "return document.querySelector(document.querySelector('#hits a').hash).querySelector('b').innerText"
+    assert browser.run(named) == "web-4"
     assert browser.logged("browser") == []
 
 
@@ -125,6 +126,14 @@ def test_a_page_loads_itself_again_until_a_person_stops_it(browser: Browser, tmp
     browser.load(write(tmp_path, fleet_state("running", 5), reload=20))
     browser.run("document.getElementById('pause').click()")
     assert browser.run("return document.getElementById('pause').disabled")
+
+
+def test_a_page_is_not_loaded_again_while_a_person_looks_for_a_host(browser: Browser, tmp_path: Path) -> None:
+    browser.load(write(tmp_path, fleet_state("running", 5), reload=2))
+    browser.run("document.getElementById('name').value = 'web'; window.ticks = 0; setInterval(() => ticks++, 1500)")
+    wait_for(lambda: browser.run("return window.ticks") >= 3, "it would have been loaded twice")
+    browser.run("document.getElementById('name').value = ''")
+    wait_for(lambda: browser.run("return window.ticks === undefined"), "the page is loaded again")
 
 
 @pytest.mark.parametrize(

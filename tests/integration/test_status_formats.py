@@ -116,11 +116,14 @@ def test_what_can_not_be_written_is_said_in_a_line(ensemble: Ensemble, app: str,
 def test_a_watch_writes_the_page_anew_and_ends_when_the_rollout_does(
     ensemble: Ensemble, zk: KazooClient, app: str, generation: int, tmp_path: Path
 ) -> None:
-    below = RolloutPaths(AppPaths(app).rollout(generation))
+    paths = AppPaths(app)
+    below = RolloutPaths(paths.rollout(generation))
     plan = {"steps": [{"hosts": 1}]}
     state = RolloutRecord(plan=plan, release=RELEASE.to_object(), stable=RELEASE.to_object(), phase=RUNNING, fleet=2)
     for path, record in ((below.root, state), (below.gate, state.gate)):
         zk.create(path, record.to_node(), makepath=True)
+    lock = {"by": "ann", "reason": "sale", "since": "2026-11-30T12:00:00+00:00"}
+    zk.create(paths.lock, json.dumps(lock).encode())
     page, log = tmp_path / "fleet.html", tmp_path / "log"
     words = ["-e", "zoo_format=html", "-e", f"zoo_output={page}"]
     watch = start_playbook(ROOT / "playbooks/watch.yml", *variables(ensemble, app), *words, log=log)
@@ -128,6 +131,8 @@ def test_a_watch_writes_the_page_anew_and_ends_when_the_rollout_does(
         wait_for(page.exists, "the page is there", PATIENCE)
         assert " data-reload=" in page.read_text()
         assert "Rolling out: 1 of 2 hosts serve 9999999999" in page.read_text()
+        assert "locked by ann" in page.read_text()
+        zk.delete(paths.lock)
         report(zk, app, "server2", generation)
         ended = state.changed(phase=DONE, step=1, moves=1)
         zk.set(below.root, ended.to_node())
@@ -138,3 +143,7 @@ def test_a_watch_writes_the_page_anew_and_ends_when_the_rollout_does(
         watch.wait()
     assert "All 2 hosts serve 9999999999" in page.read_text()
     assert " data-reload=" not in page.read_text()
+    # What the history has is as of the end, too.
+    for text in (page.read_text(), log.read_text()):
+        assert "done on no host" in text
+        assert "locked by ann" not in text

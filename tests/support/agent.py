@@ -77,9 +77,9 @@ class Agent:
             )
         return self
 
-    def wait_live(self) -> Agent:
+    def wait_live(self, seconds: float = 30) -> Agent:
         """Wait until its status is in the ensemble."""
-        wait_for(lambda: self.status, f"{self.name} is live; its log:\n{self.log}")
+        wait_for(lambda: self.status, f"{self.name} is live; its log:\n{self.log}", seconds)
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from support.commands import run_command
+
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "docs" / "examples" / "inventory"
 
 
@@ -76,12 +76,4 @@ def run(command: str, *words: str, env: Mapping[str, str] | None = None) -> subp
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         **(env or {}),
     }
-    return subprocess.run(
-        [str(BIN / command), *words],
-        cwd=ROOT,
-        env=surroundings,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_command(command, *words, environment=surroundings, seconds=120)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.commands import BIN, run_command
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMMAND = Path(sys.executable).with_name("ansible-playbook")
+COMMAND = BIN / "ansible-playbook"
 RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 MODULES = tempfile.TemporaryDirectory(prefix="zoo-tests-modules-")
 """Where the modules are, packed: packing one takes as long as running it, and nothing changes them while tests run."""
@@ -41,15 +43,8 @@ def run_playbook(
     playbook: Path, *args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """What `ansible-playbook playbook args` printed and returned; `env` is added to the environment."""
-    return subprocess.run(
-        [str(COMMAND), str(playbook), *args],
-        cwd=cwd,
-        env=surroundings_of(env),
-        timeout=DEADLINE,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    environment = surroundings_of(env)
+    return run_command(COMMAND.name, str(playbook), *args, environment=environment, seconds=DEADLINE, cwd=cwd)
 
 
 def start_playbook(playbook: Path, *args: str, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:

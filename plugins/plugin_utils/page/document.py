@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ansible_collections.zoo.deploy.plugins.module_utils.releases import SUBJECT
-from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report import log_command
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report import after_failure, log_command
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line import short
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief, cut, plain
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.rollout_line import next_step, standing
@@ -91,6 +91,7 @@ def page_of(
         "summary": summarize(releases, fleet, groups),
         "problems": lines(releases.get("problem")) if not fleet.get("commit_id") else [],
         "groups": groups,
+        "in_rows": {host.name for group in groups for host in group.rows},
         "whole": len(hosts),
         "bar": segments((group.kind, group.size) for group in groups),
         "reasons": told[:MOST_REASONS],
@@ -103,6 +104,7 @@ def page_of(
         "lock": mapping(releases.get("lock")).get("says"),
         "is_open": bool(releases.get("open")),
         "rollout": rollout_view(fleet, now),
+        "next": next_step(fleet["rollout"]) if fleet.get("rollout") else after_failure(fleet),
         "blocks": block_groups(hosts, fleet) if len(hosts) <= MOST_BLOCKS else [],
         "served": served(fleet),
         "bad": list(map(short, bad_commits(releases, fleet))),
@@ -159,7 +161,6 @@ def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | No
         "bad": rollout.get("bad"),
         "places": rollout.get("places"),
         "fleet": rollout.get("fleet"),
-        "next": next_step(rollout),
     }
 
 

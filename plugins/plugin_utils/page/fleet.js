@@ -63,10 +63,10 @@
 
   const seconds = Number(document.body.dataset.reload);
   if (seconds) {
-    const timer = setTimeout(() => location.reload(), seconds * 1000);
+    const timer = setInterval(() => byId("name")?.value || location.reload(), seconds * 1000);
     byId("pause").hidden = false;
     byId("pause").addEventListener("click", () => {
-      clearTimeout(timer);
+      clearInterval(timer);
       byId("pause").disabled = true;
     });
   }

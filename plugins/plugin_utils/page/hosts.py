@@ -8,6 +8,7 @@ Pure: `fleet` is what `zk_fleet_info` returns.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -37,7 +38,6 @@ class PageHost(NamedTuple):
     One that is missing has no `status`.
     """
 
-    number: int
     name: str
     kind: Kind
     state: str
@@ -46,6 +46,11 @@ class PageHost(NamedTuple):
     why: list[str]
     status: AgentStatus | None
     entry: Mapping[str, Any]
+
+    @property
+    def anchor(self) -> str:
+        """The name of its row in a page: the same in each page, also where other hosts have come or gone."""
+        return f"h-{hashlib.sha256(self.name.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
     @property
     def step(self) -> int | None:
@@ -77,8 +82,7 @@ def read_hosts(fleet: Mapping[str, Any], now: datetime) -> list[PageHost]:
     returned = {name for name, outcome in outcomes(fleet).items() if outcome == RETURNED}
     live = [_live(agent, fleet, now, came_back=agent["name"] in returned) for agent in fleet.get("agents", [])]
     missing = [_missing(name, rollout) for name in fleet.get("missing_agents") or []]
-    ordered = sorted([*live, *missing], key=lambda host: (KINDS.index(host.kind), host.name))
-    return [host._replace(number=number) for number, host in enumerate(ordered, 1)]
+    return sorted([*live, *missing], key=lambda host: (KINDS.index(host.kind), host.name))
 
 
 def group_hosts(hosts: list[PageHost]) -> list[Group]:
@@ -101,7 +105,6 @@ def _live(agent: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, *, 
     kind = kind_of(status, generation, rollout, came_back=came_back)
     entry = mapping(rollout.get("hosts", {}).get(status.name))
     return PageHost(
-        0,
         status.name,
         kind,
         status.state,
@@ -195,7 +198,7 @@ def _files(status: AgentStatus) -> Iterator[str]:
 
 def _missing(name: str, rollout: Mapping[str, Any]) -> PageHost:
     entry = mapping(rollout.get("hosts", {}).get(name))
-    return PageHost(0, name, MISSING, "missing", "-", None, ["in the roster, and its agent is not live"], None, entry)
+    return PageHost(name, MISSING, "missing", "-", None, ["in the roster, and its agent is not live"], None, entry)
 
 
 def names_by_kind(hosts: Iterable[PageHost]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,16 +30,26 @@ class FleetFileError(Exception):
 class FleetOutput:
     """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is of `zk_release_info`.
 
-    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. Raises
-    `FleetFileError` at once where nothing can be written there.
+    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. After each
+    turn, `read_again` returns what is published by then, or nothing where that is not known. Raises `FleetFileError` at
+    once where nothing can be written there.
     """
 
-    def __init__(self, path: str, form: str, app: str, releases: Mapping[str, Any], reload: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        form: str,
+        app: str,
+        releases: Mapping[str, Any],
+        reload: int | None = None,
+        read_again: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self.path = os.path.realpath(os.path.expanduser(path))
         self._form = form
         self._app = app
         self._releases = releases
         self._reload = reload
+        self._read_again = read_again
         self._read_at: datetime | None = None
         directory = os.path.dirname(self.path)
         if os.path.exists(self.path) and not os.path.isfile(self.path):
@@ -54,6 +64,7 @@ class FleetOutput:
         """
         if not is_seen(fleet):
             return
+        self._releases = self._read_again() or self._releases
         self._read_at = datetime.now(timezone.utc)
         if fleet.get("timed_out"):
             with contextlib.suppress(FleetFileError):

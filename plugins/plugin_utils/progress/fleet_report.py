@@ -125,8 +125,9 @@ def reasons(result: Mapping[str, Any]) -> list[str]:
         return []
     result = current(result)
     stopped = brief((result.get("rollout") or {}).get("reason") or "")
-    groups = why(table_rows(result))
-    is_told = any(row.reason and row.reason in stopped for row in table_rows(result))
+    rows = _unproved_rows(result)
+    groups = why(rows)
+    is_told = any(row.reason and row.reason in stopped for row in rows)
     return [*([f"{WHY}{stopped}"] if stopped and not is_told else []), *groups]
 
 
@@ -134,7 +135,7 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
     """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
     later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
-    step = _after_failure(result) if later is None else after_overtaking(**later)
+    step = after_failure(result) if later is None else after_overtaking(**later)
     if rollout:
         step = "" if _is_refused(result) and rollout["phase"] in GOING_ON else next_step(rollout)
     return [*serves(result), *([f"Next: {step}"] if step else []), *logs(result)]
@@ -145,7 +146,7 @@ def _is_refused(result: Mapping[str, Any]) -> bool:
     return bool(result.get("failed")) and not {"agents", "elapsed"}.intersection(result)
 
 
-def _after_failure(result: Mapping[str, Any]) -> str:
+def after_failure(result: Mapping[str, Any]) -> str:
     """What a person can do where hosts have failed that are not rolled out to; empty where none has."""
     return "rollback.yml, or deploy a fix" if result.get("failed_agents") else ""
 
@@ -224,6 +225,13 @@ def table_rows(result: Mapping[str, Any]) -> Iterable[Row]:
     for name in result.get("missing_agents") or []:
         text = "; ".join(filter(None, [_entry(name, rollout), "expected, and not live"]))
         yield Row(plain(name), "missing", "-", "-", "", text, IN_TROUBLE)
+
+
+def _unproved_rows(result: Mapping[str, Any]) -> list[Row]:
+    """The rows of those who have not proved it: nobody else has a reason to tell."""
+    generation = result.get("generation")
+    agents = [agent for agent in result.get("agents", []) if not _has_proved(agent, generation)]
+    return list(table_rows({**result, "agents": agents}))
 
 
 def _row(agent: Mapping[str, Any], generation: int | None, rollout: Mapping[str, Any]) -> Row:

@@ -28,8 +28,9 @@ from support.waiting import wait_for
 LIMIT = 1.15
 EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 """The applications without a release, and with one."""
-REST = 5.0
-"""Seconds without anything to do before memory is looked at."""
+REST, QUICK_REST = 5.0, 1.0
+"""Seconds without anything to do before memory is looked at, and in a run that is quick."""
+CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
@@ -45,10 +46,11 @@ def idle_agent(bench: Workbench) -> Iterator[Comparison]:
     service = Service().open()
     try:
         agents = _Agents(bench, service.port)
-        for check, app in ("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED):
+        for check, app in CHECKS[-1:] if bench.quick else CHECKS:
             release = "a deployment" if app == DEPLOYED else "no release"
             yield _comparison(f"RSS, {check} check, {release}; bare watcher", LIMIT, agents, check, app, _rss, "MB")
-        yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
+        if not bench.quick:
+            yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
     finally:
         service.close()
 
@@ -71,7 +73,7 @@ def _publish(bench: Workbench) -> None:
 
 
 class _Agents:
-    """Makes agents of a copy of the package that is as the role leaves it: with its version, and compiled."""
+    """Makes agents of the package as the role leaves it."""
 
     def __init__(self, bench: Workbench, port: int) -> None:
         self.bench = bench
@@ -85,7 +87,7 @@ class _Agents:
         def side() -> Sample:
             with self._running(check, app) as agent:
                 assert agent.process is not None
-                figure = _at_rest(agent.process.pid, measure)
+                figure = _at_rest(self.bench, agent.process.pid, measure)
                 return Sample(figure, agent.status.get("generation"))
 
         return side
@@ -128,7 +130,7 @@ def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
             try:
                 assert process.stdout is not None
                 seen = process.stdout.readline().strip()
-                figure = _at_rest(process.pid, measure)
+                figure = _at_rest(bench, process.pid, measure)
             finally:
                 process.kill()
         return Sample(figure, None if seen == "None" else int(seen))
@@ -136,8 +138,8 @@ def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
     return side
 
 
-def _at_rest(pid: int, measure: Measure) -> float:
-    time.sleep(REST)
+def _at_rest(bench: Workbench, pid: int, measure: Measure) -> float:
+    time.sleep(QUICK_REST if bench.quick else REST)
     return measure(pid)
 
 

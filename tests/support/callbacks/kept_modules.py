@@ -11,6 +11,14 @@ from pathlib import Path
 
 from ansible import constants
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import (
+    action_loader,
+    connection_loader,
+    filter_loader,
+    lookup_loader,
+    shell_loader,
+    test_loader,
+)
 
 DOCUMENTATION = """
 name: kept_modules
@@ -18,6 +26,16 @@ type: aggregate
 short_description: Keeps packed modules from one run to the next
 description: In the directory that the environment variable ZOO_TESTS_MODULES names.
 """
+
+PLUGINS = (
+    (filter_loader, "ansible.builtin.default"),
+    (test_loader, "ansible.builtin.defined"),
+    (action_loader, "ansible.builtin.normal"),
+    (connection_loader, "ansible.builtin.local"),
+    (shell_loader, "ansible.builtin.sh"),
+    (lookup_loader, "ansible.builtin.first_found"),
+)
+"""What nearly every task needs. With one filter or test Ansible loads all of its own."""
 
 
 class CallbackModule(CallbackBase):
@@ -31,3 +49,6 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(os.environ["ZOO_TESTS_MODULES"])
+        # Each task is a fork, which would load them anew.
+        for loader, name in PLUGINS:
+            loader.get(name, class_only=True)

@@ -235,6 +235,23 @@ def test_an_outage_leaves_what_was_known_of_the_fleet(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
+    "rollout", [{}, {"rollout": {"phase": "done", "step": 1, "steps": 1, "counts": {}, "hosts": {}}}]
+)
+def test_where_another_release_is_published_all_of_the_result_is_about_that(
+    monkeypatch: pytest.MonkeyPatch, rollout: dict[str, Any]
+) -> None:
+    soaks = {"phase": "soaking", "moves": 1, "step": 1, "steps": 2, "counts": {}, "hosts": {}}
+    first = {**WAITS, "release": {"commitId": "0" * 40}, "rollout": soaks, "elapsed": 10.0}
+    later = {"commit_id": "f" * 40, "generation": 8, "release": {"commitId": "f" * 40}, **rollout}
+    clock = Clock(
+        monkeypatch, [{**WAITS, **later, "timed_out": False, "msg": "another release was published meanwhile"}]
+    )
+    result = wait_on(first, 60.0, clock.run)
+    known = {key: result[key] for key in ("commit_id", "generation", "release", "rollout") if key in result}
+    assert known == later
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         {"failed": True, "msg": "permission denied", "timed_out": False},

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentStatus, InvalidRecord
 from ansible_collections.zoo.deploy.plugins.plugin_utils.page.document import to_document
+from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report import report
 from support.fleet_results import (
     APP,
     HOSTILE,
@@ -117,6 +118,58 @@ def test_why_a_rollout_has_stopped_is_told_once(host: AgentStatus, is_told_apart
     assert "not healthy within 5 s" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("at once, failed", "rollback.yml, or deploy a fix"),
+        ("halted", "rollback.yml, or deploy a fix; promote.yml with zoo_force=true goes on in spite of it"),
+        ("soaking", "it goes on by itself; status.yml shows it, pause.yml or abort.yml stops it"),
+        ("healthy", None),
+        ("at once, under way", None),
+    ],
+)
+def test_a_page_says_what_to_do_next_as_the_table_does(name: str, step: str | None) -> None:
+    state = fleet_state(name, 5)
+    text = to_document(APP, state.releases, state.fleet, NOW, "html")
+    told = re.findall(r"(?:<strong>Next:</strong> |<dt>Next</dt><dd>)(.*?)<", text)
+    table = [one.partition(": ")[2] for one in report(state.fleet, NOW) if one.startswith("Next: ")]
+    assert told == table == [step][: step is not None]
+
+
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_a_page_loads_itself_again_without_scripts_too(seconds: int) -> None:
+    again = [
+        attributes["content"]
+        for tag, attributes in page_of(fleet_state("soaking", 5), reload=seconds).elements
+        if tag == "meta" and attributes.get("http-equiv") == "refresh"
+    ]
+    assert again == ["10"][: seconds > 0]
+
+
+def test_a_link_leads_to_the_same_host_when_the_page_is_written_anew() -> None:
+    before = FleetState([agent("web1"), agent("web2")])
+    later = FleetState([agent("web0"), agent("web1"), failed("web2")])
+    rows = []
+    for state in (before, later):
+        elements = page_of(state).elements
+        rows.append(
+            {str(one["title"]).partition(":")[0]: one["href"] for tag, one in elements if tag == "a" and "title" in one}
+        )
+    assert rows[0].keys() == {"web1", "web2"}
+    assert rows[0].items() <= rows[1].items()
+
+
+def test_only_hosts_with_a_row_are_linked_to() -> None:
+    others = [failed(f"web{number:03}") for number in range(150)]
+    state = FleetState([*others, failed("zzz", message="disk full"), *(agent(f"ok{number}") for number in range(200))])
+    page = page_of(state)
+    known = {f"#{attributes['id']}" for _tag, attributes in page.elements if "id" in attributes}
+    linked = {str(attributes["href"]) for tag, attributes in page.elements if tag == "a"}
+    assert {one for one in linked if one.startswith("#")} <= known
+    text = to_document(APP, state.releases, state.fleet, NOW, "html")
+    assert "<strong>Failed: zzz</strong>" in text
+
+
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 10**400, 1.5, "", " ", "\ud800", "\u202e", "x" * 10_000, "</script><!--", "__proto__"),
     *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "10000-01-01"),
@@ -158,8 +211,8 @@ def test_what_ansible_adds_to_a_result_is_not_in_the_data() -> None:
 
 def test_the_policy_of_the_page_allows_its_own_script_and_style_only() -> None:
     page = page_of(hostile(), reload=5)
-    policies = (attributes for tag, attributes in page.elements if tag == "meta" and "http-equiv" in attributes)
-    (policy,) = (str(attributes["content"]) for attributes in policies)
+    heads = {attributes.get("http-equiv"): attributes for tag, attributes in page.elements if tag == "meta"}
+    policy = str(heads["Content-Security-Policy"]["content"])
     assert policy.startswith("default-src 'none'; ")
     for kind, text in (("script", page.inside["script"][1]), ("style", page.inside["style"][0])):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

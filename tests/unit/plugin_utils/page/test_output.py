@@ -130,6 +130,17 @@ def test_a_fleet_that_was_not_read_writes_nothing(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+def test_each_turn_has_what_is_published_by_then_and_what_was_read_last_in_an_outage(tmp_path: Path) -> None:
+    file, fleet = tmp_path / "fleet.html", fleet_state("running", 5).fleet
+    answers = iter([{**STATE.releases, "lock": {"says": "locked by ann"}}, {}, STATE.releases])
+    made = FleetOutput(str(file), "html", APP, STATE.releases, None, lambda: next(answers))
+    said = []
+    for _turn in range(3):
+        made.look(fleet)
+        said.append("locked by ann" in file.read_text())
+    assert said == [True, True, False]
+
+
 @pytest.fixture
 def action(monkeypatch: pytest.MonkeyPatch) -> ActionModule:
     """The task of the playbook."""
@@ -150,6 +161,27 @@ def task(action: ActionModule, path: Path, **keys: Any) -> dict[str, Any]:
 def test_the_task_says_where_it_has_written(action: ActionModule, tmp_path: Path) -> None:
     assert task(action, tmp_path / "fleet.html")["written_to"] == str(tmp_path / "fleet.html")
     assert (tmp_path / "fleet.html").exists()
+
+
+@pytest.mark.parametrize(
+    "answer", [{**STATE.releases, "lock": {"says": "locked by ann"}}, {"failed": True, "msg": "no"}]
+)
+def test_only_a_wait_reads_again_what_is_published(
+    action: ActionModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    asked = []
+
+    def execute(_self: Any, name: str, options: dict[str, Any], **_keys: Any) -> dict[str, Any]:
+        asked.append((name.rpartition(".")[2], sorted(options)))
+        return dict(STATE.fleet) if name.endswith("fleet_info") else answer
+
+    monkeypatch.setattr(ActionModule, "_execute_module", execute)
+    task(action, tmp_path / "fleet.html")
+    assert [name for name, _options in asked] == ["zk_fleet_info"]
+    assert "locked by ann" not in (tmp_path / "fleet.html").read_text()
+    task(action, tmp_path / "fleet.html", app=APP, hosts="zk1", wait_timeout=9)
+    assert asked[2:] == [("zk_release_info", ["app", "hosts"])]
+    assert ("locked by ann" in (tmp_path / "fleet.html").read_text()) == ("lock" in answer)
 
 
 def test_in_check_mode_nothing_is_written(action: ActionModule, tmp_path: Path) -> None:

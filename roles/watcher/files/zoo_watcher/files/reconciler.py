@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
@@ -220,7 +220,7 @@ class FileReconciler(Thread):
         due = {
             state.file: state
             for state in self._states
-            if everything or state.is_due(now) or any(state.file.concerns(path) for path in paths)
+            if everything or state.is_due(now) or _is_concerned(state.file, paths)
         }
         self._concerned = list(due.values())
         snapshots = take(self.session, due, self._on_event, floor)
@@ -278,6 +278,11 @@ class FileReconciler(Thread):
 
     def _current_statuses(self) -> Mapping[str, Mapping[str, Any]]:
         return {state.file.dest: state.status(self._actions).to_object() for state in self._states}
+
+
+def _is_concerned(file: ManagedFile, paths: Collection[str]) -> bool:
+    """Whether a file is rendered from one of these znodes. There may be a thousand files, most of one znode each."""
+    return file.znode in paths or (file.is_subtree and any(file.concerns(path) for path in paths))
 
 
 def sweep(file: ManagedFile) -> None:

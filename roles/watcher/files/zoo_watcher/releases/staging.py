@@ -159,7 +159,7 @@ def hard_link(source: str, target: str) -> None:
 def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
     made = {""}
     for path in paths:
-        directory = os.path.dirname(path)
+        directory = path.rpartition("/")[0]
         if directory not in made:
             os.makedirs(tree / directory, exist_ok=True)
             made.add(directory)

@@ -1,0 +1,154 @@
+"""P17: from the change of a znode until the file of it is in place, with 1,000 files, against a bare socket and fsync.
+
+Both sides have their session with one member of the ensemble, and another takes the change. The yardstick is told of
+the change, gets the value, writes it beside the file, syncs and renames it. After each change both rest, until the
+agent has published its status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.agents import install
+from bench.arrivals import Arrivals
+from bench.harness import BenchError, Comparison, Sample, goal
+from bench.raw_client import RawClient
+from bench.workbench import Workbench
+from support.agent import Agent
+from support.waiting import wait_for
+
+LIMIT = 1.5
+FILES, QUICK = 1_000, 100
+TIMES, QUICK_TIMES = 15, 3
+"""Changes in one sample; the median counts."""
+REST = 0.6
+"""Seconds after each."""
+LONGEST = 10.0
+"""Seconds that one may take."""
+ROOT, BARE = "/bench/p17/files", "/bench/p17/bare"
+MEMORY = Path("/dev/shm")
+TEXT = "setting {} of change {}\n"
+
+
+@goal("P17")
+def changed_file(bench: Workbench) -> Iterator[Comparison]:
+    """One change among 1,000 files on the disk, and in memory, where nothing has to be waited for."""
+    count = bench.sized(FILES, QUICK)
+    for directory, name, limit in (bench.directory, "disk", LIMIT), (MEMORY, "tmpfs", None):
+        with (
+            tempfile.TemporaryDirectory(prefix="zoo-bench-", dir=directory) as place,
+            _Host(bench, Path(place)) as host,
+        ):
+            work = f"1 of {count:,} files changed, {name}, p50; raw + fsync"
+            yield Comparison("P17", work, limit, host.sample(host.change), host.sample(host.change_bare), _same)
+
+
+class _Host(contextlib.ExitStack):
+    """An agent with many files below `place`, and a bare socket with one."""
+
+    def __init__(self, bench: Workbench, place: Path) -> None:
+        super().__init__()
+        self._bench = bench
+        self._place = place
+        self._count = bench.sized(FILES, QUICK)
+        members = [member.client_port for member in bench.ensemble.members]
+        self._start(members[0])
+        self._watching, self._setting = (RawClient("127.0.0.1", port) for port in members[:2])
+        for client in self._watching, self._setting:
+            self.callback(client.close)
+
+    def _start(self, port: int) -> None:
+        client = self._bench.client
+        paths = [f"{ROOT}/{number:04}" for number in range(self._count)]
+        for path in [*paths, f"{BARE}/0000"]:
+            client.ensure_path(path)
+            client.set(path, TEXT.format(path, 0).encode())
+        (self._place / "etc").mkdir()
+        (self._place / "bare").mkdir()
+        files = [{"znode": path, "dest": f"{self._place}/etc/{path.rpartition('/')[2]}"} for path in paths]
+        config = {"files": files, "session_timeout": 30}
+        hosts = f"127.0.0.1:{port}"
+        agent = Agent(self._place, hosts, f"/bench/p17-{self._place.name}", client, config=config)
+        self.callback(agent.kill)
+        agent.start(**install(self._bench))
+        wait_for(lambda: self._has_all(agent), f"the agent has all files: {agent.log[-1000:]}", 120)
+        self._arrivals = Arrivals(self._place / "etc")
+        self.callback(self._arrivals.close)
+
+    def _has_all(self, agent: Agent) -> bool:
+        states = [file["state"] for file in agent.status.get("files", {}).values()]
+        return states == ["current"] * self._count
+
+    def sample(self, change: Callable[[int], float]) -> Callable[[], Sample]:
+        """A side: the median of some changes, and what they have left."""
+        turns = itertools.count(1)
+
+        def side() -> Sample:
+            seconds = []
+            for turn in itertools.islice(turns, self._bench.sized(TIMES, QUICK_TIMES)):
+                seconds.append(change(turn))
+                time.sleep(REST)
+            return Sample(statistics.median(seconds), turn)
+
+        return side
+
+    def change(self, turn: int) -> float:
+        """One of the agent's znodes; the seconds until its file is in place."""
+        name = f"{turn * 7 % self._count:04}"
+        text = TEXT.format(name, turn).encode()
+        begun = time.perf_counter()
+        self._setting.begin_set(f"{ROOT}/{name}", text)
+        self._arrivals.wait(name, LONGEST)
+        seconds = time.perf_counter() - begun
+        self._setting.end_set()
+        _check(self._place / "etc" / name, text)
+        self._keep()
+        return seconds
+
+    def change_bare(self, turn: int) -> float:
+        """The znode that the bare socket watches; the seconds until its file is in place."""
+        path = f"{BARE}/0000"
+        place = self._place / "bare" / "0000"
+        text = TEXT.format("0000", turn).encode()
+        self._watching.watch(path)
+        begun = time.perf_counter()
+        self._setting.begin_set(path, text)
+        self._watching.wait_event()
+        data, _unused = self._watching.watch(path)
+        _write(place, data)
+        seconds = time.perf_counter() - begun
+        self._setting.end_set()
+        _check(place, text)
+        self._keep()
+        return seconds
+
+    def _keep(self) -> None:
+        """Ask for something: a session expires where nothing is asked for 10 s."""
+        for client in self._watching, self._setting:
+            client.children("/")
+
+
+def _write(place: Path, data: bytes) -> None:
+    beside = place.with_name(".new")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(place)
+
+
+def _check(place: Path, text: bytes) -> None:
+    if place.read_bytes() != text:
+        raise BenchError(f"{place} has {place.read_bytes()!r}, not {text!r}")
+
+
+def _same(ours: int, yardstick: int) -> None:
+    if ours != yardstick:
+        raise BenchError(f"{ours} changes are in place, of the yardstick {yardstick}")

@@ -1,0 +1,25 @@
+"""The bench's session offers what the agent's part in a rollout asks of its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import zoo_watcher.rollouts
+from bench.raw_session import RawSession
+
+IN_INSTANCES = {"client_id"}
+NOT_IN_THE_BENCH = {"delete_below"}
+"""Deletes old rollouts, which the bench lets nobody do."""
+
+
+def _asked(path: Path) -> set[str]:
+    """The attributes of a session that a file of the agent's uses."""
+    uses = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute))
+    return {use.attr for use in uses if ast.unparse(use.value) in {"session", "self._session", "self.session"}}
+
+
+def test_the_session_on_a_bare_socket_has_all_that_a_rollout_asks_of_one() -> None:
+    asked = set[str]().union(*map(_asked, Path(*zoo_watcher.rollouts.__path__).glob("*.py")))
+    assert {"begin_read", "commit"} < asked
+    assert {name for name in asked - IN_INSTANCES - NOT_IN_THE_BENCH if not hasattr(RawSession, name)} == set()
