@@ -59,6 +59,15 @@ def replaced(monkeypatch: pytest.MonkeyPatch, script: str, tmp_path: Path, **con
     return ApplyProcess(Config.from_object({"hosts": "zk1", "base": str(tmp_path), **config}))
 
 
+def test_packing_may_take_longer_than_a_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = """cat >/dev/null; sleep 1.5; echo '{"done": {}, "untidy": false}'"""
+    process = replaced(monkeypatch, script, tmp_path, fetch_timeout=1)
+    assert process.run({"tidy": True}) == {"done": {}, "untidy": False}
+    monkeypatch.setattr(apply_process, "PACKING", 1.0)
+    with pytest.raises(PassingError, match=r"^not done within 1 s$"):
+        process.run({"tidy": True})
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

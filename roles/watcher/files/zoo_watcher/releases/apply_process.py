@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Job = dict[str, Any]
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
+PACKING = 3600.0
+"""Seconds that packing may take, however short a fetch has to be: what is killed then begins anew the next time."""
 NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
 END = ""
@@ -140,7 +142,8 @@ class ApplyProcess:
             _unended.check()
             process = self._process = _start()
             conversation = self._conversation = _Conversation(process, job)
-        deadline = time.monotonic() + (self.timeout if within is None else min(self.timeout, within))
+        longest = max(self.timeout, PACKING) if job.get("tidy") else self.timeout
+        deadline = time.monotonic() + (longest if within is None else min(longest, within))
         try:
             conversation.start()
             message = self._follow(conversation, step, deadline)
@@ -154,6 +157,8 @@ class ApplyProcess:
         if not message:
             _unended.check()
             if time.monotonic() >= deadline:
+                if job.get("tidy"):
+                    raise PassingError(f"not done within {longest:g} s", "timeout")
                 cut_off = within is not None and within < self.timeout
                 limit = (
                     "yet, and what is live is to be proved" if cut_off else f"within {self.timeout:g} s (fetch_timeout)"
