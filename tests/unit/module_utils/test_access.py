@@ -235,8 +235,8 @@ BY_ADDRESS = [Grant(ALL, Principal("ip", "192.0.2.0/24"))]
 REGISTRY = "/service/shop"
 
 
-def rule_by(found: dict[str, Any], own: Any = KNOWN) -> Rule:
-    return choose_rule(APP, None, found, own=own)
+def rule_by(found: dict[str, Any]) -> Rule:
+    return choose_rule(APP, None, found, own=KNOWN)
 
 
 @pytest.mark.parametrize("acl", [OWN, SHOWN, SHARED, READS, [*OWN, Grant(ALL, AGENT), Grant(READ, READER)], BY_ADDRESS])
@@ -344,7 +344,7 @@ def test_what_a_connection_with_a_certificate_and_a_password_has_begun_is_for_al
 def test_a_certificate_that_the_server_may_not_know_is_nobody_where_no_certificate_is_named(
     own: Any, acl: Any, is_named: bool
 ) -> None:
-    given = rule_by({APP.root: acl}, own).acl(APP.config, ephemeral=False)
+    given = choose_rule(APP, None, {APP.root: acl}, own=own).acl(APP.config, ephemeral=False)
     # A server takes no ACL of a connection's own identities where it knows none.
     assert given == (*merged(acl), *(CREATOR if is_named else ()))
 

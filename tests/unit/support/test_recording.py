@@ -30,15 +30,16 @@ def test_every_line_is_in_it_as_it_was_printed() -> None:
 def test_lines_appear_one_by_one_and_the_terminal_scrolls_once_it_is_full() -> None:
     picture = drawn([Line(number, f"{number}") for number in range(ROWS + 3)])
     appeared, scrolled = moves(picture, "unprinted"), moves(picture, "output")
-    assert [by // appeared[0][1] for _, by in appeared] == [*range(1, ROWS + 1), ROWS]
-    assert [by // appeared[0][1] for _, by in scrolled] == [0, -1, -2, -3, -3]
-    assert [at for at, _ in appeared] == sorted(at for at, _ in appeared)
+    height = appeared[0][1]
+    assert [by // height for _at, by in appeared] == [*range(1, ROWS + 1), ROWS]
+    assert [by // height for _at, by in scrolled] == [0, -1, -2, -3, -3]
+    assert [at for at, _by in appeared] == sorted(at for at, _by in appeared)
     assert scrolled[1][0] > appeared[ROWS - 1][0]
 
 
 def test_a_long_pause_is_cut_and_a_short_one_is_not() -> None:
     picture = drawn([Line(0, "a"), Line(LONGEST_PAUSE / 2, "b"), Line(100, "c")])
-    first, second, third, _ = (at for at, _ in moves(picture, "unprinted"))
+    first, second, third, _end = (at for at, _by in moves(picture, "unprinted"))
     assert round((third - second) / (second - first), 2) == 2
 
 

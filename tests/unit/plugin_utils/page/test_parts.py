@@ -23,12 +23,12 @@ NOW = datetime(2026, 11, 29, 15, 4, 10, tzinfo=timezone.utc)
 
 @given(st.lists(st.integers(0, 10**6), max_size=9))
 def test_the_parts_of_a_bar_fill_it_and_the_smallest_is_seen(counts: list[int]) -> None:
-    bar = segments(enumerate(counts))
-    assert [part.size for part in bar] == [count for count in counts if count]
-    assert all(part.width >= LEAST - 0.01 for part in bar)
-    assert not bar or abs(sum(part.width for part in bar) - WIDTH) < 0.1
-    ends = [0.0, *(part.begin + part.width for part in bar)]
-    assert all(abs(part.begin - end) < 0.1 for part, end in zip(bar, ends))
+    drawn = segments(enumerate(counts))
+    assert [part.size for part in drawn] == [count for count in counts if count]
+    assert all(part.width >= LEAST - 0.01 for part in drawn)
+    assert not drawn or abs(sum(part.width for part in drawn) - WIDTH) < 0.1
+    ends = [0.0, *(part.begin + part.width for part in drawn)]
+    assert all(abs(part.begin - end) < 0.1 for part, end in zip(drawn, ends))
 
 
 @given(st.lists(st.integers(100, 200), min_size=1, max_size=9))

@@ -501,7 +501,9 @@ class Repository:
 
     def _listed(self, commit_id: str) -> Generator[str, None, None]:
         """What git lists of a commit, as it comes; whoever reads no further closes it."""
-        with self._explained("ls-tree"), self.git.printing("ls-tree", "-r", "-t", "-l", "-z", commit_id) as listing:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._explained("ls-tree"))
+            listing = stack.enter_context(self.git.printing("ls-tree", "-r", "-t", "-l", "-z", commit_id))
             yield from _parts(listing)
 
     def _check_limits(self, commit_id: str, path: str, count: int, total: int, what: str = "files") -> None:
