@@ -639,8 +639,59 @@ def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is
         done = server.push(GIT_PUSH_CERT=blob, GIT_PUSH_CERT_NONCE_STATUS="OK")
         assert done.said == [f"{begin} that is signed is not that of {server.clone.head}"], done.output
     done = server.push(GIT_PUSH_CERT=blobs[0], GIT_PUSH_CERT_NONCE_STATUS="BAD")
-    assert done.said == [f"{begin} is not the one that was signed now; push again"], done.output
+    assert [line.partition("; ")[0] for line in done.said] == [f"{begin} is not the one that was signed just now"]
     assert (server.head(), published(zk, server.app)) == before
+
+
+def packet(line: str) -> bytes:
+    """A line as git's protocol has it."""
+    return f"{len(line) + 4:04x}{line}".encode()
+
+
+def asked_nonce(server: Server) -> str:
+    """What git asks those who push over HTTP to sign."""
+    command = ["git", "receive-pack", "--stateless-rpc", "--http-backend-info-refs", str(server.bare)]
+    said = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    return said.partition("push-cert=")[2].split()[0]
+
+
+def signed_request(server: Server, key: Path, nonce: str) -> bytes:
+    """What `git push --signed` sends over HTTP of a further commit."""
+    before = server.clone.head
+    server.clone.commit({"index.html": uuid.uuid4().hex})
+    text = f"certificate version 0.1\npusher anybody 1 +0000\nnonce {nonce}\n\n"
+    text += f"{before} {server.clone.head} refs/heads/main\n"
+    sign = ["ssh-keygen", "-Y", "sign", "-n", "git", "-f", str(key)]
+    signature = subprocess.run(sign, input=text.encode(), capture_output=True, check=True).stdout.decode()
+    lines = ["push-cert\0report-status\n", *f"{text}{signature}".splitlines(keepends=True), "push-cert-end\n"]
+    pack = ["git", "pack-objects", "--quiet", "--stdout", "--revs"]
+    objects = subprocess.run(
+        pack, cwd=server.clone.path, input=f"{server.clone.head}\n^{before}\n".encode(), capture_output=True, check=True
+    )
+    return b"".join(map(packet, lines)) + b"0000" + objects.stdout
+
+
+def test_a_request_of_a_signed_push_over_http_is_of_no_use_later(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    assert server.push().status == 0
+    server.installed(pushers=str(pushers))
+    git = ["git", f"--git-dir={server.bare}"]
+    receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
+    before, nonce = server.head(), asked_nonce(server)
+    request = signed_request(server, pushers.with_name("alice"), nonce)
+    wait_for(lambda: asked_nonce(server) != nonce, "git asks for another nonce, as it does each second")
+    subprocess.run([*git, "config", "receive.certNonceSlop", "3600"], check=True)
+    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    record = published(zk, server.app)
+    assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org"), done.stderr
+    subprocess.run([*git, "config", "receive.certNonceSlop", "0"], check=True)
+    zk.delete(f"{server.app}/config")
+    subprocess.run([*git, "update-ref", "refs/heads/main", before], check=True)
+    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    assert server.head() == server.clone.head
+    assert b"the push is not the one that was signed just now; push again, and over HTTP set" in done.stderr
+    assert not published(zk, server.app)
 
 
 class Newer:

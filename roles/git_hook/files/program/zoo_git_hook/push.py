@@ -27,8 +27,11 @@ NAMES = (
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
 SIGNATURE = "-----BEGIN "
 """What a certificate of a push has after what is signed."""
-FOR_THIS_PUSH = ("OK", "SLOP")
-"""What git says of a certificate that answers what it has asked for, now or a moment ago (receive.certNonceSlop)."""
+FOR_THIS_PUSH = "OK"
+"""What git says of a certificate that answers what it asks for now, or asked for within receive.certNonceSlop seconds.
+
+For `SLOP`, git has asked for it at any time before, over HTTP: who has the certificate could push it again.
+"""
 LONGEST_NAME = 200
 LONGEST_SUBJECT = 100
 
@@ -64,8 +67,11 @@ def certified(file: str, commit_id: str, environment: Mapping[str, str]) -> str:
     """
     if not environment.get("GIT_PUSH_CERT"):
         raise InvalidRecord("the push is not signed; push with --signed, by a key of git_hook_pushers")
-    if environment.get("GIT_PUSH_CERT_NONCE_STATUS") not in FOR_THIS_PUSH:
-        raise InvalidRecord("the push is not the one that was signed now; push again")
+    if environment.get("GIT_PUSH_CERT_NONCE_STATUS") != FOR_THIS_PUSH:
+        raise InvalidRecord(
+            "the push is not the one that was signed just now; push again, and over HTTP set receive.certNonceSlop in "
+            "the repository"
+        )
     text, begin, rest = _said(["git", "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
     if f" {commit_id} {BRANCHES}" not in text:
         raise InvalidRecord(f"the push that is signed is not that of {commit_id}")
