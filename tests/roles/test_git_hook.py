@@ -589,12 +589,12 @@ def pushers(server: Server, tmp_path: Path) -> Path:
     return path
 
 
-def push_signed(server: Server, key: Path) -> Push:
+def push_signed(server: Server, key: Path, refs: str = "main") -> Push:
     """Push a further commit with a certificate by a key."""
     server.clone.commit({"index.html": uuid.uuid4().hex})
     signing = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "gpg.format", "GIT_CONFIG_VALUE_0": "ssh"}
     key_of = {"GIT_CONFIG_KEY_1": "user.signingKey", "GIT_CONFIG_VALUE_1": str(key)}
-    return server.push("--signed=true", "main", **signing, **key_of)
+    return server.push("--signed=true", refs, **signing, **key_of)
 
 
 def test_only_a_push_that_one_of_the_pushers_has_signed_is_published(
@@ -618,6 +618,10 @@ def test_only_a_push_that_one_of_the_pushers_has_signed_is_published(
     done = server.push(GITEA_PUSHER_NAME="alice@example.org")
     assert done.said == [f"{begin} is not signed; push with --signed, by a key of git_hook_pushers"], done.output
     assert published(zk, server.app) == record
+    symbolic = ["git", "symbolic-ref", "refs/heads/production", "refs/heads/main"]
+    subprocess.run(symbolic, cwd=server.bare, check=True)
+    done = push_signed(server, pushers.with_name("alice"), "main:production")
+    assert (done.status, published(zk, server.app)["commitId"]) == (0, server.clone.head), done.output
 
 
 def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is_of_no_use(
@@ -637,10 +641,77 @@ def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is
     assert done.said[0].startswith(f"{begin} does not count: it is signed by nobody in {pushers}"), done.output
     for blob in blobs:
         done = server.push(GIT_PUSH_CERT=blob, GIT_PUSH_CERT_NONCE_STATUS="OK")
-        assert done.said == [f"{begin} that is signed is not that of {server.clone.head}"], done.output
+        assert done.said == [f"{begin} that is signed is not that of {server.clone.head} to main"], done.output
     done = server.push(GIT_PUSH_CERT=blobs[0], GIT_PUSH_CERT_NONCE_STATUS="BAD")
-    assert done.said == [f"{begin} is not the one that was signed now; push again"], done.output
+    assert [line.partition("; ")[0] for line in done.said] == [f"{begin} is not the one that was signed just now"]
     assert (server.head(), published(zk, server.app)) == before
+
+
+def packet(line: str) -> bytes:
+    """A line as git's protocol has it."""
+    return f"{len(line) + 4:04x}{line}".encode()
+
+
+def asked_nonce(server: Server) -> str:
+    """What git asks those who push over HTTP to sign."""
+    command = ["git", "receive-pack", "--stateless-rpc", "--http-backend-info-refs", str(server.bare)]
+    said = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    return said.partition("push-cert=")[2].split()[0]
+
+
+def signed_request(server: Server, key: Path, nonce: str, branch: str = "main", unsigned: str | None = None) -> bytes:
+    """What `git push --signed` sends over HTTP of a further commit; for `unsigned`, another branch, nobody signs."""
+    before = server.clone.head
+    server.clone.commit({"index.html": uuid.uuid4().hex})
+    command = f"{server.head(f'refs/heads/{branch}') or '0' * 40} {server.clone.head} refs/heads/{branch}\n"
+    text = f"certificate version 0.1\npusher anybody 1 +0000\nnonce {nonce}\n\n{command}"
+    sign = ["ssh-keygen", "-Y", "sign", "-n", "git", "-f", str(key)]
+    signature = subprocess.run(sign, input=text.encode(), capture_output=True, check=True).stdout.decode()
+    lines = ["push-cert\0report-status\n", *f"{text}{signature}".splitlines(keepends=True), "push-cert-end\n"]
+    lines += [f"{before} {server.clone.head} refs/heads/{unsigned}"] if unsigned else []
+    pack = ["git", "pack-objects", "--quiet", "--stdout", "--revs"]
+    objects = subprocess.run(
+        pack, cwd=server.clone.path, input=f"{server.clone.head}\n^{before}\n".encode(), capture_output=True, check=True
+    )
+    return b"".join(map(packet, lines)) + b"0000" + objects.stdout
+
+
+def test_a_branch_that_somebody_adds_to_a_signed_push_is_not_published(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    assert server.push().status == 0
+    server.installed(pushers=str(pushers))
+    subprocess.run(["git", f"--git-dir={server.bare}", "config", "receive.certNonceSlop", "3600"], check=True)
+    request = signed_request(server, pushers.with_name("alice"), asked_nonce(server), "staging", unsigned="main")
+    receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
+    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    # So does git: what nobody has signed goes along.
+    assert server.head() == server.head("refs/heads/staging") == server.clone.head
+    assert f"the push that is signed is not that of {server.clone.head} to main".encode() in done.stderr
+    assert not published(zk, server.app)
+
+
+def test_a_request_of_a_signed_push_over_http_is_of_no_use_later(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    assert server.push().status == 0
+    server.installed(pushers=str(pushers))
+    git = ["git", f"--git-dir={server.bare}"]
+    receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
+    before, nonce = server.head(), asked_nonce(server)
+    request = signed_request(server, pushers.with_name("alice"), nonce)
+    wait_for(lambda: asked_nonce(server) != nonce, "git asks for another nonce, as it does each second")
+    subprocess.run([*git, "config", "receive.certNonceSlop", "3600"], check=True)
+    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    record = published(zk, server.app)
+    assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org"), done.stderr
+    subprocess.run([*git, "config", "receive.certNonceSlop", "0"], check=True)
+    zk.delete(f"{server.app}/config")
+    subprocess.run([*git, "update-ref", "refs/heads/main", before], check=True)
+    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    assert server.head() == server.clone.head
+    assert b"the push is not the one that was signed just now; push again, and over HTTP set" in done.stderr
+    assert not published(zk, server.app)
 
 
 class Newer:

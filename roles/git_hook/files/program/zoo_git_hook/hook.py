@@ -129,7 +129,7 @@ def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
     names = {*(target.branch for target in config.targets), *(update.branch for update in updates)}
     real = real_names(names) if updates else {}
     wanted = {
-        target.app.root: (Update(target.branch, update.commit_id), target)
+        target.app.root: (update._replace(branch=target.branch), target)
         for update in updates
         for target in config.targets
         if real.get(target.branch, target.branch) == real.get(update.branch, update.branch)
@@ -227,7 +227,7 @@ def release_of(config: HookConfig, update: Update, target: Target) -> Release:
         commit_id=update.commit_id,
         relative_path=target.relative_path,
         ref=update.branch,
-        publisher=certified(pushers, update.commit_id, os.environ) if pushers else pusher(os.environ),
+        publisher=certified(pushers, update, os.environ) if pushers else pusher(os.environ),
         published_at=now(),
         extra={SUBJECT: said} if said else {},
     )

@@ -27,25 +27,30 @@ NAMES = (
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
 SIGNATURE = "-----BEGIN "
 """What a certificate of a push has after what is signed."""
-FOR_THIS_PUSH = ("OK", "SLOP")
-"""What git says of a certificate that answers what it has asked for, now or a moment ago (receive.certNonceSlop)."""
+FOR_THIS_PUSH = "OK"
+"""What git says of a certificate that answers what it asks for now, or asked for within receive.certNonceSlop seconds.
+
+For `SLOP`, git has asked for it at any time before, over HTTP: who has the certificate could push it again.
+"""
 LONGEST_NAME = 200
 LONGEST_SUBJECT = 100
 
 
 class Update(NamedTuple):
-    """A branch that was pushed, and the commit that it is at by that."""
+    """A branch that was pushed, and the commit that it is at by that; `pushed` is the name that it was pushed by."""
 
     branch: str
     commit_id: str
+    pushed: str
 
 
 def read_updates(lines: Iterable[str]) -> list[Update]:
     """The branches among what git writes to a hook, `old new ref` a line. Tags and deletions are left out."""
     found = [line.split(maxsplit=2) for line in lines if line.strip()]
     return [
-        Update(ref.rstrip("\n").removeprefix(BRANCHES), new)
+        Update(branch, new, branch)
         for _old, new, ref in found
+        for branch in [ref.rstrip("\n").removeprefix(BRANCHES)]
         if ref.startswith(BRANCHES) and new.strip("0")
     ]
 
@@ -57,18 +62,24 @@ def pusher(environment: Mapping[str, str]) -> str:
     return printable(said)[:LONGEST_NAME]
 
 
-def certified(file: str, commit_id: str, environment: Mapping[str, str]) -> str:
-    """Who in a file of signers has signed the push of a commit (`git push --signed`). Raises `InvalidRecord`.
+def certified(file: str, update: Update, environment: Mapping[str, str]) -> str:
+    """Who in a file of signers has signed the push of a branch (`git push --signed`). Raises `InvalidRecord`.
 
-    git's own verdict (GIT_PUSH_CERT_STATUS) is good for any key, also for one that nobody knows.
+    git's own verdict (GIT_PUSH_CERT_STATUS) is good for any key, also for one that nobody knows; and git takes further
+    branches that come with the certificate, and that nobody has signed.
     """
     if not environment.get("GIT_PUSH_CERT"):
         raise InvalidRecord("the push is not signed; push with --signed, by a key of git_hook_pushers")
-    if environment.get("GIT_PUSH_CERT_NONCE_STATUS") not in FOR_THIS_PUSH:
-        raise InvalidRecord("the push is not the one that was signed now; push again")
+    if environment.get("GIT_PUSH_CERT_NONCE_STATUS") != FOR_THIS_PUSH:
+        raise InvalidRecord(
+            "the push is not the one that was signed just now; push again, and over HTTP set receive.certNonceSlop in "
+            "the repository"
+        )
     text, begin, rest = _said(["git", "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
-    if f" {commit_id} {BRANCHES}" not in text:
-        raise InvalidRecord(f"the push that is signed is not that of {commit_id}")
+    # `old new ref` a line, below the head.
+    commands = [line.partition(" ")[2] for line in text.partition("\n\n")[2].split("\n")]
+    if f"{update.commit_id} {BRANCHES}{update.pushed}" not in commands:
+        raise InvalidRecord(f"the push that is signed is not that of {update.commit_id} to {update.pushed}")
     try:
         signer, problem = Signers(file).find_signer(text.encode("utf-8", "surrogateescape"), begin + rest, "git")
     except VerificationError as exc:
