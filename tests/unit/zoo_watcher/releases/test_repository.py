@@ -283,11 +283,15 @@ def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repositor
     (layout.repository / "packed-refs.lock").touch()
     (layout.repository / "shallow.lock").touch()
     (layout.repository / f"refs/zoo/releases/{later}.lock").touch()
-    (layout.repository / "objects/pack/tmp_pack_x").write_text("half a pack")
+    packs = layout.repository / "objects" / "pack"
+    # The second is whole, and not put in its place yet: of a repack.
+    begun = [packs / "tmp_pack_x", *(packs / f".tmp-4711-pack-{40 * 'a'}.{end}" for end in ("pack", "idx"))]
+    for path in begun:
+        path.write_text("half a pack")
     again = Repository(layout, Access(("file",)))
     again.open()
     assert (deploy(again, repository.url, later) / "index.html").read_text() == "two\n"
-    assert [path.suffix for path in sorted((layout.repository / "objects/pack").iterdir())].count("") == 0
+    assert not [path for path in begun if path.exists()]
 
 
 def test_the_pack_of_a_fetch_that_was_killed_before_its_end_is_packed_away_too(
