@@ -247,6 +247,14 @@ def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is
     assert applied.config.read_bytes() == before
 
 
+def test_variables_that_are_for_modules_of_the_same_play_are_not_the_agents(applied: Host) -> None:
+    """Its unit does not have them."""
+    given = {"ZK_TLS": "true", "ZK_TLS_CA": "/nowhere/ca.pem", "ZK_SASL_PASSWORD_FILE": "/nowhere/password"}
+    run = applied.apply(play={"environment": given}, watcher_keep_releases=7)
+    assert run.failed == 0, run.output
+    assert "tls" not in json.loads(applied.config.read_text())
+
+
 def test_a_change_of_the_configuration_tells_the_handlers(applied: Host) -> None:
     run = applied.apply(watcher_keep_releases=7)
     assert (run.failed, run.output.count("told to restart")) == (0, 1)
