@@ -138,6 +138,17 @@ class Loop:
         self._watcher.convergence.deployment = made
         return made
 
+    def begin_packing(self, generation: int, letter: str) -> Deployment:
+        """Have a release live and active whose deployment packs the object store."""
+        self.converge(generation, letter)
+        self.activate(letter)
+        deployment = self.begin(generation, letter)
+        deployment.handshake.activate()
+        deployment.handshake.enter(Phase.SETTLED)
+        self._watcher.convergence._served = self._watcher.convergence._goal
+        self._watcher.convergence.note(deployment, Progress("active"))
+        return deployment
+
     def begin_turn(self) -> None:
         """Begin a turn; what was read in the one before is read anew."""
         self._watcher.convergence.journal.forget()
@@ -185,9 +196,16 @@ class Loop:
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
         """Have a release desired; the state afterwards."""
+        return self._converge(Desired(generation, 1, Release(url, letter * 40, "site")))
+
+    def refuse(self, generation: int) -> str:
+        """Have something published that this host refuses; the state afterwards."""
+        return self._converge(Desired(generation, 1, problem="not allowed here"))
+
+    def _converge(self, desired: Desired) -> str:
         self.begin_turn()
         self._watcher.desired.is_read = True
-        self._watcher.desired.current = Desired(generation, 1, Release(url, letter * 40, "site"))
+        self._watcher.desired.current = desired
         self._watcher.convergence.converge()
         return self._watcher.board.status.state
 
@@ -314,6 +332,16 @@ def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(l
     deployment.handshake.activate()
     loop.delete()
     assert not deployment.handshake.is_cancelled()
+
+
+def test_what_is_refused_is_told_though_the_object_store_is_packed_which_may_take_long(loop: Loop) -> None:
+    deployment = loop.begin_packing(7, "a")
+    assert loop.converge(7, "a") == "active"
+    assert not deployment.handshake.is_cancelled()
+    loop.refuse(8)
+    assert deployment.handshake.is_cancelled()
+    loop.end()
+    assert loop.refuse(8) == "failed"
 
 
 def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_what_is_desired_no_more(

@@ -234,7 +234,10 @@ class Convergence:
         deployment = self.deployment
         if deployment is None or self._comes_first:
             return
-        if desired is None or desired.release is None:
+        if self._only_packs:
+            # For up to an hour: until the next deployment the object store is as well as it was.
+            deployment.cancel()
+        elif desired is None or desired.release is None:
             # What it has made live is brought to its end where nothing takes its place.
             if not deployment.cancel_unless_live() and desired:
                 self._troubles.add([str(desired.problem)])
@@ -304,6 +307,11 @@ class Convergence:
     def _is_at_it(self) -> bool:
         """Whether something runs that has not come to its outcome; one that has may pack the object store for long."""
         return self.deployment is not None and self.deployment.handshake.phase < Phase.SETTLED
+
+    @property
+    def _only_packs(self) -> bool:
+        """Whether what runs has told that its release is active, and packs the object store since then."""
+        return self.deployment is not None and self._proved is None and self._said[0] == "active"
 
     def awaits_health(self, desired: Desired) -> bool:
         """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""
