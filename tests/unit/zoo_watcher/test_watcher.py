@@ -26,7 +26,7 @@ from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
-from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, write_mark
+from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.releases.activation import activate
@@ -165,9 +165,14 @@ class Loop:
         """Look at all that may have changed; no server answers."""
         self._watcher._turn()
 
-    def said_of_hold(self) -> str:
+    def said_of_hold(self) -> str | None:
         """What the status file says of what a hold has come to."""
-        return str(json.loads(self.layout.status.read_text())["holding"])
+        said = json.loads(self.layout.status.read_text()).get("holding")
+        return None if said is None else str(said)
+
+    def lost(self) -> str | None:
+        """What is said of a live release that is not there any more."""
+        return self._watcher.convergence.loss()
 
     @property
     def troubles(self) -> list[str]:
@@ -177,6 +182,11 @@ class Loop:
     def hold(self) -> None:
         """Have a person hold it."""
         write_mark(self.layout, HELD, "disk swap", "ann")
+        self._watcher.controls.refresh()
+
+    def release(self) -> None:
+        """Have a person hold it no more."""
+        remove_mark(self.layout, HELD)
         self._watcher.controls.refresh()
 
     def retry(self) -> str:
@@ -342,6 +352,20 @@ def test_what_is_refused_is_told_though_the_object_store_is_packed_which_may_tak
     assert deployment.handshake.is_cancelled()
     loop.end()
     assert loop.refuse(8) == "failed"
+
+
+def test_what_is_live_no_more_is_told_and_retried_though_the_object_store_is_packed(loop: Loop) -> None:
+    deployment = loop.begin_packing(7, "a")
+    loop.hold()
+    loop.turn()
+    assert loop.said_of_hold() is None
+    loop.release()
+    loop.layout.place("site").unlink()
+    loop.take_steps(7, "a")
+    assert loop.lost()
+    assert loop.retry() == "generation 7 is tried again"
+    loop.converge(7, "a")
+    assert deployment.handshake.is_cancelled()
 
 
 def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_what_is_desired_no_more(

@@ -234,8 +234,8 @@ class Convergence:
         deployment = self.deployment
         if deployment is None or self._comes_first:
             return
-        if self._only_packs:
-            # For up to an hour: until the next deployment the object store is as well as it was.
+        if not self._works:
+            # It packs the object store, for up to an hour; that is as well done after the next deployment.
             deployment.cancel()
         elif desired is None or desired.release is None:
             # What it has made live is brought to its end where nothing takes its place.
@@ -309,9 +309,9 @@ class Convergence:
         return self.deployment is not None and self.deployment.handshake.phase < Phase.SETTLED
 
     @property
-    def _only_packs(self) -> bool:
-        """Whether what runs has told that its release is active, and packs the object store since then."""
-        return self.deployment is not None and self._proved is None and self._said[0] == "active"
+    def _works(self) -> bool:
+        """Whether something is deployed or proved; what has told that it is active may pack the object store for long."""
+        return self.deployment is not None and not (self._proved is None and self._said[0] == "active")
 
     def awaits_health(self, desired: Desired) -> bool:
         """Whether `desired` is live and was not healthy within the time of its proof, which waits for that now."""
@@ -415,7 +415,7 @@ class Convergence:
             self._cancelled = cancelled
             self._board.note_hold(cancelled)
         else:
-            self._board.note_hold("what is live already is proved or gone back from" if deployment else self._cancelled)
+            self._board.note_hold("what is live already is proved or gone back from" if self._works else self._cancelled)
 
     def _end_hold(self) -> None:
         self._board.note_hold(None)
@@ -464,7 +464,7 @@ class Convergence:
         return refusal
 
     def _has_failed(self, desired: Desired) -> bool:
-        if self.deployment is not None:
+        if self._works:
             return False
         outcome = self._outcome(desired)
         return (outcome is not None and outcome[0] in GAVE_UP) or self.loss() is not None
@@ -475,7 +475,7 @@ class Convergence:
         Raises `OSError` where that can't be told now.
         """
         desired, status = self._desired.current, self._board.status
-        if desired is None or desired.release is None or self.deployment is not None:
+        if desired is None or desired.release is None or self._works:
             return None
         if (status.generation, status.state) != (desired.generation, "active") or self._is_live(desired.release):
             return None
