@@ -26,7 +26,7 @@ from zoo_watcher.__main__ import _check_reload
 from zoo_watcher.config.config import Config
 from zoo_watcher.desired import Assignment, Desired, Standstill
 from zoo_watcher.errors import AgentError, ConfigError, SessionTroubleError
-from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, remove_mark, write_mark
+from zoo_watcher.host.controls import DRAINED, HELD, RETRY, remove_mark, write_mark
 from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.releases.activation import activate

@@ -310,7 +310,7 @@ class Convergence:
 
     @property
     def _works(self) -> bool:
-        """Whether something is deployed or proved; what has told that it is active may pack the object store for long."""
+        """Whether something is deployed or proved; what has told that it is active only packs the object store."""
         return self.deployment is not None and not (self._proved is None and self._said[0] == "active")
 
     def awaits_health(self, desired: Desired) -> bool:
@@ -415,7 +415,8 @@ class Convergence:
             self._cancelled = cancelled
             self._board.note_hold(cancelled)
         else:
-            self._board.note_hold("what is live already is proved or gone back from" if self._works else self._cancelled)
+            proves = "what is live already is proved or gone back from"
+            self._board.note_hold(proves if self._works else self._cancelled)
 
     def _end_hold(self) -> None:
         self._board.note_hold(None)
