@@ -587,6 +587,8 @@ def test_a_git_that_can_not_be_run_now_says_nothing_of_a_release_nor_of_the_obje
         ("error: unable to write file big.txt", True),
         ("fatal: sha1 file a.lock write error. Out of diskspace", True),
         ("error: unable to create file a: No space left on device", True),
+        ("error: unable to create file a: Read-only file system", True),
+        ("error: unable to create file a: Input/output error", True),
         ("fatal: cannot fork: Resource temporarily unavailable", True),
         ("error: unable to create file a: File name too long", False),
     ],
