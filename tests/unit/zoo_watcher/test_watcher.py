@@ -347,7 +347,8 @@ def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(l
 def test_what_is_refused_is_told_though_the_object_store_is_packed_which_may_take_long(loop: Loop) -> None:
     deployment = loop.begin_packing(7, "a")
     assert loop.converge(7, "a") == "active"
-    assert not deployment.handshake.is_cancelled()
+    loop.delete()
+    assert not deployment.handshake.is_cancelled(), "nothing is to be told"
     loop.refuse(8)
     assert deployment.handshake.is_cancelled()
     loop.end()

@@ -234,13 +234,15 @@ class Convergence:
         deployment = self.deployment
         if deployment is None or self._comes_first:
             return
-        if not self._works:
-            # It packs the object store, for up to an hour; that is as well done after the next deployment.
-            deployment.cancel()
-        elif desired is None or desired.release is None:
+        if desired is None or desired.release is None:
             # What it has made live is brought to its end where nothing takes its place.
-            if not deployment.cancel_unless_live() and desired:
+            if deployment.cancel_unless_live() or desired is None:
+                return
+            if self._works:
                 self._troubles.add([str(desired.problem)])
+            else:
+                # To pack the object store may take an hour, and is as well done after the next deployment.
+                deployment.cancel()
         elif not self._controls.held:
             deployment.cancel()
 
