@@ -377,7 +377,8 @@ class FleetWait:
     def _overdue(self, result: WaitResult, stand: Stand = NO_ROLLOUT) -> WaitResult:
         live, pending = len(result.agents), result.verdict.pending
         if self._lacks_agents(result):
-            what = f"published, but {live} {self._proof.kind} are live in time, expected at least {self._least(result)}"
+            what = f"published, but timed out waiting for {self._proof.kind}: "
+            what += f"{live} live, at least {self._least(result)} required"
             what += _of(self._limits.min_agents, self._fleet(result))
             return result._replace(problem=_joined(what, describe_missing(result.missing)), timed_out=True)
         if not pending and self._misses_too_many(result):

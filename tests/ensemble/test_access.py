@@ -625,7 +625,7 @@ def test_a_publisher_whose_new_application_no_agent_can_use_is_told_why(
     waits = {"wait": True, "wait_timeout": 1}
     result = publish(ensemble, paths, repository, **waits, **log_in_as("publisher"))
     assert result["failed"]
-    assert "0 agents are live in time" in result["msg"]
+    assert "timed out waiting for agents: 0 live" in result["msg"]
     (warning,) = result["warnings"]
     assert f"{paths.root}: only the credentials of this connection may use it; where agents have others" in str(warning)
 

@@ -187,7 +187,7 @@ def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooCl
     report(other, app, "b")
     error = Waiting(zk, app, held, min_agents=2, wait_timeout=0.3).error()
     assert str(error) == (
-        f"{top}: published, but 1 agents with a file from there are live in time, expected at least 2"
+        f"{top}: published, but timed out waiting for agents with a file from there: 1 live, at least 2 required"
     )
     assert [agent["name"] for agent in error.details["agents"]] == ["a"]
     assert error.details["timed_out"]

@@ -348,7 +348,8 @@ def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
     for name in "abc":
         report(other, paths, name, "active", generation)
     error = waiting.error()
-    assert str(error) == f"{paths.config}: published, but 3 agents are live in time, expected at least 4 (80% of 5)"
+    what = "published, but timed out waiting for agents: 3 live, at least 4 required (80% of 5)"
+    assert str(error) == f"{paths.config}: {what}"
     assert error.details["lost_agents"] == ["d", "e"]
 
 

@@ -688,7 +688,7 @@ def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, 
 def test_a_fleet_that_is_too_small_in_time_is_named_by_its_size(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     outcome = wait(zk, paths, generation, Limits(3, 0), 0.1)
-    assert outcome.problem == "published, but 0 agents are live in time, expected at least 3"
+    assert outcome.problem == "published, but timed out waiting for agents: 0 live, at least 3 required"
 
 
 def test_a_long_list_of_agents_is_cut_short(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:

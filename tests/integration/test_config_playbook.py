@@ -204,7 +204,7 @@ def test_values_that_are_secret_are_in_no_output_and_in_no_log(
     ]
     assert files(etc)["colour"] == HIDDEN
     assert [done.returncode for done in said] == [0, 2]
-    assert "2 agents with a file from there are live in time, expected at least 3" in said[1].stdout
+    assert "timed out waiting for agents with a file from there: 2 live, at least 3 required" in said[1].stdout
     for printed in (log.read_text(), *(done.stdout + done.stderr for done in said)):
         assert HIDDEN not in printed
         assert "server2" in printed

@@ -155,10 +155,10 @@ def test_a_host_that_is_missing_is_shown_and_a_failure_where_none_may_be(fleet: 
 
 
 def test_fewer_servers_than_expected_and_none_at_all_are_a_failure(fleet: Fleet, zk: KazooClient) -> None:
-    assert "1 agents are live in time, expected at least 2" in why(fleet.status(min_agents=2))
+    assert "timed out waiting for agents: 1 live, at least 2 required" in why(fleet.status(min_agents=2))
     zk.delete(fleet.paths.agent("server1"))
     done = fleet.status()
-    assert "0 agents are live in time, expected at least 1" in why(done)
+    assert "timed out waiting for agents: 0 live, at least 1 required" in why(done)
     assert "no agent is live" in done.stdout
 
 

@@ -319,7 +319,7 @@ def test_after_all_bad_input_nothing_is_lost_and_nothing_was_published(story: St
 
 def test_too_few_live_agents_fail_the_task_and_the_release_stays_published(story: Story) -> None:
     too_few = story["too_few"]
-    assert "published, but 1 agents are live in time, expected at least 2" in error(too_few)
+    assert "published, but timed out waiting for agents: 1 live, at least 2 required" in error(too_few)
     assert too_few["commit_id"] == story.commits["two"]
     assert story["mended"]["release"]["commitId"] == too_few["commit_id"]
 

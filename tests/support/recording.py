@@ -19,7 +19,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE = ROOT / "docs" / "pictures" / "quickstart.svg"
+PICTURE = ROOT / "docs" / "images" / "quickstart.svg"
 COMMAND = "bash playbooks/quickstart.sh"
 COLUMNS, ROWS = 116, 28
 """What is seen at once; longer lines end in an ellipsis."""

@@ -153,7 +153,7 @@ def test_a_percentage_is_of_all_who_were_live_or_are_named_and_one_more_lost_is_
     assert wait.look(seven, None, 0.0) is None
     result = wait.look(seven, None, 300.0)
     assert result
-    assert result.problem == "published, but 7 agents are live in time, expected at least 8 (80% of 10)"
+    assert result.problem == "published, but timed out waiting for agents: 7 live, at least 8 required (80% of 10)"
 
 
 def test_a_percentage_of_failures_is_rounded_down() -> None:
@@ -230,7 +230,7 @@ def test_who_is_missing_is_said_with_each_failure_once() -> None:
     few = course(Limits(2, 0)).look(agent("a", "active"), None, 300.0, ["a", "b"])
     assert few
     assert few.problem == (
-        "published, but 1 agents are live in time, expected at least 2; missing, expected and not live: b"
+        "published, but timed out waiting for agents: 1 live, at least 2 required; missing, expected and not live: b"
     )
 
 
