@@ -53,9 +53,9 @@ def test_many_packs_become_one_with_the_live_commit_in_it(
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
-def test_a_rollout_does_not_wait_until_packs_are_made_one(
-    agents: Agents, repository: GitRepository, release: Publish, zk: KazooClient, app: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def slow(agents: Agents, repository: GitRepository, tmp_path: Path) -> tuple[Agent, Path, Path]:
+    """An agent that will make its packs one; a file that is there while it does; and the one that it waits for then."""
     go, programs = tmp_path / "go", tmp_path / "programs"
     programs.mkdir()
     agent = agents()
@@ -65,7 +65,24 @@ def test_a_rollout_does_not_wait_until_packs_are_made_one(
     (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
     (programs / "git").chmod(0o755)
     untidy(agent, repository)
-    agent.start(PATH=f"{programs}:{os.environ['PATH']}")
+    return agent.start(PATH=f"{programs}:{os.environ['PATH']}"), packing, go
+
+
+def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    assert agent.wait_outcome(release())["state"] == "active"
+    wait_for(packing.exists, "the packs are made one")
+    assert agent.wait_outcome(release(relativePath="/etc"))["state"] == "failed"
+    assert agent.live() == repository.head
+
+
+def test_a_rollout_does_not_wait_until_packs_are_made_one(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish, zk: KazooClient, app: str
+) -> None:
+    agent, packing, go = slow
     repository.commit({"index.html": "last\n"})
     made = Rollout(zk, app, release(rollout={"minHealthy": 0}))
     wait_for(packing.exists, "the packs are made one")
