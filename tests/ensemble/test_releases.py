@@ -870,14 +870,14 @@ def test_a_fleet_that_is_read_in_part_has_proved_nothing(
     assert str(outcome.problem).startswith("not deployed on 1 of 2: b is failed (disk full)")
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5])
+@pytest.mark.parametrize(("request_name", "seconds"), [("get_children_async", 0.0), ("get_async", 0.5)])
 def test_an_outage_until_the_deadline_leaves_open_what_the_fleet_has_proved(
-    zk: KazooClient, other: KazooClient, paths: AppPaths, seconds: float
+    zk: KazooClient, other: KazooClient, paths: AppPaths, request_name: str, seconds: float
 ) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "active", generation)
-    client = Losing(zk, "get_async", paths.agent("b"), times=1000)
+    client = Losing(zk, request_name, paths.agent("b") if seconds else paths.agents, times=1000)
     proof, earlier = ReleaseProof(paths.config, generation), EarlierWait(["a", "b"])
     with pytest.raises(ZooKeeperError, match=UNANSWERED):
         wait_for_fleet(client, paths, proof, Limits(1, 0), seconds, earlier)
