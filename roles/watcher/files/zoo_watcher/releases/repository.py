@@ -501,6 +501,7 @@ class Repository:
 
     def _listed(self, commit_id: str) -> Generator[str, None, None]:
         """What git lists of a commit, as it comes; whoever reads no further closes it."""
+        # A generator's own `with` of these two, pylint takes for one that nobody ends.
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._explained("ls-tree"))
             listing = stack.enter_context(self.git.printing("ls-tree", "-r", "-t", "-l", "-z", commit_id))
