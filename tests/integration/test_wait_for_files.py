@@ -209,8 +209,8 @@ def test_the_info_waits_for_what_is_there_and_shows_the_files(story: Story) -> N
 
 def test_agents_without_such_a_file_are_not_waited_for(story: Story) -> None:
     assert error(story["nobody"]) == (
-        f"{story.app}-config-other: published, but 0 agents with a file from there are live in "
-        f"time, expected at least 1"
+        f"{story.app}-config-other: published, but timed out waiting for agents with a file from there: "
+        f"0 live, at least 1 required"
     )
     assert (story["nobody_needed"]["agents"], story["nobody_needed"].get("failed")) == ([], False)
 
