@@ -125,7 +125,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> Path
     """A directory with what pip installs for an agent."""
     directory = tmp_path_factory.mktemp("wheels")
     pip = [str(applied_once.install / VERSION / "bin/python"), "-m", "pip", "download", "--quiet"]
-    packages = ["kazoo", "GitPython", "prometheus-client"]
+    packages = ["kazoo", "prometheus-client"]
     subprocess.run([*pip, "--dest", str(directory), *packages], check=True)
     return directory
 

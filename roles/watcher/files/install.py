@@ -51,7 +51,6 @@ COMMENT = "zoo.deploy agent"
 QUIETLY = ["--quiet", "--disable-pip-version-check", "--no-input"]
 MODULES = {
     "kazoo": "kazoo",
-    "GitPython": "git",
     "pure-sasl": "puresasl",
     "kerberos": "kerberos",
     "prometheus-client": "prometheus_client",

@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 # What the roles install themselves stays out of the tree: it is in a repository of the host's own, which needs no network.
 INSTALLED="acl curl dbus default-jre-headless git iproute2 nginx-light openssh-server openssl polkitd procps python3
     python3-apt python3-venv sudo systemd-sysv"
-OFFERED="haproxy nftables python3-git python3-kazoo python3-prometheus-client python3-pure-sasl zookeeper zookeeperd"
+OFFERED="haproxy nftables python3-kazoo python3-prometheus-client python3-pure-sasl zookeeper zookeeperd"
 
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/lab
 printf '%s\n' 'path-exclude=/usr/share/doc/*' 'path-exclude=/usr/share/man/*' >>/etc/dpkg/dpkg.cfg.d/lab

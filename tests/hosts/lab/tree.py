@@ -17,7 +17,7 @@ SUITES = ("bookworm", "trixie")
 RECIPE = Path(__file__).with_name("recipe.sh")
 BYTECODE = Path(__file__).parents[2] / "sitecustomize.py"
 """What keeps the bytecode of Ansible's modules."""
-REQUIREMENTS = ("kazoo>=2.9", "GitPython>=3.1.30", "pure-sasl>=0.6", "prometheus-client>=0.14", "typing-extensions")
+REQUIREMENTS = ("kazoo>=2.9", "pure-sasl>=0.6", "prometheus-client>=0.14", "typing-extensions")
 """What the agent may want from a package index. All of it is pure Python: one set of wheels serves every suite."""
 
 

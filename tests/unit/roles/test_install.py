@@ -67,7 +67,7 @@ def other_python(tmp_path: Path) -> dict[str, Any]:
     order = {"check": False, "source": "index", "name": "1.0.0", "version": "1.0.0", "instance": "shop", "pip_args": []}
     return {
         **order,
-        "packages": ["kazoo", "GitPython"],
+        "packages": ["kazoo", "prometheus-client"],
         "install_dir": str(tmp_path),
         "config_dir": str(tmp_path),
         "files": {"watcher.py": ""},
@@ -122,10 +122,10 @@ def test_an_environment_of_another_python_has_what_all_instances_need_and_the_mo
     assert {"lib/python3.8/site-packages/zoo_watcher/watcher.py", f"{site}/watcher.py"} <= found.keys()
     assert json.loads(found["zoo-watcher.json"]) == {
         "python": python,
-        "instances": {"blog": ["kazoo", "pure-sasl"], "shop": ["kazoo", "GitPython"]},
+        "instances": {"blog": ["kazoo", "pure-sasl"], "shop": ["kazoo", "prometheus-client"]},
     }
     installed = [command[command.index("--no-input") + 1 :] for command in ran if command[2] == "pip"]
-    assert installed == [["kazoo", "pure-sasl"], ["kazoo", "GitPython"]]
+    assert installed == [["kazoo", "pure-sasl"], ["kazoo", "prometheus-client"]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
     assert not install(other_python, [])
 
@@ -160,7 +160,10 @@ def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instan
 ) -> None:
     left = tmp_path / "1.0.0.new"
     left.mkdir()
-    stamp = {"python": list(sys.version_info[:2]), "instances": {"blog": ["kazoo"], "shop": ["kazoo", "GitPython"]}}
+    stamp = {
+        "python": list(sys.version_info[:2]),
+        "instances": {"blog": ["kazoo"], "shop": ["kazoo", "prometheus-client"]},
+    }
     (left / "zoo-watcher.json").write_text(json.dumps(stamp))
     ran: list[list[str]] = []
     assert install(other_python, ran)
