@@ -185,12 +185,18 @@ def _status(zk: KazooClient, path: str) -> dict[str, Any]:
 def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_instance(
     open_path: Path, offline: dict[str, str]
 ) -> None:
-    variables: dict[str, Any] = {"watcher_bin_dir": str(open_path), "watcher_name": "server1"}
+    variables: dict[str, Any] = {"watcher_bin_dir": str(open_path / "bin"), "watcher_name": "server1"}
     host = Host(open_path, open_path / "opt", variables, offline)
     # What an ordinary user may run: the interpreter of the tests may be where only root reads.
     host.variables["watcher_python"] = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
+    (open_path / "bin").mkdir()
     assert host.apply().failed == 0
-    command = open_path / "zoo-watcher"
+    command = open_path / "bin" / "zoo-watcher"
+    beside = [path for path in (ROLE / "files" / "share").rglob("*") if path.is_file()]
+    share = [open_path / "share" / path.relative_to(ROLE / "files" / "share") for path in beside]
+    assert [path.read_bytes() for path in share] == [path.read_bytes() for path in beside] != []
+    assert {path.stat().st_mode & 0o777 for path in share} == {0o644}
+    assert {path.parent.stat().st_mode & 0o777 for path in share} == {0o755}
     assert _typed(command, "status").stdout.startswith("agent       server1, not running\napp         /app/business\n")
     other: dict[str, Any] = {
         "watcher_instance": "shop",
@@ -210,9 +216,10 @@ def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_i
     assert host.apply().changed == 0
     assert host.apply(**other).changed == 0
     assert host.apply(**other, watcher_state="absent").failed == 0
-    assert command.exists()
+    assert [path for path in (command, *share) if not path.exists()] == []
     assert host.apply(watcher_state="absent").failed == 0
-    assert sorted(path.name for path in open_path.iterdir()) == ["base", "play.yml", "shop"]
+    assert [path for path in (command, *share) if path.exists()] == []
+    assert sorted(path.name for path in open_path.iterdir()) == ["base", "bin", "play.yml", "share", "shop"]
 
 
 def _typed(command: Path, *words: str, user: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
