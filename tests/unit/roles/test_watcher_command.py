@@ -27,13 +27,13 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of every command by its name."""
-    (made,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+    (made,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(made.choices)
 
 
 def options(one: argparse.ArgumentParser) -> set[str]:
     """The long options that a parser knows."""
-    return {word for action in one._actions for word in action.option_strings if word.startswith("--")}  # noqa: SLF001
+    return {word for action in one._actions for word in action.option_strings if word.startswith("--")}
 
 
 def offered(*words: str) -> set[str]:
