@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
             raise InvalidRecord(f"{name}: no such file{where}") from None
         if os.path.isdir(path):
             raise InvalidRecord(
-                f"{path}: is a directory; the lookup zoo.deploy.config_znodes makes entries of its files"
+                f"{path}: is a directory; the lookup zoo.deploy.config_znodes turns its files into entries"
             )
         return read_content(self._loader, path)
 
@@ -57,7 +57,7 @@ def with_contents(options: Mapping[str, Any], read: Callable[[str], Content]) ->
     Raises `InvalidRecord`.
     """
     if options.get("src") is not None and options.get("znodes") is not None:
-        raise InvalidRecord("src: it is one znode's; give each entry of znodes its own")
+        raise InvalidRecord("src: belongs to one znode; give each entry of znodes its own")
     given = _with_content(options, read)
     if isinstance(given.get("znodes"), list):
         given["znodes"] = [_with_content(one, read) if isinstance(one, Mapping) else one for one in given["znodes"]]

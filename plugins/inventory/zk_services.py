@@ -316,7 +316,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         given = self._read_config_data(path)
         self._given_hosts = given.get("hosts")
         unknown = sorted(map(str, given.keys() - self.option_definitions.keys()))
-        self._warn([f"{path}: there is no option {name}, so it does nothing" for name in unknown])
+        self._warn([f"{path}: no such option {name}, so it has no effect" for name in unknown])
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
@@ -345,7 +345,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         hosts = self._add(named, taken, registries, releases)
         clashes = self._construct(hosts)
         others = before.hosts | {CONTROLLER}
-        self._warn([f"{name}: a host goes by this name, so the group is {name}_" for name in clashes & others])
+        self._warn([f"{name}: a host has this name, so the group is {name}_" for name in clashes & others])
         if clashes - others:
             self._remove_all_but(before)
             taken.update(dict.fromkeys(clashes - others))
@@ -482,7 +482,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 return self._stale_answer(registry, last_good)
             self._warn([f"{complaint}; going on without the others"])
         if last_good is None and not live and self.get_option("shrink_limit") < 100:
-            self._warn([f"{registry.path}: nothing is registered, and there is no last good answer to measure that by"])
+            self._warn([f"{registry.path}: nothing is registered, and there is no last good answer to compare it with"])
         return Answer(live)
 
     def _stale_answer(self, registry: Registry, last_good: LastGood | None) -> Answer:
@@ -605,7 +605,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         safe = self._sanitize_group_name(name)
         unused = unused_group_name(safe, self.inventory)
         if unused != safe:
-            self._warn([f"{safe}: a host goes by this name, so the group is {unused}"])
+            self._warn([f"{safe}: a host has this name, so the group is {unused}"])
         return str(self.inventory.add_group(unused))
 
     def _add_hosts(self, hosts: Sequence[Host], releases: dict[str, Any]) -> None:

@@ -208,7 +208,7 @@ def _check_hosts(options: Mapping[str, Any]) -> None:
         try:
             name.encode("idna")
         except UnicodeError:
-            raise ConnectError(f"hosts: {member!r} is no name of a host") from None
+            raise ConnectError(f"hosts: {member!r} is not a host name") from None
         if not _has_valid_port(member):
             raise ConnectError(f"hosts: expected host:port with a port from 1 to 65535, got {member!r}")
 
@@ -404,7 +404,7 @@ _MEANINGS = {
     "NotReadOnlyCallError": "the server is read-only now (NotReadOnly); the ensemble has lost its quorum",
     "SessionExpiredError": "the session has expired (SessionExpired)",
     "ConnectionLoss": "the connection was lost before the answer came (ConnectionLoss); it may have been done",
-    "QuotaExceededError": "beyond a quota of the path or of one above it (QuotaExceeded); see /zookeeper/quota",
+    "QuotaExceededError": "exceeds a quota of the path or of one above it (QuotaExceeded); see /zookeeper/quota",
     "ConnectionClosedError": "the connection was closed (ConnectionClosed)",
     "RuntimeInconsistency": "not done, because another operation of the same transaction failed",
     "RolledBackError": "not done, because another operation of the same transaction failed",

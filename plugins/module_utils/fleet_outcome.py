@@ -30,7 +30,7 @@ MANY = 200
 QUIET = 2.0
 """Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
-FOLLOW = "who is not held follows by itself: wait for that (wait_timeout), or roll back (rollback.yml)"
+FOLLOW = "hosts that are not held follow by themselves: wait for that (wait_timeout), or roll back (rollback.yml)"
 
 _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
@@ -481,9 +481,9 @@ def advice(agents: Iterable[AgentStatus], desired: str) -> str:
     """What a fleet serves that has not proved the desired commit, and the next step."""
     served = {commit_id: len(names) for commit_id, names in by_commit(agents).items() if commit_id}
     if not served:
-        return f"no server has a release; desired is {desired[:10]}: mend that, or deploy a fix"
+        return f"no server has a release; desired is {desired[:10]}: correct that, or deploy a fix"
     counts = [f"{commit_id[:10]} on {number}" for commit_id, number in served.items()]
     serves = listed(counts) if len(served) > 1 else next(iter(served))[:10]
     still = "" if desired in served else "still "
-    step = "roll back (rollback.yml), or deploy a fix" if set(served) != {desired} else "mend that, or deploy a fix"
+    step = "roll back (rollback.yml), or deploy a fix" if set(served) != {desired} else "correct that, or deploy a fix"
     return f"the fleet serves {serves}; desired is {still}{desired[:10]}: {step}"

@@ -73,7 +73,7 @@ class LockRecord(_Record):
         for name in ("reason", "by", "since"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
-                raise InvalidRecord(f"{name}: expected a text, got {quote(value)}")
+                raise InvalidRecord(f"{name}: expected a string, got {quote(value)}")
         if self.until is not None:
             parse_moment("until", self.until)
 
@@ -121,7 +121,7 @@ class Lock:
             return "not locked"
         by, since, why = plain(self.record.by), plain(self.record.since), plain(self.record.reason)
         if not self.holds(now):
-            return f"the lock of {by} since {since} has expired at {self.record.until}: {why}"
+            return f"the lock of {by} since {since} expired at {self.record.until}: {why}"
         until = f"until {self.record.until}" if self.record.until else "without an end"
         return f"locked by {by} since {since} {until}: {why}"
 

@@ -204,7 +204,7 @@ def parse_object(data: bytes | None) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def url_scheme(url: str) -> str:
@@ -221,7 +221,7 @@ def check_url(url: object) -> str:
         raise InvalidRelease(f"url: expected a repository's address, got {quote(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
         raise InvalidRelease(
-            f"url: {quote(without_userinfo(url))} is no repository's address "
+            f"url: {quote(without_userinfo(url))} is not a repository address "
             "(no leading dash, no transport helper, no control character)"
         )
     named = _SCHEME.match(url)
@@ -310,7 +310,7 @@ class _Record:
         try:
             return json.dumps(content, allow_nan=False).encode("utf-8")
         except ValueError as exc:
-            raise InvalidRecord(f"NaN and Infinity are no JSON, got {quote(content, 500)}") from exc
+            raise InvalidRecord(f"NaN and Infinity are not JSON, got {quote(content, 500)}") from exc
 
 
 def _key(name: str, **options: Any) -> Any:

@@ -16,9 +16,9 @@ GONE_BACK_FROM = "rolled back from"
 BAD = "bad"
 PROVED = "proved"
 DONE_NOWHERE = "done on no host"
-OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "gone back"}
+OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "rolled back"}
 """What a phase comes to that has not proved the release, also where another has been published since."""
-OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "going back"}
+OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "rolling back"}
 
 
 def outcomes(

@@ -155,7 +155,7 @@ def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) ->
 def check_date(release: Release, now: datetime) -> None:
     """Refuse a record whose time is over, and that was not accepted before. Raises `UntrustedRecord`."""
     if has_ended(release, now):
-        raise UntrustedRecord(f"its record has expired: it counted until {release.extra[NOT_AFTER]}")
+        raise UntrustedRecord(f"its record has expired: it was valid until {release.extra[NOT_AFTER]}")
 
 
 def check_age(serial: int, below: int, accepted: Iterable[Accepted]) -> None:

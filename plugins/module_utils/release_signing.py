@@ -65,7 +65,7 @@ def why_refused(before: Release | None) -> str | None:
     """What there is to say of a release that is not signed, where the one `before` was."""
     if before is None or SIGNATURE not in before.extra:
         return None
-    return "the release of before was signed, and this one is not: a host that demands a signature refuses it"
+    return "the previous release was signed, and this one is not: a host that demands a signature refuses it"
 
 
 def _lasts(options: Mapping[str, Any]) -> timedelta | None:

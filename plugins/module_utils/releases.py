@@ -449,11 +449,11 @@ class ReleaseProof:
         goes_on = {
             RUNNING: f"the rollout goes on by itself, step {step} is open{said}",
             SOAKING: f"the rollout goes on by itself, step {step} soaks{said}",
-            ROLLING_BACK: f"the rollout goes back by itself: {why}",
+            ROLLING_BACK: f"the rollout is rolling back by itself: {why}",
         }
         ended = {
             HALTED: f"the rollout is halted{by}: {why}",
-            ROLLED_BACK: f"the rollout has gone back: {why}",
+            ROLLED_BACK: f"the rollout has rolled back: {why}",
         }
         rests = f"the rollout is paused{by} at step {step}: {why}; promote it to go on (promote.yml)"
         return Stand(

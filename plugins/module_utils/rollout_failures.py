@@ -106,7 +106,7 @@ def on_tick(plan: Plan, state: RolloutRecord, event: Tick) -> Decision:
     if state.phase == ROLLING_BACK:
         return Decision(rolled_back(state, event.behind))
     slow = f"; on their way: {few(event.behind)}" if event.behind else ""
-    return Decision(stopped(plan, state, f"no host has come further for {due.seconds:g} s{slow}"))
+    return Decision(stopped(plan, state, f"no host has made progress for {due.seconds:g} s{slow}"))
 
 
 def _judged(plan: Plan, decision: Decision, reason: str) -> Decision:

@@ -167,7 +167,7 @@ def _check_proof(plan: Plan) -> None:
     if plan.min_healthy >= plan.progress_deadline:
         raise InvalidRollout(
             f"rollout: no host could prove a release: it would have to be healthy for {plan.min_healthy:g} s "
-            f"(minHealthy), and where none comes further for {plan.progress_deadline:g} s (progressDeadline), the "
+            f"(minHealthy), and where none makes progress for {plan.progress_deadline:g} s (progressDeadline), the "
             "rollout stops; expected a progressDeadline that is longer than a deployment and minHealthy together"
         )
 
@@ -175,12 +175,12 @@ def _check_proof(plan: Plan) -> None:
 def _check_known(where: str, content: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in content:
         if key not in known:
-            raise InvalidRollout(f"{where}: there is no key {quote(key)}; there are {', '.join(known)}")
+            raise InvalidRollout(f"{where}: no such key {quote(key)}; expected one of {', '.join(known)}")
 
 
 def _steps(content: object) -> tuple[RolloutStep, ...]:
     if not isinstance(content, list) or len(content) > MAX_STEPS:
-        raise InvalidRollout(f"rollout.steps: expected a list of {MAX_STEPS} steps at most, got {quote(content)}")
+        raise InvalidRollout(f"rollout.steps: expected a list of at most {MAX_STEPS} steps, got {quote(content)}")
     steps = tuple(_step(f"rollout.steps[{number}]", step) for number, step in enumerate(content))
     _check_rising(steps)
     return steps if steps and steps[-1].hosts == ALL else (*steps, WHOLE_FLEET)
@@ -230,7 +230,7 @@ def _share(where: str, value: Any, least: int) -> Share:
     except InvalidRecord as exc:
         raise InvalidRollout(f"{where}: {exc}") from exc
     if number < least:
-        raise InvalidRollout(f"{where}: expected {least} at least, got {quote(value)}")
+        raise InvalidRollout(f"{where}: expected at least {least}, got {quote(value)}")
     return f"{number}%" if is_percentage else number
 
 

@@ -28,7 +28,7 @@ IN_FLIGHT = frozenset({ADMITTED, URGENT, RETURNING})
 """The entries of hosts that are on their way: they are below `in_flight`, all others below `hosts`."""
 NOT_BACK = "did not return: "
 """How the message begins of a host that gave up on the way back, or was given up."""
-TOO_SLOW = "came to nothing within "
+TOO_SLOW = "did not finish within "
 """How the message begins of a host that is lost because it hangs."""
 TRIES_AGAIN = "tries again: "
 """How the message begins of such a host that is on its way once more."""
@@ -216,7 +216,7 @@ class RolloutRecord(_Record):
         if record.step >= steps:
             raise InvalidRecord(f"step: expected a number below {steps}, got {record.step}")
         if not record.places:
-            raise InvalidRecord("places: expected 1 at least, got 0")
+            raise InvalidRecord("places: expected at least 1, got 0")
         return record
 
     def parsed_plan(self) -> Plan:

@@ -142,7 +142,7 @@ def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone:
         advice = "promote it after that, or in spite of that (force)"
         raise Proving(f"{where}: {describe_proving(proving)}: {refusal}; {advice}", proving, **details)
     proved = "has proved the release and is" if len(away) == 1 else "have proved the release and are"
-    removal = "take who does not come back out of the roster (zk_fleet)"
+    removal = "remove hosts that will not come back from the roster (zk_fleet)"
     advice = f"{removal}, roll it back, or promote it in spite of that (force)"
     raise ZooKeeperError(f"{where}: {listed(away)} {proved} not live any more: {refusal}; {advice}", **details)
 

@@ -206,7 +206,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
         check_publishable(content)
         _check_from(content)
     except InvalidRecord as exc:
-        raise InvalidRecord(f"{paths.policy}: {exc}; mend it first") from exc
+        raise InvalidRecord(f"{paths.policy}: {exc}; correct it first") from exc
     return _planned(release, content)
 
 
@@ -214,7 +214,7 @@ def _check_has_plan(policy: Mapping[str, Any]) -> None:
     """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
     strays = [key for key in sorted(policy) if _may_mean_a_plan(key.lower())]
     if strays and ROLLOUT not in policy:
-        raise InvalidRecord(f"there is no key {quote(strays[0])}; expected a plan as rollout")
+        raise InvalidRecord(f"no such key {quote(strays[0])}; expected a plan as rollout")
 
 
 def _may_mean_a_plan(key: str) -> bool:

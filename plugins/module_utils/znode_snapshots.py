@@ -120,7 +120,7 @@ class Condition(NamedTuple):
         try:
             held = _held_at(self.key, data) if self.key else data
         except (ValueError, RecursionError):
-            return f"holds no JSON, so it has no key {name}"
+            return f"is not JSON, so it has no key {name}"
         except LookupError:
             return f"has no key {name}"
         if self.value is None or self.value.matches(held):

@@ -136,7 +136,7 @@ class _LostDigits(ValueError):
 def _kept_number(text: str) -> float:
     number = float(text)
     if _digits(text) != _digits(repr(number)):
-        raise _LostDigits("a number in it has more digits than can be kept; have it written as a text")
+        raise _LostDigits("a number in it has more digits than can be kept; write it as a string")
     return number
 
 
@@ -208,7 +208,7 @@ def parse_json(data: bytes, number: Callable[[str], float] = finite) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def value_fields(data: bytes) -> dict[str, str]:

@@ -265,7 +265,9 @@ def _add(request: Any, step: Step) -> None:
 
 
 def _chroot_refusal(client: Any) -> ZooKeeperError:
-    return ZooKeeperError(f"hosts: nothing is above the chroot {client.chroot}; make {parent(client.chroot)} first")
+    return ZooKeeperError(
+        f"hosts: the parent of the chroot {client.chroot} does not exist; create {parent(client.chroot)} first"
+    )
 
 
 def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
@@ -275,7 +277,7 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
         return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
     passing = ("NodeExistsError", "NoNodeError", "NotEmptyError", "BadVersionError")
     if isinstance(exc, tuple(getattr(kazoo_errors, name) for name in passing)):
-        return Overtaken(f"{step.path}: another client was faster ({type(exc).__name__[:-5]})", path=step.path)
+        return Overtaken(f"{step.path}: another client changed it first ({type(exc).__name__[:-5]})", path=step.path)
     return ZooKeeperError(f"{step.path}: {explain(exc)}", path=step.path)
 
 
@@ -302,7 +304,7 @@ def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iter
         overtaken = isinstance(why.__cause__, (kazoo_errors.BadVersionError, kazoo_errors.NoNodeError))
         if alone and overtaken:
             raise Overtaken(
-                f"{path}: another client was faster ({type(why.__cause__).__name__[:-5]})", path=path
+                f"{path}: another client changed it first ({type(why.__cause__).__name__[:-5]})", path=path
             ) from why
         raise ZooKeeperError(f"{why}{_acl_then(why)}", path=path) from why
 

@@ -159,7 +159,7 @@ def missing_chroot(client: KazooClient) -> str:
     """What there is to say of a chroot that is not there; empty where it is, and where nobody answers."""
     with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
         if client.chroot and client.connected and not client.exists_async("/").get(timeout=STOP_TIMEOUT):
-            return f"{client.chroot}, the chroot in hosts, is not there: make it first"
+            return f"{client.chroot}, the chroot in hosts, does not exist; create it first"
     return ""
 
 

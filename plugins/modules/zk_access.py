@@ -464,8 +464,8 @@ def named(agents: Sequence[str]) -> str:
 def refusal(result: Mapping[str, Any], state: str, *, check: bool) -> str:
     """What is said where publishers may not change everything, though all else is done."""
     return (
-        f"{named(result['refused'])}: permission denied (NoAuth): whoever created this keeps it for himself; all else "
-        f"{'would be' if check else 'is'} {state}; look for what else his credential could do, and delete this, or "
+        f"{named(result['refused'])}: permission denied (NoAuth): its creator keeps it to themselves; everything else "
+        f"{'would be' if check else 'is'} {state}; check what else that credential could do, and delete this, or "
         "where it isn't empty have the ensemble's superuser delete it"
     )
 

@@ -674,7 +674,7 @@ def release_proof(paths: AppPaths, published: Published, options: Mapping[str, A
     if generation is None and names is None:
         raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
     if published.problem:
-        raise ZooKeeperError(f"{paths.config}: what is published is no release: {published.problem}")
+        raise ZooKeeperError(f"{paths.config}: what is published is not a release: {published.problem}")
     commit_id = published.release.commit_id if published.release else None
     # The rollout decides on the fleet; of some of it, only they themselves.
     gate = None if names is not None or generation is None else RolloutPaths(paths.rollout(generation)).gate

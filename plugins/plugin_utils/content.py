@@ -38,13 +38,13 @@ def check_json(data: Any, where: str) -> None:
     if isinstance(data, Mapping):
         for key, inner in data.items():
             if not isinstance(key, str):
-                raise InvalidRecord(f"{where}: the key {quote(key)} is no text; quote it")
+                raise InvalidRecord(f"{where}: the key {quote(key)} is not a string; quote it")
             check_json(inner, where)
     elif isinstance(data, (list, tuple)):
         for inner in data:
             check_json(inner, where)
     elif isinstance(data, float) and not math.isfinite(data):
-        raise InvalidRecord(f"{where}: {quote(data)} is no number in JSON; quote it")
+        raise InvalidRecord(f"{where}: {quote(data)} is not a JSON number; quote it")
 
 
 def read_content(loader: DataLoader, path: str) -> Content:

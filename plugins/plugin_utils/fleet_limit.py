@@ -49,8 +49,8 @@ class Limit:
         """The message of a rollout that nobody carries out; nothing where it is not over for that."""
         if not self._is_deserted:
             return {}
-        nobody = f"nobody has been live for {self._deadline:g} s (progressDeadline) who could carry the rollout out"
-        todo = "start zoo-watcher on its hosts, which go on by themselves then; status.yml shows it"
+        nobody = f"for {self._deadline:g} s (progressDeadline), no agent has been live that could carry out the rollout"
+        todo = "start zoo-watcher on its hosts, which then continue by themselves; status.yml shows it"
         return {"failed": True, "msg": f"{nobody}: {todo}"}
 
     @property

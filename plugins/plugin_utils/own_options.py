@@ -58,7 +58,7 @@ def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ZooKeeperError(f"{name}: expected a text")
+        raise ZooKeeperError(f"{name}: expected a string")
     return str(value)
 
 

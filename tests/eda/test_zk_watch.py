@@ -274,7 +274,7 @@ def test_a_chroot_that_is_not_there_is_told(
     source = Source(hosts=f"{ensemble.hosts}{app}/none", data=["/a"]).start()
     try:
         wait_for(lambda: caplog.messages, "a warning")
-        assert caplog.messages == [f"{app}/none, the chroot in hosts, is not there: make it first"]
+        assert caplog.messages == [f"{app}/none, the chroot in hosts, does not exist; create it first"]
         zk.create(f"{app}/none/a", b"1", makepath=True)
         source.one(change="created", path="/a")
     finally:

@@ -193,7 +193,7 @@ def test_nothing_that_is_published_is_not_waited_for_and_the_fleet_is_told(
 def test_what_is_no_release_is_not_waited_for(zk: KazooClient, paths: AppPaths) -> None:
     zk.create(paths.config, b"no release", makepath=True)
     error = refused(zk, paths, wait_for_release="desired", wait_timeout=30.0)
-    assert str(error).startswith(f"{paths.config}: what is published is no release: ")
+    assert str(error).startswith(f"{paths.config}: what is published is not a release: ")
     assert not error.details["timed_out"]
 
 

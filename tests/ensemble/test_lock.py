@@ -604,7 +604,7 @@ def test_a_reason_is_demanded_and_what_is_no_time_refused_before_anything_is_wri
         ("reason", " ", "reason: say why"),
         ("reason", "x" * 501, "reason: expected at most 500 characters, got 501"),
         ("by", "x" * 501, "by: expected at most 500 characters, got 501"),
-        ("by", " ", 'by: expected a text, got " "'),
+        ("by", " ", 'by: expected a string, got " "'),
         ("expires_after", "soon", 'expires_after: expected seconds, or a number with s, m, h or d, .*, got "soon"'),
         ("expires_at", "2026-01-01T00:00:00Z", "expires_at: 2026-01-01T00:00:00Z has passed"),
     ):

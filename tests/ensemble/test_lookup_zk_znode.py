@@ -86,7 +86,7 @@ def test_without_a_default_a_missing_znode_is_an_error(lookup: Lookup, app: str)
         (b"\xff", {}, "not UTF-8 at byte 0; read it with zoo.deploy.zk_znode_info"),
         (b"\xff", {"json": True}, "not UTF-8 at byte 0"),
         (b"", {"json": True}, "not JSON: "),
-        (b"[NaN]", {"json": True}, "not JSON: NaN is no JSON"),
+        (b"[NaN]", {"json": True}, "not JSON: NaN is not JSON"),
         (b"[" * 100_000, {"json": True}, "not JSON: nested too deeply"),
     ],
 )

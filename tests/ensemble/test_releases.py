@@ -362,7 +362,7 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
     publish(zk, paths, release(1))
     monkeypatch.setattr(zk_release, "resolve", lambda *_words: f"{2:040x}")
     zk.create(paths.policy, json.dumps({"rollout": {"maxInFlight": "a few"}}).encode())
-    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.maxInFlight: expected .*; mend it first"):
+    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.maxInFlight: expected .*; correct it first"):
         zk_release.converge(zk, options_of(paths), check=False)
     assert zk_release.converge(zk, options_of(paths, rollout=False), check=False)["release"]["rollout"] is False
 
@@ -376,7 +376,7 @@ def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
     """It would go to all hosts at once."""
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     with pytest.raises(
-        InvalidRecord, match=r'/policy: there is no key "(maxInFlight|rolout|rollout_plan)"; expected a plan'
+        InvalidRecord, match=r'/policy: no such key "(maxInFlight|rolout|rollout_plan)"; expected a plan'
     ):
         with_policy(zk, paths, release(1))
     assert with_policy(zk, paths, release(1, extra={ROLLOUT: False})).extra[ROLLOUT] is False
@@ -396,9 +396,7 @@ def test_a_policy_need_not_have_a_plan(zk: KazooClient, paths: AppPaths, policy:
 def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk: KazooClient, paths: AppPaths) -> None:
     policy = {"rollout": {"steps": [{"hosts": 1, "puase": True}]}}
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
-    with pytest.raises(
-        InvalidRecord, match=r'/policy: rollout\.steps\[0\]: there is no key "puase"; .*; mend it first'
-    ):
+    with pytest.raises(InvalidRecord, match=r'/policy: rollout\.steps\[0\]: no such key "puase"; .*; correct it first'):
         with_policy(zk, paths, release(1))
     back = replace(release(1), extra={ROLLED_BACK_FROM: f"{2:040x}"})
     planned, why = with_plan_back(zk, paths, back)
@@ -410,7 +408,7 @@ def test_nothing_is_published_by_a_policy_from_what_is_no_commit(
     zk: KazooClient, paths: AppPaths, name: object
 ) -> None:
     zk.create(paths.policy, json.dumps({"rollout": {"from": name}}).encode(), makepath=True)
-    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.from: expected 40 or 64 hex .*; mend it first"):
+    with pytest.raises(InvalidRecord, match=r"/policy: rollout\.from: expected 40 or 64 hex .*; correct it first"):
         with_policy(zk, paths, release(1))
     zk.set(paths.policy, json.dumps({"rollout": {"from": "A" * 40}}).encode())
     assert with_policy(zk, paths, release(1)).extra["rollout"] == {"from": "A" * 40}

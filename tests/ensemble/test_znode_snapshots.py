@@ -107,7 +107,7 @@ def test_it_says_why_a_key_does_not_meet_it(zk: KazooClient, app: str, wanted: d
 @pytest.mark.parametrize("data", [b"", b"green", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_has_no_key(zk: KazooClient, app: str, data: bytes) -> None:
     zk.create(app, data, makepath=True)
-    assert condition(key="a").unmet(take(zk, [app], TIMEOUT)[0]) == "holds no JSON, so it has no key a"
+    assert condition(key="a").unmet(take(zk, [app], TIMEOUT)[0]) == "is not JSON, so it has no key a"
 
 
 def test_a_key_is_waited_for_by_watch(zk: KazooClient, other: KazooClient, app: str) -> None:

@@ -682,7 +682,7 @@ def test_what_was_created_anew_after_a_task_is_not_what_it_made(zk: KazooClient,
 def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     said = refusal(Rival(zk, lambda: zk.set(app, b"theirs"), turns=100), path=app, value="ours")
-    assert f"{app}: another client was faster (BadVersion); tried {znodes.ATTEMPTS} times" in said
+    assert f"{app}: another client changed it first (BadVersion); tried {znodes.ATTEMPTS} times" in said
     assert zk.get(app)[0] == b"theirs"
 
 
@@ -698,7 +698,8 @@ def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: Kazoo
     rival = Rival(zk, lambda: zk.create(f"{app}/n-", sequence=True), turns=100)
     said = refusal(rival, path=app, state="absent", recursive=True)
     assert said == (
-        f"{app}: another client was faster (NotEmpty); tried {znodes.ATTEMPTS} times, run again when it is quiet there"
+        f"{app}: another client changed it first (NotEmpty); tried {znodes.ATTEMPTS} times, "
+        "run again when it is quiet there"
     )
     assert zk.exists(f"{app}/kept")
 
@@ -762,7 +763,7 @@ def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, o
             failures.append(str(exc))
     worker.join(60)
     assert not worker.is_alive()
-    assert all("another client was faster" in failure for failure in failures)
+    assert all("another client changed it first" in failure for failure in failures)
 
 
 def test_a_large_subtree_goes_in_transactions_of_bounded_size(zk: KazooClient, app: str) -> None:

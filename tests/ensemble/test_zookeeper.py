@@ -112,7 +112,9 @@ def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
     file = ROOT / "plugins" / "modules" / f"{module}.py"
     message = run_module(file, hosts=f"{ensemble.hosts}{app}/none", app="/app/x", **given)["msg"]
     assert message.startswith("/app/x/")
-    assert message.endswith(f": no such znode (NoNode); {app}/none, the chroot in hosts, is not there: make it first")
+    assert message.endswith(
+        f": no such znode (NoNode); {app}/none, the chroot in hosts, does not exist; create it first"
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
     file = ROOT / "plugins" / "modules" / f"{module}.py"
     chroot = f"{app}/none"
     assert run_module(file, hosts=f"{ensemble.hosts}{chroot}", **given)["msg"].endswith(
-        f"; {chroot}, the chroot in hosts, is not there: make it first"
+        f"; {chroot}, the chroot in hosts, does not exist; create it first"
     )
     zk.ensure_path(chroot)
     assert "the chroot" not in run_module(file, hosts=f"{ensemble.hosts}{chroot}", **given).get("msg", "")
@@ -147,7 +149,7 @@ def test_where_nothing_is_found_a_warning_names_a_chroot_that_is_not_there(
     ensemble: Ensemble, zk: KazooClient, app: str, module: str
 ) -> None:
     file = ROOT / "plugins" / "modules" / f"{module}.py"
-    warned = f"{app}, the chroot in hosts, is not there: make it first"
+    warned = f"{app}, the chroot in hosts, does not exist; create it first"
     assert warned in str(run_module(file, hosts=f"{ensemble.hosts}{app}")["warnings"])
     zk.ensure_path(app)
     assert "warnings" not in run_module(file, hosts=f"{ensemble.hosts}{app}")

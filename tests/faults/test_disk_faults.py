@@ -79,7 +79,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_release_live_until_there_is_roo
     one.check_live(before)
     one.check_registered()
     own = one.agent.base / ".zoo"
-    outdated = f"\ntrouble     {own}/status.json: No space left on device; the status may be of before\n"
+    outdated = f"\ntrouble     {own}/status.json: No space left on device; the status may be out of date\n"
     assert outdated in one.agent.control("status").stdout
     done = one.agent.control("drain", "--reason", "it is full")
     assert done.returncode == 3, done.stderr
@@ -119,7 +119,7 @@ def test_a_release_that_takes_the_agent_down_on_a_full_disk_is_given_up_all_the_
         one.start()
     status = one.outcome(generation)
     assert (status["state"], status["commitId"]) == ("rolled_back", before)
-    assert "given up: the agent ended without a word 2 times" in status["message"]
+    assert "given up: the agent died 2 times" in status["message"]
     one.check_live(before)
     one.check_registered()
 
@@ -208,7 +208,7 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
         status = one.says("Read-only file system")
         assert (status["commitId"], status["state"] in {"failed", "active"}) == (before, False)
         own = one.agent.base / ".zoo"
-        outdated = f"\ntrouble     {own}/status.json: Read-only file system; the status may be of before\n"
+        outdated = f"\ntrouble     {own}/status.json: Read-only file system; the status may be out of date\n"
         assert outdated in one.agent.control("status").stdout
         done = one.agent.control("hold", "--reason", "disk swap")
         assert (done.returncode, done.stderr) == (1, f"zoo-watcher: {own}: Read-only file system\n")

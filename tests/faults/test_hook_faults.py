@@ -103,7 +103,7 @@ def test_a_hook_before_going_back_that_fails_does_not_keep_the_host_from_going_b
     before = one.origin.head
     one.origin.commit({"index.html": "bad\n"})
     ledger.inject("a hook that fails: before_rollback")
-    check_gave_up(one, one.publish(), before, "hook before_rollback ended with status 3", "no way", "went back to")
+    check_gave_up(one, one.publish(), before, "hook before_rollback ended with status 3", "no way", "rolled back to")
 
 
 def test_a_release_whose_check_never_passes_is_rolled_back_with_the_checks_last_lines(

@@ -109,7 +109,7 @@ def test_a_deployment_by_force_warns_whose_lock_it_passes(day: Day) -> None:
 
 def test_a_deployment_that_waits_says_for_what_and_goes_on_when_it_is_unlocked(day: Day) -> None:
     said = well(day["waited"])
-    assert re.search(rf"^{HELD}; waiting for that, 120 s at the most$", said, re.MULTILINE), said
+    assert re.search(rf"^{HELD}; waiting for that, 120 s at most$", said, re.MULTILINE), said
     assert "still so after 1 s; nothing is published" in why(day["in vain"])
 
 

@@ -172,7 +172,7 @@ def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
     why = "not healthy within 0.2 s: "
     assert f"not proved by 2 of 2, none of which could go on: web1 and web2 are checking ({why}" in said
     head = repository.head[:10]
-    assert f"the fleet serves {head}; desired is {head}: mend that, or deploy a fix" in said
+    assert f"the fleet serves {head}; desired is {head}: correct that, or deploy a fix" in said
     assert re.search(rf"\nFAILED after \d+ s: web1 and web2: {re.escape(why)}", said), said
     assert said.index("FAILED after ") < said.index("\nLogs: journalctl -u zoo-watcher@shop\n")
     assert said.index("Logs: ") < said.index("not proved by 2 of 2")

@@ -145,9 +145,9 @@ def test_a_halted_rollout_goes_on_by_force_only(day: Day) -> None:
 
 
 def test_a_release_that_fails_goes_back_by_itself_and_is_not_published_again(day: Day) -> None:
-    assert "the rollout has gone back: web" in why(day["broken"])
+    assert "the rollout has rolled back: web" in why(day["broken"])
     assert "Next: deploy a fix, or rollback.yml" in day["broken"].stdout
-    assert "the rollout has gone back: web" in why(day["status of broken"])
+    assert "the rollout has rolled back: web" in why(day["status of broken"])
     assert "is known to be bad" in why(day["broken again"])
     assert "3 of 3 have proved commit" in well(day["back"])
 
@@ -161,7 +161,7 @@ def test_the_history_says_what_each_publication_has_come_to(day: Day) -> None:
     assert re.search(r"release-0+1 .* rolling out|paused\"", day["status of paused"].stdout)
     assert re.search(r"release-0+1 .* proved\"", day["status of done"].stdout)
     assert re.search(r"release-0+2 .* halted\"", day["status of halted"].stdout)
-    assert re.search(r"release-0+3 .* gone back, bad\"", day["status of broken"].stdout)
+    assert re.search(r"release-0+3 .* rolled back, bad\"", day["status of broken"].stdout)
     assert re.search(r"release-0+3 +\w{10} \S+ +\w+@\S+ ", day["status of broken"].stdout)
 
 

@@ -102,7 +102,7 @@ def test_a_new_server_that_serves_the_release_of_before_until_its_turn_is_ready(
     code, said = play(zoo_wait_timeout=30)
     assert code == 0, said
     assert (
-        f"web2                     waiting     2222222222 {app}/service/web2; serves the release of before: {message}"
+        f"web2                     waiting     2222222222 {app}/service/web2; serves the previous release: {message}"
         in said
     )
 

@@ -64,7 +64,7 @@ def test_a_fleet_that_demands_signatures_is_deployed_to_goes_back_by_itself_and_
     broken = signer.commit(repository, "broken")
     done = play("deploy", rollout=plan)
     assert done.returncode, done.stdout
-    assert "the rollout has gone back" in done.stdout, done.stdout
+    assert "the rollout has rolled back" in done.stdout, done.stdout
     wait_for(lambda: [agent.live() for agent in fleet] == [two, two], f"all went back from {broken}")
     done = play("rollback", to=one)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -108,7 +108,7 @@ def test_what_can_not_be_written_is_said_in_a_line(ensemble: Ensemble, app: str,
         in " ".join(bad.stdout.replace('\\"', '"').split())
     )
     nowhere = status(ensemble, app, tmp_path, "-e", "zoo_format=html", "-e", "zoo_output=there/fleet.html")
-    assert f"zoo_output: {tmp_path}/there is no directory in which a file can be written" in nowhere.stdout
+    assert f"zoo_output: {tmp_path}/there is not a directory that a file can be written to" in nowhere.stdout
     assert "Traceback" not in bad.stdout + bad.stderr + nowhere.stdout + nowhere.stderr
     assert [*tmp_path.iterdir()] == []
 

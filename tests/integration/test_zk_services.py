@@ -179,7 +179,7 @@ def test_two_addresses_under_one_name_stay_two_hosts(inventory: Inventory, zk: K
     found = inventory.read(registries=[f"{root}/web", f"{root}/api"])
     assert found.groups["web"] == {"app1@10.0.0.1"}
     assert found.groups["api"] == {"app1@10.0.0.2"}
-    assert "app1: 2 addresses go by this name" in found.said
+    assert "app1: 2 addresses have this name" in found.said
 
 
 def test_two_ports_of_one_address_are_two_hosts_where_the_name_says_so(
@@ -236,7 +236,7 @@ def test_a_group_called_localhost_is_not_the_controller(inventory: Inventory, zk
     assert keyed.groups["localhost_"] == {"a@10.0.0.66", "10.0.0.67"}
     for groups, said in (found[1:], keyed[1:]):
         assert "localhost" not in groups
-        assert "localhost: a host goes by this name, so the group is localhost_" in said
+        assert "localhost: a host has this name, so the group is localhost_" in said
 
 
 @pytest.fixture
@@ -267,9 +267,9 @@ def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
     assert found.groups["databases"] == {"db1"}
     assert found.groups["behind"] == {"good"}
     assert found.groups["db1_"] == {"10.0.0.6"}
-    assert "all: a group goes by this name, so the host is all@10.0.1.0" in found.said
+    assert "all: a group has this name, so the host is all@10.0.1.0" in found.said
     assert "db1: another source has a host of this name, at 10.0.9.1, so this one is db1@10.0.1.6" in found.said
-    assert "db1: a host goes by this name, so the group is db1_" in found.said
+    assert "db1: a host has this name, so the group is db1_" in found.said
 
 
 @pytest.mark.parametrize("composed", ["ansible_host", "zk_address"])
@@ -504,7 +504,7 @@ def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
 
 def test_an_inventory_of_nothing_names_a_chroot_that_is_not_there(inventory: Inventory, root: str) -> None:
     there, absent = (f"{inventory.options['hosts']}{chroot}" for chroot in (root, f"{root}/none"))
-    warned = f"{root}/none, the chroot in hosts, is not there: make it first"
+    warned = f"{root}/none, the chroot in hosts, does not exist; create it first"
     assert warned in inventory.read(hosts=absent, registries=["/web"]).said
     assert "the chroot" not in inventory.read(hosts=there, registries=["/web"]).said
 
@@ -670,7 +670,7 @@ def test_an_option_that_does_nothing_and_an_application_that_is_not_there_are_wa
     seed(zk, f"{root}/web/web1", "10.0.0.1")
     found = inventory.read(registries=[f"{root}/web"], app=f"{root}/ap", filter=["false"], strict=False)
     assert set(found.hosts) == {"web1"}
-    assert "test.zk_services.yml: there is no option filter, so it does nothing" in found.said
+    assert "test.zk_services.yml: no such option filter, so it has no effect" in found.said
     assert found.said.count("there is no option") == 1
     assert f"{root}/ap/agents: no such znode, so no host has zk_release" in found.said
 
@@ -773,7 +773,7 @@ def test_an_answer_that_does_not_change_stays_the_last_good_one(
     served = inventory.read(**options, shrink_action="last_good")
     assert served.hosts["web1"]["zk_stale"] is True
     age(inventory, 400)
-    said = f"{root}/web: nothing is registered, and there is no last good answer to measure that by"
+    said = f"{root}/web: nothing is registered, and there is no last good answer to compare it with"
     assert said in inventory.read(**options).said
 
 

@@ -114,7 +114,7 @@ def test_a_file_that_can_not_be_written_is_one_clear_line(
     cases = {
         "none": "src: none: no such file in files/ of the role or the playbook, nor beside them",
         "/no/where": "src: /no/where: no such file",
-        ".": f"src: {files}/.: is a directory; the lookup zoo.deploy.config_znodes makes entries of its files",
+        ".": f"src: {files}/.: is a directory; the lookup zoo.deploy.config_znodes turns its files into entries",
         "big": f"src: {files}/big: it has 1000001 bytes; a znode holds at most 1000000",
         "vaulted": "vault password",
     }

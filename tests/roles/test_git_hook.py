@@ -573,7 +573,7 @@ def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk
     server.clone.commit({"index.html": "next"})
     done = server.installed().push()
     assert "signature" not in published(zk, server.app)
-    said = "the release of before was signed, and this one is not: a host that demands a signature refuses it; give"
+    said = "the previous release was signed, and this one is not: a host that demands a signature refuses it; give"
     assert any(said in line for line in done.said), done.output
 
 
@@ -897,7 +897,7 @@ def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"git_hook_repository": "/nonexistent.git"}, "expected a bare repository, got /nonexistent.git"),
     ({"git_hook_hosts": []}, "expected git_hook_hosts, git_hook_url and git_hook_branches"),
-    ({"git_hook_url": "ext::sh -c evil"}, "is no repository's address"),
+    ({"git_hook_url": "ext::sh -c evil"}, "is not a repository address"),
     (
         {
             "git_hook_branches": [

@@ -613,7 +613,7 @@ def test_a_host_whose_polkit_knows_no_units_is_told_so(tmp_path: Path, says: str
 def test_a_host_without_git_is_told_to_install_it(host: Host) -> None:
     run = host.apply(play={"environment": {"PATH": str(host.root)}})
     assert run.failed == 1
-    assert "there is no git; install it" in run.output
+    assert "git is not installed; install it" in run.output
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here")

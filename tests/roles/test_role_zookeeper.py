@@ -288,7 +288,7 @@ def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_
     done = run_playbook(tmp_path / "play.yml")
     assert done.returncode != 0
     assert (
-        "/app/shop/beyond: beyond a quota of the path or of one above it (QuotaExceeded)" in done.stdout + done.stderr
+        "/app/shop/beyond: exceeds a quota of the path or of one above it (QuotaExceeded)" in done.stdout + done.stderr
     )
 
 

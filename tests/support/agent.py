@@ -1,4 +1,4 @@
-"""A real agent, in a process of its own, and what it says of itself."""
+"""A real agent, in a process of its own, and what it reports."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ NEW, OLD, FIRST = "6ad3d46ec1" + "0b" * 15, "3587832961" + "1c" * 15, "3b45d1b99
 GENERATION = 8_589_934_610
 URL = "https://git.example.com/shop.git"
 SINCE = "2026-11-29T14:59:53.120+00:00"
-UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; went back to {OLD}"
+UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; rolled back to {OLD}"
 PLAN = {
     "steps": [{"hosts": 1, "soak": 60}, {"hosts": "25%", "soak": 30}],
     "maxInFlight": "10%",
@@ -211,7 +211,7 @@ def _stopped(names: list[str], phase: str) -> FleetState:
     went_back = phase == "rolled_back"
     returned = [first, *some] if went_back else []
     entries = {first: ("proved", 0), second: ("returned" if went_back else "failed", 1)}
-    agents = [failed(name, failed_step=None, message="the rollout has gone back") for name in returned]
+    agents = [failed(name, failed_step=None, message="the rollout has rolled back") for name in returned]
     agents += [] if went_back else [agent(first), *(waiting(name, "halted") for name in some)]
     return FleetState(
         [failed(second), *agents, *(waiting(name, "halted") for name in others)],

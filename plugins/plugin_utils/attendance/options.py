@@ -92,7 +92,7 @@ def _gate(where: str, content: Any) -> StepGate:
     _check_keys(where, content, ("name", "timeout", *(OF_COMMANDS if kinds == ["command"] else OF_URLS)))
     name, seconds = content.get("name"), _seconds(f"{where}.timeout", content.get("timeout", TIMEOUT))
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InvalidOption(f"{where}.name: expected a line of text, by which it is told from others")
+        raise InvalidOption(f"{where}.name: expected a line of text, which tells it from others")
     return (_command_gate if kinds == ["command"] else _url_gate)(where, content, str(name), seconds)
 
 
@@ -108,7 +108,7 @@ def _url_gate(where: str, content: Mapping[str, Any], name: str, seconds: float)
     options = {key: content[key] for key in PASSED_ON if content.get(key) is not None}
     for key, value in options.items():
         if not isinstance(value, bool if key == "validate_certs" else str):
-            raise InvalidOption(f"{where}.{key}: expected {'true or false' if key == 'validate_certs' else 'a text'}")
+            raise InvalidOption(f"{where}.{key}: expected {'true or false' if key == 'validate_certs' else 'a string'}")
     options.update({key: os.path.expanduser(os.path.expandvars(options[key])) for key in PATHS if key in options})
     if "url_username" in options:
         options["force_basic_auth"] = True
@@ -173,7 +173,7 @@ def _basic(user: str | None, password: str | None) -> str:
 def _check_keys(where: str, content: Mapping[str, Any], known: Collection[str]) -> None:
     for key in content:
         if key not in known:
-            raise InvalidOption(f"{where}.{key}: there is no such key here; there are {', '.join(known)}")
+            raise InvalidOption(f"{where}.{key}: no such key; expected one of {', '.join(known)}")
 
 
 def _command(where: str, value: Any) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def _command(where: str, value: Any) -> tuple[str, ...]:
         or not words
         or not all(isinstance(word, str) and "\0" not in word for word in words)
     ):
-        raise InvalidOption(f"{where}: expected a command, a text or a list of its words")
+        raise InvalidOption(f"{where}: expected a command, a string or a list of words")
     return tuple(map(str, words))
 
 
@@ -207,7 +207,7 @@ def _texts(where: str, value: Any) -> dict[str, str]:
         return {}
     texts = [*value, *value.values()] if isinstance(value, Mapping) else [None]
     if not all(isinstance(text, str) and "\0" not in text for text in texts):
-        raise InvalidOption(f"{where}: expected an object whose values are texts")
+        raise InvalidOption(f"{where}: expected an object whose values are strings")
     return {str(key): str(text) for key, text in value.items()}
 
 

@@ -75,7 +75,7 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
     for name, addresses in by_name.items():
         unique = _unique(name, min(addresses), taken)
         if name in taken and taken[name] is None:
-            yield name, f"{name}: a group goes by this name, so the host is {unique}"
+            yield name, f"{name}: a group has this name, so the host is {unique}"
         elif name in taken and taken[name] == NO_ADDRESS:
             whose = "that is Ansible's name for the controller"
             yield name, f"{name}: {whose}, so the host is {unique}; override_hosts has it replaced"
@@ -85,7 +85,7 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
             advice = "; override_hosts has it replaced" if len(addresses) == 1 else ""
             yield name, f"{name}: {other}, so this one is {unique}{advice}"
         elif len(addresses) > 1:
-            yield name, f"{name}: {len(addresses)} addresses go by this name, so each is part of it, as in {unique}"
+            yield name, f"{name}: {len(addresses)} addresses have this name, so each is part of it, as in {unique}"
 
 
 def _unique(name: str, address: str, taken: Mapping[str, str | None]) -> str:

@@ -25,7 +25,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.host_line impo
 from .moments import Moment, moment
 from .plain_data import mapping
 
-TONES = {PROVED: "good", BAD: "bad", "halted": "bad", "gone back": "bad", "done with failures": "bad"}
+TONES = {PROVED: "good", BAD: "bad", "halted": "bad", "rolled back": "bad", "done with failures": "bad"}
 """How an outcome is to be taken; any other one is neither good nor bad."""
 
 

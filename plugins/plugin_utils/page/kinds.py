@@ -31,7 +31,7 @@ MISSING = Kind("missing", "Missing", ("is missing", "are missing"), needs_attent
 STUCK = Kind("stuck", "Can't go on", ("can't go on", "can't go on"), needs_attention=True)
 DEGRADED = Kind("degraded", "Degraded", ("is degraded", "are degraded"), needs_attention=True)
 DRIFTED = Kind("drifted", "Drifted", ("has drifted", "have drifted"), needs_attention=True)
-WENT_BACK = Kind("back", "Went back", ("went back", "went back"))
+WENT_BACK = Kind("back", "Rolled back", ("rolled back", "rolled back"))
 UNDER_WAY = Kind("moving", "Under way", ("is under way", "are under way"))
 WAITS = Kind("waiting", "Waiting", ("waits", "wait"))
 UP_TO_DATE = Kind("proved", "Up to date", ("is up to date", "are up to date"))

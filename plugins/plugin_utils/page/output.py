@@ -55,7 +55,7 @@ class FleetOutput:
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise FleetFileError(f"zoo_output: expected the path of a file, and {self.path} is something else")
         if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
-            raise FleetFileError(f"zoo_output: {directory} is no directory in which a file can be written")
+            raise FleetFileError(f"zoo_output: {directory} is not a directory that a file can be written to")
 
     def look(self, fleet: Mapping[str, Any]) -> None:
         """Take what one turn of a wait has returned. Where there will be another, a page is written meanwhile.

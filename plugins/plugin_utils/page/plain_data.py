@@ -48,7 +48,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def texts(value: Any) -> list[str]:
-    """A value that should be a list of texts; none where it is something else."""
+    """A value that should be a list of strings; none where it is something else."""
     return list(map(str, value)) if isinstance(value, list) else []
 
 

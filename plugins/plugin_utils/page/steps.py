@@ -25,7 +25,7 @@ from .plain_data import mapping
 
 PAST, OPEN, AHEAD, STOPPED_HERE = "past", "open", "ahead", "stopped"
 """Where a rollout is, seen from a step."""
-WORDS = {PAUSED: "paused", HALTED: "halted", ROLLING_BACK: "goes back", ROLLED_BACK: "has gone back"}
+WORDS = {PAUSED: "paused", HALTED: "halted", ROLLING_BACK: "rolling back", ROLLED_BACK: "rolled back"}
 """What is said of a step at which a rollout has stopped."""
 
 

@@ -29,8 +29,8 @@ MOST_REASONS, MOST_NAMES, LONGEST_NAME = 8, 12, 48
 """How many reasons are told, how many hosts are named with each, and how much of a name the first sentence has."""
 ENDINGS = {
     HALTED: "the rollout is halted",
-    ROLLING_BACK: "the rollout goes back",
-    ROLLED_BACK: "the rollout has gone back",
+    ROLLING_BACK: "the rollout is rolling back",
+    ROLLED_BACK: "the rollout has rolled back",
     PAUSED: "the rollout is paused",
 }
 

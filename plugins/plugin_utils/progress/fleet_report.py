@@ -179,7 +179,7 @@ def after_overtaking(commit_id: str | None, generation: int | None) -> str:
     if generation is None:
         return "deploy.yml publishes a release; this one was deleted meanwhile"
     if commit_id is None:
-        return "status.yml shows what was published meanwhile, which is no release"
+        return "status.yml shows what was published meanwhile, which is not a release"
     return f"status.yml shows how {short(commit_id)} gets on, which was published meanwhile"
 
 

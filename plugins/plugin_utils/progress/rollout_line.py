@@ -32,7 +32,7 @@ NEXT = {
     PAUSED: "promote.yml to go on, abort.yml to stop",
     HALTED: "rollback.yml, or deploy a fix; promote.yml with zoo_force=true goes on in spite of it",
     ROLLED_BACK: "deploy a fix, or rollback.yml",
-    ROLLING_BACK: "it goes back by itself; status.yml shows it",
+    ROLLING_BACK: "it is rolling back by itself; status.yml shows it",
 }
 AT_GATES = (
     "whoever waits for it with gates asks them; where nobody does, promote.yml with zoo_gates asks them and goes on; "
@@ -51,8 +51,8 @@ def standing(rollout: Mapping[str, Any], now: datetime) -> str:
         SOAKING: f"{where}  soaks{_left(rollout, step, now)}{_waits_for(rollout)}",
         PAUSED: f"{where}  paused{by}{_waits_for(rollout)}",
         HALTED: f"{where}  halted{by}",
-        ROLLING_BACK: f"{where}  goes back",
-        ROLLED_BACK: f"{where}  has gone back",
+        ROLLING_BACK: f"{where}  rolling back",
+        ROLLED_BACK: f"{where}  rolled back",
         DONE: "done",
     }
     return said.get(phase, where)

@@ -104,7 +104,7 @@ def read(registry_format: str, name: str, data: bytes, listener: str = "") -> En
     if listener and entry_format.at_listener:
         endpoint = entry_format.at_listener(endpoint, listener)
     if not is_address(endpoint.address):
-        raise InvalidEntry(f"{quote(endpoint.address)} is no host name and no IP address")
+        raise InvalidEntry(f"{quote(endpoint.address)} is neither a host name nor an IP address")
     return endpoint
 
 
@@ -179,9 +179,9 @@ def read_dubbo(name: str, _data: bytes) -> Endpoint:
         parts = urlsplit(url)
         address, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise InvalidEntry(f"{quote(url)} is no provider URL: {exc}") from exc
+        raise InvalidEntry(f"{quote(url)} is not a provider URL: {exc}") from exc
     if not parts.scheme or not address:
-        raise InvalidEntry(f"{quote(url)} is no provider URL")
+        raise InvalidEntry(f"{quote(url)} is not a provider URL")
     parameters = dict(parse_qsl(_printable(parts.query), keep_blank_values=True))
     alive = parameters.get("disabled") != "true" and parameters.get("enabled") != "false" and parts.scheme != "empty"
     provider = {"protocol": parts.scheme, "path": _printable(parts.path).lstrip("/"), "parameters": parameters}
@@ -323,9 +323,9 @@ def _postgres_address(url: Any) -> tuple[str, int | None]:
         parts = urlsplit(url if isinstance(url, str) else "")
         address, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise InvalidEntry("conn_url: expected postgres://host:port/database, and it is no URL") from exc
+        raise InvalidEntry("conn_url: expected postgres://host:port/database, but it is not a URL") from exc
     if parts.scheme not in {"postgres", "postgresql"} or not address:
-        raise InvalidEntry("conn_url: expected postgres://host:port/database, and it is something else")
+        raise InvalidEntry("conn_url: expected postgres://host:port/database, but it is something else")
     return address, port
 
 
@@ -359,7 +359,7 @@ def _json(data: bytes) -> Any:
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=finite)
     except (ValueError, RecursionError) as exc:
-        raise InvalidEntry(f"its data is no JSON: {exc}") from exc
+        raise InvalidEntry(f"its data is not JSON: {exc}") from exc
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise InvalidEntry(f"its data is nested deeper than {MAX_DEPTH} levels")
     if b"\\u" in data and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
@@ -368,7 +368,7 @@ def _json(data: bytes) -> Any:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _depth(value: Any) -> int:

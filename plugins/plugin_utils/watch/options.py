@@ -93,6 +93,6 @@ def _service_watches(options: Mapping[str, Any], warn: Callable[[str], None]) ->
     if not 0 <= settle < math.inf:
         raise InvalidOptions(f"settle: expected seconds, 0 or more, got {settle:g}")
     if settle and not options["registries"]:
-        raise InvalidOptions("settle: it is about services, and registries names none")
+        raise InvalidOptions("settle: applies to services, and registries names none")
     registries = [Registry.from_option(entry) for entry in options["registries"]]
     return [ServiceWatch(registry, settle, options["initial"], warn) for registry in dict.fromkeys(registries)]

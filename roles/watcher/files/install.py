@@ -274,11 +274,11 @@ def missing(order: dict[str, Any]) -> dict[str, str]:
     """What the host lacks that a package of its distribution brings, each with what to do."""
     found = {}
     if shutil.which("git") is None:
-        found["git"] = "there is no git; install it"
+        found["git"] = "git is not installed; install it"
     if "ssh" in order["needs"] and shutil.which("ssh-keygen") is None:
-        found["ssh"] = "there is no OpenSSH client; install openssh-client"
+        found["ssh"] = "the OpenSSH client is not installed; install openssh-client"
     if "gpg" in order["needs"] and shutil.which("gpg") is None:
-        found["gpg"] = "there is no GnuPG; install gpg"
+        found["gpg"] = "GnuPG is not installed; install gpg"
     if "polkit" in order["needs"] and polkit_problem():
         found["polkit"] = polkit_problem()
     modules = ["venv"] if order["source"] == "distribution" else ["venv", "ensurepip"]

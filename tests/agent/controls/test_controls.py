@@ -101,7 +101,7 @@ def test_a_release_that_is_live_already_is_brought_to_its_end_by_a_held_agent_wh
     first = repository.head
     generation = release()
     wait_for(started.exists, "it is live, and not proved")
-    proved = "what is live already is proved or gone back from; nothing newer is deployed"
+    proved = "what is live already is proved or rolled back; nothing newer is deployed"
     assert said(agent, "hold", "--reason", "disk swap").endswith(f": disk swap; {proved}")
     repository.commit({"index.html": "two\n"})
     wait_seen(agent, release())

@@ -258,7 +258,7 @@ def test_what_a_format_cannot_hold_is_in_the_status_and_the_file_stays(host: Hos
     host.add("shop", format="env").start()
     host.wait_proved("shop")
     host.write("shop/b", b"\xff")
-    assert host.wait_proved("shop", "failed")["message"] == '"b": not UTF-8 at byte 0: this format holds texts only'
+    assert host.wait_proved("shop", "failed")["message"] == '"b": not UTF-8 at byte 0: this format holds only text'
     assert host.read("shop") == b"A=one\n"
     host.delete("shop/b")
     host.wait_proved("shop")

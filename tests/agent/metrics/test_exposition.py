@@ -185,7 +185,7 @@ def test_metrics_without_the_library_are_a_mistake_of_a_new_configuration_and_co
     assert (checked.returncode, checked.stderr) == (2, f"{file}: {mistake}\n")
     assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
-    said = f"not reloaded, the configuration of before stays in force: {mistake}"
+    said = f"not reloaded, the previous configuration stays in force: {mistake}"
     wait_for(lambda: said in agent.log, "the reload is refused")
     assert agent.end(signal.SIGUSR2) == 0
     # The library may also be removed beside a configuration that was right.

@@ -17,7 +17,7 @@ from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
 Publish = Callable[..., int]
-GIVEN_UP = "given up: the agent ended without a word 2 times while this release was being activated or checked"
+GIVEN_UP = "given up: the agent died 2 times while this release was being activated or checked"
 
 
 def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
@@ -35,7 +35,7 @@ def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
         agent.start()
     status = agent.wait_outcome(generation)
     assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
-    assert status["message"] == f"{GIVEN_UP}; went back to {first}"
+    assert status["message"] == f"{GIVEN_UP}; rolled back to {first}"
     mended = repository.commit({"index.html": "mended\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("active", mended)
@@ -127,8 +127,8 @@ def test_a_hook_that_takes_the_agent_down_on_the_way_back_too_is_not_run_for_eve
     status = agent.wait_outcome(generation)
     assert (status["state"], status["commitId"], agent.live()) == ("failed", first, first)
     assert status["message"] == (
-        f"{GIVEN_UP}; hook before_rollback not run: the agent ended without a word while it went back; "
-        f"went back to {first}; the agent ended before after_activate and the units were done"
+        f"{GIVEN_UP}; hook before_rollback not run: the agent died while rolling back; "
+        f"rolled back to {first}; the agent ended before after_activate and the units were done"
     )
     hooks_run = [f"after_activate {second}"] * 2 + [f"before_rollback {second}", f"after_activate {first}"]
     assert notes.read_text().splitlines() == hooks_run

@@ -134,7 +134,7 @@ def test_a_reload_whose_configuration_becomes_wrong_while_it_waits_changes_nothi
     agent.configure()
     gate.touch()
     assert agent.wait_outcome(generation)["state"] == "active"
-    assert "not reloaded, the configuration of before stays in force: " in agent.log
+    assert "not reloaded, the previous configuration stays in force: " in agent.log
     assert agent.log.count("watching, app=") == 1
     assert agent.end(signal.SIGTERM) == 0
 

@@ -66,7 +66,7 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     generation = release()
     wait_for(lambda: "check fails: " in agent.log, "the check that fails is told")
     # It is told before anything has come of that.
-    assert "going back" not in agent.log
+    assert "rolling back" not in agent.log
     agent.wait_outcome(generation)
     wait_for(lambda: "ERROR rolled_back" in agent.log, "the outcome is told")
     lines = told(agent, generation)
@@ -76,7 +76,7 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     why = f"http 127.0.0.1:{service.port}/health: status 404, expected 200"
     warning, going, back = (words for _level, words in wrong)
     assert warning == f"check fails: {why}"
-    assert going == f"going back to {first}, generation={generation}: not healthy within 3 s: {why}"
+    assert going == f"rolling back to {first}, generation={generation}: not healthy within 3 s: {why}"
     assert back.startswith(f"rolled_back, generation={generation} commit={repository.head}: not healthy within 3 s: ")
     assert ("INFO", f"check passes again: port {service.port}") in lines
     # The status has how long it was waited for, for whoever looks at the fleet.

@@ -41,7 +41,7 @@ def test_a_place_that_was_free_is_free_again_and_the_old_one_stays_live(
     assert not os.path.lexists(agent.base / "srv/web")
     assert agent.live() == first
     assert (status["state"], status["commitId"]) == ("rolled_back", first)
-    assert status["message"].endswith(f"; went back to {first} at site")
+    assert status["message"].endswith(f"; rolled back to {first} at site")
 
 
 def test_the_hook_runs_for_what_is_live_at_the_old_place(

@@ -142,7 +142,7 @@ def forgeries(publisher: Publisher, bad: str, stranger: Signer, signers: Path) -
         ({**good, "notAfter": moment(HOUR)}, altered),
         (elsewhere, 'its record was signed for the application "/app/other", not for '),
         ({**elsewhere, "app": publisher.app}, altered),
-        (publisher.signed(bad, serial=43, not_after=moment(-HOUR)), "its record has expired: it counted until "),
+        (publisher.signed(bad, serial=43, not_after=moment(-HOUR)), "its record has expired: it was valid until "),
     ]
 
 
@@ -301,7 +301,9 @@ def test_a_record_whose_time_is_over_is_told_and_stays_live_until_a_newer_one_co
     """Nobody can keep somebody from telling a host nothing: it is found out by this."""
     live, end = publisher.commit("live"), moment(HOUR / 180)
     assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=end)))["state"] == "active"
-    trouble = f"the published record counted until {end}, and no newer one has come; publish, or find who keeps it back"
+    trouble = (
+        f"the published record was valid until {end}, and no newer one has come; publish, or find who keeps it back"
+    )
     wait_for(lambda: agent.status.get("troubles") == [trouble], "it is told", 120)
     assert (agent.status["state"], agent.live()) == ("active", live)
     agent.end()
@@ -371,7 +373,7 @@ def test_a_rollout_that_somebody_has_forged_takes_no_host_to_what_was_never_acce
         (old, "serial 1 is lower than 7, and was never accepted here"),
     ):
         forge_stable(zk, agent.app, new_generation, publisher.record(commit_id))
-        said = f"{commit_id} of {publisher.repository.url} is not deployed: it is to be the release of before, and was"
+        said = f"{commit_id} of {publisher.repository.url} is not deployed: it is to be the previous release, and was"
 
         def told(said: str = said, reason: str = reason) -> bool:
             return any(line.startswith(said) and reason in line for line in agent.status.get("troubles", []))

@@ -188,7 +188,7 @@ def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_
     status = agent.wait_outcome(release())
     assert (status["state"], status["commitId"], agent.live()) == ("failed", first, first)
     assert "status 500, expected 200" in status["message"]
-    assert f"went back to {first}; the earlier release is not healthy within 0.5 s" in status["message"]
+    assert f"rolled back to {first}; the earlier release is not healthy within 0.5 s" in status["message"]
     assert "status 502, expected 200" in status["message"]
 
 
@@ -205,7 +205,7 @@ def test_a_hook_that_fails_for_the_earlier_release_too_is_told_and_the_release_i
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("failed", first)
     assert status["message"] == (
-        f"hook after_activate ended with status 3: two; went back to {first}; "
+        f"hook after_activate ended with status 3: two; rolled back to {first}; "
         "hook after_activate ended with status 3: one"
     )
 
@@ -219,7 +219,7 @@ def test_a_long_last_line_of_a_hook_leaves_room_for_the_reason(
     agent.wait_outcome(release())
     repository.commit({"index.html": "two\n"})
     assert agent.wait_outcome(release())["message"] == (
-        f"hook after_activate ended with status 7: no database\n{'x' * 197}...; went back to {first}"
+        f"hook after_activate ended with status 7: no database\n{'x' * 197}...; rolled back to {first}"
     )
 
 
@@ -285,7 +285,7 @@ def test_a_generation_that_failed_is_not_tried_again_where_the_agent_ends_while_
     service.answer = lambda: (500, "")
     repository.commit({"index.html": "broken\n"})
     generation = release()
-    wait_for(lambda: f"went back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
+    wait_for(lambda: f"rolled back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
     assert (agent.status["state"], agent.status["commitId"]) == ("checking", first)
     agent.end(number)
     assert journal(agent)["failure"]["generation"] == generation
@@ -304,7 +304,7 @@ def test_a_newer_release_does_not_wait_for_the_health_of_an_earlier_one(
     service.answer = lambda: (500, "")
     repository.commit({"index.html": "broken\n"})
     release()
-    wait_for(lambda: f"went back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
+    wait_for(lambda: f"rolled back to {first}" in (agent.status.get("message") or ""), "the earlier release is checked")
     mended = repository.commit({"index.html": "mended\n"})
     service.answer = lambda: (200, "")
     status = agent.wait_outcome(release())

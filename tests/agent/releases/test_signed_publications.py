@@ -108,7 +108,7 @@ def test_a_rollback_without_a_key_is_refused_by_hosts_and_warned_of(
     assert agent.status["message"] == "the published release is refused: its record is not signed"
     assert agent.live() == second
     assert {"serial", "notAfter", "signature", "app"}.isdisjoint(config(zk, app))
-    said = "the release of before was signed, and this one is not: a host that demands a signature refuses it"
+    said = "the previous release was signed, and this one is not: a host that demands a signature refuses it"
     assert said in json.dumps(back["warnings"])
     # Hosts do not have what is published, so it is asked what to go back to; it is what is desired already, signed.
     asked = publish(state="rolled_back")

@@ -135,12 +135,12 @@ def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_
     unproved = Unproved(deployed(health_timeout=2, hooks=hooks), repository, release, service)
     refuse.touch()
     generation = release(unproved.first)
-    wait_for(lambda: "went back" in unproved.agent.wait_outcome(generation)["message"], "it goes back")
+    wait_for(lambda: "rolled back to" in unproved.agent.wait_outcome(generation)["message"], "it goes back")
     status = unproved.agent.status
     assert (status["state"], status["commitId"]) == ("failed", unproved.first)
     assert status["message"] == (
         f"hook before_activate ended with status 1; {unproved.second}, which was live: not healthy within 2 s: "
-        f"http 127.0.0.1:{service.port}/: status 500, expected 200; went back to {unproved.first}"
+        f"http 127.0.0.1:{service.port}/: status 500, expected 200; rolled back to {unproved.first}"
     )
     assert unproved.agent.live() == unproved.first
 
@@ -231,7 +231,7 @@ def test_what_is_live_is_checked_where_a_newer_release_waits_for_the_disk(
     try:
         agent.start()
         going = (
-            f"not healthy within 0.5 s: http 127.0.0.1:{unproved.service.port}/: status 500, expected 200; going back"
+            f"not healthy within 0.5 s: http 127.0.0.1:{unproved.service.port}/: status 500, expected 200; rolling back"
         )
         wait_for(lambda: going in agent.status.get("message", ""), "it is found not healthy")
         wait_for(lambda: "Read-only file system; tried again" in agent.status.get("message", ""), "it waits")
@@ -348,7 +348,7 @@ def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_of
 
     def is_told() -> bool:
         status = unproved.agent.status
-        told = f"went back to {unproved.first}" in (status.get("message") or "")
+        told = f"rolled back to {unproved.first}" in (status.get("message") or "")
         return told and (status["state"], status["generation"]) == ("fetching", newer)
 
     wait_for(is_told, "it is told while the newer one is fetched")
@@ -443,7 +443,7 @@ def test_the_check_of_what_a_host_went_back_to_is_done_by_the_next_agent_where_a
     generation = release()
     wait_for(lambda: agent.live() == second, "it is live")
     broken.add(first)
-    wait_for(lambda: f"went back to {first}" in agent.log, "the earlier release is checked")
+    wait_for(lambda: f"rolled back to {first}" in agent.log, "the earlier release is checked")
     agent.end(signal.SIGKILL)
     if healthy:
         broken.remove(first)

@@ -597,7 +597,7 @@ def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
 def test_a_release_whose_rollout_no_znode_could_hold_is_told_and_reaches_no_host(
     fleet: Callable[..., list[Agent]], repository: GitRepository, zk: KazooClient
 ) -> None:
-    """Any program may publish it; the record of its rollout is written as ASCII, and has the release of before too."""
+    """Any program may publish it; the record of its rollout is written as ASCII, and has the previous release too."""
     agent = fleet(1)[0]
     first = repository.head
     release = json.loads(zk.get(f"{agent.app}/config")[0])
@@ -611,7 +611,7 @@ def test_a_release_whose_rollout_no_znode_could_hold_is_told_and_reaches_no_host
     status = agent.wait_outcome(published.mzxid)
     assert status["state"] == "failed"
     assert re.fullmatch(
-        r"rollout: 1\d{6} bytes with the release and the one of before: expected at most 990000", status["message"]
+        r"rollout: 1\d{6} bytes with the release and the previous one: expected at most 990000", status["message"]
     )
     assert agent.live() == first
     assert zk.exists(f"{agent.app}/rollouts/{published.mzxid}") is None

@@ -396,7 +396,7 @@ def test_a_killed_agent_resumes_its_session_and_its_host(
     ("method", "error", "told"),
     [
         ("_turn", "AgentError('a thread has stopped')", "CRITICAL a thread has stopped"),
-        ("_wait_and_look", "KeyError('wrong')", "CRITICAL ended by an error of its own"),
+        ("_wait_and_look", "KeyError('wrong')", "CRITICAL ended by an internal error"),
         ("_wait_and_look", "MemoryError()", "CRITICAL this host lacks something"),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_key_that_is_no_text_is_refused_for_in_json_it_could_be_another_one(ke
     for options in ({"path": "/a", "value": value}, {"znodes": [{"path": "/b"}, {"path": "/a", "value": value}]}):
         with pytest.raises(InvalidRecord) as caught:
             with_contents(options, read)
-        assert str(caught.value) == f"/a: value: the key {named} is no text; quote it"
+        assert str(caught.value) == f"/a: value: the key {named} is not a string; quote it"
 
 
 def test_each_entry_has_its_own_file_and_others_stay_as_they_are() -> None:
@@ -67,7 +67,7 @@ def test_a_task_without_files_is_left_as_it_is(options: dict[str, Any]) -> None:
         ({"src": "a", "value": "x"}, "src: a is written as it is; leave out value, secret_value, encoding"),
         ({"src": "a", "encoding": "text"}, "src: a is written as it is; leave out value, secret_value, encoding"),
         ({"znodes": [{"path": "/a", "src": "none"}]}, "src: none: no such file"),
-        ({"znodes": [], "src": "a"}, "src: it is one znode's; give each entry of znodes its own"),
+        ({"znodes": [], "src": "a"}, "src: belongs to one znode; give each entry of znodes its own"),
     ],
 )
 def test_what_can_not_be_is_one_clear_line(options: dict[str, Any], said: str) -> None:

@@ -305,7 +305,7 @@ def test_where_nothing_is_published_an_agent_need_only_be_live() -> None:
 @pytest.mark.parametrize(
     ("commits", "said"),
     [
-        ([], "no server has a release; desired is 9999999999: mend that, or deploy a fix"),
+        ([], "no server has a release; desired is 9999999999: correct that, or deploy a fix"),
         (
             [BEFORE, BEFORE],
             "the fleet serves 2222222222; desired is still 9999999999: roll back (rollback.yml), or deploy a fix",
@@ -317,7 +317,7 @@ def test_where_nothing_is_published_an_agent_need_only_be_live() -> None:
                 "roll back (rollback.yml), or deploy a fix"
             ),
         ),
-        ([DESIRED], "the fleet serves 9999999999; desired is 9999999999: mend that, or deploy a fix"),
+        ([DESIRED], "the fleet serves 9999999999; desired is 9999999999: correct that, or deploy a fix"),
     ],
 )
 def test_the_state_of_the_fleet_and_the_next_step_are_named(commits: list[str], said: str) -> None:
@@ -366,7 +366,8 @@ def test_what_becomes_of_failures_is_decided_by_a_rollout_that_goes_on(phase: st
 
 
 @pytest.mark.parametrize(
-    ("phase", "said"), [("halted", "the rollout is halted: a failed"), ("rolled_back", "gone back")]
+    ("phase", "said"),
+    [("halted", "the rollout is halted: a failed"), ("rolled_back", "the rollout has rolled back: a failed")],
 )
 def test_it_is_over_when_a_rollout_has_stopped(phase: str, said: str) -> None:
     fleet = {**agent("a", "failed"), **agent("b", "halted")}
@@ -417,8 +418,8 @@ def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do
     result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
     assert result
     assert result.problem == (
-        "not proved in time by 1 of 2: b is waiting (waits for its turn); who is not held follows by itself: "
-        "wait for that (wait_timeout), or roll back (rollback.yml)"
+        "not proved in time by 1 of 2: b is waiting (waits for its turn); hosts that are not held follow by "
+        "themselves: wait for that (wait_timeout), or roll back (rollback.yml)"
     )
 
 

@@ -92,7 +92,7 @@ def test_a_lock_says_in_one_line_who_when_and_why() -> None:
     held = lock("Zoë", until="2026-11-29T09:00:00+00:00", reason="two\nlines \x1b[31mred")
     assert held.describe(NOW) == f"locked by Zoë since {SINCE} until 2026-11-29T09:00:00+00:00: two lines ?[31mred"
     over = lock(until="2026-11-29T07:30:00+00:00").describe(NOW)
-    assert over == f"the lock of ann since {SINCE} has expired at 2026-11-29T07:30:00+00:00: database migration"
+    assert over == f"the lock of ann since {SINCE} expired at 2026-11-29T07:30:00+00:00: database migration"
     assert len(lock(reason="x" * 900_000).describe(NOW)) < 700
 
 
@@ -103,9 +103,9 @@ def test_a_lock_says_in_one_line_who_when_and_why() -> None:
         (b"freeze", "not JSON"),
         (b"[]", "expected a JSON object"),
         (b" ", "not JSON"),
-        ({}, "reason: expected a text"),
-        ({"reason": "x", "by": "ann"}, "since: expected a text"),
-        ({"reason": "x", "by": 7, "since": SINCE}, "by: expected a text, got 7"),
+        ({}, "reason: expected a string"),
+        ({"reason": "x", "by": "ann"}, "since: expected a string"),
+        ({"reason": "x", "by": 7, "since": SINCE}, "by: expected a string, got 7"),
         ({"reason": "x", "by": "ann", "since": SINCE, "until": "tomorrow"}, "until: expected a time such as"),
         ({"reason": "x", "by": "ann", "since": SINCE, "until": 5}, "until: expected a time such as"),
         ({"reason": "x", "by": "ann", "since": SINCE, "until": "2026-02-30T00:00:00Z"}, "until: expected a time"),

@@ -270,8 +270,8 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
         (b'"text"', "expected a JSON object, got"),
         (b"null", "expected a JSON object, got null"),
         (b"[" * 200_000, "not JSON"),
-        (b'{"a": [NaN]}', "not JSON: NaN is no number in JSON"),
-        (b'{"a": -Infinity}', "not JSON: -Infinity is no number in JSON"),
+        (b'{"a": [NaN]}', "not JSON: NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "not JSON: -Infinity is not a JSON number"),
         (b'{"a": 1e999}', 'not JSON: "1e999" is more than a number can be here'),
         (b"{" + b" " * MAX_NODE_BYTES + b"}", "bytes: expected at most"),
         (b"x" * 2_000_000, "2000000 bytes: expected at most"),
@@ -289,7 +289,7 @@ def test_data_that_is_no_json_object_is_refused_by_one_short_line(data: bytes | 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_json_has_not_is_not_written(number: float) -> None:
     release = Release.from_object({**SEED, "rollout": {"from": number}})
-    with pytest.raises(InvalidRecord, match=r'^NaN and Infinity are no JSON, got \{.*"from": (NaN|Infinity)\}\}$'):
+    with pytest.raises(InvalidRecord, match=r'^NaN and Infinity are not JSON, got \{.*"from": (NaN|Infinity)\}\}$'):
         release.to_node()
 
 

@@ -53,8 +53,8 @@ def test_of_entries_that_were_copied_in_one_transaction_the_newest_has_what_the_
         ("soaking", ["rolling out"], []),
         ("paused", ["paused"], []),
         ("halted", ["halted"], ["halted"]),
-        ("rolling_back", ["going back"], []),
-        ("rolled_back", ["gone back"], ["gone back"]),
+        ("rolling_back", ["rolling back"], []),
+        ("rolled_back", ["rolled back"], ["rolled back"]),
         ("done", ["proved"], ["proved"]),
     ],
 )

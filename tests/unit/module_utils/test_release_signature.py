@@ -175,7 +175,7 @@ def test_a_record_counts_until_its_end() -> None:
     check_date(signed(notAfter=LATER), NOW)
     check_date(signed(), NOW)
     for over in (EARLIER, "2026-11-30T11:59:59Z", "2026-11-30T12:30:00+01:00"):
-        with pytest.raises(UntrustedRecord, match="its record has expired: it counted until"):
+        with pytest.raises(UntrustedRecord, match="its record has expired: it was valid until"):
             check_date(signed(notAfter=over), NOW)
 
 

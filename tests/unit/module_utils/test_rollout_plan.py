@@ -104,14 +104,14 @@ def test_there_is_one_place_at_least_and_a_percentage_is_never_exceeded(share: A
     [
         ("fast", 'rollout: expected an object, true or false, got "fast"'),
         ([], "rollout: expected an object, true or false, got []"),
-        ({"steps": "all"}, 'rollout.steps: expected a list of 100 steps at most, got "all"'),
+        ({"steps": "all"}, 'rollout.steps: expected a list of at most 100 steps, got "all"'),
         ({"steps": [{"hosts": 1}, 5]}, "rollout.steps[1]: expected an object, got 5"),
         ({"steps": [{}]}, "rollout.steps[0]: expected one of hosts, percent, names and labels, got {}"),
         (
             {"steps": [{"hosts": 1, "percent": 5}]},
             'rollout.steps[0]: expected one of hosts, percent, names and labels, got {"hosts": 1, "percent": 5}',
         ),
-        ({"steps": [{"hosts": 0}]}, "rollout.steps[0].hosts: expected 1 at least, got 0"),
+        ({"steps": [{"hosts": 0}]}, "rollout.steps[0].hosts: expected at least 1, got 0"),
         (
             {"steps": [{"hosts": "half"}]},
             'rollout.steps[0].hosts: expected a whole number of agents or a percentage such as "80%", got "half"',
@@ -140,8 +140,8 @@ def test_there_is_one_place_at_least_and_a_percentage_is_never_exceeded(share: A
             {"steps": [{"hosts": "50%"}, {"hosts": 4}, {"percent": 20}]},
             "rollout.steps[2]: 20% is less than a step before it has; expected all hosts that have the release by then",
         ),
-        ({"maxInFlight": 0}, "rollout.maxInFlight: expected 1 at least, got 0"),
-        ({"maxInFlight": "0%"}, 'rollout.maxInFlight: expected 1 at least, got "0%"'),
+        ({"maxInFlight": 0}, "rollout.maxInFlight: expected at least 1, got 0"),
+        ({"maxInFlight": "0%"}, 'rollout.maxInFlight: expected at least 1, got "0%"'),
         (
             {"maxFailures": -1},
             'rollout.maxFailures: expected a whole number of agents or a percentage such as "80%", got -1',
@@ -160,7 +160,7 @@ def test_what_nobody_can_follow_is_refused_by_its_key(content: Any, message: str
 
 def test_there_are_not_more_steps_than_anybody_needs() -> None:
     assert len(plan_of(steps=[{"hosts": 1}] * MAX_STEPS).steps) == MAX_STEPS + 1
-    with pytest.raises(InvalidRollout, match=r"^rollout\.steps: expected a list of 100 steps at most, got "):
+    with pytest.raises(InvalidRollout, match=r"^rollout\.steps: expected a list of at most 100 steps, got "):
         plan_of(steps=[{"hosts": 1}] * (MAX_STEPS + 1))
 
 
@@ -176,9 +176,9 @@ def test_what_is_no_json_is_refused(text: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"step": [{"hosts": 1}]}, 'rollout: there is no key "step"; there are steps, maxInFlight, '),
-        ({"onfailure": "rollback"}, 'rollout: there is no key "onfailure"; '),
-        ({"steps": [{"hosts": 1, "puase": True}]}, 'rollout.steps[0]: there is no key "puase"; there are hosts, '),
+        ({"step": [{"hosts": 1}]}, 'rollout: no such key "step"; expected one of steps, maxInFlight, '),
+        ({"onfailure": "rollback"}, 'rollout: no such key "onfailure"; '),
+        ({"steps": [{"hosts": 1, "puase": True}]}, 'rollout.steps[0]: no such key "puase"; expected one of hosts, '),
     ],
 )
 def test_who_publishes_a_plan_misspells_no_key(content: Any, message: str) -> None:
@@ -203,7 +203,9 @@ def test_who_publishes_a_plan_leaves_hosts_the_time_to_prove_the_release(
     read_plan(content)
     with pytest.raises(InvalidRollout) as refused:
         check_publishable(content)
-    said = f"healthy for {healthy:g} s (minHealthy), and where none comes further for {deadline:g} s (progressDeadline)"
+    said = (
+        f"healthy for {healthy:g} s (minHealthy), and where none makes progress for {deadline:g} s (progressDeadline)"
+    )
     assert said in str(refused.value)
 
 

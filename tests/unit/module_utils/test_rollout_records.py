@@ -248,8 +248,8 @@ def test_counts_of_later_versions_are_left_out_and_missing_ones_are_none() -> No
         ({"release": "b"}, 'release: expected an object, got "b"'),
         ({"from": {"url": URL}}, "from: commitId, relativePath: missing"),
         ({"plan": False}, "plan: expected an object or true, got false"),
-        ({"plan": {"maxInFlight": 0}}, "rollout.maxInFlight: expected 1 at least, got 0"),
-        ({"places": 0}, "places: expected 1 at least, got 0"),
+        ({"plan": {"maxInFlight": 0}}, "rollout.maxInFlight: expected at least 1, got 0"),
+        ({"places": 0}, "places: expected at least 1, got 0"),
         ({"reason": 5}, "reason: expected a string, got 5"),
         ({"since": None}, "since: expected a string, got null"),
     ],
@@ -289,7 +289,7 @@ def test_an_entry_says_what_a_host_has_come_to() -> None:
         HostEntry.from_node(b'{"state": "lost", "message": 5}')
 
 
-@pytest.mark.parametrize("own", ["given up: the agent ended without a word", "came to nothing within 5 s"])
+@pytest.mark.parametrize("own", ["given up: the agent died", "did not finish within 5 s"])
 def test_what_a_host_says_of_its_own_failure_is_not_that_others_have_given_it_up(own: str) -> None:
     entry = HostEntry(FAILED, message=own)
     assert not entry.is_given_up

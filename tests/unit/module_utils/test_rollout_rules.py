@@ -240,7 +240,7 @@ def test_time_without_progress_stops_a_rollout_and_says_nothing_about_the_releas
     proved = after(state, Outcome("h0", ADMITTED, PROVED)).state
     assert after(proved, Tick(due.of, 60.0)).state is proved, "a host has come further since"
     halted = after(state, Tick(due.of, 60.0, ("h0",)))
-    said = "no host has come further for 60 s; on their way: h0"
+    said = "no host has made progress for 60 s; on their way: h0"
     assert (halted.state.phase, halted.state.reason) == (HALTED, said)
     assert not halted.is_bad
 
@@ -456,7 +456,7 @@ def test_a_host_on_its_way_back_that_comes_to_nothing_is_given_up_and_the_others
     assert due is not None
     assert after(state, Tick(due.of, 600.0)).state is state, "who it is has to be given up first"
     given_up = overdue(plan, state, "h0", HostEntry(RETURNING))
-    why = "did not return: came to nothing within 600 s"
+    why = "did not return: did not finish within 600 s"
     assert given_up == Outcome("h0", RETURNING, FAILED, why, is_given_up=True)
     state = after(state, given_up).state
     assert (state.phase, state.in_flight) == (ROLLING_BACK, 0)
@@ -543,7 +543,7 @@ def test_a_rollback_is_not_stopped_by_its_deadline_who_comes_to_nothing_makes_ro
     again = after(lost.state, Ask("h0", {}, LOST)).state
     second_try = HostEntry(ADMITTED, message=HostEntry(LOST, message=given_up.message).next_message)
     ended = overdue(plan, again, "h0", second_try)
-    assert ended.message == "given up: came to nothing within 600 s, twice"
+    assert ended.message == "given up: did not finish within 600 s, twice"
     assert not HostEntry(LOST, message=given_up.message).is_given_up
     assert HostEntry(LOST, message=ended.message).is_given_up
     assert after(again, Tick(due.of, 600.0)).state is again

@@ -223,7 +223,7 @@ def test_a_merge_begins_with_nothing_where_there_is_none() -> None:
         (b"null", "merge: expected the znode to hold a JSON object, got null"),
         (b"green", "merge: expected the znode to hold a JSON object: Expecting value: line 1 column 1 (char 0)"),
         (b"\xff", "merge: expected the znode to hold a JSON object: "),
-        (b'{"a": NaN}', "merge: expected the znode to hold a JSON object: NaN is no JSON"),
+        (b'{"a": NaN}', "merge: expected the znode to hold a JSON object: NaN is not JSON"),
         (b"[" * 100_000, "merge: expected the znode to hold a JSON object: nested too deeply"),
         # What others wrote must be written again as it was.
         (b'{"a": 0.12345678901234567890}', "merge: a number in it has more digits than can be kept; "),

@@ -362,8 +362,8 @@ def test_a_rollout_that_nobody_is_live_to_carry_out_is_waited_for_as_long_as_its
     result = wait_on({**WAITS, "rollout": RUNS, "elapsed": 10.0}, 300.0, clock.run, by_rollout=True)
     assert (result["elapsed"], result["failed"]) == (80.0, True)
     assert result["msg"] == (
-        "nobody has been live for 60 s (progressDeadline) who could carry the rollout out: "
-        "start zoo-watcher on its hosts, which go on by themselves then; status.yml shows it"
+        "for 60 s (progressDeadline), no agent has been live that could carry out the rollout: "
+        "start zoo-watcher on its hosts, which then continue by themselves; status.yml shows it"
     )
 
 

@@ -37,7 +37,7 @@ def test_a_number_is_a_text_where_one_is_expected() -> None:
     found = converted({**DEFAULTS, **given})
     assert {name: found[name] for name in given} == {name: str(value) for name, value in given.items()}
     for value in (True, ["a"], {"a": 1}):
-        with pytest.raises(ZooKeeperError, match=r"^digest_password: expected a text$"):
+        with pytest.raises(ZooKeeperError, match=r"^digest_password: expected a string$"):
             converted({**DEFAULTS, "digest_password": value})
 
 

@@ -91,14 +91,14 @@ def test_a_tls_key_without_tls_is_refused_where_the_configuration_is_checked(con
         ({"sasl_mechanism": "DIGEST-MD5"}, "sasl_username and sasl_password: DIGEST-MD5 needs both"),
         ({"tls": True, "tls_key": "/etc/hostname"}, "tls_key: given without tls_cert"),
         ({"tls": True, "tls_ca": "/etc/none.pem"}, "tls_ca: no file at /etc/none.pem"),
-        ({"hosts": ["a" * 64 + ":1"]}, f"hosts: '{'a' * 64}:1' is no name of a host"),
+        ({"hosts": ["a" * 64 + ":1"]}, f"hosts: '{'a' * 64}:1' is not a host name"),
         ({"hosts": ["a:99999"]}, "hosts: expected host:port with a port from 1 to 65535, got 'a:99999'"),
         ({"hosts": ["a:1", ":2181"]}, "hosts: bad hostname"),
         ({"hosts": ["a:1/../x"]}, "hosts: relative paths not allowed"),
-        ({"hosts": 5}, "hosts: expected a list of texts, got 5"),
+        ({"hosts": 5}, "hosts: expected a list of strings, got 5"),
         ({"url": "FILE:///srv/site.git"}, "url: expected file:// as git has it, got FILE://"),
-        ({"hosts": None}, "hosts: expected a list of texts, got null"),
-        ({"hosts": [{"a": 1}]}, 'hosts: expected a list of texts, got [{"a": 1}]'),
+        ({"hosts": None}, "hosts: expected a list of strings, got null"),
+        ({"hosts": [{"a": 1}]}, 'hosts: expected a list of strings, got [{"a": 1}]'),
         ({"hosts": []}, "hosts: none given"),
         ({"connect_timeout": 2e6}, "connect_timeout: expected more than 0 and at most 1000000 seconds, got 2000000.0"),
         ({"wait_timeout": 2e9}, "wait_timeout: expected more than 0 and at most 1000000000 seconds, got 2000000000.0"),
@@ -147,8 +147,8 @@ def test_who_pushes_can_not_lead_the_hook_elsewhere_by_the_environment(config: P
 
 
 SHAPE = (
-    "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all texts; perms a "
-    "list of read, write, create, delete, admin, all"
+    "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all strings; perms "
+    "a list of read, write, create, delete, admin, all"
 )
 
 

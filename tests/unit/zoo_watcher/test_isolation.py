@@ -79,7 +79,7 @@ def test_a_release_that_was_left_while_no_server_answered_is_not_tried_again(
     watcher.convergence.assignment = Assignment(desire(watcher, generation, ISOLATING), stays)
     meet(watcher)
     assert watcher.convergence.deployment is None
-    assert "went back to" in str(watcher.board.status.message)
+    assert "rolled back to" in str(watcher.board.status.message)
     assert watcher.board.status.state == ("failed" if generation > 0 else "waiting")
 
 

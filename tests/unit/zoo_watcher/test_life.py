@@ -755,7 +755,7 @@ def test_a_host_that_went_back_has_not_failed_for_what_could_not_be_proved_befor
 
     monkeypatch.setattr(life, "run_hook", lack_once)
     state, generation, message = publish(life, left, "other")
-    assert (state, generation, message) == ("rolled_back", 2, f"not healthy; went back to {FIRST} at site")
+    assert (state, generation, message) == ("rolled_back", 2, f"not healthy; rolled back to {FIRST} at site")
     assert life.is_healthy
 
 
@@ -913,7 +913,7 @@ def test_what_went_wrong_on_the_way_back_is_told_by_the_next_agent_too(
     life._start()
     state, generation, message = settle(life)
     assert (state, generation) == ("failed", 2)
-    assert message == f"not healthy; went back to {FIRST}; hook after_activate ended with status 1"
+    assert message == f"not healthy; rolled back to {FIRST}; hook after_activate ended with status 1"
 
 
 def test_a_release_that_could_not_be_used_on_the_way_back_is_used_when_it_is_published_again(life: Life) -> None:

@@ -38,8 +38,8 @@ OPEN = "step 1 of 1 is open; 0 are on their way, 1 may be"
         ("done", None, {"ended": GAVE_UP, "is_at_head": True}, (1000, NEW), "generation 1000 is tried again"),
         ("running", None, {}, None, "nothing to retry: waits for its turn in the rollout"),
         ("halted", None, {}, None, "nothing to retry: the rollout is halted: web0 failed"),
-        ("rolled_back", FAILED, {"stable_ended": GAVE_UP}, (-1000, OLD), "the release of before is tried again"),
-        ("rolled_back", FAILED, {}, None, f"nothing to retry: the rollout of {NEW} went back: web0 failed"),
+        ("rolled_back", FAILED, {"stable_ended": GAVE_UP}, (-1000, OLD), "the previous release is tried again"),
+        ("rolled_back", FAILED, {}, None, f"nothing to retry: the rollout of {NEW} was rolled back: web0 failed"),
     ],
 )  # fmt: skip
 def test_it_says_what_is_true_in_a_rollout(

@@ -319,7 +319,7 @@ def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop
         loop.turn()
         assert deployment.handshake.is_cancelled() is not activated
         assert loop.said_of_hold() == (
-            "what is live already is proved or gone back from"
+            "what is live already is proved or rolled back"
             if activated
             else f"the deployment of {'a' * 40} is cancelled"
         )
@@ -695,7 +695,7 @@ def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_t
     watcher.convergence.converge()
     assert again == [7]
     assert watcher.board.status.state == "checking", "what it has said counts"
-    assert f"ended without a word, generation={made.generation}" in caplog.text
+    assert f"the deployment thread has died, generation={made.generation}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -717,7 +717,7 @@ def test_a_reload_whose_check_breaks_off_is_told_once_and_keeps_the_loop_from_no
     watcher._on_signal(signal.SIGHUP, None)
     assert [watcher._wait_and_look(0.0) for _time in range(2)] == [7.0, 7.0]
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"not reloaded, the configuration of before stays in force: {said}"]
+    assert told == [f"not reloaded, the previous configuration stays in force: {said}"]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])

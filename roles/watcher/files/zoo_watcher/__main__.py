@@ -307,7 +307,7 @@ def _begin_anew(watcher: Watcher) -> int:
     try:
         os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606
     except OSError as exc:
-        log.critical("not begun anew: %s: %s", sys.executable, exc.strerror)
+        log.critical("not restarted: %s: %s", sys.executable, exc.strerror)
     return EXIT_TROUBLE
 
 
@@ -324,7 +324,7 @@ def _serve(watcher: Watcher) -> int:
         if comes_of_shortage(exc):
             log.critical("this host lacks something: %s", exc)
         else:
-            log.critical("ended by an error of its own", exc_info=True)
+            log.critical("ended by an internal error", exc_info=True)
         return EXIT_TROUBLE
     return 0
 

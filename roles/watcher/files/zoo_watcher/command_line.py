@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     for name, text in CONTROLS.items():
         command = _described(commands.add_parser, text, name)
         if name in {"hold", "drain"}:
-            command.add_argument("--reason", required=True, type=_reason, help="why, for who looks at the status")
+            command.add_argument("--reason", required=True, type=_reason, help="why, for whoever looks at the status")
     for command in [commands.choices[name] for name in ("status", *CONTROLS)]:
         which = command.add_mutually_exclusive_group()
         which.add_argument("instance", nargs="?", help="which agent, where this host has several")

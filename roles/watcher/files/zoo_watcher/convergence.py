@@ -417,7 +417,7 @@ class Convergence:
             self._cancelled = cancelled
             self._board.note_hold(cancelled)
         else:
-            proves = "what is live already is proved or gone back from"
+            proves = "what is live already is proved or rolled back"
             self._board.note_hold(proves if self._works else self._cancelled)
 
     def _end_hold(self) -> None:

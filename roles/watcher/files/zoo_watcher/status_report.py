@@ -54,7 +54,7 @@ def host_report(instance: Instance) -> dict[str, Any]:
 
 def _outdated(layout: Layout) -> str | None:
     reason = unwritable(layout.own) if is_locked(layout) else None
-    return f"{layout.status}: {reason}; the status may be of before" if reason else None
+    return f"{layout.status}: {reason}; the status may be out of date" if reason else None
 
 
 def _staged(layout: Layout) -> list[str]:

@@ -220,7 +220,7 @@ class Watcher:
             except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
                 mistakes.append(exc)
         if silent and self.convergence.deployment is silent:
-            log.error("the thread of the deployment has ended without a word, generation=%s", silent.generation)
+            log.error("the deployment thread has died, generation=%s", silent.generation)
             self.convergence.note(silent, None)
         if mistakes:
             raise mistakes[0]
@@ -260,7 +260,7 @@ class Watcher:
             self._resume()
         self._reload_asked = False
         if problem:
-            log.warning("not reloaded, the configuration of before stays in force: %s", problem)
+            log.warning("not reloaded, the previous configuration stays in force: %s", problem)
         else:
             self._endings.add(signals.ENDINGS[signal.SIGHUP])
 

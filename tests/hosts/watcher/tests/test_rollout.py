@@ -19,7 +19,7 @@ from support.rollout import Rollout
 from support.waiting import wait_for
 
 SITE = "/srv/app/site"
-GIVEN_UP = "given up: the agent ended without a word 2 times while this release was being activated or checked"
+GIVEN_UP = "given up: the agent died 2 times while this release was being activated or checked"
 
 
 @dataclass
@@ -128,6 +128,6 @@ def test_a_release_that_ends_its_host_twice_is_given_up_at_the_second_boot(lab: 
             wait_for(lambda: server.host.init, f"{server.name} is on")  # noqa: B023
     for name, (server, before) in hosts.items():
         wait_for(lambda: stands(server) == ("rolled_back", before), f"{name} has gone back", 60)  # noqa: B023
-        assert server.status()["message"] == f"{GIVEN_UP}; went back to {before}"
+        assert server.status()["message"] == f"{GIVEN_UP}; rolled back to {before}"
         wait_for(server.registered, f"{name} is found again")
         assert served(server) == versions[name]

@@ -54,7 +54,7 @@ def test_one_name_at_two_addresses_is_two_hosts_whichever_comes_first() -> None:
     for order in (entries, entries[::-1]):
         hosts, problems = merge(order, {})
         assert sorted(host.name for host in hosts) == ["a-10.0.0.1", "a@10.0.0.1", "a@10.0.0.2"]
-        assert problems == ["a: 2 addresses go by this name, so each is part of it, as in a@10.0.0.1"]
+        assert problems == ["a: 2 addresses have this name, so each is part of it, as in a@10.0.0.1"]
 
 
 def test_a_name_that_means_something_already_stays_what_it_is() -> None:
@@ -64,7 +64,7 @@ def test_a_name_that_means_something_already_stays_what_it_is() -> None:
     expected = ["all@10.0.0.1", "here@127.0.0.1", "db@10.0.0.2", "same", "two", "two@10.0.0.5"]
     assert [host.name for host in hosts] == expected
     assert [problem.partition(",")[0] for problem in problems] == [
-        "all: a group goes by this name",
+        "all: a group has this name",
         "here: that is Ansible's name for the controller",
         "db: another source has a host of this name",
         "two: another source has a host of this name",
@@ -87,7 +87,7 @@ def test_a_host_of_another_source_stays_what_it_is_also_where_it_is_called_by_na
     hosts, problems = merge(entries, taken)
     expected = ["a@10.0.0.1@10.0.0.1", "a@10.0.0.2@10.0.0.2", "a@10.0.0.3"]
     assert [host.name for host in hosts] == expected
-    assert problems == ["a: 3 addresses go by this name, so each is part of it, as in a@10.0.0.1@10.0.0.1"]
+    assert problems == ["a: 3 addresses have this name, so each is part of it, as in a@10.0.0.1@10.0.0.1"]
     # In another file they are the same hosts.
     made = {host.name: host.variables["zk_address"] for host in hosts}
     assert [host.name for host in merge(entries, {**taken, **made})[0]] == expected

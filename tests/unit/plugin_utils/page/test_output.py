@@ -67,7 +67,7 @@ def test_where_no_file_can_be_nothing_is_read_or_written(tmp_path: Path) -> None
         output_to(tmp_path)
     with pytest.raises(FleetFileError, match="zoo_output: expected the path of a file, and /dev/null is something"):
         output_to("/dev/null")
-    with pytest.raises(FleetFileError, match=f"zoo_output: {tmp_path}/there is no directory in which"):
+    with pytest.raises(FleetFileError, match=f"zoo_output: {tmp_path}/there is not a directory that"):
         output_to(tmp_path / "there" / "fleet.html")
 
 
@@ -191,5 +191,7 @@ def test_in_check_mode_nothing_is_written(action: ActionModule, tmp_path: Path) 
 
 
 def test_what_can_not_be_written_ends_the_task_with_a_line(action: ActionModule, tmp_path: Path) -> None:
-    with pytest.raises(AnsibleActionFail, match=r"zoo_output: .*/there is no directory in which a file can be written"):
+    with pytest.raises(
+        AnsibleActionFail, match=r"zoo_output: .*/there is not a directory that a file can be written to"
+    ):
         task(action, tmp_path / "there" / "fleet.html")

@@ -80,8 +80,8 @@ def test_no_time_is_none(nothing: Any) -> None:
         (
             "gone back",
             [
-                ("stopped", "has gone back", "1 returned"),
-                ("stopped", "has gone back", "2 returned"),
+                ("stopped", "rolled back", "1 returned"),
+                ("stopped", "rolled back", "2 returned"),
                 ("ahead", "to come", ""),
             ],
         ),
@@ -112,7 +112,7 @@ def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:
 def test_the_history_has_what_each_publication_has_come_to() -> None:
     state = fleet_state("gone back", 5)
     newest, *older = publications(state.releases, state.fleet, NOW)
-    assert [(word.word, word.tone) for word in newest.outcomes] == [("gone back", "bad"), ("bad", "bad")]
+    assert [(word.word, word.tone) for word in newest.outcomes] == [("rolled back", "bad"), ("bad", "bad")]
     assert (newest.subject, newest.publisher, newest.ref, newest.is_desired) == (
         "breaks health",
         "ann@ctl",
@@ -130,7 +130,7 @@ def test_the_history_has_what_each_publication_has_come_to() -> None:
         ("running", ["rolling out"]),
         ("paused", ["paused"]),
         ("done", ["proved"]),
-        ("gone back", ["gone back", "bad"]),
+        ("gone back", ["rolled back", "bad"]),
         ("halted", ["halted", "bad"]),
     ],
 )

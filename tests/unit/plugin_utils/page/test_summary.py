@@ -50,7 +50,7 @@ def told(state: FleetState) -> list[tuple[str, list[str], str]]:
         ("paused", ("warn", "The rollout is paused")),
         ("running", ("busy", f"Rolling out: 2 of 5 hosts serve {SHORT}")),
         ("halted", ("bad", "web-2 has failed, the rollout is halted")),
-        ("gone back", ("bad", "web-2 has failed, the rollout has gone back")),
+        ("gone back", ("bad", "web-2 has failed, the rollout has rolled back")),
         ("done", ("good", f"All 5 hosts serve {SHORT}")),
         ("locked, missing, degraded, stuck and drifted", ("warn", "web-5 is missing, web-3 can't go on")),
     ],

@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report i
 NOW = datetime(2026, 11, 24, 10, 15, 42, tzinfo=timezone.utc)
 DESIRED, BEFORE = "9" * 40, "2" * 40
 DELETED = {"commit_id": None, "generation": None}
-UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; went back to {BEFORE}"
+UNHEALTHY = f"not healthy within 5 s: http 127.0.0.1:80/health: status 404, expected 200; rolled back to {BEFORE}"
 SAID = UNHEALTHY.replace(BEFORE, BEFORE[:10])
 
 
@@ -208,13 +208,13 @@ def test_who_was_refused_because_the_rollout_is_halted_is_told_what_goes_on_from
 
 
 def test_who_went_back_with_the_rollout_does_not_repeat_why() -> None:
-    message = f"the rollout of {DESIRED} went back: web1 failed: {UNHEALTHY}"
+    message = f"the rollout of {DESIRED} was rolled back: web1 failed: {UNHEALTHY}"
     with_it = agent("web2", "rolled_back", commitId=BEFORE, message=message)
     hosts = {"web1": "returned", "web2": "returned"}
     gone_back = rollout("rolled_back", {"returned": 2}, hosts, reason=f"web1 failed: {UNHEALTHY}")
     lines = report(result(with_it, rollout=gone_back), NOW)
     assert next(line for line in lines if "web2" in line).endswith("returned in the rollout; drift")
-    assert [line for line in lines if "went back" in line] == [f"  why: web1 failed: {SAID}"]
+    assert [line for line in lines if "rolled back to" in line] == [f"  why: web1 failed: {SAID}"]
 
 
 def test_a_fleet_that_serves_what_is_desired_needs_nobody() -> None:
@@ -314,4 +314,4 @@ def test_the_ending_of_a_wait_that_was_overtaken_is_that_of_the_task(later: dict
 
 def test_a_wait_that_something_unreadable_has_overtaken_tells_of_no_deletion() -> None:
     given = result(agent("web1"), rollout=rollout("paused"), overtaken_by={"commit_id": None, "generation": 8})
-    assert report(given, NOW)[-1] == "Next: status.yml shows what was published meanwhile, which is no release"
+    assert report(given, NOW)[-1] == "Next: status.yml shows what was published meanwhile, which is not a release"

@@ -50,8 +50,8 @@ def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any
         (rollout("paused"), "step 1 of 4 (1 server)  paused"),
         (rollout("paused", by="ann\x1b[2J"), "step 1 of 4 (1 server)  paused by ann\\x1b[2J"),
         (rollout("halted", by="ann"), "step 1 of 4 (1 server)  halted by ann"),
-        (rollout("rolling_back"), "step 1 of 4 (1 server)  goes back"),
-        (rollout("rolled_back"), "step 1 of 4 (1 server)  has gone back"),
+        (rollout("rolling_back"), "step 1 of 4 (1 server)  rolling back"),
+        (rollout("rolled_back"), "step 1 of 4 (1 server)  rolled back"),
         (rollout("done", 4), "done"),
         # Of a rollout that has no steps the plan may have some.
         (rollout(steps=1), "step 1 of 1 (all servers)"),

@@ -66,7 +66,7 @@ def test_a_fifo_in_the_place_of_one_is_named_and_not_waited_for(directory: Path)
 
 def test_one_that_is_empty_or_no_text_is_refused_and_not_shown(directory: Path) -> None:
     (directory / "sasl_password").write_bytes(b"\n")
-    assert "sasl_password: expected a text" in mistakes(["sasl_password"])
+    assert "sasl_password: expected a string" in mistakes(["sasl_password"])
     (directory / "sasl_password").write_bytes(b"\xff\xfes3cret")
     assert f"credentials: {directory}/sasl_password: not UTF-8" in mistakes(["sasl_password"])
 

@@ -260,7 +260,7 @@ def test_a_lock_that_was_removed_is_made_anew_and_held(tmp_path: Path, caplog: p
     assert not caplog.text
     shutil.rmtree(layout.own)
     renewed = keep_lock(layout, lock)
-    assert f"the lock of the base was removed, and is made anew, path={layout.lock}" in caplog.text
+    assert f"the lock of the base was removed, and is recreated, path={layout.lock}" in caplog.text
     assert is_locked(layout)
     assert keep_lock(layout, renewed) == renewed
     os.close(renewed)

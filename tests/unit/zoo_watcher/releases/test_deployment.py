@@ -98,7 +98,7 @@ def test_an_error_that_nobody_has_thought_of_is_in_the_status(
     deployment.run()
     state, message = outcome(told)
     assert state == "failed"
-    assert str(message).startswith(f"an error of the agent's own, see its log: {type(error).__name__}")
+    assert str(message).startswith(f"an internal error of the agent, see its log: {type(error).__name__}")
 
 
 @pytest.mark.parametrize(
@@ -458,9 +458,9 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
     monkeypatch.setattr("zoo_watcher.releases.going_back.activate", swap)
     monkeypatch.setattr(deployment._hooks, "use", fail)
     deployment.run()
-    assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+    assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {OLD}")
     assert live_commit(deployment.course.layout, "site") == OLD
-    said = "not healthy; going back: activating site: No space left on device; tried again in"
+    said = "not healthy; rolling back: activating site: No space left on device; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
 
 
@@ -485,9 +485,9 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
     monkeypatch.setattr(deployment._hooks, "use", fail)
     monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: aside.rename(signers))
     deployment.run()
-    assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+    assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {OLD}")
     assert live_commit(deployment.course.layout, "site") == OLD
-    said = f"not healthy; going back: require_signature: {signers} No such file or directory; tried again in"
+    said = f"not healthy; rolling back: require_signature: {signers} No such file or directory; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 1
 
 
@@ -527,13 +527,13 @@ def test_a_host_goes_back_also_once_others_may_sign_to_what_is_verified_anew(
     monkeypatch.setattr(deployment._back._process, "run", verify)
     deployment.run()
     if isinstance(problem, PassingError) or problem is None:
-        assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+        assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {OLD}")
         assert live_commit(layout, "site") == OLD
     else:
         state, message = outcome(told)
         assert (state, live_commit(layout, "site")) == ("failed", COMMIT)
         assert "not verified with the present require_signature" in str(message)
-    said = "not healthy; going back: no process; tried again in"
+    said = "not healthy; rolling back: no process; tried again in"
     told_so = [str(progress.message).startswith(said) for progress in told if progress].count(True)
     assert told_so == (1 if isinstance(problem, PassingError) else 0)
 
@@ -631,7 +631,7 @@ def test_on_the_way_back_the_link_does_not_wait_for_the_means_to_start_a_hook_an
     assert ran == ["before_activate", "after_activate", "after_activate", "unit"]
     waited = [progress for progress in told if progress and progress.retry]
     assert [progress.state for progress in waited] == ["checking"] * 2
-    assert all(f"went back to {OLD}; hook after_activate can't be started now" in str(one.message) for one in waited)
+    assert all(f"rolled back to {OLD}; hook after_activate can't be started now" in str(one.message) for one in waited)
 
 
 def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer_release(
@@ -808,7 +808,7 @@ def test_a_mirror_is_said_to_be_passed_over_only_where_the_next_try_does_so(
     monkeypatch.setattr(deployment._fetching._process, "run", run)
     deployment.run()
     assert asked == tries
-    assert ("passes the mirror over" in caplog.text) == (False in tries)
+    assert ("skips the mirror" in caplog.text) == (False in tries)
 
 
 def test_a_deployment_whose_release_is_live_already_yields_to_nothing(
@@ -904,7 +904,7 @@ def test_the_proof_of_what_is_live_forgets_no_failure_of_what_is_desired(
         assert journal.healthy == (UNPROVED, OLD)
     else:
         assert journal.failed(7, COMMIT)
-        assert outcome(told) == ("rolled_back", f"not healthy; went back to {OLD}")
+        assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {OLD}")
         assert live_commit(layout, "site") == OLD
         assert journal.healthy == (OLD,)
 
@@ -937,7 +937,7 @@ def test_going_back_to_what_was_never_proved_leaves_that_to_a_proof_of_its_own(
     stage(deployment, COMMIT)
     monkeypatch.setattr(deployment._proof, "find_problem", lambda _soak: "not healthy")
     deployment.run()
-    assert outcome(told) == ("rolled_back", f"not healthy; went back to {UNPROVED} at site, which was never proved")
+    assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {UNPROVED} at site, which was never proved")
     assert live_commit(layout, "new") is None
     proof = proof_of_what_is_live(unproved, told)
     assert proof.target == PlacedRelease(UNPROVED, "site")
@@ -1026,7 +1026,7 @@ def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_can_not
     monkeypatch.setattr(deployment.handshake, "sleep", lambda _seconds: deployment.handshake.check())
     deployment.run()
     assert live_commit(layout, "site") == OLD
-    assert f"not healthy; went back to {OLD}" in str(outcome(told)[1])
+    assert f"not healthy; rolled back to {OLD}" in str(outcome(told)[1])
     assert len(tries) > 1, "it may be otherwise the next time"
 
 

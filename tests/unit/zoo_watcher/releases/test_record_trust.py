@@ -255,7 +255,7 @@ def test_a_record_of_the_past_whose_time_is_over_is_not_gone_back_to_unless_it_w
     over = Release.from_object(signer.sign_record(APP, record, 3, not_after="2020-01-01T00:00:00+00:00"))
     desired = signed(BAD, 100)
     assert trust.find_refusal(desired) is None
-    with pytest.raises(UntrustedRecord, match="its record has expired: it counted until 2020"):
+    with pytest.raises(UntrustedRecord, match="its record has expired: it was valid until 2020"):
         trust.check_stable(plain(GOOD), desired, lambda: [over])
     trust.check_stable(plain(GOOD), desired, lambda: [over, signed(GOOD, 4)])
 

@@ -36,10 +36,7 @@ def test_no_status_has_the_generation_of_a_stable_release() -> None:
 @pytest.mark.parametrize("entry", [ADMITTED, LOST, FAILED])
 def test_a_host_that_a_release_has_ended_has_the_stable_one_where_the_rollout_is_halted(entry: str) -> None:
     made = assign(DESIRED, HALTED, HALTED.parsed_plan(), entry, CUT_OFF)
-    message = (
-        "the agent ended without a word while the release was being activated or checked; "
-        "the rollout is halted: web1 lost"
-    )
+    message = "the agent died while the release was being activated or checked; the rollout is halted: web1 lost"
     assert made == Assignment(stable_of(DESIRED, HALTED), Standstill(7, "halted", message))
 
 
@@ -65,7 +62,7 @@ def test_else_it_proves_the_release_once_more(state: dict[str, Any], entry: str,
 def test_a_host_that_was_given_up_says_what_it_waits_for() -> None:
     state = replace(HALTED, phase="running", reason="")
     made = assign(DESIRED, state, state.parsed_plan(), LOST, HostView("web1", has=OLD, is_given_up=True))
-    message = "came to nothing in time, twice: waits until the rollout is done"
+    message = "did not finish in time, twice: waits until the rollout is done"
     assert made == Assignment(None, Standstill(7, "waiting", message))
 
 

@@ -240,7 +240,7 @@ def test_a_rollout_that_its_deadline_has_halted_names_who_is_on_the_way(begin: B
     names = [host.name for host in fleet.hosts if fleet.entry(host) == "admitted"]
     assert len(names) == 2
     assert fleet.state
-    assert fleet.state.reason == f"no host has come further for 60 s; on their way: {', '.join(names)}"
+    assert fleet.state.reason == f"no host has made progress for 60 s; on their way: {', '.join(names)}"
 
 
 # --- a host that can't tell what is live on it
@@ -302,7 +302,7 @@ def test_a_host_that_can_not_read_its_disk_from_the_beginning_fails_by_its_name(
     assert fleet.state
     assert fleet.state.counts[FAILED] == 1
     assert fleet.entry(fleet.hosts[2]) == FAILED
-    assert phase == "done" or fleet.state.reason.startswith("web2 failed: what is live can't be told: ")
+    assert phase == "done" or fleet.state.reason.startswith("web2 failed: can't tell what is live: ")
 
 
 def test_hosts_that_can_not_read_their_disks_do_not_ask_all_the_time_where_others_are_quicker(begin: Begin) -> None:

@@ -109,7 +109,7 @@ def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFi
 def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
     words: bytes, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = f"Connection dropped: no answer of a ZooKeeper server: {problem}"
+    line = f"Connection dropped: not the answer of a ZooKeeper server: {problem}"
     with answering(words) as hosts, connecting(hosts) as session:
         wait_for(lambda: line in caplog.text, "it is told from a server")
         assert session.states.counts[SYNC_CONNECTED] == 0

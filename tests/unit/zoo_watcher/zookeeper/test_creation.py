@@ -83,7 +83,7 @@ def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_those_of_bef
     for session.record in troubles:
         with pytest.raises(SessionTroubleError):
             creation.refresh()
-        with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
+        with pytest.raises(SessionTroubleError, match="its access rights have just changed"):
             session.acl_of(APP.rollouts, False)
     session.record = ROLES
     creation.refresh()
@@ -145,7 +145,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
     for _turn in range(2):
         with pytest.raises(SessionTroubleError, match="/app/shop/access: not readable; this agent has no role"):
             creation.refresh()
-        with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+        with pytest.raises(SessionTroubleError, match="its access rights are not known yet"):
             session.acl_of(APP.agent("web1"), True)
     assert vars(creation)["record"] is None
     session.record = ROLES
@@ -161,7 +161,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
     creation.mark_stale()
     with pytest.raises(SessionTroubleError, match="has no role"):
         creation.refresh()
-    with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+    with pytest.raises(SessionTroubleError, match="its access rights are not known yet"):
         session.acl_of(APP.agent("web1"), True)
     assert vars(creation)["record"] is None
     session.record = None
@@ -220,7 +220,7 @@ def test_nothing_is_created_as_it_was_before_the_roles_have_changed() -> None:
     session.record = ROLES
     session.changed(None)
     # In the turn that is under way: the walk that closes what is there may have been here.
-    with pytest.raises(SessionTroubleError, match="who may have it has just changed"):
+    with pytest.raises(SessionTroubleError, match="its access rights have just changed"):
         session.acl_of(APP.agent("web1"), True)
     creation.refresh()
     assert {who.scheme for _perms, who in session.acl_of(APP.agent("web1"), True)} == {"x509"}
@@ -230,7 +230,7 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
     session = Session({"publishers": "everybody"}, PUBLISHERS_ONLY)
     with pytest.raises(SessionTroubleError, match="/app/shop/access: publishers: expected a list"):
         refreshed(session, **CERTIFICATE)
-    with pytest.raises(SessionTroubleError, match="who may have it is not known yet"):
+    with pytest.raises(SessionTroubleError, match="its access rights are not known yet"):
         session.acl_of(APP.agent("web1"), True)
 
 

@@ -85,8 +85,8 @@ def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> N
         ("zk1:65536", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:65536'"),
         ("zk1:-1", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:-1'"),
         ("zk1:one", "hosts: expected host:port with a port from 1 to 65535, got 'zk1:one'"),
-        ("zk1:2181,zk..2:2181", "hosts: 'zk..2:2181' is no name of a host"),
-        (f"{'z' * 64}:2181", f"hosts: '{'z' * 64}:2181' is no name of a host"),
+        ("zk1:2181,zk..2:2181", "hosts: 'zk..2:2181' is not a host name"),
+        (f"{'z' * 64}:2181", f"hosts: '{'z' * 64}:2181' is not a host name"),
     ],
 )
 def test_hosts_that_end_kazoos_thread_are_refused(hosts: str, line: str) -> None:

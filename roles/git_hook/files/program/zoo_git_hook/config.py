@@ -44,7 +44,7 @@ KINDS: Mapping[str, tuple[str, Any]] = {
     "path": ("a path", str),
     "bool": ("true or false", bool),
     "float": ("a number", (int, float)),
-    "list": ("a list of texts", list),
+    "list": ("a list of strings", list),
 }
 TARGET_KEYS = ("branch", "app", "relative_path")
 
@@ -162,7 +162,7 @@ def _branch_problems(branches: Any) -> Iterator[str]:
 
 def _acl_problems(acl: Any, content: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with it; no value is told, for it may be a password."""
-    shape = "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all texts"
+    shape = "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all strings"
     if not isinstance(acl, list) or not all(isinstance(entry, dict) and _is_entry(entry) for entry in acl):
         yield f"{shape}; perms a list of {', '.join([*PERMISSIONS, 'all'])}"
     else:

@@ -266,7 +266,7 @@ def _status_path(app: AppPaths | str, name: str) -> str:
 
 
 def _connection(reader: ObjectReader) -> Connection:
-    given = reader.take("hosts", "host:port,... as a text or a list of texts", _is_hosts, "")
+    given = reader.take("hosts", "host:port,... as a string or a list of strings", _is_hosts, "")
     hosts = given if isinstance(given, str) else ",".join(given)
     if not hosts.strip(", ") and not reader.noted("hosts"):
         reader.wrong("hosts", "missing: expected the members of the ensemble as host:port,..., here or in ZK_HOSTS")
@@ -396,7 +396,7 @@ def _labels(reader: ObjectReader) -> tuple[tuple[str, str], ...]:
     def fits(value: Any) -> bool:
         return isinstance(value, dict) and len(value) <= MOST_LABELS and all(map(_is_word, [*value, *value.values()]))
 
-    wanted = f'an object of at most {MOST_LABELS} texts of one line such as {{"zone": "a"}}'
+    wanted = f'an object of at most {MOST_LABELS} one-line strings such as {{"zone": "a"}}'
     return tuple(sorted(reader.take("labels", wanted, fits, {}).items()))
 
 

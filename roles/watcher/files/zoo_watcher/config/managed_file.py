@@ -93,7 +93,7 @@ def _mode(reader: ObjectReader) -> int:
     def fits(value: Any) -> bool:
         return isinstance(value, str) and bool(MODE.fullmatch(value))
 
-    return int(reader.take("mode", 'permissions as a text such as "0640"', fits, "0644"), 8)
+    return int(reader.take("mode", 'permissions as a string such as "0640"', fits, "0644"), 8)
 
 
 def _check_place(reader: ObjectReader, file: ManagedFile, base: str, status: str) -> None:

@@ -46,7 +46,7 @@ class ObjectReader:
 
     def text(self, key: str, default: str | None = None) -> Any:
         """A text that is not empty."""
-        return self.take(key, "a text", lambda value: isinstance(value, str) and bool(value), default)
+        return self.take(key, "a string", lambda value: isinstance(value, str) and bool(value), default)
 
     def flag(self, key: str, default: bool) -> Any:
         """True or false."""

@@ -70,7 +70,7 @@ def _text(path: str, value: bytes) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise InvalidRecord(f"{quote(path)}: not UTF-8 at byte {exc.start}: this format holds texts only") from exc
+        raise InvalidRecord(f"{quote(path)}: not UTF-8 at byte {exc.start}: this format holds only text") from exc
 
 
 def _tree(values: Mapping[str, bytes]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def keep_lock(layout: Layout, descriptor: int) -> int:
     renewed = _hold(_open_lock(layout), layout)
     with contextlib.suppress(OSError):
         os.close(descriptor)
-    log.warning("the lock of the base was removed, and is made anew, path=%s", layout.lock)
+    log.warning("the lock of the base was removed, and is recreated, path=%s", layout.lock)
     return renewed
 
 

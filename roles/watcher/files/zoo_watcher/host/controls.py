@@ -105,7 +105,7 @@ class Controls:
 
 def name_of(generation: int) -> str:
     """What a retry is about, in words: a negative generation is that of the release that a rollout goes back to."""
-    return f"generation {generation}" if generation > 0 else "the release of before"
+    return f"generation {generation}" if generation > 0 else "the previous release"
 
 
 def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:

@@ -68,7 +68,7 @@ class AcceptedRelease(Accepted):
         texts = digest, url, commit_id, path, signers, text, signature = tuple(record[key] for key in keys)
         since = float(record["since"])
         if not all(isinstance(one, str) for one in texts) or not 0 <= since < LATEST:
-            raise TypeError("expected texts, and a time")
+            raise TypeError("expected strings, and a time")
         return cls(int(record["serial"]), digest, url, commit_id, path, since, signers, text, signature)
 
 

@@ -141,7 +141,7 @@ def _next_try(job: Job, last: Job, problem: PassingError) -> Job:
     """What to try after the `last` has failed: a mirror that says nothing uses up all the time there is for both."""
     if problem.reason != "timeout" or last is not job or not has_mirror(job):
         return job
-    log.warning("%s; the next try passes the mirror over", problem)
+    log.warning("%s; the next try skips the mirror", problem)
     return without_mirrors(job)
 
 

@@ -34,10 +34,8 @@ BROKEN_OFF = (
     f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
     "release; does one of them restart the agent?"
 )
-_NOT_USED = (
-    f"after_activate and the units were not done for it: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
-)
-_NOT_CHECKED = f"it was not checked: the agent ended without a word {MOST_ATTEMPTS} times meanwhile"
+_NOT_USED = f"after_activate and the units were not done for it: the agent died {MOST_ATTEMPTS} times meanwhile"
+_NOT_CHECKED = f"it was not checked: the agent died {MOST_ATTEMPTS} times meanwhile"
 
 log = logging.getLogger(__name__)
 
@@ -174,20 +172,22 @@ class GoingBack:
         """
         try:
             choose = partial(self._choose, time.monotonic() + self._course.config.health_timeout)
-            target = self._course.wait_out("checking", choose, f"{reason}; going back: ")
+            target = self._course.wait_out("checking", choose, f"{reason}; rolling back: ")
         except DeployError as exc:
             raise DeployError(f"{reason}; {exc}") from exc
-        log.error("going back to %s, generation=%s: %s", target.commit_id, self._course.generation, reason)
+        log.error("rolling back to %s, generation=%s: %s", target.commit_id, self._course.generation, reason)
         try:
             self._prepare(failed.commit_id, times, target)
         # Also where it can't be started now: the release that has failed is live until the link is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         where = "" if target.path == failed.path else f" at {target.path}"
-        message = f"{reason}; went back to {target.commit_id}{where}"
+        message = f"{reason}; rolled back to {target.commit_id}{where}"
         self._memory.note_return(failed, target, message)
         try:
-            self._course.wait_out("checking", partial(self._make_live, failed.path, target), f"{reason}; going back: ")
+            self._course.wait_out(
+                "checking", partial(self._make_live, failed.path, target), f"{reason}; rolling back: "
+            )
         except DeployError as exc:
             raise DeployError(f"{reason}; and the rollback failed: {exc}") from exc
         return target, message
@@ -221,7 +221,7 @@ class GoingBack:
             except PassingError as exc:
                 unknown = exc
             except DeployError as exc:
-                log.warning("passed over on the way back, commit=%s: %s", target.commit_id, exc)
+                log.warning("skipped while rolling back, commit=%s: %s", target.commit_id, exc)
         return unknown
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
@@ -229,7 +229,7 @@ class GoingBack:
         if self._memory.broken_off > MOST_BROKEN_OFF:
             raise DeployError("hook before_rollback not run: the agent was stopped or restarted while it went back")
         if times > MOST_ATTEMPTS:
-            raise DeployError("hook before_rollback not run: the agent ended without a word while it went back")
+            raise DeployError("hook before_rollback not run: the agent died while rolling back")
         self._hooks.run("before_rollback", DeployError, failed, target.commit_id)
 
     def _make_live(self, path: str, target: PlacedRelease) -> None:
@@ -245,7 +245,7 @@ class GoingBack:
 
 def given_up(what: str) -> str:
     """What is wrong with a release that has taken the agent down too often."""
-    return f"given up: the agent ended without a word {MOST_ATTEMPTS} times while {what} was being activated or checked"
+    return f"given up: the agent died {MOST_ATTEMPTS} times while {what} was being activated or checked"
 
 
 def _outcome(message: str, problems: list[str]) -> tuple[str, str]:

@@ -142,9 +142,9 @@ class LiveProof(Thread):
     def _log_own(self, error: Exception) -> str:
         """Log an error that nobody has thought of, with its traceback; what the status says of it."""
         log.error(
-            "deployment broken off by an error of the agent's own, generation=%s", self.generation, exc_info=error
+            "deployment broken off by an internal error of the agent, generation=%s", self.generation, exc_info=error
         )
-        return f"an error of the agent's own, see its log: {type(error).__name__} {error}"
+        return f"an internal error of the agent, see its log: {type(error).__name__} {error}"
 
     def _make_live_and_prove(self) -> None:
         """Have the release live, and prove it. Raises `DeployError`, `CancelledError`."""
@@ -227,9 +227,9 @@ class LiveProof(Thread):
     def _await_contact(self, seconds: float) -> None:
         """With this release live, the ensemble must still answer. Raises `UnhealthyError`, `CancelledError`."""
         self.handshake.enter(Phase.AWAITING_CONTACT)
-        self.course.report("checking", "waiting for an answer of the ensemble")
+        self.course.report("checking", "waiting for an answer from the ensemble")
         if not self.handshake.wait_answered(seconds) and self._back.is_possible:
-            raise UnhealthyError(f"no answer of the ensemble within {seconds:g} s (rollback_when_isolated)")
+            raise UnhealthyError(f"no answer from the ensemble within {seconds:g} s (rollback_when_isolated)")
         self.handshake.check()
 
     def _give_up(self, state: str, message: str) -> None:

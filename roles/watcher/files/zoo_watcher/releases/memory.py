@@ -62,7 +62,7 @@ class Memory:
 
     @property
     def attempts(self) -> int:
-        """How often the release was begun to be activated or checked, and the agent ended without a word."""
+        """How often the release was begun to be activated or checked, and the agent died."""
         return self.journal.attempts(self._course.generation, self._course.target.commit_id)
 
     @property

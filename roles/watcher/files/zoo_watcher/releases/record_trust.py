@@ -66,7 +66,7 @@ class RecordTrust:
         desired one names, or one in the `history` that this host has missed. Raises `UntrustedRecord`, and
         `SessionTroubleError` where that can't be told now.
         """
-        with self._verifying("the release of before") as signers:
+        with self._verifying("the previous release") as signers:
             known = self._memory.read()
             if any(one.is_of(stable) and self._counts_still(one, signers) for one in known):
                 return
@@ -83,7 +83,7 @@ class RecordTrust:
                     else:
                         return
         raise UntrustedRecord(
-            f"{stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, and was not "
+            f"{stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, and was not "
             f"accepted here by its signature: {why}"
         )
 
@@ -93,7 +93,7 @@ class RecordTrust:
             return None
         end = release.extra[NOT_AFTER]
         return (
-            f"the published record counted until {end}, and no newer one has come; publish, or find who keeps it back"
+            f"the published record was valid until {end}, and no newer one has come; publish, or find who keeps it back"
         )
 
     @contextlib.contextmanager

@@ -95,7 +95,7 @@ class WayBack:
                 unknown.append(target)
                 continue
             except DeployError as exc:
-                log.warning("passed over on the way back, commit=%s: %s", target.commit_id, exc)
+                log.warning("skipped while rolling back, commit=%s: %s", target.commit_id, exc)
             others.append(target)
         fitting = [*others, *([] if waits else unknown)]
         if signers is None and fitting:

@@ -39,7 +39,7 @@ def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None
     goes_back = state.phase in GOING_BACK and entry is not None
     if goes_back:
         commit_id = state.release["commitId"]
-        message = f"the rollout of {commit_id} went back: {state.reason}"
+        message = f"the rollout of {commit_id} was rolled back: {state.reason}"
         return Assignment(stable, Standstill(desired.generation, "rolled_back", message))
     was_lost = entry == LOST and host.has is not None
     stays = Standstill(desired.generation, *_reason(state, plan, was_lost=was_lost, is_given_up=host.is_given_up))
@@ -82,9 +82,9 @@ def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bo
         lost = "this host was lost on its way, and has what it had before; " if was_lost else ""
         return "halted", f"{lost}{describe(plan, state)}"
     if is_given_up and state.phase == DONE:
-        return "waiting", "came to nothing in time, twice: waits for its turn"
+        return "waiting", "did not finish in time, twice: waits for its turn"
     if state.phase == DONE:
         return "waiting", "the rollout is done without this host: waits for its turn"
     if is_given_up:
-        return "waiting", "came to nothing in time, twice: waits until the rollout is done"
+        return "waiting", "did not finish in time, twice: waits until the rollout is done"
     return "waiting", "waits for its turn in the rollout"

@@ -283,7 +283,7 @@ class Participation:
                 self._changed()
             return
         is_back = view.entry == RETURNING and view.state.phase in GOING_BACK
-        why = f"what is live can't be told: {problem.filename}: {problem.strerror}"
+        why = f"can't tell what is live: {problem.filename}: {problem.strerror}"
         self._tell(Outcome(self._name, view.entry, FAILED, f"{NOT_BACK}{why}" if is_back else why))
 
     def _tell_illness(self, view: View, host: HostView) -> None:

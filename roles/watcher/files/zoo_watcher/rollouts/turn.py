@@ -32,7 +32,7 @@ from zoo_watcher.wire.rollout_steps import is_open
 Ended = Union["tuple[str, str | None]", None]
 """What a deployment has come to: its last state, and the message; None where it has come to nothing yet."""
 
-CUT_OFF = "the agent ended without a word while the release was being activated or checked"
+CUT_OFF = "the agent died while the release was being activated or checked"
 
 
 class Wait(Enum):

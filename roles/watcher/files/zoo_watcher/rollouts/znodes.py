@@ -134,7 +134,7 @@ class RolloutZnodes:
         state = begin(release, content, stable, max(1, live, expected), live)
         size = len(state.to_node())
         if size > LARGEST:
-            raise InvalidRecord(f"{size} bytes with the release and the one of before: expected at most {LARGEST}")
+            raise InvalidRecord(f"{size} bytes with the release and the previous one: expected at most {LARGEST}")
         for parent in (self._app.rollouts, self._app.bad_commits):
             self._session.create(parent, b"")
         return self._session.commit(begin_writes(self.root, state, now()))
@@ -155,7 +155,7 @@ class RolloutZnodes:
         named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
         if release not in {*self._published, (desired.url, named, desired.relative_path)}:
             raise SessionTroubleError(
-                f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the release of before, "
+                f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, "
                 "but no publisher has published it"
             )
 

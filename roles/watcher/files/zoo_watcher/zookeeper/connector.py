@@ -111,7 +111,7 @@ class Connector:
 
     def _read(self, length: int, timeout: float) -> bytes:
         if not 0 <= length <= FRAME_LIMIT:
-            raise ConnectionDropped(f"no answer of a ZooKeeper server: one of {length} bytes")
+            raise ConnectionDropped(f"not the answer of a ZooKeeper server: one of {length} bytes")
         return bytes(self._kazoo_read(length, timeout))
 
     def _invoke(self, timeout: float, request: Any, xid: Any = None) -> Any:
@@ -122,9 +122,9 @@ class Connector:
         if isinstance(request, Connect):
             version, granted = answer[0].protocol_version, answer[0].time_out / 1000
             if version != 0:
-                raise ConnectionDropped(f"no answer of a ZooKeeper server: protocol version {version}")
+                raise ConnectionDropped(f"not the answer of a ZooKeeper server: protocol version {version}")
             if granted > LONGEST_TIMEOUT:
-                raise ConnectionDropped(f"no answer of a ZooKeeper server: a session timeout of {granted:g} s")
+                raise ConnectionDropped(f"not the answer of a ZooKeeper server: a session timeout of {granted:g} s")
             if granted > 0 and not request.read_only:
                 self.timeout = granted  # also where the credentials are refused then
         return answer

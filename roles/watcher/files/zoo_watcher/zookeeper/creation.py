@@ -132,9 +132,9 @@ class Creation:
     def _acl_of(self, path: str, ephemeral: bool) -> Acl | None:
         root = self._config.app.root
         if self._rule is None:
-            raise SessionTroubleError(f"{path} not created: who may have it is not known yet")
+            raise SessionTroubleError(f"{path} not created: its access rights are not known yet")
         if self._is_overtaken:
-            raise SessionTroubleError(f"{path} not created yet: who may have it has just changed")
+            raise SessionTroubleError(f"{path} not created yet: its access rights have just changed")
         if not self._has_root and f"{path}/".startswith(f"{root}/"):
             raise SessionTroubleError(
                 f"{path} not created: {root} is not there yet, or not for this agent; a publisher makes it"

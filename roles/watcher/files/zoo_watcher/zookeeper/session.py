@@ -176,7 +176,7 @@ class Session:
     def _tell(self, reason: str) -> None:
         if self._told != (reason or "unknown"):
             self._told = reason or "unknown"
-            log.warning("the client of ZooKeeper has ended by itself (%s); a new one takes the session up", self._told)
+            log.warning("the ZooKeeper client has ended unexpectedly (%s); a new one resumes the session", self._told)
 
     def _replace(self) -> None:
         try:

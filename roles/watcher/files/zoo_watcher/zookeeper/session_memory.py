@@ -57,7 +57,7 @@ class SessionMemory:
     ) -> None:
         self._saved = load_json(file, _from_object, Remembered())
         if self._saved.place not in {None, place_of(file)}:
-            log.warning("session not taken up, path=%s: written before a boot, or copied from elsewhere", file)
+            log.warning("session not resumed, path=%s: written before a boot, or copied from elsewhere", file)
             self._saved = Remembered()
         statuses = [path for path in self._saved.paths if path.rpartition("/")[0] not in registries]
         is_former = self._saved.chroot not in {None, chroot} or has_other_status(statuses, own_status)
