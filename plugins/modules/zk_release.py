@@ -813,7 +813,7 @@ gates:
 msg:
   description: Why nothing was published, or what a rollout waits for.
   returned: >-
-    when O(state=rolled_back) without O(to), and the current release is a rollback itself; when a rollout is paused; when
+    if O(state=rolled_back) without O(to), and the current release is a rollback itself; if a rollout is paused; if
     O(state) leaves nothing to do
   type: str
 converged:
