@@ -75,7 +75,7 @@ options:
         type: str
       password:
         description:
-          - The password of a V(digest) user; only its hash is sent and stored, readable for publishers and agents.
+          - The password of a V(digest) user; only its hash is sent and stored, readable by publishers and agents.
           - The hash is SHA-1, ZooKeeper's default. If the servers use another one, give C(user:hash).
         type: str
   agents:

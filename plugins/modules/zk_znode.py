@@ -165,8 +165,8 @@ options:
       - The application that the znodes belong to. If M(zoo.deploy.zk_access) has recorded its roles, znodes that are
         created without O(acl) are closed to everybody else - publishers may do everything, agents and readers may read.
       - The same is true for the directory that contains all of them, if it is created with them. In directories that
-        are created above that, and right below the root, others may create znodes. Name the directories that agents
-        render to M(zoo.deploy.zk_access) as C(values).
+        are created above that, and right below the root, others may create znodes. If agents render a directory there,
+        list it in C(values) of M(zoo.deploy.zk_access).
       - The connection must be a publisher's.
       - The module warns if anybody who reaches the ensemble can change a value and its O(acl) does not say so. Without
         O(app), it does not warn.
